@@ -1,0 +1,31 @@
+"""nettrim: prunes trained ONNX networks layer by layer, by the Net-Trim method and beyond it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nettrim_cli.errors import NettrimError
+    from nettrim_cli.pipeline import compare, prune
+    from nettrim_cli.report.result import Report
+    from nettrim_cli.settings import Settings
+
+__version__ = "0.1.0"
+__all__ = ["NettrimError", "Report", "Settings", "__version__", "compare", "prune"]
+
+_HOME = {
+    "NettrimError": "nettrim_cli.errors",
+    "Report": "nettrim_cli.report.result",
+    "Settings": "nettrim_cli.settings",
+    "compare": "nettrim_cli.pipeline",
+    "prune": "nettrim_cli.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on first use, so that the command line starts at once."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,132 @@
+"""Sharing out the zeros: layers to which the network's output is less sensitive get more.
+
+One pass over the dense network gives each layer's error at a few shares of zeros.  Errors of
+different layers are not comparable, so each is weighed by the layer's sensitivity: how much the
+network's output moves, squared, for the layer's own squared error, measured on some samples with
+that layer alone pruned.  The zeros then go where the estimated output error grows least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.solve.l0 import error_curve
+from nettrim_cli.solve.search import allocate
+from nettrim_cli.solve.task import Samples, Task
+from nettrim_cli.walk import Stage, layer_task
+
+DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
+PROBE_SAMPLES = 256
+
+
+def allocate_zeros(
+    dense: Model,
+    recorded: Iterable[tuple[Stage, list[Samples]]],
+    batches: Callable[[], Iterable[tuple[Batch, bool]]],
+    sparsity: float,
+    *,
+    threads: int,
+) -> dict[str, int]:
+    """Zeros of each layer at a share of zeros over all of them.
+
+    Parameters
+    ----------
+    recorded
+        Samples of each stage in the dense network.
+    batches
+        The samples again, for the sensitivities.
+    """
+    levels = shares_of_zeros(sparsity)
+    probe = Probe(dense, batches, threads=threads)
+    layers, curves = [], []
+    for stage, found in recorded:
+        for layer, samples in zip(stage.layers, found):
+            layers.append(layer)
+            curves.append(_costs(layer, layer_task(dense, layer, samples), levels, sparsity, probe))
+    sizes = [each.parameters for each in layers]
+    zeros = allocate(curves, sizes, levels, round(sparsity * sum(sizes)))
+    return {layer.name: count for layer, count in zip(layers, zeros)}
+
+
+def shares_of_zeros(sparsity: float) -> NDArray[np.float64]:
+    """Where the curves are taken: none, and densities around the one asked for."""
+    kept = [min(1.0, (1 - sparsity) * each) for each in DENSITIES]
+    return np.array([0.0, *(1 - each for each in kept if each < 1)])
+
+
+class Probe:
+    """Measures how far the network's output moves when one layer is changed.
+
+    Parameters
+    ----------
+    batches
+        The first PROBE_SAMPLES samples of it are used.
+    """
+
+    def __init__(
+        self,
+        dense: Model,
+        batches: Callable[[], Iterable[tuple[Batch, bool]]],
+        *,
+        threads: int,
+    ) -> None:
+        self.dense, self.threads = dense, threads
+        self.batches = list(_first(batches(), PROBE_SAMPLES))
+        self.expected = self._run(dense)
+
+    def squared_error(self, layer: Layer, matrix: NDArray[np.floating[Any]]) -> float:
+        """Relative squared error of the outputs with other weights for one layer."""
+        changed = self.dense.clone()
+        weights, bias = (matrix[:-1], matrix[-1]) if layer.has_bias else (matrix, None)
+        changed.set_weight(layer, weights, bias)
+        outputs = zip(*self._run(changed))
+        return sum(
+            _relative_square(expected, found)
+            for expected, found in zip(zip(*self.expected), outputs)
+        )
+
+    def _run(self, model: Model) -> list[list[Any]]:
+        engine = Engine(model.to_bytes(), threads=self.threads)
+        return [engine.run(batch.feeds) for batch in self.batches]
+
+
+def _costs(
+    layer: Layer, task: Task, levels: NDArray[np.float64], sparsity: float, probe: Probe
+) -> NDArray[np.float64]:
+    """Squared error that a layer brings to the network's output at each share of zeros."""
+    keeps = [layer.parameters - round(each * layer.parameters) for each in levels]
+    errors, solved = error_curve(task, keeps)
+    at = int(np.argmin(np.abs(levels - sparsity)))
+    own = errors[at] ** 2
+    moved = probe.squared_error(layer, solved[at])
+    sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
+    return np.asarray(errors, np.float64) ** 2 * sensitivity
+
+
+def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:
+    """||found - expected||^2 / ||expected||^2 over the batches of one output; 0 for non-numbers."""
+    difference = reference = 0.0
+    for one, other in zip(expected, found):
+        if is_array(one) and np.issubdtype(one.dtype, np.floating):
+            exact = one.astype(np.float64)
+            difference += float(np.square(other - exact).sum())
+            reference += float(np.square(exact).sum())
+    return difference / reference if reference else 0.0
+
+
+def _first(batches: Iterable[tuple[Batch, bool]], samples: int) -> Iterator[Batch]:
+    """Batches until there are enough samples."""
+    seen = 0
+    for batch, _ in batches:
+        yield batch
+        seen += batch.count
+        if seen >= samples:
+            return

@@ -1,0 +1,257 @@
+"""The command line: parses, calls the pipeline, prints, exits.  No logic of its own.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nettrim_cli import __version__
+from nettrim_cli.errors import DiskFailed, NettrimError, OutOfMemory
+from nettrim_cli.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, "-V", "--version", prog_name="nettrim")
+def nettrim() -> None:
+    """Prune trained ONNX networks: the same answers from a fraction of the weights.
+
+    \b
+    nettrim prune model.onnx --data calib.h5
+    nettrim inspect model.onnx
+    nettrim compare model.onnx model.pruned.onnx --data test.h5
+    """
+
+
+def settings_options(command: Command) -> Command:
+    """Add a flag for every field of the settings."""
+    for each in reversed(fields(Settings)):
+        rule, kind = each.metadata, str(each.type)
+        repeatable = kind.startswith("tuple")
+        if rule["choices"]:
+            type_: Any = click.Choice(rule["choices"])
+        elif "int" in kind:
+            type_ = click.IntRange(rule["low"], rule["high"])
+        elif "float" in kind:
+            type_ = click.FloatRange(
+                rule["low"], rule["high"], min_open=rule["open"], max_open=rule["open"]
+            )
+        else:
+            type_ = str
+        command = click.option(
+            f"--{each.name.replace('_', '-')}",
+            type=type_,
+            default=None if repeatable else each.default,
+            multiple=repeatable,
+            help=rule["help"],
+            metavar=rule["metavar"] or None,
+            show_default=not repeatable and each.default is not None,
+        )(command)
+    return command
+
+
+@nettrim.command()
+@click.argument("model", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Calibration samples: .h5, .npz or .npy.")
+@click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
+@click.option("--force", is_flag=True, help="Replace an existing output (never an input).")
+@click.option(
+    "--report",
+    "reports",
+    type=PATH,
+    multiple=True,
+    help="Write the report as .json, .md or .csv (repeatable).",
+)
+@settings_options
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell each layer on stderr as it is done.")
+def prune(
+    model: Path,
+    data: Path,
+    output: Path | None,
+    force: bool,
+    reports: tuple[Path, ...],
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Write a sparse MODEL that answers like the dense one.
+
+    The target is an error allowed to each layer (--epsilon) or a share of zeros (--sparsity).
+    A layer that cannot be pruned stays as it is and is listed with the reason.
+    """
+    from nettrim_cli import pipeline
+    from nettrim_cli.files import check_output, write_atomically
+    from nettrim_cli.report.progress import Screen, Silent
+    from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
+
+    if options["epsilon"] is not None and options["sparsity"] is not None:
+        raise click.UsageError("Give either --epsilon or --sparsity, not both.")
+    target = output or pipeline.default_output(model)
+    for path in reports:
+        if path.suffix.lower() not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise click.UsageError(f"--report {path}: the suffix must be one of {known}.")
+        check_output(path, [model, data, target], force)
+    with Silent() if quiet else Screen(verbose=verbose) as listener:
+        report = pipeline.prune(
+            model, data, target, Settings(**options), force=force, listener=listener
+        )
+    for path in reports:
+        write_atomically(path, render(report, path.suffix).encode("utf-8"))
+    if quiet:
+        for text in report.warnings:
+            click.echo(f"warning: {text}", err=True)
+    else:
+        show_report(report, console_for_stdout(), output=str(target))
+
+
+@nettrim.command()
+@click.argument("model", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def inspect(model: Path, as_json: bool) -> None:
+    """List the layers of MODEL: what can be pruned, and why not where it cannot."""
+    from nettrim_cli import pipeline
+    from nettrim_cli.report import render
+
+    found = pipeline.inspect(model)
+    if as_json:
+        sys.stdout.write(render.as_json(render.layers_as_dict(*found[:3], parameters=found[3])))
+    else:
+        render.show_layers(
+            *found[:3], console=render.console_for_stdout(), parameters=found[3]
+        )
+
+
+@nettrim.command()
+@click.argument("reference", type=PATH)
+@click.argument("candidate", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Samples, with labels for accuracy.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1),
+    metavar="D",
+    help="Exit 3 if accuracy (without labels: agreement) falls by more, such as 0.005.",
+)
+@click.option(
+    "--max-error",
+    type=click.FloatRange(0),
+    metavar="E",
+    help="Exit 3 if the relative error of an output is larger.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def compare(
+    reference: Path,
+    candidate: Path,
+    data: Path,
+    max_drop: float | None,
+    max_error: float | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Run REFERENCE and CANDIDATE on the same samples and compare answers and sizes.
+
+    With --max-drop or --max-error it is a gate for CI: exit code 3 if the limit is exceeded.
+    """
+    from nettrim_cli import pipeline
+    from nettrim_cli.report import render
+
+    found = pipeline.compare(reference, candidate, data, threads=threads)
+    if as_json:
+        sys.stdout.write(render.as_json(found.as_dict()))
+    else:
+        render.show_comparison(found, render.console_for_stdout())
+    pipeline.gate(found, max_drop=max_drop, max_error=max_error)
+
+
+def main() -> None:
+    """Run the command line; every ending has its exit code (see the README)."""
+    with quick_endings():
+        sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and turn whatever happens into an exit code and one sentence."""
+    try:
+        nettrim.main(arguments, prog_name="nettrim", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return complain("interrupted; nothing was written", 128 + signal.SIGINT)
+    except Ended as ended:
+        return complain(f"ended by {ended}; nothing was written", 128 + ended.number)
+    except NettrimError as error:
+        return complain(str(error), error.exit_code)
+    except MemoryError:
+        advice = "out of memory: use fewer --samples, or leave the largest layers out (--exclude)"
+        return complain(advice, OutOfMemory.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return complain(f"{error.filename or 'a file'}: {error.strerror}", DiskFailed.exit_code)
+    except Exception:
+        return confess()
+    return 0
+
+
+class Ended(BaseException):
+    """A signal that asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def quick_endings() -> Iterator[None]:
+    """Turn TERM and HUP into exceptions, so that temporary files go as on Ctrl-C."""
+
+    def end(number: int, _: object) -> None:
+        raise Ended(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
+    yield
+
+
+def complain(text: str, code: int) -> int:
+    """One line on stderr, control characters spelled out."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    click.echo(f"nettrim: {shown}", err=True)
+    return code
+
+
+def confess() -> int:
+    """Our own defect: one line, and where the traceback is."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="nettrim-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(traceback.format_exc())
+    kind = sys.exc_info()[0]
+    named = kind.__name__ if kind else "error"
+    return complain(
+        f"internal error ({named}); please report it with the traceback in {file.name}",
+        NettrimError.exit_code,
+    )

@@ -1,0 +1,133 @@
+"""Two models on the same samples: how far apart their answers are, how large their files."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.model import Model
+from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Tally:
+    """Running sums for one output."""
+
+    difference: float = 0.0
+    reference: float = 0.0
+    answers: int = 0
+    agreed: int = 0
+
+    def add(self, expected: Array, found: Array) -> None:
+        """Take in one batch."""
+        if expected.shape != found.shape:
+            raise BadInput(
+                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
+                "they do not answer the same question."
+            )
+        if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
+            exact = expected.astype(np.float64)
+            self.difference += float(np.square(found.astype(np.float64) - exact).sum())
+            self.reference += float(np.square(exact).sum())
+        if answers(expected) is not None:
+            same = answers(expected) == answers(found)
+            self.answers += same.size
+            self.agreed += int(np.count_nonzero(same))
+
+    def facts(self, name: str) -> OutputFacts:
+        """What the sums say."""
+        error = np.sqrt(self.difference / self.reference) if self.reference else np.inf
+        error = 0.0 if self.difference == 0 else float(error)
+        return OutputFacts(name, error, self.agreed / self.answers if self.answers else None)
+
+
+def compare_models(
+    reference: Model, candidate: Model, batches: Iterable[Batch], *, threads: int
+) -> Comparison:
+    """Run both models, each as its file has it, and compare every output.
+
+    Raises
+    ------
+    BadInput
+        The models' outputs do not match in number or shape, or there are no samples.
+    """
+    engines = [
+        Engine(model.to_bytes(), threads=threads, optimise=True) for model in (reference, candidate)
+    ]
+    pairs = list(_pairs(engines[0].outputs, engines[1].outputs))
+    tallies = [Tally() for _ in pairs]
+    right, labelled, samples = [0, 0], 0, 0
+    for batch in batches:
+        first = engines[0].run(batch.feeds, [a for a, _ in pairs])
+        second = engines[1].run(batch.feeds, [b for _, b in pairs])
+        samples += batch.count
+        for tally, expected, found in zip(tallies, first, second):
+            if is_array(expected) and is_array(found):
+                tally.add(expected, found)
+        hits = [count_right(outputs, batch.labels) for outputs in (first, second)]
+        if batch.labels is not None and hits[0] is not None and hits[1] is not None:
+            right = [total + hit for total, hit in zip(right, hits) if hit is not None]
+            labelled += batch.count
+    if not samples:
+        raise BadInput("there are no samples to compare the models on.")
+    shares = [hit / labelled if labelled else None for hit in right]
+    return Comparison(
+        facts(reference, shares[0]),
+        facts(candidate, shares[1]),
+        tuple(tally.facts(name) for tally, (name, _) in zip(tallies, pairs)),
+        samples,
+    )
+
+
+def facts(model: Model, accuracy: float | None) -> ModelFacts:
+    """A model in numbers, external data counted as part of it."""
+    parameters, nonzeros = model.constants()
+    whole = Path(model.path).read_bytes()
+    if len(whole) < 0.9 * model.proto.ByteSize():
+        whole = model.to_bytes()
+    packed = zlib.compressobj(6, zlib.DEFLATED, 31)
+    size = len(packed.compress(whole)) + len(packed.flush())
+    return ModelFacts(str(model.path), len(whole), size, parameters, nonzeros, accuracy)
+
+
+def answers(output: Array) -> Any:
+    """Top-1 answers of a batch, or None where the output is no list of scores.
+
+    Scores are (batch, classes) or (batch, positions, classes); integers of rank 1 are answers
+    already.
+    """
+    if output.ndim == 1 and np.issubdtype(output.dtype, np.integer):
+        return output
+    if output.ndim not in (2, 3) or output.shape[-1] < 2 or output.dtype == object:
+        return None
+    return output.argmax(axis=-1)
+
+
+def count_right(outputs: Sequence[Any], labels: Array | None) -> int | None:
+    """Answers of the first output that can be scored that equal the labels."""
+    for output in outputs:
+        found = answers(output) if is_array(output) else None
+        if found is not None and labels is not None and found.shape == labels.shape:
+            return int(np.count_nonzero(found == labels))
+    return None
+
+
+def _pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Outputs of equal name, or of equal position where the names differ."""
+    if set(first) == set(second):
+        yield from ((name, name) for name in first)
+    elif len(first) == len(second):
+        yield from zip(first, second)
+    else:
+        raise BadInput(f"one model has {len(first)} outputs, the other {len(second)}.")

@@ -1,0 +1,311 @@
+"""Calibration files -> batches for the model, read batch by batch.
+
+One more file format is one more line in `READERS`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.convert import Converter
+from nettrim_cli.data.matching import LABELS, find_sources, match_all
+from nettrim_cli.data.source import Array, Container, Indices, Source, spell
+from nettrim_cli.errors import BadInput, MissingInput
+from nettrim_cli.graph.layer import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples, ready for onnxruntime.
+
+    Attributes
+    ----------
+    feeds
+        Model input name -> array in the model's dtype.
+    count
+        Number of samples.
+    labels
+        Class numbers (count,), None where the file has none.
+    """
+
+    feeds: dict[str, Array]
+    count: int
+    labels: NDArray[np.int64] | None
+
+
+class Calibration:
+    """An open calibration file that fits a model; a context manager.
+
+    Nothing but headers is read before `batches`. Built by `open`.
+
+    Attributes
+    ----------
+    path
+        The file.
+    samples
+        Number of samples in the file.
+    """
+
+    def __init__(self, container: Container, inputs: Sequence[Tensor]) -> None:
+        self._container = container
+        self.path = container.path
+        if not inputs:
+            raise BadInput(f"{self.path}: the model has no inputs, so there is nothing to feed.")
+        sources = find_sources(container, inputs)
+        self._feeds = match_all(self.path, inputs, sources)
+        self.samples = max(
+            (feed.source.shape[0] for feed in self._feeds if feed.source.shape), default=1
+        )
+        taken = any(tensor.name == LABELS for tensor in inputs)
+        self._labels = None if taken else self._find_labels()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], inputs: Sequence[Tensor]) -> Calibration:
+        """Open a file and match its datasets with the model's inputs.
+
+        Parameters
+        ----------
+        path
+            A file with a suffix in `READERS`.
+        inputs
+            The inputs that the model must be fed.
+
+        Raises
+        ------
+        MissingInput
+            There is no such file, or it cannot be read.
+        BadInput
+            The file is damaged, lacks an input, or does not fit the model.
+        Refused
+            A dataset leads out of the file, or is pickled.
+        """
+        file = Path(path)
+        reader = READERS.get(file.suffix.lower())
+        require_file(file)
+        if reader is None:
+            raise BadInput(
+                f"{file}: calibration data are read from files ending in {', '.join(READERS)}, "
+                f"not '{file.suffix}': save them in one of these formats."
+            )
+        try:
+            container = reader(file)
+        except OSError as error:
+            raise MissingInput(f"{file} cannot be read ({error.strerror or error}).") from error
+        try:
+            return cls(container, inputs)
+        except BaseException:
+            container.close()
+            raise
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._container.close()
+
+    def __enter__(self) -> Calibration:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the file back."""
+        self.close()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether batches carry labels."""
+        return self._labels is not None
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the model's shapes dictate, None for any."""
+        return next((feed.batch for feed in self._feeds if feed.batch is not None), None)
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Bytes that one more sample in a batch takes as fed."""
+        return sum(feed.sample_bytes for feed in self._feeds)
+
+    def batch_size(self, wanted: int) -> int:
+        """Batch size that the model's shapes allow: the one they dictate, or `wanted`."""
+        return self.fixed_batch or max(wanted, 1)
+
+    def batches(self, indices: Indices, size: int) -> Iterator[Batch]:
+        """Samples at `indices`, in ascending order, in batches of `batch_size(size)`.
+
+        Where the model dictates a batch size the remainder that fills no batch is dropped.
+        Several iterators may be open at once; each is fastest when it runs alone.
+
+        Raises
+        ------
+        BadInput
+            Fewer samples than the one batch that the model dictates; while iterating: a value is
+            not finite or does not fit the model's dtype, or the file is damaged.
+        """
+        ordered = np.sort(np.asarray(indices, dtype=np.int64))
+        if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < self.samples:
+            raise IndexError(f"sample indices must lie in 0..{self.samples - 1}")
+        step, dictated = self.batch_size(size), self.fixed_batch
+        if dictated is not None:
+            if len(ordered) < dictated:
+                raise BadInput(
+                    f"{self.path}: the model takes batches of exactly {dictated} samples, but only "
+                    f"{len(ordered)} were to be used: use more samples."
+                )
+            ordered = ordered[: len(ordered) - len(ordered) % dictated]
+        return self._read(ordered, step)
+
+    def _read(self, ordered: NDArray[np.int64], step: int) -> Iterator[Batch]:
+        shared = {feed.tensor.name: feed.array(ordered) for feed in self._feeds if feed.shared}
+        for start in range(0, len(ordered), step):
+            part = ordered[start : start + step]
+            feeds = {
+                feed.tensor.name: feed.repeat(shared[feed.tensor.name], len(part))
+                if feed.shared
+                else feed.array(part)
+                for feed in self._feeds
+            }
+            yield Batch(feeds, len(part), self._labels.read(part) if self._labels else None)
+
+    def _find_labels(self) -> Labels | None:
+        source = self._container.find(LABELS)
+        return None if source is None else Labels(self.path, source, self.samples)
+
+
+class Labels:
+    """Class numbers of the samples.
+
+    Raises
+    ------
+    BadInput
+        Not one whole number for each of the samples.
+    """
+
+    def __init__(self, path: Path, source: Source, samples: int) -> None:
+        shape = source.shape
+        what = f"{path}: dataset '{LABELS}' {spell(shape, source.dtype)}"
+        if len(shape) == 2 and shape[1] > 1:
+            raise BadInput(
+                f"{what} should hold one class number per sample: "
+                "if it is one-hot, store labels.argmax(axis=1)."
+            )
+        if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
+            raise BadInput(f"{what} should be ({samples},) class numbers, one per sample.")
+        if shape[0] != samples:
+            raise BadInput(
+                f"{what} has {shape[0]} entries for {samples} samples: "
+                "store one class number for every sample."
+            )
+        if source.dtype.kind not in "iufb":
+            raise BadInput(f"{what} should hold whole numbers: store the classes' numbers.")
+        self._path, self._source = path, source
+        kind = "float64" if source.dtype.kind == "f" else "int64"
+        self._convert = Converter(path, source, kind, "nettrim")
+
+    def read(self, indices: Indices) -> NDArray[np.int64]:
+        """Class numbers (len(indices),) of some samples."""
+        values: Array = self._convert(self._source.read(indices), indices).reshape(-1)
+        numbers: NDArray[np.int64]
+        if values.dtype.kind != "f":
+            numbers = values
+            return numbers
+        wrong = np.flatnonzero((values != np.rint(values)) | (np.abs(values) >= 2.0**53))
+        if len(wrong):
+            raise BadInput(
+                f"{self._path}: dataset '{LABELS}', sample {indices[wrong[0]]}: "
+                f"{values[wrong[0]]} is not a class number: store whole numbers."
+            )
+        numbers = values.astype(np.int64)
+        return numbers
+
+
+def split(
+    samples: int, wanted: int, holdout: float, seed: int, *, batch: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the samples to calibrate on and the samples to judge by.
+
+    Parameters
+    ----------
+    samples
+        Number of samples in the file.
+    wanted
+        Number to use in all; fewer if the file has fewer.
+    holdout
+        Share of those that is held out, a fraction; at least one batch on either side.
+    seed
+        The same seed draws the same samples.
+    batch
+        Both parts are whole multiples of it: the model's fixed batch size.
+
+    Returns
+    -------
+    tuple
+        Sorted, disjoint indices: (calibration, held out).
+
+    Raises
+    ------
+    BadInput
+        Fewer than two batches of samples.
+    """
+    if samples < 2 * batch:
+        raise BadInput(
+            f"the calibration data have {samples} sample{'' if samples == 1 else 's'}; at least "
+            f"{2 * batch} are needed, {batch} to solve for and {batch} to judge by: add samples."
+        )
+    groups = max(min(wanted, samples) // batch, 2)
+    held = min(max(round(groups * holdout), 1), groups - 1) * batch
+    drawn = np.random.default_rng(seed).choice(samples, groups * batch, replace=False)
+    return np.sort(drawn[held:]).astype(np.int64), np.sort(drawn[:held]).astype(np.int64)
+
+
+def require_file(path: Path) -> None:
+    """Raise MissingInput unless `path` is a file that can be read; a pipe would block."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MissingInput(
+            f"{path} cannot be found ({reason}): check the path of the calibration data."
+        ) from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise MissingInput(f"{path} is {kind}: give the file with the calibration data.")
+    if not os.access(path, os.R_OK):
+        raise MissingInput(f"{path} may not be read: change its permissions.")
+
+
+def _hdf5(path: Path) -> Container:
+    from nettrim_cli.data.hdf5 import open_hdf5
+
+    return open_hdf5(path)
+
+
+def _npy(path: Path) -> Container:
+    from nettrim_cli.data.npy import open_npy
+
+    return open_npy(path)
+
+
+def _npz(path: Path) -> Container:
+    from nettrim_cli.data.npy import open_npz
+
+    return open_npz(path)
+
+
+READERS: dict[str, Callable[[Path], Container]] = {
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".npz": _npz,
+    ".npy": _npy,
+}

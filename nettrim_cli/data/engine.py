@@ -1,0 +1,80 @@
+"""onnxruntime, the only place that starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.errors import EngineFailed
+
+Array = NDArray[Any]
+
+
+class Engine:
+    """A model ready to run.
+
+    Parameters
+    ----------
+    model
+        Serialized ModelProto.
+    threads
+        Threads inside an operator.
+    optimise
+        Whether onnxruntime may rewrite the graph.  Off for recording: fused nodes would hide
+        the tensors asked for or change their values.
+
+    Raises
+    ------
+    EngineFailed
+        onnxruntime cannot load the model.
+    """
+
+    def __init__(self, model: bytes, *, threads: int, optimise: bool = False) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        if not optimise:
+            options.graph_optimization_level = (
+                onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise EngineFailed(f"onnxruntime cannot load the model: {brief(error)}") from error
+        self.inputs = tuple(each.name for each in self._session.get_inputs())
+        self.outputs = tuple(each.name for each in self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
+        """Outputs for one batch, in the order asked for (default: all).
+
+        Raises
+        ------
+        EngineFailed
+            A node failed on these samples.
+        """
+        names = list(self.outputs if outputs is None else outputs)
+        mine = {name: feeds[name] for name in self.inputs}
+        try:
+            return list(self._session.run(names, mine))
+        except Exception as error:
+            raise EngineFailed(f"onnxruntime cannot run the model: {brief(error)}") from error
+
+
+def brief(error: BaseException) -> str:
+    """The first line of an engine's message, without its codes."""
+    text = str(error).strip().splitlines()
+    line = text[0] if text else type(error).__name__
+    return line.split(" : ", 2)[-1].strip() if "ONNXRuntimeError" in line else line
+
+
+def is_array(value: object) -> bool:
+    """Whether an output of the engine is a tensor (and not a sequence, a map or nothing)."""
+    return isinstance(value, np.ndarray)

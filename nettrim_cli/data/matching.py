@@ -1,0 +1,206 @@
+"""Which dataset feeds which model input, and how one becomes the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nettrim_cli.data.convert import Converter
+from nettrim_cli.data.source import Array, Container, Indices, Source, listing, row_bytes, spell
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.layer import Tensor
+
+LABELS = "labels"
+MAX_SAMPLE_BYTES = 1 << 30  # a hostile file may announce samples of any size
+FIRST = np.zeros(1, dtype=np.int64)
+
+Axis = int | str | None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One model input and the dataset that feeds it.
+
+    Attributes
+    ----------
+    whole
+        A row of the dataset is the whole input tensor; otherwise rows are stacked along the
+        input's axis 0.
+    shared
+        The dataset has a single row, which serves every sample.
+    batch
+        The number of samples that a batch must have for this input; None for any.
+    """
+
+    tensor: Tensor
+    source: Source
+    convert: Converter
+    whole: bool
+    shared: bool
+    batch: int | None
+
+    def array(self, indices: Indices) -> Array:
+        """Read and convert what onnxruntime is fed for these samples; `repeat` if shared."""
+        rows = FIRST if self.shared else indices
+        values = self.convert(self.source.read(rows), rows)
+        return values.reshape(values.shape[1:]) if self.whole and values.ndim else values
+
+    def repeat(self, values: Array, count: int) -> Array:
+        """Spread a shared row over a batch of `count` samples."""
+        if self.whole:
+            return values
+        times = fixed(self.tensor.shape[0]) if self.tensor.shape else None
+        return np.repeat(values, count if times is None else times, axis=0)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes that one more sample takes as fed."""
+        if self.shared and (self.whole or self.batch is not None):
+            return 0
+        return row_bytes(self.source.shape, self.convert.dtype)
+
+
+def fixed(axis: Axis) -> int | None:
+    """Size of a fixed axis, None for a free one."""
+    return axis if isinstance(axis, int) and axis > 0 else None
+
+
+def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]:
+    """Dataset of every model input, by name; with one input any single dataset will do."""
+    found = []
+    for tensor in inputs:
+        source = container.find(tensor.name)
+        if source is None and len(inputs) == 1:
+            source = only_source(container, tensor)
+        if source is None:
+            raise BadInput(
+                f"{container.path}: there is no dataset for the model input '{tensor.name}' "
+                f"{spell_input(tensor)}; the file holds {listing(container)}: "
+                "store one dataset for every model input, named as the input."
+            )
+        found.append(source)
+    return found
+
+
+def only_source(container: Container, tensor: Tensor) -> Source | None:
+    """Take the single dataset that is not the labels."""
+    names = [name for name in container.names() if name.strip("/") != LABELS]
+    if len(names) > 1:
+        raise BadInput(
+            f"{container.path}: no dataset is named as the model input '{tensor.name}' "
+            f"{spell_input(tensor)} and several could be meant; the file holds "
+            f"{listing(container)}: rename the right one to '{tensor.name}'."
+        )
+    return container.find(names[0]) if names else None
+
+
+def match(path: Path, tensor: Tensor, source: Source) -> tuple[bool, Converter]:
+    """Check a dataset against a model input.
+
+    Returns
+    -------
+    tuple
+        Whether a row is a whole input tensor, and the converter of values.
+
+    Raises
+    ------
+    BadInput
+        Wrong dtype, rank or size, no elements, or samples that are too large.
+    """
+    convert = Converter(path, source, tensor.dtype, f"model input '{tensor.name}'")
+    shape = source.shape
+    if 0 in shape:
+        raise BadInput(
+            f"{path}: dataset '{source.name}' {spell(shape, source.dtype)} is empty: "
+            f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
+        )
+    size = row_bytes(shape, max(source.dtype, convert.dtype, key=lambda dtype: dtype.itemsize))
+    if size > MAX_SAMPLE_BYTES:
+        raise BadInput(
+            f"{path}: a sample of dataset '{source.name}' {spell(shape, source.dtype)} takes "
+            f"{size:,} bytes, at most {MAX_SAMPLE_BYTES:,} are read: "
+            "is its first axis really the samples?"
+        )
+    declared: tuple[Axis, ...] = shape if tensor.shape is None else tensor.shape
+    rank = len(shape)
+    whole = rank == len(declared) + 1 or rank == 0
+    axes, tail = (declared, shape[1:]) if whole else (declared[1:], shape[1:])
+    right_rank = rank in (len(declared), len(declared) + 1)
+    if not right_rank or any(
+        fixed(want) not in (None, have) for want, have in zip(axes, tail, strict=True)
+    ):
+        raise BadInput(
+            f"{path}: dataset '{source.name}' is {spell(shape, source.dtype)}, but the model "
+            f"input '{tensor.name}' takes {spell_input(tensor)}: {reshape_hint(tensor, shape)}"
+        )
+    return whole, convert
+
+
+def reshape_hint(tensor: Tensor, shape: tuple[int, ...]) -> str:
+    """What to do about a wrong shape: a reshape, if that is all it takes."""
+    axes = [fixed(axis) for axis in (tensor.shape or ())[1:]]
+    sizes = [axis for axis in axes if axis is not None]
+    if len(sizes) == len(axes) and axes and math.prod(shape[1:]) == math.prod(sizes):
+        return f"data.reshape(len(data), {', '.join(map(str, sizes))}) would do."
+    if len(sizes) == len(axes) and axes and shape and math.prod(shape) == math.prod(sizes):
+        return f"for a single sample data.reshape(1, {', '.join(map(str, sizes))}) would do."
+    return "store one sample per row, prepared as in training."
+
+
+def spell_input(tensor: Tensor) -> str:
+    """Shape and dtype that a model input takes, for a message."""
+    if tensor.shape is None:
+        return f"of any shape, {tensor.dtype}"
+    return spell(tensor.shape, tensor.dtype)
+
+
+def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -> list[Feed]:
+    """Check all datasets against the model and each other.
+
+    Raises
+    ------
+    BadInput
+        As `match`; also datasets of different lengths, or inputs that want different batches.
+    """
+    matched = [match(path, tensor, source) for tensor, source in zip(inputs, sources)]
+    longest = max((source.shape[0] for source in sources if source.shape), default=1)
+    leader = next((s for s in sources if s.shape and s.shape[0] == longest), None)
+    feeds = []
+    for tensor, source, (whole, convert) in zip(inputs, sources, matched):
+        rows = source.shape[0] if source.shape else 1
+        shared = not source.shape or (rows == 1 and longest > 1)
+        if leader is not None and not shared and rows != longest:
+            raise BadInput(
+                f"{path}: dataset '{source.name}' has {rows} samples, '{leader.name}' has "
+                f"{longest}: store equally many, or a single one (first axis 1) to serve all."
+            )
+        if whole:
+            settled = all(fixed(axis) is not None for axis in tensor.shape or ())
+            batch = None if shared and settled else 1
+        else:
+            batch = fixed(tensor.shape[0]) if tensor.shape and not shared else None
+        feeds.append(Feed(tensor, source, convert, whole, shared, batch))
+    check_batches(path, feeds, longest)
+    return feeds
+
+
+def check_batches(path: Path, feeds: Sequence[Feed], samples: int) -> None:
+    """Refuse inputs whose fixed batch sizes differ or exceed the samples."""
+    bound = [feed for feed in feeds if feed.batch is not None]
+    for feed in bound:
+        if feed.batch != bound[0].batch:
+            raise BadInput(
+                f"{path}: as stored, the model input '{bound[0].tensor.name}' takes "
+                f"{bound[0].batch} samples at once and '{feed.tensor.name}' takes {feed.batch}: "
+                "store both with the same number of axes as the model declares, or export the "
+                "model with a free batch axis."
+            )
+        if feed.batch is not None and feed.batch > samples:
+            raise BadInput(
+                f"{path}: the model input '{feed.tensor.name}' {spell_input(feed.tensor)} takes "
+                f"batches of exactly {feed.batch} samples, but the file has {samples}: add samples."
+            )

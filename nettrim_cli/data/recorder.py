@@ -1,0 +1,140 @@
+"""Running the model piece by piece over all samples.
+
+A stream is one version of the network (the dense one, or the one pruned so far) on its way
+through the graph.  It holds the tensors that are still needed, batch by batch; beyond a budget
+of memory they wait in a temporary file that has no name and goes with the process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.engine import Engine
+
+Array = NDArray[Any]
+Build = Callable[[Mapping[str, tuple[Any, int]]], bytes]
+MEMORY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A tensor of one batch that waits on disk."""
+
+    file: IO[bytes]
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def load(self) -> Array:
+        """Read it."""
+        self.file.seek(self.offset)
+        raw = bytearray(self.dtype.itemsize * int(np.prod(self.shape)))
+        self.file.readinto(raw)  # type: ignore[attr-defined]
+        return np.frombuffer(raw, self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One batch: the tensors alive in it."""
+
+    tensors: Mapping[str, Any]
+    count: int
+    held_out: bool
+
+    def get(self, name: str) -> Any:
+        """A tensor's value, wherever it waits."""
+        value = self.tensors[name]
+        return value.load() if isinstance(value, Parked) else value
+
+
+class Stream:
+    """One version of the network on its way through the graph.
+
+    Parameters
+    ----------
+    places
+        The batches with the tensors alive; see ``read``.
+    memory_bytes
+        How much may be held in memory; the rest waits on disk.
+    """
+
+    def __init__(
+        self, places: list[Place], *, threads: int, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        self.places, self.threads, self.memory_bytes = places, threads, memory_bytes
+
+    @classmethod
+    def read(
+        cls,
+        batches: Iterable[tuple[Batch, bool]],
+        *,
+        threads: int,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> Stream:
+        """Start at the model's inputs; the flag says whether a batch is held out."""
+        stream = cls([], threads=threads, memory_bytes=memory_bytes)
+        shelf = Shelf(memory_bytes)
+        for batch, held_out in batches:
+            kept = {name: shelf.keep(value) for name, value in batch.feeds.items()}
+            stream.places.append(Place(kept, batch.count, held_out))
+        return stream
+
+    def fork(self) -> Stream:
+        """A stream of its own from here on, which shares what is alive."""
+        return Stream(list(self.places), threads=self.threads, memory_bytes=self.memory_bytes)
+
+    def advance(
+        self,
+        build: Build,
+        inputs: Iterable[str],
+        outputs: tuple[str, ...],
+        needed: frozenset[str],
+    ) -> None:
+        """Run a piece of the graph over every batch and drop what nobody needs any more."""
+        wanted = tuple(inputs)
+        engine: Engine | None = None
+        shelf = Shelf(self.memory_bytes)
+        for at, place in enumerate(self.places):
+            alive = {k: v for k, v in place.tensors.items() if k in needed}
+            for value in alive.values():
+                shelf.count(value)
+            if outputs:
+                feeds = {name: place.get(name) for name in wanted}
+                if engine is None:
+                    kinds = {name: (feeds[name].dtype, feeds[name].ndim) for name in wanted}
+                    engine = Engine(build(kinds), threads=self.threads)
+                for name, value in zip(outputs, engine.run(feeds, outputs)):
+                    alive[name] = shelf.keep(value)
+            self.places[at] = Place(alive, place.count, place.held_out)
+
+
+class Shelf:
+    """Where tensors wait: in memory up to a budget, then in a temporary file."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._left = budget_bytes
+        self._file: IO[bytes] | None = None
+
+    def count(self, value: Any) -> None:
+        """Take a tensor that is already in memory into account."""
+        self._left -= getattr(value, "nbytes", 0)
+
+    def keep(self, value: Any) -> Any:
+        """Hold a tensor, or its place on disk."""
+        if not isinstance(value, np.ndarray) or value.dtype == object:
+            return value
+        if value.nbytes <= self._left:
+            self._left -= value.nbytes
+            return value
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="nettrim-", buffering=0)  # noqa: SIM115
+        offset = self._file.seek(0, 2)
+        self._file.write(np.ascontiguousarray(value).data.cast("B"))
+        return Parked(self._file, offset, value.dtype, value.shape)

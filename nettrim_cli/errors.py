@@ -1,0 +1,68 @@
+"""What can go wrong, each kind with the exit code of the command line.
+
+A message is one or two sentences for a person: which file, layer or dataset, what was
+wanted, what was found, and what to do next.  The codes are documented in the README; 1 is
+never used, so an exit of 1 is always a defect.
+"""
+
+from __future__ import annotations
+
+
+class NettrimError(Exception):
+    """Base of every error that nettrim raises on purpose."""
+
+    exit_code = 70
+
+
+class GateFailed(NettrimError):
+    """A floor that the user set (``--max-drop``, ``--max-error``) was missed."""
+
+    exit_code = 3
+
+
+class NothingToDo(NettrimError):
+    """No prunable layer, or the target is already met: nothing is written."""
+
+    exit_code = 4
+
+
+class BadInput(NettrimError):
+    """The model or the data is malformed, of the wrong shape or dtype, or not finite."""
+
+    exit_code = 65
+
+
+class MissingInput(NettrimError):
+    """An input file is missing or unreadable."""
+
+    exit_code = 66
+
+
+class EngineFailed(NettrimError):
+    """The inference engine could not run the model."""
+
+    exit_code = 69
+
+
+class OutOfMemory(NettrimError):
+    """The work does not fit into memory."""
+
+    exit_code = 71
+
+
+class CannotWrite(NettrimError):
+    """The output cannot be created; said before any work starts."""
+
+    exit_code = 73
+
+
+class DiskFailed(NettrimError):
+    """The disk is full or failed while an output was written."""
+
+    exit_code = 74
+
+
+class Refused(NettrimError):
+    """Refused for security: a file that leads out of its own folder, or a pickle."""
+
+    exit_code = 77

@@ -1,0 +1,181 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nettrim_cli.errors import CannotWrite, DiskFailed, NettrimError
+
+# Everything else that the system reports while writing counts as a failing disk.
+NOT_ALLOWED = frozenset(
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    )
+)
+
+
+def check_output(
+    path: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]], force: bool
+) -> None:
+    """Make sure, before any work, that `path` can be written.
+
+    Parameters
+    ----------
+    path
+        The file to be written later.
+    inputs
+        Files that must not be overwritten, whatever `force` says.
+    force
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    CannotWrite
+        `path` is a folder, or one of the inputs (also through a link), or exists without
+        `force`, or its folder is missing or not writable.
+    DiskFailed
+        The disk has no room even for an empty file.
+    """
+    target = Path(path)
+    for source in inputs:
+        if _same_file(target, Path(source)):
+            raise CannotWrite(
+                f"{target}: the output is the same file as the input {Path(source)}; "
+                "choose another output, the input is never overwritten"
+            )
+    try:
+        mode = os.stat(target).st_mode if target.exists() else None
+    except OSError as error:
+        raise _as_ours(error, target) from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise CannotWrite(f"{target}: the output is a folder; name a file in it")
+    if mode is not None and not stat.S_ISREG(mode):
+        raise CannotWrite(f"{target}: the output is not a regular file; choose another output")
+    if os.path.lexists(target) and not force:
+        raise CannotWrite(
+            f"{target}: the output exists already; add --force to replace it, "
+            "or choose another output"
+        )
+    folder = Path(os.path.realpath(target)).parent
+    if not folder.is_dir():
+        raise CannotWrite(f"{target}: the folder {folder} does not exist; create it first")
+    # Modes say nothing to root and little on network disks: try it.
+    probe = _temporary(folder)
+    try:
+        os.close(_create(probe))
+    except OSError as error:
+        raise _as_ours(error, target) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def write_atomically(
+    path: str | os.PathLike[str],
+    payload: bytes,
+    check: Callable[[bytes], None] | None = None,
+) -> None:
+    """Write `payload` to `path`: afterwards it is there as a whole, or nothing has changed.
+
+    A temporary file in the same folder is written, synced, read back, compared, checked and
+    renamed over the target.  It is removed on any exception, KeyboardInterrupt included.  A
+    link is followed, so that it stays a link.
+
+    Parameters
+    ----------
+    path
+        The file to create or replace.  A replaced file keeps its mode.
+    payload
+        Its whole content.
+    check
+        Called with the bytes as read back; what it raises ends the writing.
+
+    Raises
+    ------
+    CannotWrite
+        The system does not allow the file to be created.
+    DiskFailed
+        The disk is full or failed, or what was read back differs.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _temporary(target.parent)
+    try:
+        _write_synced(temporary, payload, _mode(target))
+        found = temporary.read_bytes()
+        if found != payload:
+            raise DiskFailed(f"{target}: what was read back differs from what was written")
+        if check is not None:
+            check(found)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _as_ours(error, Path(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _same_file(target: Path, source: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(target, source)
+    return os.path.realpath(target) == os.path.realpath(source)
+
+
+def _mode(target: Path) -> int | None:
+    try:
+        return stat.S_IMODE(os.stat(target).st_mode)
+    except OSError:
+        return None
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f".nettrim-{secrets.token_hex(8)}.tmp"
+
+
+def _create(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
+
+
+def _write_synced(path: Path, payload: bytes, mode: int | None) -> None:
+    with os.fdopen(_create(path), "wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    if mode is not None:
+        os.chmod(path, mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Some systems cannot open or sync a folder; the rename is done all the same.
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _as_ours(error: OSError, path: Path) -> NettrimError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in NOT_ALLOWED:
+        return CannotWrite(f"{path}: the output cannot be created: {reason}")
+    return DiskFailed(f"{path}: writing failed: {reason}; free some space or choose another disk")

@@ -1,0 +1,1 @@
+"""The ONNX world: the only wing that sees protobuf."""

@@ -1,0 +1,327 @@
+"""A model: load and check the file, read and set the weights of its layers, save it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from nettrim_cli.errors import BadInput, MissingInput
+from nettrim_cli.files import check_output, write_atomically
+from nettrim_cli.graph import constants, external, ops
+from nettrim_cli.graph.detect import Binding, detect
+from nettrim_cli.graph.index import Index, Trace
+from nettrim_cli.graph.layer import Floats, Layer, Tensor
+
+LARGE = "models over 2 GB are not handled yet"
+
+
+class Model:
+    """An ONNX model and its layers.
+
+    Parameters
+    ----------
+    proto
+        A checked model with all its data inside; kept, and changed by the setters.
+    path
+        The file that it came from.
+
+    Attributes
+    ----------
+    path
+        The file that it came from.
+    proto
+        The protobuf message.
+    inputs
+        Inputs that a caller must feed (those backed by an initializer are left out).
+    outputs
+        Outputs of the model.
+    layers
+        All layers in dataflow order, those that cannot be pruned with the reason.
+    """
+
+    path: Path
+    proto: onnx.ModelProto
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    layers: tuple[Layer, ...]
+
+    def __init__(self, proto: onnx.ModelProto, path: str | os.PathLike[str] = "model.onnx") -> None:
+        self.path = Path(path)
+        self.proto = proto
+        self._index = Index(proto)
+        known = {*self._index.initializers, *self._index.sparse}
+        self.inputs = tuple(_tensor(i) for i in proto.graph.input if i.name not in known)
+        self.outputs = tuple(_tensor(output) for output in proto.graph.output)
+        self._bindings: dict[str, Binding]
+        self.layers, self._bindings = detect(proto, self._index)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Model:
+        """Read a model file and the external data beside it.
+
+        Raises
+        ------
+        MissingInput
+            The file, or a file of its external data, is missing or unreadable.
+        BadInput
+            It is not an ONNX model, is malformed, or is larger than 2 GB.
+        Refused
+            Its external data leads out of the folder of the model.
+        """
+        path = Path(path)
+        payload = _read_file(path)
+        proto = _parse(payload, path)
+        external.inline(proto, path)
+        if proto.ByteSize() > external.MAX_BYTES:
+            raise BadInput(f"{path}: {LARGE}")
+        _check(proto, path)
+        try:
+            return cls(proto, path)
+        except BadInput as error:
+            raise BadInput(f"{path}: the model is malformed: {error}") from error
+        except RecursionError as error:
+            raise BadInput(f"{path}: the model is nested too deeply") from error
+
+    def clone(self) -> Model:
+        """An independent copy."""
+        other = object.__new__(Model)
+        other.path = self.path
+        other.proto = onnx.ModelProto()
+        other.proto.CopyFrom(self.proto)
+        other._index = Index(other.proto)
+        other.inputs, other.outputs = self.inputs, self.outputs
+        other.layers, other._bindings = self.layers, dict(self._bindings)
+        return other
+
+    def weight(self, layer: Layer) -> tuple[Floats, Floats | None]:
+        """Effective weight and bias of a prunable layer.
+
+        Parameters
+        ----------
+        layer
+            One of `layers`, prunable.
+
+        Returns
+        -------
+        matrix
+            U of shape (N, M), alpha of Gemm included; float32, or float64 where stored so.  The
+            caller's own: C-contiguous, writable.
+        bias
+            Of shape (M,), beta of Gemm included; None if the layer has none.
+
+        Raises
+        ------
+        ValueError
+            The layer is not prunable, or not of this model.
+        """
+        binding = self._binding(layer)
+        stored = self._weight_trace(binding).values()
+        matrix = np.array(ops.matrix(stored, layer.geometry), order="C")
+        trace = self._bias_trace(binding)
+        if trace is None:
+            return matrix, None
+        values = trace.values().astype(matrix.dtype).reshape(-1)
+        factor = matrix.dtype.type(binding.bias_factor)
+        bias = values if binding.bias_factor == 1.0 else values * factor
+        return matrix, np.broadcast_to(bias, (layer.shape[1],)).copy()
+
+    def set_weight(self, layer: Layer, matrix: NDArray[Any], bias: NDArray[Any] | None) -> None:
+        """Replace weight and bias of a prunable layer where they are stored.
+
+        Values are cast to the stored dtype; zeros are written as +0.  A bias that other nodes
+        read too, or that is one number for all outputs, is replaced by one of the layer's own.
+
+        Parameters
+        ----------
+        layer
+            One of `layers`, prunable.
+        matrix
+            U of shape (N, M).
+        bias
+            Of shape (M,); None leaves the bias as it is.
+
+        Raises
+        ------
+        BadInput
+            A value is not finite, or does not fit into the stored dtype.
+        ValueError
+            The layer is not prunable or not of this model, a shape is wrong, or a bias is
+            given for a layer that has none.
+        """
+        binding = self._binding(layer)
+        if matrix.shape != layer.shape:
+            raise ValueError(f"layer {layer.name}: {matrix.shape} where {layer.shape} is wanted")
+        if bias is not None and (not layer.has_bias or bias.shape != (layer.shape[1],)):
+            raise ValueError(f"layer {layer.name}: no bias of shape {bias.shape} can be set")
+        trace = self._weight_trace(binding)
+        try:
+            trace.store(ops.weight(_floats(matrix), layer.geometry, trace.shape))
+            if bias is not None:
+                self._store_bias(layer, binding, _floats(bias))
+        except constants.Unfit as error:
+            raise BadInput(f"layer {layer.name}: the new weights have {error}") from error
+
+    def set_metadata(self, key: str, value: str) -> None:
+        """Set an entry of the model's metadata, replacing one of the same key."""
+        for entry in self.proto.metadata_props:
+            if entry.key == key:
+                entry.value = value
+                return
+        self.proto.metadata_props.add(key=key, value=value)
+
+    def constants(self) -> tuple[int, int]:
+        """Floating-point parameters of the whole model, and how many of them are not zero."""
+        return constants.count(self.proto)
+
+    def to_bytes(self) -> bytes:
+        """The model as a file's content: equal models give equal bytes.
+
+        Raises
+        ------
+        BadInput
+            It is larger than a protobuf can be.
+        """
+        if self.proto.ByteSize() > external.MAX_BYTES:
+            raise BadInput(f"{self.path}: {LARGE}")
+        payload: bytes = self.proto.SerializeToString(deterministic=True)
+        return payload
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the model: a complete, checked file, or nothing.
+
+        Parameters
+        ----------
+        path
+            The new file; never the one that the model came from.
+        force
+            Replace an existing file.
+
+        Raises
+        ------
+        CannotWrite
+            The file exists, is the input, or cannot be created.
+        DiskFailed
+            The disk is full or failed.
+        BadInput
+            The model as written does not pass onnx's checker.
+        """
+        check_output(path, [self.path], force)
+
+        def check(found: bytes) -> None:
+            _check(_parse(found, Path(path)), Path(path))
+
+        write_atomically(path, self.to_bytes(), check)
+
+    def _binding(self, layer: Layer) -> Binding:
+        if layer.name not in self._bindings:
+            raise ValueError(f"layer {layer.name}: not a prunable layer of {self.path}")
+        return self._bindings[layer.name]
+
+    def _weight_trace(self, binding: Binding) -> Trace:
+        return self._index.trace(self._index.nodes[binding.node].input[binding.slot])
+
+    def _bias_trace(self, binding: Binding) -> Trace | None:
+        if binding.bias_node < 0:
+            return None
+        return self._index.trace(self._index.nodes[binding.bias_node].input[binding.bias_slot])
+
+    def _store_bias(self, layer: Layer, binding: Binding, bias: Floats) -> None:
+        trace = self._bias_trace(binding)
+        assert trace is not None
+        stored = bias if binding.bias_factor == 1.0 else bias / binding.bias_factor
+        values = constants.cast(stored, trace.dtype)
+        index = self._index
+        sole = all(
+            len(index.users(name)) == 1 and name not in index.outputs for name in trace.names
+        )
+        whole = trace.values().size == layer.shape[1]
+        if np.array_equal(np.broadcast_to(trace.values().reshape(-1), values.shape), values):
+            return
+        if sole and whole:
+            trace.store(values.reshape(trace.shape))
+            return
+        self._add_bias(layer, binding, values.reshape(trace.shape if whole else -1))
+
+    def _add_bias(self, layer: Layer, binding: Binding, values: NDArray[Any]) -> None:
+        """Give the layer a bias tensor of its own."""
+        graph = self.proto.graph
+        taken = self._index.all_names()
+        stem = name = f"{layer.name}.bias"
+        suffix = 2
+        while name in taken:
+            name, suffix = f"{stem}_{suffix}", suffix + 1
+        tensor: onnx.TensorProto = numpy_helper.from_array(values, name)
+        graph.initializer.append(tensor)
+        if self.proto.ir_version < 4:
+            # Before IR version 4, every initializer is an input of the graph, too.
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            )
+        graph.node[binding.bias_node].input[binding.bias_slot] = name
+        self._index = Index(self.proto)
+
+
+def _floats(array: NDArray[Any]) -> Floats:
+    dtype = np.float64 if array.dtype == np.float64 else np.float32
+    return array.astype(dtype, copy=False)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        facts = os.stat(path)
+        if stat.S_ISDIR(facts.st_mode):
+            raise MissingInput(f"{path}: a folder; name the .onnx file in it")
+        if not stat.S_ISREG(facts.st_mode):
+            raise MissingInput(f"{path}: not a regular file")
+        if facts.st_size > external.MAX_BYTES:
+            raise BadInput(f"{path}: {LARGE}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MissingInput(f"{path}: the model cannot be read: {reason}") from error
+
+
+def _parse(payload: bytes, path: Path) -> onnx.ModelProto:
+    if not payload:
+        raise BadInput(f"{path}: the file is empty, not an ONNX model")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(payload)
+    except Exception as error:  # protobuf's DecodeError, by whichever of its engines
+        raise BadInput(f"{path}: not an ONNX model, or a file cut short") from error
+    return proto
+
+
+def _check(proto: onnx.ModelProto, path: Path) -> None:
+    """Onnx's checker, and that every constant has the values that its shape promises."""
+    try:
+        onnx.checker.check_model(proto)
+        for tensor in constants.all_tensors(proto):
+            constants.check_size(tensor)
+    except Exception as error:  # ValidationError, or what the C++ below it throws
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BadInput(f"{path}: not a valid ONNX model: {lines[0].strip()}") from error
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return Tensor(value.name, "", None)
+    known = kind.elem_type in TensorProto.DataType.values()
+    dtype = "" if not known else constants.type_name(kind.elem_type)
+    if not kind.HasField("shape"):
+        return Tensor(value.name, dtype, None)
+    axes: list[int | str | None] = []
+    for axis in kind.shape.dim:
+        if axis.HasField("dim_value"):
+            axes.append(int(axis.dim_value))
+        else:
+            axes.append(str(axis.dim_param) or None)
+    return Tensor(value.name, dtype, tuple(axes))

@@ -1,0 +1,1 @@
+"""What was done, as plain numbers, and how it is shown."""

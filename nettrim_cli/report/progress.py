@@ -1,0 +1,253 @@
+"""What the pipeline tells while it works, and who listens: nobody, or a screen on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from nettrim_cli.report import words
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.report.screen import patient_console
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
+
+REFRESH_SECONDS = 0.1
+WIDE = 100  # columns from which on the bar and the names get more space
+
+
+class Listener(Protocol):
+    """Whom the pipeline tells what it does.  Every call returns at once and never fails."""
+
+    def stage(self, text: str) -> None:
+        """Say what is done now, in words: ``recording 2,000 samples``."""
+
+    def plan(self, weights: Mapping[str, int]) -> None:
+        """Tell the layers to come with their number of weights; without it layers count alike."""
+
+    def begin(self, layer: str, index: int, total: int) -> None:
+        """Start with a layer: the ``index``-th, from 0, of ``total``."""
+
+    def iteration(self, done: int, of: int) -> None:
+        """Count the iterations of the layer begun last, of how many at most."""
+
+    def end(self, layer_report: LayerReport) -> None:
+        """Finish a layer."""
+
+    def message(self, text: str) -> None:
+        """Say something of interest that is not an error."""
+
+
+class Silent:
+    """Listens and says nothing."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stage(self, text: str) -> None:
+        """Ignore it."""
+
+    def plan(self, weights: Mapping[str, int]) -> None:
+        """Ignore it."""
+
+    def begin(self, layer: str, index: int, total: int) -> None:
+        """Ignore it."""
+
+    def iteration(self, done: int, of: int) -> None:
+        """Ignore it."""
+
+    def end(self, layer_report: LayerReport) -> None:
+        """Ignore it."""
+
+    def message(self, text: str) -> None:
+        """Ignore it."""
+
+
+class Screen:
+    """A progress bar on stderr while the ``with`` block runs; nothing where that is no terminal.
+
+    Parameters
+    ----------
+    verbose
+        Print a line per finished layer and every message, to stderr, terminal or not.
+    console
+        Where to draw; stderr by default.
+    """
+
+    def __init__(self, *, verbose: bool = False, console: Console | None = None) -> None:
+        self._verbose = verbose
+        self._console = console
+        self._bar: Progress | None = None
+        self._text = "reading"
+        self._layer = ""
+        self._name_width = 16
+        self._weights: Mapping[str, int] = {}
+        self._done: list[str] = []
+        self._total = 0
+        self._iteration = (0, 0)
+        self._share = 0.0  # of the current layer
+        self._started: float | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Screen:
+        if self._console is None:
+            self._console = patient_console(stderr=True)
+        self._name_width = 36 if self._console.width >= WIDE else 16
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._bar = _bar(self, self._console)
+            self._bar.add_task("", total=1.0)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def stage(self, text: str) -> None:
+        """Show what is done now."""
+        self._text, self._layer = words.clean(text), ""
+        self._iteration = (0, 0)
+        self._draw()
+
+    def plan(self, weights: Mapping[str, int]) -> None:
+        """Let layers count by their weights in the bar and the time left."""
+        self._weights = dict(weights)
+
+    def begin(self, layer: str, index: int, total: int) -> None:
+        """Show a layer as the current one."""
+        if self._started is None:
+            self._started = time.monotonic()
+        self._layer, self._total = layer, total
+        self._iteration, self._share = (0, 0), 0.0
+        self._draw()
+
+    def iteration(self, done: int, of: int) -> None:
+        """Count an iteration; cheap enough to be called thousands of times a second."""
+        self._iteration = (done, of)
+        if of > 0:  # a search solves several times: the bar never runs backwards
+            self._share = max(self._share, min(done / of, 1.0))
+        if self._bar is not None and time.monotonic() - self._drawn >= REFRESH_SECONDS:
+            self._draw()
+
+    def end(self, layer_report: LayerReport) -> None:
+        """Count a finished layer; with ``verbose`` print a line about it."""
+        self._done.append(layer_report.name)
+        self._iteration, self._share = (0, 0), 0.0
+        self._draw()
+        if self._verbose:
+            self._print(self._line(layer_report))
+
+    def message(self, text: str) -> None:
+        """Print a message above the bar, or with ``verbose`` anywhere."""
+        if self._bar is not None or self._verbose:
+            self._print(words.clean(text))
+
+    @property
+    def share(self) -> float:
+        """Share of the layers' work that is done, by weights where they are known, from 0 to 1."""
+        if not self._total:
+            return 0.0
+        if self._weights and sum(self._weights.values()):
+            done = sum(self._weights.get(each, 0) for each in self._done)
+            current = 0 if self._layer in self._done else self._weights.get(self._layer, 0)
+            return min((done + current * self._share) / sum(self._weights.values()), 1.0)
+        return min((len(self._done) + self._share) / self._total, 1.0)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left by the pace so far; None as long as that says nothing."""
+        passed = 0.0 if self._started is None else time.monotonic() - self._started
+        share = self.share
+        return passed * (1 - share) / share if passed >= 1 and share >= 0.02 else None
+
+    @property
+    def headline(self) -> str:
+        """What is being done, in a line."""
+        if not self._layer or not self._total:
+            return self._text
+        done, of = self._iteration
+        number = min(len(self._done) + (self._layer not in self._done), self._total)
+        name = words.shorten(words.clean(self._layer), self._name_width)
+        steps = f", iteration {done:,}" if of else ""
+        return f"layer {number} of {self._total}: {name}{steps}"
+
+    @property
+    def clock(self) -> str:
+        """The time left, in words."""
+        left = self.seconds_left if self._layer else None
+        return (
+            ""
+            if left is None or left < 0.5
+            else f"{words.duration(round(left)).replace('.0', '')} left"
+        )
+
+    def _draw(self) -> None:
+        if self._bar is not None:
+            self._drawn = time.monotonic()
+            self._bar.update(self._bar.task_ids[0], completed=self.share)
+
+    def _print(self, text: str) -> None:
+        if self._console is not None:
+            from rich.text import Text
+
+            self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def _line(self, layer: LayerReport) -> str:
+        head = (
+            f"[{len(self._done)}/{max(self._total, len(self._done))}] {words.clean(layer.name)}: "
+        )
+        if not layer.pruned:
+            return head + f"left dense: {words.clean(layer.note)}"
+        return head + (
+            f"{words.percent(layer.sparsity_after)} % sparsity, "
+            f"error {words.error(layer.error_calibration)} % calib, "
+            f"{words.error(layer.error_holdout)} % held-out, "
+            f"{layer.iterations} iterations, {words.clean(layer.status)}, "
+            f"{words.duration(layer.seconds)}"
+        )
+
+
+def _bar(screen: Screen, console: Console) -> Progress:
+    """The bar: a spinner, the bar, what is done, time passed, time left."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TimeElapsedColumn,
+    )
+    from rich.text import Text
+
+    class Headline(ProgressColumn):
+        def render(self, task: Task) -> RenderableType:
+            return Text(screen.headline, no_wrap=True, overflow="ellipsis")
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> RenderableType:
+            return Text(screen.clock, style="dim", no_wrap=True)
+
+    utf = console.encoding.lower().startswith("utf")
+    return Progress(
+        SpinnerColumn("dots" if utf else "line", style="cyan"),
+        BarColumn(bar_width=30 if console.width >= WIDE else 10, complete_style="cyan"),
+        Headline(),
+        TimeElapsedColumn(),
+        Left(),
+        console=console,
+        transient=True,
+        refresh_per_second=8,
+        redirect_stdout=False,
+    )

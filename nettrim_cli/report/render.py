@@ -1,0 +1,141 @@
+"""Reports in files; what goes to the screen is in ``screen`` and can be had from here, too.
+
+A new file format is one function and one line in ``FORMATS``.  JSON and CSV carry machine
+numbers (fractions, bytes, seconds), the rest is for people.  Names come from files of others:
+every format escapes what would be read as its own syntax.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nettrim_cli.report import words
+from nettrim_cli.report.result import Report
+from nettrim_cli.report.screen import (
+    console_for_stdout,
+    layers_as_dict,
+    show_comparison,
+    show_layers,
+    show_report,
+    total_rows,
+)
+
+__all__ = [
+    "FORMATS",
+    "as_json",
+    "console_for_stdout",
+    "layers_as_dict",
+    "render",
+    "show_comparison",
+    "show_layers",
+    "show_report",
+]
+
+
+def render(report: Report, suffix: str) -> str:
+    """Render a report as the text of a file; write it with ``newline=""``.
+
+    Raises
+    ------
+    KeyError
+        If the suffix (with its dot, in any case) is not in ``FORMATS``.
+    """
+    return FORMATS[suffix.lower()](report)
+
+
+def as_json(value: Any) -> str:
+    """Strict JSON of plain values, sorted and indented; NaN and infinities become null."""
+    return json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy here
+        return _plain(value.tolist())
+    return str(value)
+
+
+def _json(report: Report) -> str:
+    return as_json(report.as_dict())
+
+
+def _csv(report: Report) -> str:
+    """One line per layer (RFC 4180); unknown and non-finite numbers are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(CSV_FIELDS)
+    for layer in report.as_dict()["layers"]:
+        row = _plain({**layer, "inputs": layer["shape"][0], "outputs": layer["shape"][1]})
+        writer.writerow([row[each] for each in CSV_FIELDS])
+    return text.getvalue()
+
+
+CSV_FIELDS = (
+    *("name", "op", "inputs", "outputs", "weights", "nonzeros_before", "nonzeros_after"),
+    *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
+    *("iterations", "status", "seconds", "gap", "violation", "note"),
+)
+
+
+def _markdown(report: Report) -> str:
+    """Layers and totals as two GitHub tables, then the warnings."""
+    layers = [
+        (
+            *(each.name, each.op, words.shape(each.shape)),
+            *(words.percent(each.sparsity_before), words.percent(each.sparsity_after)),
+            *(words.error(each.error_calibration), words.error(each.error_holdout)),
+            *(words.count(each.columns), words.count(each.iterations)),
+            *(each.status, f"{each.seconds:.1f}", each.note),
+        )
+        for each in report.layers
+    ]
+    target = report.comparison.candidate.path
+    parts = [
+        "# nettrim report",
+        f"{_escape(report.comparison.reference.path)} → {_escape(target)}, "
+        f"nettrim {_escape(report.version)}, {words.duration(report.seconds)}",
+        "## Layers",
+        _table(MARKDOWN_FIELDS, "lllrrrrrrlrl", layers),
+        "## Totals",
+        _table(("", "before", "after", ""), "lrrl", total_rows(report)),
+    ]
+    if report.warnings:
+        parts += ["## Warnings", "\n".join(f"- {_escape(each)}" for each in report.warnings)]
+    settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
+    if settings:
+        parts += ["## Settings", _table(("setting", "value"), "ll", settings)]
+    return "\n\n".join(parts) + "\n"
+
+
+MARKDOWN_FIELDS = (
+    *("layer", "op", "shape", "sparsity before %", "sparsity after %"),
+    *("error calib %", "error held-out %", "columns", "iterations", "status", "seconds", "note"),
+)
+
+
+def _table(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---:" if each == "r" else "---" for each in align]
+    lines = [head, rule, *([_escape(each) for each in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
+
+
+def _escape(text: str) -> str:
+    """A text that GitHub shows as it is; underscores within words need nothing."""
+    text = re.sub(r"([\\`*\[\]<>&|~$#!])", r"\\\1", words.clean(text))
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {".json": _json, ".md": _markdown, ".csv": _csv}

@@ -1,0 +1,167 @@
+"""What a run reached, as plain numbers; errors and shares are fractions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer after the run, measured on the weights as written (after the cast).
+
+    Attributes
+    ----------
+    error_calibration, error_holdout
+        Relative Frobenius error of the layer's response against the dense model's, on the
+        samples fitted to and on the samples held out; None where nothing was measured.
+    columns
+        Columns of X that were fitted to (samples x positions).
+    status
+        ``solved``, ``inaccurate``, ``max-iterations``, ..., or ``dense`` for a layer left alone.
+    gap, violation
+        Relative duality gap and constraint violation where the program is convex.
+    note
+        Why a layer was left alone, or what was chosen for it on held-out samples.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, int]
+    weights: int
+    nonzeros_before: int
+    nonzeros_after: int
+    error_calibration: float | None = None
+    error_holdout: float | None = None
+    columns: int = 0
+    iterations: int = 0
+    status: str = "dense"
+    seconds: float = 0.0
+    gap: float | None = None
+    violation: float | None = None
+    note: str = ""
+
+    @property
+    def sparsity_before(self) -> float:
+        """Share of zeros in the input model's layer."""
+        return 1 - self.nonzeros_before / self.weights if self.weights else 0.0
+
+    @property
+    def sparsity_after(self) -> float:
+        """Share of zeros in the written layer."""
+        return 1 - self.nonzeros_after / self.weights if self.weights else 0.0
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the layer was treated."""
+        return self.status != "dense"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model file in numbers; ``parameters`` counts every constant floating-point element."""
+
+    path: str
+    bytes_raw: int
+    bytes_gzip: int
+    parameters: int
+    nonzeros: int
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """One output of two models run on the same samples.
+
+    Attributes
+    ----------
+    error
+        ||candidate - reference||_F / ||reference||_F over all samples.
+    agreement
+        Share of samples with the same top-1 answer (last axis); None where that means nothing.
+    """
+
+    name: str
+    error: float
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models side by side on the same samples."""
+
+    reference: ModelFacts
+    candidate: ModelFacts
+    outputs: tuple[OutputFacts, ...]
+    samples: int
+
+    @property
+    def error(self) -> float:
+        """Largest relative error over the outputs."""
+        return max((each.error for each in self.outputs), default=0.0)
+
+    @property
+    def drop(self) -> float | None:
+        """Accuracy lost, or without labels the share of changed top-1 answers; a fraction."""
+        if self.reference.accuracy is not None and self.candidate.accuracy is not None:
+            return self.reference.accuracy - self.candidate.accuracy
+        shares = [each.agreement for each in self.outputs if each.agreement is not None]
+        return 1 - min(shares) if shares else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "error": self.error, "drop": self.drop}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run of ``nettrim prune``; ``comparison`` was measured on the held-out samples."""
+
+    layers: tuple[LayerReport, ...]
+    comparison: Comparison
+    settings: dict[str, Any]
+    version: str
+    seconds: float
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def pruned(self) -> tuple[LayerReport, ...]:
+        """The layers that were treated."""
+        return tuple(each for each in self.layers if each.pruned)
+
+    @property
+    def weights(self) -> int:
+        """Weights of the treated layers."""
+        return sum(each.weights for each in self.pruned)
+
+    @property
+    def nonzeros(self) -> int:
+        """Non-zero weights of the treated layers as written."""
+        return sum(each.nonzeros_after for each in self.pruned)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros over the treated layers' weights."""
+        return 1 - self.nonzeros / self.weights if self.weights else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        layers = [
+            {
+                **asdict(each),
+                "sparsity_before": each.sparsity_before,
+                "sparsity_after": each.sparsity_after,
+            }
+            for each in self.layers
+        ]
+        return {
+            "version": self.version,
+            "settings": self.settings,
+            "layers": layers,
+            "weights": self.weights,
+            "nonzeros": self.nonzeros,
+            "sparsity": self.sparsity,
+            "comparison": self.comparison.as_dict(),
+            "seconds": self.seconds,
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,292 @@
+"""Reports on the screen, in per cent and with thousands separators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nettrim_cli.report import grid, words
+from nettrim_cli.report.grid import ESSENTIAL, Column
+from nettrim_cli.report.result import Comparison, LayerReport, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nettrim_cli.graph.layer import Layer
+
+PIPE_WIDTH = 120
+GOOD, WARN, FAINT = "green", "yellow", "dim"
+
+
+def console_for_stdout() -> Console:
+    """A console for results on stdout: 120 columns where it is not a terminal.
+
+    ``NO_COLOR``, ``FORCE_COLOR`` and ``COLUMNS`` are respected; into a file or a pipe goes plain
+    text.
+    """
+    console = patient_console(stderr=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console.width = PIPE_WIDTH
+    return console
+
+
+def patient_console(*, stderr: bool) -> Console:
+    """A console that falls silent when its reader leaves, where rich would end the process."""
+    from rich.console import Console
+
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            # The reader (head, say) has seen enough: work and exit code stay what they are.
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if stderr else 1)
+
+    return Patient(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def show_report(report: Report, console: Console, output: str | None = None) -> None:
+    """Print a run: a row per layer, the totals, the warnings and where the model went.
+
+    ``output`` is the written file, if another than ``report.comparison.candidate.path``.
+    """
+    layers = report.layers
+    sentences = ["" if each.pruned else f"left dense: {_note(each)}" for each in layers]
+    if layers:
+        fitted = grid.fit(_layer_columns(layers), console.width)
+        grid.show(fitted, console, sentences)
+        if "note" in fitted.dropped:
+            _show_notes(layers, console)
+        grid.blank(console)
+    rows = total_rows(report)
+    *pruned, remark = rows[0]
+    rows[0] = (pruned[0], pruned[1], pruned[2], f"{remark}, in {words.duration(report.seconds)}")
+    grid.pairs(rows, console)
+    if report.warnings:
+        grid.blank(console)
+    for each in report.warnings:
+        grid.paragraph(f"! {words.clean(each)}", console, WARN, hanging=3)
+    grid.blank(console)
+    path = words.clean(report.comparison.candidate.path if output is None else output)
+    grid.line(f"written to {path}", console, "bold")
+
+
+def show_comparison(comparison: Comparison, console: Console) -> None:
+    """Print two models side by side, then the distance of their outputs."""
+    one, two = comparison.reference, comparison.candidate
+    grid.line(f"reference  {words.clean(one.path)}", console)
+    grid.line(f"candidate  {words.clean(two.path)}", console)
+    grid.blank(console)
+    parameters = (
+        "parameters",
+        words.count(one.parameters),
+        words.count(two.parameters),
+        words.factor(one.parameters, two.parameters).replace("same size", "same number"),
+    )
+    nonzeros = (
+        "non-zeros",
+        words.count(one.nonzeros),
+        words.count(two.nonzeros),
+        f"{words.percent(_zeros(one.nonzeros, one.parameters))} → "
+        f"{words.percent(_zeros(two.nonzeros, two.parameters))} % sparsity",
+    )
+    head = ("", "reference", "candidate", "")
+    rows = [head, *_file_rows(comparison), parameters, nonzeros]
+    grid.pairs([*rows, *_quality_rows(comparison, "samples")], console)
+
+
+def show_layers(
+    path: str,
+    layers: Sequence[Layer],
+    nonzeros: Mapping[str, int],
+    console: Console,
+    *,
+    parameters: int | None = None,
+) -> None:
+    """Print a model's layers as nettrim sees them, and totals.
+
+    ``nonzeros`` holds the non-zero weights by layer name, as far as they are known;
+    ``parameters`` is the size of the whole model, to which the prunable weights are compared
+    (by default the listed layers' weights).
+    """
+    grid.line(words.clean(path), console, "bold")
+    grid.blank(console)
+    if layers:
+        good = [GOOD] * len(layers)
+        columns = [
+            Column("layer", [words.clean(each.name) for each in layers], right=False, lead=True),
+            Column("op", [words.clean(e.op) for e in layers], keep=45, right=False, lead=True),
+            Column("shape", [_shape(each) for each in layers], keep=60, lead=True),
+            Column("weights", [words.count(e.parameters) for e in layers], keep=40, lead=True),
+            Column("sparsity %", [words.percent(_sparsity(e, nonzeros)) for e in layers], keep=49),
+            Column("prunable", ["yes"] * len(layers), keep=5, right=False, styles=good),
+            Column("follows", [words.clean(e.response.follows) for e in layers], "", 10, False),
+        ]
+        refusals = [f"no: {words.clean(each.refusal)}" if each.refusal else "" for each in layers]
+        grid.show(grid.fit(columns, console.width), console, refusals)
+        grid.blank(console)
+    totals = _layer_totals(layers, parameters)
+    share = f"{words.percent(totals['prunable_share'])} %"
+    whole = "all layers' weights" if parameters is None else "all parameters"
+    rows = [
+        ("layers", "", words.count(totals["layers"]), ""),
+        ("prunable", "", words.count(totals["prunable_layers"]), ""),
+        ("weights", "", words.count(totals["prunable_weights"]), f"prunable, {share} of {whole}"),
+    ]
+    grid.pairs(rows, console)
+
+
+def layers_as_dict(
+    path: str,
+    layers: Sequence[Layer],
+    nonzeros: Mapping[str, int],
+    *,
+    parameters: int | None = None,
+) -> dict[str, Any]:
+    """What ``show_layers`` prints, as plain values for JSON; sparsities are fractions."""
+    rows = [
+        {
+            "name": each.name,
+            "op": each.op,
+            "shape": list(each.shape),
+            "weight_shape": list(each.weight_shape),
+            "weights": each.parameters,
+            "nonzeros": nonzeros.get(each.name),
+            "sparsity": _sparsity(each, nonzeros),
+            "has_bias": each.has_bias,
+            "dtype": each.dtype,
+            "follows": each.response.follows,
+            "prunable": each.prunable,
+            "refusal": each.refusal,
+        }
+        for each in layers
+    ]
+    return {"path": path, "layers": rows, "totals": _layer_totals(layers, parameters)}
+
+
+def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """The totals of a run in words: label, before, after, remark."""
+    treated = report.pruned
+    before = sum(each.nonzeros_before for each in treated)
+    sparsity = f"{words.percent(report.sparsity)} % sparsity"
+    return [
+        ("layers pruned", "", words.count(len(treated)), f"of {len(report.layers)}"),
+        ("weights", "", words.count(report.weights), "in the pruned layers"),
+        ("non-zeros", words.count(before), words.count(report.nonzeros), sparsity),
+        *_file_rows(report.comparison),
+        *_quality_rows(report.comparison, "held-out samples"),
+    ]
+
+
+def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
+    def cells(read: Callable[[LayerReport], str]) -> list[str]:
+        return [read(each) if each.pruned else "" for each in layers]
+
+    zeros, error = "sparsity %", "error %"
+    bold, faint = ["bold"] * len(layers), [FAINT] * len(layers)
+    mood = [GOOD if each.status == "solved" else WARN for each in layers]
+    names = [words.clean(each.name) for each in layers]
+    ops = [words.clean(each.op) for each in layers]
+    shapes = [words.shape(each.shape) for each in layers]
+    before = [words.percent(each.sparsity_before) for each in layers]
+    after = cells(lambda each: words.percent(each.sparsity_after))
+    calibration = cells(lambda each: words.error(each.error_calibration))
+    holdout = cells(lambda each: words.error(each.error_holdout))
+    return [
+        Column("layer", names, right=False, lead=True),
+        Column("op", ops, keep=20, right=False, lead=True),
+        Column("shape", shapes, keep=ESSENTIAL + 1, lead=True),
+        Column("before", before, zeros, keep=ESSENTIAL, lead=True),
+        Column("after", after, zeros, keep=ESSENTIAL + 9, styles=bold),
+        Column("calib", calibration, error, keep=ESSENTIAL - 1),
+        Column("held-out", holdout, error, keep=ESSENTIAL + 8),
+        Column("gap %", cells(lambda each: words.error(each.gap)), keep=26),
+        Column("viol. %", cells(lambda each: words.error(each.violation)), keep=25),
+        Column("columns", cells(lambda each: words.count(each.columns)), keep=10),
+        Column("iter", cells(lambda each: words.count(each.iterations)), keep=30),
+        Column("sec", cells(lambda each: f"{each.seconds:.1f}"), keep=35),
+        Column(
+            "status",
+            cells(lambda e: words.clean(e.status).replace("iterations", "iter")),
+            "",
+            40,
+            False,
+            styles=mood,
+        ),
+        Column("note", cells(lambda e: words.clean(e.note)), "", 1, False, styles=faint),
+    ]
+
+
+def _note(layer: LayerReport) -> str:
+    return words.clean(layer.note) or "no reason given"
+
+
+def _show_notes(layers: Sequence[LayerReport], console: Console) -> None:
+    """Notes for which the table had no column, each once with the layers that it is about."""
+    about: dict[str, list[str]] = {}
+    for each in layers:
+        if each.pruned and each.note:
+            about.setdefault(words.clean(each.note), []).append(words.clean(each.name))
+    for note, names in about.items():
+        who = ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+        grid.paragraph(f"{who}: {note}", console, FAINT, hanging=3)
+
+
+def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    one, two = comparison.reference, comparison.candidate
+    return [
+        (label, words.size(before), words.size(after), words.factor(before, after))
+        for label, before, after in (
+            ("file", one.bytes_raw, two.bytes_raw),
+            ("gzipped", one.bytes_gzip, two.bytes_gzip),
+        )
+    ]
+
+
+def _quality_rows(comparison: Comparison, samples: str) -> list[tuple[str, str, str, str]]:
+    """Accuracy, error of each output and agreement, with the samples that they were taken on."""
+    rows = []
+    before, after = comparison.reference.accuracy, comparison.candidate.accuracy
+    if before is not None or after is not None:
+        rows.append(("accuracy", _share(before), _share(after), words.points(before, after)))
+    several = len(comparison.outputs) > 1
+    for each in comparison.outputs:
+        name = words.clean(each.name) if several else ""
+        rows.append(("output error", "", f"{words.error(each.error)} %", name))
+    for each in comparison.outputs:
+        if each.agreement is not None:
+            name = words.clean(each.name) if several else ""
+            rows.append(("same top-1", "", _share(each.agreement), name))
+    if rows:
+        label, one, two, remark = rows[0]
+        on = f"on {words.count(comparison.samples)} {samples}"
+        rows[0] = (label, one, two, f"{remark}, {on}" if remark else on)
+    return rows
+
+
+def _share(share: float | None) -> str:
+    return words.UNKNOWN if share is None else f"{words.percent(share, 2)} %"
+
+
+def _zeros(nonzeros: int, parameters: int) -> float:
+    return 1 - nonzeros / parameters if parameters else 0.0
+
+
+def _shape(layer: Layer) -> str:
+    return words.shape(layer.shape if any(layer.shape) else layer.weight_shape)
+
+
+def _sparsity(layer: Layer, nonzeros: Mapping[str, int]) -> float | None:
+    held = nonzeros.get(layer.name)
+    return None if held is None else _zeros(held, layer.parameters)
+
+
+def _layer_totals(layers: Sequence[Layer], parameters: int | None) -> dict[str, Any]:
+    weights = sum(each.parameters for each in layers if each.prunable)
+    whole = sum(each.parameters for each in layers) if parameters is None else parameters
+    return {
+        "layers": len(layers),
+        "prunable_layers": sum(each.prunable for each in layers),
+        "prunable_weights": weights,
+        "parameters": whole,
+        "prunable_share": weights / whole if whole else 0.0,
+    }

@@ -1,0 +1,151 @@
+"""Numbers and names in words: what a person reads; machine formats never come through here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+UNKNOWN = "–"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as per cent without the sign: 0.9 -> ``90.0``.
+
+    What is neither all nor nothing is never rounded to either: ``>99.9``, ``<0.1``.
+    """
+    if share is None:
+        return UNKNOWN
+    if not math.isfinite(share):
+        return str(float(share))
+    text = f"{100 * share:.{digits}f}"
+    step = 10.0**-digits
+    if share < 1 and float(text) == 100:
+        return f">{100 - step:.{digits}f}"
+    if share > 0 and float(text) == 0:
+        return f"<{step:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def error(share: float | None) -> str:
+    """A relative error as per cent without the sign: two decimals, fewer digits when tiny or huge.
+
+    0.0812 -> ``8.12``, 3e-7 -> ``3e-05``, 123.456 -> ``12,346``.
+    """
+    if share is None or not math.isfinite(share) or share == 0:
+        return UNKNOWN if share is None else "0" if share == 0 else str(float(share))
+    value = 100 * share
+    if abs(value) >= 1e6 or abs(value) < 0.005:
+        return f"{value:.0e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
+
+
+def count(number: int | None) -> str:
+    """A count with thousands separators."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def size(number: int) -> str:
+    """Bytes with three significant digits and a decimal unit: 1065372 -> ``1.07 MB``."""
+    if number < 1000:
+        return f"{number} B"
+    value, units = number / 1000, iter(("kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 59.95:
+        return f"{seconds:.{2 if seconds < 0.995 else 1}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def factor(before: int, after: int) -> str:
+    """How a size changed: ``7.0 times smaller``, ``3.2 % smaller``, ``same size``."""
+    if before == after:
+        return "same size"
+    if min(before, after) <= 0:
+        return ""
+    word = "smaller" if after < before else "larger"
+    ratio = max(before, after) / min(before, after)
+    if ratio >= 1.5:
+        return f"{ratio:.{1 if ratio < 99.95 else 0}f} times {word}"
+    return f"{percent(abs(after - before) / before)} % {word}"
+
+
+def points(before: float | None, after: float | None) -> str:
+    """The change of an accuracy in points: ``0.31 points lost``, ``0.10 points gained``."""
+    if before is None or after is None:
+        return ""
+    if not math.isfinite(after - before):
+        return "not comparable"
+    lost = f"{100 * (before - after):.2f}"
+    if float(lost) == 0:
+        return "unchanged"
+    return f"{lost.removeprefix('-')} points {'gained' if lost.startswith('-') else 'lost'}"
+
+
+def shape(sides: Sequence[int]) -> str:
+    """A shape as ``300 x 1000``."""
+    return " x ".join(str(each) for each in sides) if any(sides) else UNKNOWN
+
+
+def clean(name: str) -> str:
+    """A name on one line: line breaks, escape codes and other invisible characters spelled out."""
+    if name.isprintable():
+        return name
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in name
+    )
+
+
+def wrap(text: str, width: int, *, split: bool = True) -> list[str]:
+    """Break a text at blanks into lines of ``width`` cells; longer words too, if ``split``."""
+    from rich.cells import cell_len, chop_cells
+
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines += chop_cells(word, width) if split and word else [word]
+    return lines
+
+
+def shorten(name: str, width: int, head: int | None = None) -> str:
+    """Cut a name in the middle to ``width`` cells, ``head`` of them before the ellipsis."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(name) <= width:
+        return name
+    if width < 3:
+        return set_cell_size(name, max(width, 0))
+    head = (width - 1) // 3 if head is None else max(0, min(head, width - 1))
+    if name.isascii():
+        return f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
+    start = set_cell_size(name, head)
+    end = len(name)
+    room = width - 1 - head
+    while end > 0 and cell_len(name[end - 1 :]) <= room:
+        end -= 1
+    return f"{start}…{name[end:]}"
+
+
+def shorten_all(names: Sequence[str], width: int) -> list[str]:
+    """Cut long names in the middle, at the place where the fewest of them come out alike."""
+    usual = (width - 1) // 3
+    best: list[str] = []
+    for head in sorted(range(max(width, 1)), key=lambda each: abs(each - usual)):
+        cut = [shorten(each, width, head) for each in names]
+        if len(set(cut)) > len(set(best)):
+            best = cut
+        if len(set(best)) == len(set(names)):
+            break
+    return best

@@ -1,0 +1,1 @@
+"""Pure mathematics on numpy arrays: knows nothing of files, models or screens."""

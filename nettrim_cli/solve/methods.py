@@ -1,0 +1,14 @@
+"""The methods by name: each prunes one layer's task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nettrim_cli.solve.l0 import solve_l0
+from nettrim_cli.solve.net_trim import solve_net_trim
+from nettrim_cli.solve.task import Solution, Task
+
+METHODS: dict[str, Callable[[Task, Callable[[int, int], None] | None], Solution]] = {
+    "l0": solve_l0,
+    "net-trim": solve_net_trim,
+}

@@ -1,0 +1,3 @@
+"""stub"""
+def solve_net_trim(task, look=None):
+    raise NotImplementedError

@@ -1,0 +1,107 @@
+"""Finding the knob for a target: how many weights for an error, which shares for a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nettrim_cli.solve.task import Matrix
+
+
+def fewest(
+    error: Callable[[int], float], allowed: float, total: int, *, tries: int = 9
+) -> tuple[int, int]:
+    """Fewest weights, of ``total``, whose error is within ``allowed``.
+
+    A bisection on the logarithm of the count, guided by the error's own logarithm; the error is
+    taken to fall as the count grows.
+
+    Returns
+    -------
+    keep, calls
+        ``total`` if nothing sparser was found within ``allowed``; calls of ``error``.
+    """
+    low, high, guess, calls = 0, total, max(1, total // 5), 0
+    low_error, high_error = math.inf, 0.0
+    while calls < tries and high - low > max(1, high // 50):
+        found = error(guess)
+        calls += 1
+        if found <= allowed:
+            high, high_error = guess, found
+        else:
+            low, low_error = guess, found
+        guess = _between(low, high, low_error, high_error, allowed)
+    return high, calls
+
+
+def _between(low: int, high: int, low_error: float, high_error: float, allowed: float) -> int:
+    """A count between two ends: by the errors' logarithms, never in the outer eighths."""
+    share = 0.5
+    if 0 < high_error < allowed < low_error < math.inf:
+        share = math.log(low_error / allowed) / math.log(low_error / high_error)
+        share = min(0.875, max(0.125, share))
+    start = math.log(max(1, low) if low else max(1.0, high / 8))
+    guess = round(math.exp(start + share * (math.log(high) - start)))
+    return min(high - 1, max(low + 1, guess))
+
+
+def allocate(
+    curves: Sequence[Matrix], sizes: Sequence[int], levels: Matrix, zeros: int
+) -> list[int]:
+    """Zeros of each layer that minimise the sum of costs at a total number of zeros.
+
+    Parameters
+    ----------
+    curves
+        One array a layer: its cost (squared error it adds to the network's output) at each
+        level; made non-decreasing and taken as piecewise linear in the share of zeros.
+    sizes
+        Weights of each layer.
+    levels
+        Shares of zeros, ascending, starting at 0.
+    zeros
+        Zeros wanted over all layers.
+
+    Returns
+    -------
+    list of int
+        Zeros of each layer, their sum being ``zeros`` (capped by what the levels allow).
+
+    Notes
+    -----
+    The convex lower hull of each curve is walked by steepest descent of cost a zero, which is
+    the optimum of the convexified problem (Lagrange; each step is a segment of a hull).
+    """
+    steps: list[tuple[float, int, float]] = []
+    for layer, (curve, size) in enumerate(zip(curves, sizes)):
+        costs = np.maximum.accumulate(np.asarray(curve, np.float64))
+        for left, right in _hull(np.asarray(levels, np.float64), costs):
+            rise = costs[right] - costs[left]
+            amount = (levels[right] - levels[left]) * size
+            steps.append((rise / amount, layer, float(amount)))
+    shares = [0.0] * len(sizes)
+    left_over = float(zeros)
+    for _, layer, amount in sorted(steps, key=lambda each: each[:2]):
+        taken = min(amount, left_over)
+        shares[layer] += taken
+        left_over -= taken
+    counts = [math.floor(each) for each in shares]
+    room = sorted(range(len(sizes)), key=lambda i: counts[i] - shares[i])
+    for layer in room[: max(0, round(sum(shares)) - sum(counts))]:
+        counts[layer] += 1
+    return counts
+
+
+def _hull(x: Matrix, y: Matrix) -> list[tuple[int, int]]:
+    """Segments of the lower convex hull of points sorted by x, as pairs of their indices."""
+    kept: list[int] = []
+    for i in range(len(x)):
+        while len(kept) >= 2:
+            a, b = kept[-2], kept[-1]
+            if (y[b] - y[a]) * (x[i] - x[a]) < (y[i] - y[a]) * (x[b] - x[a]):
+                break
+            kept.pop()
+        kept.append(i)
+    return list(zip(kept, kept[1:]))

@@ -1,0 +1,172 @@
+"""What a solver is given and what it gives back: plain picklable values.
+
+Legend of the letters used in this wing (the Net-Trim paper's, arXiv 1806.06457):
+
+======== ===================================================================== =========
+``X``    layer inputs, one column a sample; the last row is ones (the bias)     N x P
+``W``    trained weights, the bias in the last row                              N x M
+``U``    pruned weights                                                         N x M
+``Z``    the dense layer's results before the activation                        M x P
+``C``    ``X @ X.T``                                                            N x N
+``B``    ``X @ Z.T``                                                            N x M
+======== ===================================================================== =========
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[Any]
+
+
+class Status(str, Enum):
+    """How a solve ended."""
+
+    SOLVED = "solved"
+    INACCURATE = "inaccurate"
+    MAX_ITERATIONS = "max-iterations"
+    DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is kept of the samples of one layer.
+
+    Every matrix over inputs carries the row of ones last, whether or not the layer has a bias.
+
+    Attributes
+    ----------
+    C
+        (N+1, N+1) float64, ``X @ X.T`` over all calibration columns.
+    B
+        (N+1, M) float64, ``X @ Z.T`` with Z the dense model's results (bias included).
+    X, Z
+        (N+1, P') and (M, P') float32: at most a bounded number of the columns themselves.
+    held_X, held_Z
+        The same of the held-out samples.
+    exact
+        Whether X is what the dense model delivers, so that W reproduces Z.
+    shared
+        What layers with the same input share (factorisations); filled by the solvers.
+    """
+
+    C: Matrix
+    B: Matrix
+    X: Matrix
+    Z: Matrix
+    held_X: Matrix
+    held_Z: Matrix
+    exact: bool
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def columns(self) -> int:
+        """Number of calibration columns summed up in C and B."""
+        return round(float(self.C[-1, -1]))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One layer to prune.
+
+    Attributes
+    ----------
+    W
+        (N, M), or (N+1, M) with the bias in the last row where ``has_bias``.
+    scale, shift
+        (M,): the response is ``act(scale * z + shift)``; None for 1 and 0.
+    relu, ceiling
+        Whether act clips to the range from 0 to ``ceiling``; the identity otherwise.
+    epsilon, keep
+        The target: relative error allowed, or the number of weights to keep; one is None.
+    """
+
+    W: Matrix
+    has_bias: bool
+    samples: Samples
+    scale: Matrix | None = None
+    shift: Matrix | None = None
+    relu: bool = False
+    ceiling: float = math.inf
+    epsilon: float | None = None
+    keep: int | None = None
+    gamma: float = math.sqrt(1.1)
+
+    @property
+    def rows(self) -> slice:
+        """The rows of the samples' matrices that belong to this layer."""
+        return slice(None) if self.has_bias else slice(None, -1)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, bias not counted."""
+        return self.W.size - (self.W.shape[1] if self.has_bias else 0)
+
+    def respond(self, Z: Matrix) -> Matrix:
+        """Apply what follows the layer: ``act(scale * z + shift)``, in float32."""
+        Y = np.array(Z, np.float32)
+        if self.scale is not None:
+            Y *= self.scale.astype(np.float32)[:, None]
+        if self.shift is not None:
+            Y += self.shift.astype(np.float32)[:, None]
+        return np.clip(Y, 0, self.ceiling, out=Y) if self.relu else Y
+
+    def error(self, U: Matrix, *, held: bool) -> float:
+        """Relative response error of weights on the kept columns, nan where there are none."""
+        X, Z = (
+            (self.samples.held_X, self.samples.held_Z)
+            if held
+            else (self.samples.X, self.samples.Z)
+        )
+        if X.shape[1] == 0:
+            return math.nan
+        Y = self.respond(Z)
+        return relative(self.respond(U.T.astype(np.float32) @ X[self.rows]) - Y, Y)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Weights for a task, bias in the last row where the task has one.
+
+    Attributes
+    ----------
+    U
+        Shape of the task's W.
+    gap, violation
+        Relative duality gap and constraint violation of a convex program; None otherwise.
+    note
+        What was chosen on held-out samples, or why the layer stays dense.
+    """
+
+    U: Matrix
+    status: Status
+    iterations: int = 0
+    gap: float | None = None
+    violation: float | None = None
+    note: str = ""
+
+
+def relative(difference: Matrix, reference: Matrix) -> float:
+    """||difference||_F / ||reference||_F; 0 where both are 0 and inf where only the latter is."""
+    top, bottom = norm(difference), norm(reference)
+    if bottom > 0:
+        return top / bottom
+    return math.inf if top > 0 else 0.0
+
+
+def norm(A: Matrix) -> float:
+    """Frobenius norm, safe for entries whose squares leave the range of float32."""
+    flat = A.ravel(order="K")
+    if flat.size == 0:
+        return 0.0
+    total = float(np.dot(flat, flat))
+    if np.isfinite(total) and total > 1e-30:
+        return math.sqrt(total)
+    wide = flat.astype(np.float64)
+    return float(np.linalg.norm(wide))

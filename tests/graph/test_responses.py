@@ -1,0 +1,121 @@
+"""What follows a layer is understood, and nothing more is read into it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small import build, normal, only, run
+
+from nettrim_cli.graph import ops
+
+AFTER = {
+    "Relu": ("y = Relu(z)", True, np.inf, "Relu"),
+    "Clip 0 to 6": ("y = Clip(z, zero, six)", True, 6, "Clip 0 to 6"),
+    "Clip from 0": ("y = Clip(z, zero)", True, np.inf, "Clip from 0"),
+    "Clip from -1": ("y = Clip(z, minus, six)", False, np.inf, "Clip"),
+    "Clip unknown": ("m = ReduceMax<keepdims=0>(x) y = Clip(z, zero, m)", False, np.inf, "Clip"),
+    "Max": ("y = Max(zero, z)", True, np.inf, "Max with 0"),
+    "Max of six": ("y = Max(z, six)", False, np.inf, "Max"),
+    "Identity": ("i = Identity(z) y = Relu(i)", True, np.inf, "Relu"),
+    "Dropout": ("i = Dropout(z) y = Relu(i)", True, np.inf, "Relu"),
+    "Dropout told": ("i = Dropout(z, half, no) y = Relu(i)", True, np.inf, "Relu"),
+    "Dropout in training": ("i = Dropout(z, half, yes) y = Relu(i)", False, np.inf, "Dropout"),
+    "two readers": ("a = Relu(z) y = Add(a, z)", False, np.inf, "Relu + Add"),
+    "LeakyRelu": ("y = LeakyRelu(z)", False, np.inf, "LeakyRelu"),
+    "Softmax": ("y = Softmax(z)", False, np.inf, "Softmax"),
+    "captured": (
+        "c = Cast<to=9>(six) y = If(c) <then_branch = t () => (float[n,k] p) {p = Relu(z)},"
+        " else_branch = e () => (float[n,k] q) {q = Identity(z)}>",
+        False,
+        np.inf,
+        "If",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", AFTER)
+def test_what_follows(kind):
+    body, relu, ceiling, follows = AFTER[kind]
+    text = f"g (float[n,3] x) => (float[n,4] y) {{ z = Gemm(x, w) {body} }}"
+    constants = {"zero": 0.0, "six": 6.0, "minus": -1.0, "half": 0.5}
+    constants.update(no=np.array(False), yes=np.array(True))
+    used = {name: value for name, value in constants.items() if name in body}
+    _, layer = only(build(text, w=normal(3, 4), **used))
+    assert layer.refusal == ""
+    assert (layer.response.relu, layer.response.ceiling) == (relu, ceiling)
+    assert layer.response.follows == follows
+
+
+def test_an_output_of_the_model_is_linear():
+    text = "g (float[n,3] x) => (float[n,4] z, float[n,4] y) { z = Gemm(x, w) y = Relu(z) }"
+    _, layer = only(build(text, w=normal(3, 4)))
+    assert not layer.response.relu
+    assert layer.response.follows == "output + Relu"
+
+
+def test_clip_with_attributes_before_opset_11():
+    text = "g (float[n,3] x) => (float[n,4] y) { z = Gemm(x, w, b) y = Clip<min=0.0,max=6.0>(z) }"
+    head = '<ir_version: 6, opset_import: ["" : 10]>'
+    _, layer = only(build(text, head=head, w=normal(3, 4), b=normal(4)))
+    assert layer.response.relu
+    assert layer.response.ceiling == 6
+
+
+NORMALISED = {
+    "Conv": ("z = Conv(x, w, b)", (2, 3, 5, 5), (4, 3, 2, 2)),
+    "Gemm": ("z = Gemm(x, w, b)", (6, 3), (3, 4)),
+    "MatMul": ("m = MatMul(x, w) z = Add(m, b)", (6, 3), (3, 4)),
+}
+BN = {
+    "gamma": normal(4, seed=1),
+    "beta": normal(4, seed=2),
+    "mean": normal(4, seed=3),
+    "var": np.abs(normal(4, seed=4)) + 0.1,
+}
+
+
+@pytest.mark.parametrize("act", ["Relu(n)", "Clip(n, zero, one)", "Softmax(n)"])
+@pytest.mark.parametrize("op", NORMALISED)
+def test_batch_normalization_is_part_of_the_response(op, act):
+    body, shape, weight = NORMALISED[op]
+    axes = ",".join("nabcd"[: len(shape)])
+    out = ",".join("nijkl"[: len(shape)])
+    tensors = {"w": normal(*weight), "b": normal(4, seed=9), **BN}
+    if "zero" in act:
+        tensors.update(zero=0.0, one=1.0)
+    bn = "n = BatchNormalization<epsilon=0.001>(z, gamma, beta, mean, var)"
+    proto = build(f"g (float[{axes}] x) => (float[{out}] y) {{ {body} {bn} y = {act} }}", **tensors)
+    model, layer = only(proto)
+    response = layer.response
+    relu = not act.startswith("Softmax")
+    assert response.relu is relu
+    assert response.follows.startswith("BatchNormalization, ")
+    assert response.scale.dtype == np.float64
+    x = normal(*shape)
+    end = "y" if relu else "n"
+    z, wanted = (
+        ops.outputs_as_columns(value, layer.geometry)
+        for value in run(proto, [layer.output, end], {"x": x})
+    )
+    found = response.scale[:, None] * z + response.shift[:, None]
+    if relu:
+        found = np.clip(found, 0, response.ceiling)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert model.weight(layer)[1] is not None
+
+
+def test_batch_normalization_over_another_axis_is_not():
+    bn = "n = BatchNormalization(z, gamma, beta, mean, var)"
+    text = f"g (float[n,4,3] x) => (float[n,4,4] y) {{ z = MatMul(x, w) {bn} y = Relu(n) }}"
+    _, layer = only(build(text, w=normal(3, 4), **BN))
+    assert layer.response.scale is None
+    assert not layer.response.relu
+    assert layer.response.follows == "BatchNormalization"
+
+
+def test_batch_normalization_after_relu_is_not():
+    bn = "y = BatchNormalization(r, gamma, beta, mean, var)"
+    text = f"g (float[n,3] x) => (float[n,4] y) {{ z = Gemm(x, w) r = Relu(z) {bn} }}"
+    _, layer = only(build(text, w=normal(3, 4), **BN))
+    assert layer.response.scale is None
+    assert layer.response.follows == "Relu"

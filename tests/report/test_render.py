@@ -1,0 +1,421 @@
+"""Reports in every format and on the screen: right numbers, unbroken by odd names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from nettrim_cli.graph.layer import Geometry, Layer, Response
+from nettrim_cli.report import words
+from nettrim_cli.report.render import (
+    FORMATS,
+    as_json,
+    console_for_stdout,
+    layers_as_dict,
+    render,
+    show_comparison,
+    show_layers,
+    show_report,
+)
+from nettrim_cli.report.result import Comparison, LayerReport, ModelFacts, OutputFacts, Report
+
+ODD = (
+    "[bold]x[/bold] [/]",
+    'a|b,c"d',
+    "line\nbreak\r\ttab",
+    "back\\slash\\|pipe",
+    "`code` *star* <b>&amp; _u_",
+    "\x1b[31mred\x1b[0m",
+    "深度/層" * 12,
+    "/encoder/layer.0/attention/self/query/MatMul" * 3,
+    "",
+)
+WIDTHS = (60, 80, 120, 200)
+
+
+def solved(name: str, **changes: Any) -> LayerReport:
+    base = LayerReport(
+        *(name, "Gemm", (300, 1000), 300_000, 300_000, 30_000, 0.0812, 0.1244),
+        *(1600, 212, "solved", 3.21),
+    )
+    return replace(base, **changes)
+
+
+def dense(name: str, note: str = "excluded") -> LayerReport:
+    return LayerReport(name, "Conv", (10, 10), 100, 96, 96, note=note)
+
+
+def comparison(**changes: Any) -> Comparison:
+    one = ModelFacts("dense.onnx", 2_552_345, 2_361_234, 637_610, 637_600, 0.8876)
+    two = ModelFacts("pruned.onnx", 2_552_641, 401_234, 637_610, 58_123, 0.8851)
+    outputs = (OutputFacts("logits", 0.1432, 0.9725),)
+    return replace(Comparison(one, two, outputs, 400), **changes)
+
+
+def whole(*layers: LayerReport, **changes: Any) -> Report:
+    return replace(Report(layers, comparison(), {"epsilon": 0.1}, "0.1.0", 18.4), **changes)
+
+
+def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> Layer:
+    size = shape if any(shape) else (8, 1, 3, 3)
+    follows = Response(follows="BatchNormalization, Relu")
+    return Layer(
+        name, "Gemm", "x", "y", size, shape, True, "float32", Geometry("Gemm"), follows, refusal
+    )
+
+
+def screen(width: int = 120, **options: Any) -> Console:
+    return Console(file=io.StringIO(), width=width, **options)
+
+
+def shown(report: Report, width: int = 120) -> str:
+    console = screen(width)
+    show_report(report, console)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def strict(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+def test_json_round_trips_and_is_strict() -> None:
+    nan = solved("b", error_calibration=math.nan, gap=math.inf, seconds=np.float64(1.5))
+    report = whole(solved("a"), nan, dense("c"), settings={"p": (1, 2), "w": np.float32(math.nan)})
+    text = render(report, ".json")
+    held = strict(text)
+    assert text == as_json(held)
+    assert [each["nonzeros_after"] for each in held["layers"]] == [30_000, 30_000, 96]
+    assert (held["weights"], held["nonzeros"], held["sparsity"]) == (600_000, 60_000, 0.9)
+    assert held["layers"][1]["error_calibration"] is None
+    assert held["layers"][1]["gap"] is None
+    assert held["layers"][1]["seconds"] == 1.5
+    assert held["settings"] == {"p": [1, 2], "w": None}
+    assert held["comparison"]["drop"] == pytest.approx(0.0025)
+    assert list(held) == sorted(held)
+
+
+def test_csv_parses_back_to_equal_numbers() -> None:
+    layers = (solved("a", gap=1 / 3), solved("b", error_holdout=math.nan), dense("c"))
+    rows = list(csv.DictReader(io.StringIO(render(whole(*layers), ".csv"), newline="")))
+    assert len(rows) == 3
+    for row, layer in zip(rows, layers, strict=True):
+        assert (int(row["inputs"]), int(row["outputs"])) == layer.shape
+        assert int(row["nonzeros_after"]) == layer.nonzeros_after
+        assert float(row["sparsity_after"]) == layer.sparsity_after
+    assert float(rows[0]["gap"]) == 1 / 3
+    assert float(rows[0]["error_calibration"]) == 0.0812
+    assert rows[1]["error_holdout"] == rows[2]["error_holdout"] == rows[2]["gap"] == ""
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """Rows of the GitHub table under a heading, split where GitHub splits."""
+    part = text.split(f"## {heading}\n\n")[1].split("\n\n")[0].rstrip("\n")
+    return [re.split(r"(?<!\\) \| |^\| | \|$", line)[1:-1] for line in part.split("\n")]
+
+
+def test_markdown_has_a_row_per_layer_and_the_totals() -> None:
+    report = whole(solved("a"), dense("c"), warnings=("few samples",))
+    text = render(report, ".md")
+    head, rule, *rows = table(text, "Layers")
+    assert len(rows) == 2
+    assert {len(each) for each in (head, rule, *rows)} == {12}
+    assert rows[0][:7] == ["a", "Gemm", "300 x 1000", "0.0", "90.0", "8.12", "12.44"]
+    assert rows[1][3:7] == ["4.0", "4.0", "–", "–"]
+    totals = {each[0]: each[1:] for each in table(text, "Totals")}
+    assert totals["non-zeros"] == ["300,000", "30,000", "90.0 % sparsity"]
+    assert totals["gzipped"] == ["2.36 MB", "401 kB", "5.9 times smaller"]
+    assert "- few samples" in text
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_survive_in_files(name: str) -> None:
+    report = whole(solved(name, note=name), dense("c", note=name), warnings=(name,))
+    assert strict(render(report, ".json"))["layers"][0]["name"] == name
+    rows = list(csv.DictReader(io.StringIO(render(report, ".csv"), newline="")))
+    assert [rows[0]["name"], rows[0]["note"], rows[1]["note"]] == [name] * 3
+    *_, row, _ = table(render(report, ".md"), "Layers")
+    assert len(row) == 12
+    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", row[0]) == words.clean(name)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_takes_an_empty_report(suffix: str) -> None:
+    nothing = whole(comparison=comparison(outputs=(), samples=0), settings={})
+    assert render(nothing, suffix.upper()).endswith("\n")
+
+
+# --------------------------------------------------------------------------------- screen
+
+
+def test_report_shows_the_numbers() -> None:
+    stuck = solved("fc2", status="max-iterations", error_holdout=None, nonzeros_after=20_000)
+    text = shown(whole(solved("fc1"), stuck, dense("fc3", "excluded by [x]"), warnings=("few",)))
+    lines = [" ".join(each.split()) for each in text.splitlines()]
+    assert "fc1 Gemm 300 x 1000 0.0 90.0 8.12 12.44 1,600 212 3.2 solved" in lines
+    assert "fc2 Gemm 300 x 1000 0.0 93.3 8.12 – 1,600 212 3.2 max-iter" in lines
+    assert "fc3 Conv 10 x 10 4.0 left dense: excluded by [x]" in lines
+    assert "non-zeros 600,000 → 50,000 91.7 % sparsity" in lines
+    assert "layers pruned 2 of 3, in 18.4 s" in lines
+    assert "gzipped 2.36 MB → 401 kB 5.9 times smaller" in lines
+    assert "0.25 points lost, on 400 held-out samples" in text
+    assert "output error 14.32 %" in lines
+    assert "same top-1 97.25 %" in lines
+    assert " ! few" in text
+    assert text.endswith("written to pruned.onnx\n")
+    assert "gap" not in text
+
+
+def test_gap_and_violation_have_columns_only_where_they_are_known() -> None:
+    text = shown(whole(solved("fc1"), solved("fc2", gap=0.00123, violation=3e-7)))
+    assert "gap %" in text
+    assert "viol. %" in text
+    assert re.search(r"fc2 .* 0\.12 +3e-05 ", text)
+    assert re.search(r"fc1 .* – +– ", text)
+
+
+def test_nothing_pruned_no_errors_and_nan_are_shown() -> None:
+    assert re.search(r"layers pruned +0 +of 1", shown(whole(dense("fc1"))))
+    assert "layers pruned" in shown(whole())
+    bad = whole(
+        solved("fc1", error_calibration=math.nan, error_holdout=math.inf),
+        comparison=comparison(outputs=(OutputFacts("a", math.nan), OutputFacts("b", 0.0, 1.0))),
+    )
+    text = shown(bad)
+    assert re.search(r"fc1 .* nan +inf ", text)
+    assert re.search(r"output error +nan % +a\n", text)
+    assert re.search(r"output error +0 % +b\n", text)
+    assert re.search(r"same top-1 +100\.00 % +b\n", text)
+
+
+def test_a_gain_is_no_loss() -> None:
+    better = replace(comparison().candidate, accuracy=0.9)
+    text = shown(whole(solved("a"), comparison=comparison(candidate=better)))
+    assert "1.24 points gained" in text
+    assert "lost" not in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("notes", [False, True])
+def test_no_line_is_too_long_and_no_name_breaks_the_table(width: int, notes: bool) -> None:
+    layers = [solved(n, note=n if notes else "", gap=0.1, violation=0.2) for n in ODD]
+    layers += [dense(n, note=n * 3) for n in ODD]
+    text = shown(whole(*layers, warnings=ODD), width)
+    lines = text.split("\n")
+    assert "\x1b" not in text
+    limit = max(width, max(cell_len(words.clean(word)) for word in " ".join(ODD).split(" ")) + 5)
+    assert max(cell_len(each) for each in lines) <= limit
+    rule = next(k for k, each in enumerate(lines) if each.startswith(" ───"))
+    rows = lines[rule + 1 : rule + 1 + len(ODD)]
+    column = cell_len(lines[rule - 1]) - len("held-out")
+    assert all("90.0" in each and "12.44" in each for each in rows)
+    assert len({cell_len(each[: each.index("12.44")]) for each in rows}) == 1
+    assert column > 0
+    assert max(cell_len(each) for each in lines[: rule + 1 + len(ODD)]) <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_columns_go_by_importance(width: int) -> None:
+    text = shown(whole(solved("fc1"), dense("fc2")), width)
+    head = text.splitlines()[1].split()
+    assert {"layer", "shape", "before", "after", "calib", "held-out", "status"} <= set(head)
+    assert ("iter" in head, "op" in head) == (width >= 80, width >= 80)
+    assert ("columns" in head) == (width >= 120)
+
+
+def test_the_written_path_stays_in_one_piece() -> None:
+    path = "/tmp/my  models/" + "deep [x]/" * 20 + "out.onnx"
+    console = screen(60)
+    show_report(whole(solved("a")), console, path)
+    assert console.file.getvalue().endswith(f"\n written to {path}\n")  # type: ignore[attr-defined]
+
+
+def test_long_names_stay_apart() -> None:
+    names = [
+        f"/encoder/layer.{k}/attention/self/{q}/MatMul" for k in "01" for q in ("key", "query")
+    ]
+    text = shown(whole(*(solved(each) for each in names)), 80)
+    firsts = [each.split()[0] for each in text.splitlines() if each.startswith(" /enc")]
+    assert len(set(firsts)) == 4
+    assert all("…" in each for each in firsts)
+
+
+def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    report = whole(solved("a"), dense("b"))
+    assert "\x1b" not in shown(report)
+    console = screen(80, force_terminal=True, color_system="standard")
+    show_report(report, console)
+    assert "\x1b[32msolved" in console.file.getvalue()  # type: ignore[attr-defined]
+    plain = screen(80, force_terminal=True, color_system="standard", no_color=True)
+    show_report(report, plain)
+    assert "\x1b[32m" not in plain.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_stream_without_unicode_gets_ascii() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(file=stream, width=80)
+    show_report(whole(*(solved(each) for each in ODD)), console)
+    stream.flush()
+    assert re.search(rb"2,700,000 > +270,000", stream.buffer.getvalue())  # type: ignore[attr-defined]
+
+
+def test_stdout_console_is_wide_and_plain_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for each in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(each, raising=False)
+    console = console_for_stdout()
+    assert (console.width, console.is_terminal) == (120, False)
+    show_report(whole(solved("a")), console)
+    assert capsys.readouterr().out == shown(whole(solved("a")))
+    monkeypatch.setenv("COLUMNS", "90")
+    assert console_for_stdout().width == 90
+
+
+def test_a_reader_that_leaves_early_does_not_change_the_exit_code() -> None:
+    code = (
+        "import sys; from nettrim_cli.report.render import *; c = console_for_stdout()\n"
+        "sys.stdin.read()\nshow_layers('m', [], {}, c)\nsys.exit(3)"
+    )
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], **streams) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 3
+
+
+def test_rich_is_not_loaded_before_it_is_needed() -> None:
+    code = "import sys, nettrim_cli.report.render, nettrim_cli.report.progress as p\n"
+    code += "sys.exit(sum(each in sys.modules for each in ('rich', 'numpy', 'onnx')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_comparison_puts_both_models_side_by_side(width: int) -> None:
+    outputs = (OutputFacts("logits [x]", 0.1432, 0.9725), OutputFacts("hidden", 0.0001))
+    console = screen(width)
+    show_comparison(comparison(outputs=outputs, samples=10_000), console)
+    lines = [" ".join(each.split()) for each in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert "reference dense.onnx" in lines
+    assert "candidate pruned.onnx" in lines
+    assert "parameters 637,610 → 637,610 same number" in lines
+    assert "non-zeros 637,600 → 58,123 <0.1 → 90.9 % sparsity" in lines
+    assert "output error 14.32 % logits [x]" in lines
+    assert "output error 0.01 % hidden" in lines
+    assert "same top-1 97.25 % logits [x]" in lines
+    accuracy = next(each for each in lines if each.startswith("accuracy"))
+    assert accuracy.startswith("accuracy 88.76 % → 88.51 % 0.25 points lost")
+    assert "10,000" in " ".join(lines)
+
+
+def test_comparison_without_labels_names_the_samples_once() -> None:
+    blind = comparison(
+        reference=replace(comparison().reference, accuracy=None),
+        candidate=replace(comparison().candidate, accuracy=None),
+    )
+    console = screen()
+    show_comparison(blind, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "accuracy" not in text
+    assert re.search(r"output error +14\.32 % +on 400 samples\n", text)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_layers_are_listed_with_reasons_and_totals(width: int) -> None:
+    layers = [node("fc1"), node("odd [/]\n", "the weight is shared"), node("g", "no shape", (0, 0))]
+    console = screen(width)
+    show_layers("m[/].onnx", layers, {"fc1": 15_000}, console, parameters=60_000)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [" ".join(each.split()) for each in text.splitlines()]
+    assert lines[0] == "m[/].onnx"
+    row = next(each for each in lines if each.startswith("fc1"))
+    assert "300 x 100 30,000 50.0" in row
+    assert ("BatchNormalization," in row) == (width >= 80)
+    assert "no: the weight is shared" in " ".join(text.split())
+    assert "odd [/]\\n" in text
+    assert "weights 30,000 prunable, 50.0 % of all parameters" in lines
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_layers_as_dict_counts() -> None:
+    layers = [node("fc1"), node("g", "no shape", (0, 0))]
+    held = strict(as_json(layers_as_dict("m", layers, {"fc1": 15_000})))
+    assert held["totals"] == {
+        "layers": 2,
+        "parameters": 30_072,
+        "prunable_layers": 1,
+        "prunable_share": 30_000 / 30_072,
+        "prunable_weights": 30_000,
+    }
+    assert held["layers"][0]["sparsity"] == 0.5
+    assert held["layers"][1]["sparsity"] is None
+    assert held["layers"][1]["refusal"] == "no shape"
+    assert layers_as_dict("m", [], {})["totals"]["prunable_share"] == 0.0
+
+
+# ---------------------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (words.percent(0.9), "90.0"),
+        (words.percent(0.99999), ">99.9"),
+        (words.percent(0.999999, 2), ">99.99"),
+        (words.percent(1e-6), "<0.1"),
+        (words.percent(-1e-9), "0.0"),
+        (words.percent(None), "–"),
+        (words.error(0.0812), "8.12"),
+        (words.error(123.456), "12,346"),
+        (words.error(3e-7), "3e-05"),
+        (words.error(0.0), "0"),
+        (words.size(999), "999 B"),
+        (words.size(999_499), "999 kB"),
+        (words.size(999_700), "1.00 MB"),
+        (words.size(10_000), "10.0 kB"),
+        (words.size(2**40), "1.10 TB"),
+        (words.duration(0.4211), "0.42 s"),
+        (words.duration(59.97), "1 min 00 s"),
+        (words.duration(3661), "1 h 01 min"),
+        (words.factor(700, 100), "7.0 times smaller"),
+        (words.factor(100, 103), "3.0 % larger"),
+        (words.factor(100, 100), "same size"),
+        (words.factor(0, 100), ""),
+        (words.points(0.5, 0.5), "unchanged"),
+        (words.points(0.5, 0.75), "25.00 points gained"),
+        (words.points(0.5, None), ""),
+    ],
+)
+def test_words(found: str, wanted: str) -> None:
+    assert found == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab/_é深\n\x1b\u200b…", max_size=60), st.integers(3, 40))
+def test_shortened_names_fit(name: str, width: int) -> None:
+    plain = words.clean(name)
+    assert plain.isprintable()
+    cut = words.shorten(plain, width)
+    assert cell_len(cut) <= width
+    assert cut == plain or "…" in cut
