@@ -10,8 +10,9 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ def nettrim() -> None:
     nettrim prune model.onnx --data calib.h5
     nettrim inspect model.onnx
     nettrim compare model.onnx model.pruned.onnx --data test.h5
-    """
+    """  # noqa: D301 (click wants the backspace itself)
 
 
 def settings_options(command: Command) -> Command:
@@ -134,9 +135,7 @@ def inspect(model: Path, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(render.as_json(render.layers_as_dict(*found[:3], parameters=found[3])))
     else:
-        render.show_layers(
-            *found[:3], console=render.console_for_stdout(), parameters=found[3]
-        )
+        render.show_layers(*found[:3], console=render.console_for_stdout(), parameters=found[3])
 
 
 @nettrim.command()
@@ -183,14 +182,24 @@ def compare(
 
 def main() -> None:
     """Run the command line; every ending has its exit code (see the README)."""
+    if not sys.warnoptions:  # Python's own warnings are for developers: python -W shows them
+        warnings.simplefilter("ignore")
     with quick_endings():
-        sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError, AttributeError):  # closed early, or never open
+            leave_quietly()
+        sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command and turn whatever happens into an exit code and one sentence."""
     try:
-        nettrim.main(arguments, prog_name="nettrim", standalone_mode=False)
+        code = nettrim.main(arguments, prog_name="nettrim", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk under it is an error
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
@@ -205,14 +214,13 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         advice = "out of memory: use fewer --samples, or leave the largest layers out (--exclude)"
         return complain(advice, OutOfMemory.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit):  # click turns a closed pipe into an exit
+        return leave_quietly()
     except OSError as error:
-        return complain(f"{error.filename or 'a file'}: {error.strerror}", DiskFailed.exit_code)
+        what = f"{error.filename}: " if error.filename else ""
+        return complain(f"{what}{error.strerror or error}", DiskFailed.exit_code)
     except Exception:
         return confess()
-    return 0
 
 
 class Ended(BaseException):
@@ -231,9 +239,20 @@ def quick_endings() -> Iterator[None]:
         raise Ended(number)
 
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), end)
+        number = getattr(signal, name, None)
+        # nohup and its like have the signal ignored, and mean it.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
     yield
+
+
+def leave_quietly() -> int:
+    """Send what stdout still holds nowhere, so that the interpreter's end does not stumble."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.__stdout__.fileno())  # type: ignore[union-attr]
+        os.close(nowhere)
+    return 0
 
 
 def complain(text: str, code: int) -> int:

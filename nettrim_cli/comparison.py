@@ -18,6 +18,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts
 
 Array = NDArray[Any]
+NO_ANSWER = -1
 
 
 @dataclass
@@ -37,11 +38,15 @@ class Tally:
                 "they do not answer the same question."
             )
         if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
-            exact = expected.astype(np.float64)
-            self.difference += float(np.square(found.astype(np.float64) - exact).sum())
-            self.reference += float(np.square(exact).sum())
-        if answers(expected) is not None:
-            same = answers(expected) == answers(found)
+            exact, other = expected.astype(np.float64), found.astype(np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):
+                # Masks hold equal infinities, which would differ by NaN.
+                moved = np.where(exact == other, 0.0, other - exact)
+                self.difference += float(np.square(moved).sum())
+                self.reference += float(np.square(exact[np.isfinite(exact)]).sum())
+        expected_answers, found_answers = answers(expected), answers(found)
+        if expected_answers is not None and found_answers is not None:
+            same = (expected_answers == found_answers) & (expected_answers != NO_ANSWER)
             self.answers += same.size
             self.agreed += int(np.count_nonzero(same))
 
@@ -105,13 +110,16 @@ def answers(output: Array) -> Any:
     """Top-1 answers of a batch, or None where the output is no list of scores.
 
     Scores are (batch, classes) or (batch, positions, classes); integers of rank 1 are answers
-    already.
+    already.  Scores with a NaN have ``NO_ANSWER``, which is never right.
     """
     if output.ndim == 1 and np.issubdtype(output.dtype, np.integer):
         return output
     if output.ndim not in (2, 3) or output.shape[-1] < 2 or output.dtype == object:
         return None
-    return output.argmax(axis=-1)
+    found = output.argmax(axis=-1)
+    if np.issubdtype(output.dtype, np.inexact):
+        found[np.isnan(output).any(axis=-1)] = NO_ANSWER
+    return found
 
 
 def count_right(outputs: Sequence[Any], labels: Array | None) -> int | None:
@@ -119,7 +127,7 @@ def count_right(outputs: Sequence[Any], labels: Array | None) -> int | None:
     for output in outputs:
         found = answers(output) if is_array(output) else None
         if found is not None and labels is not None and found.shape == labels.shape:
-            return int(np.count_nonzero(found == labels))
+            return int(np.count_nonzero((found == labels) & (found != NO_ANSWER)))
     return None
 
 

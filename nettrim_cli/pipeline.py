@@ -249,6 +249,7 @@ class _Run:
             epsilon=self.settings.target_epsilon,
             keep=None if zeros is None else layer.parameters - zeros,
             gamma=self.settings.gamma,
+            threads=self.threads,
         )
         solution = METHODS[self.settings.method](task, self.listener.iteration)
         solution, matrix = self._store(layer, task, solution)

@@ -40,9 +40,7 @@ class Engine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if not optimise:
-            options.graph_optimization_level = (
-                onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            )
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
@@ -72,7 +70,7 @@ def brief(error: BaseException) -> str:
     """The first line of an engine's message, without its codes."""
     text = str(error).strip().splitlines()
     line = text[0] if text else type(error).__name__
-    return line.split(" : ", 2)[-1].strip() if "ONNXRuntimeError" in line else line
+    return line.split(" : ", 3)[-1].strip() if "ONNXRuntimeError" in line else line
 
 
 def is_array(value: object) -> bool:

@@ -7,6 +7,7 @@ of memory they wait in a temporary file that has no name and goes with the proce
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,27 +18,44 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine
+from nettrim_cli.errors import DiskFailed
 
 Array = NDArray[Any]
 Build = Callable[[Mapping[str, tuple[Any, int]]], bytes]
 MEMORY_BYTES = 1 << 30
 
 
+class Spill:
+    """A temporary file without a name, closed when nobody holds a tensor in it any more."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="nettrim-", buffering=0)  # noqa: SIM115
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
+
+
 @dataclass(frozen=True)
 class Parked:
     """A tensor of one batch that waits on disk."""
 
-    file: IO[bytes]
+    spill: Spill
     offset: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
     def load(self) -> Array:
         """Read it."""
-        self.file.seek(self.offset)
-        raw = bytearray(self.dtype.itemsize * int(np.prod(self.shape)))
-        self.file.readinto(raw)  # type: ignore[attr-defined]
-        return np.frombuffer(raw, self.dtype).reshape(self.shape)
+        raw = np.empty(math.prod(self.shape) * self.dtype.itemsize, np.uint8)
+        self.spill.file.seek(self.offset)
+        left = raw.data
+        while left.nbytes:  # one read gives 2 GB at most
+            read = self.spill.file.readinto(left)  # type: ignore[attr-defined]
+            if not read:
+                raise DiskFailed("a temporary file ended early; the disk may be failing")
+            left = left[read:]
+        return raw.view(self.dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ class Shelf:
 
     def __init__(self, budget_bytes: int) -> None:
         self._left = budget_bytes
-        self._file: IO[bytes] | None = None
+        self._spill: Spill | None = None
 
     def count(self, value: Any) -> None:
         """Take a tensor that is already in memory into account."""
@@ -133,8 +151,10 @@ class Shelf:
         if value.nbytes <= self._left:
             self._left -= value.nbytes
             return value
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="nettrim-", buffering=0)  # noqa: SIM115
-        offset = self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(value).data.cast("B"))
-        return Parked(self._file, offset, value.dtype, value.shape)
+        if self._spill is None:
+            self._spill = Spill()
+        offset = self._spill.file.seek(0, 2)
+        left = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        while left.nbytes:  # one write takes 2 GB at most, and less where the disk fills up
+            left = left[self._spill.file.write(left) :]
+        return Parked(self._spill, offset, value.dtype, value.shape)

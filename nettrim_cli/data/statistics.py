@@ -22,10 +22,22 @@ UNFOLD_BYTES = 64 << 20
 
 @dataclass
 class _Columns:
-    """Columns collected so far, and each layer's results on them."""
+    """Columns collected so far, a share of those seen, and each layer's results on them."""
 
+    share: float
+    seen: int = 0
+    taken: int = 0
     inputs: list[Array] = field(default_factory=list)
     results: list[list[Array]] = field(default_factory=list)
+
+    def draw(self, random: np.random.Generator, columns: int) -> slice | Array:
+        """Which of the next columns to keep, so that the share holds however few come at once."""
+        if self.share >= 1:
+            return slice(None)
+        self.seen += columns
+        count = min(columns, round(self.seen * self.share) - self.taken)
+        self.taken += count
+        return np.sort(random.choice(columns, count, replace=False))
 
     def joined(self, rows: int, weights: Sequence[Array]) -> tuple[Array, list[Array]]:
         if not self.inputs:
@@ -63,15 +75,14 @@ def collect(
     rows = len(weights[0])
     gram = np.zeros((rows, rows))
     cross = [np.zeros(each.shape) for each in weights]
-    kept, held = _Columns(), _Columns()
     random = np.random.default_rng(seed)
     shares = _shares(reached, tensor, geometry, rows + sum(w.shape[1] for w in weights))
+    kept, held = _Columns(shares[False]), _Columns(shares[True])
     for mine, theirs in zip(reached, dense):
         for x, y in _unfolded(mine, theirs, tensor, geometry, rows, exact):
             results = [each.T @ y for each in weights]
-            share = shares[mine.held_out]
-            at = _draw(random, x.shape[1], share)
             into = held if mine.held_out else kept
+            at = into.draw(random, x.shape[1])
             into.inputs.append(x[:, at])
             into.results.append([z[:, at] for z in results])
             if mine.held_out:
@@ -101,12 +112,6 @@ def _shares(
         totals[place.held_out] += ops.positions(shape, geometry) * (shape[0] if shape else 1)
     most = max(1, min(KEPT_BYTES // (4 * rows), max(KEPT_COLUMNS, 4 * rows)))
     return {held: min(1.0, most / total) if total else 1.0 for held, total in totals.items()}
-
-
-def _draw(random: np.random.Generator, columns: int, share: float) -> slice | Array:
-    if share >= 1:
-        return slice(None)
-    return np.sort(random.choice(columns, max(1, round(columns * share)), replace=False))
 
 
 def _unfolded(

@@ -60,9 +60,7 @@ class Segments:
             for name in node.output
             if name
         }
-        self._timeless = {
-            self._maker[name] for name in self._constants if name in self._maker
-        }
+        self._timeless = {self._maker[name] for name in self._constants if name in self._maker}
         pieces = self._share_out(stops)
         self.pieces = self._with_edges(pieces, stops)
 
@@ -131,7 +129,8 @@ def build(
         axes = [f"{name}.{axis}" for axis in range(rank)]
         graph.input.append(onnx.helper.make_tensor_value_info(name, kind, axes))
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.outputs)
-    return model.SerializeToString(deterministic=True)
+    payload: bytes = model.SerializeToString(deterministic=True)
+    return payload
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

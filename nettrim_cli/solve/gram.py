@@ -90,12 +90,7 @@ class GramSystem:
     def inverse(self, rho: float) -> Matrix:
         """``(A + rho I)^-1`` in float32, computed once."""
         if rho not in self._inverses:
-            A = self.A.astype(np.float64)
-            A[np.diag_indices_from(A)] += rho
-            factor, _ = scipy.linalg.lapack.dpotrf(A, lower=1, overwrite_a=1, clean=0)
-            lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-            full = np.tril(lower) + np.tril(lower, -1).T
-            self._inverses[rho] = full.astype(np.float32)
+            self._inverses[rho] = inverse_of(self.A, rho)
         return self._inverses[rho]
 
 
@@ -115,3 +110,21 @@ def damping(columns: float, inputs: int) -> float:
     """Damping relative to the mean power of an input: more where samples are few."""
     ratio = columns / max(1, inputs)
     return 1e-3 if ratio >= 8 else 1e-2 if ratio >= 2 else 1e-1
+
+
+def inverse_of(A: Matrix, rho: float) -> Matrix:
+    """``(A + rho I)^-1`` of a symmetric positive semidefinite matrix, in float32.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        The matrix is not positive definite or not finite.
+    """
+    damped = A.astype(np.float64)
+    damped[np.diag_indices_from(damped)] += rho
+    factor, failed = scipy.linalg.lapack.dpotrf(damped, lower=1, overwrite_a=1, clean=0)
+    if failed or not np.isfinite(np.diag(factor)).all():
+        raise np.linalg.LinAlgError("the samples' Gram matrix is not positive definite")
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(lower) + np.tril(lower, -1).T
+    return np.asarray(inverse, np.float32)

@@ -36,6 +36,26 @@ def fewest(
     return high, calls
 
 
+def smallest_share(
+    weights: Callable[[float], int], keep: int, slack: int, *, tries: int = 12
+) -> float:
+    """The smallest share in (0, 1) at which ``weights`` is at most ``keep``, by bisection.
+
+    ``weights`` is taken to fall as the share grows; the search ends within ``slack`` of ``keep``.
+    """
+    low, high, guess = 0.0, 1.0, 0.2
+    for _ in range(tries):
+        found = weights(guess)
+        if found > keep:
+            low = guess
+        else:
+            high = guess
+            if keep - found <= slack:
+                break
+        guess = math.sqrt(low * high) if low else high / 2
+    return high
+
+
 def _between(low: int, high: int, low_error: float, high_error: float, allowed: float) -> int:
     """A count between two ends: by the errors' logarithms, never in the outer eighths."""
     share = 0.5

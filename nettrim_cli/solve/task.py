@@ -85,6 +85,10 @@ class Task:
         Whether act clips to the range from 0 to ``ceiling``; the identity otherwise.
     epsilon, keep
         The target: relative error allowed, or the number of weights to keep; one is None.
+    gamma
+        Slack over the unpruned layer's own error, in the paper's cascade.
+    threads
+        Threads that a solver may start.
     """
 
     W: Matrix
@@ -97,6 +101,7 @@ class Task:
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
+    threads: int = 1
 
     @property
     def rows(self) -> slice:

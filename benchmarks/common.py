@@ -1,0 +1,159 @@
+"""What the benchmarks share: the sample models, their recorded layers, tables, the machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from nettrim_cli.data.calibration import Batch, Calibration, split
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import batch_size
+from nettrim_cli.solve.task import Task
+from nettrim_cli.walk import layer_task, stages, walk
+
+Matrix = NDArray[Any]
+SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"
+MODELS = ("mlp", "lenet", "resnet", "transformer")
+
+
+def arguments(description: str | None, *, models: bool = False) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(
+        description=(description or "").split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--threads", type=int, default=1, help="threads of BLAS")
+    if models:
+        parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    return parser
+
+
+def sample_file(model: str, name: str) -> Path:
+    """``model.onnx``, ``calib.h5`` or ``test.h5`` of a sample model."""
+    return SAMPLE_MODELS / model / name
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine(threads: int) -> str:
+    """One line on where the figures come from."""
+    return (
+        f"{platform.machine()}, {cores()} cores, {threads} BLAS threads, "
+        f"Python {platform.python_version()}, NumPy {np.__version__}"
+    )
+
+
+def gemm_rate(seconds: float = 0.5, size: int = 1024) -> float:
+    """Best rate of float32 matrix products on this machine now, in GFLOP/s."""
+    random = np.random.default_rng(0)
+    A = random.standard_normal((size, size), np.float32)
+    B = random.standard_normal((size, size), np.float32)
+    out = A @ B
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        begun = time.perf_counter()
+        np.matmul(A, B, out=out)
+        best = max(best, 2e-9 * size**3 / (time.perf_counter() - begun))
+    return best
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Hold BLAS to a number of threads."""
+    with threadpool_limits(count):
+        yield
+
+
+def recorded_layers(
+    name: str, *, threads: int, seed: int = 0, judged_samples: int = 1000
+) -> Iterator[tuple[Layer, Task, Task]]:
+    """Every prunable layer of a sample model with its samples in the dense network.
+
+    Parameters
+    ----------
+    name
+        Folder of the sample model.
+    threads, seed
+        Threads of onnxruntime; what decides which samples are held out.
+    judged_samples
+        Samples of ``test.h5`` to judge by; 0 judges by the part of ``calib.h5`` held out.
+
+    Yields
+    ------
+    layer, task, judge
+        The task as nettrim's pipeline makes it from ``calib.h5``, a fifth of it held out, and
+        the same with the held-out samples replaced by those to judge by.
+    """
+    model = Model.load(sample_file(name, "model.onnx"))
+    plan = stages([layer for layer in model.layers if layer.prunable])
+    options = {"threads": threads, "seed": seed}
+    with (
+        Calibration.open(sample_file(name, "calib.h5"), model.inputs) as calibration,
+        Calibration.open(sample_file(name, "test.h5"), model.inputs) as test,
+    ):
+        fitted, held = split(calibration.samples, calibration.samples, 0.2, seed)
+        own = [*_flagged(calibration, fitted, False), *_flagged(calibration, held, True)]
+        for_judging = _flagged(test, np.arange(min(judged_samples, test.samples)), True)
+        others = (
+            walk(model, None, plan, for_judging, **options)
+            if judged_samples
+            else walk(model, None, plan, own, **options)
+        )
+        for (stage, found), (_, strangers) in zip(walk(model, None, plan, own, **options), others):
+            for layer, samples, stranger in zip(stage.layers, found, strangers):
+                unseen = replace(samples, held_X=stranger.held_X, held_Z=stranger.held_Z)
+                yield layer, layer_task(model, layer, samples), layer_task(model, layer, unseen)
+
+
+def _flagged(
+    samples: Calibration, indices: NDArray[np.int64], held_out: bool
+) -> list[tuple[Batch, bool]]:
+    found = samples.batches(indices, batch_size(samples))
+    return [(batch, held_out) for batch in found]
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print columns: text to the left, numbers to the right."""
+    cells = [[_spell(each) for each in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *cells)]
+    left = [not rows or isinstance(each, str) for each in (rows[0] if rows else headers)]
+    print("  ".join(_pad(*each) for each in zip(headers, widths, left)).rstrip())
+    print("  ".join("-" * width for width in widths))
+    for row in cells:
+        print("  ".join(_pad(*each) for each in zip(row, widths, left)).rstrip())
+    print(flush=True)
+
+
+def write_json(path: Path | None, figures: Any) -> None:
+    """Write the figures, if a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) >= 1000 or 0 < abs(value) < 0.001 else f"{value:.4f}"
+    return "" if value is None else str(value)
+
+
+def _pad(text: str, width: int, left: bool) -> str:
+    return text.ljust(width) if left else text.rjust(width)

@@ -1,0 +1,109 @@
+"""Streams: the same values from memory and from disk, forks of their own, no files left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import partial
+
+import numpy as np
+import pytest
+from networks import initializers, input_samples, residual
+from onnx import numpy_helper
+from small import run
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.recorder import Parked, Shelf, Stream
+from nettrim_cli.graph.segments import Segments, build
+
+STOPS = [["x"], ["r1"], ["f"]]
+
+
+def batches(x, size=4):
+    return [
+        (Batch({"x": x[at : at + size]}, len(x[at : at + size]), None), at > 8)
+        for at in range(0, len(x), size)
+    ]
+
+
+def advance(stream, proto, piece) -> None:
+    stream.advance(partial(build, proto, piece), piece.inputs, piece.outputs, piece.needed)
+
+
+def joined(stream, name):
+    return np.concatenate([place.get(name) for place in stream.places])
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2000, 1 << 30])
+def test_values_are_the_same_from_memory_and_disk(memory_bytes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    proto = residual()
+    x = input_samples(proto, 14)
+    stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
+    parked = [isinstance(place.tensors["x"], Parked) for place in stream.places]
+    assert all(parked) if memory_bytes == 0 else any(parked) == (memory_bytes < 1 << 20)
+    assert [place.count for place in stream.places] == [4, 4, 4, 2]
+    assert [place.held_out for place in stream.places] == [False, False, False, True]
+    assert np.array_equal(joined(stream, "x"), x)
+    for piece, (name,) in zip(Segments(proto.graph, STOPS).pieces, STOPS):
+        advance(stream, proto, piece)
+        assert all(set(place.tensors) == {name} for place in stream.places)
+        parts = [run(proto, [name], batch.feeds)[0] for batch, _ in batches(x)]
+        assert np.array_equal(joined(stream, name), np.concatenate(parts))
+        assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
+    proto, changed = residual(), residual()
+    for tensor in changed.graph.initializer:
+        if tensor.name == "w1":
+            value = 0.5 * initializers(changed)["w1"]
+            tensor.CopyFrom(numpy_helper.from_array(value, "w1"))
+    x = input_samples(proto, 8)
+    stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
+    first, second, last = Segments(proto.graph, STOPS).pieces
+    advance(stream, proto, first)
+    fork = stream.fork()
+    assert all(a is b for a, b in zip(stream.places, fork.places))
+    for piece in (second, last):
+        advance(stream, proto, piece)
+        advance(fork, changed, piece)
+    (one,), (two,) = run(proto, ["f"], {"x": x}), run(changed, ["f"], {"x": x})
+    assert not np.array_equal(one, two)
+    np.testing.assert_allclose(joined(stream, "f"), one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(joined(fork, "f"), two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array(3, np.float32),
+        np.zeros((0, 4), np.float32),
+        np.arange(12, dtype=np.float16).reshape(3, 4)[:, ::2],
+        np.array([True, False]),
+        np.arange(6, dtype=np.int64).reshape(2, 3).T,
+    ],
+    ids=["scalar", "empty", "strided-half", "bool", "transposed"],
+)
+def test_any_array_survives_the_disk(value) -> None:
+    shelf = Shelf(0)
+    shelf.count(np.zeros(100))  # over the budget already
+    held = shelf.keep(value)
+    assert isinstance(held, Parked)
+    found = held.load()
+    assert found.dtype == value.dtype
+    assert np.array_equal(found, value)
+
+
+def test_what_is_no_array_of_numbers_is_held_as_it_is() -> None:
+    words = np.array(["a", "b"], object)
+    listed = [np.zeros(3)]
+    assert Shelf(0).keep(words) is words
+    assert Shelf(0).keep(listed) is listed
+
+
+def test_the_budget_is_shared_by_what_is_held() -> None:
+    shelf = Shelf(100)
+    kept = [shelf.keep(np.zeros(10, np.float32)) for _ in range(4)]
+    assert [isinstance(each, Parked) for each in kept] == [False, False, True, True]

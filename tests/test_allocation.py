@@ -1,0 +1,79 @@
+"""Zeros go where the network's output suffers least, and add up to the target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import NETWORKS, input_samples, mlp
+from onnx import numpy_helper
+from small import run
+
+from nettrim_cli.allocation import Probe, allocate_zeros, shares_of_zeros
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.graph.model import Model
+from nettrim_cli.walk import stages, walk
+
+
+def batches_of(x, size=16):
+    def batches():
+        for at in range(0, len(x), size):
+            yield Batch({"x": x[at : at + size]}, len(x[at : at + size]), None), at % 3 == 0
+
+    return batches
+
+
+def share_out(proto, sparsity, samples=96):
+    dense = Model(proto)
+    batches = batches_of(input_samples(proto, samples))
+    recorded = walk(dense, None, stages(dense.layers), batches(), threads=1, seed=0)
+    return dense, allocate_zeros(dense, recorded, batches, sparsity, threads=1)
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_zeros_add_up_to_the_target(name, sparsity) -> None:
+    dense, zeros = share_out(NETWORKS[name](), sparsity)
+    sizes = {layer.name: layer.parameters for layer in dense.layers}
+    assert set(zeros) == set(sizes)
+    assert all(0 <= zeros[each] <= sizes[each] for each in sizes)
+    assert sum(zeros.values()) == round(sparsity * sum(sizes.values()))
+
+
+def test_a_layer_that_hardly_matters_gives_more() -> None:
+    proto = mlp(sizes=(16, 16, 16, 16, 4))
+    plain = share_out(proto, 0.5)[1]
+    for tensor in proto.graph.initializer:  # h2 -> h3 becomes a whisper beside a large bias
+        if tensor.name in ("w3", "b3"):
+            values = numpy_helper.to_array(tensor)
+            changed = 0.01 * values if tensor.name == "w3" else np.ones_like(values)
+            tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))
+    dense, zeros = share_out(proto, 0.5)
+    quiet = dense.layers[2].name
+    assert zeros[quiet] >= plain[quiet]
+    assert zeros[quiet] >= 0.5 * 256
+
+
+@pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.999])
+def test_levels_rise_from_none_to_beyond_the_target(sparsity) -> None:
+    levels = shares_of_zeros(sparsity)
+    assert levels[0] == 0
+    assert np.all(np.diff(levels) > 0)
+    assert levels[-1] > sparsity
+    assert levels[-1] < 1
+
+
+def test_the_probe_measures_the_whole_network() -> None:
+    proto = mlp()
+    dense, x = Model(proto), input_samples(proto, 48)
+    probe = Probe(dense, batches_of(x), threads=1)
+    layer = dense.layers[1]
+    weight, bias = dense.weight(layer)
+    matrix = np.vstack([weight, bias[None]])
+    assert probe.squared_error(layer, matrix) == 0
+    matrix = matrix * np.float32(0.8)
+    changed = dense.clone()
+    changed.set_weight(layer, matrix[:-1], matrix[-1])
+    (one,), (two,) = (run(each.proto, ["y"], {"x": x}) for each in (dense, changed))
+    expected = np.square(two - one, dtype=np.float64).sum() / np.square(one).sum()
+    assert probe.squared_error(layer, matrix) == pytest.approx(expected, rel=1e-4)
+    assert np.array_equal(dense.weight(layer)[0], weight)

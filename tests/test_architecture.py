@@ -1,0 +1,114 @@
+"""Imports run one way, and each wing keeps its libraries to itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "nettrim_cli"
+WINGS = ("graph", "data", "solve", "report")
+SHARED = {"errors", "settings"}
+ALLOWED = {
+    "graph": {"errors", "files"},
+    "data": {"errors", "graph.layer", "graph.ops", "solve.task"},
+    "solve": {"errors"},
+    "report": {"errors"},
+}
+FOR_TYPES = {"report": {"graph.layer"}}
+LIBRARIES = {
+    "graph": {"onnx", "numpy"},
+    "data": {"onnxruntime", "h5py", "numpy"},
+    "solve": {"numpy", "scipy", "threadpoolctl"},
+    "report": {"rich"},
+}
+HOME = {"onnx": "graph", "onnxruntime": "data", "h5py": "data"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Absolute names of imported modules, with a flag for those under TYPE_CHECKING."""
+    tree = ast.parse(path.read_text("utf-8"))
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for each in node.body
+        for inner in ast.walk(each)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in guarded) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            module = node.module or ""
+            for alias in node.names:
+                inner = PACKAGE.parent.joinpath(*module.split("."), alias.name)
+                is_module = inner.with_suffix(".py").is_file() or inner.is_dir()
+                yield (f"{module}.{alias.name}" if is_module else module), id(node) in guarded
+
+
+def place(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path) -> None:
+    wing = place(path)
+    for name, typing in imports(path):
+        top, _, rest = name.partition(".")
+        if top in HOME and not (typing or wing == HOME[top]):
+            raise AssertionError(f"{path.name} imports {name}, which only {HOME[top]}/ may")
+        if not wing:
+            assert top != "nettrim_cli" or path.name != "errors.py"
+            continue
+        if top == "nettrim_cli":
+            free = rest.startswith(f"{wing}.") or rest in ("", wing)
+            allowed = ALLOWED[wing] | (FOR_TYPES.get(wing, set()) if typing else set())
+            assert free or rest in allowed, f"{path.name} of {wing}/ imports {name}"
+        elif top not in sys.stdlib_module_names:
+            assert top in LIBRARIES[wing], f"{path.name} of {wing}/ imports {name}"
+
+
+def test_the_small_modules_at_the_top_lean_on_nothing() -> None:
+    for name in ("errors", "settings", "files"):
+        for imported, _ in imports(PACKAGE / f"{name}.py"):
+            top, _, rest = imported.partition(".")
+            assert top in sys.stdlib_module_names or rest in SHARED, f"{name} imports {imported}"
+
+
+def test_nobody_below_imports_the_pipeline_or_the_command_line() -> None:
+    for path in MODULES:
+        if path.name in ("cli.py", "__main__.py", "__init__.py"):
+            continue
+        for name, typing in imports(path):
+            above = ("nettrim_cli.cli", "nettrim_cli.pipeline", "nettrim_cli.__main__")
+            assert typing or name not in above, f"{path.name} imports {name}"
+            assert path.parent == PACKAGE or "click" not in name, f"{path.name} imports {name}"
+
+
+def test_the_command_line_starts_light() -> None:
+    heavy = "numpy onnx onnxruntime rich scipy h5py threadpoolctl google.protobuf"
+    code = (
+        "import sys, nettrim_cli.cli, nettrim_cli.__main__;"
+        f"print([each for each in {heavy!r}.split() if each in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout.strip() == "[]"
+
+
+def test_files_and_functions_stay_readable() -> None:
+    for path in MODULES:
+        text = path.read_text("utf-8")
+        assert len(text.splitlines()) <= 420, f"{path} is too long"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                end = node.end_lineno or node.lineno
+                assert end - node.lineno <= 90, f"{path}: {node.name} is too long"

@@ -1,0 +1,326 @@
+"""The command line: what goes to stdout, what to stderr, which files, which exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nettrim_cli import __version__, cli, pipeline
+from nettrim_cli.cli import run
+from nettrim_cli.graph.model import Model
+from nettrim_cli.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+FAST = ["--sparsity", "0.5", "--threads", "1"]
+
+
+def prune(files, *options: object) -> int:
+    return run(["prune", str(files.model), "--data", str(files.data), *FAST, *map(str, options)])
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "nettrim_cli", *map(str, arguments)]
+
+
+def test_a_run_prints_a_report_and_nothing_on_stderr(files, capsys) -> None:
+    assert prune(files) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for layer in Model.load(files.model).layers:
+        assert layer.name in out
+    assert "written to" in out
+    assert "50.0 % sparsity" in out
+    assert "720 → 360" in " ".join(out.split())
+    assert files.listing == ["calib.h5", "model.onnx", "model.pruned.onnx"]
+
+
+def test_quiet_says_nothing(files, capsys) -> None:
+    assert prune(files, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert files.output.exists()
+
+
+def test_quiet_still_warns(files, capsys) -> None:
+    assert prune(files, "-q", "--samples", 20) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("warning: few samples")
+    assert err.count("\n") == 1
+
+
+def test_verbose_tells_each_layer_on_stderr(files, capsys) -> None:
+    assert prune(files, "-v") == 0
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert len(lines) == 3
+    for at, (line, layer) in enumerate(zip(lines, Model.load(files.model).layers), 1):
+        assert line.startswith(f"[{at}/3] {layer.name}: ")
+    assert "written to" in out
+
+
+def test_reports_in_every_format(files, capsys) -> None:
+    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
+    assert prune(files, *(each for path in paths for each in ("--report", path))) == 0
+    written = Model.load(files.output)
+    nonzeros = {x.name: int(np.count_nonzero(written.weight(x)[0])) for x in written.layers}
+
+    facts = json.loads(paths[0].read_text("utf-8"))
+    assert facts["version"] == __version__
+    assert {x["name"]: x["nonzeros_after"] for x in facts["layers"]} == nonzeros
+    assert facts["sparsity"] == 0.5
+    assert facts["weights"] == 720
+    assert facts["settings"]["sparsity"] == 0.5
+    assert facts["comparison"]["candidate"]["bytes_raw"] == files.output.stat().st_size
+    assert facts["comparison"]["reference"]["accuracy"] == 1
+
+    text = paths[1].read_text("utf-8")
+    assert text.startswith("# nettrim report\n")
+    for heading in ("## Layers", "## Totals", "## Settings"):
+        assert heading in text
+
+    rows = list(csv.DictReader(paths[2].read_text("utf-8").splitlines()))
+    assert {row["name"]: int(row["nonzeros_after"]) for row in rows} == nonzeros
+    for row, layer in zip(rows, facts["layers"]):
+        assert float(row["error_holdout"]) == pytest.approx(layer["error_holdout"])
+    assert "written to" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--no-such-option"],
+        ["--epsilon", "0.1"],
+        ["--sparsity", "1.5"],
+        ["--sparsity", "90%"],
+        ["--samples", "1"],
+        ["--threads", "0"],
+        ["--method", "magic"],
+        ["--holdout", "1"],
+        ["--report", "report.txt"],
+        ["--report", "report"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_2_with_a_hint(files, capsys, options) -> None:
+    assert prune(files, *options) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Error: " in err
+    assert options[0].lstrip("-") in err
+    assert files.listing == ["calib.h5", "model.onnx"]
+
+
+def test_every_setting_is_an_option_with_help(capsys) -> None:
+    assert run(["prune", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for each in fields(Settings):
+        assert f"--{each.name}" in text
+        assert each.metadata["help"].split(".")[0][:30] in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["prune", "-h"], ["compare", "--help"]])
+def test_help(arguments, capsys) -> None:
+    assert run(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: nettrim")
+    assert err == ""
+
+
+def test_help_shows_each_command_on_a_line_of_its_own(capsys) -> None:
+    assert run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for start in ("prune model.onnx --data", "inspect model.onnx", "compare model.onnx"):
+        assert any(line.strip().startswith(f"nettrim {start}") for line in lines)
+
+
+def test_version(capsys) -> None:
+    assert run(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_inspect_lists_the_layers(files, capsys) -> None:
+    assert run(["inspect", str(files.model)]) == 0
+    text = capsys.readouterr().out
+    assert "16 x 24" in text
+    assert "Relu" in text
+    assert run(["inspect", str(files.model), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["totals"]["prunable_weights"] == 720
+    assert [each["shape"] for each in facts["layers"]] == [[16, 24], [24, 12], [12, 4]]
+
+
+def test_compare_measures_and_gates(files, capsys) -> None:
+    assert prune(files) == 0
+    capsys.readouterr()
+    words = ["compare", str(files.model), str(files.output), "--data", str(files.data)]
+    assert run(words) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert run([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["samples"] == 120
+    error, drop = facts["error"], facts["drop"]
+    assert run([*words, "--max-error", str(error * 1.01), "--max-drop", str(drop + 1e-6)]) == 0
+    capsys.readouterr()
+    assert run([*words, "--max-error", str(error * 0.99)]) == 3
+    out, err = capsys.readouterr()
+    assert "output error" in out
+    assert "--max-error" in err
+
+
+def test_an_internal_error_is_one_line_and_a_file(files, capsys, monkeypatch, tmp_path) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a secret of ours")
+
+    monkeypatch.setattr(pipeline, "stages", broken)
+    monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path / ".."))
+    assert prune(files) == 70
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "ZeroDivisionError" in err
+    path = Path(err.split()[-1])
+    assert "a secret of ours" in path.read_text("utf-8")
+    path.unlink()
+    assert files.listing == ["calib.h5", "model.onnx"]
+
+
+def test_out_of_memory_says_what_to_do(files, capsys, monkeypatch) -> None:
+    def hungry(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pipeline, "stages", hungry)
+    assert prune(files) == 71
+    assert "--samples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["inspect", "MODEL"], ["inspect", "MODEL", "--json"]]
+)
+def test_a_closed_pipe_ends_quietly(files, arguments) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    shown = [str(files.model) if each == "MODEL" else each for each in arguments]
+    ended = subprocess.run(command(*shown), stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_under_stdout_is_told(files) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            command("inspect", files.model), stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert ended.returncode == 74
+    assert ended.stderr.count(b"\n") == 1
+
+
+def test_a_terminal_shows_progress_and_a_pipe_does_not(files) -> None:
+    ended = subprocess.run(
+        command("prune", files.model, "--data", files.data, *FAST),
+        capture_output=True,
+        timeout=60,
+        cwd=files.folder,
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == b""
+    assert b"\x1b" not in ended.stdout
+
+
+SLOW = ROOT / "sample_models" / "mlp"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")
+@pytest.mark.skipif(not (SLOW / "model.onnx").is_file(), reason="there are no sample models")
+@pytest.mark.parametrize(
+    ("number", "stage"),
+    [
+        (signal.SIGINT, "start"),
+        (signal.SIGTERM, "first layer"),
+        (signal.SIGHUP, "second layer"),
+        (signal.SIGINT, "writing"),
+        (signal.SIGTERM, "writing"),
+    ],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, stage) -> None:
+    """Sent in the midst of the work of a real model, or while a small one's file is written."""
+    output = tmp_path / "out" / "out.onnx"
+    output.parent.mkdir()
+    output.write_bytes(b"old")
+    model, data = files.model, files.data
+    words = ["--force", "-o", str(output), "--threads", "1", "--epsilon", "0.3"]
+    if stage != "writing":
+        model, data = SLOW / "model.onnx", SLOW / "calib.h5"
+        words += ["--samples", "100", "--scheme", "parallel", "--include", "*fc[34]*"]
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, stage, "prune", str(model), "--data", str(data), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        sent = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert line == b"here\n", err
+    assert time.monotonic() - sent < 5  # 2 s on a machine that is not busy
+    assert process.returncode == 128 + number
+    assert b"Traceback" not in err
+    assert err.strip().count(b"\n") == 0
+    assert b"nothing was written" in err
+    assert output.read_bytes() == b"old"
+    assert os.listdir(output.parent) == ["out.onnx"]
+
+
+# Says "here" at the stage asked for, then goes on (or waits, where the stage is too short).
+DRIVER = """
+import sys, time
+from nettrim_cli import cli, files
+from nettrim_cli.report import progress
+
+stage = sys.argv.pop(1)
+
+def here(wait=0.0):
+    print("here", flush=True)
+    time.sleep(wait)
+
+class Told(progress.Screen):
+    def stage(self, text):
+        if stage == "start" and text.startswith("recording"):
+            here()
+    def begin(self, layer, index, total):
+        if (stage, index) in (("first layer", 0), ("second layer", 1)):
+            here()
+
+progress.Screen = Told
+written = files._write_synced
+
+def write(*arguments):
+    written(*arguments)
+    if stage == "writing":
+        here(20)
+
+files._write_synced = write
+cli.main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from nettrim_cli.cli import quick_endings\n"
+        "with quick_endings(): assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,351 @@
+"""The whole story on small networks and the sample models: what the written file is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import onnx
+import pytest
+from conftest import SAMPLES
+from networks import NETWORKS, Files, initializers, input_samples, save_data, save_model
+from onnx import numpy_helper
+from small import build, normal, run
+
+from nettrim_cli import __version__
+from nettrim_cli.data.calibration import split
+from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import compare, default_output, inspect, prune
+from nettrim_cli.settings import Settings
+
+TINY = {"threads": 1}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request, tmp_path) -> Files:
+    proto = NETWORKS[request.param]()
+    return Files(
+        save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 150)
+    )
+
+
+def constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Every stored tensor, in initializers and in Constant nodes."""
+    found = initializers(proto)
+    for node in proto.graph.node:
+        if node.op_type == "Constant":
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
+def assert_only_weights_differ(before: Path, after: Path) -> None:
+    """Nothing but values of the pruned layers' tensors, and metadata, has changed."""
+    dense, written = onnx.load(before), onnx.load(after)
+    onnx.checker.check_model(written)
+    assert [each.key for each in written.metadata_props][-1] == "nettrim"
+    del written.metadata_props[-1]
+    assert dense.metadata_props == written.metadata_props
+    layers = [layer for layer in Model.load(before).layers if layer.prunable]
+    free = set()
+    index = {output: node for node in dense.graph.node for output in node.output}
+    for layer in layers:
+        pending = [layer.output]
+        for _ in range(2):  # the op itself, and the Add that carries its bias
+            nodes = [index[name] for name in pending if name in index]
+            free.update(name for node in nodes for name in node.input)
+            pending = [name for node in nodes if node.op_type == "Add" for name in node.input]
+    first, second = constants(dense), constants(written)
+    assert list(first) == list(second)
+    for name, value in first.items():
+        assert value.dtype == second[name].dtype
+        assert value.shape == second[name].shape
+        if name not in free:
+            assert value.tobytes() == second[name].tobytes(), name
+    for one, two in zip(dense.graph.initializer, written.graph.initializer):
+        if one.name in free:
+            two.CopyFrom(one)
+    for one, two in zip(dense.graph.node, written.graph.node):
+        if one.op_type == "Constant" and one.output[0] in free:
+            two.CopyFrom(one)
+    assert dense.SerializeToString(deterministic=True) == written.SerializeToString(
+        deterministic=True
+    )
+
+
+def parts(files: Files, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """The samples fitted to, and those held out, read independently."""
+    (name,) = (each.name for each in onnx.load(files.model).graph.input)
+    with h5py.File(files.data) as file:
+        x = file[name][:]
+    drawn = split(len(x), settings.samples, settings.holdout, settings.seed)
+    return x[drawn[0]], x[drawn[1]]
+
+
+def measured(files: Files, report, name: str, settings: Settings, held: bool) -> float:
+    """A layer's error by hand: the scheme's inputs through the written weights."""
+    dense, written = Model.load(files.model), Model.load(files.output)
+    layer = next(each for each in dense.layers if each.name == name)
+    x = parts(files, settings)[held]
+    source = written if settings.scheme == "cascade" else dense
+    feeds = {dense.inputs[0].name: x}
+    names = [layer.input]
+    reached = x if layer.input in feeds else run(source.proto, names, feeds)[0]
+    weight, bias = written.weight(layer)
+    found = weight.astype(np.float64).T @ ops.columns(reached, layer.geometry)
+    found += 0 if bias is None else bias[:, None]
+    (exact,) = run(dense.proto, [layer.output], feeds)
+    wanted = ops.outputs_as_columns(exact.astype(np.float64), layer.geometry)
+
+    def act(z):
+        rule = layer.response
+        z = z if rule.scale is None else z * rule.scale[:, None]
+        z = z if rule.shift is None else z + rule.shift[:, None]
+        return np.clip(z, 0, rule.ceiling) if rule.relu else z
+
+    return float(np.linalg.norm(act(found) - act(wanted)) / np.linalg.norm(act(wanted)))
+
+
+def check_run(files: Files, report, settings: Settings) -> None:
+    """All that must hold of any run, from the files alone."""
+    assert_only_weights_differ(files.model, files.output)
+    written = Model.load(files.output)
+    (entry,) = (each for each in written.proto.metadata_props if each.key == "nettrim")
+    assert json.loads(entry.value) == {"version": __version__, **settings.as_dict()}
+    by_name = {layer.name: layer for layer in written.layers}
+    total = zeros = 0
+    for each in report.layers:
+        if not by_name[each.name].prunable:
+            continue
+        stored = written.weight(by_name[each.name])[0]
+        assert each.nonzeros_after == np.count_nonzero(stored)
+        assert each.weights == stored.size
+        assert not np.signbit(stored[stored == 0]).any()
+        total += stored.size
+        zeros += stored.size - np.count_nonzero(stored)
+    if settings.sparsity is not None:
+        assert zeros == round(settings.sparsity * total)
+    assert zeros > 0
+    assert report.comparison.candidate.bytes_raw == files.output.stat().st_size
+    assert report.comparison.samples == len(parts(files, settings)[1])
+
+
+@pytest.mark.parametrize("scheme", ["parallel", "cascade"])
+@pytest.mark.parametrize("target", [{"sparsity": 0.6}, {"epsilon": 0.3}], ids=["sparsity", "eps"])
+def test_a_run_on_a_small_network(network, scheme, target) -> None:
+    settings = Settings(scheme=scheme, **target, **TINY)
+    before = network.model.read_bytes()
+    report = prune(network.model, network.data, settings=settings)
+    assert network.model.read_bytes() == before
+    assert network.listing == ["calib.h5", "model.onnx", "model.pruned.onnx"]
+    check_run(network, report, settings)
+    for each in report.pruned:
+        for held, told in ((False, each.error_calibration), (True, each.error_holdout)):
+            found = measured(network, report, each.name, settings, held)
+            assert told == pytest.approx(found, rel=2e-3, abs=2e-5), each.name
+        if scheme == "parallel" and "epsilon" in target:
+            assert max(each.error_calibration, each.error_holdout) <= 0.3 * 1.0001
+
+
+@pytest.mark.parametrize("scheme", ["parallel", "cascade"])
+def test_the_same_run_twice_writes_the_same_bytes(network, scheme) -> None:
+    settings = Settings(scheme=scheme, sparsity=0.7, **TINY)
+    digests = []
+    for name in ("a.onnx", "b.onnx"):
+        prune(network.model, network.data, network.folder / name, settings)
+        digests.append(hashlib.sha256((network.folder / name).read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+    other = Settings(scheme=scheme, sparsity=0.7, seed=1, **TINY)
+    prune(network.model, network.data, network.folder / "c.onnx", other)
+    assert (network.folder / "c.onnx").read_bytes() != (network.folder / "a.onnx").read_bytes()
+
+
+def test_accuracy_is_of_the_held_out_samples(files) -> None:
+    settings = Settings(sparsity=0.8, **TINY)
+    report = prune(files.model, files.data, settings=settings)
+    assert report.comparison.reference.accuracy == 1  # the model labelled its own data
+    held = parts(files, settings)[1]
+    one, two = (run(onnx.load(path), ["y"], {"x": held})[0] for path in (files.model, files.output))
+    agreed = float((one.argmax(1) == two.argmax(1)).mean())
+    assert report.comparison.candidate.accuracy == pytest.approx(agreed)
+    assert report.comparison.outputs[0].agreement == pytest.approx(agreed)
+    error = np.linalg.norm(two - one) / np.linalg.norm(one)
+    assert report.comparison.outputs[0].error == pytest.approx(error, rel=1e-4)
+
+
+def test_include_and_exclude_choose_by_name(files) -> None:
+    names = [layer.name for layer in Model.load(files.model).layers]
+    settings = Settings(
+        sparsity=0.5, include=(names[0], names[1]), exclude=(f"*{names[1][-2:]}",), **TINY
+    )
+    report = prune(files.model, files.data, settings=settings)
+    assert [each.name for each in report.layers] == names
+    assert [each.pruned for each in report.layers] == [True, False, False]
+    assert [each.note for each in report.layers[1:]] == [
+        "matched by --exclude",
+        "not matched by --include",
+    ]
+    dense, written = Model.load(files.model), Model.load(files.output)
+    for layer in dense.layers[1:]:
+        for one, two in zip(dense.weight(layer), written.weight(layer)):
+            assert np.array_equal(one, two)
+    weight = written.weight(dense.layers[0])[0]
+    assert np.count_nonzero(weight == 0) == round(0.5 * weight.size)
+
+
+def test_a_pattern_that_matches_nothing_leaves_nothing_to_do(files) -> None:
+    with pytest.raises(NothingToDo, match="include"):
+        prune(files.model, files.data, settings=Settings(include=("nothing*",)))
+    assert not files.output.exists()
+
+
+def test_a_target_that_is_met_already(files) -> None:
+    prune(files.model, files.data, files.folder / "a.onnx", Settings(sparsity=0.8, **TINY))
+    with pytest.raises(NothingToDo, match="zero already"):
+        prune(files.folder / "a.onnx", files.data, settings=Settings(sparsity=0.5, **TINY))
+
+
+def test_few_samples_are_a_warning_with_a_number(files) -> None:
+    report = prune(files.model, files.data, settings=Settings(samples=20, sparsity=0.5, **TINY))
+    (text,) = report.warnings
+    assert "16 calibration columns" in text
+    assert "20 were used" in text
+    assert not prune(files.model, files.data, settings=Settings(**TINY), force=True).warnings
+
+
+@pytest.mark.parametrize(("dtype", "word"), [("float16", "float16"), ("float64", "double")])
+def test_other_float_types_keep_their_type(dtype, word, tmp_path) -> None:
+    proto = build(
+        f"g ({word}[N,8] x) => ({word}[N,4] y) {{ h = Gemm(x, w1, b1)\n r = Relu(h)\n"
+        " y = MatMul(r, w2) }",
+        w1=normal(8, 12, seed=1, dtype=dtype),
+        b1=normal(12, seed=2, dtype=dtype),
+        w2=normal(12, 4, seed=3, dtype=dtype),
+    )
+    model = save_model(tmp_path / "model.onnx", proto)
+    data = tmp_path / "calib.npy"
+    np.save(data, normal(100, 8, seed=4, dtype=dtype))
+    files, settings = Files(model, data), Settings(sparsity=0.5, **TINY)
+    report = prune(model, data, settings=settings)
+    assert_only_weights_differ(model, files.output)
+    stored = initializers(onnx.load(files.output))
+    assert {each.dtype.name for each in stored.values()} == {dtype}
+    assert sum(int((stored[name] == 0).sum()) for name in ("w1", "w2")) == 72
+    assert report.comparison.outputs[0].error < 1
+
+
+def test_a_model_of_batch_one_is_fed_one_by_one(tmp_path) -> None:
+    proto = build(
+        "g (float[1,6] x) => (float[1,3] y) { h = Gemm(x, w1, b)\n r = Relu(h)\n y = Gemm(r, w2) }",
+        w1=normal(6, 8, seed=1),
+        b=normal(8, seed=2),
+        w2=normal(8, 3, seed=3),
+    )
+    model = save_model(tmp_path / "model.onnx", proto)
+    np.savez(tmp_path / "calib.npz", x=normal(80, 6, seed=4), labels=np.arange(80) % 3)
+    report = prune(model, tmp_path / "calib.npz", settings=Settings(sparsity=0.5, **TINY))
+    assert report.comparison.samples == 16
+    assert report.pruned[0].columns == 64
+
+
+def test_the_output_may_neither_exist_nor_be_the_input(files) -> None:
+    files.output.write_bytes(b"old")
+    with pytest.raises(CannotWrite, match="exists"):
+        prune(files.model, files.data)
+    assert files.output.read_bytes() == b"old"
+    for same in (files.model, files.data):
+        with pytest.raises(CannotWrite, match="input"):
+            prune(files.model, files.data, same, force=True)
+
+
+def test_default_output_is_beside_the_model() -> None:
+    assert default_output("a/b.onnx") == Path("a/b.pruned.onnx")
+    assert default_output("a/b") == Path("a/b.pruned.onnx")
+    assert default_output("x.y.onnx") == Path("x.y.pruned.onnx")
+
+
+def test_compare_and_inspect_from_python(files) -> None:
+    prune(files.model, files.data, settings=Settings(sparsity=0.5, **TINY))
+    found = compare(files.model, files.output, files.data, threads=1)
+    assert found.samples == 120
+    assert found.reference.accuracy == 1
+    path, layers, nonzeros, parameters = inspect(files.output)
+    assert path == str(files.output)
+    assert len(layers) == 3
+    assert sum(nonzeros.values()) == 720 - 360
+    assert parameters == 720 + 40
+
+
+def test_models_with_other_inputs_are_not_compared(files) -> None:
+    other = build("g (float[N,16] z) => (float[N,4] y) { y = MatMul(z, w) }", w=normal(16, 4))
+    with pytest.raises(BadInput, match="inputs"):
+        compare(files.model, save_model(files.folder / "other.onnx", other), files.data)
+
+
+def test_a_model_with_an_unused_or_constant_input_of_a_layer(tmp_path) -> None:
+    """A layer that reads a constant has no samples to speak of; the others are pruned."""
+    proto = build(
+        """g (float[N,6] x) => (float[N,6] y) {
+            q = MatMul(fixed, w1)
+            h = MatMul(x, w2)
+            y = Add(h, q)
+        }""",
+        fixed=normal(1, 4, seed=1),
+        w1=normal(4, 6, seed=2),
+        w2=normal(6, 6, seed=3),
+    )
+    model = save_model(tmp_path / "model.onnx", proto)
+    np.save(tmp_path / "calib.npy", normal(60, 6, seed=4))
+    report = prune(model, tmp_path / "calib.npy", settings=Settings(sparsity=0.5, **TINY))
+    assert report.pruned
+    assert input_samples(proto, 2).shape == (2, 6)
+
+
+RUNS = {
+    "mlp": {"sparsity": 0.9, "scheme": "parallel", "exclude": ("*fc1*",)},
+    "lenet": {"epsilon": 0.3, "scheme": "cascade", "exclude": ("*fc1*",)},
+    "resnet": {"sparsity": 0.6, "scheme": "cascade", "include": ("*stage1*", "*skip*", "*fc*")},
+    "transformer": {"sparsity": 0.7, "scheme": "cascade", "include": ("*blocks.0*", "*head*")},
+}
+
+
+@pytest.mark.parametrize(
+    ("sample_model", "options"),
+    [(name, RUNS[name]) for name in SAMPLES],
+    ids=SAMPLES,
+    indirect=["sample_model"],
+)
+def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
+    settings = Settings(samples=200, threads=1, **options)
+    link = tmp_path / "model.onnx"
+    link.write_bytes(sample_model.model.read_bytes())
+    files = Files(link, sample_model.data)
+    report = prune(files.model, files.data, settings=settings)
+    assert_only_weights_differ(files.model, files.output)
+    assert report.comparison.samples == 40
+    assert report.comparison.reference.accuracy > 0.75
+    assert report.comparison.drop < 0.25
+    chosen = [each for each in report.layers if "match" not in each.note]
+    zeros = sum(each.weights - each.nonzeros_after for each in chosen)
+    if settings.sparsity:
+        assert zeros == round(settings.sparsity * sum(each.weights for each in chosen))
+    for each in (report.pruned[0], report.pruned[-1]):
+        for held, told in ((False, each.error_calibration), (True, each.error_holdout)):
+            if each.columns > 8192:
+                continue  # the report's error is of a part of the columns
+            found = measured(files, report, each.name, settings, held)
+            assert told == pytest.approx(found, rel=5e-3, abs=2e-5)
+
+
+def test_the_papers_method_end_to_end(network) -> None:
+    for scheme in ("parallel", "cascade"):
+        settings = Settings(method="net-trim", scheme=scheme, epsilon=0.2, **TINY)
+        report = prune(network.model, network.data, settings=settings, force=True)
+        check_run(network, report, settings)
+        assert all(each.violation is not None for each in report.pruned)
+        if scheme == "parallel":
+            assert all(each.error_calibration <= 0.2 * 1.01 for each in report.pruned)

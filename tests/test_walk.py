@@ -1,0 +1,151 @@
+"""The way through a network: order, groups, and whose signals a layer reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import NETWORKS, attention, input_samples, mlp, residual
+from small import build, normal, run
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.model import Model
+from nettrim_cli.walk import dense_matrix, layer_task, stages, walk
+
+
+def batches(x, size=8):
+    return [
+        (Batch({"x": x[at : at + size]}, len(x[at : at + size]), None), at >= len(x) - size)
+        for at in range(0, len(x), size)
+    ]
+
+
+def halve(model: Model, layer) -> None:
+    """Prune roughly: the smaller half of the weights goes."""
+    weight, bias = model.weight(layer)
+    weight[np.abs(weight) < np.median(np.abs(weight))] = 0
+    model.set_weight(layer, weight, None if bias is None else 0.9 * bias)
+
+
+def columns(proto, layer, x):
+    (value,) = run(proto, [layer.input], {"x": x}) if layer.input != "x" else (x,)
+    return ops.columns(value, layer.geometry)
+
+
+def result_columns(proto, layer, x):
+    (value,) = run(proto, [layer.output], {"x": x})
+    return ops.outputs_as_columns(value, layer.geometry)
+
+
+def through(name, cascade):
+    """Walk and prune on the way; samples by layer, the models, the data."""
+    dense = Model(NETWORKS[name]())
+    pruned = dense.clone()
+    x = input_samples(dense.proto, 24)
+    seen = {}
+    plan = stages(dense.layers)
+    steps = walk(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
+    for stage, found in steps:
+        for layer, samples in zip(stage.layers, found):
+            seen[layer.name] = (layer, samples)
+            halve(pruned, layer)
+    return dense, pruned, x, seen
+
+
+def test_layers_that_read_one_tensor_share_a_stage() -> None:
+    plan = stages(Model(attention()).layers)
+    assert [(s.input, [layer.op for layer in s.layers]) for s in plan] == [
+        ("x", ["MatMul"] * 3),
+        ("r", ["MatMul"]),
+    ]
+
+
+def test_windows_that_differ_make_stages_of_their_own() -> None:
+    plan = stages(Model(residual()).layers)
+    assert [(s.input, len(s.layers)) for s in plan] == [("x", 1), ("r1", 1), ("r1", 1), ("f", 1)]
+    order = [layer.input for s in plan for layer in s.layers]
+    assert order == [layer.input for layer in Model(residual()).layers]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_parallel_all_is_the_dense_network(name) -> None:
+    dense, _, x, seen = through(name, cascade=False)
+    assert list(seen) == [layer.name for layer in dense.layers]
+    for layer, samples in seen.values():
+        assert samples.exact
+        assert np.array_equal(samples.X[:-1], columns(dense.proto, layer, x[:16]))
+        assert np.array_equal(samples.held_X[:-1], columns(dense.proto, layer, x[16:]))
+        expected = result_columns(dense.proto, layer, x[:16])
+        np.testing.assert_allclose(samples.Z, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_cascade_reads_the_pruned_network_and_aims_at_the_dense_one(name) -> None:
+    dense, pruned, x, seen = through(name, cascade=True)
+    for layer, samples in seen.values():
+        for inputs, results, part in (
+            (samples.X, samples.Z, x[:16]),
+            (samples.held_X, samples.held_Z, x[16:]),
+        ):
+            reached = columns(pruned.proto, layer, part)
+            np.testing.assert_allclose(inputs[:-1], reached, rtol=1e-4, atol=1e-5)
+            wanted = result_columns(dense.proto, layer, part)
+            np.testing.assert_allclose(results, wanted, rtol=1e-4, atol=1e-5)
+        same = np.array_equal(samples.X[:-1], columns(dense.proto, layer, x[:16]))
+        assert samples.exact is same
+
+
+def test_only_what_comes_after_a_pruned_layer_is_inexact() -> None:
+    exact = {layer.input: samples.exact for layer, samples in through("residual", True)[3].values()}
+    assert exact == {"x": True, "r1": False, "f": False}
+
+
+def test_beside_a_pruned_branch_signals_stay_exact() -> None:
+    proto = build(
+        """g (float[N,4] x) => (float[N,4] y) {
+            a = MatMul(x, w1)
+            t = Tanh(x)
+            b = MatMul(t, w2)
+            s = Add(a, b)
+            y = MatMul(s, w3)
+        }""",
+        w1=normal(4, 4, seed=1),
+        w2=normal(4, 4, seed=2),
+        w3=normal(4, 4, seed=3),
+    )
+    dense = Model(proto)
+    pruned = dense.clone()
+    x = input_samples(proto, 24)
+    exact = []
+    for stage, (samples,) in walk(
+        dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
+    ):
+        exact.append((stage.input, samples.exact))
+        halve(pruned, stage.layers[0])
+    assert exact == [("x", True), ("t", True), ("s", False)]
+
+
+def test_a_task_reproduces_what_follows_the_layer() -> None:
+    dense, _, x, seen = through("residual", cascade=False)
+    layer, samples = seen[dense.layers[0].name]
+    task = layer_task(dense, layer, samples)
+    assert task.relu
+    (after,) = run(dense.proto, ["r1"], {"x": x[:16]})
+    expected = ops.outputs_as_columns(after, layer.geometry)
+    np.testing.assert_allclose(task.respond(samples.Z), expected, rtol=1e-3, atol=1e-4)
+    assert task.error(task.W, held=False) < 1e-6
+    assert task.error(np.zeros_like(task.W), held=True) > 0.1
+
+
+def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the_task() -> None:
+    dense, _, _, seen = through("attention", cascade=False)
+    layer, samples = next(each for each in seen.values() if not each[0].has_bias)
+    assert not dense_matrix(dense, layer)[-1].any()
+    task = layer_task(dense, layer, samples)
+    assert task.W.shape == layer.shape
+    assert task.weights == layer.parameters
+
+
+def test_stages_of_nothing() -> None:
+    assert stages([]) == []
+    assert [s.input for s in stages(Model(mlp()).layers[1:])] == ["h1", "h2"]
