@@ -49,6 +49,8 @@ def allocate_zeros(
     layers, curves = [], []
     for stage, found in recorded:
         for layer, samples in zip(stage.layers, found):
+            if samples.trouble:
+                continue
             layers.append(layer)
             curves.append(_costs(layer, layer_task(dense, layer, samples), levels, sparsity, probe))
     sizes = [each.parameters for each in layers]

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from nettrim_cli import __version__
 from nettrim_cli.allocation import allocate_zeros
 from nettrim_cli.comparison import compare_models
 from nettrim_cli.data.calibration import Batch, Calibration, split
-from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
+from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
 from nettrim_cli.files import check_output
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
@@ -79,6 +79,7 @@ def prune(
     check_output(target, [Path(model), Path(data)], force)
     chosen, left = select(dense, settings)
     with (
+        _naming(model),
         Calibration.open(data, dense.inputs) as samples,
         _limits(settings.threads) as threads,
     ):
@@ -135,7 +136,11 @@ def compare(
             f"{candidate}: its inputs are {names(second.inputs)}, those of {reference} are "
             f"{names(first.inputs)}: the same data cannot feed both."
         )
-    with Calibration.open(data, first.inputs) as samples, _limits(threads) as count:
+    with (
+        _naming(f"{reference} or {candidate}"),
+        Calibration.open(data, first.inputs) as samples,
+        _limits(threads) as count,
+    ):
         everything = np.arange(samples.samples)
         found = samples.batches(everything, batch_size(samples))
         return compare_models(first, second, found, threads=count)
@@ -244,6 +249,8 @@ class _Run:
 
     def _prune_layer(self, layer: Layer, samples: Samples, zeros: int | None) -> LayerReport:
         begun = time.monotonic()
+        if samples.trouble:
+            return _dense_report(self.dense, layer, samples.trouble)
         task = replace(
             layer_task(self.dense, layer, samples),
             epsilon=self.settings.target_epsilon,
@@ -346,6 +353,8 @@ def describe(settings: Settings) -> str:
 def default_output(model: PathLike) -> Path:
     """``model.pruned.onnx`` beside ``model.onnx``."""
     path = Path(model)
+    if not path.name:
+        raise MissingInput(f"{str(model) or 'the model'!r} is not a file.")
     return path.with_name(f"{path.stem}.pruned{path.suffix or '.onnx'}")
 
 
@@ -378,6 +387,15 @@ def _dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
     return LayerReport(
         layer.name, layer.op, layer.shape, layer.parameters, nonzeros, nonzeros, note=reason
     )
+
+
+@contextmanager
+def _naming(model: object) -> Iterator[None]:
+    """Say which model it was that the engine failed on."""
+    try:
+        yield
+    except EngineFailed as error:
+        raise EngineFailed(f"{model}: {error}") from error
 
 
 class _limits(AbstractContextManager[int]):

@@ -108,4 +108,10 @@ def walk(
             ),
         )
         if pruned is not None:
-            touched |= depends_on(graph, {layer.output for layer in stage.layers})
+            changed = {layer.output for layer in stage.layers if _differs(dense, pruned, layer)}
+            touched |= depends_on(graph, changed)
+
+
+def _differs(dense: Model, pruned: Model, layer: Layer) -> bool:
+    """Whether the layer's weights were changed."""
+    return not np.array_equal(dense_matrix(dense, layer), dense_matrix(pruned, layer))

@@ -35,7 +35,6 @@ DATA_DIR = Path("/usr/share/datasets/fashion-mnist")
 HERE = Path(__file__).resolve().parent
 OPSET = 17
 CALIB_SAMPLES = 2000
-BATCH = 128
 EVAL_BATCH = 500
 CHUNK = 128
 
@@ -94,7 +93,7 @@ def write_h5(path: Path, split: Split) -> None:
 class MLP(nn.Module):
     """Fully connected network 784-300-1000-100-10."""
 
-    def __init__(self, dropout: float = 0.3) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(784, 300)
@@ -102,13 +101,12 @@ class MLP(nn.Module):
         self.fc3 = nn.Linear(1000, 100)
         self.fc4 = nn.Linear(100, 10)
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.flatten(image)
-        x = self.dropout(self.relu(self.fc1(x)))
-        x = self.dropout(self.relu(self.fc2(x)))
-        x = self.dropout(self.relu(self.fc3(x)))
+        x = self.relu(self.fc1(x))
+        x = self.relu(self.fc2(x))
+        x = self.relu(self.fc3(x))
         return self.fc4(x)
 
 
@@ -250,14 +248,18 @@ class Recipe:
     build: Callable[[], nn.Module]
     epochs: int
     rate: float
-    decay: float
+    decay: float  # decoupled (AdamW), or with l2 the factor of a squared penalty (Adam)
     flip: bool
     test_samples: int
     seed: int
+    batch: int = 128
+    l2: bool = False
 
 
 RECIPES = {
-    "mlp": Recipe(MLP, epochs=25, rate=1.5e-3, decay=0.05, flip=False, test_samples=10000, seed=1),
+    "mlp": Recipe(
+        MLP, 16, rate=2e-3, decay=1e-4, flip=False, test_samples=10000, seed=1, batch=256, l2=True
+    ),
     "lenet": Recipe(LeNet, epochs=6, rate=2e-3, decay=0.05, flip=False, test_samples=5000, seed=2),
     "resnet": Recipe(ResNet, epochs=5, rate=1e-2, decay=0.05, flip=True, test_samples=2000, seed=3),
     "transformer": Recipe(
@@ -273,17 +275,18 @@ def flip_some(image: Tensor) -> Tensor:
 
 
 def train(model: nn.Module, data: Split, recipe: Recipe) -> None:
-    """Train with AdamW on a one-cycle schedule; leaves the model in eval mode."""
+    """Train with Adam or AdamW on a one-cycle schedule; leaves the model in eval mode."""
     images, labels = torch.from_numpy(data.image), torch.from_numpy(data.labels)
-    steps = len(images) // BATCH
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.decay)
+    steps = len(images) // recipe.batch
+    kind = torch.optim.Adam if recipe.l2 else torch.optim.AdamW
+    optimizer = kind(model.parameters(), recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.rate, epochs=recipe.epochs, steps_per_epoch=steps, pct_start=0.2
     )
     model.train().to(memory_format=torch.channels_last)  # faster convolutions on a CPU
     for epoch in range(recipe.epochs):
         start, total = time.monotonic(), 0.0
-        for index in torch.randperm(len(images))[: steps * BATCH].split(BATCH):
+        for index in torch.randperm(len(images))[: steps * recipe.batch].split(recipe.batch):
             batch = flip_some(images[index]) if recipe.flip else images[index]
             loss = F.cross_entropy(model(batch), labels[index])
             optimizer.zero_grad()

@@ -75,6 +75,7 @@ def collect(
     rows = len(weights[0])
     gram = np.zeros((rows, rows))
     cross = [np.zeros(each.shape) for each in weights]
+    origin: Array | None = None
     random = np.random.default_rng(seed)
     shares = _shares(reached, tensor, geometry, rows + sum(w.shape[1] for w in weights))
     kept, held = _Columns(shares[False]), _Columns(shares[True])
@@ -87,10 +88,15 @@ def collect(
             into.results.append([z[:, at] for z in results])
             if mine.held_out:
                 continue
+            if origin is None:
+                origin = _origin(x)
+            x = x - origin
             gram += x @ x.T
             if not exact:
                 for total, z in zip(cross, results):
                     total += x @ z.T
+    if origin is not None:
+        gram, cross = _back(gram, cross, origin.astype(np.float64))
     if exact:
         cross = [gram @ each for each in weights]
     inputs, kept_results = kept.joined(rows, weights)
@@ -102,6 +108,23 @@ def collect(
     ]
 
 
+def _origin(x: Array) -> Array:
+    """The mean column of the first batch, 0 for the row of ones.
+
+    Sums are taken about it, so that what centring leaves of an input keeps float32's precision.
+    """
+    mean = x.mean(axis=1, keepdims=True)
+    mean[-1] = 0
+    return np.where(np.isfinite(mean), mean, 0)
+
+
+def _back(gram: Array, cross: list[Array], origin: Array) -> tuple[Array, list[Array]]:
+    """Sums about the origin 0 from those about another; the last row and column are of ones."""
+    shift = np.eye(len(gram))
+    shift[:, -1:] += origin
+    return shift @ gram @ shift.T, [shift @ each for each in cross]
+
+
 def _shares(
     places: Sequence[Place], tensor: str, geometry: Geometry, rows: int
 ) -> dict[bool, float]:
@@ -109,7 +132,8 @@ def _shares(
     totals = {False: 0, True: 0}
     for place in places:
         shape = place.tensors[tensor].shape
-        totals[place.held_out] += ops.positions(shape, geometry) * (shape[0] if shape else 1)
+        samples = shape[0] if len(shape) > 1 else 1
+        totals[place.held_out] += ops.positions(shape, geometry) * samples
     most = max(1, min(KEPT_BYTES // (4 * rows), max(KEPT_COLUMNS, 4 * rows)))
     return {held: min(1.0, most / total) if total else 1.0 for held, total in totals.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -97,8 +98,9 @@ class Comparison:
 
     @property
     def error(self) -> float:
-        """Largest relative error over the outputs."""
-        return max((each.error for each in self.outputs), default=0.0)
+        """Largest relative error over the outputs; nan if one of them is."""
+        errors = [each.error for each in self.outputs]
+        return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)
 
     @property
     def drop(self) -> float | None:

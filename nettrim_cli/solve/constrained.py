@@ -32,8 +32,8 @@ from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.task import Matrix, norm
 
 BLOCK_BYTES = 1 << 20
-ALPHA, INNER_ALPHA, INNER_STEPS = 1.8, 1.6, 8
-KAPPA = 0.05  # penalty of the lasso's split, relative to the unit diagonal of C
+ALPHA, INNER_ALPHA, INNER_STEPS = 1.8, 1.8, 4
+KAPPA = 0.3  # penalty of the lasso's split, relative to the unit diagonal of C
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,8 @@ class LayerProblem:
         """Refitted sparse weights V with exactly ``keep`` entries chosen (steps 1 and 2)."""
         if keep >= self.start.size:
             return refit(self.system.A, rhs, np.ones(rhs.shape, bool), self.start)
+        if keep <= 0:
+            return np.zeros_like(rhs)
         total = len(schedule)
         S, _, _ = admm(
             GramResponse(self.system, rhs),
@@ -85,7 +87,7 @@ class LayerProblem:
             schedule=schedule,
             look=(lambda done, *_: look(done, total)) if look else None,
         )
-        return refit(self.system.A, rhs, S != 0, S)
+        return refit(self.system.A, rhs, S != 0, S, steps=20 if schedule is SCHEDULE else 8)
 
     def weights(self, V: Matrix, bias: Matrix | None) -> Matrix:
         """Undo the scaling: the task's U in float64, with a bias (M,) below if it has one."""
@@ -145,7 +147,9 @@ def solve_l0(task: Task, look: Look | None = None) -> Solution:
     if keep is None:
         keep, solves = _search(problem, look)
     if keep >= task.weights:
-        return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
+        if task.keep is None:
+            return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
+        return Solution(task.W, Status.SOLVED, note="kept whole: zeros cost less elsewhere")
     found = list(candidates(problem, keep, look))
     error, U, note = min(found, key=lambda each: each[0])
     if not np.isfinite(error) or not np.isfinite(U).all():

@@ -26,7 +26,7 @@ from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
 
 GAP = VIOLATION = 5e-3
 INACCURATE = 5e-2
-ITERATIONS, CHECK, ADAPT = 400, 10, 60
+ITERATIONS, CHECK = 400, 10
 PROBE_ITERATIONS = 40
 
 Look = Callable[[int, int], None]
@@ -103,8 +103,8 @@ def solve(program: Program, rho: float, look: Look | None = None) -> tuple[float
         violation = program.violation() / reach
         if max(gap, violation) <= GAP:
             break
-        if done <= ADAPT:
-            rho *= min(2.0, max(0.5, math.sqrt(violation / max(gap, 1e-12))))
+        if done % (2 * CHECK) == 0:
+            rho *= min(2.0, max(0.5, (violation / max(gap, 1e-4)) ** 0.4))
     return gap, violation, done
 
 
@@ -156,8 +156,8 @@ def _weights(task: Task, layer: Layer, program: Program) -> Matrix:
 
 
 def _start_rho(task: Task, layer: Layer) -> float:
-    """A penalty of the right order, 10 ||W||_1 / ||Y||_F^2 (measured on the sample models)."""
-    return 10 * float(np.abs(task.W).sum(dtype=np.float64)) / max(layer.size, 1e-30) ** 2
+    """A penalty of the right order, 20 ||W||_1 / ||Y||_F^2 (measured on the sample models)."""
+    return 20 * float(np.abs(task.W).sum(dtype=np.float64)) / max(layer.size, 1e-30) ** 2
 
 
 def _epsilon_for(task: Task, layer: Layer, keep: int, look: Look | None) -> float:

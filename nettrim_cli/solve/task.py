@@ -70,6 +70,13 @@ class Samples:
         """Number of calibration columns summed up in C and B."""
         return round(float(self.C[-1, -1]))
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be solved with these samples; empty where all is well."""
+        if not (np.isfinite(self.C).all() and np.isfinite(self.B).all()):
+            return "its signals are not finite on the calibration samples"
+        return ""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -160,6 +167,8 @@ class Solution:
 def relative(difference: Matrix, reference: Matrix) -> float:
     """||difference||_F / ||reference||_F; 0 where both are 0 and inf where only the latter is."""
     top, bottom = norm(difference), norm(reference)
+    if not (math.isfinite(top) and math.isfinite(bottom)):
+        return math.nan
     if bottom > 0:
         return top / bottom
     return math.inf if top > 0 else 0.0
