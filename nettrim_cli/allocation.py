@@ -105,12 +105,13 @@ def _costs(
 ) -> NDArray[np.float64]:
     """Squared error that a layer brings to the network's output at each share of zeros."""
     keeps = [layer.parameters - round(each * layer.parameters) for each in levels]
-    errors, solved = error_curve(task, keeps)
+    found, solved = error_curve(task, keeps)
+    errors = np.where(np.isfinite(found), found, 1.0)  # no number: all of the response is lost
     at = int(np.argmin(np.abs(levels - sparsity)))
     own = errors[at] ** 2
     moved = probe.squared_error(layer, solved[at])
     sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
-    return np.asarray(errors, np.float64) ** 2 * sensitivity
+    return np.asarray(errors**2 * sensitivity, np.float64)
 
 
 def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:

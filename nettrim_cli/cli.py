@@ -109,7 +109,9 @@ def prune(
         if path.suffix.lower() not in FORMATS:
             known = ", ".join(FORMATS)
             raise click.UsageError(f"--report {path}: the suffix must be one of {known}.")
-        check_output(path, [model, data, target], force)
+        if path.absolute() == target.absolute() or reports.count(path) > 1:
+            raise click.UsageError(f"--report {path}: each output needs a file of its own.")
+        check_output(path, [model, data], force)
     with Silent() if quiet else Screen(verbose=verbose) as listener:
         report = pipeline.prune(
             model, data, target, Settings(**options), force=force, listener=listener

@@ -354,7 +354,7 @@ def default_output(model: PathLike) -> Path:
     """``model.pruned.onnx`` beside ``model.onnx``."""
     path = Path(model)
     if not path.name:
-        raise MissingInput(f"{str(model) or 'the model'!r} is not a file.")
+        raise MissingInput(f"{str(model) or '.'} is a folder; an ONNX file is wanted.")
     return path.with_name(f"{path.stem}.pruned{path.suffix or '.onnx'}")
 
 

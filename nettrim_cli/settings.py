@@ -14,7 +14,7 @@ from nettrim_cli.errors import BadInput
 
 METHODS = ("l0", "net-trim")
 SCHEMES = ("cascade", "parallel")
-DEFAULT_EPSILON = 0.1
+DEFAULT_EPSILON = 0.05
 
 
 def option(

@@ -48,6 +48,7 @@ class _Columns:
         return inputs, results
 
 
+@np.errstate(invalid="ignore", over="ignore")  # said once, by Samples.trouble
 def collect(
     reached: Sequence[Place],
     dense: Sequence[Place],
@@ -88,9 +89,9 @@ def collect(
             into.results.append([z[:, at] for z in results])
             if mine.held_out:
                 continue
-            if origin is None:
+            if origin is None and x.shape[1]:
                 origin = _origin(x)
-            x = x - origin
+            x = x - (0 if origin is None else origin)
             gram += x @ x.T
             if not exact:
                 for total, z in zip(cross, results):

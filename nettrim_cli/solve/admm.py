@@ -24,7 +24,7 @@ class Coupling(Protocol):
     """The response side: what ADMM needs of f."""
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
-        """argmin over U of ``f(U) + rho/2 ||U - target||_F^2``, or one step towards it."""
+        """Argmin over U of ``f(U) + rho/2 ||U - target||_F^2``, or one step towards it."""
 
 
 def admm(

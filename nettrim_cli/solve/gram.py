@@ -102,7 +102,7 @@ class GramResponse:
     rhs: Matrix
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
-        """argmin of the response plus ``rho/2 ||V - target||_F^2``."""
+        """Argmin of the response plus ``rho/2 ||V - target||_F^2``."""
         return np.asarray(self.system.inverse(rho) @ (self.rhs + np.float32(rho) * target))
 
 

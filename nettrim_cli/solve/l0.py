@@ -60,7 +60,7 @@ class LayerProblem:
 
     def target(self, repair: float) -> Matrix:
         """B of the target that repairs a share of the error of earlier layers."""
-        return self.own + repair * (self.dense - self.own)
+        return np.asarray(self.own + repair * (self.dense - self.own))
 
     def rhs(self, repair: float) -> Matrix:
         """Right-hand side of the scaled system for that target."""
@@ -142,18 +142,23 @@ def solve_l0(task: Task, look: Look | None = None) -> Solution:
         ``solved`` with at most ``keep`` weights, or with calibration and held-out error within
         epsilon; ``dense`` where no sparser weights are.
     """
+    if task.samples.trouble:
+        return Solution(task.W, Status.DENSE, note=task.samples.trouble)
     problem = LayerProblem.of(task)
-    keep, solves = task.keep, 0
+    keep, solves, allowed = task.keep, 0, math.inf
     if keep is None:
-        keep, solves = _search(problem, look)
+        allowed = _allowed(task)
+        keep, solves = _search(problem, allowed, look)
     if keep >= task.weights:
         if task.keep is None:
             return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
         return Solution(task.W, Status.SOLVED, note="kept whole: zeros cost less elsewhere")
-    found = list(candidates(problem, keep, look))
-    error, U, note = min(found, key=lambda each: each[0])
-    if not np.isfinite(error) or not np.isfinite(U).all():
-        return Solution(task.W, Status.DENSE, note="the layer's samples are not finite")
+    found = [each for each in candidates(problem, keep, look) if math.isfinite(each[0])]
+    if allowed < math.inf:  # the search's own weights are among them
+        found = [each for each in found if task.error(each[1], held=False) <= allowed]
+    if not found:
+        return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
+    _, U, note = min(found, key=lambda each: each[0])
     rounds = (solves + (1 if task.samples.exact else len(REPAIRS))) * len(SCHEDULE)
     return Solution(U, Status.SOLVED, rounds, note=note)
 
@@ -187,17 +192,21 @@ def candidates(
 
 
 def judged(task: Task, U: Matrix) -> float:
-    """Error on the held-out columns, or on the calibration where none are held out."""
+    """Error on the held-out columns, or on the calibration where those do not tell."""
     error = task.error(U, held=True)
-    return task.error(U, held=False) if math.isnan(error) else error
+    return error if math.isfinite(error) else task.error(U, held=False)
 
 
-def _search(problem: LayerProblem, look: Look | None) -> tuple[int, int]:
-    """Fewest weights whose errors stay within epsilon beside what earlier layers did."""
-    task = problem.task
+def _allowed(task: Task) -> float:
+    """Epsilon beside what earlier layers did to this one's response."""
     assert task.epsilon is not None
     arrived = 0.0 if task.samples.exact else judged(task, task.W)
-    allowed = math.hypot(task.epsilon, arrived)
+    return math.hypot(task.epsilon, arrived)
+
+
+def _search(problem: LayerProblem, allowed: float, look: Look | None) -> tuple[int, int]:
+    """Fewest weights whose errors are within ``allowed``."""
+    task = problem.task
     repair = 1.0 if task.samples.exact else 0.5
     rhs = problem.rhs(repair)
 

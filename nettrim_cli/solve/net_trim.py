@@ -19,15 +19,19 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from nettrim_cli.solve.constrained import Program
+from nettrim_cli.solve.admm import admm
+from nettrim_cli.solve.constrained import ALPHA, SampleResponse
+from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.search import smallest_share
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
 
 GAP = VIOLATION = 5e-3
 INACCURATE = 5e-2
-ITERATIONS, CHECK = 400, 10
+ITERATIONS, CHECK = 600, 20
 PROBE_ITERATIONS = 40
+BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
+RHO = 16.0
 
 Look = Callable[[int, int], None]
 
@@ -64,6 +68,10 @@ def solve_net_trim(task: Task, look: Look | None = None) -> Solution:
         ``max-iterations``; gap is relative to the objective, violation to epsilon.  With
         ``task.keep`` epsilon is searched for, to within half a per cent of the weights.
     """
+    if task.samples.trouble:
+        return Solution(task.W, Status.DENSE, note=task.samples.trouble)
+    if task.keep is not None and task.keep >= task.weights:
+        return Solution(task.W, Status.SOLVED, note="kept whole: no zeros are asked for")
     layer = as_program(task)
     with threadpool_limits(1):
         if task.keep is not None:
@@ -73,102 +81,139 @@ def solve_net_trim(task: Task, look: Look | None = None) -> Solution:
             epsilon = task.epsilon * layer.size
         else:
             epsilon = task.gamma * layer.own
-        program = _program(task, layer, epsilon)
-        gap, violation, iterations = solve(program, _start_rho(task, layer), look)
+        response = SampleResponse(layer.X, layer.intervals, epsilon, threads=task.threads)
+        rho, prices = _start_rho(response), layer.prices / response.unit
+        S, gap, violation, iterations = solve(response, prices, rho, look)
     if max(gap, violation) <= GAP:
         status = Status.SOLVED
     else:
         accurate = max(gap, violation) <= INACCURATE
         status = Status.INACCURATE if accurate else Status.MAX_ITERATIONS
-    return Solution(_weights(task, layer, program), status, iterations, gap, violation)
+    return Solution(_weights(task, layer, response, S), status, iterations, gap, violation)
 
 
-def solve(program: Program, rho: float, look: Look | None = None) -> tuple[float, float, int]:
-    """Iterate until gap and violation are small; rho follows the larger of the two.
+def solve(
+    response: SampleResponse, prices: Matrix, rho: float, look: Look | None = None
+) -> tuple[Matrix, float, float, int]:
+    """ADMM until gap and violation are small; rho follows the larger of the two.
+
+    Parameters
+    ----------
+    prices
+        (1, M) weights of the l1 norm, for weights of the scaled X.
 
     Returns
     -------
-    gap, violation, iterations
-        Relative duality gap, violation relative to epsilon.
+    S, gap, violation, iterations
+        Sparse weights, and what holds for these: relative duality gap, violation relative to
+        epsilon.
     """
-    best, done = -math.inf, 0
-    gap = violation = math.inf
-    while done < ITERATIONS:
-        begun = done
-        program.iterate(rho, CHECK, look and (lambda n, at=begun: look(at + n, ITERATIONS)))
-        done += CHECK
-        best = max(best, program.bound())
-        objective, reach = program.objective, max(program.epsilon, 1e-12)
-        gap = abs(objective - best) / objective if objective > 0 else 0.0
-        violation = program.violation() / reach
+    start = np.zeros((len(response.X), prices.shape[1]), np.float32)
+    judged, best, gap, violation = start, -math.inf, math.inf, math.inf
+
+    def watch(done: int, S: Matrix, _: Matrix, rho: float) -> float | None:
+        nonlocal judged, best, gap, violation
+        if look:
+            look(done, ITERATIONS)
+        if done % CHECK:
+            return None
+        judged = S
+        best = max(best, response.bound(prices))
+        value = float((np.abs(S) * prices).sum(dtype=np.float64))
+        gap = abs(value - best) / value if value > 0 else 0.0
+        violation = response.violation(S) / max(response.epsilon, 1e-30)
         if max(gap, violation) <= GAP:
-            break
-        if done % (2 * CHECK) == 0:
-            rho *= min(2.0, max(0.5, (violation / max(gap, 1e-4)) ** 0.4))
-    return gap, violation, done
+            return -1.0
+        balance = violation / max(gap, 1e-4)
+        if done < 3 * CHECK or 1 / BALANCED < balance < BALANCED:
+            return None
+        return rho * min(2.0, max(0.5, math.sqrt(balance)))
+
+    _, _, done = admm(
+        response,
+        WeightedL1(prices),
+        start=start,
+        schedule=(rho,) * ITERATIONS,
+        alpha=ALPHA,
+        look=watch,
+    )
+    return judged, gap, violation, done
 
 
 def as_program(task: Task) -> Layer:
     """The task's kept columns as data of a program; a linear layer's in Gram space.
 
     A linear response needs ``C = X X' = L L'`` and ``B = X Z'`` only: with L in place of X and
-    ``(L^-1 B)'`` in place of Z, N columns stand for all P.
+    ``(L^-1 B)'`` in place of Z, N columns and one for the rest of Z stand for all P.
     """
     samples, outputs = task.samples, task.W.shape[1]
     scale = np.ones(outputs) if task.scale is None else task.scale.astype(np.float64)
     live = scale != 0
-    X, Z, W = samples.X[task.rows], samples.Z[live], task.W[:, live].astype(np.float32)
+    X, W = samples.X[task.rows], task.W[:, live].astype(np.float32)
+    Z: Matrix = samples.Z[live]
     prices = (1 / np.abs(scale[live]))[None]
-    own = W.T @ X
+    size = norm(task.respond(samples.Z)[live])
+    own: Matrix = W.T @ X
     if not task.relu:
         Z, own = Z * scale[live, None], own * scale[live, None]
         error = 0.0 if samples.exact else norm(own - Z)
         if X.shape[1] > len(X):
             X, Z = _compressed(X, Z)
-        return Layer(X, Intervals.of_points(Z), prices, live, norm(samples.Z[live]), error)
+        return Layer(X, Intervals.of_points(Z), prices, live, size, error)
     shift = None if task.shift is None else task.shift[live]
     intervals = Intervals.of_response(
         Z, scale[live], shift, task.ceiling, None if samples.exact else own
     )
     missed = intervals.residual(own * scale[live, None].astype(np.float32))
     error = 0.0 if samples.exact else norm(missed * intervals.active)
-    return Layer(X, intervals, prices, live, norm(task.respond(samples.Z)[live]), error)
+    return Layer(X, intervals, prices, live, size, error)
 
 
 def _compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
-    """N columns with the same C and B; what Z has outside the rows of X is left out."""
+    """N + 1 columns with the same C, B and ||z|| of each output.
+
+    The last column holds what Z has outside the rows of X: no weights reach it.
+    """
     basis, triangle = np.linalg.qr(X.T.astype(np.float64))
-    return triangle.T.astype(np.float32), (Z @ basis).astype(np.float32)
+    inside = Z @ basis
+    outside = np.linalg.norm(Z - inside @ basis.T, axis=1)
+    columns = np.hstack([triangle.T, np.zeros((len(X), 1))])
+    return columns.astype(np.float32), np.column_stack([inside, outside]).astype(np.float32)
 
 
-def _program(task: Task, layer: Layer, epsilon: float) -> Program:
-    return Program(layer.X, layer.intervals, layer.prices, epsilon, threads=task.threads)
-
-
-def _weights(task: Task, layer: Layer, program: Program) -> Matrix:
+def _weights(task: Task, layer: Layer, response: SampleResponse, S: Matrix) -> Matrix:
     """The task's U: outputs without influence are zero, their bias stays."""
     U = np.zeros(task.W.shape)
     scale = 1.0 if task.scale is None else task.scale[layer.live]
-    U[:, layer.live] = program.solution / scale
+    U[:, layer.live] = S.astype(np.float64) / response.unit / scale
     if task.has_bias:
         U[-1, ~layer.live] = task.W[-1, ~layer.live]
     return U
 
 
-def _start_rho(task: Task, layer: Layer) -> float:
-    """A penalty of the right order, 20 ||W||_1 / ||Y||_F^2 (measured on the sample models)."""
-    return 20 * float(np.abs(task.W).sum(dtype=np.float64)) / max(layer.size, 1e-30) ** 2
+def _start_rho(response: SampleResponse) -> float:
+    """Scale-free: the same program in other units of X and Y takes the same steps."""
+    return RHO / response.unit**2
 
 
 def _epsilon_for(task: Task, layer: Layer, keep: int, look: Look | None) -> float:
     """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
-    program = _program(task, layer, layer.size)
-    rho = _start_rho(task, layer)
+    response = SampleResponse(layer.X, layer.intervals, layer.size, threads=task.threads)
+    prices = layer.prices / response.unit
+    V = np.zeros((len(layer.X), prices.shape[1]), np.float32)
 
     def weights(share: float) -> int:
-        program.epsilon = share * layer.size
-        program.iterate(rho, PROBE_ITERATIONS, look and (lambda n: look(n, PROBE_ITERATIONS)))
-        U = _weights(task, layer, program)
+        nonlocal V
+        response.epsilon = share * layer.size
+        S, V, _ = admm(
+            response,
+            WeightedL1(prices),
+            start=V,
+            schedule=(_start_rho(response),) * PROBE_ITERATIONS,
+            alpha=ALPHA,
+            look=lambda done, *_: look(done, PROBE_ITERATIONS) if look else None,
+        )
+        U = _weights(task, layer, response, S)
         return int(np.count_nonzero(U[:-1] if task.has_bias else U))
 
     return layer.size * smallest_share(weights, keep, max(1, task.weights // 200))

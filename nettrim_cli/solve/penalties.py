@@ -17,7 +17,7 @@ class Penalty(Protocol):
         """g(S)."""
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """argmin over S of ``g(S) + ||S - V||_F^2 / (2 * step)``."""
+        """Argmin over S of ``g(S) + ||S - V||_F^2 / (2 * step)``."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class WeightedL1:
 
     def prox(self, V: Matrix, step: float) -> Matrix:
         """Soft thresholding: V minus its part inside ``[-step * weights, step * weights]``."""
-        threshold = np.asarray(step * self.weights, V.dtype)
-        return V - np.clip(V, -threshold, threshold)
+        most = np.finfo(V.dtype).max
+        threshold = np.minimum(step * self.weights, most).astype(V.dtype)
+        return np.asarray(V - np.clip(V, -threshold, threshold))
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,4 @@ def largest(magnitude: Matrix, keep: int) -> Matrix:
     mask = flat > bar
     ties = np.flatnonzero(flat == bar)
     mask[ties[: keep - int(np.count_nonzero(mask))]] = True
-    return mask.reshape(magnitude.shape)
+    return np.asarray(mask.reshape(magnitude.shape))

@@ -73,4 +73,4 @@ class Intervals:
 
     def residual(self, Z: Matrix) -> Matrix:
         """R(z), entry by entry."""
-        return Z - np.clip(Z, self.lower, self.upper)
+        return np.asarray(Z - np.clip(Z, self.lower, self.upper))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -124,4 +125,4 @@ def _hull(x: Matrix, y: Matrix) -> list[tuple[int, int]]:
                 break
             kept.pop()
         kept.append(i)
-    return list(zip(kept, kept[1:]))
+    return list(pairwise(kept))

@@ -68,13 +68,16 @@ class Samples:
     @property
     def columns(self) -> int:
         """Number of calibration columns summed up in C and B."""
-        return round(float(self.C[-1, -1]))
+        count = float(self.C[-1, -1])
+        return round(count) if math.isfinite(count) else self.X.shape[1]
 
     @property
     def trouble(self) -> str:
         """Why nothing can be solved with these samples; empty where all is well."""
-        if not (np.isfinite(self.C).all() and np.isfinite(self.B).all()):
+        if not all(np.isfinite(each).all() for each in (self.C, self.B, self.X, self.Z)):
             return "its signals are not finite on the calibration samples"
+        if not all(np.isfinite(each).all() for each in (self.held_X, self.held_Z)):
+            return "its signals are not finite on the held-out samples"
         return ""
 
 

@@ -1,0 +1,58 @@
+# `make` lists the targets.  Everything runs in .venv, which is made on first use.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all fmt lint types check bench models clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/installed  ## create .venv and install nettrim with its tools
+
+demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense one
+	@mkdir -p $(DEMO)
+	$(BIN)/nettrim prune sample_models/mlp/model.onnx --data sample_models/mlp/calib.h5 \
+	    --sparsity 0.9 --output $(DEMO)/mlp.pruned.onnx --force
+	$(BIN)/nettrim compare sample_models/mlp/model.onnx $(DEMO)/mlp.pruned.onnx \
+	    --data sample_models/mlp/test.h5
+
+test: setup  ## run the quick tests, lint and types among them
+	$(BIN)/python -m pytest
+
+test-all: setup  ## run the slow tests, too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+fmt: setup  ## format and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## check types
+	$(BIN)/mypy
+
+check: lint types test  ## what has to hold before a commit
+
+bench: setup  ## run the benchmarks (minutes); see benchmarks/README.md
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/layers.py --sparsity .7
+	$(BIN)/python benchmarks/net_trim.py --threads 2
+
+models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
+	$(PYTHON) sample_models/make.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,80 @@
+"""Refits against dense solves, and by the objective that they claim to lower."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_layers import correlated
+
+from nettrim_cli.solve.refit import refit, refit_intervals
+from nettrim_cli.solve.responses import Intervals
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_refit_is_a_solve_on_each_support(seed) -> None:
+    random = np.random.default_rng(seed)
+    x = correlated(random, 15, 300)
+    x /= np.sqrt((x**2).mean(axis=1, keepdims=True))
+    A = (x @ x.T / 300 + 0.01 * np.eye(15)).astype(np.float32)
+    rhs = random.normal(size=(15, 7)).astype(np.float32)
+    support = random.random((15, 7)) < 0.5
+    support[:, 0], support[:, 1] = False, True
+    start = random.normal(size=(15, 7)).astype(np.float32)
+    V = refit(A, rhs, support, start, steps=200)
+    assert np.all(V[~support] == 0)
+    for j in range(7):
+        on = support[:, j]
+        expected = np.linalg.solve(A[np.ix_(on, on)].astype(float), rhs[on, j].astype(float))
+        assert np.allclose(V[on, j], expected, rtol=5e-3, atol=5e-3 * np.abs(rhs).max())
+
+
+def energy(A, rhs, V):
+    return float((V * (A @ V)).sum() / 2 - (V * rhs).sum())
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_each_step_lowers_the_energy(steps) -> None:
+    random = np.random.default_rng(3)
+    x = correlated(random, 20, 30)
+    A = (x @ x.T / 30 + 1e-3 * np.eye(20)).astype(np.float32)
+    rhs, start = random.normal(size=(2, 20, 6)).astype(np.float32)
+    support = random.random((20, 6)) < 0.4
+    fewer = refit(A, rhs, support, start, steps=steps - 1)
+    more = refit(A, rhs, support, start, steps=steps)
+    assert energy(A, rhs, more) <= energy(A, rhs, fewer) + 1e-4 * abs(energy(A, rhs, fewer))
+
+
+def one_sided(X, sets, delta, W, V, b):
+    Z = V.T.astype(float) @ X + (0 if b is None else b[:, None])
+    R = Z - np.clip(Z, sets.lower, sets.upper)
+    return float((R**2).sum() / X.shape[1] + delta * ((V - W) ** 2).sum())
+
+
+@pytest.mark.parametrize("free_bias", [True, False])
+@pytest.mark.parametrize("columns", [15, 80, 400])
+@pytest.mark.parametrize("ceiling", [np.inf, 0.8])
+@pytest.mark.parametrize("seed", range(3))
+def test_refit_intervals_beats_its_start(seed, free_bias, columns, ceiling) -> None:
+    random = np.random.default_rng(seed)
+    inputs, outputs, delta = 12, 5, 1e-2
+    x = correlated(random, inputs, columns)
+    X = x - x.mean(axis=1, keepdims=True) if free_bias else x
+    X = (X / np.sqrt((X**2).mean(axis=1, keepdims=True) + 1e-9)).astype(np.float32)
+    W = random.normal(size=(inputs, outputs)).astype(np.float32) / 3
+    b = random.normal(size=outputs).astype(np.float32) / 3 if free_bias else None
+    Z = W.T @ X + (0 if b is None else b[:, None])
+    sets = Intervals.of_response(Z, ceiling=ceiling)
+    A = X @ X.T / np.float32(columns) + np.float32(delta) * np.eye(inputs, dtype=np.float32)
+    centred = Z - Z.mean(axis=1, keepdims=True) if free_bias else Z
+    rhs = X @ centred.T / np.float32(columns) + np.float32(delta) * W
+    support = random.random((inputs, outputs)) < 0.5
+    linear = refit(A, rhs, support, W, steps=200)  # the best for the linear response
+    start_bias = Z.mean(axis=1) if free_bias else None
+    for start in (linear, W * support):
+        before = one_sided(X, sets, delta, W, start, start_bias)
+        V, bias = refit_intervals(X, sets, delta, np.float32(delta) * W, start, start_bias)
+        after = one_sided(X, sets, delta, W, V, bias)
+        assert np.all(V[start == 0] == 0)
+        assert (bias is None) == (not free_bias)
+        assert after <= before * (1 + 1e-5)
+        assert after <= one_sided(X, sets, delta, W, linear, start_bias) * 1.02

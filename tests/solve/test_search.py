@@ -1,0 +1,129 @@
+"""The searches find what a full search finds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nettrim_cli.solve.search import allocate, fewest, smallest_share
+
+QUICK = settings(max_examples=100, deadline=None)
+
+
+def falling(seed, total):
+    """A random error that falls to 0 with the count, at counts 0 to total."""
+    random = np.random.default_rng(seed)
+    drops = random.random(total) ** random.integers(1, 20)
+    errors = np.append(np.cumsum(drops[::-1])[::-1], 0.0)
+    return errors / errors[0]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3000), st.floats(0.001, 0.999))
+@QUICK
+def test_fewest_is_least_up_to_its_tolerance(seed, total, allowed) -> None:
+    errors, asked = falling(seed, total), []
+
+    def error(keep):
+        assert 0 < keep < total
+        asked.append(keep)
+        return errors[keep]
+
+    keep, calls = fewest(error, allowed, total, tries=200)
+    assert calls == len(asked) == len(set(asked)) < 200
+    assert keep == total or errors[keep] <= allowed
+    least = int(np.flatnonzero(errors[1:] <= allowed)[0]) + 1
+    assert least <= keep <= least + max(1, keep // 50)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**5), st.floats(0.001, 0.999))
+@QUICK
+def test_fewest_within_a_few_tries_is_good_and_true(seed, total, allowed) -> None:
+    errors = falling(seed, total)
+    keep, calls = fewest(lambda keep: errors[keep], allowed, total)
+    assert calls <= 9
+    assert keep == total or errors[keep] <= allowed
+
+
+@pytest.mark.parametrize("found", [math.nan, math.inf, 1.0])
+def test_fewest_gives_all_where_nothing_will_do(found) -> None:
+    assert fewest(lambda _: found, 0.5, 1000)[0] == 1000
+
+
+@given(st.integers(0, 10**6), st.integers(10, 2000), st.floats(0.01, 0.95))
+@QUICK
+def test_smallest_share_keeps_no_more_than_asked(seed, total, density) -> None:
+    places = np.sort(np.random.default_rng(seed).random(total))  # a weight dies at each
+
+    def weights(share):
+        return int(total - np.searchsorted(places, share, side="right"))
+
+    keep, slack = int(density * total), max(1, total // 100)
+    share = smallest_share(weights, keep, slack, tries=100)
+    assert 0 < share <= 1
+    assert weights(share) <= keep
+    assert keep - weights(share) <= slack
+    assert 0 < smallest_share(weights, keep, slack) <= 1
+    assert weights(smallest_share(weights, keep, slack)) <= keep
+
+
+def test_smallest_share_shrinks_where_anything_will_do() -> None:
+    assert smallest_share(lambda _: 0, 100, 1) < 1e-3
+
+
+def convex_curves(seed, layers, levels):
+    random = np.random.default_rng(seed)
+    rises = np.sort(random.random((layers, len(levels) - 1)) ** 3, axis=1)
+    return [np.append(0, np.cumsum(each * np.diff(levels))) for each in rises]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_allocate_matches_every_way_of_sharing(seed) -> None:
+    levels, sizes = np.array([0, 0.25, 0.5, 0.75, 1.0]), [4, 8, 12]
+    curves = convex_curves(seed, 3, levels)
+
+    def total(counts):
+        shares = [count / size for count, size in zip(counts, sizes)]
+        return sum(np.interp(s, levels, curve) for s, curve in zip(shares, curves))
+
+    for zeros in (0, 1, 7, 13, 23, 24):
+        found = allocate(curves, sizes, levels, zeros)
+        assert sum(found) == zeros
+        ways = itertools.product(*(range(size + 1) for size in sizes))
+        least = min(total(each) for each in ways if sum(each) == zeros)
+        assert total(found) == pytest.approx(least, abs=1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 8), st.floats(0, 1))
+@QUICK
+def test_allocate_sums_up_and_stays_inside(seed, layers, share) -> None:
+    random = np.random.default_rng(seed)
+    levels = np.append(0, np.sort(random.choice(np.arange(1, 99), 6, replace=False)) / 100)
+    sizes = random.integers(1, 10**5, layers).tolist()
+    curves = list(random.random((layers, len(levels))) ** 4)  # neither monotone nor convex
+    most = sum(levels[-1] * size for size in sizes)
+    zeros = round(share * sum(sizes))
+    found = allocate(curves, sizes, levels, zeros)
+    assert sum(found) == (zeros if zeros <= most else round(most))
+    assert all(0 <= count <= math.ceil(levels[-1] * s) <= s for count, s in zip(found, sizes))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_allocate_takes_more_of_each_layer_for_more_zeros(seed) -> None:
+    levels, sizes = np.array([0, 0.3, 0.6, 0.9]), [100, 400, 30]
+    curves = convex_curves(seed, 3, levels)
+    before = [0, 0, 0]
+    for zeros in range(0, 478, 9):
+        found = allocate(curves, sizes, levels, zeros)
+        assert all(one <= two for one, two in zip(before, found))
+        before = found
+
+
+def test_a_cheaper_layer_gives_first() -> None:
+    levels = np.array([0, 0.5, 1.0])
+    found = allocate([np.array([0, 1, 2.0]), np.array([0, 0.1, 0.2])], [10, 10], levels, 10)
+    assert found == [0, 10]

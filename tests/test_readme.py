@@ -1,0 +1,72 @@
+"""The README's commands, options and exit codes are what the code has."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nettrim_cli import cli, errors
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_option_of_prune_is_in_the_readme_and_no_other() -> None:
+    known = {name for each in cli.prune.params for name in each.opts if name.startswith("--")}
+    section = README.split("## Options of `nettrim prune`")[1].split("`nettrim compare A B")[0]
+    assert set(re.findall(r"`?(--[a-z][a-z-]*)", section)) == known
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    codes = {each.exit_code for each in kinds if issubclass(each, errors.NettrimError)}
+    table = README.split("## Exit codes")[1].split("## Limits")[0]
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert listed == codes | {0, 2}
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    assert "    make test " in README
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    assert "    make demo " in README
+    printed = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = printed.replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line) for line in lines if "/nettrim " in line]
+    assert [each[1] for each in commands] == ["prune", "compare"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
+    for command in commands:
+        assert cli.run(command[1:]) == 0
+    out = capsys.readouterr().out
+    assert "90.0 % sparsity" in out
+    assert "of 10,000" in out or "on 10,000 samples" in out
+
+
+def test_the_python_of_the_readme(tmp_path: Path) -> None:
+    code = README.split("From Python:")[1].split("## Methods")[0]
+    assert "prune(" in code
+    from nettrim_cli import Settings, prune
+
+    sample = ROOT / "sample_models" / "mlp"
+    settings = Settings(sparsity=0.9, samples=200, include=("*fc4*",))
+    report = prune(sample / "model.onnx", sample / "calib.h5", tmp_path / "small.onnx", settings)
+    assert report.sparsity == pytest.approx(0.9)
