@@ -135,9 +135,7 @@ class Task:
     def error(self, U: Matrix, *, held: bool) -> float:
         """Relative response error of weights on the kept columns, nan where there are none."""
         X, Z = (
-            (self.samples.held_X, self.samples.held_Z)
-            if held
-            else (self.samples.X, self.samples.Z)
+            (self.samples.held_X, self.samples.held_Z) if held else (self.samples.X, self.samples.Z)
         )
         if X.shape[1] == 0:
             return math.nan

@@ -44,9 +44,7 @@ def random_task(seed, inputs=12, outputs=5, columns=60, *, bias=True, cascade=Fa
     noise = (0.9 + 0.2 * random.random((inputs, 1))) if cascade else None
     reached = None if noise is None else x * noise
     held_reached = None if noise is None else held * noise
-    return make_task(
-        x, W, held=held, bias=b, reached=reached, held_reached=held_reached, **options
-    )
+    return make_task(x, W, held=held, bias=b, reached=reached, held_reached=held_reached, **options)
 
 
 def support_size(task, U):
@@ -60,7 +58,7 @@ def strict_program(task, gamma=None):
     shift = np.zeros_like(scale) if task.shift is None else np.asarray(task.shift, float)
     Z = task.samples.Z.astype(np.float64) * scale[:, None]
     A = Z + shift[:, None]
-    omega = (A > 0) & (A < task.ceiling) if task.relu else np.ones(A.shape, bool)
+    omega = (A > 0) & (task.ceiling > A) if task.relu else np.ones(A.shape, bool)
     own = scale[:, None] * (task.W.astype(np.float64).T @ X)
     V = np.broadcast_to(-shift[:, None], Z.shape) if task.samples.exact else own
     top = task.ceiling - shift[:, None] + 0 * V
@@ -75,7 +73,7 @@ def strict_violation(task, U, epsilon):
     result = scale[:, None] * (U.T @ X)
     live = scale != 0
     on = np.linalg.norm(((result - Z) * omega)[live])
-    below = np.maximum(result - V, 0) * (A <= 0) * bool(task.relu)
-    above = np.maximum(top - result, 0) * (task.ceiling <= A)
+    below = np.where((A <= 0) & task.relu, np.maximum(result - V, 0), 0)
+    above = np.where((task.ceiling <= A) & task.relu, np.maximum(top - result, 0), 0)
     off = np.linalg.norm((below + above)[live])
     return float(np.hypot(max(0.0, on - epsilon), off))

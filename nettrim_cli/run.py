@@ -1,0 +1,215 @@
+"""The layers of one run: which, in what order, to which target, and what came out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nettrim_cli.allocation import allocate_zeros
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.settings import Settings
+from nettrim_cli.solve.methods import METHODS
+from nettrim_cli.solve.task import Matrix, Samples, Solution, Status, Task
+from nettrim_cli.walk import Stage, layer_task, stages, walk
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress import Listener
+
+FEW = 2  # columns to an input below which a layer's fit is poor,
+ENOUGH = 5  # and from which on more samples help little (docs/method.md)
+WIDEST = 12_000  # inputs of a layer beyond which its N x N matrices are not formed
+
+
+class Run:
+    """The layers of one run: their order, their targets, what came out."""
+
+    def __init__(
+        self,
+        dense: Model,
+        chosen: Sequence[Layer],
+        settings: Settings,
+        threads: int,
+        listener: Listener,
+    ) -> None:
+        self.dense, self.pruned = dense, dense.clone()
+        self.chosen, self.plan = chosen, stages(chosen)
+        self.settings, self.threads, self.listener = settings, threads, listener
+        self._thin: dict[str, tuple[int, int]] = {}
+
+    def prune_layers(
+        self, batches: Callable[[], Iterable[tuple[Batch, bool]]]
+    ) -> list[LayerReport]:
+        """Solve every layer in dataflow order and set its weights in ``pruned``."""
+        zeros = self._zeros(batches)
+        self.listener.plan({layer.name: layer.parameters for layer in self.chosen})
+        reports: list[LayerReport] = []
+        following = self.pruned if self.settings.scheme == "cascade" else None
+        for stage, found in self._walk(following, batches()):
+            for layer, samples in zip(stage.layers, found):
+                self.listener.begin(layer.name, len(reports), len(self.chosen))
+                self._thin[layer.name] = (samples.columns, layer.shape[0])
+                report = self._prune_layer(layer, samples, zeros.get(layer.name))
+                self.listener.end(report)
+                reports.append(report)
+        return reports
+
+    def warnings(self, samples: int) -> Iterator[str]:
+        """Say where more samples would help, and how many."""
+        thin = {k: (c, n) for k, (c, n) in self._thin.items() if c < FEW * n}
+        if thin:
+            name, (columns, inputs) = min(thin.items(), key=lambda each: each[1][0] / each[1][1])
+            used = math.ceil(samples / (1 - self.settings.holdout))
+            useful = math.ceil(used * ENOUGH * inputs / max(1, columns) / 100) * 100
+            others = f" (and {len(thin) - 1} more layers)" if len(thin) > 1 else ""
+            yield (
+                f"few samples: layer {name} has {inputs} inputs but only {columns} calibration "
+                f"columns{others}; some {useful:,} samples would be useful, {used:,} were used."
+            )
+
+    def _walk(
+        self, pruned: Model | None, batches: Iterable[tuple[Batch, bool]]
+    ) -> Iterator[tuple[Stage, list[Samples]]]:
+        return walk(
+            self.dense,
+            pruned,
+            self.plan,
+            batches,
+            threads=self.threads,
+            seed=self.settings.seed,
+        )
+
+    def _zeros(self, batches: Callable[[], Iterable[tuple[Batch, bool]]]) -> dict[str, int]:
+        """Zeros of each layer where sparsity is the target."""
+        sparsity = self.settings.sparsity
+        if sparsity is None:
+            return {}
+        if self.settings.method == "net-trim" or len(self.chosen) == 1:
+            return {each.name: round(sparsity * each.parameters) for each in self.chosen}
+        self.listener.stage("measuring how sensitive each layer is")
+        return allocate_zeros(
+            self.dense, self._walk(None, batches()), batches, sparsity, threads=self.threads
+        )
+
+    def _prune_layer(self, layer: Layer, samples: Samples, zeros: int | None) -> LayerReport:
+        begun = time.monotonic()
+        if samples.trouble:
+            return _dense_report(self.dense, layer, samples.trouble)
+        task = replace(
+            layer_task(self.dense, layer, samples),
+            epsilon=self.settings.target_epsilon,
+            keep=None if zeros is None else layer.parameters - zeros,
+            gamma=self.settings.gamma,
+            threads=self.threads,
+        )
+        solution = METHODS[self.settings.method](task, self.listener.iteration)
+        solution, matrix = self._store(layer, task, solution)
+        weight, _ = self.dense.weight(layer)
+        return LayerReport(
+            name=layer.name,
+            op=layer.op,
+            shape=layer.shape,
+            weights=layer.parameters,
+            nonzeros_before=int(np.count_nonzero(weight)),
+            nonzeros_after=int(np.count_nonzero(weights_of(task, matrix))),
+            error_calibration=task.error(matrix, held=False),
+            error_holdout=task.error(matrix, held=True),
+            columns=samples.columns,
+            iterations=solution.iterations,
+            status=solution.status.value,
+            seconds=time.monotonic() - begun,
+            gap=solution.gap,
+            violation=solution.violation,
+            note=solution.note,
+        )
+
+    def _store(self, layer: Layer, task: Task, solution: Solution) -> tuple[Solution, Matrix]:
+        """Set the layer's weights and read them back as the file will have them."""
+        matrix = solution.U
+        bias = matrix[-1] if task.has_bias else None
+        if solution.status is not Status.DENSE:
+            try:
+                self.pruned.set_weight(layer, weights_of(task, matrix), bias)
+            except BadInput as error:
+                self.pruned.set_weight(layer, *self.dense.weight(layer))
+                solution = Solution(task.W, Status.DENSE, note=str(error))
+        weight, bias = self.pruned.weight(layer)
+        return solution, weight if bias is None else np.vstack([weight, bias[None]])
+
+
+def weights_of(task: Task, matrix: Matrix) -> Matrix:
+    """The weights without the bias."""
+    return matrix[:-1] if task.has_bias else matrix
+
+
+def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
+    """The layers to prune, and a report of each that is left alone with the reason.
+
+    Raises
+    ------
+    NothingToDo
+        No layer is left to prune, or the sparsity asked for is already there.
+    """
+    chosen: list[Layer] = []
+    left: list[LayerReport] = []
+    for layer in model.layers:
+        reason = layer.refusal or _unwanted(layer, settings)
+        if reason:
+            left.append(_dense_report(model, layer, reason))
+        else:
+            chosen.append(layer)
+    if not chosen:
+        found = "; ".join(f"{each.name}: {each.note}" for each in left[:3])
+        raise NothingToDo(
+            f"{model.path}: no layer can be pruned ({found or 'it has no layers with weights'}). "
+            "'nettrim inspect' lists the layers."
+        )
+    total = sum(each.parameters for each in chosen)
+    zeros = total - sum(int(np.count_nonzero(model.weight(each)[0])) for each in chosen)
+    if settings.sparsity is not None and zeros >= settings.sparsity * total:
+        raise NothingToDo(
+            f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
+            f"--sparsity {settings.sparsity} asks for no more."
+        )
+    return chosen, left
+
+
+def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:
+    """Reports in the model's order of layers."""
+    place = {layer.name: at for at, layer in enumerate(model.layers)}
+    return tuple(sorted(reports, key=lambda each: place[each.name]))
+
+
+def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
+    """The report with its non-zeros counted in the written file."""
+    layer = next(each for each in written.layers if each.name == report.name)
+    weight, _ = written.weight(layer)
+    return replace(report, nonzeros_after=int(np.count_nonzero(weight)))
+
+
+def _unwanted(layer: Layer, settings: Settings) -> str:
+    if settings.include and not any(fnmatchcase(layer.name, each) for each in settings.include):
+        return "not matched by --include"
+    if any(fnmatchcase(layer.name, each) for each in settings.exclude):
+        return "matched by --exclude"
+    if layer.shape[0] > WIDEST:
+        return f"{layer.shape[0]:,} inputs are more than the {WIDEST:,} treated yet"
+    return ""
+
+
+def _dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
+    nonzeros = layer.parameters
+    if layer.prunable:
+        nonzeros = int(np.count_nonzero(model.weight(layer)[0]))
+    return LayerReport(
+        layer.name, layer.op, layer.shape, layer.parameters, nonzeros, nonzeros, note=reason
+    )

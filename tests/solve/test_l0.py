@@ -1,0 +1,268 @@
+"""The default method: counts, recovery, honest errors, and nothing false on degenerate layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_layers import (
+    correlated,
+    make_task,
+    random_task,
+    strict_violation,
+    support_size,
+)
+
+from nettrim_cli.solve.l0 import LayerProblem, candidates, error_curve, judged, solve_l0
+from nettrim_cli.solve.net_trim import solve_net_trim
+from nettrim_cli.solve.penalties import largest
+from nettrim_cli.solve.task import Status
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("keep", [1, 7, 30, 59])
+def test_the_count_is_exact(keep, relu, bias) -> None:
+    task = random_task(0, bias=bias, relu=relu, keep=keep)
+    found = solve_l0(task)
+    assert found.status is Status.SOLVED
+    assert support_size(task, found.U) == keep
+    assert found.U.shape == task.W.shape
+
+
+def test_none_and_all() -> None:
+    task = random_task(1, keep=0)
+    found = solve_l0(task)
+    assert not found.U[:-1].any()
+    assert np.allclose(found.U[-1], task.samples.Z.mean(axis=1), rtol=1e-4, atol=1e-5)
+    for keep in (60, 61, 10**9):
+        assert np.array_equal(solve_l0(replace(task, keep=keep)).U, task.W)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_sparse_weights_are_found_again(seed, bias) -> None:
+    random = np.random.default_rng(seed)
+    x = correlated(random, 20, 300)
+    W = random.normal(size=(20, 6)) * (random.random((20, 6)) < 0.3)
+    b = random.normal(size=6) if bias else None
+    task = make_task(x, W, bias=b, keep=np.count_nonzero(W))
+    U = solve_l0(task).U
+    assert np.array_equal(U[:20] != 0, W != 0)
+    assert np.allclose(U, task.W, atol=1e-3)
+
+
+def magnitude_and_refit(task):
+    weight = task.W[:-1]
+    mask = largest(np.abs(weight), task.keep)
+    X, Z = task.samples.X.astype(float), task.samples.Z.astype(float)
+    U = np.zeros_like(task.W)
+    for j, on in enumerate(mask.T):
+        rows = np.append(on, True)
+        U[rows, j] = np.linalg.lstsq(X[rows].T, Z[j], rcond=None)[0]
+    return U
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("density", [0.1, 0.3])
+def test_better_than_magnitude_with_a_refit(seed, density) -> None:
+    task = random_task(seed, inputs=30, outputs=10, columns=400, keep=int(300 * density))
+    error = task.error(solve_l0(task).U, held=True)
+    assert error < task.error(magnitude_and_refit(task), held=True)
+
+
+@pytest.mark.parametrize("cascade", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_both_errors_are_within_epsilon(relu, cascade) -> None:
+    counts = []
+    for epsilon in (0.02, 0.1, 0.3, 0.7):
+        task = random_task(2, relu=relu, cascade=cascade, columns=200, epsilon=epsilon)
+        found = solve_l0(task)
+        counts.append(support_size(task, found.U))
+        arrived = task.error(task.W, held=True) if cascade else 0.0
+        allowed = np.hypot(epsilon, arrived) + 1e-6
+        assert found.status is Status.DENSE or (
+            task.error(found.U, held=True) <= allowed and task.error(found.U, held=False) <= allowed
+        )
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < counts[0]
+
+
+def test_nothing_sparser_within_epsilon() -> None:
+    random = np.random.default_rng(0)
+    task = make_task(random.normal(size=(4, 500)), np.ones((4, 3)), epsilon=1e-4)
+    found = solve_l0(task)
+    assert found.status is Status.DENSE
+    assert np.array_equal(found.U, task.W)
+    assert found.note
+
+
+def test_the_held_out_samples_choose() -> None:
+    task = random_task(3, relu=True, cascade=True, keep=20)
+    found = solve_l0(task)
+    every = list(candidates(LayerProblem.of(replace(task)), 20))
+    assert len(every) == 6
+    assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
+    assert found.note in {each[2] for each in every}
+
+
+def test_the_targets_of_a_cascade() -> None:
+    task = random_task(4, cascade=True)
+    problem, samples = LayerProblem.of(task), task.samples
+    X, Z = samples.X.astype(float), samples.Z.astype(float)
+    assert np.allclose(problem.target(1.0), X @ Z.T, rtol=1e-4)
+    assert np.allclose(problem.target(0.0), X @ X.T @ task.W, rtol=1e-4)
+
+
+def test_the_sign_of_the_scale_does_not_matter_to_a_linear_layer() -> None:
+    signs = np.array([1.0, -1, 1, -1, -1])
+    one = solve_l0(random_task(5, scale=np.ones(5), keep=20)).U
+    two = solve_l0(random_task(5, scale=signs, keep=20)).U
+    assert np.allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_outputs_without_influence_are_zero(relu) -> None:
+    scale = np.array([1.0, 0.0, -2.0, 1e-42, 1.0])
+    task = random_task(6, scale=scale, shift=np.full(5, 0.1), relu=relu, keep=20)
+    found = solve_l0(task)
+    assert np.isfinite(found.U).all()
+    assert not found.U[:-1, 1].any()
+    assert task.error(found.U, held=True) < 0.5
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e3, 1e8])
+def test_units_do_not_matter(scale, relu) -> None:
+    random = np.random.default_rng(7)
+    x, W = correlated(random, 10, 80), random.normal(size=(10, 4))
+    b = random.normal(size=4)
+    expected = solve_l0(make_task(x, W, bias=b, relu=relu, keep=15)).U
+    wide = make_task(scale * x, W / scale, bias=b, relu=relu, keep=15)
+    assert np.allclose(solve_l0(wide).U[:-1] * scale, expected[:-1], atol=2e-3)
+    for x_scale, w_scale in ((1, scale), (scale, scale)):
+        task = make_task(x_scale * x, w_scale * W, bias=x_scale * w_scale * b, relu=relu, keep=15)
+        found = solve_l0(task)
+        assert found.status is Status.SOLVED
+        assert np.allclose(found.U[:-1] / w_scale, expected[:-1], atol=2e-3)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_duplicated_inputs(relu) -> None:
+    random = np.random.default_rng(8)
+    x = correlated(random, 6, 100)
+    task = make_task(np.vstack([x, x, x]), random.normal(size=(18, 3)), relu=relu, keep=18)
+    found = solve_l0(task)
+    assert task.error(found.U, held=False) < 0.03  # one of each is enough
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_no_response(relu) -> None:
+    x = correlated(np.random.default_rng(9), 6, 50)
+    W = -np.ones((6, 3)) if relu else np.zeros((6, 3))
+    found = solve_l0(make_task(x, W, relu=relu, keep=5))
+    assert np.isfinite(found.U).all()
+    assert not relu or np.all(found.U.T @ x <= 1e-6) or found.status is Status.DENSE
+
+
+def test_error_curve_falls() -> None:
+    task = random_task(10, inputs=20, outputs=8, columns=300)
+    keeps = [160, 120, 80, 40, 20, 5, 0]
+    errors, weights = error_curve(task, keeps)
+    assert errors[0] == pytest.approx(0, abs=1e-6)
+    assert np.all(np.diff(errors) > -0.02)
+    assert all(support_size(task, U) <= keep for keep, U in zip(keeps, weights))
+
+
+def test_layers_with_the_same_input_share_their_system() -> None:
+    task = random_task(11, keep=20)
+    first = LayerProblem.of(task).system
+    assert LayerProblem.of(replace(task, keep=10)).system is first
+
+
+def odd_task(seed):
+    """A small layer with some of what real ones have: few samples, dead and equal inputs, ..."""
+    random = np.random.default_rng(seed)
+    inputs, outputs, columns = (int(random.integers(1, most + 1)) for most in (20, 8, 50))
+    x = correlated(random, inputs, columns, rank=int(random.integers(1, inputs + 1)))
+    if random.random() < 0.3:  # rank-deficient
+        x = x[:, :1] @ np.ones((1, columns)) if random.random() < 0.3 else x[:1] + 0 * x
+    x[random.random(inputs) < 0.2] = 0
+    x[random.random(inputs) < 0.1] = 3.0
+    x *= 10.0 ** random.choice([-8, -3, 0, 0, 0, 3, 8])
+    W = random.normal(size=(inputs, outputs)) * 10.0 ** random.choice([-8, -2, 0, 0, 2, 8])
+    W[:, random.random(outputs) < 0.1] = 0
+    if random.random() < 0.3 and np.abs(W).max() < 6e4:
+        W = W.astype(np.float16)
+    size = np.abs(W.astype(float).T @ x).max()
+    bias = size * random.normal(size=outputs) if random.random() < 0.6 else None
+    if bias is not None and W.dtype == np.float16:
+        bias = np.clip(bias, -6e4, 6e4).astype(np.float16)
+    held = x[:, : columns // 3] * 1.1 if random.random() < 0.5 else None
+    change = (0.8 + 0.4 * random.random((inputs, 1))) if random.random() < 0.3 else None
+    total = inputs * outputs
+    target = (
+        {"keep": int(random.integers(0, total + 1))}
+        if random.random() < 0.5
+        else {"epsilon": float(random.choice([1e-3, 0.05, 0.3, 1.0, 5.0]))}
+    )
+    scale = shift = None
+    if random.random() < 0.3:
+        scale = random.normal(size=outputs) * (random.random(outputs) < 0.8)
+        shift = size * random.normal(size=outputs)
+    relu = bool(random.random() < 0.6)
+    return make_task(
+        x,
+        W,
+        held=held,
+        bias=bias,
+        reached=None if change is None else x * change,
+        held_reached=None if change is None or held is None else held * change,
+        scale=scale,
+        shift=shift,
+        relu=relu,
+        ceiling=float(size) if random.random() < 0.3 and size > 0 else np.inf,
+        **target,
+    )
+
+
+def net_trim_epsilon(task):
+    Y = task.respond(task.samples.Z)[slice(None) if task.scale is None else task.scale != 0]
+    return np.linalg.norm(Y.astype(float))
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_odd_layers(block) -> None:
+    for seed in range(15 * block, 15 * block + 15):
+        task = odd_task(seed)
+        found = solve_l0(task)
+        assert np.isfinite(found.U).all(), seed
+        assert found.U.shape == task.W.shape, seed
+        if found.status is Status.DENSE:
+            assert np.array_equal(found.U, task.W), seed
+            assert found.note, seed
+        elif task.keep is not None:
+            assert support_size(task, found.U) <= task.keep, seed
+        else:
+            arrived = 0.0 if task.samples.exact else judged(task, task.W)
+            allowed = np.hypot(task.epsilon, arrived) * (1 + 1e-5) + 1e-7
+            assert task.error(found.U, held=False) <= allowed, seed
+            assert judged(task, found.U) <= allowed, seed
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_odd_layers_in_the_papers_program(block) -> None:
+    for seed in range(15 * block, 15 * block + 15):
+        task = odd_task(seed)
+        found = solve_net_trim(task)
+        assert np.isfinite(found.U).all(), seed
+        assert found.U.shape == task.W.shape, seed
+        if found.status is not Status.SOLVED or found.violation is None:
+            continue
+        assert found.gap <= 5e-3, seed
+        assert found.violation <= 5e-3, seed
+        if task.keep is None and task.samples.exact:
+            epsilon = task.epsilon * net_trim_epsilon(task)
+            size = net_trim_epsilon(task)
+            assert strict_violation(task, found.U, epsilon) <= 5.5e-3 * epsilon + 2e-6 * size, seed
