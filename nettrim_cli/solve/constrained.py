@@ -152,7 +152,8 @@ class SampleResponse:
         np.minimum(R, self.intervals.upper[block], out=R)
         np.subtract(G, R, out=R)
         shared = (R * self.shares[block]).ravel()
-        return float(np.dot(shared, shared))
+        with np.errstate(over="ignore"):  # an infinite norm leaves epsilon no share
+            return float(np.dot(shared, shared))
 
     def _settle(self) -> None:
         self._norm = math.sqrt(sum(self._refresh(block) for block in self._blocks))

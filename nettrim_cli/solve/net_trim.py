@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nettrim_cli.solve.admm import admm
-from nettrim_cli.solve.constrained import ALPHA, SampleResponse
+from nettrim_cli.solve.constrained import ALPHA, UNIT, SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.search import smallest_share
@@ -82,7 +82,7 @@ def solve_net_trim(task: Task, look: Look | None = None) -> Solution:
         else:
             epsilon = task.gamma * layer.own
         response = SampleResponse(layer.X, layer.intervals, epsilon, threads=task.threads)
-        rho, prices = _start_rho(response), layer.prices / response.unit
+        rho, prices = _start_rho(response, layer), layer.prices / response.unit
         S, gap, violation, iterations = solve(response, prices, rho, look)
     if max(gap, violation) <= GAP:
         status = Status.SOLVED
@@ -191,16 +191,22 @@ def _weights(task: Task, layer: Layer, response: SampleResponse, S: Matrix) -> M
     return U
 
 
-def _start_rho(response: SampleResponse) -> float:
-    """Scale-free: the same program in other units of X and Y takes the same steps."""
-    return RHO / response.unit**2
+def _start_rho(response: SampleResponse, layer: Layer) -> float:
+    """Scale-free: the same program in other units of X and Y takes the same steps.
+
+    Multipliers of weights are of the size of the prices, weights of the size of the responses;
+    RHO is for responses a quarter as large (root mean square) as the largest input.
+    """
+    size, largest = layer.size / math.sqrt(max(1, layer.prices.size)), response.unit / UNIT
+    ratio = float(np.median(layer.prices)) * largest / (4 * size) if size > 0 else 1.0
+    return RHO / response.unit**2 * ratio
 
 
 def _epsilon_for(task: Task, layer: Layer, keep: int, look: Look | None) -> float:
     """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
     response = SampleResponse(layer.X, layer.intervals, layer.size, threads=task.threads)
     prices = layer.prices / response.unit
-    V = np.zeros((len(layer.X), prices.shape[1]), np.float32)
+    V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), _start_rho(response, layer)
 
     def weights(share: float) -> int:
         nonlocal V
@@ -209,7 +215,7 @@ def _epsilon_for(task: Task, layer: Layer, keep: int, look: Look | None) -> floa
             response,
             WeightedL1(prices),
             start=V,
-            schedule=(_start_rho(response),) * PROBE_ITERATIONS,
+            schedule=(rho,) * PROBE_ITERATIONS,
             alpha=ALPHA,
             look=lambda done, *_: look(done, PROBE_ITERATIONS) if look else None,
         )

@@ -180,7 +180,8 @@ def norm(A: Matrix) -> float:
     flat = A.ravel(order="K")
     if flat.size == 0:
         return 0.0
-    total = float(np.dot(flat, flat))
+    with np.errstate(over="ignore"):
+        total = float(np.dot(flat, flat))
     if np.isfinite(total) and total > 1e-30:
         return math.sqrt(total)
     wide = flat.astype(np.float64)
