@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nettrim_cli import __version__, cli, pipeline
+from nettrim_cli import __version__, cli
+from nettrim_cli import run as run_module
 from nettrim_cli.cli import run
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
@@ -181,7 +182,7 @@ def test_an_internal_error_is_one_line_and_a_file(files, capsys, monkeypatch, tm
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret of ours")
 
-    monkeypatch.setattr(pipeline, "stages", broken)
+    monkeypatch.setattr(run_module, "stages", broken)
     monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path / ".."))
     assert prune(files) == 70
     out, err = capsys.readouterr()
@@ -198,7 +199,7 @@ def test_out_of_memory_says_what_to_do(files, capsys, monkeypatch) -> None:
     def hungry(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pipeline, "stages", hungry)
+    monkeypatch.setattr(run_module, "stages", hungry)
     assert prune(files) == 71
     assert "--samples" in capsys.readouterr().err
 

@@ -16,13 +16,17 @@ flops.  The scale of X decides how the two splits are balanced: X is divided by 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from nettrim_cli.solve.gram import inverse_of
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.task import Matrix, norm
+
+Result = TypeVar("Result")
 
 BLOCK_BYTES = 1 << 20
 ALPHA = 1.95
@@ -59,16 +63,19 @@ class SampleResponse:
         C = gram(X)
         self.unit = UNIT * math.sqrt(float(np.abs(C).max(initial=0))) or 1.0
         self.X = np.ascontiguousarray(X / self.unit, np.float32)
+        self.XT = np.ascontiguousarray(self.X.T)
         self._inverse = inverse_of(C / self.unit**2, 1.0)
         self.intervals, self.epsilon = intervals, float(epsilon)
         shared = intervals.active if strict else np.True_
         self.shares = np.broadcast_to(shared, intervals.lower.shape).astype(np.float32)
         self.G = np.zeros(intervals.lower.shape, np.float32)
-        self.R = np.empty_like(self.G)
+        self.R, self.shared = np.empty_like(self.G), np.empty_like(self.G)
         outputs, columns = intervals.lower.shape
         step = max(32, min(outputs, BLOCK_BYTES // (4 * max(1, columns))))
-        self._blocks = [slice(at, min(at + step, outputs)) for at in range(0, outputs, step)]
+        starts = range(0, max(1, outputs), step)
+        self._blocks = [slice(at, min(at + step, outputs)) for at in starts]
         self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
         self.rho = 0.0
         self._settle()
 
@@ -83,35 +90,31 @@ class SampleResponse:
 
         def step(block: slice) -> float:
             G, R = self.G[block], self._shrunk(block)
-            goal = G - R
-            goal -= R
-            rhs = self.X @ goal.T
+            T = G - R
+            goal = np.subtract(T, R, out=R)
+            rhs = (goal @ self.XT).T
             rhs += target[:, block]
             U[:, block] = self._inverse @ rhs
             Z = np.matmul(U[:, block].T, self.X, out=goal)
-            Z -= G
-            Z += R
+            Z -= T
             Z *= np.float32(ALPHA)
             G += Z
             return self._refresh(block)
 
-        if self._threads > 1 and len(self._blocks) > 1:
-            with ThreadPoolExecutor(self._threads) as pool:
-                squares = list(pool.map(step, self._blocks))
-        else:
-            squares = [step(block) for block in self._blocks]
-        self._norm = math.sqrt(sum(squares))
+        self._norm = math.sqrt(sum(self._each(step)))
         return U
 
     def violation(self, U: Matrix) -> float:
         """How far weights are outside the set, as a Frobenius norm."""
-        inside = outside = 0.0
-        for block in self._blocks:
+
+        def squares(block: slice) -> tuple[float, float]:
             Z = U[:, block].T @ self.X
             R = Z - np.clip(Z, self.intervals.lower[block], self.intervals.upper[block])
             shared = R * self.shares[block]
-            inside += norm(shared) ** 2
-            outside += norm(R - shared) ** 2
+            R -= shared
+            return norm(shared) ** 2, norm(R) ** 2
+
+        inside, outside = map(sum, zip(*self._each(squares)))
         return math.hypot(max(0.0, math.sqrt(inside) - self.epsilon), math.sqrt(outside))
 
     def bound(self, prices: Matrix) -> float:
@@ -126,24 +129,32 @@ class SampleResponse:
         prices
             (1, M), for weights of the scaled X.
         """
-        value = shared = 0.0
-        for block in self._blocks:
+
+        def parts(block: slice) -> tuple[float, float]:
             L = self._shrunk(block) * np.float32(self.rho)
             excess = np.abs(self.X @ L.T).max(axis=0) / prices[0, block]
             L /= np.maximum(1, excess).astype(np.float32)[:, None]
             ends = np.where(L > 0, self.intervals.upper[block], self.intervals.lower[block])
             ends[L == 0] = 0
-            value -= float(np.einsum("ij,ij->", L, ends, dtype=np.float64))
-            shared += norm(L * self.shares[block]) ** 2
-        return value - self.epsilon * math.sqrt(shared)
+            value = float(np.einsum("ij,ij->", L, ends, dtype=np.float64))
+            return value, norm(L * self.shares[block]) ** 2
+
+        value, shared = map(sum, zip(*self._each(parts)))
+        return -value - self.epsilon * math.sqrt(shared)
+
+    def _each(self, work: Callable[[slice], Result]) -> list[Result]:
+        """Work of every block of neurons, in order."""
+        if self._threads == 1 or len(self._blocks) == 1:
+            return [work(block) for block in self._blocks]
+        if self._pool is None:  # its threads end with this object
+            self._pool = ThreadPoolExecutor(self._threads)
+        return list(self._pool.map(work, self._blocks))
 
     def _shrunk(self, block: slice) -> Matrix:
         """G - T: the whole residual, or on shared entries the part beyond epsilon."""
-        R = self.R[block]
-        within: Matrix = R * self.shares[block]
-        within *= np.float32(min(1.0, self.epsilon / max(self._norm, 1e-30)))
-        np.subtract(R, within, out=within)
-        return within
+        kept = np.float32(min(1.0, self.epsilon / max(self._norm, 1e-30)))
+        within: Matrix = self.shared[block] * kept
+        return np.subtract(self.R[block], within, out=within)
 
     def _refresh(self, block: slice) -> float:
         """Take the residual of G anew; the square of its shared part."""
@@ -151,7 +162,7 @@ class SampleResponse:
         np.maximum(G, self.intervals.lower[block], out=R)
         np.minimum(R, self.intervals.upper[block], out=R)
         np.subtract(G, R, out=R)
-        shared = (R * self.shares[block]).ravel()
+        shared = np.multiply(R, self.shares[block], out=self.shared[block]).ravel()
         with np.errstate(over="ignore"):  # an infinite norm leaves epsilon no share
             return float(np.dot(shared, shared))
 

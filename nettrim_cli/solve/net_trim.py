@@ -28,10 +28,10 @@ from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
 
 GAP = VIOLATION = 5e-3
 INACCURATE = 5e-2
-ITERATIONS, CHECK = 600, 20
+ITERATIONS, CHECK, EARLY = 600, 10, 60
 PROBE_ITERATIONS = 40
 BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
-RHO = 16.0
+RHO = 17.0
 
 Look = Callable[[int, int], None]
 
@@ -115,7 +115,7 @@ def solve(
         nonlocal judged, best, gap, violation
         if look:
             look(done, ITERATIONS)
-        if done % CHECK:
+        if done % (CHECK if max(gap, violation) < 3 * GAP else 2 * CHECK):
             return None
         judged = S
         best = max(best, response.bound(prices))
@@ -125,7 +125,7 @@ def solve(
         if max(gap, violation) <= GAP:
             return -1.0
         balance = violation / max(gap, 1e-4)
-        if done < 3 * CHECK or 1 / BALANCED < balance < BALANCED:
+        if done < EARLY or 1 / BALANCED < balance < BALANCED:
             return None
         return rho * min(2.0, max(0.5, math.sqrt(balance)))
 
