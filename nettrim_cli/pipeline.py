@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from nettrim_cli import __version__
 from nettrim_cli.comparison import compare_models
 from nettrim_cli.data.calibration import Batch, Calibration, split
+from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
 from nettrim_cli.files import check_output
 from nettrim_cli.graph.layer import Layer
@@ -99,6 +100,7 @@ def prune(
             )
         listener.stage("writing and checking")
         run.pruned.set_metadata("nettrim", describe(settings))
+        Engine(run.pruned.to_bytes(), threads=threads)  # what cannot be loaded is not written
         run.pruned.save(target, force=force)
         written = Model.load(target)
         comparison = compare_models(dense, written, samples.batches(held, size), threads=threads)

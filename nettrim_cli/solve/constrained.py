@@ -10,7 +10,7 @@ of the residual that the projection takes away, ``T = G - R`` and the dual is ``
 Everything but that one norm is separate by neuron, so a step is a single pass over blocks of
 neurons that stay in cache, shared out over threads.  Its floor are two matrix products of 2NMP
 flops.  The scale of X decides how the two splits are balanced: X is divided by a share of
-``sqrt(max C)`` (0.3 in the paper's public code); without it ten times the steps are needed.
+``sqrt(max C)`` (0.3 in the paper's public code); unscaled, the steps needed are many times more.
 """
 
 from __future__ import annotations

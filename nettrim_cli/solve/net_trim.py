@@ -26,7 +26,7 @@ from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.search import smallest_share
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
 
-GAP = VIOLATION = 5e-3
+TOLERANCE = 5e-3  # of the gap and of the violation
 INACCURATE = 5e-2
 ITERATIONS, CHECK, EARLY = 600, 10, 60
 PROBE_ITERATIONS = 40
@@ -84,7 +84,7 @@ def solve_net_trim(task: Task, look: Look | None = None) -> Solution:
         response = SampleResponse(layer.X, layer.intervals, epsilon, threads=task.threads)
         rho, prices = _start_rho(response, layer), layer.prices / response.unit
         S, gap, violation, iterations = solve(response, prices, rho, look)
-    if max(gap, violation) <= GAP:
+    if max(gap, violation) <= TOLERANCE:
         status = Status.SOLVED
     else:
         accurate = max(gap, violation) <= INACCURATE
@@ -115,14 +115,14 @@ def solve(
         nonlocal judged, best, gap, violation
         if look:
             look(done, ITERATIONS)
-        if done % (CHECK if max(gap, violation) < 3 * GAP else 2 * CHECK):
+        if done % (CHECK if max(gap, violation) < 3 * TOLERANCE else 2 * CHECK):
             return None
         judged = S
         best = max(best, response.bound(prices))
         value = float((np.abs(S) * prices).sum(dtype=np.float64))
         gap = abs(value - best) / value if value > 0 else 0.0
         violation = response.violation(S) / max(response.epsilon, 1e-30)
-        if max(gap, violation) <= GAP:
+        if max(gap, violation) <= TOLERANCE:
             return -1.0
         balance = violation / max(gap, 1e-4)
         if done < EARLY or 1 / BALANCED < balance < BALANCED:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_layers import make_task, random_task, strict_program, strict_violation, support_size
 
-from nettrim_cli.solve.net_trim import GAP, _compressed, as_program, solve_net_trim
+from nettrim_cli.solve.net_trim import TOLERANCE, _compressed, as_program, solve_net_trim
 from nettrim_cli.solve.task import Status
 
 FORMS = {
@@ -45,8 +45,8 @@ def test_parallel(form, bias, seed) -> None:
         said, rel=0.05, abs=1e-4 * epsilon
     )
     # the paper's guarantee, and W is feasible
-    assert task.error(found.U, held=False) <= 0.1 * (1 + 2 * GAP) + 1e-4
-    assert np.abs(found.U).sum() <= np.abs(task.W).sum() * (1 + 2 * GAP)
+    assert task.error(found.U, held=False) <= 0.1 * (1 + 2 * TOLERANCE) + 1e-4
+    assert np.abs(found.U).sum() <= np.abs(task.W).sum() * (1 + 2 * TOLERANCE)
     assert found.U.shape == task.W.shape
 
 
@@ -72,7 +72,7 @@ def test_cascade(form, seed) -> None:
     assert strict_violation(task, found.U, epsilon) == pytest.approx(
         said, rel=0.05, abs=1e-4 * epsilon
     )
-    assert np.abs(found.U).sum() <= np.abs(task.W).sum() * (1 + 2 * GAP)
+    assert np.abs(found.U).sum() <= np.abs(task.W).sum() * (1 + 2 * TOLERANCE)
 
 
 @cases
