@@ -16,7 +16,7 @@ flops.  The scale of X decides how the two splits are balanced: X is divided by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from nettrim_cli.solve.gram import inverse_of
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.task import Matrix, norm
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BLOCK_BYTES = 1 << 20
@@ -73,7 +74,7 @@ class SampleResponse:
         outputs, columns = intervals.lower.shape
         step = max(32, min(outputs, BLOCK_BYTES // (4 * max(1, columns))))
         starts = range(0, max(1, outputs), step)
-        self._blocks = [slice(at, min(at + step, outputs)) for at in starts]
+        self.blocks = [slice(at, min(at + step, outputs)) for at in starts]
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self.rho = 0.0
@@ -82,14 +83,14 @@ class SampleResponse:
     def solve(self, target: Matrix, rho: float) -> Matrix:
         """One step of both splits; see the module."""
         if self.rho and rho != self.rho:
-            for block in self._blocks:  # T and the unscaled dual stay
-                self.G[block] += self._shrunk(block) * np.float32(self.rho / rho - 1)
+            for block in self.blocks:  # T and the unscaled dual stay
+                self.G[block] += self.shrunk(block) * np.float32(self.rho / rho - 1)
             self._settle()
         self.rho = rho
         U = np.empty(target.shape, np.float32)
 
         def step(block: slice) -> float:
-            G, R = self.G[block], self._shrunk(block)
+            G, R = self.G[block], self.shrunk(block)
             T = G - R
             goal = np.subtract(T, R, out=R)
             rhs = (goal @ self.XT).T
@@ -101,7 +102,7 @@ class SampleResponse:
             G += Z
             return self._refresh(block)
 
-        self._norm = math.sqrt(sum(self._each(step)))
+        self._norm = math.sqrt(sum(self.each(step, self.blocks)))
         return U
 
     def violation(self, U: Matrix) -> float:
@@ -114,7 +115,7 @@ class SampleResponse:
             R -= shared
             return norm(shared) ** 2, norm(R) ** 2
 
-        inside, outside = map(sum, zip(*self._each(squares)))
+        inside, outside = map(sum, zip(*self.each(squares, self.blocks)))
         return math.hypot(max(0.0, math.sqrt(inside) - self.epsilon), math.sqrt(outside))
 
     def bound(self, prices: Matrix) -> float:
@@ -131,26 +132,41 @@ class SampleResponse:
         """
 
         def parts(block: slice) -> tuple[float, float]:
-            L = self._shrunk(block) * np.float32(self.rho)
-            excess = np.abs(self.X @ L.T).max(axis=0) / prices[0, block]
-            L /= np.maximum(1, excess).astype(np.float32)[:, None]
-            ends = np.where(L > 0, self.intervals.upper[block], self.intervals.lower[block])
-            ends[L == 0] = 0
-            value = float(np.einsum("ij,ij->", L, ends, dtype=np.float64))
-            return value, norm(L * self.shares[block]) ** 2
+            L = self.shrunk(block) * np.float32(self.rho)
+            return self.worth(L, np.abs(self.X @ L.T).max(axis=0) / prices[0, block], block)
 
-        value, shared = map(sum, zip(*self._each(parts)))
-        return -value - self.epsilon * math.sqrt(shared)
+        value, squares = map(sum, zip(*self.each(parts, self.blocks)))
+        return value - self.epsilon * math.sqrt(squares)
 
-    def _each(self, work: Callable[[slice], Result]) -> list[Result]:
-        """Work of every block of neurons, in order."""
-        if self._threads == 1 or len(self._blocks) == 1:
-            return [work(block) for block in self._blocks]
+    def worth(self, L: Matrix, excess: Matrix, block: slice) -> tuple[float, float]:
+        """A block's part of the bound: ``-<L, ends>``, and the square of L on shared entries.
+
+        Parameters
+        ----------
+        L
+            (n, P) multipliers, scaled in place neuron by neuron to what they may be.
+        excess
+            (n,) ``max |X L'| / prices`` of each neuron.
+        """
+        L /= np.maximum(1, excess).astype(np.float32)[:, None]
+        ends = np.where(L > 0, self.intervals.upper[block], self.intervals.lower[block])
+        ends[L == 0] = 0
+        value = float(np.einsum("ij,ij->", L, ends, dtype=np.float64))
+        return -value, norm(L * self.shares[block]) ** 2
+
+    def multiplier(self, rho: float) -> float:
+        """Multiplier of the shared ball: its gradient's size to a residual of one."""
+        return rho * max(0.0, self._norm / self.epsilon - 1) if self.epsilon > 0 else math.inf
+
+    def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Work on every item, in order, shared out over the threads."""
+        if self._threads == 1 or len(items) == 1:
+            return [work(item) for item in items]
         if self._pool is None:  # its threads end with this object
             self._pool = ThreadPoolExecutor(self._threads)
-        return list(self._pool.map(work, self._blocks))
+        return list(self._pool.map(work, items))
 
-    def _shrunk(self, block: slice) -> Matrix:
+    def shrunk(self, block: slice) -> Matrix:
         """G - T: the whole residual, or on shared entries the part beyond epsilon."""
         kept = np.float32(min(1.0, self.epsilon / max(self._norm, 1e-30)))
         within: Matrix = self.shared[block] * kept
@@ -167,7 +183,7 @@ class SampleResponse:
             return float(np.dot(shared, shared))
 
     def _settle(self) -> None:
-        self._norm = math.sqrt(sum(self._refresh(block) for block in self._blocks))
+        self._norm = math.sqrt(sum(self._refresh(block) for block in self.blocks))
 
 
 def gram(X: Matrix) -> Matrix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from nettrim_cli.solve.l0 import solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
@@ -11,4 +12,5 @@ from nettrim_cli.solve.task import Solution, Task
 METHODS: dict[str, Callable[[Task, Callable[[int, int], None] | None], Solution]] = {
     "l0": solve_l0,
     "net-trim": solve_net_trim,
+    "one-sided": partial(solve_net_trim, one_sided=True),
 }

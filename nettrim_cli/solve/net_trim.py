@@ -13,7 +13,6 @@ gamma times the error that W itself makes on Omega, so that W is feasible.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,18 +21,17 @@ from threadpoolctl import threadpool_limits
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.constrained import ALPHA, UNIT, SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1
+from nettrim_cli.solve.program import Look, solve
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.search import smallest_share
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
 
-TOLERANCE = 5e-3  # of the gap and of the violation
-INACCURATE = 5e-2
-ITERATIONS, CHECK, EARLY = 600, 10, 60
 PROBE_ITERATIONS = 40
-BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
 RHO = 17.0
-
-Look = Callable[[int, int], None]
+TROUBLE = {
+    Status.INFEASIBLE: "no weights of a sensible size keep its responses within epsilon",
+    Status.NOT_FINITE: "the solver left the range of numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,20 @@ class Layer:
     own: float
 
 
-def solve_net_trim(task: Task, look: Look | None = None) -> Solution:
+def solve_net_trim(task: Task, look: Look | None = None, *, one_sided: bool = False) -> Solution:
     """Solve the paper's program for a layer.
+
+    Parameters
+    ----------
+    one_sided
+        Epsilon is for all entries together, the inactive ones included: the same guarantee with
+        a larger set, so never more weights' norm.
 
     Returns
     -------
     Solution
-        ``solved`` with gap and violation within 0.5 %, ``inaccurate`` within 5 %, or
-        ``max-iterations``; gap is relative to the objective, violation to epsilon.  With
+        ``solved`` with gap and violation within the task's tolerance, else another status; gap
+        is relative to the objective, violation to epsilon.  With
         ``task.keep`` epsilon is searched for, to within half a per cent of the weights.
     """
     if task.samples.trouble:
@@ -75,69 +79,27 @@ def solve_net_trim(task: Task, look: Look | None = None) -> Solution:
     layer = as_program(task)
     with threadpool_limits(1):
         if task.keep is not None:
-            epsilon = _epsilon_for(task, layer, task.keep, look)
+            epsilon = _epsilon_for(task, layer, task.keep, look, one_sided=one_sided)
         elif task.samples.exact or layer.own == 0:
             assert task.epsilon is not None
             epsilon = task.epsilon * layer.size
         else:
             epsilon = task.gamma * layer.own
-        response = SampleResponse(layer.X, layer.intervals, epsilon, threads=task.threads)
+        response = SampleResponse(
+            layer.X, layer.intervals, epsilon, strict=not one_sided, threads=task.threads
+        )
         rho, prices = _start_rho(response, layer), layer.prices / response.unit
-        S, gap, violation, iterations = solve(response, prices, rho, look)
-    if max(gap, violation) <= TOLERANCE:
-        status = Status.SOLVED
-    else:
-        accurate = max(gap, violation) <= INACCURATE
-        status = Status.INACCURATE if accurate else Status.MAX_ITERATIONS
-    return Solution(_weights(task, layer, response, S), status, iterations, gap, violation)
-
-
-def solve(
-    response: SampleResponse, prices: Matrix, rho: float, look: Look | None = None
-) -> tuple[Matrix, float, float, int]:
-    """ADMM until gap and violation are small; rho follows the larger of the two.
-
-    Parameters
-    ----------
-    prices
-        (1, M) weights of the l1 norm, for weights of the scaled X.
-
-    Returns
-    -------
-    S, gap, violation, iterations
-        Sparse weights, and what holds for these: relative duality gap, violation relative to
-        epsilon.
-    """
-    start = np.zeros((len(response.X), prices.shape[1]), np.float32)
-    judged, best, gap, violation = start, -math.inf, math.inf, math.inf
-
-    def watch(done: int, S: Matrix, _: Matrix, rho: float) -> float | None:
-        nonlocal judged, best, gap, violation
-        if look:
-            look(done, ITERATIONS)
-        if done % (CHECK if max(gap, violation) < 3 * TOLERANCE else 2 * CHECK):
-            return None
-        judged = S
-        best = max(best, response.bound(prices))
-        value = float((np.abs(S) * prices).sum(dtype=np.float64))
-        gap = abs(value - best) / value if value > 0 else 0.0
-        violation = response.violation(S) / max(response.epsilon, 1e-30)
-        if max(gap, violation) <= TOLERANCE:
-            return -1.0
-        balance = violation / max(gap, 1e-4)
-        if done < EARLY or 1 / BALANCED < balance < BALANCED:
-            return None
-        return rho * min(2.0, max(0.5, math.sqrt(balance)))
-
-    _, _, done = admm(
-        response,
-        WeightedL1(prices),
-        start=start,
-        schedule=(rho,) * ITERATIONS,
-        alpha=ALPHA,
-        look=watch,
+        known = float((np.abs(task.W[:, layer.live]) * layer.prices).sum())
+        found = solve(response, prices, rho, look, task.limits, known)
+    if found.status in (Status.INFEASIBLE, Status.NOT_FINITE):
+        return Solution(task.W, found.status, found.iterations, note=TROUBLE[found.status])
+    return Solution(
+        _weights(task, layer, response, found.S),
+        found.status,
+        found.iterations,
+        found.gap,
+        found.violation,
     )
-    return judged, gap, violation, done
 
 
 def as_program(task: Task) -> Layer:
@@ -202,9 +164,13 @@ def _start_rho(response: SampleResponse, layer: Layer) -> float:
     return RHO / response.unit**2 * ratio
 
 
-def _epsilon_for(task: Task, layer: Layer, keep: int, look: Look | None) -> float:
+def _epsilon_for(
+    task: Task, layer: Layer, keep: int, look: Look | None, *, one_sided: bool
+) -> float:
     """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
-    response = SampleResponse(layer.X, layer.intervals, layer.size, threads=task.threads)
+    response = SampleResponse(
+        layer.X, layer.intervals, layer.size, strict=not one_sided, threads=task.threads
+    )
     prices = layer.prices / response.unit
     V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), _start_rho(response, layer)
 

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[Any]
 
+TOLERANCE = 5e-3
+
 
 class Status(str, Enum):
     """How a solve ended."""
@@ -31,7 +33,29 @@ class Status(str, Enum):
     SOLVED = "solved"
     INACCURATE = "inaccurate"
     MAX_ITERATIONS = "max-iterations"
+    TIME_LIMIT = "time-limit"
+    INFEASIBLE = "infeasible"
+    NOT_FINITE = "not-finite"
     DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a solve may end.
+
+    Attributes
+    ----------
+    tolerance
+        Of the relative duality gap and of the violation relative to epsilon.
+    iterations
+        At most so many over all samples; those of reduced programs are few and bounded.
+    seconds
+        After these the next look at the weights is the last.
+    """
+
+    tolerance: float = TOLERANCE
+    iterations: int = 600
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -99,6 +123,8 @@ class Task:
         Slack over the unpruned layer's own error, in the paper's cascade.
     threads
         Threads that a solver may start.
+    limits
+        When a convex solve may end.
     """
 
     W: Matrix
@@ -112,6 +138,7 @@ class Task:
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
     threads: int = 1
+    limits: Limits = Limits()
 
     @property
     def rows(self) -> slice:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from nettrim_cli.solve.task import Samples, Task
+from nettrim_cli.solve.methods import METHODS
+from nettrim_cli.solve.task import Limits, Samples, Task
 
 
 def with_ones(x):
@@ -77,3 +80,10 @@ def strict_violation(task, U, epsilon):
     above = np.where((task.ceiling <= A) & task.relu, np.maximum(top - result, 0), 0)
     off = np.linalg.norm((below + above)[live])
     return float(np.hypot(max(0.0, on - epsilon), off))
+
+
+def solve_to(task, tolerance=None, *, one_sided=False):
+    """The paper's program, or its one-sided form, to a tolerance of gap and violation."""
+    if tolerance is not None:
+        task = replace(task, limits=Limits(tolerance=tolerance, iterations=20_000))
+    return METHODS["one-sided" if one_sided else "net-trim"](task, None)

@@ -1,0 +1,349 @@
+"""The constrained program neuron by neuron, on the weights and the constraints that matter.
+
+Given the multiplier ``lam`` of the shared ball ``||R on shared|| <= epsilon`` the program falls
+apart into one small program a neuron,
+
+    minimise   prices |u|_1 + lam/2 ||R(u'X) on shared||^2   subject to   R(u'X) = 0 elsewhere,
+
+and few of its weights and constraints matter: candidates, which are not zero or nearly pay
+their price, and entries that bind or nearly do.  The points among the shared entries enter by
+their Gram matrix only.  So each neuron is solved by an ADMM of its own in a room of some hundred
+by some hundred numbers, which stays in cache, many iterations for the price of one over all
+samples.  Between rounds all samples are looked at again: weights that pay and entries that are
+violated join, ``lam`` follows the norm that it is to bring to epsilon, and the multipliers give
+the lower bound.  (Working sets with multipliers; the same splitting as in ``constrained``.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.solve.constrained import SampleResponse
+from nettrim_cli.solve.task import Matrix, norm
+
+Indices = NDArray[np.intp]
+
+GROUP = 8  # neurons worked on together
+ALPHA = np.float32(1.9)
+HOLD, SPARSE = np.float32(10), np.float32(1)  # penalties of both splits, in units of lam
+BALANCED = 8.0  # ratio of the splits' residuals to the multipliers' within which they stay
+NEAR = 0.1  # of a neuron's typical response: how near its end an entry is that may bind
+PAYS = 0.7  # of its price: what a weight must pay to become a candidate at first
+LATER = 1.002
+DEAREST = 1e12  # times the lowest price: prices above are cut, which keeps bounds valid
+MOST_BYTES = 1 << 30
+STEPS = 60  # over all samples that the small programs save
+
+
+@dataclass
+class Part:
+    """The small program of one neuron.
+
+    Attributes
+    ----------
+    neuron
+        Its number.
+    weights, entries
+        (K,) candidates, and (Q,) entries that may bind.
+    V, G
+        (K,) and (Q,): ADMM's state, see Group.
+    H
+        (k, k) Gram matrix of the first k weights over the neuron's shared points.
+    """
+
+    neuron: int
+    weights: Indices
+    entries: Indices
+    V: Matrix
+    G: Matrix
+    H: Matrix
+
+
+@dataclass
+class Group:
+    """Small programs of similar size, n of them, their arrays padded to a common shape.
+
+    Attributes
+    ----------
+    parts
+        What is in it.
+    b, V
+        (n, K) right-hand sides, and ADMM's V.
+    Y
+        (n, Q, K) columns of X of the entries.
+    lower, upper, give, G
+        (n, Q) intervals of the entries, the share of a residual that the prox takes away (1
+        where it holds exactly), and the argument of that prox.
+    inverse
+        (n, K, K) of ``H + HOLD Y'Y + SPARSE I``.
+    prices
+        (n, 1).
+    hold, sparse
+        Penalties of both splits, in units of lam.
+    balance
+        Of the splits' residual to the multipliers', after the last iteration.
+    """
+
+    parts: list[Part]
+    b: Matrix
+    V: Matrix
+    Y: Matrix
+    lower: Matrix
+    upper: Matrix
+    give: Matrix
+    G: Matrix
+    inverse: Matrix
+    prices: Matrix
+    hold: np.float32
+    sparse: np.float32
+    balance: float = 1.0
+
+    def residual(self) -> Matrix:
+        """What the prox takes away of G."""
+        return np.asarray(self.give * (self.G - np.clip(self.G, self.lower, self.upper)))
+
+    def shrunk(self, lam: float) -> Matrix:
+        """The sparse weights, (n, K)."""
+        ends = self.prices / (self.sparse * np.float32(lam))
+        return np.asarray(self.V - np.clip(self.V, -ends, ends))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What holds for the weights after a round: objective, lower bound on it, norms of R.
+
+    Attributes
+    ----------
+    shared, exact
+        ||R|| on the shared entries and on the others.
+    """
+
+    value: float
+    bound: float
+    shared: float
+    exact: float
+
+
+class Reduced:
+    """All neurons' small programs, started from ADMM's state over all samples.
+
+    Parameters
+    ----------
+    response
+        The response set after some steps.
+    prices
+        (1, M), for weights of the scaled X.
+    V, rho
+        ADMM's state (N, M) and its penalty.
+
+    Attributes
+    ----------
+    U
+        (M, N) sparse weights.
+    lam
+        Multiplier of the shared ball; see ``follow``.
+    """
+
+    def __init__(self, response: SampleResponse, prices: Matrix, V: Matrix, rho: float) -> None:
+        dearest = DEAREST * float(prices.min(initial=math.inf))
+        self.prices: Matrix = np.minimum(prices[0], dearest).astype(np.float32)
+        self.response = response
+        self.lam, self._rho = response.multiplier(rho), np.float32(rho)
+        ends = (self.prices / self._rho)[:, None]
+        pull = np.clip(V.T, -ends, ends)
+        self.U: Matrix = V.T - pull
+        self._pull: Matrix = pull * self._rho  # minus the gradient
+        self._candidates = [np.flatnonzero(row) for row in np.abs(V.T) > np.float32(PAYS) * ends]
+        self._active = response.intervals.active
+        self._points = np.where(self._active, response.intervals.lower, np.float32(0))
+        none = np.empty(0, np.intp), np.empty(0, np.float32)
+        self._held: list[tuple[Indices, Matrix]] = [none] * len(self.U)
+        self.groups: list[Group] = []
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the small programs fit into memory and pay against steps over all samples."""
+        if not 0 < self.lam < math.inf:
+            return False
+        (N, M), P = (self.U.shape[1], len(self.U)), self._points.shape[1]
+        sizes = np.array([len(weights) for weights in self._candidates], np.float64)
+        points = np.count_nonzero(self._active, axis=1)
+        flops = (sizes**2 * points + 10 * sizes**3).sum()
+        return bool(8 * (sizes**2).sum() < MOST_BYTES and flops < STEPS * 4.0 * N * M * P)
+
+    def round(self, iterations: int) -> Verdict:
+        """Some iterations of every small program, then a look at all samples."""
+        if not self.groups:
+            self._build()
+        self.response.each(lambda group: self._iterate(group, iterations), self.groups)
+        return self._look()
+
+    def follow(self, lam: float) -> None:
+        """Go on with another multiplier of the ball; those of single entries and weights stay."""
+        ratio = np.float32(self.lam / lam)
+        for group in self.groups:
+            group.G += group.residual() / group.give * (ratio - 1)
+            S = group.shrunk(self.lam)
+            group.V = S + (group.V - S) * ratio
+        self.lam = lam
+
+    def _iterate(self, group: Group, iterations: int) -> None:
+        """ADMM on one group, in units of lam; see constrained for the step."""
+        V, G, Y, hold, sparse = group.V, group.G, group.Y, group.hold, group.sparse
+        S, R = group.shrunk(self.lam), group.residual()
+        for _ in range(iterations):
+            T, last = G - R, S
+            rhs = group.b + sparse * (2 * S - V) + hold * np.matmul((T - R)[:, None], Y)[:, 0]
+            U = np.matmul(rhs[:, None], group.inverse)[:, 0]
+            G += ALPHA * (np.matmul(Y, U[:, :, None])[:, :, 0] - T)
+            V += ALPHA * (U - S)
+            S, R = group.shrunk(self.lam), group.residual()
+        apart, moved = norm(U - S) * norm(V - S), norm(S - last) * norm(S)
+        group.balance = apart / moved if moved > 0 else 1.0
+        L = R * (hold * np.float32(self.lam))
+        for k, part in enumerate(group.parts):
+            self.U[part.neuron] = 0
+            self.U[part.neuron, part.weights] = S[k, : len(part.weights)]
+            self._held[part.neuron] = part.entries, L[k, : len(part.entries)]
+
+    def _look(self) -> Verdict:
+        """All samples: value, bound and violation; what is missing joins."""
+        response, intervals = self.response, self.response.intervals
+        violated: list[Indices] = [np.empty(0, np.intp)] * len(self.U)
+
+        def look(block: slice) -> tuple[float, ...]:
+            Z = self.U[block] @ response.X
+            R = Z - np.clip(Z, intervals.lower[block], intervals.upper[block])
+            shared = R * response.shares[block]
+            exact = norm(R - shared) ** 2
+            L = shared * np.float32(self.lam)
+            R[self._active[block]] = 0
+            for k, (entries, held) in enumerate(self._held[block]):
+                single = response.shares[block.start + k, entries] == 0
+                L[k, entries[single]] = held[single]
+                R[k, entries] = 0
+                violated[block.start + k] = np.flatnonzero(R[k])
+            self._pull[block] = -(L @ response.XT)
+            value = float((np.abs(self.U[block]).sum(axis=1) * self.prices[block]).sum())
+            peaks = np.abs(self._pull[block]).max(axis=1)
+            worth, squares = response.worth(L, peaks / self.prices[block], block)
+            return value, norm(shared) ** 2, exact, worth, squares
+
+        value, near, exact, worth, squares = map(sum, zip(*response.each(look, response.blocks)))
+        bound = worth - response.epsilon * math.sqrt(squares)
+        self.groups = response.each(lambda group: self._joined(group, violated), self.groups)
+        return Verdict(value, bound, math.sqrt(near), math.sqrt(exact))
+
+    def _build(self) -> None:
+        """Candidates and entries from ADMM's state, in groups of similar size."""
+        response, intervals = self.response, self.response.intervals
+        parts: list[Part] = []
+        unit = np.float32(self.lam)
+
+        def choose(block: slice) -> list[Part]:
+            lower, upper, points = (
+                intervals.lower[block],
+                intervals.upper[block],
+                self._points[block],
+            )
+            Z = self.U[block] @ response.X
+            T = np.clip(Z, lower, upper)
+            L = response.shrunk(block) * self._rho
+            near = NEAR * np.sqrt(np.einsum("ij,ij->i", points, points) / points.shape[1])
+            room = np.minimum(upper - Z, Z - lower)
+            room[(L != 0) & (response.shares[block] == 0)] = -np.inf
+            room[self._active[block]] = np.inf
+            found = []
+            for k, neuron in enumerate(range(block.start, block.start + len(Z))):
+                weights, entries = self._candidates[neuron], np.flatnonzero(room[k] < near[k])
+                most = 2 * len(weights) + GROUP
+                if len(entries) > most:
+                    entries = entries[np.argpartition(room[k, entries], most)[:most]]
+                V = self.U[neuron, weights] + self._pull[neuron, weights] / (SPARSE * unit)
+                G = T[k, entries] + L[k, entries] / (HOLD * unit)
+                found.append(Part(neuron, weights, entries, V, G, np.empty((0, 0), np.float32)))
+            return found
+
+        parts = [part for found in response.each(choose, response.blocks) for part in found]
+        parts.sort(key=lambda part: len(part.weights) * len(part.entries))
+        chunks = [parts[at : at + GROUP] for at in range(0, len(parts), GROUP)]
+        self.groups = response.each(self._group, chunks)
+
+    def _joined(self, group: Group, violated: list[Indices]) -> Group:
+        """The group with the weights that pay more than their price and the violated entries."""
+        changed, factor = False, 1.0
+        if not 1 / BALANCED < group.balance < BALANCED:
+            changed, factor = True, min(10.0, max(0.1, math.sqrt(group.balance)))
+        unit = np.float32(self.lam * factor)
+        V, G = group.shrunk(self.lam), group.G - group.residual()
+        V += (group.V - V) / np.float32(factor)
+        G += (group.G - G) / np.float32(factor)
+        for k, part in enumerate(group.parts):
+            known, more = len(part.weights), violated[part.neuron]
+            pull = self._pull[part.neuron]
+            pays = np.abs(pull) > LATER * self.prices[part.neuron]
+            pays[part.weights] = False
+            fresh = np.flatnonzero(pays)
+            changed |= bool(len(fresh) or len(more))
+            part.V = np.concatenate([V[k, :known], pull[fresh] / (group.sparse * unit)])
+            Z = self.U[part.neuron] @ self.response.X[:, more]
+            part.G = np.concatenate([G[k, : len(part.entries)], Z])
+            part.weights = np.concatenate([part.weights, fresh])
+            part.entries = np.concatenate([part.entries, more])
+        if not changed:
+            return group
+        penalties = group.hold * np.float32(factor), group.sparse * np.float32(factor)
+        return self._group(group.parts, *penalties)
+
+    def _group(
+        self, parts: list[Part], hold: np.float32 = HOLD, sparse: np.float32 = SPARSE
+    ) -> Group:
+        """Pad and factor."""
+        response, intervals = self.response, self.response.intervals
+        K = max(1, *(len(part.weights) for part in parts))
+        Q = max(1, *(len(part.entries) for part in parts))
+        H = np.zeros((len(parts), K, K), np.float32)
+        Y = np.zeros((len(parts), Q, K), np.float32)
+        b, V = np.zeros((2, len(parts), K), np.float32)
+        lower, upper, G = np.zeros((3, len(parts), Q), np.float32)
+        give = np.ones((len(parts), Q), np.float32)
+        for k, part in enumerate(parts):
+            m, weights, entries = part.neuron, part.weights, part.entries
+            part.H = self._gram(part)
+            of_weights, of_entries = (k, slice(len(weights))), (k, slice(len(entries)))
+            H[k, : len(weights), : len(weights)] = part.H
+            b[of_weights] = np.take(response.X, weights, axis=0) @ self._points[m]
+            V[of_weights], G[of_entries] = part.V, part.G
+            Y[k, : len(entries), : len(weights)] = _picked(response.XT, entries, weights)
+            lower[of_entries] = intervals.lower[m, entries]
+            upper[of_entries] = intervals.upper[m, entries]
+            give[of_entries] = np.where(response.shares[m, entries] == 0, 1, 1 / (1 + hold))
+        H += np.matmul(Y.transpose(0, 2, 1), hold * Y)
+        H[:, np.arange(K), np.arange(K)] += sparse
+        prices = self.prices[[part.neuron for part in parts], None]
+        inverse = np.linalg.inv(H)
+        return Group(parts, b, V, Y, lower, upper, give, G, inverse, prices, hold, sparse)
+
+    def _gram(self, part: Part) -> Matrix:
+        """Gram matrix of the part's weights; what it knows of it already is kept."""
+        active, known = self._active[part.neuron], len(part.H)
+        if known == 0:
+            X = _picked(self.response.XT, np.flatnonzero(active), part.weights)
+            return np.asarray(X.T @ X)
+        if known == len(part.weights):
+            return part.H
+        fresh = np.take(self.response.X, part.weights[known:], axis=0) * active
+        edge = fresh @ np.take(self.response.X, part.weights, axis=0).T
+        H = np.empty((len(part.weights),) * 2, np.float32)
+        H[:known, :known] = part.H
+        H[known:], H[:, known:] = edge, edge.T
+        return H
+
+
+def _picked(A: Matrix, rows: Indices, columns: Indices) -> Matrix:
+    """A's entries where rows and columns meet; faster in two steps than in one."""
+    return np.take(np.take(A, rows, axis=0), columns, axis=1)
