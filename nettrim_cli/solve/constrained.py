@@ -1,4 +1,4 @@
-"""The constrained response in sample space, for ``minimise g(U)`` with U'X in a response set.
+"""A response in sample space, for ``minimise g(U) + h(||R(U'X)||)``, h a ball or a square.
 
 ADMM splits ``T = U'X`` as well as ``S = U``.  T and its scaled dual are both functions of one
 array G, the projection's argument, and of one number, the norm of its residual: with R the part
@@ -18,12 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from nettrim_cli.solve.gram import inverse_of
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.penalties import Gauge
+from nettrim_cli.solve.responses import Ball, Fit, Intervals
 from nettrim_cli.solve.task import Matrix, norm
 
 Item = TypeVar("Item")
@@ -32,6 +34,14 @@ Result = TypeVar("Result")
 BLOCK_BYTES = 1 << 20
 ALPHA = 1.95
 UNIT = 0.12  # of sqrt(max C); the balance of the two splits
+
+
+@dataclass(frozen=True)
+class Residual:
+    """||R|| on the shared entries and on those that hold exactly."""
+
+    shared: float
+    exact: float
 
 
 class SampleResponse:
@@ -45,9 +55,10 @@ class SampleResponse:
         (N, P) inputs.
     intervals
         (M, P) response set; with ``strict`` the entries that are no points hold exactly and the
-        others share epsilon; otherwise all share it.
-    epsilon
-        Absolute Frobenius error allowed; may be changed between steps.
+        others share the fit; otherwise all share it.
+    fit
+        What the residuals of the shared entries cost: a Ball of epsilon, the absolute Frobenius
+        error allowed, or a Square; may be changed between steps.
     threads
         Blocks worked on at once; BLAS should use a single thread meanwhile.
     """
@@ -56,7 +67,7 @@ class SampleResponse:
         self,
         X: Matrix,
         intervals: Intervals,
-        epsilon: float,
+        fit: Fit,
         *,
         strict: bool = True,
         threads: int = 1,
@@ -66,7 +77,7 @@ class SampleResponse:
         self.X = np.ascontiguousarray(X / self.unit, np.float32)
         self.XT = np.ascontiguousarray(self.X.T)
         self._inverse = inverse_of(C / self.unit**2, 1.0)
-        self.intervals, self.epsilon = intervals, float(epsilon)
+        self.intervals, self.fit = intervals, fit
         shared = intervals.active if strict else np.True_
         self.shares = np.broadcast_to(shared, intervals.lower.shape).astype(np.float32)
         self.G = np.zeros(intervals.lower.shape, np.float32)
@@ -105,8 +116,8 @@ class SampleResponse:
         self._norm = math.sqrt(sum(self.each(step, self.blocks)))
         return U
 
-    def violation(self, U: Matrix) -> float:
-        """How far weights are outside the set, as a Frobenius norm."""
+    def residual(self, U: Matrix) -> Residual:
+        """What weights leave of the response, as Frobenius norms."""
 
         def squares(block: slice) -> tuple[float, float]:
             Z = U[:, block].T @ self.X
@@ -115,28 +126,35 @@ class SampleResponse:
             R -= shared
             return norm(shared) ** 2, norm(R) ** 2
 
-        inside, outside = map(sum, zip(*self.each(squares, self.blocks)))
-        return math.hypot(max(0.0, math.sqrt(inside) - self.epsilon), math.sqrt(outside))
+        shared, exact = map(sum, zip(*self.each(squares, self.blocks)))
+        return Residual(math.sqrt(shared), math.sqrt(exact))
 
-    def bound(self, prices: Matrix) -> float:
-        """A lower bound on ``min sum(prices |U|)`` over the set, by weak duality.
+    def bound(self, penalty: Gauge) -> float:
+        """A lower bound on the least ``g(U) + h(||R||)``, by weak duality.
 
         The multiplier ``L = rho R`` of T is not negative at upper ends and not positive at lower
-        ends of intervals.  Scaled neuron by neuron until ``|X L'| <= prices`` it proves
-        ``-<L, ends> - epsilon ||L on the shared entries||_F``.
+        ends of intervals.  Scaled until the polar of g at ``X L'`` is at most 1, neuron by neuron
+        where g allows it, it proves ``-<L, ends> - h*(||L on the shared entries||_F)``.
 
         Parameters
         ----------
-        prices
-            (1, M), for weights of the scaled X.
+        penalty
+            g, for weights of the scaled X.
         """
+        pull = np.empty((len(self.X), len(self.G)), np.float32)
+
+        def gather(block: slice) -> None:
+            pull[:, block] = self.X @ (self.shrunk(block) * np.float32(self.rho)).T
+
+        self.each(gather, self.blocks)
+        excess = penalty.polar_columns(pull)
 
         def parts(block: slice) -> tuple[float, float]:
             L = self.shrunk(block) * np.float32(self.rho)
-            return self.worth(L, np.abs(self.X @ L.T).max(axis=0) / prices[0, block], block)
+            return self.worth(L, excess[block], block)
 
         value, squares = map(sum, zip(*self.each(parts, self.blocks)))
-        return value - self.epsilon * math.sqrt(squares)
+        return float(value - self.fit.conjugate(math.sqrt(squares)))
 
     def worth(self, L: Matrix, excess: Matrix, block: slice) -> tuple[float, float]:
         """A block's part of the bound: ``-<L, ends>``, and the square of L on shared entries.
@@ -146,7 +164,7 @@ class SampleResponse:
         L
             (n, P) multipliers, scaled in place neuron by neuron to what they may be.
         excess
-            (n,) ``max |X L'| / prices`` of each neuron.
+            (n,) polar of the penalty at ``X L'`` for each neuron.
         """
         L /= np.maximum(1, excess).astype(np.float32)[:, None]
         ends = np.where(L > 0, self.intervals.upper[block], self.intervals.lower[block])
@@ -154,9 +172,17 @@ class SampleResponse:
         value = float(np.einsum("ij,ij->", L, ends, dtype=np.float64))
         return -value, norm(L * self.shares[block]) ** 2
 
-    def multiplier(self, rho: float) -> float:
-        """Multiplier of the shared ball: its gradient's size to a residual of one."""
-        return rho * max(0.0, self._norm / self.epsilon - 1) if self.epsilon > 0 else math.inf
+    @property
+    def multiplier(self) -> float:
+        """Multiplier of the fit to a residual of one; L is it times R on shared entries."""
+        return self.fit.multiplier(self._norm, self.rho)
+
+    @property
+    def unit_of_error(self) -> float:
+        """What a violation is relative to: epsilon, or the norm of what is to be kept."""
+        if isinstance(self.fit, Ball):
+            return self.fit.epsilon
+        return norm(np.where(self.intervals.active, self.intervals.lower, np.float32(0)))
 
     def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Work on every item, in order, shared out over the threads."""
@@ -167,8 +193,8 @@ class SampleResponse:
         return list(self._pool.map(work, items))
 
     def shrunk(self, block: slice) -> Matrix:
-        """G - T: the whole residual, or on shared entries the part beyond epsilon."""
-        kept = np.float32(min(1.0, self.epsilon / max(self._norm, 1e-30)))
+        """G - T: the whole residual, or on shared entries what the fit does not leave."""
+        kept = np.float32(self.fit.kept(self._norm, self.rho))
         within: Matrix = self.shared[block] * kept
         return np.subtract(self.R[block], within, out=within)
 

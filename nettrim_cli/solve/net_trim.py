@@ -22,7 +22,7 @@ from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.constrained import ALPHA, UNIT, SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.program import Look, solve
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.responses import Ball, Intervals
 from nettrim_cli.solve.search import smallest_share
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
 
@@ -86,11 +86,11 @@ def solve_net_trim(task: Task, look: Look | None = None, *, one_sided: bool = Fa
         else:
             epsilon = task.gamma * layer.own
         response = SampleResponse(
-            layer.X, layer.intervals, epsilon, strict=not one_sided, threads=task.threads
+            layer.X, layer.intervals, Ball(epsilon), strict=not one_sided, threads=task.threads
         )
         rho, prices = _start_rho(response, layer), layer.prices / response.unit
         known = float((np.abs(task.W[:, layer.live]) * layer.prices).sum())
-        found = solve(response, prices, rho, look, task.limits, known)
+        found = solve(response, WeightedL1(prices), rho, look, task.limits, known)
     if found.status in (Status.INFEASIBLE, Status.NOT_FINITE):
         return Solution(task.W, found.status, found.iterations, note=TROUBLE[found.status])
     return Solution(
@@ -169,14 +169,14 @@ def _epsilon_for(
 ) -> float:
     """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
     response = SampleResponse(
-        layer.X, layer.intervals, layer.size, strict=not one_sided, threads=task.threads
+        layer.X, layer.intervals, Ball(layer.size), strict=not one_sided, threads=task.threads
     )
     prices = layer.prices / response.unit
     V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), _start_rho(response, layer)
 
     def weights(share: float) -> int:
         nonlocal V
-        response.epsilon = share * layer.size
+        response.fit = Ball(share * layer.size)
         S, V, _ = admm(
             response,
             WeightedL1(prices),

@@ -1,13 +1,40 @@
-"""The weight side of the program: each penalty is a value and a prox."""
+"""The weight side of the program: each penalty is a value and a prox.
+
+================ ================================= ========= ==================================
+in ``PENALTIES`` g(S)                              convex    prox
+================ ================================= ========= ==================================
+``l1``           weighted sum of magnitudes        yes       soft thresholding
+``reweighted``   sum of logarithms                 rounds    closed form; ``tangent`` is an l1
+``l0``           at most ``keep`` entries          no        the largest entries
+``n:m``          at most n of m inputs in a row    no        the largest of each m
+``block``        at most ``keep`` blocks           no        the blocks of largest energy
+``group``        weighted sum of blocks' norms     yes       soft thresholding of the norms
+================ ================================= ========= ==================================
+
+A block is ``height`` inputs by ``width`` outputs; None is the whole side, so that rows (whole
+inputs) are blocks of 1 x None and columns (whole outputs) are blocks of None x 1.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from nettrim_cli.solve.selection import (
+    block_sums,
+    largest,
+    largest_of_each,
+    masked,
+    spread,
+)
 from nettrim_cli.solve.task import Matrix
+
+PIECE = 1 << 15  # entries worked on at once
 
 
 class Penalty(Protocol):
@@ -18,6 +45,28 @@ class Penalty(Protocol):
 
     def prox(self, V: Matrix, step: float) -> Matrix:
         """Argmin over S of ``g(S) + ||S - V||_F^2 / (2 * step)``."""
+
+
+@runtime_checkable
+class Gauge(Penalty, Protocol):
+    """A convex penalty with ``g(t S) = t g(S)``, which has a polar."""
+
+    def polar(self, L: Matrix) -> float:
+        """The largest ``<L, S>`` over all S with ``g(S) <= 1``."""
+
+    def polar_columns(self, L: Matrix) -> Matrix:
+        """(M,) divisors of the columns of L, each the least that ensures a polar of 1.
+
+        Where g is no sum over columns they are the polar itself, M times.
+        """
+
+
+@runtime_checkable
+class Keeping(Penalty, Protocol):
+    """A penalty that is 0 on some supports and infinite elsewhere."""
+
+    def support(self, V: Matrix) -> Matrix:
+        """(N, M) bool: where the prox keeps V, entries that are 0 themselves included."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +81,77 @@ class WeightedL1:
 
     def prox(self, V: Matrix, step: float) -> Matrix:
         """Soft thresholding: V minus its part inside ``[-step * weights, step * weights]``."""
-        most = np.finfo(V.dtype).max
-        threshold = np.minimum(step * self.weights, most).astype(V.dtype)
-        return np.asarray(V - np.clip(V, -threshold, threshold))
+        with np.errstate(over="ignore"):  # an infinite price leaves zeros
+            threshold = np.multiply(self.weights, step, dtype=V.dtype, casting="same_kind")
+        inside = np.minimum(V, threshold)
+        np.maximum(inside, -threshold, out=inside)
+        return np.subtract(V, inside, out=inside)
+
+    def polar(self, L: Matrix) -> float:
+        """Largest ``|L| / weights``; infinite where L meets a weight of 0."""
+        return float(self.polar_columns(L).max(initial=0.0))
+
+    def polar_columns(self, L: Matrix) -> Matrix:
+        """Largest ``|L| / weights`` of each column."""
+        return np.asarray(_ratio(np.abs(L), self.weights).max(axis=0, initial=0.0))
+
+
+@dataclass(frozen=True)
+class LogSum:
+    """``delta * sum(log(1 + weights |S| / delta))``, which reweighted l1 brings down.
+
+    Its tangent at a solution is the next round's convex penalty (Candès, Wakin, Boyd,
+    "Enhancing sparsity by reweighted l1 minimization", 2008): g of the next solution is never
+    larger.  The tangent at 0 is the first round, ``sum(weights |S|)``.
+
+    Parameters
+    ----------
+    weights
+        Not negative, broadcast against S.
+    delta
+        Positive; the value of ``weights |S|`` at which the price of an entry has halved.
+    """
+
+    weights: Matrix
+    delta: float
+
+    @classmethod
+    def of(cls, S: Matrix, weights: Matrix, delta_rel: float = 0.1) -> LogSum:
+        """With a delta relative to the root mean square of ``weights |S|`` where S is not 0."""
+        prices = np.abs(S) * weights
+        count, top = np.count_nonzero(prices), float(prices.max(initial=0.0))
+        if not count:
+            return cls(weights, delta_rel)
+        typical = top * math.sqrt(float(((prices / top) ** 2).sum(dtype=np.float64)) / count)
+        return cls(weights, delta_rel * typical)
+
+    def value(self, S: Matrix) -> float:
+        """g(S)."""
+        prices = np.abs(S) * self.weights / self.delta
+        return self.delta * float(np.log1p(prices).sum(dtype=np.float64))
+
+    def tangent(self, S: Matrix) -> WeightedL1:
+        """l1 with weights ``weights / (1 + weights |S| / delta)``, in S's dtype."""
+        prices = np.abs(S)
+        prices *= np.asarray(self.weights / self.delta, S.dtype)
+        prices += 1
+        return WeightedL1(np.divide(np.asarray(self.weights, S.dtype), prices, out=prices))
+
+    def prox(self, V: Matrix, step: float) -> Matrix:
+        """The larger root of the stationarity condition, or 0 where that costs less.
+
+        With ``a = |V|`` and ``c = delta / weights`` the condition of a positive s is
+        ``(s - a)(s + c) + step delta = 0``.
+        """
+        with np.errstate(divide="ignore"):
+            c = np.asarray(self.delta / np.asarray(self.weights), V.dtype)
+        a, pull = np.abs(V), V.dtype.type(step * self.delta)
+        reach = a + c
+        inner = reach * reach - 4 * pull
+        s = a - 2 * pull / (reach + np.sqrt(np.maximum(inner, 0)))
+        s[(inner < 0) | (s < 0)] = 0
+        s[pull * np.log1p(s / c) > s * (a - s / 2)] = 0
+        return np.asarray(np.copysign(s, V))
 
 
 @dataclass(frozen=True)
@@ -45,22 +162,198 @@ class KeepLargest:
 
     def value(self, S: Matrix) -> float:
         """g(S)."""
-        return 0.0 if np.count_nonzero(S) <= self.keep else float("inf")
+        return 0.0 if np.count_nonzero(S) <= self.keep else math.inf
 
     def prox(self, V: Matrix, step: float) -> Matrix:
         """Keep the ``keep`` entries of largest magnitude, whatever the step."""
-        return np.where(largest(np.abs(V), self.keep), V, V.dtype.type(0))
+        return masked(V, self.support(V))
+
+    def support(self, V: Matrix) -> Matrix:
+        """Exactly ``keep`` entries; ties go to the earlier one."""
+        return largest(np.abs(V), self.keep)
 
 
-def largest(magnitude: Matrix, keep: int) -> Matrix:
-    """Mark exactly ``keep`` entries of largest magnitude; ties go to the earlier entry."""
-    if keep >= magnitude.size:
-        return np.ones(magnitude.shape, bool)
-    if keep <= 0:
-        return np.zeros(magnitude.shape, bool)
-    flat = magnitude.ravel()
-    bar = np.partition(flat, flat.size - keep)[flat.size - keep]
-    mask = flat > bar
-    ties = np.flatnonzero(flat == bar)
-    mask[ties[: keep - int(np.count_nonzero(mask))]] = True
-    return np.asarray(mask.reshape(magnitude.shape))
+@dataclass(frozen=True)
+class KeepOfEach:
+    """0 where at most n of every m consecutive inputs of an output are not zero (n:m).
+
+    Groups start at input 0.  Where m does not divide N, the r inputs of the last group keep
+    their proportional share rounded up, ``ceil(n r / m)``.
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless ``0 <= n <= m`` and ``m >= 1``."""
+        if not 0 <= self.n <= self.m or self.m < 1:
+            raise ValueError(f"{self.n}:{self.m} is no pattern: n of m with n at most m")
+
+    def value(self, S: Matrix) -> float:
+        """g(S)."""
+        counts = ((np.count_nonzero(groups, axis=1), n) for _, groups, n in self._groups(S))
+        return 0.0 if all((count <= n).all() for count, n in counts) else math.inf
+
+    def prox(self, V: Matrix, step: float) -> Matrix:
+        """Keep the n largest magnitudes of each group, whatever the step."""
+        return masked(V, self.support(V))
+
+    def support(self, V: Matrix) -> Matrix:
+        """Exactly n entries of each group; ties go to the earlier input."""
+        mask = np.empty(V.shape, bool)
+        for rows, groups, n in self._groups(V):
+            mask[rows] = largest_of_each(np.abs(groups), n).reshape(V[rows].shape)
+        return mask
+
+    def _groups(self, A: Matrix) -> Iterator[tuple[slice, Matrix, int]]:
+        """Rows, those as (groups, m, M), and their count to keep: by pieces that fit a cache."""
+        whole = len(A) - len(A) % self.m
+        step = self.m * max(1, PIECE // (self.m * max(1, A.shape[1])))
+        for at in range(0, whole, step):
+            rows = slice(at, min(at + step, whole))
+            count = (rows.stop - at) // self.m
+            yield rows, A[rows].reshape(count, self.m, A.shape[1]), self.n
+        if whole < len(A):
+            yield slice(whole, None), A[None, whole:], -(-self.n * (len(A) - whole) // self.m)
+
+
+@dataclass(frozen=True)
+class KeepBlocks:
+    """0 where at most ``keep`` blocks of S have an entry that is not zero.
+
+    ``1 x b`` is one input by b consecutive outputs: the kernels of sparse matrix products on
+    CPUs load an input once and use it for b outputs (Elsen et al., "Fast Sparse ConvNets",
+    arXiv 1911.09723; Lin et al., "1xN Pattern", arXiv 2105.14713).  Where a side is no multiple
+    of the block's, the last blocks are smaller; each counts as one.
+    """
+
+    keep: int
+    height: int | None
+    width: int | None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the sides are positive."""
+        _check_sides(self.height, self.width)
+
+    def value(self, S: Matrix) -> float:
+        """g(S)."""
+        used = block_sums((S != 0).astype(np.float32), self.height, self.width)
+        return 0.0 if np.count_nonzero(used) <= self.keep else math.inf
+
+    def prox(self, V: Matrix, step: float) -> Matrix:
+        """Keep the ``keep`` blocks of largest Frobenius norm, whatever the step."""
+        mask = largest(block_sums(V * V, self.height, self.width), self.keep)
+        return masked(V, spread(mask, V.shape, self.height, self.width))
+
+    def support(self, V: Matrix) -> Matrix:
+        """Exactly ``keep`` blocks; ties go to the earlier one, row by row."""
+        mask = largest(block_sums(V * V, self.height, self.width), self.keep)
+        return np.array(spread(mask, V.shape, self.height, self.width))
+
+
+@dataclass(frozen=True)
+class BlockNorm:
+    """``sum(weights * ||block of S||_F)``: l2,1, for rows, columns or blocks.
+
+    Parameters
+    ----------
+    weights
+        Not negative, broadcast against the array of blocks ((N, 1) for rows, (1, M) for columns).
+    height, width
+        Sides of a block, see the module.
+    """
+
+    weights: Matrix
+    height: int | None
+    width: int | None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the sides are positive."""
+        _check_sides(self.height, self.width)
+
+    def norms(self, S: Matrix) -> Matrix:
+        """Frobenius norm of each block."""
+        return np.sqrt(block_sums(S * S, self.height, self.width))
+
+    def value(self, S: Matrix) -> float:
+        """g(S)."""
+        return float((self.norms(S) * self.weights).sum(dtype=np.float64))
+
+    def prox(self, V: Matrix, step: float) -> Matrix:
+        """Shorten each block by ``step * weights``, to 0 where it is not longer than that."""
+        norms = self.norms(V)
+        left = np.maximum(norms - step * self.weights, 0)
+        share = np.divide(left, norms, out=np.zeros_like(left), where=norms > 0)
+        return V * spread(share.astype(V.dtype), V.shape, self.height, self.width)
+
+    def polar(self, L: Matrix) -> float:
+        """Largest norm of a block over its weight; infinite where L meets a weight of 0."""
+        return float(_ratio(self.norms(L), self.weights).max(initial=0.0))
+
+    def polar_columns(self, L: Matrix) -> Matrix:
+        """The polar of each column where a block is within one, else the polar of all."""
+        if self.width == 1:
+            return np.asarray(_ratio(self.norms(L), self.weights).max(axis=0, initial=0.0))
+        return np.full(L.shape[1], self.polar(L))
+
+
+PENALTIES: dict[str, Callable[..., Penalty]] = {
+    "l1": WeightedL1,
+    "reweighted": LogSum,
+    "l0": KeepLargest,
+    "n:m": KeepOfEach,
+    "block": KeepBlocks,
+    "group": BlockNorm,
+}
+
+# What a user may ask for, as a regular expression whose numbers go to the builder.
+PATTERNS: dict[str, Callable[..., Keeping]] = {
+    "unstructured": lambda shape, keep: KeepLargest(keep),
+    r"(\d+):(\d+)": lambda shape, keep, n, m: KeepOfEach(n, m),
+    r"(\d+)x(\d+)": lambda shape, keep, h, w: KeepBlocks(_blocks_within(shape, keep, h, w), h, w),
+    "rows": lambda shape, keep: KeepBlocks(_blocks_within(shape, keep, 1, None), 1, None),
+    "columns": lambda shape, keep: KeepBlocks(_blocks_within(shape, keep, None, 1), None, 1),
+}
+
+
+def pattern(name: str, shape: tuple[int, int], keep: int) -> Keeping:
+    """The penalty of a pattern: "unstructured", "2:4", "1x4", "4x4", "rows" or "columns".
+
+    Parameters
+    ----------
+    shape
+        (N, M) of the weights.
+    keep
+        Weights that may stay.  Blocks are as many as fit in it whichever they are; an n:m
+        pattern has its own share and does not look at it.
+
+    Raises
+    ------
+    ValueError
+        The name is no pattern.
+    """
+    for form, build in PATTERNS.items():
+        if found := re.fullmatch(form, name):
+            return build(shape, keep, *map(int, found.groups()))
+    raise ValueError(f"{name!r} is no pattern such as unstructured, 2:4, 1x4, 4x4, rows, columns")
+
+
+def _ratio(size: Matrix, weights: Matrix) -> Matrix:
+    """``size / weights`` with 0 / 0 = 0 and anything else over 0 infinite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(size > 0, size / weights, 0))
+
+
+def _blocks_within(shape: tuple[int, int], keep: int, height: int | None, width: int | None) -> int:
+    """The most blocks that have at most ``keep`` entries whichever they are."""
+    sides = (
+        np.minimum(step, total - np.arange(0, total, step))
+        for total, step in ((n, side or max(1, n)) for n, side in zip(shape, (height, width)))
+    )
+    sizes = np.sort(np.multiply.outer(*sides), axis=None)[::-1]
+    return int(np.searchsorted(np.cumsum(sizes), keep, side="right"))
+
+
+def _check_sides(height: int | None, width: int | None) -> None:
+    if any(side is not None and side < 1 for side in (height, width)):
+        raise ValueError(f"blocks of {height} x {width} are none: sides are positive")

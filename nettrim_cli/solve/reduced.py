@@ -1,7 +1,7 @@
 """The constrained program neuron by neuron, on the weights and the constraints that matter.
 
-Given the multiplier ``lam`` of the shared ball ``||R on shared|| <= epsilon`` the program falls
-apart into one small program a neuron,
+Given the multiplier ``lam`` of the shared ball ``||R on shared|| <= epsilon`` (or the weight of the
+square that takes its place) the program falls apart into one small program a neuron,
 
     minimise   prices |u|_1 + lam/2 ||R(u'X) on shared||^2   subject to   R(u'X) = 0 elsewhere,
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.solve.constrained import SampleResponse
+from nettrim_cli.solve.constrained import Residual, SampleResponse
 from nettrim_cli.solve.task import Matrix, norm
 
 Indices = NDArray[np.intp]
@@ -114,18 +114,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What holds for the weights after a round: objective, lower bound on it, norms of R.
-
-    Attributes
-    ----------
-    shared, exact
-        ||R|| on the shared entries and on the others.
-    """
+    """What holds for the weights after a round: objective, lower bound on it, residual."""
 
     value: float
     bound: float
-    shared: float
-    exact: float
+    residual: Residual
 
 
 class Reduced:
@@ -137,8 +130,8 @@ class Reduced:
         The response set after some steps.
     prices
         (1, M), for weights of the scaled X.
-    V, rho
-        ADMM's state (N, M) and its penalty.
+    V
+        ADMM's state (N, M).
 
     Attributes
     ----------
@@ -148,11 +141,11 @@ class Reduced:
         Multiplier of the shared ball; see ``follow``.
     """
 
-    def __init__(self, response: SampleResponse, prices: Matrix, V: Matrix, rho: float) -> None:
+    def __init__(self, response: SampleResponse, prices: Matrix, V: Matrix) -> None:
         dearest = DEAREST * float(prices.min(initial=math.inf))
         self.prices: Matrix = np.minimum(prices[0], dearest).astype(np.float32)
         self.response = response
-        self.lam, self._rho = response.multiplier(rho), np.float32(rho)
+        self.lam, self._rho = response.multiplier, np.float32(response.rho)
         ends = (self.prices / self._rho)[:, None]
         pull = np.clip(V.T, -ends, ends)
         self.U: Matrix = V.T - pull
@@ -234,9 +227,10 @@ class Reduced:
             return value, norm(shared) ** 2, exact, worth, squares
 
         value, near, exact, worth, squares = map(sum, zip(*response.each(look, response.blocks)))
-        bound = worth - response.epsilon * math.sqrt(squares)
+        residual = Residual(math.sqrt(near), math.sqrt(exact))
+        bound = worth - response.fit.conjugate(math.sqrt(squares))
         self.groups = response.each(lambda group: self._joined(group, violated), self.groups)
-        return Verdict(value, bound, math.sqrt(near), math.sqrt(exact))
+        return Verdict(value + response.fit.cost(residual.shared), bound, residual)
 
     def _build(self) -> None:
         """Candidates and entries from ADMM's state, in groups of similar size."""

@@ -9,12 +9,17 @@ is not, ``[ceiling, inf)`` where it saturates.  The residual is the distance to 
 ``strict`` (the paper's set): ``||R on Omega||_F <= epsilon`` and R = 0 off Omega.
 ``one-sided``: ``||R||_F <= epsilon`` over all entries; with v = 0 this already implies the
 paper's guarantee ``||relu(U'X) - Y||_F <= epsilon`` and contains the strict set.
+``linear``: every entry is a point.
+
+Each comes constrained, as above (``Ball``), or penalised, with half the squared norm of the
+shared residuals in the objective (``Square``).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -74,3 +79,76 @@ class Intervals:
     def residual(self, Z: Matrix) -> Matrix:
         """R(z), entry by entry."""
         return np.asarray(Z - np.clip(Z, self.lower, self.upper))
+
+
+class Fit(Protocol):
+    """What the residuals of the shared entries cost, as a function h of their norm alone."""
+
+    def cost(self, size: float) -> float:
+        """h(size), 0 where it is a constraint."""
+
+    def beyond(self, size: float) -> float:
+        """By how much the norm exceeds a constraint."""
+
+    def conjugate(self, size: float) -> float:
+        """Convex conjugate: the largest ``size * r - h(r)``."""
+
+    def kept(self, size: float, rho: float) -> float:
+        """Share of a residual that the prox of ``h / rho`` leaves."""
+
+    def multiplier(self, size: float, rho: float) -> float:
+        """Multiplier of that prox to a residual of one."""
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Constrained: ``||R|| <= epsilon``."""
+
+    epsilon: float
+
+    def cost(self, size: float) -> float:
+        """h(size), 0 where it is a constraint."""
+        return 0.0
+
+    def beyond(self, size: float) -> float:
+        """By how much the norm exceeds a constraint."""
+        return max(0.0, size - self.epsilon)
+
+    def conjugate(self, size: float) -> float:
+        """Convex conjugate: ``epsilon * size``."""
+        return self.epsilon * size
+
+    def kept(self, size: float, rho: float) -> float:
+        """Share of a residual that the projection leaves."""
+        return min(1.0, self.epsilon / size) if size > 0 else 1.0
+
+    def multiplier(self, size: float, rho: float) -> float:
+        """Multiplier of the projection to a residual of one."""
+        return rho * max(0.0, size / self.epsilon - 1) if self.epsilon > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class Square:
+    """Penalised: ``weight / 2 ||R||^2`` is part of the objective."""
+
+    weight: float
+
+    def cost(self, size: float) -> float:
+        """h(size), 0 where it is a constraint."""
+        return self.weight / 2 * size * size
+
+    def beyond(self, size: float) -> float:
+        """By how much the norm exceeds a constraint: there is none."""
+        return 0.0
+
+    def conjugate(self, size: float) -> float:
+        """Convex conjugate: ``size^2 / (2 weight)``."""
+        return size * size / (2 * self.weight)
+
+    def kept(self, size: float, rho: float) -> float:
+        """Share of a residual that the prox leaves."""
+        return rho / (rho + self.weight) if rho > 0 else 1.0
+
+    def multiplier(self, size: float, rho: float) -> float:
+        """Multiplier of the prox to a residual of one."""
+        return self.weight

@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import linprog, minimize
 
 from nettrim_cli.solve.constrained import SampleResponse, gram
+from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.program import solve
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.responses import Ball, Intervals
 from nettrim_cli.solve.task import Limits
 
 TOLERANCE = 5e-3
@@ -52,11 +53,11 @@ class Planted:
 
 
 def solved(X, intervals, epsilon, *, prices=None, threads=1, limits=None):
-    response = SampleResponse(X.astype(np.float32), intervals, epsilon, threads=threads)
+    response = SampleResponse(X.astype(np.float32), intervals, Ball(epsilon), threads=threads)
     prices = np.ones((1, len(intervals.lower))) if prices is None else prices
     points = np.where(intervals.active, intervals.lower, 0).astype(float)
     rho = 32 / (response.unit * np.linalg.norm(points) / np.sqrt(len(points)))
-    found = solve(response, prices / response.unit, rho, limits=limits)
+    found = solve(response, WeightedL1(prices / response.unit), rho, limits=limits)
     return found.S.astype(np.float64) / response.unit, found.gap, found.violation, response
 
 
@@ -70,7 +71,7 @@ def test_planted_optimum(seed) -> None:
     assert objective == pytest.approx(plan.optimum, rel=2 * TOLERANCE)
     # what is said of the weights is true of these weights
     assert plan.violation(U) == pytest.approx(violation, rel=1e-2, abs=1e-5)
-    bound = response.bound(np.ones((1, len(plan.Y))) / response.unit)
+    bound = response.bound(WeightedL1(np.ones((1, len(plan.Y))) / response.unit))
     assert bound <= plan.optimum * (1 + 1e-5)
     assert (1 - gap) * objective <= plan.optimum * (1 + 1e-5)
     clear = np.abs(plan.U) > 0.2
@@ -81,13 +82,13 @@ def test_planted_optimum(seed) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_bound_is_below_the_optimum_at_every_step(seed) -> None:
     plan = Planted(seed, columns=40)
-    response = SampleResponse(plan.X.astype(np.float32), plan.intervals, plan.epsilon)
+    response = SampleResponse(plan.X.astype(np.float32), plan.intervals, Ball(plan.epsilon))
     prices = np.ones((1, 4)) / response.unit
     random = np.random.default_rng(seed)
     for step in range(60):  # any target, any rho: any multiplier
         rho = float(10 ** random.uniform(-1, 2)) if step % 7 == 0 else response.rho
         response.solve(random.normal(size=plan.U.shape).astype(np.float32), rho)
-        assert response.bound(prices) <= plan.optimum * (1 + 1e-5)
+        assert response.bound(WeightedL1(prices)) <= plan.optimum * (1 + 1e-5)
 
 
 def split(random, inputs, outputs, columns):
@@ -186,12 +187,14 @@ def test_the_violation_by_its_definition(strict) -> None:
     random = np.random.default_rng(0)
     X, _, Z = split(random, 5, 40, 30)
     sets = Intervals.of_response(Z, ceiling=1.0)
-    response = SampleResponse(X.astype(np.float32), sets, 2.0, strict=strict)
+    response = SampleResponse(X.astype(np.float32), sets, Ball(2.0), strict=strict)
     U = random.normal(size=(5, 40))
     R = sets.residual(U.T @ X)
     shared = sets.active if strict else np.ones(R.shape, bool)
     expected = np.hypot(max(0, np.linalg.norm(R[shared]) - 2.0), np.linalg.norm(R[~shared]))
-    assert response.violation(U * response.unit) == pytest.approx(expected, rel=1e-5)
+    left = response.residual(U * response.unit)
+    found = np.hypot(response.fit.beyond(left.shared), left.exact)
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_threads_change_nothing() -> None:
@@ -215,14 +218,16 @@ def test_a_price_for_each_output() -> None:
 
 
 def test_nothing_in_or_nothing_out() -> None:
-    response = SampleResponse(np.zeros((3, 4), np.float32), Intervals.of_points(np.ones((2, 4))), 3)
-    found = solve(response, np.ones((1, 2)), 1.0)
+    response = SampleResponse(
+        np.zeros((3, 4), np.float32), Intervals.of_points(np.ones((2, 4))), Ball(3)
+    )
+    found = solve(response, WeightedL1(np.ones((1, 2))), 1.0)
     S, gap, violation = found.S, found.gap, found.violation
     assert not S.any()
     assert gap == violation == 0
     none = Intervals.of_points(np.ones((0, 4)))
-    response = SampleResponse(np.ones((3, 4), np.float32), none, 1.0)
-    assert solve(response, np.ones((1, 0)), 1.0).S.shape == (3, 0)
+    response = SampleResponse(np.ones((3, 4), np.float32), none, Ball(1.0))
+    assert solve(response, WeightedL1(np.ones((1, 0))), 1.0).S.shape == (3, 0)
 
 
 def test_gram_in_parts() -> None:

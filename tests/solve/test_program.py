@@ -10,10 +10,16 @@ import pytest
 from nettrim_cli.solve import program
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.constrained import ALPHA, SampleResponse
-from nettrim_cli.solve.penalties import WeightedL1
+from nettrim_cli.solve.penalties import (
+    BlockNorm,
+    KeepBlocks,
+    KeepLargest,
+    KeepOfEach,
+    WeightedL1,
+)
 from nettrim_cli.solve.program import solve
 from nettrim_cli.solve.reduced import Part, Reduced
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.responses import Ball, Intervals, Square
 from nettrim_cli.solve.task import Limits, Status
 
 
@@ -25,8 +31,8 @@ def layer(seed=0, inputs=12, outputs=20, columns=150, *, strict=True, epsilon=0.
     W = random.normal(size=(inputs + 1, outputs))
     Z = (W.T @ X).astype(np.float32)
     size = float(np.linalg.norm(np.maximum(Z, 0)))
-    response = SampleResponse(X, Intervals.of_response(Z), epsilon * size, strict=strict)
-    prices = np.ones((1, outputs)) / response.unit
+    response = SampleResponse(X, Intervals.of_response(Z), Ball(epsilon * size), strict=strict)
+    prices = WeightedL1(np.ones((1, outputs)) / response.unit)
     return response, prices, 68 / (response.unit * size / math.sqrt(outputs)), W
 
 
@@ -35,12 +41,12 @@ def begun(steps=20, **form):
     response, prices, rho, W = layer(**form)
     _, V, _ = admm(
         response,
-        WeightedL1(prices),
+        prices,
         start=np.zeros(W.shape, np.float32),
         schedule=(rho,) * steps,
         alpha=ALPHA,
     )
-    return Reduced(response, prices, V, rho), response, prices
+    return Reduced(response, prices.weights, V), response, prices
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -57,7 +63,7 @@ def test_reduced_programs_and_steps_over_all_samples_agree(strict, seed, monkeyp
     response, prices, rho, _ = layer(seed, strict=strict)
     plain = solve(response, prices, rho, limits=limits)
     assert found.status is plain.status is Status.SOLVED
-    values = [float((np.abs(each.S) * prices).sum()) for each in (found, plain)]
+    values = [prices.value(each.S) for each in (found, plain)]
     assert values[0] == pytest.approx(values[1], rel=6e-4)
     # each one's bound holds for the other
     assert found.bound <= values[1] * (1 + 3e-4)
@@ -70,11 +76,12 @@ def test_a_rounds_verdict_is_that_of_the_response() -> None:
         found = reduced.round(30)
     R = response.intervals.residual(reduced.U @ response.X)
     shared = response.shares > 0
-    assert found.shared == pytest.approx(np.linalg.norm(R[shared]), rel=1e-4)
-    assert found.exact == pytest.approx(np.linalg.norm(R[~shared]), rel=1e-3, abs=1e-6)
+    left = found.residual
+    assert left.shared == pytest.approx(np.linalg.norm(R[shared]), rel=1e-4)
+    assert left.exact == pytest.approx(np.linalg.norm(R[~shared]), rel=1e-3, abs=1e-6)
     assert found.value == pytest.approx(np.abs(reduced.U).sum() / response.unit, rel=1e-5)
-    violation = math.hypot(max(0.0, found.shared - response.epsilon), found.exact)
-    assert response.violation(reduced.U.T) == pytest.approx(violation, rel=1e-2, abs=1e-5)
+    again = response.residual(reduced.U.T)
+    assert (again.shared, again.exact) == pytest.approx((left.shared, left.exact), rel=1e-3)
 
 
 def test_the_gram_matrix_grows_as_if_made_anew() -> None:
@@ -132,8 +139,8 @@ def test_an_empty_set_is_told_by_a_bound_without_end() -> None:
     # one input that is always 1 cannot be 1 and at most 0 at once
     X = np.ones((1, 6), np.float32)
     Z = np.array([[1, 1, 1, -1, -1, -1]], np.float32)
-    response = SampleResponse(X, Intervals.of_response(Z), 0.1)
-    found = solve(response, np.ones((1, 1)), 1.0, known=10.0)
+    response = SampleResponse(X, Intervals.of_response(Z), Ball(0.1))
+    found = solve(response, WeightedL1(np.ones((1, 1))), 1.0, known=10.0)
     assert found.status is Status.INFEASIBLE
     assert found.bound > 10.0 * program.BEYOND
 
@@ -143,3 +150,80 @@ def test_numbers_out_of_range_are_told() -> None:
     response.G[0, 0] = np.nan
     found = solve(response, prices, rho)
     assert found.status is Status.NOT_FINITE
+
+
+def small(seed, kind, inputs=10, outputs=4, columns=80):
+    """X, W, and a response set of the kind given."""
+    random = np.random.default_rng(seed)
+    X = np.vstack([np.maximum(random.normal(size=(inputs, columns)), 0), np.ones(columns)])
+    W = random.normal(size=(inputs + 1, outputs))
+    Z = (W.T @ X).astype(np.float32)
+    sets = Intervals.of_points(Z) if kind == "linear" else Intervals.of_response(Z)
+    return X.astype(np.float32), W, sets
+
+
+def independent(X, sets, U, *, strict):
+    """||R|| on shared and other entries in float64, from the definition."""
+    Z = U.T @ X.astype(float)
+    R = Z - np.clip(Z, sets.lower.astype(float), sets.upper.astype(float))
+    on = np.asarray(sets.lower == sets.upper) if strict else np.ones(R.shape, bool)
+    return np.linalg.norm(R[on]), np.linalg.norm(R[~on])
+
+
+KINDS = {"strict": True, "one-sided": False, "linear": True}
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@kinds
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("gauge", ["l1", "rows", "columns"])
+def test_constrained_and_penalised_are_one_problem(kind, seed, gauge) -> None:
+    X, W, sets = small(seed, kind)
+    limits = Limits(tolerance=5e-4, iterations=8000)
+    weights = {"l1": (1, 4), "rows": (11, 1), "columns": (1, 4)}[gauge]
+    sides = {"rows": (1, None), "columns": (None, 1)}.get(gauge)
+
+    def penalty(unit):
+        prices = np.ones(weights) / unit
+        return BlockNorm(prices, *sides) if sides else WeightedL1(prices)
+
+    epsilon = 0.25 * float(np.linalg.norm(sets.lower[sets.active]))
+    ball = SampleResponse(X, sets, Ball(epsilon), strict=KINDS[kind])
+    found = solve(ball, penalty(ball.unit), 20.0 / epsilon, limits=limits)
+    assert found.status is Status.SOLVED
+    U = found.S.astype(float) / ball.unit
+    value = penalty(1.0).value(U)
+    on, off = independent(X, sets, U, strict=KINDS[kind])
+    assert math.hypot(max(0, on - epsilon), off) <= 6e-4 * epsilon
+    assert found.bound <= value * (1 + 1e-3)
+    assert value <= penalty(1.0).value(W) * (1 + 1e-3)  # W is feasible
+    lam = found.multiplier
+    square = SampleResponse(X, sets, Square(lam), strict=KINDS[kind])
+    again = solve(square, penalty(square.unit), 20.0 / epsilon, limits=limits)
+    assert again.status is Status.SOLVED
+    S = again.S.astype(float) / square.unit
+    on, _ = independent(X, sets, S, strict=KINDS[kind])
+    both = value + lam / 2 * epsilon**2
+    assert penalty(1.0).value(S) + lam / 2 * on**2 == pytest.approx(both, rel=5e-3)
+    assert again.bound <= both * (1 + 1e-3)
+
+
+@kinds
+@pytest.mark.parametrize(
+    "keeping",
+    [KeepLargest(12), KeepOfEach(2, 4), KeepBlocks(4, 1, None)],
+    ids=["l0", "2:4", "rows"],
+)
+def test_supports_that_fit_are_found(kind, keeping) -> None:
+    random = np.random.default_rng(3)
+    X = random.normal(size=(12, 200)).astype(np.float32)
+    U = keeping.prox(random.normal(size=(12, 4)) + np.sign(random.normal(size=(12, 4))), 1.0)
+    Z = (U.T @ X).astype(np.float32)
+    sets = Intervals.of_points(Z) if kind == "linear" else Intervals.of_response(Z)
+    epsilon = 0.02 * float(np.linalg.norm(np.maximum(Z, 0)))
+    response = SampleResponse(X, sets, Ball(epsilon), strict=KINDS[kind])
+    found = solve(response, keeping, 1.0, limits=Limits(iterations=3000))
+    assert found.status is Status.SOLVED
+    assert np.array_equal(found.S != 0, U != 0)
+    on, off = independent(X, sets, found.S / response.unit, strict=KINDS[kind])
+    assert math.hypot(max(0, on - epsilon), off) <= 6e-3 * epsilon
