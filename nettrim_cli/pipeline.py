@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
+from nettrim_cli.certificate import certify
 from nettrim_cli.comparison import compare_models
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
@@ -104,6 +105,9 @@ def prune(
         run.pruned.save(target, force=force)
         written = Model.load(target)
         comparison = compare_models(dense, written, samples.batches(held, size), threads=threads)
+        # Three networks run side by side, so with fewer samples at once.
+        fewer = samples.batches(held, max(1, size // 4))
+        certificate = certify(dense, written, fewer, threads=threads)
     return Report(
         layers=in_order(dense, [*(counted(each, dense, written) for each in done), *left]),
         comparison=comparison,
@@ -111,6 +115,7 @@ def prune(
         version=__version__,
         seconds=time.monotonic() - begun,
         warnings=tuple(run.warnings(len(fitted))),
+        certificate=certificate,
     )
 
 

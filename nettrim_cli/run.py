@@ -93,7 +93,7 @@ class Run:
         sparsity = self.settings.sparsity
         if sparsity is None:
             return {}
-        if self.settings.method == "net-trim" or len(self.chosen) == 1:
+        if self.settings.method != "l0" or len(self.chosen) == 1:
             return {each.name: round(sparsity * each.parameters) for each in self.chosen}
         self.listener.stage("measuring how sensitive each layer is")
         return allocate_zeros(

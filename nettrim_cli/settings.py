@@ -12,7 +12,7 @@ from typing import Any
 
 from nettrim_cli.errors import BadInput
 
-METHODS = ("l0", "net-trim")
+METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
 DEFAULT_EPSILON = 0.05
 
@@ -76,7 +76,9 @@ class Settings:
     method: str = option(
         "l0",
         "l0: fewest weights, then a refit of those kept (best by measurement). "
-        "net-trim: the paper's convex program to the letter.",
+        "net-trim: the paper's convex program to the letter. "
+        "one-sided: the same with inactive responses sharing epsilon, so fewer weights. "
+        "reweighted: four rounds of that, each cheaper for what is large, so fewer still.",
         choices=METHODS,
     )
     scheme: str = option(
@@ -87,7 +89,7 @@ class Settings:
     )
     gamma: float = option(
         1.1**0.5,
-        "net-trim in cascade: slack over the error that the unpruned layer would make "
+        "all but l0, in cascade: slack over the error that the unpruned layer would make "
         "(paper: sqrt(1.1)).",
         low=1,
         high=100,

@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from nettrim_cli.report import words
@@ -78,15 +79,22 @@ def _csv(report: Report) -> str:
     writer = csv.writer(text)
     writer.writerow(CSV_FIELDS)
     for layer in report.as_dict()["layers"]:
-        row = _plain({**layer, "inputs": layer["shape"][0], "outputs": layer["shape"][1]})
+        proved = report.certificate.layer(layer["name"])
+        found = dict.fromkeys(CERTIFICATE_FIELDS) if proved is None else asdict(proved)
+        sides = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
+        row = _plain({**found, **layer, **sides})
         writer.writerow([row[each] for each in CSV_FIELDS])
     return text.getvalue()
 
 
+CERTIFICATE_FIELDS = (
+    *("error_alone", "error_network", "norm", "bound", "samples_median", "samples_densest"),
+)
 CSV_FIELDS = (
     *("name", "op", "inputs", "outputs", "weights", "nonzeros_before", "nonzeros_after"),
     *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
     *("iterations", "status", "seconds", "gap", "violation", "note"),
+    *CERTIFICATE_FIELDS,
 )
 
 
@@ -112,6 +120,19 @@ def _markdown(report: Report) -> str:
         "## Totals",
         _table(("", "before", "after", ""), "lrrl", total_rows(report)),
     ]
+    if report.certificate.layers:
+        columns = {each.name: each.columns for each in report.layers}
+        proved = [
+            (
+                *(each.name, words.error(each.error_alone), words.error(each.error_network)),
+                words.UNKNOWN if each.norm is None else f"{each.norm:.3g}",
+                words.UNKNOWN if each.bound is None else words.at_most(each.bound),
+                *(words.count(each.samples_median), words.count(each.samples_densest)),
+                words.count(columns.get(each.name)),
+            )
+            for each in report.certificate.layers
+        ]
+        parts += ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", proved)]
     if report.warnings:
         parts += ["## Warnings", "\n".join(f"- {_escape(each)}" for each in report.warnings)]
     settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
@@ -123,6 +144,11 @@ def _markdown(report: Report) -> str:
 MARKDOWN_FIELDS = (
     *("layer", "op", "shape", "sparsity before %", "sparsity after %"),
     *("error calib %", "error held-out %", "columns", "iterations", "status", "seconds", "note"),
+)
+
+PROVED_FIELDS = (
+    *("layer", "error alone %", "error in the network %", "norm", "error at most %"),
+    *("samples asked, median neuron", "densest neuron", "columns given"),
 )
 
 

@@ -116,8 +116,75 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class LayerBound:
+    """What a pruned layer adds to the bounds; errors are relative to its dense response.
+
+    Attributes
+    ----------
+    error_alone, error_network
+        Measured on all samples of the comparison: with the dense network's signals as inputs,
+        and within the pruned network.
+    norm
+        Upper bound on the factor by which an error of the layer's input grows in its response.
+    bound
+        Upper bound on ``error_network`` from errors alone and norms; None behind the proof's end.
+    samples_median, samples_densest
+        Samples from which, by the theory for Gaussian inputs, the neuron with the median and with
+        the largest number of weights can be learned.
+    """
+
+    name: str
+    error_alone: float | None
+    error_network: float | None
+    norm: float | None
+    bound: float | None
+    samples_median: int
+    samples_densest: int
+
+
+@dataclass(frozen=True)
+class OutputBound:
+    """What is proved of one output's error on the samples of the comparison, relative.
+
+    Attributes
+    ----------
+    bound
+        From each layer's error alone; None where nothing is proved.
+    bound_measured
+        From each layer's error as measured within the pruned network: what the nodes behind the
+        last pruned layers can add to it.
+    reason
+        Where the proof of ``bound`` ends, and why.
+    """
+
+    name: str
+    bound: float | None = None
+    bound_measured: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved of a pruned network on the samples of the comparison."""
+
+    outputs: tuple[OutputBound, ...] = ()
+    layers: tuple[LayerBound, ...] = ()
+
+    def output(self, name: str) -> OutputBound | None:
+        """What is proved of an output."""
+        return next((each for each in self.outputs if each.name == name), None)
+
+    def layer(self, name: str) -> LayerBound | None:
+        """What a layer adds; None for one that was left dense."""
+        return next((each for each in self.layers if each.name == name), None)
+
+
+@dataclass(frozen=True)
 class Report:
-    """A whole run of ``nettrim prune``; ``comparison`` was measured on the held-out samples."""
+    """A whole run of ``nettrim prune``.
+
+    ``comparison`` was measured, and ``certificate`` holds, on the held-out samples.
+    """
 
     layers: tuple[LayerReport, ...]
     comparison: Comparison
@@ -125,6 +192,7 @@ class Report:
     version: str
     seconds: float
     warnings: tuple[str, ...] = field(default=())
+    certificate: Certificate = field(default=Certificate())
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -164,6 +232,7 @@ class Report:
             "nonzeros": self.nonzeros,
             "sparsity": self.sparsity,
             "comparison": self.comparison.as_dict(),
+            "certificate": asdict(self.certificate),
             "seconds": self.seconds,
             "warnings": list(self.warnings),
         }

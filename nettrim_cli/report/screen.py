@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import grid, words
 from nettrim_cli.report.grid import ESSENTIAL, Column
-from nettrim_cli.report.result import Comparison, LayerReport, Report
+from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -173,7 +173,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
         ("weights", "", words.count(report.weights), "in the pruned layers"),
         ("non-zeros", words.count(before), words.count(report.nonzeros), sparsity),
         *_file_rows(report.comparison),
-        *_quality_rows(report.comparison, "held-out samples"),
+        *_quality_rows(report.comparison, "held-out samples", report.certificate),
     ]
 
 
@@ -242,7 +242,9 @@ def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _quality_rows(comparison: Comparison, samples: str) -> list[tuple[str, str, str, str]]:
+def _quality_rows(
+    comparison: Comparison, samples: str, certificate: Certificate | None = None
+) -> list[tuple[str, str, str, str]]:
     """Accuracy, error of each output and agreement, with the samples that they were taken on."""
     rows = []
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
@@ -250,8 +252,10 @@ def _quality_rows(comparison: Comparison, samples: str) -> list[tuple[str, str, 
         rows.append(("accuracy", _share(before), _share(after), words.points(before, after)))
     several = len(comparison.outputs) > 1
     for each in comparison.outputs:
-        name = words.clean(each.name) if several else ""
-        rows.append(("output error", "", f"{words.error(each.error)} %", name))
+        found = certificate.output(each.name) if certificate else None
+        proved = words.proved(found.bound, found.reason) if found else ""
+        remarks = [words.clean(each.name)] * several + [proved] * bool(proved)
+        rows.append(("output error", "", f"{words.error(each.error)} %", ", ".join(remarks)))
     for each in comparison.outputs:
         if each.agreement is not None:
             name = words.clean(each.name) if several else ""

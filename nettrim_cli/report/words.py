@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context, Decimal
 
 UNKNOWN = "–"
 
@@ -37,6 +38,21 @@ def error(share: float | None) -> str:
     if abs(value) >= 1e6 or abs(value) < 0.005:
         return f"{value:.0e}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
+
+
+def at_most(share: float) -> str:
+    """An upper bound as per cent without the sign: three digits, never rounded down."""
+    if not math.isfinite(share) or share <= 0:
+        return error(share)
+    value = Context(prec=3, rounding=ROUND_CEILING).plus(100 * Decimal(share))
+    return f"{value:,f}" if Decimal("0.001") <= value < 10**7 else f"{value:.2e}"
+
+
+def proved(bound: float | None, reason: str) -> str:
+    """What is proved of an output's error, or why nothing is; empty where it is exact."""
+    if bound is None:
+        return clean(reason)
+    return f"proved from the layers alone: at most {at_most(bound)} %" if bound else ""
 
 
 def count(number: int | None) -> str:

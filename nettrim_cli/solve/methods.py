@@ -13,4 +13,5 @@ METHODS: dict[str, Callable[[Task, Callable[[int, int], None] | None], Solution]
     "l0": solve_l0,
     "net-trim": solve_net_trim,
     "one-sided": partial(solve_net_trim, one_sided=True),
+    "reweighted": partial(solve_net_trim, one_sided=True, rounds=4),
 }

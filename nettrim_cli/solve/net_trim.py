@@ -20,14 +20,15 @@ from threadpoolctl import threadpool_limits
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.constrained import ALPHA, UNIT, SampleResponse
-from nettrim_cli.solve.penalties import WeightedL1
-from nettrim_cli.solve.program import Look, solve
+from nettrim_cli.solve.penalties import LogSum, WeightedL1
+from nettrim_cli.solve.program import Look, Outcome, solve
 from nettrim_cli.solve.responses import Ball, Intervals
 from nettrim_cli.solve.search import smallest_share
-from nettrim_cli.solve.task import Matrix, Solution, Status, Task, norm
+from nettrim_cli.solve.task import Limits, Matrix, Solution, Status, Task, norm
 
 PROBE_ITERATIONS = 40
 RHO = 17.0
+MORE = (0.02, 0.1, 0.3, 1.0)  # of what is left up to ||Y||, where a count was missed
 TROUBLE = {
     Status.INFEASIBLE: "no weights of a sensible size keep its responses within epsilon",
     Status.NOT_FINITE: "the solver left the range of numbers",
@@ -56,7 +57,9 @@ class Layer:
     own: float
 
 
-def solve_net_trim(task: Task, look: Look | None = None, *, one_sided: bool = False) -> Solution:
+def solve_net_trim(
+    task: Task, look: Look | None = None, *, one_sided: bool = False, rounds: int = 1
+) -> Solution:
     """Solve the paper's program for a layer.
 
     Parameters
@@ -64,6 +67,9 @@ def solve_net_trim(task: Task, look: Look | None = None, *, one_sided: bool = Fa
     one_sided
         Epsilon is for all entries together, the inactive ones included: the same guarantee with
         a larger set, so never more weights' norm.
+    rounds
+        More than one for reweighted l1: each next round's prices are the tangent of a sum of
+        logarithms at the last one's weights (see LogSum), and each is a convex program.
 
     Returns
     -------
@@ -90,16 +96,47 @@ def solve_net_trim(task: Task, look: Look | None = None, *, one_sided: bool = Fa
         )
         rho, prices = _start_rho(response, layer), layer.prices / response.unit
         known = float((np.abs(task.W[:, layer.live]) * layer.prices).sum())
-        found = solve(response, WeightedL1(prices), rho, look, task.limits, known)
-    if found.status in (Status.INFEASIBLE, Status.NOT_FINITE):
+        found = _solved(response, prices, rho, look, task.limits, known, rounds)
+        U = _weights(task, layer, response, found.S)
+        for share in MORE:
+            if task.keep is None or _count(task, U) <= task.keep:
+                break
+            epsilon += share * (layer.size - epsilon)
+            response.fit = Ball(epsilon)
+            found = _solved(response, prices, rho, look, task.limits, known, rounds)
+            U = _weights(task, layer, response, found.S)
+    if found.status in TROUBLE:
         return Solution(task.W, found.status, found.iterations, note=TROUBLE[found.status])
-    return Solution(
-        _weights(task, layer, response, found.S),
-        found.status,
-        found.iterations,
-        found.gap,
-        found.violation,
-    )
+    status, note = found.status, ""
+    if task.keep is not None and _count(task, U) > task.keep:
+        status = Status.INACCURATE
+        note = f"its constraints need more weights than the {task.keep:,} asked for"
+    return Solution(U, status, found.iterations, found.gap, found.violation, note)
+
+
+def _solved(
+    response: SampleResponse,
+    prices: Matrix,
+    rho: float,
+    look: Look | None,
+    limits: Limits,
+    known: float,
+    rounds: int,
+) -> Outcome:
+    """One convex program after the other, each with the tangent at the last one's weights."""
+    found = solve(response, WeightedL1(prices), rho, look, limits, known)
+    for _ in range(rounds - 1):
+        if found.status in TROUBLE:
+            break
+        tangent, before = LogSum.of(found.S, prices).tangent(found.S), found.iterations
+        found = solve(response, tangent, rho, look, limits, known, start=found.S)
+        found.iterations += before
+    return found
+
+
+def _count(task: Task, U: Matrix) -> int:
+    """Weights that are not zero, the bias not counted."""
+    return int(np.count_nonzero(U[:-1] if task.has_bias else U))
 
 
 def as_program(task: Task) -> Layer:
@@ -185,7 +222,6 @@ def _epsilon_for(
             alpha=ALPHA,
             look=lambda done, *_: look(done, PROBE_ITERATIONS) if look else None,
         )
-        U = _weights(task, layer, response, S)
-        return int(np.count_nonzero(U[:-1] if task.has_bias else U))
+        return _count(task, _weights(task, layer, response, S))
 
     return layer.size * smallest_share(weights, keep, max(1, task.weights // 200))

@@ -168,7 +168,7 @@ def solve(
     steps = min(WARM, limits.iterations)
     V, done, ended = _steps(judge, penalty, V, rho, 0, steps)
     if isinstance(penalty, WeightedL1) and not ended and done < limits.iterations:
-        reduced = Reduced(response, np.broadcast_to(penalty.weights, (1, shape[1])), V)
+        reduced = Reduced(response, penalty.weights, V)
         if reduced.worthwhile:
             done, ended = _rounds(judge, reduced, done)
     if not ended:
@@ -181,7 +181,12 @@ def _rounds(judge: Judge, reduced: Reduced, done: int) -> tuple[int, bool]:
     fit, steep, last, inner = judge.response.fit, STEEP, (0.0, 0.0), 0
     for turn in range(ROUNDS):
         inner = INNER[turn] if turn < len(INNER) else inner * 3 // 2
-        found = reduced.round(inner)
+        try:
+            found = reduced.round(inner)
+        except np.linalg.LinAlgError:
+            break
+        if not math.isfinite(found.value + found.bound):
+            break
         done += inner
         judge.tell(done)
         judge.best.multiplier = reduced.lam

@@ -30,6 +30,7 @@ Indices = NDArray[np.intp]
 GROUP = 8  # neurons worked on together
 ALPHA = np.float32(1.9)
 HOLD, SPARSE = np.float32(10), np.float32(1)  # penalties of both splits, in units of lam
+SPREAD = 1e3  # of these penalties, up or down
 BALANCED = 8.0  # ratio of the splits' residuals to the multipliers' within which they stay
 NEAR = 0.1  # of a neuron's typical response: how near its end an entry is that may bind
 PAYS = 0.7  # of its price: what a weight must pay to become a candidate at first
@@ -81,7 +82,7 @@ class Group:
     inverse
         (n, K, K) of ``H + HOLD Y'Y + SPARSE I``.
     prices
-        (n, 1).
+        (n, K).
     hold, sparse
         Penalties of both splits, in units of lam.
     balance
@@ -129,7 +130,7 @@ class Reduced:
     response
         The response set after some steps.
     prices
-        (1, M), for weights of the scaled X.
+        (N, M) or (1, M), positive, for weights of the scaled X.
     V
         ADMM's state (N, M).
 
@@ -143,10 +144,11 @@ class Reduced:
 
     def __init__(self, response: SampleResponse, prices: Matrix, V: Matrix) -> None:
         dearest = DEAREST * float(prices.min(initial=math.inf))
-        self.prices: Matrix = np.minimum(prices[0], dearest).astype(np.float32)
+        cut = np.minimum(prices, dearest).astype(np.float32)
+        self.prices: Matrix = np.broadcast_to(cut, V.shape).T  # (M, N)
         self.response = response
         self.lam, self._rho = response.multiplier, np.float32(response.rho)
-        ends = (self.prices / self._rho)[:, None]
+        ends = self.prices / self._rho
         pull = np.clip(V.T, -ends, ends)
         self.U: Matrix = V.T - pull
         self._pull: Matrix = pull * self._rho  # minus the gradient
@@ -169,7 +171,13 @@ class Reduced:
         return bool(8 * (sizes**2).sum() < MOST_BYTES and flops < STEPS * 4.0 * N * M * P)
 
     def round(self, iterations: int) -> Verdict:
-        """Some iterations of every small program, then a look at all samples."""
+        """Some iterations of every small program, then a look at all samples.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            A small program is too badly scaled for float32.
+        """
         if not self.groups:
             self._build()
         self.response.each(lambda group: self._iterate(group, iterations), self.groups)
@@ -184,6 +192,7 @@ class Reduced:
             group.V = S + (group.V - S) * ratio
         self.lam = lam
 
+    @np.errstate(over="ignore", invalid="ignore")  # the verdict tells
     def _iterate(self, group: Group, iterations: int) -> None:
         """ADMM on one group, in units of lam; see constrained for the step."""
         V, G, Y, hold, sparse = group.V, group.G, group.Y, group.hold, group.sparse
@@ -208,6 +217,7 @@ class Reduced:
         response, intervals = self.response, self.response.intervals
         violated: list[Indices] = [np.empty(0, np.intp)] * len(self.U)
 
+        @np.errstate(over="ignore", invalid="ignore")
         def look(block: slice) -> tuple[float, ...]:
             Z = self.U[block] @ response.X
             R = Z - np.clip(Z, intervals.lower[block], intervals.upper[block])
@@ -221,9 +231,9 @@ class Reduced:
                 R[k, entries] = 0
                 violated[block.start + k] = np.flatnonzero(R[k])
             self._pull[block] = -(L @ response.XT)
-            value = float((np.abs(self.U[block]).sum(axis=1) * self.prices[block]).sum())
-            peaks = np.abs(self._pull[block]).max(axis=1)
-            worth, squares = response.worth(L, peaks / self.prices[block], block)
+            value = float((np.abs(self.U[block]) * self.prices[block]).sum(dtype=np.float64))
+            excess = (np.abs(self._pull[block]) / self.prices[block]).max(axis=1)
+            worth, squares = response.worth(L, excess, block)
             return value, norm(shared) ** 2, exact, worth, squares
 
         value, near, exact, worth, squares = map(sum, zip(*response.each(look, response.blocks)))
@@ -271,7 +281,9 @@ class Reduced:
         """The group with the weights that pay more than their price and the violated entries."""
         changed, factor = False, 1.0
         if not 1 / BALANCED < group.balance < BALANCED:
-            changed, factor = True, min(10.0, max(0.1, math.sqrt(group.balance)))
+            factor = math.sqrt(group.balance) * float(group.sparse)
+            factor = min(SPREAD, max(1 / SPREAD, factor)) / float(group.sparse)
+            changed, factor = True, min(10.0, max(0.1, factor))
         unit = np.float32(self.lam * factor)
         V, G = group.shrunk(self.lam), group.G - group.residual()
         V += (group.V - V) / np.float32(factor)
@@ -305,6 +317,7 @@ class Reduced:
         b, V = np.zeros((2, len(parts), K), np.float32)
         lower, upper, G = np.zeros((3, len(parts), Q), np.float32)
         give = np.ones((len(parts), Q), np.float32)
+        prices = np.ones((len(parts), K), np.float32)
         for k, part in enumerate(parts):
             m, weights, entries = part.neuron, part.weights, part.entries
             part.H = self._gram(part)
@@ -312,13 +325,13 @@ class Reduced:
             H[k, : len(weights), : len(weights)] = part.H
             b[of_weights] = np.take(response.X, weights, axis=0) @ self._points[m]
             V[of_weights], G[of_entries] = part.V, part.G
+            prices[of_weights] = self.prices[m, weights]
             Y[k, : len(entries), : len(weights)] = _picked(response.XT, entries, weights)
             lower[of_entries] = intervals.lower[m, entries]
             upper[of_entries] = intervals.upper[m, entries]
             give[of_entries] = np.where(response.shares[m, entries] == 0, 1, 1 / (1 + hold))
         H += np.matmul(Y.transpose(0, 2, 1), hold * Y)
         H[:, np.arange(K), np.arange(K)] += sparse
-        prices = self.prices[[part.neuron for part in parts], None]
         inverse = np.linalg.inv(H)
         return Group(parts, b, V, Y, lower, upper, give, G, inverse, prices, hold, sparse)
 

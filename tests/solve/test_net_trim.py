@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_layers import make_task, random_task, strict_program, strict_violation, support_size
 
+from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.net_trim import _compressed, as_program, solve_net_trim
 from nettrim_cli.solve.task import TOLERANCE, Status
 
@@ -166,3 +167,21 @@ def test_samples_that_are_not_finite_leave_the_layer_dense(bad) -> None:
     assert found.status is Status.DENSE
     assert "not finite" in found.note
     assert np.array_equal(found.U, task.W)
+
+
+@cases
+@pytest.mark.parametrize("cascade", [False, True])
+def test_a_larger_set_and_more_rounds_need_fewer_weights(form, cascade) -> None:
+    task = random_task(11, inputs=16, columns=200, epsilon=0.2, gamma=1.3, cascade=cascade, **form)
+    strict, one_sided, reweighted = (
+        METHODS[name](task, None) for name in ("net-trim", "one-sided", "reweighted")
+    )
+    layer = as_program(task)
+    epsilon = 0.2 * layer.size if layer.own == 0 else 1.3 * layer.own
+    scale = 1.0 if task.scale is None else task.scale
+    for found in (one_sided, reweighted):
+        assert found.status is Status.SOLVED
+        R = layer.intervals.residual(((found.U * scale).T @ layer.X).astype(np.float32))
+        assert np.linalg.norm(R) <= epsilon * (1 + 1.1 * TOLERANCE)
+    assert np.abs(one_sided.U).sum() <= np.abs(strict.U).sum() * (1 + 3 * TOLERANCE)
+    assert support_size(task, reweighted.U) <= support_size(task, one_sided.U)

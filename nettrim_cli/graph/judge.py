@@ -1,0 +1,251 @@
+"""A model that measures two versions of a network on the same samples.
+
+It runs the dense network, the changed one, and each changed layer alone on the dense network's
+signals.  Only sums of squares and shapes leave the engine, so that nothing large is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from nettrim_cli.graph.constants import FLOATS, subgraphs
+from nettrim_cli.graph.effects import response_path
+from nettrim_cli.graph.external import MAX_BYTES
+from nettrim_cli.graph.index import STANDARD, Index
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.lipschitz import RULES
+from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.segments import depends_on, reads
+
+ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A layer whose nodes or constants differ between two versions of a model.
+
+    Attributes
+    ----------
+    path
+        Its nodes, up to its response (``effects.response_path``).
+    response
+        Name of the tensor that carries its response.
+    """
+
+    layer: Layer
+    path: tuple[int, ...]
+    response: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two versions of a model.
+
+    Attributes
+    ----------
+    layers
+        The changed layers by the last node of their path.
+    strange
+        Nodes outside these that differ or read a changed constant.
+    carriers
+        Tensors that may carry an error.
+    """
+
+    layers: Mapping[int, Changed]
+    strange: frozenset[int]
+    carriers: frozenset[str]
+
+
+def difference(dense: Model, changed: Model) -> Difference:
+    """Find the layers in which two versions of a model differ.
+
+    Raises
+    ------
+    Refusal
+        They do not have the same nodes in the same order.
+    """
+    one, two = dense.proto.graph, changed.proto.graph
+    if [_kind(node) for node in one.node] != [_kind(node) for node in two.node]:
+        raise Refusal("the two models have different nodes")
+    index = Index(changed.proto)
+    before, after = _stored(one), _stored(two)
+    altered = {name for name, value in after.items() if before.get(name) != value}
+    differing = {at for at, (a, b) in enumerate(zip(one.node, two.node)) if a != b}
+    altered |= {name for at in differing for name in two.node[at].output} & index.constants
+    altered = depends_on(two, altered) & index.constants
+    differing |= {at for at, node in enumerate(two.node) if altered & reads(node)}
+    differing -= {at for at, node in enumerate(two.node) if index.constants.issuperset(node.output)}
+    layers = {}
+    for layer in changed.layers:
+        if layer.prunable:
+            path, response = response_path(index, layer)
+            if differing.intersection(path):
+                layers[path[-1]] = Changed(layer, path, response)
+    strange = differing.difference(*(each.path for each in layers.values()))
+    sources = {each.response for each in layers.values()}
+    sources |= {name for at in strange for name in two.node[at].output}
+    return Difference(layers, frozenset(strange), frozenset(depends_on(two, sources)))
+
+
+def measuring_model(
+    dense: Model, changed: Model, found: Difference
+) -> tuple[bytes, dict[str, tuple[str, str]]]:
+    """The model to run on samples, and what each of its outputs means.
+
+    Outputs are, with the layer's name, the squared error of its response alone on dense signals
+    (ALONE) and in the changed network (WHOLE); with a tensor's name, the squared norm of a dense
+    response or output (SIZE), all in float64, or its shape (SHAPE).
+
+    Raises
+    ------
+    Refusal
+        It is larger than an engine can load.
+    """
+    build = _Builder(dense.proto, changed.proto)
+    for each in found.layers.values():
+        name, response = each.layer.name, each.response
+        build.squares(ALONE, name, response, build.alone(each))
+        build.squares(WHOLE, name, response, build.prefix + response)
+        build.squares(SIZE, response, response)
+    for output in dense.proto.graph.output:
+        if output.type.tensor_type.elem_type in FLOATS:
+            build.squares(SIZE, output.name, output.name)
+    for node in changed.proto.graph.node:
+        if (
+            node.op_type in RULES
+            and node.domain in STANDARD
+            and found.carriers.intersection(node.input)
+        ):
+            for name in (*node.input, node.output[0]):
+                build.shape(name)
+    return build.payload(), build.meanings
+
+
+class _Builder:
+    """The dense graph, the changed one under a prefix, and measuring nodes."""
+
+    def __init__(self, dense: onnx.ModelProto, changed: onnx.ModelProto) -> None:
+        taken = Index(dense).all_names() | Index(changed).all_names()
+        self.prefix, self.mark = _free("changed:", taken), _free("judge:", taken)
+        self.meanings: dict[str, tuple[str, str]] = {}
+        self.known: set[tuple[str, str]] = set()
+        self.changed = changed.graph
+        self.model = onnx.ModelProto(ir_version=max(4, dense.ir_version))
+        self.model.opset_import.extend(dense.opset_import)
+        self.model.functions.extend(dense.functions)
+        graph = self.model.graph
+        graph.name = "judge"
+        stored = _stored(dense.graph)
+        graph.input.extend(each for each in dense.graph.input if each.name not in stored)
+        graph.initializer.extend(dense.graph.initializer)
+        graph.sparse_initializer.extend(dense.graph.sparse_initializer)
+        graph.node.extend(dense.graph.node)
+        self.same = {k for k, v in _stored(changed.graph).items() if stored.get(k) == v}
+        for each in graph.input:
+            self.add("Identity", [each.name], self.prefix + each.name)
+        for each in changed.graph.initializer:
+            if each.name not in self.same:
+                graph.initializer.add().CopyFrom(each)
+                graph.initializer[-1].name = self.prefix + each.name
+        for sparse in changed.graph.sparse_initializer:
+            if sparse.values.name not in self.same:
+                graph.sparse_initializer.add().CopyFrom(sparse)
+                graph.sparse_initializer[-1].values.name = self.prefix + sparse.values.name
+        graph.node.extend(self.renamed(node, self.rename) for node in changed.graph.node)
+
+    def rename(self, name: str) -> str:
+        """Name of a changed tensor in the joint graph."""
+        return name if not name or name in self.same else self.prefix + name
+
+    def renamed(self, node: onnx.NodeProto, rename: Callable[[str], str]) -> onnx.NodeProto:
+        """A copy of a node with other tensor names, those inside its subgraphs included."""
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        pending = [copy]
+        while pending:
+            each = pending.pop()
+            each.name = ""
+            each.input[:] = [rename(name) for name in each.input]
+            each.output[:] = [rename(name) for name in each.output]
+            for graph in subgraphs(each):
+                for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+                    value.name = rename(value.name)
+                for sparse in graph.sparse_initializer:
+                    sparse.values.name = rename(sparse.values.name)
+                pending.extend(graph.node)
+        return copy
+
+    def alone(self, layer: Changed) -> str:
+        """A changed layer on the dense network's signals; the name of its response."""
+        nodes = [self.changed.node[at] for at in layer.path]
+        made = {name for node in nodes for name in node.output}
+
+        def rename(name: str) -> str:
+            if name == layer.layer.input:
+                return name
+            return f"{self.mark}alone:{name}" if name in made else self.rename(name)
+
+        self.model.graph.node.extend(self.renamed(node, rename) for node in nodes)
+        return rename(layer.response)
+
+    def squares(self, kind: str, subject: str, one: str, two: str = "") -> None:
+        """Measure ||one - two||^2, or ||one||^2, once."""
+        output = self.new(kind, subject)
+        if not output:
+            return
+        wide = [f"{output}:{at}" for at in range(3)]
+        self.add("Cast", [one], wide[0], to=TensorProto.DOUBLE)
+        if two:
+            self.add("Cast", [two], wide[1], to=TensorProto.DOUBLE)
+            self.add("Sub", wide[:2], wide[2])
+        self.add("ReduceSumSquare", [wide[2 if two else 0]], output, keepdims=0)
+
+    def shape(self, name: str) -> None:
+        """Tell the shape of a dense tensor, once."""
+        output = self.new(SHAPE, name) if name else ""
+        if output:
+            self.add("Shape", [name], output)
+
+    def new(self, kind: str, subject: str) -> str:
+        """Name of a new output, empty where this is measured already."""
+        if (kind, subject) in self.known:
+            return ""
+        self.known.add((kind, subject))
+        output = f"{self.mark}{len(self.meanings)}"
+        self.meanings[output] = (kind, subject)
+        self.model.graph.output.append(onnx.ValueInfoProto(name=output))
+        return output
+
+    def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int) -> None:
+        """One more node."""
+        self.model.graph.node.append(helper.make_node(op, list(inputs), [output], **attributes))
+
+    def payload(self) -> bytes:
+        """The joint model as an engine loads it."""
+        if self.model.ByteSize() > MAX_BYTES:
+            raise Refusal("the two models together are over 2 GB")
+        payload: bytes = self.model.SerializeToString(deterministic=True)
+        return payload
+
+
+def _free(stem: str, taken: Iterable[str]) -> str:
+    """A prefix that no name has."""
+    while any(name.startswith(stem) for name in taken):
+        stem = f"{stem}:"
+    return stem
+
+
+def _kind(node: onnx.NodeProto) -> tuple[str, str, tuple[str, ...]]:
+    return node.domain, node.op_type, tuple(node.output)
+
+
+def _stored(graph: onnx.GraphProto) -> dict[str, Any]:
+    """Stored constants by name."""
+    dense = {each.name: each for each in graph.initializer}
+    return {**dense, **{each.values.name: each for each in graph.sparse_initializer}}
