@@ -2,7 +2,7 @@
 
 Letters are those of the Net-Trim paper: ``X`` (N, P) holds one sample a column, its last row
 ones where a bias is part of the program; ``W`` and ``U`` (N, M) hold one output a column; ``C``
-is ``X @ X.T``.  The one-shot methods (`magnitude`, `wanda`, `sparsegpt`) take the weights
+is ``X @ X.T``.  The one-shot methods (`magnitude`, `wanda`, `sparsegpt`, `alps`) take the weights
 without their bias, which their papers leave as it is, and C without the row of ones.
 """
 
@@ -173,7 +173,15 @@ def wanda(
     return W * mask
 
 
-def sparsegpt(W: Matrix, C: Matrix, keep: int, block: int = 128, damp: float = 0.01) -> Matrix:
+def sparsegpt(
+    W: Matrix,
+    C: Matrix,
+    keep: int,
+    block: int = 128,
+    damp: float = 0.01,
+    *,
+    pattern: tuple[int, int] | None = None,
+) -> Matrix:
     """Prune input by input, each time correcting what the later inputs can still make good.
 
     Parameters
@@ -186,6 +194,9 @@ def sparsegpt(W: Matrix, C: Matrix, keep: int, block: int = 128, damp: float = 0
         Inputs in a block: the paper's B and B_s, both 128 there.
     damp
         Share of the mean diagonal of C added to it.
+    pattern
+        (n, m) to keep n of every m consecutive inputs of each output, in place of ``keep``; the
+        mask of m inputs is chosen when the sweep reaches them (B_s = m in the paper).
 
     Returns
     -------
@@ -215,12 +226,106 @@ def sparsegpt(W: Matrix, C: Matrix, keep: int, block: int = 128, damp: float = 0
         mask = _largest(scores.ravel(), count).reshape(scores.shape)
         errors = np.empty_like(U[at:end])
         for row in range(at, end):
+            if pattern is not None and row % pattern[1] == 0:
+                part = slice(row, min(row + pattern[1], end))
+                mask[part.start - at : part.stop - at] = _largest_rows(
+                    np.square(U[part] / diagonal[part]), pattern[0]
+                )
             error = np.where(mask[row - at], np.float32(0), U[row] / diagonal[row])
             U[row:end] -= np.outer(factor[row, row:end], error)
             errors[row - at] = error
         U[at:end] *= mask
         U[end:] -= factor[at:end, end:].T @ errors
     return U
+
+
+def alps(
+    W: Matrix,
+    C: Matrix,
+    keep: int,
+    *,
+    damp: float = 0.01,
+    rho: float = 0.1,
+    iterations: int = 300,
+    steps: int = 10,
+) -> Matrix:
+    """Prune by ADMM on the linear response with the l0 constraint, then refit on the support.
+
+    Parameters
+    ----------
+    W, C, keep
+        Weights (N, M), ``X @ X.T`` (N, N), number of weights to keep.
+    damp
+        Share of the mean diagonal of C added to it, as in `sparsegpt`.
+    rho
+        The penalty to begin with.
+    iterations
+        At most these; the support is stable before.
+    steps
+        Of preconditioned conjugate gradients.
+
+    Returns
+    -------
+    (N, M) float32.
+
+    Notes
+    -----
+    Meng, Behdin, Wang, Mazumder, "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning
+    for Large Language Models", arXiv 2406.07831: the splitting ``U = S`` of section 3 with
+    multiplier V, inputs scaled to a unit diagonal, the systems ``H + rho I`` by one
+    eigendecomposition, rho multiplied every third iteration by 1.3, 1.2 or 1.1 as the support
+    moved by at least 10 %, .5 % of ``keep`` or at all, the end where it did not, and projected
+    conjugate gradients with Jacobi's preconditioner.
+    """
+    H = np.array(C, np.float64)
+    H[np.diag_indices_from(H)] += damp * np.mean(np.diag(H))
+    unit = np.sqrt(np.diag(H))
+    unit[unit == 0] = 1
+    H /= np.outer(unit, unit)
+    values, vectors = scipy.linalg.eigh(H)
+    values, vectors, H = (each.astype(np.float32) for each in (values, vectors, H))
+    dense = (W * unit[:, None]).astype(np.float32)
+    G = H @ dense
+    S, V = dense.copy(), np.zeros_like(dense)
+    before = _largest(np.abs(S).ravel(), keep)
+    for number in range(1, iterations + 1):
+        penalty = np.float32(rho)
+        inner = vectors.T @ (G - V + penalty * S)
+        U = vectors @ (inner / (values + penalty)[:, None])
+        S = U + V / penalty
+        mask = _largest(np.abs(S).ravel(), keep)
+        S *= mask.reshape(S.shape)
+        V += penalty * (U - S)
+        if number % 3 == 0:
+            moved = np.count_nonzero(mask != before)
+            if moved == 0:
+                break
+            before = mask
+            rho *= 1.3 if moved >= 0.1 * keep else 1.2 if moved >= 0.005 * keep else 1.1
+    return _projected_gradients(H, G, S, steps) / unit[:, None].astype(np.float32)
+
+
+def _projected_gradients(H: Matrix, G: Matrix, S: Matrix, steps: int) -> Matrix:
+    """Conjugate gradients for ``H U = G`` on the support of S; H has a unit diagonal."""
+    mask = S != 0
+    U, R = S.copy(), (G - H @ S) * mask
+    D, power = R.copy(), np.square(R).sum(axis=0)
+    for _ in range(steps):
+        Q = (H @ D) * mask
+        length = power / np.maximum((D * Q).sum(axis=0), 1e-30)
+        U += length * D
+        R -= length * Q
+        power, last = np.square(R).sum(axis=0), power
+        D = R + D * (power / np.maximum(last, 1e-30))
+    return U
+
+
+def _largest_rows(scores: Matrix, count: int) -> Matrix:
+    """Mark the ``count`` largest of each column; of equal ones the first."""
+    order = np.argsort(-scores, axis=0, kind="stable")
+    mask = np.zeros(scores.shape, bool)
+    np.put_along_axis(mask, order[:count], True, axis=0)
+    return mask
 
 
 def _shares(total: int, sizes: list[int]) -> list[int]:

@@ -61,6 +61,11 @@ class SampleResponse:
         error allowed, or a Square; may be changed between steps.
     threads
         Blocks worked on at once; BLAS should use a single thread meanwhile.
+
+    Attributes
+    ----------
+    dual
+        (M, P), where it is set before: receives the multipliers of the last bound, which prove it.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class SampleResponse:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self.rho = 0.0
+        self.dual: Matrix | None = None
         self._settle()
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
@@ -167,6 +173,8 @@ class SampleResponse:
             (n,) polar of the penalty at ``X L'`` for each neuron.
         """
         L /= np.maximum(1, excess).astype(np.float32)[:, None]
+        if self.dual is not None:
+            self.dual[block] = L
         ends = np.where(L > 0, self.intervals.upper[block], self.intervals.lower[block])
         ends[L == 0] = 0
         value = float(np.einsum("ij,ij->", L, ends, dtype=np.float64))

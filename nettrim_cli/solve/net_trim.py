@@ -94,7 +94,7 @@ def solve_net_trim(
         response = SampleResponse(
             layer.X, layer.intervals, Ball(epsilon), strict=not one_sided, threads=task.threads
         )
-        rho, prices = _start_rho(response, layer), layer.prices / response.unit
+        rho, prices = start_rho(response, layer), layer.prices / response.unit
         known = float((np.abs(task.W[:, layer.live]) * layer.prices).sum())
         found = _solved(response, prices, rho, look, task.limits, known, rounds)
         U = _weights(task, layer, response, found.S)
@@ -190,7 +190,7 @@ def _weights(task: Task, layer: Layer, response: SampleResponse, S: Matrix) -> M
     return U
 
 
-def _start_rho(response: SampleResponse, layer: Layer) -> float:
+def start_rho(response: SampleResponse, layer: Layer) -> float:
     """Scale-free: the same program in other units of X and Y takes the same steps.
 
     Multipliers of weights are of the size of the prices, weights of the size of the responses;
@@ -209,7 +209,7 @@ def _epsilon_for(
         layer.X, layer.intervals, Ball(layer.size), strict=not one_sided, threads=task.threads
     )
     prices = layer.prices / response.unit
-    V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), _start_rho(response, layer)
+    V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), start_rho(response, layer)
 
     def weights(share: float) -> int:
         nonlocal V

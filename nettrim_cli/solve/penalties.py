@@ -82,9 +82,11 @@ class WeightedL1:
     def prox(self, V: Matrix, step: float) -> Matrix:
         """Soft thresholding: V minus its part inside ``[-step * weights, step * weights]``."""
         with np.errstate(over="ignore"):  # an infinite price leaves zeros
-            threshold = np.multiply(self.weights, step, dtype=V.dtype, casting="same_kind")
+            threshold: Matrix = np.asarray(
+                np.multiply(self.weights, step, dtype=V.dtype, casting="same_kind")
+            )
         inside = np.minimum(V, threshold)
-        np.maximum(inside, -threshold, out=inside)
+        np.maximum(inside, np.negative(threshold, out=threshold), out=inside)
         return np.subtract(V, inside, out=inside)
 
     def polar(self, L: Matrix) -> float:

@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from nettrim_cli.solve.constrained import Residual, SampleResponse
@@ -34,7 +35,7 @@ SPREAD = 1e3  # of these penalties, up or down
 BALANCED = 8.0  # ratio of the splits' residuals to the multipliers' within which they stay
 NEAR = 0.1  # of a neuron's typical response: how near its end an entry is that may bind
 PAYS = 0.7  # of its price: what a weight must pay to become a candidate at first
-LATER = 1.002
+LATER = 1.0005
 DEAREST = 1e12  # times the lowest price: prices above are cut, which keeps bounds valid
 MOST_BYTES = 1 << 30
 STEPS = 60  # over all samples that the small programs save
@@ -151,7 +152,8 @@ class Reduced:
         ends = self.prices / self._rho
         pull = np.clip(V.T, -ends, ends)
         self.U: Matrix = V.T - pull
-        self._pull: Matrix = pull * self._rho  # minus the gradient
+        self._smooth = np.zeros_like(self.U)  # where the gradient of all but l1 is what l1 pays
+        self._pull: Matrix = pull * self._rho  # minus that gradient
         self._candidates = [np.flatnonzero(row) for row in np.abs(V.T) > np.float32(PAYS) * ends]
         self._active = response.intervals.active
         self._points = np.where(self._active, response.intervals.lower, np.float32(0))
@@ -199,18 +201,32 @@ class Reduced:
         S, R = group.shrunk(self.lam), group.residual()
         for _ in range(iterations):
             T, last = G - R, S
-            rhs = group.b + sparse * (2 * S - V) + hold * np.matmul((T - R)[:, None], Y)[:, 0]
+            goal = T - R
+            rhs = group.b + sparse * (2 * S - V) + hold * np.matmul(goal[:, None], Y)[:, 0]
             U = np.matmul(rhs[:, None], group.inverse)[:, 0]
-            G += ALPHA * (np.matmul(Y, U[:, :, None])[:, :, 0] - T)
+            Z = np.matmul(Y, U[:, :, None])[:, :, 0]
+            G += ALPHA * (Z - T)
             V += ALPHA * (U - S)
             S, R = group.shrunk(self.lam), group.residual()
+        # The dual bound lives on U's stationarity, which a float32 inverse leaves to be refined.
+        left = rhs - sparse * U - hold * np.matmul(Z[:, None], Y)[:, 0]
+        for k, part in enumerate(group.parts):
+            left[k, : len(part.H)] -= part.H @ U[k, : len(part.H)]
+        U = U + np.matmul(left[:, None], group.inverse)[:, 0]
+        Z = np.matmul(Y, U[:, :, None])[:, :, 0]
         apart, moved = norm(U - S) * norm(V - S), norm(S - last) * norm(S)
         group.balance = apart / moved if moved > 0 else 1.0
-        L = R * (hold * np.float32(self.lam))
+        L = (Z - goal) * (hold * np.float32(self.lam))
+        L[np.isinf(group.lower)] = np.maximum(L, 0)[np.isinf(group.lower)]
+        L[np.isinf(group.upper)] = np.minimum(L, 0)[np.isinf(group.upper)]
         for k, part in enumerate(group.parts):
-            self.U[part.neuron] = 0
-            self.U[part.neuron, part.weights] = S[k, : len(part.weights)]
-            self._held[part.neuron] = part.entries, L[k, : len(part.entries)]
+            m, weights, entries = part.neuron, part.weights, part.entries
+            self.U[m] = self._smooth[m] = 0
+            self.U[m, weights], self._smooth[m, weights] = (
+                S[k, : len(weights)],
+                U[k, : len(weights)],
+            )
+            self._held[m] = entries, L[k, : len(entries)]
 
     def _look(self) -> Verdict:
         """All samples: value, bound and violation; what is missing joins."""
@@ -222,19 +238,20 @@ class Reduced:
             Z = self.U[block] @ response.X
             R = Z - np.clip(Z, intervals.lower[block], intervals.upper[block])
             shared = R * response.shares[block]
-            exact = norm(R - shared) ** 2
-            L = shared * np.float32(self.lam)
+            near, exact = norm(shared) ** 2, norm(R - shared) ** 2
             R[self._active[block]] = 0
+            Z = np.matmul(self._smooth[block], response.X, out=Z)
+            L = Z - np.clip(Z, intervals.lower[block], intervals.upper[block])
+            L *= response.shares[block]
+            L *= np.float32(self.lam)
             for k, (entries, held) in enumerate(self._held[block]):
-                single = response.shares[block.start + k, entries] == 0
-                L[k, entries[single]] = held[single]
-                R[k, entries] = 0
+                L[k, entries], R[k, entries] = held, 0
                 violated[block.start + k] = np.flatnonzero(R[k])
             self._pull[block] = -(L @ response.XT)
             value = float((np.abs(self.U[block]) * self.prices[block]).sum(dtype=np.float64))
             excess = (np.abs(self._pull[block]) / self.prices[block]).max(axis=1)
             worth, squares = response.worth(L, excess, block)
-            return value, norm(shared) ** 2, exact, worth, squares
+            return value, near, exact, worth, squares
 
         value, near, exact, worth, squares = map(sum, zip(*response.each(look, response.blocks)))
         residual = Residual(math.sqrt(near), math.sqrt(exact))
@@ -332,7 +349,7 @@ class Reduced:
             give[of_entries] = np.where(response.shares[m, entries] == 0, 1, 1 / (1 + hold))
         H += np.matmul(Y.transpose(0, 2, 1), hold * Y)
         H[:, np.arange(K), np.arange(K)] += sparse
-        inverse = np.linalg.inv(H)
+        inverse = np.stack([_inverse(each) for each in H])
         return Group(parts, b, V, Y, lower, upper, give, G, inverse, prices, hold, sparse)
 
     def _gram(self, part: Part) -> Matrix:
@@ -349,6 +366,15 @@ class Reduced:
         H[:known, :known] = part.H
         H[known:], H[:, known:] = edge, edge.T
         return H
+
+
+def _inverse(A: Matrix) -> Matrix:
+    """Inverse of a positive definite matrix, in its own dtype."""
+    factor, failed = scipy.linalg.lapack.spotrf(A, lower=1, clean=0)
+    if failed:
+        raise np.linalg.LinAlgError("a neuron's Gram matrix is not positive definite")
+    lower, _ = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
 def _picked(A: Matrix, rows: Indices, columns: Indices) -> Matrix:

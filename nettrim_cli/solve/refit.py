@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.task import Matrix
 
+Product = Callable[[Matrix], Matrix]
 
-def refit(A: Matrix, rhs: Matrix, support: Matrix, start: Matrix, steps: int = 20) -> Matrix:
+
+def refit(product: Product, rhs: Matrix, support: Matrix, start: Matrix, steps: int = 20) -> Matrix:
     """Solve ``A v = rhs`` for every column on its own support, by conjugate gradients.
 
     Parameters
     ----------
-    A
-        (N, N) positive definite with a diagonal close to constant, so that plain conjugate
-        gradients are Jacobi's.
+    product
+        ``V -> A @ V`` with A (N, N) positive definite and its diagonal close to constant, so
+        that plain conjugate gradients are Jacobi's.
     rhs, start
-        (N, M); all M systems advance at once, one matrix product a step.
+        (N, M); all M systems advance at once, one product a step.
     support
         (N, M) bool.
     """
     V = start * support
-    R = (rhs - A @ V) * support
+    R = (rhs - product(V)) * support
     D = R.copy()
     power = np.einsum("ij,ij->j", R, R)
     goal = 1e-10 * np.einsum("ij,ij->j", rhs, rhs)
     for _ in range(steps):
         if np.all(power <= goal):
             break
-        Q = (A @ D) * support
+        Q = product(D) * support
         curvature = np.einsum("ij,ij->j", D, Q)
         step = np.divide(power, curvature, out=np.zeros_like(power), where=curvature > 0)
         V += step * D
@@ -85,7 +89,7 @@ def refit_intervals(
         Z -= R
         if bias is not None:
             bias = Z.mean(axis=1)
-        fresh = refit(A, X @ Z.T / P + pull, support, Q, steps=4)
+        fresh = refit(A.__matmul__, X @ Z.T / P + pull, support, Q, steps=4)
         momentum = 1.0 if total > last else momentum
         last = total
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from baselines import magnitude, net_trim_admm, net_trim_iterates, sparsegpt, wanda
+from baselines import alps, magnitude, net_trim_admm, net_trim_iterates, sparsegpt, wanda
 from certificate import Program
+from layers import best_other, verdict
+from minilm import Encoder, safetensors, wordpieces, words
 
 
 def planted(seed: int) -> tuple[Program, np.ndarray]:
@@ -133,3 +137,107 @@ def test_wanda_prefers_strong_inputs_and_counts_exactly() -> None:
     for keep in (0, 1, 40, 91):
         for groups in ("output", "layer"):
             assert np.count_nonzero(wanda(W, np.eye(13), keep, groups=groups)) == keep
+
+
+@pytest.mark.parametrize("kept", [0.7, 0.5, 0.27, 0.1])
+def test_alps_beats_sparsegpt_with_the_exact_count(kept: float) -> None:
+    X, W = correlated(100, 30)
+    C, keep = X @ X.T, round(kept * W.size)
+    found = alps(W, C, keep, damp=1e-4)
+    swept = sparsegpt(W, C, keep, damp=1e-4)
+    assert np.count_nonzero(found) == keep
+    assert np.linalg.norm((found - W).T @ X) < np.linalg.norm((swept - W).T @ X)
+
+
+def test_alps_is_a_solve_on_its_support() -> None:
+    X, W = correlated(30, 6)
+    C = X @ X.T
+    found = alps(W, C, 60, damp=0, steps=200)
+    for j, on in enumerate((found != 0).T):
+        expected = np.linalg.solve(C[np.ix_(on, on)], (C @ W[:, j])[on])
+        np.testing.assert_allclose(found[on, j], expected, rtol=1e-2, atol=1e-2)
+
+
+def test_alps_finds_sparse_weights_again() -> None:
+    X, W = correlated(40, 8)
+    W = W * (np.random.default_rng(5).random(W.shape) < 0.3)
+    found = alps(W, X @ X.T, np.count_nonzero(W), damp=0)
+    np.testing.assert_array_equal(found != 0, W != 0)
+    np.testing.assert_allclose(found, W, atol=1e-3)
+
+
+def test_alps_with_dead_inputs() -> None:
+    X, W = correlated(20, 4)
+    X[3] = 0
+    assert np.isfinite(alps(W, X @ X.T, 40, damp=0)).all()
+
+
+@pytest.mark.parametrize(("inputs", "block"), [(100, 128), (64, 16), (30, 128)])
+def test_sparsegpt_keeps_n_of_every_m(inputs: int, block: int) -> None:
+    X, W = correlated(inputs, 12)
+    found = sparsegpt(W, X @ X.T, 0, block, pattern=(2, 4))
+    whole = inputs - inputs % 4
+    counts = np.count_nonzero(found[:whole].reshape(-1, 4, 12), axis=1)
+    assert (counts == 2).all()
+    plain = np.zeros_like(W)
+    for at in range(0, inputs, 4):
+        for j in range(12):
+            best = np.argsort(-np.abs(W[at : at + 4, j]))[:2]
+            plain[at + best, j] = W[at + best, j]
+    assert np.linalg.norm((found - W).T @ X) < 0.9 * np.linalg.norm((plain - W).T @ X)
+    independent = sparsegpt(W, np.eye(inputs), 0, block, pattern=(2, 4))
+    np.testing.assert_allclose(independent, plain, rtol=1e-6)
+
+
+def test_safetensors_are_read() -> None:
+    one, two = np.arange(6, dtype="<f4").reshape(2, 3), np.array([7, 8], "<i8")
+    header = {
+        "__metadata__": {"format": "pt"},
+        "one": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+        "two": {"dtype": "I64", "shape": [2], "data_offsets": [24, 40]},
+    }
+    text = json.dumps(header).encode()
+    found = safetensors(len(text).to_bytes(8, "little") + text + one.tobytes() + two.tobytes())
+    assert set(found) == {"one", "two"}
+    np.testing.assert_array_equal(found["one"], one)
+    np.testing.assert_array_equal(found["two"], two)
+
+
+def test_word_pieces_are_the_longest_from_the_left() -> None:
+    known = {"[UNK]": 0, "un": 1, "##aff": 2, "##able": 3, "u": 4, "##a": 5, ",": 6}
+    assert [piece for word in words("Unaffable,") for piece in wordpieces(word, known)] == [
+        *(1, 2, 3),
+        6,
+    ]
+    assert wordpieces("unx", known) == [0]
+    assert words("Caf\u00e9 (x_y)") == ["cafe", "(", "x", "_", "y", ")"]
+
+
+def test_tokens_attend_within_their_text_only() -> None:
+    random = np.random.default_rng(0)
+    shapes = {"embeddings.word_embeddings.weight": (9, 24)}
+    shapes |= {"embeddings.position_embeddings.weight": (8, 24)}
+    shapes |= {"embeddings.token_type_embeddings.weight": (2, 24)}
+    at = "encoder.layer.0."
+    for part in ("query", "key", "value"):
+        shapes[f"{at}attention.self.{part}.weight"] = (24, 24)
+    shapes |= {f"{at}attention.output.dense.weight": (24, 24)}
+    shapes |= {f"{at}intermediate.dense.weight": (48, 24), f"{at}output.dense.weight": (24, 48)}
+    shapes |= {f"{name[:-6]}bias": shape[:1] for name, shape in shapes.items() if at in name}
+    for name in ("embeddings.", f"{at}attention.output.", f"{at}output."):
+        shapes |= {f"{name}LayerNorm.{each}": (24,) for each in ("weight", "bias")}
+    encoder = Encoder({name: random.standard_normal(shape) for name, shape in shapes.items()})
+    texts = [[1, 2, 3, 4, 5], [6, 7, 8]]
+    together = [each[-1] for each in encoder.run(texts)]
+    apart = [[each[-1] for each in encoder.run([text])] for text in texts]
+    assert len(together) == 6
+    for whole, *parts in zip(together, *apart):
+        np.testing.assert_allclose(whole, np.vstack(parts), rtol=1e-9, atol=1e-9)
+
+
+def test_verdicts_compare_with_the_best_other() -> None:
+    cell = {"errors": {"one": 0.4, "two": 0.2, "nettrim l0": 0.15}}
+    assert best_other(cell) == ("two", pytest.approx(0.75))
+    found = [verdict(ratio) for ratio in (0.9, 0.95, 0.96, 1.0, 1.01, 1.02)]
+    expected = ["won by 5 %"] * 2 + ["won"] + ["within 1 %"] * 2 + ["LOST"]
+    assert found == expected

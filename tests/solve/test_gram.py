@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from small_layers import correlated, random_task
+from small_layers import correlated, random_task, with_ones
 
+from nettrim_cli.solve import gram
 from nettrim_cli.solve.gram import GramResponse, GramSystem, damping, inverse_of
 
 
@@ -120,3 +123,47 @@ def test_damping_falls_with_the_samples() -> None:
     found = [damping(columns, 100) for columns in (1, 150, 300, 900, 10**6)]
     assert found == sorted(found, reverse=True)
     assert all(each > 0 for each in found)
+
+
+def test_inverses_beyond_the_budget_are_made_anew(monkeypatch) -> None:
+    task = random_task(0, inputs=6, outputs=3)
+    system = GramSystem.build(task.samples.C, free_bias=True)
+    monkeypatch.setattr(gram, "INVERSES_BYTES", 2 * system.A.nbytes)
+    first = [system.inverse(rho) for rho in (0.1, 0.4, 2.0)]
+    assert system.inverse(0.1) is first[0]
+    assert system.inverse(2.0) is first[2]
+    assert system.inverse(0.4) is not first[1]
+    assert np.array_equal(system.inverse(0.4), first[1])
+    assert len(system._inverses) == 2
+    monkeypatch.setattr(gram, "INVERSES_BYTES", 0)  # the one at work is always kept
+    assert system.inverse(0.1) is system.inverse(0.1)
+
+
+@pytest.mark.parametrize("free_bias", [True, False])
+def test_blocks_of_rows_are_one_matrix(free_bias, monkeypatch) -> None:
+    X = random_task(3, inputs=23, columns=70).samples.X.astype(float)
+    whole = GramSystem.build(X @ X.T, free_bias=free_bias)
+    inverse = whole.inverse(0.3)
+    monkeypatch.setattr(gram, "BLOCK_BYTES", 8 * 23 * 5)
+    parts = GramSystem.build(X @ X.T, free_bias=free_bias)
+    assert np.array_equal(parts.A, whole.A)
+    assert np.array_equal(parts.A, parts.A.T)
+    assert np.array_equal(parts.inverse(0.3), inverse)
+
+
+def test_memory_of_the_system_and_its_inverse(monkeypatch) -> None:
+    monkeypatch.setattr(gram, "BLOCK_BYTES", 1 << 18)
+    N = 1200
+    X = with_ones(np.random.default_rng(0).normal(size=(N, 2000)))
+    C = X.astype(float) @ X.T
+    tracemalloc.start()
+    try:
+        system = GramSystem.build(C, free_bias=True)
+        assert tracemalloc.get_traced_memory()[1] < 1.4 * system.A.nbytes
+        tracemalloc.reset_peak()
+        found = system.solve(system.A[:, :3], 0.1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.allclose(found, np.eye(N)[:, :3] - 0.1 * system.inverse(0.1)[:, :3], atol=1e-5)
+    assert peak < 4.4 * system.A.nbytes  # itself, its float64 copy, the inverse

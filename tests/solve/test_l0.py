@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,11 @@ from small_layers import (
     support_size,
 )
 
-from nettrim_cli.solve.l0 import LayerProblem, candidates, error_curve, judged, solve_l0
+from nettrim_cli.solve.l0 import candidates, error_curve, solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
-from nettrim_cli.solve.penalties import largest
+from nettrim_cli.solve.penalties import KeepLargest, KeepOfEach, largest
+from nettrim_cli.solve.problem import LayerProblem, judged, rising
+from nettrim_cli.solve.refit import refit
 from nettrim_cli.solve.task import Status
 
 
@@ -101,7 +104,7 @@ def test_nothing_sparser_within_epsilon() -> None:
 def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
-    every = list(candidates(LayerProblem.of(replace(task)), 20))
+    every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
     assert len(every) == 6
     assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
@@ -166,13 +169,113 @@ def test_no_response(relu) -> None:
     assert not relu or np.all(found.U.T @ x <= 1e-6) or found.status is Status.DENSE
 
 
-def test_error_curve_falls() -> None:
-    task = random_task(10, inputs=20, outputs=8, columns=300)
-    keeps = [160, 120, 80, 40, 20, 5, 0]
+@pytest.mark.parametrize("seed", range(4))
+def test_an_error_curve_never_falls_and_is_near_the_method(seed) -> None:
+    task = random_task(seed, inputs=20, outputs=8, columns=300)
+    keeps = [160, 120, 80, 50, 30, 20, 10, 5, 0]
     errors, weights = error_curve(task, keeps)
     assert errors[0] == pytest.approx(0, abs=1e-6)
-    assert np.all(np.diff(errors) > -0.02)
+    assert np.all(np.diff(errors) >= 0)
     assert all(support_size(task, U) <= keep for keep, U in zip(keeps, weights))
+    assert all(error == judged(task, U) for error, U in zip(errors, weights))
+    whole = [judged(task, solve_l0(replace(task, keep=keep)).U) for keep in keeps[1:-1]]
+    assert np.exp(np.mean(np.log(errors[1:-1]) - np.log(whole))) < 1.15
+
+
+def test_an_error_curve_takes_counts_in_any_order() -> None:
+    task = random_task(10)
+    errors, weights = error_curve(task, [10, 60, 30, 10])
+    assert errors[0] == errors[3] > errors[2] > errors[1]
+    assert np.array_equal(weights[0], weights[3])
+    ordered, _ = error_curve(task, [60, 30, 10])
+    assert ordered == errors[1:]
+
+
+def exhaustive(problem, rhs, keep):
+    """Least energy over all supports, from each column's best supports of each size."""
+    A, b = problem.system.A.astype(float), rhs.astype(float)
+    inputs, outputs = b.shape
+    best = np.zeros((outputs, inputs + 1))
+    for j in range(outputs):
+        for size in range(1, inputs + 1):
+            best[j, size] = min(
+                -b[on, j] @ np.linalg.solve(A[np.ix_(on, on)], b[on, j]) / 2
+                for on in map(list, itertools.combinations(range(inputs), size))
+            )
+    total = best[0]
+    for row in best[1:]:
+        total = np.array(
+            [
+                min(total[a] + row[n - a] for a in range(len(total)) if 0 <= n - a <= inputs)
+                for n in range(len(total) + inputs)
+            ]
+        )
+    return total[keep]
+
+
+@pytest.mark.parametrize("keep", [4, 8, 16])
+def test_nearly_the_best_of_all_supports(keep) -> None:
+    excess = []
+    for seed in range(8):
+        problem = LayerProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
+        rhs = problem.rhs(1.0)
+        found = problem.energy(rhs, problem.supports(rhs, KeepLargest(keep)))
+        none_lost = problem.energy(rhs, problem.start)
+        best = exhaustive(problem, rhs, keep)
+        assert found >= best - 1e-4 * abs(best)
+        excess.append((found - none_lost) / (best - none_lost))
+    assert np.median(excess) < 1.03
+    assert max(excess) < 1.6
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.1, 0.05])
+def test_as_good_as_magnitude_where_inputs_are_independent(kept) -> None:
+    random = np.random.default_rng(0)
+    W = random.normal(size=(100, 30))
+    task = make_task(random.normal(size=(100, 3000)), W)
+    problem = LayerProblem.of(task)
+    rhs, keep = problem.rhs(1.0), round(kept * W.size)
+    mask = largest(np.abs(problem.start), keep)
+    plain = refit(problem.product, rhs, mask, problem.start, steps=50)
+    found = problem.supports(rhs, KeepLargest(keep))
+    lost = problem.energy(rhs, problem.start)
+    assert problem.energy(rhs, found) - lost <= 1.002 * (problem.energy(rhs, plain) - lost)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_two_of_every_four(bias) -> None:
+    task = random_task(3, inputs=24, outputs=6, columns=300, bias=bias)
+    found = solve_l0(task, penalty=KeepOfEach(2, 4))
+    weights = found.U[:24]
+    assert found.status is Status.SOLVED
+    assert (np.count_nonzero(weights.reshape(6, 4, 6), axis=1) <= 2).all()
+    problem = LayerProblem.of(task)
+    mask = KeepOfEach(2, 4).prox(problem.start, 1.0) != 0
+    plain = refit(problem.product, problem.rhs(1.0), mask, problem.start, steps=50)
+    magnitude = judged(task, problem.linear_weights(plain, 1.0))
+    assert judged(task, found.U) < magnitude
+
+
+def test_the_damping_is_chosen_where_samples_are_few() -> None:
+    ample = random_task(0, columns=200, keep=20)
+    assert LayerProblem.chosen(ample, KeepLargest(20)).system is LayerProblem.of(ample).system
+    found = set()
+    for seed in range(12):
+        task = random_task(seed, inputs=20, outputs=6, columns=30, keep=40)
+        found.add(LayerProblem.chosen(task, KeepLargest(40)).system.delta)
+    assert found == {0.1, 0.01}
+    blind = random_task(0, inputs=20, outputs=6, columns=30, keep=40)
+    samples = replace(blind.samples, held_X=blind.samples.held_X[:, :0])
+    blind = replace(blind, samples=samples)
+    assert LayerProblem.chosen(blind, KeepLargest(40)).system.delta == 0.1
+
+
+def test_small_layers_get_more_iterations_and_tall_ones_fewer_inverses() -> None:
+    lengths = [len(rising(60, *shape)) for shape in ((10, 10), (300, 100), (800, 300))]
+    assert lengths == [240, 198, 60]
+    assert len(set(rising(60, 4608, 512))) == 3
+    assert len(rising(60, 4608, 512)) == 60
+    assert list(rising(60, 300, 100)) == sorted(rising(60, 300, 100))
 
 
 def test_layers_with_the_same_input_share_their_system() -> None:

@@ -20,7 +20,7 @@ def test_refit_is_a_solve_on_each_support(seed) -> None:
     support = random.random((15, 7)) < 0.5
     support[:, 0], support[:, 1] = False, True
     start = random.normal(size=(15, 7)).astype(np.float32)
-    V = refit(A, rhs, support, start, steps=200)
+    V = refit(A.__matmul__, rhs, support, start, steps=200)
     assert np.all(V[~support] == 0)
     for j in range(7):
         on = support[:, j]
@@ -39,8 +39,8 @@ def test_each_step_lowers_the_energy(steps) -> None:
     A = (x @ x.T / 30 + 1e-3 * np.eye(20)).astype(np.float32)
     rhs, start = random.normal(size=(2, 20, 6)).astype(np.float32)
     support = random.random((20, 6)) < 0.4
-    fewer = refit(A, rhs, support, start, steps=steps - 1)
-    more = refit(A, rhs, support, start, steps=steps)
+    fewer = refit(A.__matmul__, rhs, support, start, steps=steps - 1)
+    more = refit(A.__matmul__, rhs, support, start, steps=steps)
     assert energy(A, rhs, more) <= energy(A, rhs, fewer) + 1e-4 * abs(energy(A, rhs, fewer))
 
 
@@ -68,7 +68,7 @@ def test_refit_intervals_beats_its_start(seed, free_bias, columns, ceiling) -> N
     centred = Z - Z.mean(axis=1, keepdims=True) if free_bias else Z
     rhs = X @ centred.T / np.float32(columns) + np.float32(delta) * W
     support = random.random((inputs, outputs)) < 0.5
-    linear = refit(A, rhs, support, W, steps=200)  # the best for the linear response
+    linear = refit(A.__matmul__, rhs, support, W, steps=200)  # the best for the linear response
     start_bias = Z.mean(axis=1) if free_bias else None
     for start in (linear, W * support):
         before = one_sided(X, sets, delta, W, start, start_bias)
