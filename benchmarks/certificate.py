@@ -72,7 +72,8 @@ class Program:
         for _ in range(50):
             # Stationary in s_j for the present norm; any s is valid, so stopping early is safe.
             norm = math.sqrt(float(scales**2 @ squares))
-            wanted = linear * norm / np.maximum(self.epsilon * squares, 1e-300)
+            free = np.maximum(self.epsilon * squares, 1e-300)
+            wanted = np.where(squares > 0, linear * norm, np.inf) / free
             scales = np.clip(wanted, 0, most)
             best = max(best, self._bound(scales, linear, squares))
         return max(0.0, best)

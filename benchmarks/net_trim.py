@@ -236,7 +236,7 @@ def lower_bound(task: Task, program: Program) -> float:
         )
         response.dual = np.zeros(program.Y.shape, np.float32)
         penalty = WeightedL1(layer.prices / response.unit)
-        for tolerance in (QUALITY / 2, QUALITY / 10):
+        for tolerance in (QUALITY, QUALITY / 3):
             solve(response, penalty, start_rho(response, layer), None, Limits(tolerance))
             best = max(best, program.lower_bound(response.dual))
     return best

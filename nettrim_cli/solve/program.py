@@ -209,9 +209,10 @@ def _steps(
 ) -> tuple[Matrix, int, bool]:
     """ADMM over all samples: V, iterations so far, whether the judge ended it."""
     response, ended, ripe, support = judge.response, False, 3 * WARM, V != 0
+    changes = 0
 
     def watch(done: int, S: Matrix, _: Matrix, rho: float) -> float | None:
-        nonlocal ended, ripe, support
+        nonlocal ended, ripe, support, changes
         judge.tell(before + done)
         near = judge.best.worst < 3 * judge.limits.tolerance
         if done % (CHECK if near else 2 * CHECK) and done != steps:
@@ -228,8 +229,9 @@ def _steps(
         balance = judge.violation / max(judge.gap, 1e-4)
         if before + done < ripe or 1 / BALANCED < balance < BALANCED:
             return None
-        ripe = (before + done) * 5 // 4  # ever rarer, or it would never settle
-        return rho * min(2.0, max(0.5, math.sqrt(balance)))
+        ripe, changes = before + done + 2 * WARM, changes + 1
+        # Ever smaller changes, or it would never settle.
+        return float(rho * min(2.0, max(0.5, math.sqrt(balance))) ** changes**-0.5)
 
     _, V, done = admm(
         response,

@@ -34,6 +34,7 @@ HOLD, SPARSE = np.float32(10), np.float32(1)  # penalties of both splits, in uni
 SPREAD = 1e3  # of these penalties, up or down
 BALANCED = 8.0  # ratio of the splits' residuals to the multipliers' within which they stay
 NEAR = 0.1  # of a neuron's typical response: how near its end an entry is that may bind
+SLIGHT = 1e-3  # of that, below which a violation is none that matters
 PAYS = 0.7  # of its price: what a weight must pay to become a candidate at first
 LATER = 1.0005
 DEAREST = 1e12  # times the lowest price: prices above are cut, which keeps bounds valid
@@ -55,6 +56,8 @@ class Part:
         (K,) and (Q,): ADMM's state, see Group.
     H
         (k, k) Gram matrix of the first k weights over the neuron's shared points.
+    inverse
+        (K, K) of ``H + hold Y'Y + sparse I``, see Group; None where it is to be made.
     """
 
     neuron: int
@@ -63,6 +66,7 @@ class Part:
     V: Matrix
     G: Matrix
     H: Matrix
+    inverse: Matrix | None = None
 
 
 @dataclass
@@ -81,7 +85,7 @@ class Group:
         (n, Q) intervals of the entries, the share of a residual that the prox takes away (1
         where it holds exactly), and the argument of that prox.
     inverse
-        (n, K, K) of ``H + HOLD Y'Y + SPARSE I``.
+        (n, K, K), those of the parts.
     prices
         (n, K).
     hold, sparse
@@ -157,6 +161,7 @@ class Reduced:
         self._candidates = [np.flatnonzero(row) for row in np.abs(V.T) > np.float32(PAYS) * ends]
         self._active = response.intervals.active
         self._points = np.where(self._active, response.intervals.lower, np.float32(0))
+        self._slight = np.zeros(len(self.U), np.float32)
         none = np.empty(0, np.intp), np.empty(0, np.float32)
         self._held: list[tuple[Indices, Matrix]] = [none] * len(self.U)
         self.groups: list[Group] = []
@@ -246,7 +251,9 @@ class Reduced:
             L *= np.float32(self.lam)
             for k, (entries, held) in enumerate(self._held[block]):
                 L[k, entries], R[k, entries] = held, 0
-                violated[block.start + k] = np.flatnonzero(R[k])
+                violated[block.start + k] = np.flatnonzero(
+                    np.abs(R[k]) > self._slight[block.start + k]
+                )
             self._pull[block] = -(L @ response.XT)
             value = float((np.abs(self.U[block]) * self.prices[block]).sum(dtype=np.float64))
             excess = (np.abs(self._pull[block]) / self.prices[block]).max(axis=1)
@@ -275,6 +282,7 @@ class Reduced:
             T = np.clip(Z, lower, upper)
             L = response.shrunk(block) * self._rho
             near = NEAR * np.sqrt(np.einsum("ij,ij->i", points, points) / points.shape[1])
+            self._slight[block] = SLIGHT * near
             room = np.minimum(upper - Z, Z - lower)
             room[(L != 0) & (response.shares[block] == 0)] = -np.inf
             room[self._active[block]] = np.inf
@@ -300,7 +308,7 @@ class Reduced:
         if not 1 / BALANCED < group.balance < BALANCED:
             factor = math.sqrt(group.balance) * float(group.sparse)
             factor = min(SPREAD, max(1 / SPREAD, factor)) / float(group.sparse)
-            changed, factor = True, min(10.0, max(0.1, factor))
+            factor = min(10.0, max(0.1, factor))
         unit = np.float32(self.lam * factor)
         V, G = group.shrunk(self.lam), group.G - group.residual()
         V += (group.V - V) / np.float32(factor)
@@ -311,7 +319,8 @@ class Reduced:
             pays = np.abs(pull) > LATER * self.prices[part.neuron]
             pays[part.weights] = False
             fresh = np.flatnonzero(pays)
-            changed |= bool(len(fresh) or len(more))
+            if factor != 1 or len(fresh) or len(more):
+                part.inverse, changed = None, True
             part.V = np.concatenate([V[k, :known], pull[fresh] / (group.sparse * unit)])
             Z = self.U[part.neuron] @ self.response.X[:, more]
             part.G = np.concatenate([G[k, : len(part.entries)], Z])
@@ -325,11 +334,11 @@ class Reduced:
     def _group(
         self, parts: list[Part], hold: np.float32 = HOLD, sparse: np.float32 = SPARSE
     ) -> Group:
-        """Pad and factor."""
+        """Pad, and factor what has changed."""
         response, intervals = self.response, self.response.intervals
         K = max(1, *(len(part.weights) for part in parts))
         Q = max(1, *(len(part.entries) for part in parts))
-        H = np.zeros((len(parts), K, K), np.float32)
+        inverse = np.zeros((len(parts), K, K), np.float32)
         Y = np.zeros((len(parts), Q, K), np.float32)
         b, V = np.zeros((2, len(parts), K), np.float32)
         lower, upper, G = np.zeros((3, len(parts), Q), np.float32)
@@ -339,17 +348,19 @@ class Reduced:
             m, weights, entries = part.neuron, part.weights, part.entries
             part.H = self._gram(part)
             of_weights, of_entries = (k, slice(len(weights))), (k, slice(len(entries)))
-            H[k, : len(weights), : len(weights)] = part.H
             b[of_weights] = np.take(response.X, weights, axis=0) @ self._points[m]
             V[of_weights], G[of_entries] = part.V, part.G
             prices[of_weights] = self.prices[m, weights]
-            Y[k, : len(entries), : len(weights)] = _picked(response.XT, entries, weights)
+            columns = _picked(response.XT, entries, weights)
+            Y[k, : len(entries), : len(weights)] = columns
+            if part.inverse is None:
+                A = part.H + columns.T @ (hold * columns)
+                A[np.diag_indices_from(A)] += sparse
+                part.inverse = _inverse(A)
+            inverse[k, : len(weights), : len(weights)] = part.inverse
             lower[of_entries] = intervals.lower[m, entries]
             upper[of_entries] = intervals.upper[m, entries]
             give[of_entries] = np.where(response.shares[m, entries] == 0, 1, 1 / (1 + hold))
-        H += np.matmul(Y.transpose(0, 2, 1), hold * Y)
-        H[:, np.arange(K), np.arange(K)] += sparse
-        inverse = np.stack([_inverse(each) for each in H])
         return Group(parts, b, V, Y, lower, upper, give, G, inverse, prices, hold, sparse)
 
     def _gram(self, part: Part) -> Matrix:
@@ -370,6 +381,8 @@ class Reduced:
 
 def _inverse(A: Matrix) -> Matrix:
     """Inverse of a positive definite matrix, in its own dtype."""
+    if A.size == 0:
+        return A
     factor, failed = scipy.linalg.lapack.spotrf(A, lower=1, clean=0)
     if failed:
         raise np.linalg.LinAlgError("a neuron's Gram matrix is not positive definite")

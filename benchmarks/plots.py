@@ -1,0 +1,106 @@
+"""Draw the figures of docs/ from the JSON files that the benchmarks wrote.
+
+    python benchmarks/net_trim.py --threads 2 --json net_trim.json
+    python benchmarks/layers.py --json layers.json
+    python benchmarks/plots.py --net-trim net_trim.json --layers layers.json
+
+matplotlib is needed for this script alone (``pip install -e .[bench]``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("svg")
+import matplotlib.pyplot as plt
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+GOOD = 0.005
+COLOURS = {
+    "magnitude": "#b0b0b0",
+    "Wanda": "#8c8c8c",
+    "SparseGPT": "#d98c5f",
+    "SparseGPT+refit": "#b5543a",
+    "ALPS": "#7fa6c9",
+    "ALPS+refit": "#4b7fab",
+    "nettrim l0": "#0b6e4f",
+}
+
+
+def main() -> None:
+    """Draw what was given."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--net-trim", type=Path, metavar="FILE")
+    parser.add_argument("--layers", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams.update({"svg.hashsalt": "nettrim", "svg.fonttype": "none"})
+    if options.net_trim:
+        net_trim(json.loads(options.net_trim.read_text()))
+    if options.layers:
+        layers(json.loads(options.layers.read_text()))
+
+
+def net_trim(cells: list[dict[str, Any]]) -> None:
+    """Distance from the optimum against time, nettrim's being 1, for each cell."""
+    columns = 3
+    figure, axes = plt.subplots(
+        -(-len(cells) // columns), columns, figsize=(9.5, 5.2), sharey=True, squeeze=False
+    )
+    for axis, cell in zip(axes.flat, cells):
+        unit = min(each["seconds"] for each in cell["nettrim"])
+        path = cell["baseline"]["path"]
+        time = [each["seconds"] / unit for each in path]
+        worst = [max(abs(each["gap"]), each["violation"]) for each in path]
+        axis.loglog(time, worst, color=COLOURS["SparseGPT+refit"], label="paper's ADMM, NumPy")
+        ours = [max(abs(each["gap"]), each["violation"]) for each in cell["nettrim"]]
+        axis.loglog([1], [max(ours)], "o", color=COLOURS["nettrim l0"], label="nettrim")
+        axis.axhline(GOOD, color="#999999", lw=0.8, ls=":")
+        shape = " x ".join(map(str, cell["shape"]))
+        axis.set_title(f"{shape}, {cell['columns']:,} samples", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("time, nettrim's being 1")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("gap or violation, the larger")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    save(figure, "solver-net-trim.svg")
+
+
+def layers(cells: list[dict[str, Any]]) -> None:
+    """Mean error of each method relative to nettrim's, by model and sparsity."""
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    figure, axes = plt.subplots(1, len(models), figsize=(10.5, 3.1), sharey=True, squeeze=False)
+    for axis, model in zip(axes.flat, models):
+        mine = [cell for cell in cells if cell["model"] == model]
+        levels = sorted({cell["sparsity"] for cell in mine})
+        for method, colour in COLOURS.items():
+            if method not in mine[0]["errors"]:
+                continue
+            means = [
+                np.mean([cell["errors"][method] for cell in mine if cell["sparsity"] == level])
+                for level in levels
+            ]
+            axis.semilogy([100 * each for each in levels], means, "o-", ms=3, color=colour)
+            axis.lines[-1].set_label(method)
+        axis.set_title(model, fontsize=9)
+        axis.set_xlabel("zeros in each layer, %")
+    axes[0, 0].set_ylabel("mean relative response error, test images")
+    axes[0, -1].legend(frameon=False, fontsize=7, loc="lower right")
+    save(figure, "solver-layers.svg")
+
+
+def save(figure: Any, name: str) -> None:
+    """Write a figure and say so."""
+    figure.tight_layout()
+    figure.savefig(DOCS / name, metadata={"Date": None})
+    print(f"wrote docs/{name}")
+
+
+if __name__ == "__main__":
+    main()
