@@ -25,7 +25,7 @@ from common import (
 
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.solve.groups import METHODS, refit_rows, remove_groups
-from nettrim_cli.solve.l0 import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem
 from nettrim_cli.solve.selection import block_sums, largest
 
 Method = Callable[[LayerProblem, Matrix, int, int], Matrix]
@@ -92,6 +92,9 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
         size = group_size(layer)
         inputs = layer.shape[0] // size
         if inputs <= 4 or layer.shape[0] > options.largest:
+            continue
+        if task.samples.C is None:
+            print(f"{model}: {layer.name} is left out: too wide for its samples to be summed up")
             continue
         problem = LayerProblem.of(task)
         rhs = problem.rhs(1.0)

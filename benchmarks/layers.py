@@ -44,7 +44,8 @@ def without_bias(prune: Callable[[Matrix, Matrix, int], Matrix]) -> Method:
     """A method that prunes the weights from C and keeps the bias, for a task."""
 
     def method(task: Task, keep: int) -> Matrix:
-        C = task.samples.C[:-1, :-1]
+        C, X = task.samples.C, task.samples.X[:-1].astype(np.float64)
+        C = X @ X.T if C is None else C[:-1, :-1]
         if not task.has_bias:
             return prune(task.W, C, keep)
         return np.vstack([prune(task.W[:-1], C, keep), task.W[-1:]])

@@ -9,6 +9,7 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -43,16 +44,23 @@ def allocate_zeros(
         Samples of each stage in the dense network.
     batches
         The samples again, for the sensitivities.
+
+    Returns
+    -------
+    dict
+        By name; layers that cannot be measured are not in it.
     """
     levels = shares_of_zeros(sparsity)
     probe = Probe(dense, batches, threads=threads)
     layers, curves = [], []
     for stage, found in recorded:
-        for layer, samples in zip(stage.layers, found):
-            if samples.trouble:
-                continue
-            layers.append(layer)
-            curves.append(_costs(layer, layer_task(dense, layer, samples), levels, sparsity, probe))
+        for layer in stage.layers:
+            task = layer_task(dense, layer, found.pop(0))
+            with suppress(np.linalg.LinAlgError):  # such a layer gets no zeros, and stays dense
+                if not task.samples.trouble:
+                    curves.append(_costs(layer, task, levels, sparsity, probe))
+                    layers.append(layer)
+            del task  # the sums and factorisations of its stage go before the next stage's come
     sizes = [each.parameters for each in layers]
     zeros = allocate(curves, sizes, levels, round(sparsity * sum(sizes)))
     return {layer.name: count for layer, count in zip(layers, zeros)}

@@ -13,6 +13,7 @@ import numpy as np
 
 from nettrim_cli.allocation import allocate_zeros
 from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput, NothingToDo
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 FEW = 2  # columns to an input below which a layer's fit is poor,
 ENOUGH = 5  # and from which on more samples help little (docs/method.md)
-WIDEST = 12_000  # inputs of a layer beyond which its N x N matrices are not formed
 
 
 class Run:
@@ -55,21 +55,21 @@ class Run:
         reports: list[LayerReport] = []
         following = self.pruned if self.settings.scheme == "cascade" else None
         for stage, found in self._walk(following, batches()):
-            for layer, samples in zip(stage.layers, found):
+            for layer in stage.layers:
                 self.listener.begin(layer.name, len(reports), len(self.chosen))
-                self._thin[layer.name] = (samples.columns, layer.shape[0])
-                report = self._prune_layer(layer, samples, zeros.get(layer.name))
+                report = self._prune_layer(layer, found.pop(0), zeros.get(layer.name))
                 self.listener.end(report)
                 reports.append(report)
         return reports
 
     def warnings(self, samples: int) -> Iterator[str]:
         """Say where more samples would help, and how many."""
-        thin = {k: (c, n) for k, (c, n) in self._thin.items() if c < FEW * n}
+        thin = {k: (c, n) for k, (c, n) in self._thin.items() if c < useful_columns(n, FEW * n)}
         if thin:
             name, (columns, inputs) = min(thin.items(), key=lambda each: each[1][0] / each[1][1])
             used = math.ceil(samples / (1 - self.settings.holdout))
-            useful = math.ceil(used * ENOUGH * inputs / max(1, columns) / 100) * 100
+            enough = useful_columns(inputs, ENOUGH * inputs)
+            useful = math.ceil(used * enough / max(1, columns) / 100) * 100
             others = f" (and {len(thin) - 1} more layers)" if len(thin) > 1 else ""
             yield (
                 f"few samples: layer {name} has {inputs} inputs but only {columns} calibration "
@@ -102,8 +102,12 @@ class Run:
 
     def _prune_layer(self, layer: Layer, samples: Samples, zeros: int | None) -> LayerReport:
         begun = time.monotonic()
-        if samples.trouble:
-            return _dense_report(self.dense, layer, samples.trouble)
+        self._thin[layer.name] = (samples.columns, layer.shape[0])
+        trouble = samples.trouble
+        if zeros is None and self.settings.sparsity is not None:
+            trouble = trouble or "its sensitivity could not be measured"
+        if trouble:
+            return _dense_report(self.dense, layer, trouble)
         task = replace(
             layer_task(self.dense, layer, samples),
             epsilon=self.settings.target_epsilon,
@@ -111,7 +115,10 @@ class Run:
             gamma=self.settings.gamma,
             threads=self.threads,
         )
-        solution = METHODS[self.settings.method](task, self.listener.iteration)
+        try:
+            solution = METHODS[self.settings.method](task, self.listener.iteration)
+        except np.linalg.LinAlgError as error:
+            solution = Solution(task.W, Status.DENSE, note=f"not solved: {error}")
         solution, matrix = self._store(layer, task, solution)
         weight, _ = self.dense.weight(layer)
         return LayerReport(
@@ -201,8 +208,6 @@ def _unwanted(layer: Layer, settings: Settings) -> str:
         return "not matched by --include"
     if any(fnmatchcase(layer.name, each) for each in settings.exclude):
         return "matched by --exclude"
-    if layer.shape[0] > WIDEST:
-        return f"{layer.shape[0]:,} inputs are more than the {WIDEST:,} treated yet"
     return ""
 
 

@@ -95,18 +95,17 @@ def walk(
         exact = second is None or stage.input not in touched
         reached = stream if second is None else second
         weights = [dense_matrix(dense, layer) for layer in stage.layers]
-        yield (
-            stage,
-            collect(
-                reached.places,
-                stream.places,
-                stage.input,
-                stage.geometry,
-                weights,
-                exact=exact,
-                seed=seed,
-            ),
+        found = collect(
+            reached.places,
+            stream.places,
+            stage.input,
+            stage.geometry,
+            weights,
+            exact=exact,
+            seed=seed,
         )
+        yield stage, found
+        found.clear()  # sums and factorisations go before the next stage's are made
         if pruned is not None:
             changed = {layer.output for layer in stage.layers if _differs(dense, pruned, layer)}
             touched |= depends_on(graph, changed)

@@ -15,13 +15,15 @@ from networks import NETWORKS, Files, initializers, input_samples, save_data, sa
 from onnx import numpy_helper
 from small import build, normal, run
 
-from nettrim_cli import __version__
+from nettrim_cli import __version__, allocation
 from nettrim_cli.data.calibration import split
 from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, default_output, inspect, prune
 from nettrim_cli.settings import Settings
+from nettrim_cli.solve.l0 import error_curve, solve_l0
+from nettrim_cli.solve.methods import METHODS
 
 TINY = {"threads": 1}
 
@@ -339,6 +341,49 @@ def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
                 continue  # the report's error is of a part of the columns
             found = measured(files, report, each.name, settings, held)
             assert told == pytest.approx(found, rel=5e-3, abs=2e-5)
+
+
+@pytest.mark.parametrize("target", [{"sparsity": 0.6}, {"epsilon": 0.2}], ids=str)
+def test_a_layer_that_linear_algebra_gives_up_on_stays_dense(target, tmp_path, monkeypatch) -> None:
+    model, data = (
+        save_model(tmp_path / "model.onnx", NETWORKS["mlp"]()),
+        save_data(tmp_path / "calib.h5", NETWORKS["mlp"](), 150),
+    )
+
+    def fails(task, look):
+        if task.W.shape[1] == 4:
+            raise np.linalg.LinAlgError("no finite inverse")
+        return solve_l0(task, look)
+
+    monkeypatch.setitem(METHODS, "l0", fails)
+    settings = Settings(**target, **TINY)
+    report = prune(model, data, tmp_path / "pruned.onnx", settings)
+    *others, last = report.layers
+    assert (last.status, last.note) == ("dense", "not solved: no finite inverse")
+    assert last.nonzeros_after == last.nonzeros_before
+    assert others
+    assert all(each.status == "solved" for each in others)
+    dense, pruned = Model.load(model), Model.load(tmp_path / "pruned.onnx")
+    for one, two in zip(dense.weight(dense.layers[-1]), pruned.weight(pruned.layers[-1])):
+        assert np.array_equal(one, two)
+
+
+def test_a_layer_whose_sensitivity_cannot_be_measured_stays_dense(tmp_path, monkeypatch) -> None:
+    model = save_model(tmp_path / "model.onnx", NETWORKS["mlp"]())
+    data = save_data(tmp_path / "calib.h5", NETWORKS["mlp"](), 150)
+
+    def fails(task, keeps):
+        if task.W.shape[1] == 4:
+            raise np.linalg.LinAlgError("no finite inverse")
+        return error_curve(task, keeps)
+
+    monkeypatch.setattr(allocation, "error_curve", fails)
+    report = prune(model, data, settings=Settings(sparsity=0.6, **TINY))
+    *others, last = report.layers
+    assert last.status != "solved"
+    assert last.note == "its sensitivity could not be measured"
+    zeros = sum(each.weights - each.nonzeros_after for each in others)
+    assert zeros == round(0.6 * sum(each.weights for each in others))
 
 
 def test_the_papers_method_end_to_end(network) -> None:

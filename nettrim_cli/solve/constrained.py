@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from nettrim_cli.solve.gram import inverse_of
 from nettrim_cli.solve.penalties import Gauge
 from nettrim_cli.solve.responses import Ball, Fit, Intervals
 from nettrim_cli.solve.task import Matrix, norm
+from nettrim_cli.solve.wide import Rotated
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,11 +79,11 @@ class SampleResponse:
         strict: bool = True,
         threads: int = 1,
     ) -> None:
-        C = gram(X)
-        self.unit = UNIT * math.sqrt(float(np.abs(C).max(initial=0))) or 1.0
+        powers = np.einsum("ij,ij->i", X, X, dtype=np.float64)  # the diagonal of C, its largest
+        self.unit = UNIT * math.sqrt(float(powers.max(initial=0))) or 1.0
         self.X = np.ascontiguousarray(X / self.unit, np.float32)
         self.XT = np.ascontiguousarray(self.X.T)
-        self._inverse = inverse_of(C / self.unit**2, 1.0)
+        self._damped = inverse_with_one(self.X)
         self.intervals, self.fit = intervals, fit
         shared = intervals.active if strict else np.True_
         self.shares = np.broadcast_to(shared, intervals.lower.shape).astype(np.float32)
@@ -112,7 +114,7 @@ class SampleResponse:
             goal = np.subtract(T, R, out=R)
             rhs = (goal @ self.XT).T
             rhs += target[:, block]
-            U[:, block] = self._inverse @ rhs
+            U[:, block] = self._damped(rhs)
             Z = np.matmul(U[:, block].T, self.X, out=goal)
             Z -= T
             Z *= np.float32(ALPHA)
@@ -218,6 +220,13 @@ class SampleResponse:
 
     def _settle(self) -> None:
         self._norm = math.sqrt(sum(self._refresh(block) for block in self.blocks))
+
+
+def inverse_with_one(X: Matrix) -> Callable[[Matrix], Matrix]:
+    """The product with ``(X X' + I)^-1``, of the cheaper of N x N and P columns."""
+    if 2 * X.shape[1] <= len(X):
+        return partial(Rotated.of(X.copy()).solve, gamma=1.0)
+    return partial(np.matmul, inverse_of(gram(X), 1.0))
 
 
 def gram(X: Matrix) -> Matrix:

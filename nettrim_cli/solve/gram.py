@@ -13,7 +13,7 @@ contribution, and damped towards the dense weights:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -79,7 +79,7 @@ class GramSystem:
     delta: float
     columns: float
     sums: Matrix | None
-    _inverses: dict[float, Matrix] = field(default_factory=dict)
+    _inverses: dict[np.float32, Matrix] = field(default_factory=dict)
 
     @classmethod
     def build(cls, C: Matrix, *, free_bias: bool, delta: float | None = None) -> GramSystem:
@@ -109,6 +109,12 @@ class GramSystem:
         A[np.diag_indices_from(A)] += np.float32(delta)
         return cls(A, d, alive, delta, P, sums)
 
+    def damped(self, delta: float) -> GramSystem:
+        """The same sums with another damping; equal ``delta + rho`` share their inverse."""
+        A = self.A.copy()
+        A[np.diag_indices_from(A)] += np.float32(delta - self.delta)
+        return replace(self, A=A, delta=delta)
+
     def right_hand_side(self, target: Matrix, W: Matrix) -> Matrix:
         """Scaled, centred and damped ``B`` (N+1, M) for dense weights W (N, M); float32."""
         inner = target[:-1]
@@ -134,12 +140,13 @@ class GramSystem:
 
         Beyond, the newest gives way: schedules come again from their beginning.
         """
-        if rho not in self._inverses:
+        gamma = np.float32(self.delta + rho)
+        if gamma not in self._inverses:
             most = max(1, INVERSES_BYTES // max(1, self.A.nbytes))
             if len(self._inverses) >= most:
                 self._inverses.popitem()
-            self._inverses[rho] = inverse_of(self.A, rho)
-        return self._inverses[rho]
+            self._inverses[gamma] = inverse_of(self.A, rho)
+        return self._inverses[gamma]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@
    also with the inactive responses free to be anything below zero.
 3. In a cascade the target may ask the layer to repair all, half or none of the error that
    arrives from earlier layers.
-4. The held-out samples choose: the damping where samples are few, the target of the cascade and
-   the kind of refit.
+4. The held-out samples choose: the damping where samples are few, the target of the cascade, the
+   kind of refit, or none: the dense weights of largest scaled magnitude as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task
 
 REPAIRS = (1.0, 0.5, 0.0)
+UNFITTED = "not refitted"
 
 Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
 
@@ -91,7 +92,7 @@ def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Mat
 def candidates(
     problem: LayerProblem, penalty: Penalty, look: Look | None = None
 ) -> Iterator[Candidate]:
-    """Weights for each target and each refit: held-out error, U, what it is."""
+    """Weights for each target and each refit, and without any: held-out error, U, what it is."""
     task = problem.task
     for repair in (1.0,) if task.samples.exact else REPAIRS:
         V = problem.supports(problem.rhs(repair), penalty, look)
@@ -101,6 +102,8 @@ def candidates(
         if task.relu:
             U = problem.relu_weights(V, repair)
             yield judged(task, U), U, f"{note}, ReLU refit".lstrip(", ")
+    U = problem.unfitted(penalty)
+    yield judged(task, U), U, UNFITTED
 
 
 def _allowed(task: Task) -> float:
@@ -111,17 +114,29 @@ def _allowed(task: Task) -> float:
 
 
 def _search(task: Task, allowed: float, look: Look | None) -> tuple[int, int, list[Candidate]]:
-    """Fewest weights whose errors are within ``allowed``, the solves, and the weights found."""
+    """Fewest weights whose errors are within ``allowed``, the solves, and the weights found.
+
+    None at all are tried first, as the search by logarithms never comes to 0.
+    """
     problem = LayerProblem.chosen(task, KeepLargest(task.weights // 5))
     repair = 1.0 if task.samples.exact else 0.5
     rhs, schedule = problem.rhs(repair), rising(SHORT, *problem.start.shape)
+    note = "" if task.samples.exact else f"repairs {repair:.0%}"
     found: dict[int, Candidate] = {}
 
     def error(keep: int) -> float:
-        V = problem.supports(rhs, KeepLargest(keep), look, schedule)
-        U = problem.linear_weights(V, repair)
-        found[keep] = (judged(task, U), U, "" if task.samples.exact else f"repairs {repair:.0%}")
-        return max(task.error(U, held=False), found[keep][0])
+        penalty, best = KeepLargest(keep), math.inf
+        V = problem.supports(rhs, penalty, look, schedule)
+        for U, what in (
+            (problem.linear_weights(V, repair), note),
+            (problem.unfitted(penalty), UNFITTED),
+        ):
+            held = judged(task, U)
+            worse = max(held, task.error(U, held=False))
+            if worse < best:
+                best, found[keep] = worse, (held, U, what)
+        return best
 
-    keep, solves = fewest(error, allowed, task.weights)
+    none = error(0) <= allowed
+    keep, solves = (0, 0) if none else fewest(error, allowed, task.weights)
     return keep, solves, [found[keep]] if keep in found else []

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nettrim_cli.solve.admm import admm
-from nettrim_cli.solve.gram import GramResponse, GramSystem, damping
+from nettrim_cli.solve.gram import GramResponse, System, damping
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.refit import refit, refit_intervals
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.task import Matrix, Task
+from nettrim_cli.solve.wide import system_of
 
 LEVELS = (0.02, 0.05, 0.12, 0.25, 0.5, 1.2)
 TALL = (0.05, 0.25, 1.2)  # where inverses cost more than iterations
@@ -38,7 +39,7 @@ class LayerProblem:
     """A task in scaled coordinates: ``V = d U scale`` with the bias eliminated."""
 
     task: Task
-    system: GramSystem
+    system: System
 
     @classmethod
     def of(cls, task: Task, delta: float | None = None) -> LayerProblem:
@@ -51,10 +52,10 @@ class LayerProblem:
         """
         shared = task.samples.shared
         if delta is None:
-            delta = damping(task.samples.columns, len(task.samples.C) - 1)
+            delta = damping(task.samples.columns, len(task.samples.X) - 1)
         key = ("gram", task.has_bias, delta)
         if key not in shared:
-            shared[key] = GramSystem.build(task.samples.C, free_bias=task.has_bias, delta=delta)
+            shared[key] = system_of(task.samples, free_bias=task.has_bias, delta=delta)
         return cls(task, shared[key])
 
     @classmethod
@@ -63,8 +64,8 @@ class LayerProblem:
 
         A short run with each is judged on the held-out samples.
         """
-        samples, usual = task.samples, damping(task.samples.columns, len(task.samples.C) - 1)
-        ample = samples.columns >= AMPLE * (len(samples.C) - 1)
+        samples, usual = task.samples, damping(task.samples.columns, len(task.samples.X) - 1)
+        ample = samples.columns >= AMPLE * (len(samples.X) - 1)
         if ample or samples.held_X.shape[1] == 0:
             return cls.of(task)
         repair = 1.0 if samples.exact else 0.5
@@ -83,13 +84,14 @@ class LayerProblem:
         self.weight = task.W[:-1] if task.has_bias else task.W
         self.scale = np.ones(outputs) if task.scale is None else task.scale.astype(np.float64)
         self.bias = task.W[-1:] if task.has_bias else np.zeros((1, outputs))
-        self.own = task.samples.C @ np.vstack([self.weight, self.bias]).astype(np.float64)
-        self.dense = self.own if task.samples.exact else task.samples.B
+        whole = np.vstack([self.weight, self.bias]).astype(np.float64)
+        self.own = task.samples.target_of(whole)
+        self.dense = self.own if task.samples.exact else task.samples.target
         self.start = (self.weight * self.system.d[:, None] * self.scale).astype(np.float32)
         self.start[~self.system.alive] = 0
 
     def target(self, repair: float) -> Matrix:
-        """B of the target that repairs a share of the error of earlier layers."""
+        """What repairs a share of the error of earlier layers, as the system takes it."""
         return np.asarray(self.own + repair * (self.dense - self.own))
 
     def rhs(self, repair: float) -> Matrix:
@@ -120,6 +122,8 @@ class LayerProblem:
         penalty
             Its prox selects entries and leaves them as they are (keep-k, n:m, blocks).
         """
+        if not penalty.prox(self.start, 1.0).any():
+            return np.zeros_like(self.start)
         V, _ = self.run(rhs, penalty, schedule or self.schedule, self.start, look, steps=12)
         return self.polished(rhs, penalty, V)
 
@@ -174,6 +178,17 @@ class LayerProblem:
             V, state = self.run(rhs, KeepLargest(keep), schedule, state)
             schedule = (STEADY,) * 5
             yield V
+
+    def unfitted(self, penalty: Penalty) -> Matrix:
+        """The dense weights that the penalty keeps by scaled magnitude, and the dense bias.
+
+        The scale is an input's root mean square, not centred as the bias is not refitted.
+        """
+        X = self.task.samples.X[:-1]
+        size = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64) / max(1, X.shape[1]))
+        magnitude = np.abs(self.weight * self.scale * size[:, None])
+        U = np.where(penalty.prox(magnitude, 1.0) != 0, self.weight, 0).astype(np.float64)
+        return np.vstack([U, self.bias]) if self.task.has_bias else U
 
     def weights(self, V: Matrix, bias: Matrix | None) -> Matrix:
         """Undo the scaling: the task's U in float64, with a bias (M,) below if it has one."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from nettrim_cli.solve.responses import Intervals
 from nettrim_cli.solve.task import Matrix
+from nettrim_cli.solve.wide import damped_gram
 
 Product = Callable[[Matrix], Matrix]
 
@@ -75,8 +76,7 @@ def refit_intervals(
         (N, M), and (M,) or None.
     """
     P = np.float32(X.shape[1])
-    A = X @ X.T / P
-    A[np.diag_indices_from(A)] += np.float32(delta)
+    A = damped_gram(X, delta)
     support = start != 0
     V = Q = start
     momentum, last = 1.0, np.inf

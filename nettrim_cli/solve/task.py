@@ -67,9 +67,11 @@ class Samples:
     Attributes
     ----------
     C
-        (N+1, N+1) float64, ``X @ X.T`` over all calibration columns.
+        (N+1, N+1) float64, ``X @ X.T`` over all calibration columns; None where the inputs are
+        too many for such a matrix or twice the columns, and X and Z are all that is fitted to.
     B
-        (N+1, M) float64, ``X @ Z.T`` with Z the dense model's results (bias included).
+        (N+1, M) float64, ``X @ Z.T`` with Z the dense model's results (bias included); None
+        with C.
     X, Z
         (N+1, P') and (M, P') float32: at most a bounded number of the columns themselves.
     held_X, held_Z
@@ -80,8 +82,8 @@ class Samples:
         What layers with the same input share (factorisations); filled by the solvers.
     """
 
-    C: Matrix
-    B: Matrix
+    C: Matrix | None
+    B: Matrix | None
     X: Matrix
     Z: Matrix
     held_X: Matrix
@@ -91,14 +93,33 @@ class Samples:
 
     @property
     def columns(self) -> int:
-        """Number of calibration columns summed up in C and B."""
+        """Number of calibration columns that are fitted to."""
+        if self.C is None:
+            return int(self.X.shape[1])
         count = float(self.C[-1, -1])
         return round(count) if math.isfinite(count) else self.X.shape[1]
 
     @property
+    def target(self) -> Matrix:
+        """The dense model's results as a system takes them: B, or Z without C."""
+        return self.Z if self.B is None else self.B
+
+    def target_of(self, W: Matrix) -> Matrix:
+        """The results of weights W (N+1, M), float64, on these inputs in the same form."""
+        if self.C is not None:
+            return np.asarray(self.C @ W)
+        Z = np.zeros((W.shape[1], self.X.shape[1]))
+        for at in range(0, len(W), 512):
+            Z += W[at : at + 512].T @ self.X[at : at + 512]
+        return Z
+
+    @property
     def trouble(self) -> str:
         """Why nothing can be solved with these samples; empty where all is well."""
-        if not all(np.isfinite(each).all() for each in (self.C, self.B, self.X, self.Z)):
+        if self.X.shape[1] == 0:
+            return "none of the calibration samples reaches it"
+        fitted = [each for each in (self.C, self.B, self.X, self.Z) if each is not None]
+        if not all(np.isfinite(each).all() for each in fitted):
             return "its signals are not finite on the calibration samples"
         if not all(np.isfinite(each).all() for each in (self.held_X, self.held_Z)):
             return "its signals are not finite on the held-out samples"

@@ -135,6 +135,10 @@ class ColumnSystem:
         delta = damping(P, len(inner)) if delta is None else delta
         return cls(d, alive, delta, means if free_bias else None, Rotated.of(scaled))
 
+    def damped(self, delta: float) -> ColumnSystem:
+        """The same columns with another damping."""
+        return replace(self, delta=delta)
+
     @property
     def columns(self) -> float:
         """P, at least 1."""
@@ -171,15 +175,17 @@ class ColumnSystem:
 def system_of(samples: Samples, *, free_bias: bool, delta: float | None = None) -> System:
     """The system of a layer in the form that its samples are kept in.
 
-    Columns are rotated once for all layers that read them, whatever the damping.
+    Sums are scaled or columns rotated once for all layers that read them, whatever the damping.
     """
-    if samples.C is not None:
-        return GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
-    key = ("columns", free_bias)
+    key = ("system", free_bias)
     if key not in samples.shared:
-        samples.shared[key] = ColumnSystem.build(samples.X, free_bias=free_bias)
-    system: ColumnSystem = samples.shared[key]
-    return system if delta is None else replace(system, delta=delta)
+        samples.shared[key] = (
+            ColumnSystem.build(samples.X, free_bias=free_bias, delta=delta)
+            if samples.C is None
+            else GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
+        )
+    system: GramSystem | ColumnSystem = samples.shared[key]
+    return system if delta is None or delta == system.delta else system.damped(delta)
 
 
 def damped_gram(X: Matrix, delta: float) -> Matrix | LowRank:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from small import build, normal, only, run
@@ -164,3 +166,86 @@ def test_an_axis_of_size_zero_gives_no_columns() -> None:
     found = gather(model, layer, *[[np.zeros((4, 0, 5), np.float32)] * 2] * 2, [False, True], True)
     assert found.columns == 0
     assert found.X.shape == (6, 0)
+
+
+def wide_gather(columns, seed=0, inputs=40, exact=True, sizes=None):
+    """A MatMul with more inputs than twice its columns, or with too many for any matrix."""
+    text = f"g (float[N,{inputs}] x) => (float[N,3] y) {{ y = MatMul(x, w) }}"
+    model, layer = only(build(text, w=normal(inputs, 3, seed=1)))
+    rng = np.random.default_rng(7)
+    dense = [rng.standard_normal((n, inputs)).astype(np.float32) for n in sizes or (columns, 5)]
+    flags = [at == len(dense) - 1 for at in range(len(dense))]
+    reached = dense if exact else [each + 0.3 * np.sin(9 * each) for each in dense]
+    return layer, reached, dense, gather(model, layer, reached, dense, flags, exact, seed)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("columns", [1, 13, 20])
+def test_with_few_columns_all_of_them_stand_for_the_sums(columns, exact) -> None:
+    layer, reached, dense, found = wide_gather(columns, exact=exact)
+    assert found.C is found.B is None
+    assert found.columns == columns
+    assert np.array_equal(found.X, with_ones(reached[0], layer).astype(np.float32))
+    assert found.held_X.shape == (41, 5)
+    W = normal(40, 3, seed=1).astype(float)
+    np.testing.assert_allclose(found.Z, W.T @ dense[0].T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.target_of(np.vstack([W, 0 * W[:1]])), W.T @ reached[0].T)
+
+
+def test_with_more_columns_the_sums_are_formed() -> None:
+    assert wide_gather(21)[-1].C.shape == (41, 41)
+
+
+@pytest.mark.parametrize("sizes", [(50, 30, 5), (1,) * 80 + (5,)])
+def test_columns_of_the_widest_layers_are_bounded_and_true(sizes, monkeypatch) -> None:
+    monkeypatch.setattr(statistics, "WIDEST", 30)
+    monkeypatch.setattr(statistics, "WIDE_COLUMNS", 24)
+    layer, reached, _, found = wide_gather(None, sizes=sizes)
+    assert found.C is None
+    assert found.columns == 24
+    known = {each.tobytes() for x in reached[:-1] for each in with_ones(x, layer).astype("f").T}
+    kept = {each.tobytes() for each in found.X.T}
+    assert len(kept) == 24
+    assert kept <= known
+    np.testing.assert_allclose(
+        found.Z, normal(40, 3, seed=1).astype(float).T @ found.X[:-1], rtol=1e-4, atol=1e-4
+    )
+    assert np.array_equal(found.X, wide_gather(None, sizes=sizes)[-1].X)
+
+
+def test_the_memory_of_columns_bounds_their_number() -> None:
+    for inputs in (1, 500, 20_000, 65_536, 10**9):
+        most = statistics.most_columns(inputs)
+        assert 1 <= most <= statistics.WIDE_COLUMNS
+        assert most == 1 or 4 * most * inputs <= statistics.WIDE_BYTES
+    assert statistics.is_wide(statistics.WIDEST + 1, 10**6)
+    assert not statistics.is_wide(statistics.WIDEST, 10**6)
+    assert statistics.useful_columns(1000, 5000) == 5000
+    assert statistics.useful_columns(65_536, 5 * 65_536) == statistics.most_columns(65_536)
+
+
+def test_wide_inputs_are_collected_in_the_memory_of_their_columns() -> None:
+    tracemalloc.start()
+    try:
+        found = wide_gather(120, inputs=20_000)[-1]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.columns == 120
+    assert peak < 8 * found.X.nbytes < 20_000**2 * 4 / 20
+
+
+def test_sums_are_moved_back_in_place() -> None:
+    rng = np.random.default_rng(0)
+    x = np.vstack([rng.standard_normal((300, 50)) + 100, np.ones((1, 50))]).astype(np.float32)
+    z = rng.standard_normal((4, 50)).astype(np.float32)
+    sums = statistics._Sums(301, [4])
+    for part in (slice(0, 20), slice(20, 50)):
+        sums.add(x[:, part], [z[:, part]])
+    gram = sums.gram
+    C, (B,) = sums.about_zero()
+    assert C is gram
+    assert np.array_equal(C, sums.about_zero()[0])
+    wide = x.astype(float)
+    np.testing.assert_allclose(C, wide @ wide.T, rtol=1e-6)
+    np.testing.assert_allclose(B, wide @ z.T.astype(float), rtol=1e-5, atol=1e-3)

@@ -85,5 +85,5 @@ def strict_violation(task, U, epsilon):
 def solve_to(task, tolerance=None, *, one_sided=False):
     """The paper's program, or its one-sided form, to a tolerance of gap and violation."""
     if tolerance is not None:
-        task = replace(task, limits=Limits(tolerance=tolerance, iterations=60_000))
+        task = replace(task, limits=Limits(tolerance=tolerance, iterations=20_000))
     return METHODS["one-sided" if one_sided else "net-trim"](task, None)

@@ -125,6 +125,20 @@ def test_damping_falls_with_the_samples() -> None:
     assert all(each > 0 for each in found)
 
 
+def test_dampings_share_inverses_of_equal_sums() -> None:
+    task = random_task(1, inputs=6, outputs=3)
+    one = GramSystem.build(task.samples.C, free_bias=True, delta=0.1)
+    other, built = (
+        one.damped(0.01),
+        GramSystem.build(task.samples.C, free_bias=True, delta=0.01),
+    )
+    assert np.allclose(other.A, built.A, atol=3e-7)
+    assert (other.delta, one.delta) == (0.01, 0.1)
+    assert other.inverse(0.59) is one.inverse(0.5)
+    assert other.inverse(0.5) is not one.inverse(0.5)
+    assert np.allclose(other.inverse(0.5), built.inverse(0.5), atol=1e-5)
+
+
 def test_inverses_beyond_the_budget_are_made_anew(monkeypatch) -> None:
     task = random_task(0, inputs=6, outputs=3)
     system = GramSystem.build(task.samples.C, free_bias=True)

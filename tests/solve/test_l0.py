@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from odd_layers import odd_layer
 from small_layers import (
     correlated,
     make_task,
@@ -101,11 +102,61 @@ def test_nothing_sparser_within_epsilon() -> None:
     assert found.note
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("cascade", [False, True])
+def test_no_weights_at_all_where_those_are_within_epsilon(relu, cascade) -> None:
+    random = np.random.default_rng(1)
+    x, W = correlated(random, 8, 60), random.normal(size=(8, 3))
+    reached = 1.1 * x if cascade else None
+    for bias, epsilon in (([900.0, 500, 700], 0.1), (None, 1.0)):
+        found = solve_l0(
+            make_task(x, W, bias=bias, reached=reached, relu=relu, epsilon=epsilon, held=x[:, :20])
+        )
+        assert found.status is Status.SOLVED
+        assert not (found.U if bias is None else found.U[:-1]).any()
+
+
+def test_errors_that_are_no_numbers_leave_the_layer_dense() -> None:
+    x, W = np.ones((3, 5)), np.ones((3, 2))  # inactive in the dense network, but not when reached
+    task = make_task(-x, W, reached=x, relu=True, shift=np.ones(2), epsilon=0.1)
+    assert task.error(W, held=False) == task.error(0 * W, held=False) == np.inf
+    for each in (task, replace(task, epsilon=None, keep=0)):
+        found = solve_l0(each)
+        assert found.status is Status.DENSE
+        assert np.array_equal(found.U, W)
+        assert found.note == "the error of sparser weights is no number"
+
+
+def by_magnitude(task):
+    """The dense weights of largest magnitude times root mean square of their input, as they are."""
+    weight = (task.W[:-1] if task.has_bias else task.W).astype(np.float64)
+    size = np.sqrt((task.samples.X[:-1].astype(np.float64) ** 2).mean(axis=1))
+    scores = np.abs(weight) * size[:, None] * (1 if task.scale is None else np.abs(task.scale))
+    U = np.zeros(weight.shape)
+    kept = np.argsort(-scores, axis=None, kind="stable")[: task.keep]
+    U.flat[kept] = weight.flat[kept]
+    return np.vstack([U, task.W[-1:]]) if task.has_bias else U
+
+
+def test_never_worse_than_magnitude_as_it_is() -> None:
+    tasks = [odd_layer(seed) for seed in (*range(150), 665)]
+    tasks = [each for each in tasks if each.keep is not None]
+    assert len(tasks) > 30
+    noted = set()
+    for task in tasks:
+        found = solve_l0(task)
+        noted.add(found.note)
+        assert support_size(task, found.U) <= task.keep
+        plain = judged(task, by_magnitude(task))
+        assert not judged(task, found.U) > plain * (1 + 1e-5) + 1e-8
+    assert "not refitted" in noted
+
+
 def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
     every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
-    assert len(every) == 6
+    assert len(every) == 7
     assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 
@@ -264,6 +315,8 @@ def test_the_damping_is_chosen_where_samples_are_few() -> None:
         task = random_task(seed, inputs=20, outputs=6, columns=30, keep=40)
         found.add(LayerProblem.chosen(task, KeepLargest(40)).system.delta)
     assert found == {0.1, 0.01}
+    system = LayerProblem.chosen(task, KeepLargest(40)).system
+    assert set(system._inverses) == {np.float32(0.6), np.float32(0.51)}  # of both dampings
     blind = random_task(0, inputs=20, outputs=6, columns=30, keep=40)
     samples = replace(blind.samples, held_X=blind.samples.held_X[:, :0])
     blind = replace(blind, samples=samples)
