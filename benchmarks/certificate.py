@@ -73,7 +73,7 @@ class Program:
             # Stationary in s_j for the present norm; any s is valid, so stopping early is safe.
             norm = math.sqrt(float(scales**2 @ squares))
             free = np.maximum(self.epsilon * squares, 1e-300)
-            wanted = np.where(squares > 0, linear * norm, np.inf) / free
+            wanted = np.where(squares > 0, linear * norm / free, scales)
             scales = np.clip(wanted, 0, most)
             best = max(best, self._bound(scales, linear, squares))
         return max(0.0, best)

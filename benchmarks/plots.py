@@ -51,7 +51,12 @@ def net_trim(cells: list[dict[str, Any]]) -> None:
     """Distance from the optimum against time, nettrim's being 1, for each cell."""
     columns = 3
     figure, axes = plt.subplots(
-        -(-len(cells) // columns), columns, figsize=(9.5, 5.2), sharey=True, squeeze=False
+        -(-len(cells) // columns),
+        columns,
+        figsize=(9.5, 2.9 * -(-len(cells) // columns)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axis, cell in zip(axes.flat, cells):
         unit = min(each["seconds"] for each in cell["nettrim"])
@@ -64,11 +69,13 @@ def net_trim(cells: list[dict[str, Any]]) -> None:
         axis.axhline(GOOD, color="#999999", lw=0.8, ls=":")
         shape = " x ".join(map(str, cell["shape"]))
         axis.set_title(f"{shape}, {cell['columns']:,} samples", fontsize=9)
+        axis.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"], minor=False)
+        axis.set_xticks([], minor=True)
     for axis in axes[-1]:
         axis.set_xlabel("time, nettrim's being 1")
     for axis in axes[:, 0]:
         axis.set_ylabel("gap or violation, the larger")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
     save(figure, "solver-net-trim.svg")
 
 

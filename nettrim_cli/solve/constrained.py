@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -90,9 +91,11 @@ class SampleResponse:
         self.G = np.zeros(intervals.lower.shape, np.float32)
         self.R, self.shared = np.empty_like(self.G), np.empty_like(self.G)
         outputs, columns = intervals.lower.shape
-        step = max(32, min(outputs, BLOCK_BYTES // (4 * max(1, columns))))
-        starts = range(0, max(1, outputs), step)
-        self.blocks = [slice(at, min(at + step, outputs)) for at in starts]
+        step = max(32, BLOCK_BYTES // (4 * max(1, columns)))
+        count = max(1, -(-outputs // step))
+        count += count % 2 if outputs >= 64 else 0
+        ends = np.linspace(0, outputs, count + 1).round().astype(int).tolist()
+        self.blocks = [slice(a, b) for a, b in pairwise(ends)]  # even: two threads get as many
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self.rho = 0.0

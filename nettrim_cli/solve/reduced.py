@@ -39,7 +39,7 @@ PAYS = 0.7  # of its price: what a weight must pay to become a candidate at firs
 LATER = 1.0005
 DEAREST = 1e12  # times the lowest price: prices above are cut, which keeps bounds valid
 MOST_BYTES = 1 << 30
-STEPS = 60  # over all samples that the small programs save
+STEPS = 30  # over all samples that the small programs save
 
 
 @dataclass
