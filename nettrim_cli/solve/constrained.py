@@ -34,7 +34,7 @@ from nettrim_cli.solve.wide import Rotated
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 21
 ALPHA = 1.95
 UNIT = 0.12  # of sqrt(max C); the balance of the two splits
 

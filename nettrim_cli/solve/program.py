@@ -166,8 +166,9 @@ def solve(
     limits = limits or Limits()
     judge = Judge(response, limits, BEYOND * known, look, Outcome(np.zeros(shape, np.float32)))
     steps = min(WARM, limits.iterations)
-    V, done, ended = _steps(judge, penalty, V, rho, 0, steps)
-    if isinstance(penalty, WeightedL1) and not ended and done < limits.iterations:
+    may_reduce = isinstance(penalty, WeightedL1) and steps < limits.iterations
+    V, done, ended = _steps(judge, penalty, V, rho, 0, steps, passing=may_reduce)
+    if isinstance(penalty, WeightedL1) and may_reduce and not ended:
         reduced = Reduced(response, penalty.weights, V)
         if reduced.worthwhile:
             done, ended = _rounds(judge, reduced, done)
@@ -205,15 +206,27 @@ def _rounds(judge: Judge, reduced: Reduced, done: int) -> tuple[int, bool]:
 
 
 def _steps(
-    judge: Judge, penalty: Gauge | Keeping, V: Matrix, rho: float, before: int, steps: int
+    judge: Judge,
+    penalty: Gauge | Keeping,
+    V: Matrix,
+    rho: float,
+    before: int,
+    steps: int,
+    *,
+    passing: bool = False,
 ) -> tuple[Matrix, int, bool]:
-    """ADMM over all samples: V, iterations so far, whether the judge ended it."""
+    """ADMM over all samples: V, iterations so far, whether the judge ended it.
+
+    With ``passing`` nothing is judged where the shared ball binds: the next phase will do that.
+    """
     response, ended, ripe, support = judge.response, False, 3 * WARM, V != 0
     changes = 0
 
     def watch(done: int, S: Matrix, _: Matrix, rho: float) -> float | None:
         nonlocal ended, ripe, support, changes
         judge.tell(before + done)
+        if passing and 0 < response.multiplier < math.inf:
+            return None
         near = judge.best.worst < 3 * judge.limits.tolerance
         if done % (CHECK if near else 2 * CHECK) and done != steps:
             return None

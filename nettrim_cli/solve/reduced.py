@@ -56,8 +56,8 @@ class Part:
         (K,) and (Q,): ADMM's state, see Group.
     H
         (k, k) Gram matrix of the first k weights over the neuron's shared points.
-    inverse
-        (K, K) of ``H + hold Y'Y + sparse I``, see Group; None where it is to be made.
+    b, Y, inverse
+        (K,), (Q, K) and (K, K) as in Group; None where they are to be made.
     """
 
     neuron: int
@@ -66,6 +66,8 @@ class Part:
     V: Matrix
     G: Matrix
     H: Matrix
+    b: Matrix | None = None
+    Y: Matrix | None = None
     inverse: Matrix | None = None
 
 
@@ -321,6 +323,8 @@ class Reduced:
             fresh = np.flatnonzero(pays)
             if factor != 1 or len(fresh) or len(more):
                 part.inverse, changed = None, True
+            if len(fresh) or len(more):
+                part.b = part.Y = None
             part.V = np.concatenate([V[k, :known], pull[fresh] / (group.sparse * unit)])
             Z = self.U[part.neuron] @ self.response.X[:, more]
             part.G = np.concatenate([G[k, : len(part.entries)], Z])
@@ -348,16 +352,19 @@ class Reduced:
             m, weights, entries = part.neuron, part.weights, part.entries
             part.H = self._gram(part)
             of_weights, of_entries = (k, slice(len(weights))), (k, slice(len(entries)))
-            b[of_weights] = np.take(response.X, weights, axis=0) @ self._points[m]
             V[of_weights], G[of_entries] = part.V, part.G
             prices[of_weights] = self.prices[m, weights]
-            columns = _picked(response.XT, entries, weights)
-            Y[k, : len(entries), : len(weights)] = columns
+            if part.b is None or part.Y is None:
+                part.b = np.take(response.X, weights, axis=0) @ self._points[m]
+                part.Y = _picked(response.XT, entries, weights)
             if part.inverse is None:
-                A = part.H + columns.T @ (hold * columns)
+                A = part.H + part.Y.T @ (hold * part.Y)
                 A[np.diag_indices_from(A)] += sparse
                 part.inverse = _inverse(A)
+            b[of_weights], Y[k, : len(entries), : len(weights)] = part.b, part.Y
             inverse[k, : len(weights), : len(weights)] = part.inverse
+            part.b, part.Y = b[of_weights], Y[k, : len(entries), : len(weights)]
+            part.inverse = inverse[k, : len(weights), : len(weights)]
             lower[of_entries] = intervals.lower[m, entries]
             upper[of_entries] = intervals.upper[m, entries]
             give[of_entries] = np.where(response.shares[m, entries] == 0, 1, 1 / (1 + hold))
