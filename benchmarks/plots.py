@@ -75,7 +75,9 @@ def net_trim(cells: list[dict[str, Any]]) -> None:
         axis.set_xlabel("time, nettrim's being 1")
     for axis in axes[:, 0]:
         axis.set_ylabel("gap or violation, the larger")
-    axes[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
+    axes[0, 0].legend(frameon=False, fontsize=8, loc="upper right")
+    for axis in axes.flat[len(cells) :]:
+        axis.set_visible(False)
     save(figure, "solver-net-trim.svg")
 
 

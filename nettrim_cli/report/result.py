@@ -55,7 +55,7 @@ class LayerReport:
     @property
     def pruned(self) -> bool:
         """Whether the layer was treated."""
-        return self.status != "dense"
+        return self.status not in ("dense", "infeasible", "not-finite")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ PROBE_ITERATIONS = 40
 RHO = 17.0
 MORE = (0.02, 0.1, 0.3, 1.0)  # of what is left up to ||Y||, where a count was missed
 TROUBLE = {
-    Status.INFEASIBLE: "no weights of a sensible size keep its responses within epsilon",
+    Status.INFEASIBLE: "proved: weights that keep its responses within epsilon have an "
+    "l1 norm above {bound:.3g}",
     Status.NOT_FINITE: "the solver left the range of numbers",
 }
 
@@ -106,7 +107,8 @@ def solve_net_trim(
             found = _solved(response, prices, rho, look, task.limits, known, rounds)
             U = _weights(task, layer, response, found.S)
     if found.status in TROUBLE:
-        return Solution(task.W, found.status, found.iterations, note=TROUBLE[found.status])
+        note = TROUBLE[found.status].format(bound=found.bound)
+        return Solution(task.W, found.status, found.iterations, note=note)
     status, note = found.status, ""
     if task.keep is not None and _count(task, U) > task.keep:
         status = Status.INACCURATE

@@ -28,7 +28,7 @@ TOLERANCE = 5e-3
 
 
 class Status(str, Enum):
-    """How a solve ended."""
+    """How a solve ended; the weights stay dense with the last three."""
 
     SOLVED = "solved"
     INACCURATE = "inaccurate"

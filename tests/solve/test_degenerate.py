@@ -11,7 +11,7 @@ from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.task import Status
 
 BLOCK = 20
-QUICK = 5  # blocks; the others are slow: pytest -m slow tests/solve/test_degenerate.py
+QUICK = 2  # blocks; the others are slow: pytest -m slow tests/solve/test_degenerate.py
 BLOCKS = [
     pytest.param(block, marks=() if block < QUICK else pytest.mark.slow) for block in range(100)
 ]
