@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +129,27 @@ def _flagged(
 ) -> list[tuple[Batch, bool]]:
     found = samples.batches(indices, batch_size(samples))
     return [(batch, held_out) for batch in found]
+
+
+def raced(
+    model: str, layer: Layer, judge: Task, names: Sequence[str], solve: Callable[[str], Matrix]
+) -> dict[str, Any]:
+    """A benchmark's cell: errors on the judged samples and seconds of each method by name."""
+    errors, seconds = {}, {}
+    for name in names:
+        begun = time.perf_counter()
+        U = solve(name)
+        seconds[name] = time.perf_counter() - begun
+        errors[name] = judge.error(U, held=True)
+    columns = judge.samples.columns
+    return {
+        "model": model,
+        "layer": layer.name,
+        "shape": list(layer.shape),
+        "columns": columns,
+        "errors": errors,
+        "seconds": seconds,
+    }
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

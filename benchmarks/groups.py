@@ -8,7 +8,6 @@ samples that no method has seen.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from common import (
     blas_threads,
     machine,
     print_table,
+    raced,
     recorded_layers,
     write_json,
 )
@@ -100,23 +100,21 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
         rhs = problem.rhs(1.0)
         for removed in options.removed:
             keep = inputs - round(removed * inputs)
-            cell: dict[str, Any] = {
-                "model": model,
-                "layer": layer.name,
-                "shape": list(layer.shape),
-                "inputs": inputs,
-                "columns": task.samples.columns,
-                "removed": removed,
-                "errors": {},
-                "seconds": {},
-            }
-            for name in options.methods:
-                begun = time.perf_counter()
+
+            def solve(
+                name: str,
+                problem: LayerProblem = problem,
+                rhs: Matrix = rhs,
+                keep: int = keep,
+                size: int = size,
+            ) -> Matrix:
                 V = METHODS_BY_NAME[name](problem, rhs, keep, size)
-                cell["seconds"][name] = time.perf_counter() - begun
-                cell["errors"][name] = judge.error(problem.linear_weights(V, 1.0), held=True)
                 if np.count_nonzero(block_sums(V**2, size, None)) > keep:
-                    raise RuntimeError(f"{name} keeps too many inputs of {layer.name}")
+                    raise RuntimeError(f"{name} keeps too many inputs")
+                return problem.linear_weights(V, 1.0)
+
+            cell = raced(model, layer, judge, options.methods, solve)
+            cell |= {"inputs": inputs, "removed": removed}
             cells.append(cell)
     return cells
 

@@ -9,7 +9,6 @@ error that is a given share of magnitude's.
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from common import (
     blas_threads,
     machine,
     print_table,
+    raced,
     recorded_layers,
     write_json,
 )
@@ -125,23 +125,15 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
     ):
         for sparsity in options.sparsity:
             keep = task.weights - round(sparsity * task.weights)
-            cell: dict[str, Any] = {
-                "model": model,
-                "layer": layer.name,
-                "shape": list(layer.shape),
-                "columns": task.samples.columns,
-                "sparsity": sparsity,
-                "errors": {},
-                "seconds": {},
-            }
-            for name in options.methods:
-                begun = time.perf_counter()
+
+            def solve(name: str, task: Task = task, keep: int = keep) -> Matrix:
                 U = known[name](task, keep)
-                cell["seconds"][name] = time.perf_counter() - begun
-                cell["errors"][name] = judge.error(U, held=True)
-                weights = U[:-1] if task.has_bias else U
-                if np.count_nonzero(weights) > keep:
-                    raise RuntimeError(f"{name} keeps too many weights in {layer.name}")
+                if np.count_nonzero(U[:-1] if task.has_bias else U) > keep:
+                    raise RuntimeError(f"{name} keeps too many weights")
+                return U
+
+            cell = raced(model, layer, judge, options.methods, solve)
+            cell["sparsity"] = sparsity
             cells.append(cell)
     return cells
 

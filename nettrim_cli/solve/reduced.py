@@ -271,7 +271,6 @@ class Reduced:
     def _build(self) -> None:
         """Candidates and entries from ADMM's state, in groups of similar size."""
         response, intervals = self.response, self.response.intervals
-        parts: list[Part] = []
         unit = np.float32(self.lam)
 
         def choose(block: slice) -> list[Part]:
