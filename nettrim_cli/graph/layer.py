@@ -15,29 +15,24 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an op reads its input tensor: all that is needed to turn it into columns.
+    """How an op reads its weight and its tensors: all that is needed to turn them into matrices.
 
     Attributes
     ----------
     op
         Key in ``nettrim_cli.graph.ops.OPS``.
+    slot
+        Which input of the node is the weight.
     attributes
-        Plain values (ints, floats, strings, tuples of them), defaults filled in; includes
-        ``kernel_shape`` for convolutions.
+        Plain values (ints, floats, strings, tuples of them), defaults filled in.
+    key
+        Equal for two layers that read equal columns from the same tensors.
     """
 
     op: str
+    slot: int = 1
     attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for two layers that read equal columns from the same tensor."""
-        reading = {k: v for k, v in self.attributes.items() if k in READING}
-        kind = "Conv" if self.op == "Conv" else "rows"
-        return (kind, tuple(sorted(reading.items())))
-
-
-READING = ("kernel_shape", "strides", "pads", "dilations", "auto_pad", "transA")
+    key: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
