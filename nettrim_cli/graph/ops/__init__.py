@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Op, Reads, Refusal, working
-from nettrim_cli.graph.ops.convolutions import Conv
+from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
 from nettrim_cli.graph.ops.einsum import Einsum
-from nettrim_cli.graph.ops.products import Gemm, MatMul
+from nettrim_cli.graph.ops.products import Attention, FusedGemm, FusedMatMul, Gemm, MatMul
 
 __all__ = [
     "OPS",
@@ -51,6 +51,11 @@ OPS: dict[str, Op] = {
     "MatMul": MatMul(),
     "Einsum": Einsum(),
     "Conv": Conv(),
+    "ConvTranspose": ConvTranspose(),
+    "com.microsoft.Attention": Attention(),
+    "com.microsoft.FusedConv": FusedConv(),
+    "com.microsoft.FusedGemm": FusedGemm(),
+    "com.microsoft.FusedMatMul": FusedMatMul(),
 }
 """By name, which is that of the domain and a dot before the op's own for other domains."""
 
