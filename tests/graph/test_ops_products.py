@@ -80,6 +80,59 @@ def test_gemm(sizes, left, turned, alpha, beta, bias, seed):
     assert ops.bias_slot(geometry) == (2 if beta else None)
 
 
+@settings(max_examples=60, deadline=None)
+@given(products(), st.tuples(st.booleans(), st.booleans()), FACTORS, SEEDS)
+def test_fused_matmul(case, turned, alpha, seed):
+    weight, x, slot = case
+    if len(x) == 1:
+        x = (x[0], 2) if slot == 0 else (2, x[0])
+    pair = [normal(*weight, seed=seed), normal(*x, seed=seed + 1)]
+    pair = pair if slot == 0 else pair[::-1]
+    pair = [a.swapaxes(-1, -2).copy() if t else a for a, t in zip(pair, turned)]
+    node = OneNode(
+        "FusedMatMul",
+        dict(zip("wx" if slot == 0 else "xw", pair)),
+        domain="com.microsoft",
+        transA=int(turned[0]),
+        transB=int(turned[1]),
+        alpha=alpha,
+    )
+    assert_linear(node, slot)
+
+
+def test_fused_gemm():
+    inputs = {"x": normal(5, 3), "w": normal(4, 3, seed=1), "b": normal(4, seed=2)}
+    how = {"domain": "com.microsoft", "transB": 1, "alpha": 0.3, "beta": 2.0}
+    node = OneNode("FusedGemm", inputs, activation="Relu", **how)
+    geometry = node.geometry(1)
+    (U,), (bias,) = ops.matrices(inputs["w"], geometry), ops.biases(inputs["b"], geometry, (4, 3))
+    z = U.T @ ops.columns({"x": inputs["x"]}, geometry) + bias[:, None]
+    np.testing.assert_allclose(np.maximum(z, 0).T, node.run()[0], rtol=1e-5, atol=1e-6)
+    with pytest.raises(Refusal, match="applies Relu itself"):
+        ops.outputs_as_columns(node.run()[0], geometry)
+
+
+def test_attention():
+    batch, length, width, heads, each = 2, 5, 6, 2, 4
+    x, w, b = normal(batch, length, width), normal(width, 24, seed=1), normal(24, seed=2)
+    node = OneNode("Attention", {"x": x, "w": w, "b": b}, domain="com.microsoft", num_heads=heads)
+    geometry = node.geometry(1)
+    (U,) = assert_inverse(w, geometry)
+    (bias,) = ops.biases(b, geometry, w.shape)
+    rows = (U.T @ ops.columns({"x": x}, geometry) + bias[:, None]).T
+    parts = np.moveaxis(rows.reshape(batch, length, 3, heads, each), (2, 3), (0, 2))
+    query, key, value = parts
+    scores = np.exp(query @ key.swapaxes(-1, -2) / np.sqrt(each))
+    y = (scores / scores.sum(axis=-1, keepdims=True)) @ value
+    np.testing.assert_allclose(
+        node.run()[0], y.swapaxes(1, 2).reshape(batch, length, -1), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(Refusal, match="does not give out"):
+        ops.outputs_as_columns(y, geometry)
+    assert ops.slots("Attention", 6, "com.microsoft") == (1,)
+    assert not ops.is_product("Attention", "com.microsoft")
+
+
 def test_columns_of_a_matmul_are_a_view():
     x = normal(5, 4, 3)
     for weight in ((3, 2), (4, 3, 2)):
@@ -128,3 +181,8 @@ def test_a_factor_is_undone_bit_for_bit(dtype):
 def test_what_is_refused(op, given_attributes, shape, reason):
     with pytest.raises(Refusal, match=reason):
         read_geometry(op, 1, given_attributes, shape)
+
+
+def test_batch_axes_that_are_turned_are_refused():
+    with pytest.raises(Refusal, match="turns batch axes"):
+        read_geometry("FusedMatMul", 1, {"transBatchA": 1}, (2, 3, 4), "com.microsoft")

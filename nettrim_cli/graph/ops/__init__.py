@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Op, Reads, Refusal, working
-from nettrim_cli.graph.ops.convolutions import Conv
-from nettrim_cli.graph.ops.products import Gemm, MatMul
+from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
+from nettrim_cli.graph.ops.einsum import Einsum
+from nettrim_cli.graph.ops.products import Attention, FusedGemm, FusedMatMul, Gemm, MatMul
 
 __all__ = [
     "OPS",
@@ -48,7 +49,13 @@ __all__ = [
 OPS: dict[str, Op] = {
     "Gemm": Gemm(),
     "MatMul": MatMul(),
+    "Einsum": Einsum(),
     "Conv": Conv(),
+    "ConvTranspose": ConvTranspose(),
+    "com.microsoft.Attention": Attention(),
+    "com.microsoft.FusedConv": FusedConv(),
+    "com.microsoft.FusedGemm": FusedGemm(),
+    "com.microsoft.FusedMatMul": FusedMatMul(),
 }
 """By name, which is that of the domain and a dot before the op's own for other domains."""
 
@@ -88,7 +95,7 @@ def read_geometry(
         It is a kind that is not treated.
     """
     name = qualified(op, domain)
-    if name not in OPS or slot not in OPS[name].slots(slot + 1):
+    if name not in OPS or slot not in OPS[name].slots(slot + 2):
         raise Refusal(f"{op} is not treated")
     if math.prod(shape) == 0:
         raise Refusal("weight is empty")

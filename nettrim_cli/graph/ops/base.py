@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +125,13 @@ def per_group(count: int, groups: int, what: str) -> int:
     return count // groups
 
 
-def size(shape: Sequence[int]) -> int:
-    """Product of the axes: 1 for none."""
-    return math.prod(shape)
+def with_activation(geometry: Geometry, given: Mapping[str, Any]) -> Geometry:
+    """The geometry with the activation that the op applies before it gives out its result."""
+    activation = {"activation": given.get("activation", "")}
+    return replace(geometry, attributes={**geometry.attributes, **activation})
+
+
+def refuse_activation(geometry: Geometry) -> None:
+    """Raise Refusal if the op applies an activation itself."""
+    if geometry.attributes["activation"]:
+        raise Refusal(f"{geometry.op} applies {geometry.attributes['activation']} itself")

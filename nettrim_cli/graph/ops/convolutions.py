@@ -17,6 +17,8 @@ from nettrim_cli.graph.ops.base import (
     Refusal,
     Shape,
     per_group,
+    refuse_activation,
+    with_activation,
     working,
     working_dtype,
 )
@@ -86,6 +88,107 @@ class Conv(Op):
     def output_axis(self, geometry: Geometry) -> int | None:
         """Channels."""
         return 1
+
+
+class FusedConv(Conv):
+    """onnxruntime's Conv with an activation, which comes after the bias and a summand Z."""
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As Conv, with ``activation`` ("" for none)."""
+        return with_activation(super().geometry(op, slot, given, shape), given)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Only of a node without an activation (and without Z)."""
+        refuse_activation(geometry)
+        return super().outputs(y, geometry, block)
+
+
+class ConvTranspose(Conv):
+    """A weight ``(C, M / group, k...)`` that every input position spreads over the output.
+
+    An output position is reached from an input position by at most one place of the kernel, so
+    that its column has the input's values at some places and zeros at all others.
+    """
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As Conv, with ``output_padding`` and ``output_shape`` (() for none)."""
+        attributes = _window(given, shape)
+        per_group(shape[0], attributes["group"], "inputs")
+        spatial = len(shape) - 2
+        extra = tuple(given.get("output_padding", (0,) * spatial))
+        wanted = tuple(given.get("output_shape", ()))[-spatial:]
+        if len(extra) != spatial or len(wanted) not in (0, spatial) or min(extra) < 0:
+            raise Refusal("output_padding or output_shape do not match the number of axes")
+        attributes |= {"output_padding": extra, "output_shape": wanted}
+        return Geometry(op, slot, attributes, ("spread", *sorted(attributes.items())))
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """``(C / group, k..., M / group)``, group by group."""
+        inputs, outputs, *kernel = weight.shape
+        groups = geometry.attributes["group"]
+        grouped = weight.reshape(groups, inputs // groups, outputs, math.prod(kernel))
+        return list(grouped.swapaxes(2, 3))
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """Inputs of one group times the kernel, outputs of one group."""
+        groups: int = geometry.attributes["group"]
+        return ((shape[0] // groups * math.prod(shape[2:]), shape[1]),) * groups
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """C-contiguous ``(C / group * k..., B * out...)``: zeros, and x copied once a place."""
+        x = _channels(arrays["x"], geometry, block).swapaxes(0, 1)
+        kernel: Shape = geometry.attributes["kernel_shape"]
+        spatial = x.shape[2:]
+        out = self.output_shape(spatial, geometry)
+        before = [begin for begin, _ in spread_margins(spatial, geometry)]
+        shape = (len(x), *kernel, x.shape[1], *out)
+        result = np.zeros(shape, dtype=working_dtype(x.dtype))
+        strides, dilations = (geometry.attributes[name] for name in ("strides", "dilations"))
+        for place in np.ndindex(*kernel):
+            source, target = [slice(None)] * 2, [slice(None), *place, slice(None)]
+            for at, dilation, stride, begin, size, length in zip(
+                place, dilations, strides, before, spatial, out, strict=True
+            ):
+                offset = at * dilation - begin
+                first = max(0, -(offset // stride))  # the least i with i * stride + offset >= 0
+                last = max(first, min(size, (length - 1 - offset) // stride + 1))
+                source.append(slice(first, last))
+                target.append(slice(first * stride + offset, last * stride + offset, stride))
+            result[tuple(target)] = x[tuple(source)]
+        return result.reshape(len(x) * math.prod(kernel), -1)
+
+    def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
+        """Spatial shape of the output for an input of spatial shape `spatial`."""
+        rows = zip(_full(spatial, geometry), spread_margins(spatial, geometry), strict=True)
+        return tuple(size - sum(margin) for size, margin in rows)
+
+
+def _full(spatial: Sequence[int], geometry: Geometry) -> list[int]:
+    """Spatial shape of a transposed convolution's output before anything is cut off."""
+    a = geometry.attributes
+    names = ("strides", "dilations", "kernel_shape", "output_padding")
+    rows = zip(spatial, *(a[name] for name in names), strict=True)
+    return [s * (size - 1) + d * (k - 1) + 1 + extra for size, s, d, k, extra in rows]
+
+
+def spread_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, int]]:
+    """What a transposed convolution cuts off before and after each axis.
+
+    ``pads``, or what leaves the wanted size, as onnxruntime divides it.
+    """
+    a = geometry.attributes
+    count = len(spatial)
+    if not a["output_shape"] and a["auto_pad"] == "NOTSET":
+        return [(a["pads"][i], a["pads"][i + count]) for i in range(count)]
+    wanted = a["output_shape"] or [
+        size * stride for size, stride in zip(spatial, a["strides"], strict=True)
+    ]
+    margins = []
+    for full, size in zip(_full(spatial, geometry), wanted, strict=True):
+        total = max(full - size, 0)
+        small, large = total // 2, total - total // 2
+        margins.append((small, large) if a["auto_pad"] == "SAME_UPPER" else (large, small))
+    return margins
 
 
 def _window(given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Refusal, Shape, working
+from nettrim_cli.graph.ops.base import (
+    Arrays,
+    Op,
+    Reads,
+    Refusal,
+    Shape,
+    refuse_activation,
+    with_activation,
+    working,
+)
 
 
 class MatMul(Op):
@@ -122,6 +131,51 @@ class Gemm(MatMul):
         """A row, or a column with the weight on the left."""
         ((_, outputs),) = self.blocks(geometry, shape)
         return (outputs, 1) if geometry.attributes["left"] else (outputs,)
+
+
+class FusedGemm(Gemm):
+    """onnxruntime's Gemm with an activation, which comes after alpha, beta and C."""
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As Gemm, with ``activation`` ("" for none)."""
+        return with_activation(super().geometry(op, slot, given, shape), given)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Only of a node without an activation."""
+        refuse_activation(geometry)
+        return super().outputs(y, geometry, block)
+
+
+class FusedMatMul(MatMul):
+    """onnxruntime's ``alpha * A' @ B'`` of any rank, the last two axes turned as told."""
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As MatMul."""
+        if given.get("transBatchA", 0) or given.get("transBatchB", 0):
+            raise Refusal("FusedMatMul that turns batch axes is not treated")
+        return super().geometry(op, slot, given, shape)
+
+
+class Attention(MatMul):
+    """onnxruntime's self-attention: ``x @ W + b`` are queries, keys and values, side by side."""
+
+    weights = (1,)
+    product = False
+    bias_input = 2
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As MatMul; the weight has two axes."""
+        if len(shape) != 2:
+            raise Refusal(f"weight has {len(shape)} axes, 2 are wanted")
+        return super().geometry(op, slot, {}, shape)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Refused: queries, keys and values stay inside."""
+        return Op.outputs(self, y, geometry, block)
+
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """None: the products stay inside."""
+        return None
 
 
 def _rows(x: Floats, axis: int, batch: Shape, block: int) -> Floats:
