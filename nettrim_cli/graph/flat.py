@@ -49,6 +49,8 @@ class Node:
         Name of the local function that it is in.
     refusal
         Why nothing in it can be treated; empty where something can.
+    number
+        Its place in the flat view.
     """
 
     op_type: str
@@ -64,6 +66,7 @@ class Node:
     captured: frozenset[str] = frozenset()
     function: str = ""
     refusal: str = ""
+    number: int = -1
 
     @property
     def title(self) -> str:
@@ -120,12 +123,15 @@ class Flat:
         The nodes of the main graph, with functions unfolded.
     initializers, sparse
         Stored tensors of all scopes by flat name.
+    calls
+        Whether some functions could not be unfolded.
     """
 
     nodes: list[Node] = field(default_factory=list)
     top: list[Node] = field(default_factory=list)
     initializers: dict[str, Any] = field(default_factory=dict)
     sparse: dict[str, Any] = field(default_factory=dict)
+    calls: bool = False
 
 
 def flatten(model: onnx.ModelProto) -> Flat:
@@ -198,6 +204,7 @@ class _Flattener:
                 self._put(self._plain(source, scope), scope)
 
     def _put(self, node: Node, scope: _Scope, *, inside: bool = True) -> None:
+        node.number = len(self.flat.nodes)
         self.flat.nodes.append(node)
         if inside:
             scope.nodes.append(node)
@@ -293,6 +300,7 @@ class _Flattener:
         self.calls.pop()
         if call is not None:
             self._put(call, scope)
+            self.flat.calls = True
             return
         for formal, name in pairs:
             made = inner.names.get(formal, formal)

@@ -177,6 +177,18 @@ class Index:
             raise Refusal(found)
         return found
 
+    def weight_trace(self, name: str) -> Trace:
+        """Like `trace`, for floating-point values that can be replaced.
+
+        Raises
+        ------
+        Refusal
+            As for `trace`; or the values are of another type.
+        """
+        found = self.trace(name)
+        _require_float(found.kind)
+        return found
+
     def _find_trace(self, name: str) -> Trace:
         """The trace of what the node before reads, and a step more."""
         if name in self.sparse:
@@ -194,8 +206,8 @@ class Index:
         before = self.trace(node.input[0])
         names = (*before.names, name)
         if kind == "Cast":
-            to = attributes(node).get("to", 0)
-            if _require_float(to) and DIGITS[to] < DIGITS[before.kind]:
+            to = _require_float(attributes(node).get("to", 0))
+            if DIGITS[to] < DIGITS[_require_float(before.kind)]:
                 raise Refusal("is rounded by a Cast")
             return replace(before, names=names, kind=to)
         if kind == "Identity":
