@@ -344,7 +344,8 @@ def _common_bias(index: Index, found: Sequence[Use | None]) -> tuple[Use, ...]:
     if not all(traces[0].same(trace) for trace in traces):
         return ()
     inside = any(index.nodes[use.node].function for use in uses)
-    if inside and set(index.sights(traces[0].holder)) != set(uses):
+    sole = set(index.sights(traces[0].holder)) == set(uses) and math.prod(traces[0].shape) > 1
+    if inside and not sole:
         return ()  # a function's node cannot be given a tensor of its own
     return tuple(uses)
 

@@ -18,23 +18,24 @@ def assert_layer_works(proto: onnx.ModelProto, x: np.ndarray, input_name: str = 
     assert layer.refusal == ""
     before = model.to_bytes()
     for seed in (None, 7):
-        matrix, bias = model.weight(layer)
-        assert (bias is not None) == layer.has_bias
+        (matrix,), biases = model.weight(layer)
+        assert (biases is not None) == layer.has_bias
+        bias = None if biases is None else biases[0]
         if seed is not None:
             matrix = normal(*layer.shape, seed=seed)
             matrix[0, 0] = -0.0
             bias = None if bias is None else normal(layer.shape[1], seed=seed + 1)
-        model.set_weight(layer, matrix, bias)
+        model.set_weight(layer, [matrix], None if bias is None else [bias])
         if seed is None:
             assert model.to_bytes() == before
         onnx.checker.check_model(model.proto)
         tolerance = 1e-2 if layer.dtype == "float16" else 1e-4
         for read, wanted in zip(model.weight(layer), (matrix, bias), strict=True):
             if wanted is not None:
-                np.testing.assert_allclose(read, wanted, rtol=tolerance, atol=tolerance)
-        assert not np.signbit(model.weight(layer)[0][0, 0]) or seed is None
+                np.testing.assert_allclose(read[0], wanted, rtol=tolerance, atol=tolerance)
+        assert not np.signbit(model.weight(layer)[0][0][0, 0]) or seed is None
         seen, y = run(model.proto, [layer.input, layer.output], {input_name: x})
-        result = matrix.T @ ops.columns(seen, layer.geometry)
+        result = matrix.T @ ops.columns({"x": seen}, layer.geometry)
         result = result if bias is None else result + bias[:, None]
         found = ops.outputs_as_columns(y, layer.geometry)
         np.testing.assert_allclose(result, found, rtol=tolerance, atol=10 * tolerance)
