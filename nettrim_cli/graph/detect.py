@@ -179,9 +179,7 @@ def _unique_names(names: Sequence[str]) -> list[str]:
     return result
 
 
-def _sites(
-    index: Index, found: _Candidate, by_use: dict[Use, _Candidate]
-) -> list[_Candidate]:
+def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> list[_Candidate]:
     """All places that read a layer's weight; raises Refusal where they do not go together."""
     if found.trace is None or found.geometry is None:
         raise Refusal(found.refusal)
@@ -213,9 +211,7 @@ def _alike(one: Geometry, two: Geometry) -> bool:
     return (one.op, one.slot) == (two.op, two.slot) and facts[0] == facts[1]
 
 
-def _whole(
-    index: Index, found: _Candidate, candidates: list[_Candidate]
-) -> tuple[Layer, Binding]:
+def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tuple[Layer, Binding]:
     """The whole layer with all its sites."""
     assert found.trace is not None
     assert found.geometry is not None
@@ -252,8 +248,9 @@ def _site(index: Index, found: _Candidate, bias: Use | None) -> Site:
             name = name or f"{node.title}#{slot}"
         if name:
             reads[role] = name
-    output = index.nodes[found.use.node if bias is None else bias.node].output[0]
-    return Site(found.use.node, found.geometry, reads, output or node.title)
+    outputs = index.nodes[found.use.node if bias is None else bias.node].output
+    output = next(filter(None, outputs), node.title)
+    return Site(found.use.node, found.geometry, reads, output)
 
 
 def _response(

@@ -104,7 +104,7 @@ class Body:
 
     @property
     def way(self) -> Iterator[Body]:
-        """This subgraph and those around it, inside out."""
+        """The subgraph and those around it, inside out."""
         body: Body | None = self
         while body is not None:
             yield body

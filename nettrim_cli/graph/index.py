@@ -90,8 +90,8 @@ class Index:
 
     Attributes
     ----------
-    graph
-        The main graph.
+    model, graph
+        The protobuf message, and its main graph.
     opset
         Version of the standard operators.
     flat
@@ -116,7 +116,7 @@ class Index:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+        self.model, self.graph = model, model.graph
         self.opset = max((o.version for o in model.opset_import if o.domain in STANDARD), default=0)
         self.flat = flatten(model)
         self.nodes: list[Node] = self.flat.nodes

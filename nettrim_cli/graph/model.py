@@ -173,9 +173,7 @@ class Model:
         if shapes != layer.blocks:
             raise ValueError(f"layer {layer.name}: {shapes} where {layer.blocks} are wanted")
         sizes = [(outputs,) for _, outputs in layer.blocks]
-        if biases is not None and (
-            not layer.has_bias or [each.shape for each in biases] != sizes
-        ):
+        if biases is not None and (not layer.has_bias or [each.shape for each in biases] != sizes):
             raise ValueError(f"layer {layer.name}: no biases of these shapes can be set")
         trace = self._trace(binding.weights[0])
         try:

@@ -188,9 +188,13 @@ class Trace:
     def same(self, other: Trace) -> bool:
         """Whether two nodes read one stored value in one way."""
         mine, theirs = [each.steps for each in (self, other)]
-        return self.holder is other.holder and len(mine) == len(theirs) and all(
-            a is b or (a == b and not isinstance(a, Dequantized)) or _equal(a, b)
-            for a, b in zip(mine, theirs)
+        return (
+            self.holder is other.holder
+            and len(mine) == len(theirs)
+            and all(
+                a is b or (a == b and not isinstance(a, Dequantized)) or _equal(a, b)
+                for a, b in zip(mine, theirs)
+            )
         )
 
 
@@ -252,7 +256,8 @@ def reshaped(kind: str, before: Shape, given: dict[str, Any], wanted: Sequence[i
         after = [1 if axis in added else next(sizes) for axis in range(rank)]
     else:
         copied = [
-            before[axis] if size == 0 and not given.get("allowzero", 0) and axis < len(before)
+            before[axis]
+            if size == 0 and not given.get("allowzero", 0) and axis < len(before)
             else size
             for axis, size in enumerate(axes)
         ]
