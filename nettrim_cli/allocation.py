@@ -23,7 +23,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.l0 import error_curve
 from nettrim_cli.solve.search import allocate
 from nettrim_cli.solve.task import Matrix, Samples, Task, norm
-from nettrim_cli.walk import Stage, block_task
+from nettrim_cli.walk import Stage, layer_task
 
 DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
 PROBE_SAMPLES = 256
@@ -57,7 +57,7 @@ def allocate_zeros(
     for stage, found in recorded:
         for layer in stage.layers:
             tasks = [
-                block_task(dense, layer, each, block) for block, each in enumerate(found.pop(0))
+                layer_task(dense, layer, each, block) for block, each in enumerate(found.pop(0))
             ]
             with suppress(np.linalg.LinAlgError):  # such a layer gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):

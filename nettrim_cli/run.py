@@ -21,7 +21,7 @@ from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.task import Matrix, Samples, Solution, Status, Task
-from nettrim_cli.walk import Stage, block_task, stages, walk
+from nettrim_cli.walk import Stage, layer_task, stages, walk
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -113,7 +113,7 @@ class Run:
             return _dense_report(self.dense, layer, trouble)
         tasks = [
             replace(
-                block_task(self.dense, layer, each, block),
+                layer_task(self.dense, layer, each, block),
                 epsilon=self.settings.target_epsilon,
                 gamma=self.settings.gamma,
                 threads=self.threads,

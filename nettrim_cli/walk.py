@@ -58,7 +58,7 @@ def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
     ]
 
 
-def block_task(dense: Model, layer: Layer, samples: Samples, block: int = 0) -> Task:
+def layer_task(dense: Model, layer: Layer, samples: Samples, block: int = 0) -> Task:
     """What a solver is to know of a layer's block; the target is left to the caller."""
     whole = dense_matrices(dense, layer)[block]
     response = layer.response
