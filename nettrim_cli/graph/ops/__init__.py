@@ -25,6 +25,7 @@ from nettrim_cli.graph.ops.base import Op, Reads, Refusal, working
 from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
 from nettrim_cli.graph.ops.einsum import Einsum
 from nettrim_cli.graph.ops.products import Attention, FusedGemm, FusedMatMul, Gemm, MatMul
+from nettrim_cli.graph.ops.recurrent import Gru, Recurrent
 
 __all__ = [
     "OPS",
@@ -52,6 +53,9 @@ OPS: dict[str, Op] = {
     "Einsum": Einsum(),
     "Conv": Conv(),
     "ConvTranspose": ConvTranspose(),
+    "LSTM": Recurrent(gates=4),
+    "GRU": Gru(gates=3),
+    "RNN": Recurrent(gates=1),
     "com.microsoft.Attention": Attention(),
     "com.microsoft.FusedConv": FusedConv(),
     "com.microsoft.FusedGemm": FusedGemm(),
