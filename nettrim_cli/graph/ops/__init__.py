@@ -21,13 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Op, Reads, Refusal, working
+from nettrim_cli.graph.ops.base import Grid, Op, Reads, Refusal, working
 from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
 from nettrim_cli.graph.ops.einsum import Einsum
+from nettrim_cli.graph.ops.integer import INTEGER
 from nettrim_cli.graph.ops.products import Attention, FusedGemm, FusedMatMul, Gemm, MatMul
+from nettrim_cli.graph.ops.recurrent import Gru, Recurrent
+from nettrim_cli.graph.ops.untreated import UNTREATED
 
 __all__ = [
     "OPS",
+    "Grid",
     "Refusal",
     "bias",
     "bias_slot",
@@ -36,6 +40,7 @@ __all__ = [
     "columns",
     "columns_in_parts",
     "depthwise",
+    "grid",
     "is_product",
     "matrices",
     "output_axis",
@@ -52,10 +57,16 @@ OPS: dict[str, Op] = {
     "Einsum": Einsum(),
     "Conv": Conv(),
     "ConvTranspose": ConvTranspose(),
+    "LSTM": Recurrent(gates=4),
+    "GRU": Gru(gates=3),
+    "RNN": Recurrent(gates=1),
     "com.microsoft.Attention": Attention(),
     "com.microsoft.FusedConv": FusedConv(),
     "com.microsoft.FusedGemm": FusedGemm(),
     "com.microsoft.FusedMatMul": FusedMatMul(),
+    "com.microsoft.TransposeMatMul": FusedMatMul(),  # its former name
+    **INTEGER,
+    **UNTREATED,
 }
 """By name, which is that of the domain and a dot before the op's own for other domains."""
 
@@ -141,6 +152,14 @@ def weight(matrices: Sequence[Floats], geometry: Geometry, shape: Sequence[int])
     for view, U in zip(op.views(result, geometry), matrices, strict=True):
         view[...] = (U if factor == 1.0 else U / factor).reshape(view.shape)
     return result
+
+
+def grid(geometry: Geometry) -> Grid | None:
+    """Where the node says what real numbers its integer weight stands for; None for floats.
+
+    All functions here take and give the real numbers.
+    """
+    return OPS[geometry.op].grid(geometry)
 
 
 def bias_slot(geometry: Geometry) -> int | None:

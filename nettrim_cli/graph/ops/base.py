@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,23 @@ from nettrim_cli.graph.layer import Floats, Geometry
 Arrays = Mapping[str, NDArray[Any]]
 Reads = dict[str, tuple[str, int]]
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How stored integers are real numbers, ``(q - zero_point) * scale``.
+
+    Attributes
+    ----------
+    scale, zero_point
+        Input slots of the node; None where the op has none (1 and 0 then).
+    axis
+        Axis of the weight along which values that are more than one run.
+    """
+
+    scale: int | None
+    zero_point: int | None
+    axis: int
 
 
 class Refusal(Exception):
@@ -64,6 +81,10 @@ class Op:
     def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
         """(N, M) of each block."""
         raise NotImplementedError
+
+    def grid(self, geometry: Geometry) -> Grid | None:
+        """What the stored numbers stand for, if not for themselves."""
+        return None
 
     def reads(self, geometry: Geometry) -> Reads:
         """Tensors that the columns are made from, by role."""

@@ -159,7 +159,7 @@ class FusedMatMul(MatMul):
 class Attention(MatMul):
     """onnxruntime's self-attention: ``x @ W + b`` are queries, keys and values, side by side."""
 
-    weights = (1,)
+    weights: Shape = (1,)
     product = False
     bias_input = 2
 
