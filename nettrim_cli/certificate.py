@@ -72,12 +72,12 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
     """
     try:
         found = difference(dense, written)
-        payload, meanings = measuring_model(dense, written, found)
-        measures = measure(Engine(payload, threads=threads), meanings, batches)
+        joint, meanings = measuring_model(dense, written, found)
+        measures = measure(Engine(joint, threads=threads), meanings, batches)
     except (Refusal, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
         return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
-    index = Index(written.proto)
+    index = Index(written.proto, written.external)
     norms = {
         each.layer.name: _layer_norm(index, each, measures.shapes) for each in found.layers.values()
     }

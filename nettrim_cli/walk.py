@@ -89,9 +89,9 @@ def walk(
         if pruned is not None and second is None and made & touched:
             second = stream.fork()
         edges = (piece.inputs, piece.outputs, piece.needed)
-        stream.advance(partial(build, dense.proto, piece), *edges)
+        stream.advance(partial(build, dense.proto, piece, external=dense.external), *edges)
         if pruned is not None and second is not None:
-            second.advance(partial(build, pruned.proto, piece), *edges)
+            second.advance(partial(build, pruned.proto, piece, external=pruned.external), *edges)
         exact = second is None or stage.input not in touched
         reached = stream if second is None else second
         weights = [dense_matrix(dense, layer) for layer in stage.layers]

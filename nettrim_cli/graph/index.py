@@ -16,12 +16,12 @@ from nettrim_cli.graph.constants import (
     TREATED,
     constant_holder,
     elem_type,
-    read,
     shape,
     subgraphs,
     type_name,
-    write,
+    widens,
 )
+from nettrim_cli.graph.external import NOTHING, External
 from nettrim_cli.graph.ops import Refusal
 
 STANDARD = ("", "ai.onnx")
@@ -60,14 +60,22 @@ class Trace:
         Tensors on the way, the stored one first, the one that is read last.
     perms
         Transpositions on the way, in their order.
-    dtype
-        dtype of the tensor that is read (a Cast may widen it).
+    kind
+        Element type of the tensor that is read (a Cast may widen it).
+    external
+        Values outside the protobuf.
     """
 
     holder: Any
     names: tuple[str, ...]
     perms: tuple[tuple[int, ...], ...]
-    dtype: np.dtype[Any]
+    kind: int
+    external: External = NOTHING
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype in which it is read."""
+        return TREATED[self.kind]
 
     @property
     def stored_type(self) -> str:
@@ -84,7 +92,7 @@ class Trace:
 
     def values(self) -> NDArray[Any]:
         """Value of the tensor that is read."""
-        array = read(self.holder)
+        array = self.external.read(self.holder)
         for perm in self.perms:
             array = array.transpose(perm)
         with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
@@ -94,7 +102,7 @@ class Trace:
         """Write the stored value so that `values` (up to the stored dtype) is read."""
         for perm in reversed(self.perms):
             values = values.transpose(np.argsort(perm))
-        write(self.holder, values)
+        self.external.write(self.holder, values)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -131,6 +139,8 @@ class Index:
 
     Attributes
     ----------
+    external
+        The values that are not in the protobuf.
     graph
         The main graph.
     opset
@@ -154,8 +164,9 @@ class Index:
         Two constants or nodes define one tensor, or a tensor is read before it is made.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, external: External = NOTHING) -> None:
         self.graph = model.graph
+        self.external = external
         self.opset = max((o.version for o in model.opset_import if o.domain in STANDARD), default=0)
         self.nodes: list[Any] = list(self.graph.node)
         self.initializers: dict[str, Any] = {}
@@ -242,21 +253,22 @@ class Index:
             holder=holder,
             names=tuple(reversed(names)),
             perms=tuple(perm or axes[::-1] for perm in reversed(perms)),
-            dtype=TREATED[_require_float(elem_type(holder) if wanted is None else wanted)],
+            kind=_require_float(elem_type(holder) if wanted is None else wanted),
+            external=self.external,
         )
         self._require_widening(trace)
         return trace
 
     def _require_widening(self, trace: Trace) -> None:
         """Refuse a way on which a Cast loses digits."""
-        size = TREATED[_require_float(elem_type(trace.holder))].itemsize
+        kind = _require_float(elem_type(trace.holder))
         for name in trace.names[1:]:
             node = self.nodes[self.producers[name]]
             if node.op_type == "Cast":
-                step = TREATED[attributes(node)["to"]].itemsize
-                if step < size:
+                step = attributes(node)["to"]
+                if not widens(kind, step):
                     raise Refusal("is rounded by a Cast")
-                size = step
+                kind = step
 
     def holder(self, name: str) -> Any:
         """What holds a constant that is read as it is stored; None for anything else."""

@@ -13,11 +13,11 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.constants import FLOATS, subgraphs
 from nettrim_cli.graph.effects import response_path
-from nettrim_cli.graph.external import MAX_BYTES
 from nettrim_cli.graph.index import STANDARD, Index
-from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.layer import Layer, Runnable
 from nettrim_cli.graph.lipschitz import RULES
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
@@ -73,7 +73,7 @@ def difference(dense: Model, changed: Model) -> Difference:
     one, two = dense.proto.graph, changed.proto.graph
     if [_kind(node) for node in one.node] != [_kind(node) for node in two.node]:
         raise Refusal("the two models have different nodes")
-    index = Index(changed.proto)
+    index = Index(changed.proto, changed.external)
     before, after = _stored(one), _stored(two)
     altered = {name for name, value in after.items() if before.get(name) != value}
     differing = {at for at, (a, b) in enumerate(zip(one.node, two.node)) if a != b}
@@ -95,7 +95,7 @@ def difference(dense: Model, changed: Model) -> Difference:
 
 def measuring_model(
     dense: Model, changed: Model, found: Difference
-) -> tuple[bytes, dict[str, tuple[str, str]]]:
+) -> tuple[Runnable, dict[str, tuple[str, str]]]:
     """The model to run on samples, and what each of its outputs means.
 
     Outputs are, with the layer's name, the squared error of its response alone on dense signals
@@ -105,8 +105,10 @@ def measuring_model(
     Raises
     ------
     Refusal
-        It is larger than an engine can load.
+        It is larger than an engine can load, or the two keep their data in different folders.
     """
+    if dense.external.files != changed.external.files:
+        raise Refusal("the two models have external data in different files")
     build = _Builder(dense.proto, changed.proto)
     for each in found.layers.values():
         name, response = each.layer.name, each.response
@@ -124,7 +126,10 @@ def measuring_model(
         ):
             for name in (*node.input, node.output[0]):
                 build.shape(name)
-    return build.payload(), build.meanings
+    try:
+        return changed.external.runnable(build.model), build.meanings
+    except BadInput as error:
+        raise Refusal(f"the two models together are {error}") from error
 
 
 class _Builder:
@@ -225,13 +230,6 @@ class _Builder:
     def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int) -> None:
         """One more node."""
         self.model.graph.node.append(helper.make_node(op, list(inputs), [output], **attributes))
-
-    def payload(self) -> bytes:
-        """The joint model as an engine loads it."""
-        if self.model.ByteSize() > MAX_BYTES:
-            raise Refusal("the two models together are over 2 GB")
-        payload: bytes = self.model.SerializeToString(deterministic=True)
-        return payload
 
 
 def _free(stem: str, taken: Iterable[str]) -> str:

@@ -15,7 +15,9 @@ import onnx
 from numpy.typing import DTypeLike
 
 from nettrim_cli.graph.constants import subgraphs
+from nettrim_cli.graph.external import NOTHING, External
 from nettrim_cli.graph.index import derived_constants
+from nettrim_cli.graph.layer import Runnable
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,19 @@ class Segments:
 
 
 def build(
-    proto: onnx.ModelProto, segment: Segment, tensors: Mapping[str, tuple[DTypeLike, int]]
-) -> bytes:
+    proto: onnx.ModelProto,
+    segment: Segment,
+    tensors: Mapping[str, tuple[DTypeLike, int]],
+    external: External = NOTHING,
+) -> Runnable:
     """A model of its own for one piece, with the weights that `proto` has now.
 
     Parameters
     ----------
     tensors
         dtype and rank of each tensor in ``segment.inputs``.
+    external
+        The values that are not in `proto`.
     """
     model = onnx.ModelProto(ir_version=proto.ir_version)
     model.opset_import.extend(proto.opset_import)
@@ -129,8 +136,7 @@ def build(
         axes = [f"{name}.{axis}" for axis in range(rank)]
         graph.input.append(onnx.helper.make_tensor_value_info(name, kind, axes))
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.outputs)
-    payload: bytes = model.SerializeToString(deterministic=True)
-    return payload
+    return external.runnable(model)
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

@@ -170,7 +170,7 @@ REFUSALS = {
         "v = DequantizeLinear(w, s) y = MatMul(x, v)",
         {"w": np.ones((2, 2), np.int8), "s": 0.5},
     ),
-    "bfloat16": ("v = Cast<to=1>(w) y = MatMul(x, v)", {"w": "bfloat16"}),
+    "float8e4m3fn": ("v = Cast<to=1>(w) y = MatMul(x, v)", {"w": "bfloat16"}),
     "rounded by a Cast": (
         "c = Cast<to=10>(w) v = Cast<to=1>(c) y = MatMul(x, v)",
         {"w": normal(2, 2)},
@@ -210,9 +210,9 @@ def test_refusal(reason):
     for name, values in tensors.items():
         array = np.asarray(values) if isinstance(values, np.ndarray) else np.float32(values)
         proto.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
-    if reason == "bfloat16":
+    if reason == "float8e4m3fn":
         proto.graph.initializer.append(
-            helper.make_tensor("w", TensorProto.BFLOAT16, [2, 2], [1] * 4)
+            helper.make_tensor("w", TensorProto.FLOAT8E4M3FN, [2, 2], [1] * 4)
         )
     model, layer = only(proto)
     assert reason in layer.refusal
