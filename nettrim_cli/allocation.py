@@ -133,7 +133,7 @@ class Probe:
         )
 
     def _run(self, model: Model) -> list[list[Any]]:
-        engine = Engine(model.to_bytes(), threads=self.threads)
+        engine = Engine(model.runnable(), threads=self.threads)
         return [engine.run(batch.feeds) for batch in self.batches]
 
 

@@ -71,8 +71,8 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
     """
     try:
         found = difference(dense, written)
-        payload, meanings = measuring_model(dense, written, found)
-        measures = measure(Engine(payload, threads=threads), meanings, batches)
+        joint, meanings = measuring_model(dense, written, found)
+        measures = measure(Engine(joint, threads=threads), meanings, batches)
     except (Refusal, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
         return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))

@@ -63,7 +63,12 @@ def test_layers_that_read_one_tensor_share_a_stage() -> None:
 
 def test_windows_that_differ_make_stages_of_their_own() -> None:
     plan = stages(Model(residual()).layers)
-    assert [(s.layers[0].input, len(s.layers)) for s in plan] == [("x", 1), ("r1", 1), ("r1", 1), ("f", 1)]
+    assert [(s.layers[0].input, len(s.layers)) for s in plan] == [
+        ("x", 1),
+        ("r1", 1),
+        ("r1", 1),
+        ("f", 1),
+    ]
     order = [layer.input for s in plan for layer in s.layers]
     assert order == [layer.input for layer in Model(residual()).layers]
 

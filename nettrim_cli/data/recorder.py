@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import DiskFailed
+from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
-Build = Callable[[Mapping[str, tuple[Any, int | None]]], bytes]
+Build = Callable[[Mapping[str, tuple[Any, int | None]]], Runnable]
 MEMORY_BYTES = 1 << 30
 
 
@@ -68,8 +69,12 @@ class Place:
 
     def get(self, name: str) -> Any:
         """A tensor's value, wherever it waits."""
-        value = self.tensors[name]
-        return value.load() if isinstance(value, Parked) else value
+        return load(self.tensors[name])
+
+
+def load(kept: Any) -> Any:
+    """What a ``Shelf`` kept."""
+    return kept.load() if isinstance(kept, Parked) else kept
 
 
 class Stream:

@@ -17,24 +17,6 @@ from nettrim_cli.graph.ops import Refusal
 from nettrim_cli.graph.responses import response
 from nettrim_cli.graph.traces import Trace
 
-UNTREATED = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "DeformConv": (1,),
-    "LSTM": (1, 2),
-    "GRU": (1, 2),
-    "RNN": (1, 2),
-    "Einsum": (0, 1),
-    "QLinearConv": (3,),
-    "QLinearMatMul": (0, 3),
-    "ConvInteger": (1,),
-    "MatMulInteger": (0, 1),
-}
-"""Standard ops that have a weight, with the inputs that may carry it, where ``ops`` has none."""
-
-PRODUCTS = ("QLinearMatMul", "MatMulInteger", "Einsum")
-"""Those of them that may also multiply two signals: then they are no layers."""
-
 RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}
 """Ops with two weights, and what their inputs 1 and 2 are called."""
 
@@ -101,17 +83,11 @@ def _weight_slots(index: Index, node: Node) -> tuple[int, ...]:
     """Inputs that carry the weights of a node; () for a node that is no layer."""
     if node.domain == ENTER:
         return ()
-    standard = node.domain in STANDARD
     slots = ops.slots(node.op_type, len(node.input), node.domain)
-    product = ops.is_product(node.op_type, node.domain)
-    if not slots and standard and node.op_type in UNTREATED:
-        slots = tuple(s for s in UNTREATED[node.op_type] if s < len(node.input))
-        product = node.op_type in PRODUCTS
-    elif not slots:
-        tensors = () if standard else enumerate(node.input)
-        matrices = [slot for slot, name in tensors if _is_float_matrix(index, name)]
-        return tuple(matrices[:1])
-    if not product:
+    if not slots and node.domain not in STANDARD:
+        tensors = enumerate(node.input)
+        return tuple([slot for slot, name in tensors if _is_float_matrix(index, name)][:1])
+    if not ops.is_product(node.op_type, node.domain):
         return tuple(slot for slot in slots if node.input[slot])
     constant = [slot for slot in slots if node.input[slot] in index.constants]
     return tuple(constant[-1:])
@@ -127,20 +103,39 @@ def _weight(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
     if node.refusal:
         raise Refusal(node.refusal)
     if not ops.slots(node.op_type, len(node.input), node.domain):
-        known = node.domain in STANDARD
-        where = "" if known else f" of domain '{node.domain}'"
-        raise Refusal(f"{node.op_type}{where} is not treated yet")
+        raise Refusal(f"{node.op_type} of domain '{node.domain}' is not treated yet")
     if node.input[slot] not in index.constants:
         raise Refusal("weight is not constant")
-    trace = _trace(index, node.input[slot], "weight")
-    geometry = ops.read_geometry(
-        node.op_type, slot, attributes(node), trace.shape, domain=node.domain
-    )
+    trace, geometry = weight_of(index, node, slot)
     read = [node.input[at] for kind, at in ops.reads(geometry).values() if kind == "input"]
     if read and read[0] in index.constants:
         raise Refusal("its input is constant")
     _require_finite(trace, "weight")
     return trace, geometry
+
+
+def weight_of(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
+    """Trace and geometry of the weight that a node reads as its input `slot`.
+
+    Raises
+    ------
+    Refusal
+        It is stored, or read, in a way that is not treated.
+    """
+    try:
+        trace = index.trace(node.input[slot])
+    except Refusal as refusal:
+        raise Refusal(f"weight {refusal}") from None
+    geometry = ops.read_geometry(
+        node.op_type, slot, attributes(node), trace.shape, domain=node.domain
+    )
+    grid = ops.grid(geometry)
+    try:
+        if grid is not None:
+            return index.gridded(trace, node, grid), geometry
+        return index.weight_trace(node.input[slot]), geometry
+    except Refusal as refusal:
+        raise Refusal(f"weight {refusal}") from None
 
 
 def _left(index: Index, found: _Candidate, reason: str) -> Layer:
@@ -260,7 +255,7 @@ def _response(
     site = sites[0]
     if len(sites) > 1:
         return Response(follows=f"{len(sites)} places")
-    if ops.output_axis(site.geometry) is None:
+    if ops.output_axis(site.geometry) is None or ops.grid(site.geometry) is not None:
         return Response(follows=index.nodes[site.node].op_type)
     found = response(
         index, site.output, op=index.nodes[site.node].op_type, size=sum(m for _, m in blocks)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.constants import FLOATS, TREATED, elem_type, shape, type_name
+from nettrim_cli.graph.constants import FLOATS, TREATED, elem_type, shape, type_name, widens
+from nettrim_cli.graph.external import NOTHING, External
 from nettrim_cli.graph.flat import ENTER, STANDARD, Node, flatten
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Grid, Refusal
 from nettrim_cli.graph.traces import (
-    DIGITS,
     INTEGERS,
     Step,
     Trace,
@@ -92,6 +93,8 @@ class Index:
     ----------
     model, graph
         The protobuf message, and its main graph.
+    external
+        The values that are not in it.
     opset
         Version of the standard operators.
     flat
@@ -115,7 +118,8 @@ class Index:
         Two constants or nodes define one tensor, or a tensor is read before it is made.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, external: External = NOTHING) -> None:
+        self.external = external
         self.model, self.graph = model, model.graph
         self.opset = max((o.version for o in model.opset_import if o.domain in STANDARD), default=0)
         self.flat = flatten(model)
@@ -207,7 +211,7 @@ class Index:
         names = (*before.names, name)
         if kind == "Cast":
             to = _require_float(attributes(node).get("to", 0))
-            if DIGITS[to] < DIGITS[_require_float(before.kind)]:
+            if not widens(_require_float(before.kind), to):
                 raise Refusal("is rounded by a Cast")
             return replace(before, names=names, kind=to)
         if kind == "Identity":
@@ -218,7 +222,7 @@ class Index:
         return replace(before, names=names, steps=(*before.steps, self._step(node, before.shape)))
 
     def _stored(self, holder: Any, name: str) -> Trace:
-        return Trace(holder, (name,), (), elem_type(holder))
+        return Trace(holder, (name,), (), elem_type(holder), self.external)
 
     def _step(self, node: Node, before: tuple[int, ...]) -> Step:
         """What a node that moves values does to them."""
@@ -248,6 +252,28 @@ class Index:
         kind = given.get("output_dtype", 0) or scale.kind
         step = dequantized(before.shape, before.kind, scale.values(), zero, axis, block)
         return step, _require_float(kind)
+
+    def gridded(self, trace: Trace, node: Node, grid: Grid) -> Trace:
+        """The trace of an integer weight on to the real numbers that its node takes it for.
+
+        Raises
+        ------
+        Refusal
+            Scale or zero point are not constant, or do not fit.
+        """
+        if trace.kind not in INTEGERS:
+            raise Refusal(f"holds {type_name(trace.kind)} values, which are not treated yet")
+        values: list[Any] = [np.ones((), np.float32), np.zeros((), np.int32)]
+        for at, slot in enumerate((grid.scale, grid.zero_point)):
+            if slot is not None and slot < len(node.input) and node.input[slot]:
+                if node.input[slot] not in self.constants:
+                    raise Refusal("is on a grid that is not constant")
+                values[at] = self.trace(node.input[slot]).values()
+        scale, zero = (each.reshape(()) if each.size == 1 else each for each in values)
+        if zero.ndim and not scale.ndim:
+            scale = np.full(zero.shape, scale)
+        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axis, 0)
+        return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
 
     def sights(self, holder: Any) -> list[Use]:
         """Who sees a stored value: all its readers but the nodes on the way of a trace.

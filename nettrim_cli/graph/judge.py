@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, helper
 
+from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.constants import FLOATS
 from nettrim_cli.graph.effects import response_path
-from nettrim_cli.graph.external import MAX_BYTES
 from nettrim_cli.graph.flat import STANDARD, Node, depends_on
 from nettrim_cli.graph.index import Index
-from nettrim_cli.graph.layer import Layer, Site
+from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.lipschitz import RULES
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
@@ -102,7 +102,7 @@ def difference(dense: Model, changed: Model) -> Difference:
 
 def measuring_model(
     dense: Model, changed: Model, found: Difference
-) -> tuple[bytes, dict[str, tuple[str, str]]]:
+) -> tuple[Runnable, dict[str, tuple[str, str]]]:
     """The model to run on samples, and what each of its outputs means.
 
     Outputs are, with the layer's name, the squared error of its response alone on dense signals
@@ -112,8 +112,10 @@ def measuring_model(
     Raises
     ------
     Refusal
-        It is larger than an engine can load.
+        It is larger than an engine can load, or the two keep their data in different folders.
     """
+    if dense.external.files != changed.external.files:
+        raise Refusal("the two models have external data in different files")
     build = _Builder(dense.index, changed.index)
     for each in found.layers.values():
         name, response = each.name, each.response
@@ -131,7 +133,10 @@ def measuring_model(
         ):
             for name in (*node.input, node.output[0]):
                 build.shape(name)
-    return build.payload(), build.meanings
+    try:
+        return changed.external.runnable(build.model), build.meanings
+    except BadInput as error:
+        raise Refusal(f"the two models together are {error}") from error
 
 
 class _Builder:
@@ -214,13 +219,6 @@ class _Builder:
     def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int) -> None:
         """One more node."""
         self.model.graph.node.append(helper.make_node(op, list(inputs), [output], **attributes))
-
-    def payload(self) -> bytes:
-        """The joint model as an engine loads it."""
-        if self.model.ByteSize() > MAX_BYTES:
-            raise Refusal("the two models together are over 2 GB")
-        payload: bytes = self.model.SerializeToString(deterministic=True)
-        return payload
 
 
 def _free(stem: str, taken: Iterable[str]) -> str:

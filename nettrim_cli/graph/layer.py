@@ -158,3 +158,26 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A model as the engine takes it.
+
+    Attributes
+    ----------
+    payload
+        Serialized ModelProto.
+    folder
+        Where its external data are; empty if there are none.
+    replaced
+        Initializers of the main graph that have other values than the file: the elements as
+        stored, in the tensor's shape, and ONNX's number of the element type.
+    external_bytes
+        Size of all values outside the payload.
+    """
+
+    payload: bytes
+    folder: str = ""
+    replaced: Mapping[str, tuple[NDArray[Any], int]] = field(default_factory=dict)
+    external_bytes: int = 0

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nettrim_cli.graph.constants import read
 from nettrim_cli.graph.index import STANDARD, Index, attributes
 from nettrim_cli.graph.layer import Floats, Response
 from nettrim_cli.graph.ops import Refusal
@@ -83,7 +82,7 @@ def _idle(index: Index, node: object) -> bool:
     if len(inputs) < 3 or not inputs[2]:
         return True
     holder = index.holder(inputs[2])
-    return holder is not None and not read(holder).any()
+    return holder is not None and not index.external.read(holder).any()
 
 
 def _batch_normalization(index: Index, following: _Next, size: int) -> Affine | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nettrim_cli.graph.index import Index
+from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.recording import Recording, Writer, value_type
 
 
@@ -95,7 +96,7 @@ class Segments:
 
 def build(
     index: Index, plan: Recording, segment: Segment, kinds: Mapping[str, tuple[Any, Any]]
-) -> bytes:
+) -> Runnable:
     """A model of its own for one piece, with the weights that `index` has now.
 
     Parameters
@@ -120,5 +121,4 @@ def build(
         graph.input.add(name=name).type.CopyFrom(value_type(name, *kinds[name]))
     for name in segment.outputs:
         graph.output.add(name=name)
-    payload: bytes = made.SerializeToString(deterministic=True)
-    return payload
+    return index.external.runnable(made)

@@ -15,25 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from nettrim_cli.graph.constants import TREATED, elem_type, read, shape, type_name, write
+from nettrim_cli.graph.constants import STORED, TREATED, elem_type, shape, type_name
+from nettrim_cli.graph.external import NOTHING, External
 from nettrim_cli.graph.ops import Refusal
 
-INTEGERS = {
-    TensorProto.INT8: np.dtype("i1"),
-    TensorProto.UINT8: np.dtype("u1"),
-    TensorProto.INT16: np.dtype("<i2"),
-    TensorProto.UINT16: np.dtype("<u2"),
-    TensorProto.INT32: np.dtype("<i4"),
-}
-"""Element types that DequantizeLinear makes weights of."""
-
-DIGITS = {
-    TensorProto.DOUBLE: 53,
-    TensorProto.FLOAT: 24,
-    TensorProto.FLOAT16: 11,
-    TensorProto.BFLOAT16: 8,
-}
-"""Binary digits of the types that a Cast may lead to."""
+INTEGERS = frozenset(
+    (
+        *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16),
+        TensorProto.INT32,
+    )
+)
+"""Element types that may stand for real numbers."""
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -136,12 +128,15 @@ class Trace:
         What is done to the values on the way, in order.
     kind
         Element type of the tensor that is read (a Cast may widen it).
+    external
+        Values outside the protobuf.
     """
 
     holder: Any
     names: tuple[str, ...]
     steps: tuple[Step, ...]
     kind: int
+    external: External = NOTHING
 
     @property
     def floating(self) -> bool:
@@ -168,7 +163,7 @@ class Trace:
 
     def values(self) -> Array:
         """Value of the tensor that is read."""
-        array = read(self.holder)
+        array = self.external.read(self.holder)
         for step in self.steps:
             array = step.there(array)
         if not self.floating:
@@ -180,10 +175,7 @@ class Trace:
         """Write the stored value so that `values` (up to the stored dtype) is read."""
         for step in reversed(self.steps):
             values = step.back(values)
-        if elem_type(self.holder) in INTEGERS:
-            _write_integers(self.holder, values)
-        else:
-            write(self.holder, values)
+        self.external.write(self.holder, values)
 
     def same(self, other: Trace) -> bool:
         """Whether two nodes read one stored value in one way."""
@@ -196,17 +188,6 @@ class Trace:
                 for a, b in zip(mine, theirs)
             )
         )
-
-
-def _write_integers(tensor: TensorProto, values: Array) -> None:
-    """Replace whole numbers in the field in which they are stored now."""
-    stored = np.ascontiguousarray(values, INTEGERS[tensor.data_type])
-    if stored.shape != tuple(tensor.dims):
-        raise ValueError(f"shape {stored.shape} where {tuple(tensor.dims)} is stored")
-    if tensor.HasField("raw_data"):
-        tensor.raw_data = stored.tobytes()
-    else:
-        tensor.int32_data[:] = stored.reshape(-1).tolist()
 
 
 def _equal(one: Step, two: Step) -> bool:
@@ -298,6 +279,6 @@ def dequantized(
 
     if not np.isfinite(scale).all() or not (scale > 0).all():
         raise Refusal("has a scale that is not a positive number")
-    limits = np.iinfo(INTEGERS[kind])
+    limits = np.iinfo(STORED[kind])
     exact = np.float64 if limits.max > 2**24 else np.float32
     return Dequantized(spread(scale), spread(zero.astype(exact)), limits.min, limits.max)

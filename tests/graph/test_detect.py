@@ -153,7 +153,7 @@ REFUSALS = {
     "a factor that is 0": ("y = Gemm<alpha=0.0>(x, w)", {"w": normal(2, 2)}),
     "bias is not constant": ("y = Gemm(x, w, x)", {"w": normal(2, 2)}),
     "is not one value per output": ("y = Gemm(x, w, b)", {"w": normal(2, 2), "b": normal(2, 2)}),
-    "DeformConv is not treated": ("y = DeformConv(x, w, x)", {"w": normal(4, 2, 3, 3)}),
+    "DeformConv reads its input": ("y = DeformConv(x, w, x)", {"w": normal(4, 2, 3, 3)}),
     "also read by Mul": ("v = Mul(w, x) y = MatMul(v, w)", {"w": normal(2, 2)}),
     "also an output": ("y = MatMul(x, w) w2 = Identity(w)", {"w": normal(2, 2)}),
     "computed from constants by Mul": ("v = Mul(w, w2) y = MatMul(x, v)", {"w": normal(2, 2)}),
@@ -165,7 +165,7 @@ REFUSALS = {
         "s = Shape(x) v = Reshape(w, s) y = MatMul(x, v)",
         {"w": normal(2, 2)},
     ),
-    "bfloat16": ("v = Cast<to=1>(w) y = MatMul(x, v)", {"w": "bfloat16"}),
+    "float8e4m3fn": ("v = Cast<to=1>(w) y = MatMul(x, v)", {"w": "bfloat16"}),
     "rounded by a Cast": (
         "c = Cast<to=10>(w) v = Cast<to=1>(c) y = MatMul(x, v)",
         {"w": normal(2, 2)},
@@ -196,9 +196,9 @@ def test_refusal(reason):
     for name, values in tensors.items():
         array = np.asarray(values) if isinstance(values, np.ndarray) else np.float32(values)
         proto.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
-    if reason == "bfloat16":
+    if reason == "float8e4m3fn":
         proto.graph.initializer.append(
-            helper.make_tensor("w", TensorProto.BFLOAT16, [2, 2], [1] * 4)
+            helper.make_tensor("w", TensorProto.FLOAT8E4M3FN, [2, 2], [1] * 4)
         )
     model, layer = only(proto)
     assert reason in layer.refusal
