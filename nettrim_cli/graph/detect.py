@@ -245,7 +245,8 @@ def _site(index: Index, found: _Candidate, bias: Use | None) -> Site:
             reads[role] = name
     outputs = index.nodes[found.use.node if bias is None else bias.node].output
     output = next(filter(None, outputs), node.title)
-    return Site(found.use.node, found.geometry, reads, output)
+    scope = () if node.body is None else node.body.place
+    return Site(found.use.node, found.geometry, reads, output, scope)
 
 
 def _response(

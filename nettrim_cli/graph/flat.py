@@ -103,6 +103,11 @@ class Body:
     nodes: list[Node] = field(default_factory=list)
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Number of its owner, and which of the owner's it is."""
+        return self.owner.number, self.owner.bodies.index(self)
+
+    @property
     def way(self) -> Iterator[Body]:
         """The subgraph and those around it, inside out."""
         body: Body | None = self
@@ -123,15 +128,15 @@ class Flat:
         The nodes of the main graph, with functions unfolded.
     initializers, sparse
         Stored tensors of all scopes by flat name.
-    calls
-        Whether some functions could not be unfolded.
+    versions
+        Of the operators of each domain, those that functions alone import among them.
     """
 
     nodes: list[Node] = field(default_factory=list)
     top: list[Node] = field(default_factory=list)
     initializers: dict[str, Any] = field(default_factory=dict)
     sparse: dict[str, Any] = field(default_factory=dict)
-    calls: bool = False
+    versions: dict[str, int] = field(default_factory=dict)
 
 
 def flatten(model: onnx.ModelProto) -> Flat:
@@ -181,7 +186,12 @@ class _Flattener:
         self.functions: dict[Key, Any] = {
             (each.domain, each.name, each.overload): each for each in model.functions
         }
-        self.versions = {_domain(each.domain): each.version for each in model.opset_import}
+        # A function's version of an operator is the model's: onnx's checker sees to it.
+        for imported in (
+            *(i for f in model.functions for i in f.opset_import),
+            *model.opset_import,
+        ):
+            self.flat.versions[_domain(imported.domain)] = imported.version
         self.calls: list[Key] = []
         graph = model.graph
         for tensor in graph.sparse_initializer:
@@ -266,7 +276,7 @@ class _Flattener:
         """Why what runs in a node's subgraphs cannot be recorded."""
         if owner.domain not in STANDARD or owner.op_type not in ("If", "Loop", "Scan"):
             return f"inside a subgraph of {owner.op_type} '{owner.title}', which is not treated"
-        if owner.op_type == "Scan" and self.versions.get("", 0) < 9:
+        if owner.op_type == "Scan" and self.flat.versions.get("", 0) < 9:
             return f"inside a Scan ('{owner.title}') of an operator set before 9"
         return ""
 
@@ -275,53 +285,31 @@ class _Flattener:
         function = self.functions[key]
         if key in self.calls:
             raise BadInput(f"the local function '{function.name}' calls itself")
-        foreign = self._foreign(function)
         title = source.name or next(filter(None, source.output), source.op_type)
         given = {each.name: (each, each) for each in function.attribute_proto}
         given |= {each.name: (each, kept) for each, kept in _given(source.attribute, scope.given)}
         inner = _Scope(
             {},
             f"{scope.prefix}{title}/",
-            [] if foreign else scope.nodes,
+            scope.nodes,
             scope.body,
             function.name,
             given,
-            refusal=scope.refusal or foreign,
+            refusal=scope.refusal,
         )
         for formal, name in zip_longest(function.input, source.input, fillvalue=""):
             inner.names[formal] = self._seen(name, scope)
-        call = self._plain(source, scope) if foreign else None
-        if call is None:
-            pairs = list(zip(function.output, (self._made(each, scope) for each in source.output)))
-            # The first of several equal results is made under the caller's name.
-            inner.wanted = {formal: name for formal, name in reversed(pairs) if name}
+        pairs = list(zip(function.output, (self._made(each, scope) for each in source.output)))
+        # The first of several equal results is made under the caller's name.
+        inner.wanted = {formal: name for formal, name in reversed(pairs) if name}
         self.calls.append(key)
         self._read(function.node, inner)
         self.calls.pop()
-        if call is not None:
-            self._put(call, scope)
-            self.flat.calls = True
-            return
         for formal, name in pairs:
             made = inner.names.get(formal, formal)
             if name and made != name:
                 link = Node("Identity", "", "", (made,), (name,), body=scope.body)
                 self._put(link, scope)
-
-    def _foreign(self, function: Any) -> str:
-        """Why a function's nodes do not mean the same outside of it."""
-        versions = {_domain(each.domain): each.version for each in function.opset_import}
-        for node in _all_nodes(function.node):
-            domain = _domain(node.domain)
-            mine, theirs = self.versions.get(domain), versions.get(domain)
-            if mine == theirs or (node.domain, node.op_type, node.overload) in self.functions:
-                continue
-            if mine is None or theirs is None or _since(node, mine) != _since(node, theirs):
-                return (
-                    f"inside the local function '{function.name}', which uses another version "
-                    f"of {node.op_type} than the model"
-                )
-        return ""
 
     def _seen(self, raw: str, scope: _Scope) -> str:
         """Flat name of a tensor that is read."""
@@ -350,23 +338,6 @@ class _Flattener:
 
 def _domain(name: str) -> str:
     return "" if name in STANDARD else name
-
-
-def _since(node: Any, version: int) -> int:
-    """Version in which an operator was last changed; the version itself for unknown ones."""
-    try:
-        return int(onnx.defs.get_schema(node.op_type, version, _domain(node.domain)).since_version)
-    except onnx.defs.SchemaError:
-        return version
-
-
-def _all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
-    """Nodes and those in their subgraphs."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in _graphs(attribute):
-                yield from _all_nodes(graph.node)
 
 
 def _given(attributes: Iterable[Any], given: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

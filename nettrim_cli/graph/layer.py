@@ -63,17 +63,21 @@ class Site:
         Tensors that the columns are made from, by role (see ``ops.reads``).
     output
         Tensor that carries the result, bias included.
+    scope
+        The subgraph that the node is in (its owner's number, and which of the owner's); ()
+        for the main graph.
     """
 
     node: int
     geometry: Geometry
     reads: Mapping[str, str]
     output: str
+    scope: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for sites that read equal columns."""
-        return (self.geometry.key, *sorted(self.reads.items()))
+        """Equal for sites that read equal columns: of equal tensors, and as often."""
+        return (self.geometry.key, self.scope, *sorted(self.reads.items()))
 
 
 @dataclass(frozen=True)

@@ -169,8 +169,7 @@ class Recording:
         """Lead a tensor out of the subgraph in which it is read."""
         name, stacked, cast = source, 0, True
         for each in body.way:
-            place = each.owner.number, each.owner.bodies.index(each)
-            there = self.shows.setdefault(place, [])
+            there = self.shows.setdefault(each.place, [])
             known = next((show for show in there if show.inner == name), None)
             if known is None:
                 known = Show(name, f"{self.mark}{len(self.shows)}.{len(there)}:{source}", cast)
@@ -202,11 +201,10 @@ class Writer:
         self.index, self.plan, self.rename = index, plan, rename
 
     def model(self, name: str) -> onnx.ModelProto:
-        """A model without nodes that knows the operators and functions of this one."""
+        """A model without nodes that knows the operators of this one."""
         made = onnx.ModelProto(ir_version=max(4, self.index.model.ir_version))
-        made.opset_import.extend(self.index.model.opset_import)
-        if self.index.flat.calls:
-            made.functions.extend(self.index.model.functions)
+        for domain, version in self.index.flat.versions.items():
+            made.opset_import.add(domain=domain, version=version)
         made.graph.name = name
         return made
 
@@ -217,8 +215,6 @@ class Writer:
             outputs = [name and self.plan.mark + name for name in outputs]
         made = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
         made.input.extend(self.rename(name) for name in node.input)
-        if node.source is not None and node.source.overload:
-            made.overload = node.source.overload
         shown = self._shown(node)
         if shown:
             wanted = len(node.bodies[0].graph.output) - (node.op_type == "Loop")

@@ -162,7 +162,7 @@ REFUSALS = {
         {"w": np.ones((2, 2), np.int8), "s": -0.5},
     ),
     "put into a computed shape by Reshape": (
-        "s = Shape(x) v = Reshape(w, s) y = MatMul(x, v)",
+        "s = Shape(w) v = Reshape(w, s) y = MatMul(x, v)",
         {"w": normal(2, 2)},
     ),
     "float8e4m3fn": ("v = Cast<to=1>(w) y = MatMul(x, v)", {"w": "bfloat16"}),
