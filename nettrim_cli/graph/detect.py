@@ -107,8 +107,8 @@ def _weight(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
     if node.input[slot] not in index.constants:
         raise Refusal("weight is not constant")
     trace, geometry = weight_of(index, node, slot)
-    read = [node.input[at] for kind, at in ops.reads(geometry).values() if kind == "input"]
-    if read and read[0] in index.constants:
+    kind, at = next(iter(ops.reads(geometry).values()))
+    if kind == "input" and node.input[at] in index.constants:
         raise Refusal("its input is constant")
     _require_finite(trace, "weight")
     return trace, geometry
