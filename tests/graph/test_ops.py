@@ -63,6 +63,22 @@ def test_an_empty_weight_is_refused():
         read_geometry("MatMul", 1, {}, (0, 2))
 
 
+@pytest.mark.parametrize(
+    ("op", "weight", "x", "shape"),
+    [
+        ("MatMul", (3, 4), (0, 3), (3, 0)),
+        ("MatMul", (3, 4), (2, 0, 3), (3, 0)),
+        ("MatMul", (2, 3, 4), (2, 0, 3), (3, 0)),
+        ("Conv", (2, 3, 2), (0, 3, 5), (6, 0)),
+        ("ConvTranspose", (3, 2, 2), (0, 3, 5), (6, 0)),
+    ],
+)
+def test_empty_tensors_make_no_columns(op, weight, x, shape):
+    geometry, arrays = read_geometry(op, 1, {}, weight), {"x": normal(*x)}
+    assert ops.columns(arrays, geometry).shape == shape
+    assert sum(part.shape[1] for part in ops.columns_in_parts(arrays, geometry, 0, 9)) == 0
+
+
 def test_no_protobuf_is_needed():
     code = "import sys, nettrim_cli.graph.ops; sys.exit('onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -189,6 +189,15 @@ def test_qattention():
     assert ops.grid(geometry) == ops.Grid(4, 7, -1)
 
 
+@pytest.mark.parametrize("slot", [0, 1])
+def test_each_row_on_the_left_and_each_column_on_the_right_may_have_a_zero_point(slot):
+    x, zeros = whole(np.uint8, 3, 4), np.arange(4 if slot == 0 else 3, dtype=np.uint8)
+    geometry = read_geometry("MatMulInteger", slot, {}, (2, 3) if slot == 0 else (4, 2))
+    real = x.astype(np.float32) - (zeros if slot == 0 else zeros[:, None])
+    columns = ops.columns({"x": x, "x_zero_point": zeros}, geometry)
+    np.testing.assert_array_equal(columns, real if slot == 0 else real.T)
+
+
 def test_channels_last_are_refused():
     with pytest.raises(Refusal, match="channels last"):
         read_geometry("QLinearConv", 3, {"channels_last": 1}, (2, 3, 1), MS)

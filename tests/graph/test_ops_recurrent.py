@@ -15,12 +15,16 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Refusal, read_geometry
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-ACTS = {
-    "Sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-    "Tanh": np.tanh,
-    "HardSigmoid": lambda z: np.clip(0.3 * z + 0.4, 0, 1),
-    "Softsign": lambda z: z / (1 + abs(z)),
-}
+ALPHAS = (0.3, 0.25)  # of each direction's hard sigmoids
+
+
+def activation(name: str, direction: int) -> Any:
+    return {
+        "Sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+        "Tanh": np.tanh,
+        "HardSigmoid": lambda z: np.clip(ALPHAS[direction] * z + 0.4, 0, 1),
+        "Softsign": lambda z: z / (1 + abs(z)),
+    }[name]
 
 
 @st.composite
@@ -58,10 +62,10 @@ def nodes(draw, *operations: str):
             draw(st.sampled_from(["Sigmoid", "HardSigmoid"])) if a == "Sigmoid" else "Softsign"
             for a in acts
         ]
-        hard = acts.count("HardSigmoid") * two
+        hard = [alpha for alpha in ALPHAS[:two] for name in acts if name == "HardSigmoid"]
         given = {"activations": acts * two}
         if hard:
-            given |= {"activation_alpha": [0.3] * hard, "activation_beta": [0.4] * hard}
+            given |= {"activation_alpha": hard, "activation_beta": [0.4] * len(hard)}
     clip = draw(st.sampled_from([0.0, 0.6]))
     if clip:
         given["clip"] = clip
@@ -126,7 +130,7 @@ def test_rnn(case):
     again = Again(node)
     from_x = np.split(again.from_x[0], again.two)
     sums = [a + b for a, b in zip(from_x, again.from_h, strict=True)]
-    again.assert_states([ACTS[acts[0]](clipped(z, clip)) for z in sums])
+    again.assert_states([activation(acts[0], d)(clipped(z, clip)) for d, z in enumerate(sums)])
 
 
 @settings(max_examples=80, deadline=None)
@@ -134,9 +138,9 @@ def test_rnn(case):
 def test_gru(case):
     node, acts, clip = case
     again = Again(node)
-    first, second = (ACTS[name] for name in acts)
     linear, found = node.given["linear_before_reset"], []
     for d, from_x in enumerate(np.split(again.from_x[0], again.two)):
+        first, second = (activation(name, d) for name in acts)
         wz, wr, wh = np.split(from_x, 3)
         from_h = again.from_h[d] if linear else np.vstack(again.from_h[2 * d : 2 * d + 2])
         rz, rr, rh = np.split(from_h, 3)
@@ -152,10 +156,10 @@ def test_gru(case):
 def test_lstm(case):
     node, acts, clip = case
     again = Again(node)
-    f, g, h = (ACTS[name] for name in acts)
     cells, peepholes = node.inputs[6:8]
     found = []
     for d, from_x in enumerate(np.split(again.from_x[0], again.two)):
+        f, g, h = (activation(name, d) for name in acts)
         sums = again.steps(from_x + again.from_h[d])
         p = np.zeros((3, again.hidden)) if peepholes is None else peepholes[d].reshape(3, -1)
         c = np.zeros(sums[0, :, : again.hidden].shape) if cells is None else cells[d].copy()
@@ -199,6 +203,14 @@ def test_the_batch_may_come_first(op):
             expected = ops.columns(plain, a, block)
             assert expected.shape[1] == 4 + 1 + 2
             np.testing.assert_array_equal(ops.columns(turned, b, block), expected)
+
+
+def test_no_steps_make_no_columns():
+    arrays = {"y": normal(0, 1, 3, 2), "x": normal(0, 3, 4), "initial": normal(1, 3, 2)}
+    states = read_geometry("LSTM", 2, {}, (1, 8, 2))
+    inputs = read_geometry("LSTM", 1, {}, (1, 8, 4))
+    assert ops.columns(arrays, states).shape == (2, 0)
+    assert ops.columns(arrays, inputs).shape == (4, 0)
 
 
 def test_what_is_read():

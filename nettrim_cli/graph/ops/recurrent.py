@@ -192,6 +192,8 @@ def _states(arrays: Arrays, geometry: Geometry, direction: int) -> Floats:
     y = working(arrays["y"])
     y = y[:, :, direction].swapaxes(0, 1) if geometry.attributes["layout"] else y[:, direction]
     states = np.zeros_like(y, order="C")
+    if len(y) == 0:
+        return states
     first: Any = 0
     if geometry.attributes["reversed"][direction]:
         states[:-1] = y[1:]
