@@ -305,10 +305,12 @@ def test_a_model_over_2_gb(tmp_path):
     assert peak < 1.5 * whole, f"{peak / whole:.2f} times the model"
     (sidecar,) = companions(tmp_path)
     assert (tmp_path / sidecar).stat().st_size > 2**31
-    before, after = onnx.load(model, load_external_data=False), onnx.load(target, load_external_data=False)
+    before, after = (onnx.load(path, load_external_data=False) for path in (model, target))
     del after.metadata_props[:]
     for one, two in zip(before.graph.initializer, after.graph.initializer):
-        values = [external_values(path.parent, each) for path, each in ((model, one), (target, two))]
+        values = [
+            external_values(path.parent, each) for path, each in ((model, one), (target, two))
+        ]
         if one.name in ("w0", "w9"):
             assert np.count_nonzero(values[1]) <= 0.51 * values[1].size
         else:

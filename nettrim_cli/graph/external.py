@@ -212,9 +212,10 @@ class External:
             raise BadInput(f"{what}: {error}") from error
         size = region.sidecar.identity[2]
         if region.offset < 0 or region.length < 0 or region.offset + region.length > size:
+            end = region.offset + region.length
             raise BadInput(
                 f"{what}: external data {region.sidecar.path} has {size:,} bytes, "
-                f"{region.offset + region.length:,} are wanted; the file is cut short or another one"
+                f"{end:,} are wanted; the file is cut short or another one"
             )
         if region.length != wanted:
             raise BadInput(
@@ -337,5 +338,3 @@ def _text(folder: Path | None) -> str:
         return str(folder or "").encode("utf-8").decode("utf-8")
     except UnicodeEncodeError:
         return ""
-
-

@@ -74,7 +74,7 @@ class Trace:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """dtype in which it is read."""
+        """Numpy's dtype in which it is read."""
         return TREATED[self.kind]
 
     @property
