@@ -305,10 +305,7 @@ def test_a_model_over_2_gb(tmp_path):
     assert peak < 1.5 * whole, f"{peak / whole:.2f} times the model"
     (sidecar,) = companions(tmp_path)
     assert (tmp_path / sidecar).stat().st_size > 2**31
-    before, after = (
-        onnx.load(model, load_external_data=False),
-        onnx.load(target, load_external_data=False),
-    )
+    before, after = (onnx.load(path, load_external_data=False) for path in (model, target))
     del after.metadata_props[:]
     for one, two in zip(before.graph.initializer, after.graph.initializer):
         values = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ class Engine:
                 model.payload, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise EngineFailed(f"onnxruntime cannot load the model: {brief(error)}") from error
+            raise EngineFailed(f"onnxruntime cannot load the model: {explain(error)}") from error
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
         self.types = {each.name: str(each.type) for each in self._session.get_outputs()}
@@ -97,6 +98,42 @@ def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
     for name, value in zip(model.replaced, values):
         options.add_initializer(name, value)
     return [*values, *model.replaced.values()]
+
+
+REMEDIES = (
+    (
+        r"Fatal error: (?P<domain>[^ ]*):(?P<op>[^ :(]+)\(-?\d*\) is not a registered function/op",
+        "it does not know the op {op} of the domain '{domain}'; export the model with standard "
+        "ops, or with {op} as a local function",
+    ),
+    (
+        r"Could not find an implementation for (?P<op>\w+)\((?P<opset>\d+)\) node with name "
+        r"'(?P<name>[^']*)'",
+        "its CPU provider has no kernel for {op} of opset {opset} with these types (node "
+        "'{name}'); convert the model to float32, or to weights that a Cast widens",
+    ),
+    (
+        r"Opset (?P<opset>\d+) is under development.*?till opset (?P<last>\d+)",
+        "opset {opset} is newer than it knows ({last}); export the model with an older opset, or "
+        "install a newer onnxruntime",
+    ),
+    (
+        r"Unsupported model IR version: (?P<ir>\d+), max supported IR version: (?P<last>\d+)",
+        "IR version {ir} is newer than it knows ({last}); export the model with an older one, or "
+        "install a newer onnxruntime",
+    ),
+)
+"""What onnxruntime says, as patterns, and what that means for the user."""
+
+
+def explain(error: BaseException) -> str:
+    """Why a model cannot be loaded, and where it is known, what to do."""
+    text = str(error)
+    for pattern, remedy in REMEDIES:
+        found = re.search(pattern, text, re.DOTALL)
+        if found:
+            return remedy.format(**found.groupdict())
+    return brief(error)
 
 
 def brief(error: BaseException) -> str:

@@ -234,16 +234,18 @@ def encode(values: NDArray[Any], elem_type: int) -> NDArray[Any]:
     if elem_type != TensorProto.BFLOAT16:
         return np.ascontiguousarray(cast(values, TREATED[elem_type]), STORED[elem_type])
     # bfloat16 is the upper half of a float32.
-    plain = np.array(cast(values, np.dtype(np.float32)), order="C")
+    values = np.asarray(values)
+    plain = np.array(cast(values, np.dtype(np.float32))).reshape(-1)
     tie = plain.view(np.uint32) & 0xFFFF == 0x8000
-    rest = np.where(tie, values - plain.astype(np.float64), 0)  # of a float64, rounded just now
+    rest = np.where(tie, values.reshape(-1) - plain.astype(np.float64), 0)  # of a float64
     toward = np.copysign(np.float32(np.inf), rest.astype(np.float32))
     plain = np.where(rest != 0, np.nextafter(plain, toward), plain)
-    bits = plain.view(np.uint32)
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    if not np.isfinite((bits << 16).view(np.float32)).all():
+    whole = plain.view(np.uint32)
+    upper = ((whole + 0x7FFF + ((whole >> 16) & 1)) >> 16).astype(STORED[elem_type])
+    if not np.isfinite(decode(upper, elem_type)).all():
         raise Unfit("values that do not fit into bfloat16")
-    return np.where(bits == 0x8000, 0, bits).astype(STORED[elem_type])  # no negative zeros
+    upper[upper == 0x8000] = 0  # a negative zero
+    return upper.reshape(values.shape)
 
 
 def raw_bytes(tensor: onnx.TensorProto) -> int:
@@ -259,7 +261,7 @@ def raw_bytes(tensor: onnx.TensorProto) -> int:
     bits = _bits(tensor.data_type)
     if not bits:
         raise ValueError(f"tensor '{tensor.name}' holds {type_name(tensor.data_type)} as raw data")
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return int(-(-math.prod(tensor.dims) * bits // 8))
 
 
 def _bits(elem_type: int) -> int:

@@ -212,9 +212,10 @@ class External:
             raise BadInput(f"{what}: {error}") from error
         size = region.sidecar.identity[2]
         if region.offset < 0 or region.length < 0 or region.offset + region.length > size:
+            end = region.offset + region.length
             raise BadInput(
                 f"{what}: external data {region.sidecar.path} has {size:,} bytes, "
-                f"{region.offset + region.length:,} are wanted; the file is cut short or another one"
+                f"{end:,} are wanted; the file is cut short or another one"
             )
         if region.length != wanted:
             raise BadInput(

@@ -388,7 +388,7 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
-        return Tensor(value.name, "", None)
+        return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
     known = kind.elem_type in TensorProto.DataType.values()
     dtype = "" if not known else constants.type_name(kind.elem_type)
     if not kind.HasField("shape"):
