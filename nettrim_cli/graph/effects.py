@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nettrim_cli.graph.index import Index, attributes
 from nettrim_cli.graph.layer import Floats, Layer
 from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.responses import Outputs, own_path
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -117,24 +118,15 @@ class Place:
 def response_path(index: Index, layer: Layer) -> tuple[tuple[int, ...], str]:
     """Nodes from a prunable layer to its response, in dataflow order, and the response's name.
 
-    These are the layer's own node, the ``Add`` of its bias, and the BatchNormalization and ReLU
-    that ``layer.response`` speaks of.  Nobody else reads what is passed on between them.
+    These are the layer's own node, the ``Add`` of its bias, constant factors and summands (folded
+    into ``layer.response.scale``) and clippings, which never enlarge a distance.  What
+    ``layer.response`` knows beyond these passes by the rules of its nodes.  Nobody else reads
+    what is passed on between them.
     """
     last = index.producers[layer.output]
-    path, tensor = [last], layer.output
+    nodes = [last]
     if index.nodes[last].op_type != layer.op:
         inner = [name for name in index.nodes[last].input if name not in index.constants]
-        path.insert(0, index.producers[inner[0]])
-    wanted = ["BatchNormalization"] if layer.response.scale is not None else []
-    wanted += ["Relu", "Clip", "Max"] if layer.response.relu else []
-    passed: list[int] = []
-    while wanted and (use := index.only_user(tensor)) is not None:
-        kind = index.nodes[use.node].op_type
-        if kind not in (*wanted, "Identity", "Dropout"):
-            break
-        passed.append(use.node)
-        tensor = index.nodes[use.node].output[0]
-        if kind in wanted:
-            path, passed = [*path, *passed], []
-            wanted = wanted[1:] if kind == "BatchNormalization" else []
-    return tuple(path), index.nodes[path[-1]].output[0]
+        nodes.insert(0, index.producers[inner[0]])
+    path = own_path(index, layer.output, Outputs.of(layer.op, layer.shape[1]))
+    return (*nodes, *path.nodes), path.tensor
