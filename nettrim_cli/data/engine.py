@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.errors import EngineFailed
+from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
+FOLDER = "session.model_external_initializers_file_folder_path"
+LARGE_BYTES = 1 << 28
 
 
 class Engine:
@@ -19,7 +22,7 @@ class Engine:
     Parameters
     ----------
     model
-        Serialized ModelProto.
+        A model, or a serialized ModelProto without external data.
     threads
         Threads inside an operator.
     optimise
@@ -32,23 +35,33 @@ class Engine:
         onnxruntime cannot load the model.
     """
 
-    def __init__(self, model: bytes, *, threads: int, optimise: bool = False) -> None:
+    def __init__(self, model: bytes | Runnable, *, threads: int, optimise: bool = False) -> None:
         import onnxruntime
 
+        if isinstance(model, bytes):
+            model = Runnable(model)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if model.folder:
+            # The engine maps files from there.
+            options.add_session_config_entry(FOLDER, model.folder)
+        if model.external_bytes > LARGE_BYTES:
+            # Packed copies of the weights would hold the model twice.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
+            self._replaced = _replace(options, model, share=bool(model.folder) and not optimise)
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                model.payload, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise EngineFailed(f"onnxruntime cannot load the model: {brief(error)}") from error
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
+        self.types = {each.name: str(each.type) for each in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
         """Outputs for one batch, in the order asked for (default: all).
@@ -64,6 +77,26 @@ class Engine:
             return list(self._session.run(names, mine))
         except Exception as error:
             raise EngineFailed(f"onnxruntime cannot run the model: {brief(error)}") from error
+
+
+def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
+    """Hand over the weights that are not those of the files; gives what must outlive the session.
+
+    They can be shared only where the engine does not compute with weights while it loads, which
+    it would do with those of the files.
+    """
+    from onnxruntime import OrtValue
+
+    values = [
+        OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), kind)
+        for array, kind in model.replaced.values()
+    ]
+    if not share:
+        options.add_external_initializers(list(model.replaced), values)
+        return []
+    for name, value in zip(model.replaced, values):
+        options.add_initializer(name, value)
+    return [*values, *model.replaced.values()]
 
 
 def brief(error: BaseException) -> str:

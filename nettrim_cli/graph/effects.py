@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.graph import ops
 from nettrim_cli.graph.index import Index, attributes
-from nettrim_cli.graph.layer import Floats, Layer
+from nettrim_cli.graph.layer import Floats, Layer, Site
 from nettrim_cli.graph.ops import Refusal
 from nettrim_cli.graph.responses import Outputs, own_path
 
@@ -115,18 +116,18 @@ class Place:
             raise Refusal("a changed tensor steers it")
 
 
-def response_path(index: Index, layer: Layer) -> tuple[tuple[int, ...], str]:
-    """Nodes from a prunable layer to its response, in dataflow order, and the response's name.
+def response_path(index: Index, layer: Layer, site: Site) -> tuple[tuple[int, ...], str]:
+    """Nodes from a layer's site to its response, in dataflow order, and the response's name.
 
     These are the layer's own node, the ``Add`` of its bias, constant factors and summands (folded
     into ``layer.response.scale``) and clippings, which never enlarge a distance.  What
     ``layer.response`` knows beyond these passes by the rules of its nodes.  Nobody else reads
     what is passed on between them.
     """
-    last = index.producers[layer.output]
-    nodes = [last]
-    if index.nodes[last].op_type != layer.op:
-        inner = [name for name in index.nodes[last].input if name not in index.constants]
-        nodes.insert(0, index.producers[inner[0]])
-    path = own_path(index, layer.output, Outputs.of(layer.op, layer.shape[1]))
+    last = index.producers.get(site.output, site.node)
+    nodes = (site.node,) if last == site.node else (site.node, last)
+    response, axis = layer.response, ops.output_axis(site.geometry)
+    if axis is None or (response.scale is None and not response.relu):
+        return nodes, site.output
+    path = own_path(index, site.output, Outputs(axis, layer.shape[1]))
     return (*nodes, *path.nodes), path.tensor

@@ -20,27 +20,21 @@ from nettrim_cli.graph.activations import (
     is_activation,
     name_of,
 )
-from nettrim_cli.graph.constants import read
-from nettrim_cli.graph.index import STANDARD, Index, attributes
+from nettrim_cli.graph.flat import STANDARD
+from nettrim_cli.graph.index import Index, attributes
 from nettrim_cli.graph.layer import Floats, Response
 from nettrim_cli.graph.ops import Refusal
 
 Affine = tuple[Floats, Floats]
-CHANNELS_FIRST = ("Conv", "ConvTranspose", "FusedConv")
 MOST_STEPS = 24  # nodes of an activation; the longest spelling of GELU has half as many
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the layer's outputs are in its result: the axis, 1 or -1, and their number."""
+    """Where the layer's outputs are in its result: the axis, from the end if below 0; how many."""
 
     axis: int
     size: int
-
-    @classmethod
-    def of(cls, op: str, size: int) -> Outputs:
-        """Those of a layer's op."""
-        return cls(1 if op in CHANNELS_FIRST else -1, size)
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ class Path:
         return replace(self, tensor=following.output, nodes=nodes, words=words, **changes)
 
 
-def response(index: Index, tensor: str, *, op: str, size: int) -> Response:
+def response(index: Index, tensor: str, outputs: Outputs) -> Response:
     """What the network makes of the layer result `tensor` before anything else sees it.
 
     Understood are, in this order and each optional: constant factors and summands (a
@@ -118,12 +112,7 @@ def response(index: Index, tensor: str, *, op: str, size: int) -> Response:
         The graph.
     tensor
         Name of the layer's result.
-    op
-        The layer's op, which tells where the outputs are.
-    size
-        Number M of the layer's outputs.
     """
-    outputs = Outputs.of(op, size)
     path = own_path(index, tensor, outputs)
     added = None if path.clips else _residual(index, path.tensor)
     offset = "" if added is None else added[1]
@@ -207,7 +196,7 @@ def _idle(index: Index, node: Any) -> bool:
     if len(node.input) < 3 or not node.input[2]:
         return True
     holder = index.holder(node.input[2])
-    return holder is not None and not read(holder).any()
+    return holder is not None and not index.external.read(holder).any()
 
 
 def _affine(index: Index, tensor: str, following: Next, outputs: Outputs) -> Affine | None:
@@ -269,7 +258,7 @@ def _batch_normalization(
     training = given.get("training_mode", 0) or len([name for name in node.output if name]) > 1
     if index.opset < 7 or training or following.slot != 0 or len(node.input) != 5:
         return None
-    if outputs.axis != 1 and index.rank(tensor) != 2:
+    if outputs.axis != 1 and (index.rank(tensor) or 0) + outputs.axis != 1:
         return None
     values = []
     for name in node.input[1:]:

@@ -2,7 +2,8 @@
 
 A response set is given entry by entry as an interval ``[lower, upper]`` of the layer's result
 z: a point where the ReLU is active (``lower == upper``, the set Omega), ``(-inf, v]`` where it
-is not, ``[ceiling, inf)`` where it saturates; V = -r where r is added before the ReLU.  The residual is the distance to the interval,
+is not, ``[ceiling, inf)`` where it saturates; v is -r where r is added before the ReLU.  The
+residual is the distance to the interval,
 
     R(z) = z - clip(z, lower, upper).
 
