@@ -62,14 +62,17 @@ def layer_task(dense: Model, layer: Layer, samples: Samples, block: int = 0) -> 
     """What a solver is to know of a layer's block; the target is left to the caller."""
     whole = dense_matrices(dense, layer)[block]
     response = layer.response
+    known = not response.offset or samples.offset is not None  # what the activation is applied to
     return Task(
         W=whole if layer.has_bias else whole[:-1],
         has_bias=layer.has_bias,
         samples=samples,
         scale=response.scale,
         shift=response.shift,
-        relu=response.relu,
+        relu=response.relu and known,
+        floor=response.floor,
         ceiling=response.ceiling,
+        activation=response.activation if known else None,
     )
 
 
@@ -95,7 +98,7 @@ def walk(
     for number, stage in enumerate(plan):
         way.advance(number)
         signals = way.signals(stage)
-        exact = way.is_exact(stage)
+        exact, exact_offsets = way.is_exact(stage), way.is_exact(stage, offsets=True)
         blocks = [dense_matrices(dense, layer) for layer in stage.layers]
         found = [
             collect(
@@ -104,6 +107,7 @@ def walk(
                 block=block,
                 share=1 / stage.blocks,
                 exact=exact,
+                exact_offsets=exact_offsets,
                 seed=seed,
             )
             for block in range(stage.blocks)
@@ -128,7 +132,13 @@ class Way:
             [tap for site in stage.sites for tap in self.recording.taps(site).values()]
             for stage in plan
         ]
-        self.stops = [[tap.name for tap in each if tap.name] for each in taps]
+        self.offsets = {
+            stage.layers[0].name: self._offsets(number) for number, stage in enumerate(plan)
+        }
+        self.stops = [
+            [*(tap.name for tap in each if tap.name), *filter(None, added)]
+            for each, added in zip(taps, self.offsets.values())
+        ]
         self._source = {tap.name: tap.source for each in taps for tap in each}
         self.pieces = Segments(self.recording, self.stops).pieces
         again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
@@ -151,13 +161,18 @@ class Way:
 
     def signals(self, stage: Stage) -> tuple[Signals, Signals]:
         """What the pruned and the dense network deliver to a stage."""
-        dense = Signals(self.stream.places, self._readings(self.dense, stage))
+        offsets = self.offsets[stage.layers[0].name]
+        dense = Signals(self.stream.places, self._readings(self.dense, stage), offsets)
         if self.second is None or self.pruned is None:
             return dense, dense
-        return Signals(self.second.places, self._readings(self.pruned, stage)), dense
+        readings = self._readings(self.pruned, stage)
+        return Signals(self.second.places, readings, offsets), dense
 
-    def is_exact(self, stage: Stage) -> bool:
-        """Whether the pruned network delivers what the dense one does."""
+    def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
+        """Whether the pruned network delivers what the dense one does, or adds what it adds."""
+        if offsets:
+            added = set(self.offsets[stage.layers[0].name])
+            return self.second is None or not added & self._inexact
         names = {tap.name for site in stage.sites for tap in self.recording.taps(site).values()}
         return self.second is None or not names & self._inexact
 
@@ -188,6 +203,27 @@ class Way:
         for piece in self.pieces[: number + 1]:
             self._run(self.pruned, self.second, piece)
         self._note(alive)
+
+    def _offsets(self, number: int) -> tuple[str, ...]:
+        """What is added behind each layer of a stage, where it is there before any of them runs.
+
+        Of two branches that meet the one that is pruned later has the other as its offset.
+        """
+        stage, nodes = self.plan[number], self.dense.index.nodes
+        site = stage.sites[0]
+        if len(stage.sites) > 1 or stage.blocks > 1 or nodes[site.node].body is not None:
+            return ("",) * len(stage.layers)
+        waiting = {
+            name
+            for each in self.plan[number:]
+            for layer in each.layers
+            for site in layer.sites
+            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            if name
+        }
+        later = depends_on(nodes, waiting)
+        names = (layer.response.offset for layer in stage.layers)
+        return tuple("" if name in later else name for name in names)
 
     def _note(self, names: Iterable[str]) -> None:
         self._inexact |= {n for n in names if self._source.get(n, n) in self._touched}

@@ -7,7 +7,7 @@ them or as many as memory allows, and the solvers work with those (``solve.wide`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nettrim_cli.data.recorder import Place
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layer import Geometry
-from nettrim_cli.solve.task import Samples
+from nettrim_cli.solve.task import Offset, Samples
 
 Array = NDArray[Any]
 KEPT_BYTES = 256 << 20  # of the columns that are kept of all blocks beside their sums,
@@ -65,10 +65,28 @@ class Reading:
 
 @dataclass(frozen=True)
 class Signals:
-    """One version of the network at the places that read a layer's columns."""
+    """One version of the network at the places that read a layer's columns.
+
+    Attributes
+    ----------
+    offsets
+        Tensor that is added behind each of the layers, empty for none; only where they are read
+        at one place.
+    """
 
     places: Sequence[Place]
     readings: Sequence[Reading]
+    offsets: Sequence[str] = ()
+
+    def added(self, at: int) -> list[Array]:
+        """Columns (M, P) of each offset in batch `at`; empty ones where there are none."""
+        found = []
+        for name in filter(None, self.offsets):
+            value = self.places[at].get(name)
+            whole = isinstance(value, np.ndarray) and value.size > 0
+            columns = ops.outputs_as_columns(value, self.readings[0].geometry) if whole else None
+            found.append(np.empty((0, 0), np.float32) if columns is None else columns)
+        return found
 
     def parts(self, at: int, block: int) -> Iterator[Array]:
         """Columns of a block in batch `at`, at all places."""
@@ -119,8 +137,11 @@ class _Sums:
     network's columns), or where the layers have few outputs the sum of ``x (W'y)'``.
     """
 
-    def __init__(self, rows: int, weights: Sequence[Array], *, exact: bool) -> None:
+    def __init__(
+        self, rows: int, weights: Sequence[Array], *, exact: bool, missing: Sequence[int] = ()
+    ) -> None:
         self.rows, self.weights, self.exact = rows, weights, exact
+        self._missing = [np.zeros((rows + 1, each)) for each in missing]
         self.few = 2 * sum(each.shape[1] for each in weights) < rows
         self.origin: Array | None = None
         self.gram = np.zeros((rows + 1, rows + 1))
@@ -130,8 +151,8 @@ class _Sums:
         self._cross = np.zeros((0 if exact else rows, wide))
         self._sums = np.zeros(wide)  # of z or y
 
-    def add(self, x: Array, y: Array) -> None:
-        """Sum up some columns (rows, P)."""
+    def add(self, x: Array, y: Array, *missing: Array) -> None:
+        """Sum up some columns (rows, P), and what offsets (M, P) lack of the dense ones."""
         if self.origin is None:
             mean = x.mean(axis=1, keepdims=True)
             self.origin = np.where(np.isfinite(mean), mean, 0).astype(np.float32)
@@ -152,6 +173,9 @@ class _Sums:
         self._waiting += len(ones)
         if self._waiting >= SINGLE_COLUMNS:
             self._settle()
+        for total, each in zip(self._missing, missing):
+            total[:-1] += x @ each.T
+            total[-1] += each.sum(axis=1)
         if self.exact:
             return
         if self.few:
@@ -166,6 +190,13 @@ class _Sums:
         self.gram[:-1, :-1] += self._squares
         self._squares[...] = 0
         self._waiting = 0
+
+    def missing(self) -> list[Array]:
+        """``X E'`` about zero, E what an offset lacks."""
+        origin = np.zeros((self.rows, 1)) if self.origin is None else self.origin
+        for total in self._missing:
+            total[:-1] += origin * total[-1]
+        return self._missing
 
     def about_zero(self) -> tuple[Array, list[Array]]:
         """C and B: ``(x + o)(x + o)' = xx' + xo' + ox' + oo'``, summed."""
@@ -213,6 +244,7 @@ def collect(
     block: int = 0,
     share: float = 1.0,
     exact: bool,
+    exact_offsets: bool = True,
     seed: int,
 ) -> list[Samples]:
     """Sum up what some layers read.
@@ -223,6 +255,8 @@ def collect(
         The network pruned so far and the dense one; the same where `exact`.
     weights
         (N+1, M) dense weights of each layer's block, bias (or zeros) in the last row.
+    exact_offsets
+        Whether what is added behind the layers is the same in both networks.
     share
         Of the memory for columns that this block may take.
 
@@ -233,37 +267,109 @@ def collect(
     """
     rows, outputs = len(weights[0]) - 1, [each.shape[1] for each in weights]
     random = np.random.default_rng(seed)
-    each = rows + 1 + sum(outputs)
+    added = _Added(reached, dense, outputs, exact=exact_offsets)
+    each = rows + 1 + sum(outputs) + sum(added.rows)
     usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
     few = min(rows // 2, most_columns(rows))
     most = most_columns(rows) if rows > WIDEST else max(usual, few)
-    sizes = (rows, *(() if exact else outputs))
+    sizes = (rows, *(() if exact else outputs), *added.rows)
     kept, held = _Kept(most, sizes, random), _Kept(usual, sizes, random)
-    early: list[tuple[Array, Array]] = []
+    early: list[tuple[Array, ...]] = []
     sums: _Sums | None = None
     for at, place in enumerate(reached.places):
         into = held if place.held_out else kept
-        for x, y in _merged(_pairs(reached, dense, at, block, exact=exact)):
+        pairs = _pairs(reached, dense, at, block, exact=exact)
+        for x, y, *more in _merged(added.beside(pairs, at)):
             drawn, where = into.draw(x.shape[1])
             found = () if exact else [results(each, y[:, drawn]) for each in weights]
-            into.keep(where, [x[:, drawn], *found])
+            into.keep(where, [x[:, drawn], *found, *(each[:, drawn] for each in more)])
             if place.held_out or rows > WIDEST:
                 continue
+            fresh = (x, y, *added.missing(more))
             if sums is None:
-                early.append((x, y))
+                early.append(fresh)
                 if kept.seen <= few:
                     continue
-                sums = _Sums(rows, weights, exact=exact)
-            for pair in early or [(x, y)]:
-                sums.add(*pair)
+                sums = _Sums(rows, weights, exact=exact, missing=added.inexact_rows)
+            for part in early or [fresh]:
+                sums.add(*part)
             early = []
     gram, cross = sums.about_zero() if sums is not None else (None, [None] * len(weights))
     mine, theirs = (_finished(each, weights, exact=exact) for each in (kept, held))
+    offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
     shared: dict[Any, Any] = {}
     return [
-        Samples(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared)
-        for total, kept_z, held_z in zip(cross, mine[1], theirs[1])
+        Samples(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset)
+        for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets)
     ]
+
+
+class _Added:
+    """What is added behind the layers, column by column beside what they read."""
+
+    def __init__(
+        self, reached: Signals, dense: Signals, outputs: Sequence[int], *, exact: bool
+    ) -> None:
+        self.reached, self.dense, self.exact = reached, dense, exact
+        self.layers = [at for at, name in enumerate(reached.offsets) if name]
+        self.count = len(outputs)
+        self._sizes = [outputs[at] for at in self.layers]
+        self._aligned = [True] * len(self.layers)
+
+    @property
+    def rows(self) -> list[int]:
+        """Outputs of each offset that is kept: all as reached, then all of the dense network."""
+        return self._sizes * (1 if self.exact else 2)
+
+    @property
+    def inexact_rows(self) -> list[int]:
+        """Outputs of each offset that lacks something."""
+        return [] if self.exact else self._sizes
+
+    def missing(self, more: Sequence[Array]) -> list[Array]:
+        """What the offsets lack of the dense network's."""
+        half = len(self.layers)
+        return [] if self.exact else [d - r for r, d in zip(more[:half], more[half:])]
+
+    def beside(self, parts: Iterable[tuple[Array, Array]], at: int) -> Iterator[tuple[Array, ...]]:
+        """Put the offsets' columns beside those of batch `at`.
+
+        An offset that has other columns than the layer has results is broadcast: it is given up.
+        """
+        found = self.reached.added(at) if self.layers else []
+        if self.layers and not self.exact:
+            found += self.dense.added(at)
+        seen = 0
+        for x, y in parts:
+            columns = slice(seen, seen + x.shape[1])
+            seen = columns.stop
+            yield x, y, *(self._cut(number, each, columns) for number, each in enumerate(found))
+        for number, each in enumerate(found):
+            self._aligned[number % len(self.layers)] &= each.shape[1] == seen
+
+    def _cut(self, number: int, found: Array, columns: slice) -> Array:
+        at = number % len(self.layers)
+        rows, width = self._sizes[at], columns.stop - columns.start
+        part = found[:, columns]
+        if part.shape != (rows, width):
+            self._aligned[at] = False
+            return np.zeros((rows, width), np.float32)
+        return part
+
+    def offsets(self, kept: _Kept, held: _Kept, missing: Sequence[Array]) -> list[Offset | None]:
+        """The offset of each layer, None for those without."""
+        found: list[Offset | None] = [None] * self.count
+        count = len(self.layers)
+        mine, theirs = (each.all()[-len(self.rows) :] for each in (kept, held))
+        for at, layer in enumerate(self.layers):
+            if self._aligned[at]:
+                other = at if self.exact else at + count
+                reached, held_reached = mine[at], theirs[at]
+                dense = reached if self.exact else mine[other]
+                held_dense = held_reached if self.exact else theirs[other]
+                lacking = missing[at] if missing else None
+                found[layer] = Offset(reached, held_reached, dense, held_dense, lacking)
+        return found
 
 
 def results(weights: Array, columns: Array) -> Array:
@@ -290,7 +396,7 @@ def useful_columns(inputs: int, columns: int) -> int:
 
 def _finished(kept: _Kept, weights: Sequence[Array], *, exact: bool) -> tuple[Array, list[Array]]:
     """Kept columns with their row of ones, and the dense results on them."""
-    found = kept.all()
+    found = kept.all()[: 1 + (0 if exact else len(weights))]
     inputs = np.empty((len(found[0]) + 1, found[0].shape[1]), np.float32)
     inputs[:-1], inputs[-1] = found[0], 1
     return inputs, [each.T @ inputs for each in weights] if exact else found[1:]
@@ -309,9 +415,9 @@ def _pairs(
             yield x, y
 
 
-def _merged(pairs: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+def _merged(pairs: Iterator[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
     """The same columns with small parts put together."""
-    waiting: list[tuple[Array, Array]] = []
+    waiting: list[tuple[Array, ...]] = []
     columns = 0
     for pair in pairs:
         waiting.append(pair)
@@ -323,8 +429,8 @@ def _merged(pairs: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array
         yield _joined(waiting)
 
 
-def _joined(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    if len(pairs) == 1:
-        return pairs[0]
-    x = np.hstack([each for each, _ in pairs])
-    return x, x if pairs[0][0] is pairs[0][1] else np.hstack([each for _, each in pairs])
+def _joined(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
+    if len(parts) == 1:
+        return parts[0]
+    x, y, *more = (np.hstack(each) for each in zip(*parts))
+    return (x, x if parts[0][0] is parts[0][1] else y, *more)

@@ -14,7 +14,7 @@ from nettrim_cli.graph.flat import ENTER, STANDARD, Node
 from nettrim_cli.graph.index import Index, Use, attributes
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.responses import response
+from nettrim_cli.graph.responses import Outputs, response
 from nettrim_cli.graph.traces import Trace
 
 RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}
@@ -256,11 +256,10 @@ def _response(
     site = sites[0]
     if len(sites) > 1:
         return Response(follows=f"{len(sites)} places")
-    if ops.output_axis(site.geometry) is None or ops.grid(site.geometry) is not None:
+    axis = ops.output_axis(site.geometry)
+    if axis is None or ops.grid(site.geometry) is not None:
         return Response(follows=index.nodes[site.node].op_type)
-    found = response(
-        index, site.output, op=index.nodes[site.node].op_type, size=sum(m for _, m in blocks)
-    )
+    found = response(index, site.output, Outputs(axis, sum(m for _, m in blocks)))
     if len(blocks) > 1 or own_bias:
         return Response(follows=found.follows)
     return found

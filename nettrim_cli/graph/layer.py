@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,15 +39,28 @@ class Geometry:
 class Response:
     """What the network makes of the layer's result before anything else sees it.
 
-    The response of output ``j`` is ``act(scale[j] * z[j] + shift[j])`` with z the layer's own
-    result (bias included): scale and shift come from a BatchNormalization that follows, act is
-    the identity (``relu`` false) or clips to the range from 0 to ``ceiling``.
+    The response of output ``j`` is ``act(scale[j] * z[j] + shift[j] + r)`` with z the layer's own
+    result (bias included) and r an entry of the tensor ``offset`` of the same shape.
+
+    Attributes
+    ----------
+    relu, floor, ceiling
+        Whether act clips to the range from ``floor`` to ``ceiling``; either may be infinite.
+    activation
+        Any other act, on (M, P) arrays; None for the identity.
+    scale, shift
+        (M,) constants: a BatchNormalization in whatever spelling; None for 1 and 0.
+    offset
+        Name of a tensor that is added, as a residual connection does; empty for none.
     """
 
     relu: bool = False
+    floor: float = 0.0
     ceiling: float = math.inf
+    activation: Callable[[Floats], Floats] | None = None
     scale: Floats | None = None
     shift: Floats | None = None
+    offset: str = ""
     follows: str = ""  # the ops in words: "BatchNormalization, Relu", "Softmax", "output"
 
 
