@@ -119,7 +119,7 @@ def recorded_layers(
             else walk(model, None, plan, own, **options)
         )
         for (stage, found), (_, strangers) in zip(walk(model, None, plan, own, **options), others):
-            for layer, samples, stranger in zip(stage.layers, found, strangers):
+            for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers):
                 unseen = replace(samples, held_X=stranger.held_X, held_Z=stranger.held_Z)
                 yield layer, layer_task(model, layer, samples), layer_task(model, layer, unseen)
 

@@ -23,7 +23,7 @@ from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput,
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, Report
-from nettrim_cli.run import Run, counted, in_order, select
+from nettrim_cli.run import Run, counted, in_order, nonzeros, select
 from nettrim_cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], in
     """Path, layers, non-zeros of each prunable layer, and parameters of a whole model."""
     found = Model.load(model)
     nonzeros = {
-        layer.name: int(np.count_nonzero(found.weight(layer)[0]))
-        for layer in found.layers
-        if layer.prunable
+        layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
     }
     return str(found.path), found.layers, nonzeros, found.constants()[0]
 

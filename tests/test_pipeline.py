@@ -97,9 +97,9 @@ def measured(files: Files, report, name: str, settings: Settings, held: bool) ->
     feeds = {dense.inputs[0].name: x}
     names = [layer.input]
     reached = x if layer.input in feeds else run(source.proto, names, feeds)[0]
-    weight, bias = written.weight(layer)
-    found = weight.astype(np.float64).T @ ops.columns(reached, layer.geometry)
-    found += 0 if bias is None else bias[:, None]
+    (weight,), biases = written.weight(layer)
+    found = weight.astype(np.float64).T @ ops.columns({"x": reached}, layer.geometry)
+    found += 0 if biases is None else biases[0][:, None]
     (exact,) = run(dense.proto, [layer.output], feeds)
     wanted = ops.outputs_as_columns(exact.astype(np.float64), layer.geometry)
 
@@ -123,7 +123,7 @@ def check_run(files: Files, report, settings: Settings) -> None:
     for each in report.layers:
         if not by_name[each.name].prunable:
             continue
-        stored = written.weight(by_name[each.name])[0]
+        ((stored,), _) = written.weight(by_name[each.name])
         assert each.nonzeros_after == np.count_nonzero(stored)
         assert each.weights == stored.size
         assert not np.signbit(stored[stored == 0]).any()
@@ -195,7 +195,7 @@ def test_include_and_exclude_choose_by_name(files) -> None:
     for layer in dense.layers[1:]:
         for one, two in zip(dense.weight(layer), written.weight(layer)):
             assert np.array_equal(one, two)
-    weight = written.weight(dense.layers[0])[0]
+    ((weight,), _) = written.weight(dense.layers[0])
     assert np.count_nonzero(weight == 0) == round(0.5 * weight.size)
 
 

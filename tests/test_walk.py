@@ -10,7 +10,7 @@ from small import build, normal, run
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.walk import dense_matrix, layer_task, stages, walk
+from nettrim_cli.walk import dense_matrices, layer_task, stages, walk
 
 
 def batches(x, size=8):
@@ -22,14 +22,15 @@ def batches(x, size=8):
 
 def halve(model: Model, layer) -> None:
     """Prune roughly: the smaller half of the weights goes."""
-    weight, bias = model.weight(layer)
-    weight[np.abs(weight) < np.median(np.abs(weight))] = 0
-    model.set_weight(layer, weight, None if bias is None else 0.9 * bias)
+    weights, biases = model.weight(layer)
+    for weight in weights:
+        weight[np.abs(weight) < np.median(np.abs(weight))] = 0
+    model.set_weight(layer, weights, None if biases is None else [0.9 * each for each in biases])
 
 
 def columns(proto, layer, x):
     (value,) = run(proto, [layer.input], {"x": x}) if layer.input != "x" else (x,)
-    return ops.columns(value, layer.geometry)
+    return ops.columns({"x": value}, layer.geometry)
 
 
 def result_columns(proto, layer, x):
@@ -46,7 +47,7 @@ def through(name, cascade):
     plan = stages(dense.layers)
     steps = walk(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
     for stage, found in steps:
-        for layer, samples in zip(stage.layers, found):
+        for layer, (samples,) in zip(stage.layers, found):
             seen[layer.name] = (layer, samples)
             halve(pruned, layer)
     return dense, pruned, x, seen
@@ -54,7 +55,7 @@ def through(name, cascade):
 
 def test_layers_that_read_one_tensor_share_a_stage() -> None:
     plan = stages(Model(attention()).layers)
-    assert [(s.input, [layer.op for layer in s.layers]) for s in plan] == [
+    assert [(s.layers[0].input, [layer.op for layer in s.layers]) for s in plan] == [
         ("x", ["MatMul"] * 3),
         ("r", ["MatMul"]),
     ]
@@ -62,7 +63,12 @@ def test_layers_that_read_one_tensor_share_a_stage() -> None:
 
 def test_windows_that_differ_make_stages_of_their_own() -> None:
     plan = stages(Model(residual()).layers)
-    assert [(s.input, len(s.layers)) for s in plan] == [("x", 1), ("r1", 1), ("r1", 1), ("f", 1)]
+    assert [(s.layers[0].input, len(s.layers)) for s in plan] == [
+        ("x", 1),
+        ("r1", 1),
+        ("r1", 1),
+        ("f", 1),
+    ]
     order = [layer.input for s in plan for layer in s.layers]
     assert order == [layer.input for layer in Model(residual()).layers]
 
@@ -117,10 +123,10 @@ def test_beside_a_pruned_branch_signals_stay_exact() -> None:
     pruned = dense.clone()
     x = input_samples(proto, 24)
     exact = []
-    for stage, (samples,) in walk(
+    for stage, ((samples,),) in walk(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
-        exact.append((stage.input, samples.exact))
+        exact.append((stage.layers[0].input, samples.exact))
         halve(pruned, stage.layers[0])
     assert exact == [("x", True), ("t", True), ("s", False)]
 
@@ -140,7 +146,7 @@ def test_a_task_reproduces_what_follows_the_layer() -> None:
 def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the_task() -> None:
     dense, _, _, seen = through("attention", cascade=False)
     layer, samples = next(each for each in seen.values() if not each[0].has_bias)
-    assert not dense_matrix(dense, layer)[-1].any()
+    assert not dense_matrices(dense, layer)[0][-1].any()
     task = layer_task(dense, layer, samples)
     assert task.W.shape == layer.shape
     assert task.weights == layer.parameters
@@ -148,4 +154,4 @@ def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the
 
 def test_stages_of_nothing() -> None:
     assert stages([]) == []
-    assert [s.input for s in stages(Model(mlp()).layers[1:])] == ["h1", "h2"]
+    assert [s.layers[0].input for s in stages(Model(mlp()).layers[1:])] == ["h1", "h2"]

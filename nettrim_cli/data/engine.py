@@ -62,6 +62,7 @@ class Engine:
             raise EngineFailed(f"onnxruntime cannot load the model: {explain(error)}") from error
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
+        self.types = {each.name: str(each.type) for each in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
         """Outputs for one batch, in the order asked for (default: all).

@@ -222,13 +222,15 @@ def decode(raw: Any, elem_type: int) -> NDArray[Any]:
 
 
 def encode(values: NDArray[Any], elem_type: int) -> NDArray[Any]:
-    """Floating-point values as the elements of raw data, rounded to nearest even.
+    """Values as the elements of raw data; floating-point ones are rounded to nearest even.
 
     Raises
     ------
     Unfit
         A value is not finite, or too large for the element type.
     """
+    if elem_type not in TREATED:
+        return np.ascontiguousarray(values, STORED[elem_type])  # integers of a grid
     if elem_type != TensorProto.BFLOAT16:
         return np.ascontiguousarray(cast(values, TREATED[elem_type]), STORED[elem_type])
     # bfloat16 is the upper half of a float32.
@@ -340,7 +342,7 @@ def write(holder: Any, values: NDArray[Any]) -> None:
         return
     flat = stored.reshape(-1)
     bits = flat.view(np.uint16) if flat.dtype == np.float16 else flat
-    getattr(holder, FIELDS[holder.data_type])[:] = bits.tolist()
+    getattr(holder, FIELDS.get(holder.data_type, "int32_data"))[:] = bits.tolist()
 
 
 def new_tensor(name: str, values: NDArray[Any], elem_type: int) -> onnx.TensorProto:

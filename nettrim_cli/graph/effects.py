@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.index import Index, attributes
-from nettrim_cli.graph.layer import Floats, Layer
+from nettrim_cli.graph.layer import Floats, Layer, Site
 from nettrim_cli.graph.ops import Refusal
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -114,17 +114,16 @@ class Place:
             raise Refusal("a changed tensor steers it")
 
 
-def response_path(index: Index, layer: Layer) -> tuple[tuple[int, ...], str]:
-    """Nodes from a prunable layer to its response, in dataflow order, and the response's name.
+def response_path(index: Index, layer: Layer, site: Site) -> tuple[tuple[int, ...], str]:
+    """Nodes from a layer's site to its response, in dataflow order, and the response's name.
 
     These are the layer's own node, the ``Add`` of its bias, and the BatchNormalization and ReLU
     that ``layer.response`` speaks of.  Nobody else reads what is passed on between them.
     """
-    last = index.producers[layer.output]
-    path, tensor = [last], layer.output
-    if index.nodes[last].op_type != layer.op:
-        inner = [name for name in index.nodes[last].input if name not in index.constants]
-        path.insert(0, index.producers[inner[0]])
+    last = index.producers.get(site.output, site.node)
+    path, tensor = [site.node], site.output
+    if last != site.node:
+        path.append(last)
     wanted = ["BatchNormalization"] if layer.response.scale is not None else []
     wanted += ["Relu", "Clip", "Max"] if layer.response.relu else []
     passed: list[int] = []
@@ -137,4 +136,4 @@ def response_path(index: Index, layer: Layer) -> tuple[tuple[int, ...], str]:
         if kind in wanted:
             path, passed = [*path, *passed], []
             wanted = wanted[1:] if kind == "BatchNormalization" else []
-    return tuple(path), index.nodes[path[-1]].output[0]
+    return tuple(path), next(filter(None, index.nodes[path[-1]].output), site.output)

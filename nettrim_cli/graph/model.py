@@ -16,10 +16,11 @@ from onnx import TensorProto
 from nettrim_cli.errors import BadInput, MissingInput
 from nettrim_cli.files import check_companion, check_output, companion, write_atomically
 from nettrim_cli.graph import constants, ops
-from nettrim_cli.graph.detect import Binding, detect
+from nettrim_cli.graph.detect import Binding, detect, weight_of
 from nettrim_cli.graph.external import MAX_BYTES, External, serialize, without_values
-from nettrim_cli.graph.index import Index, Trace
+from nettrim_cli.graph.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
+from nettrim_cli.graph.traces import Trace
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
 
@@ -73,7 +74,7 @@ class Model:
         self.inputs = tuple(_tensor(i) for i in proto.graph.input if i.name not in known)
         self.outputs = tuple(_tensor(output) for output in proto.graph.output)
         self._bindings: dict[str, Binding]
-        self.layers, self._bindings = detect(proto, self._index)
+        self.layers, self._bindings = detect(self._index)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -112,7 +113,12 @@ class Model:
         other.layers, other._bindings = self.layers, dict(self._bindings)
         return other
 
-    def weight(self, layer: Layer) -> tuple[Floats, Floats | None]:
+    @property
+    def index(self) -> Index:
+        """The flat view of the model as it is now."""
+        return self._index
+
+    def weight(self, layer: Layer) -> tuple[list[Floats], list[Floats] | None]:
         """Effective weight and bias of a prunable layer.
 
         Parameters
@@ -122,11 +128,11 @@ class Model:
 
         Returns
         -------
-        matrix
-            U of shape (N, M), alpha of Gemm included; float32, or float64 where stored so.  The
-            caller's own: C-contiguous, writable.
-        bias
-            Of shape (M,), beta of Gemm included; None if the layer has none.
+        matrices
+            U of shape (N, M) for each block, alpha of Gemm included; float32, or float64 where
+            stored so.  The caller's own: C-contiguous, writable.
+        biases
+            Of shape (M,) for each block, beta of Gemm included; None if the layer has none.
 
         Raises
         ------
@@ -134,17 +140,23 @@ class Model:
             The layer is not prunable, or not of this model.
         """
         binding = self._binding(layer)
-        stored = self._weight_trace(binding).values()
-        matrix = np.array(ops.matrix(stored, layer.geometry), order="C")
-        trace = self._bias_trace(binding)
-        if trace is None:
-            return matrix, None
-        values = trace.values().astype(matrix.dtype).reshape(-1)
-        factor = matrix.dtype.type(binding.bias_factor)
-        bias = values if binding.bias_factor == 1.0 else values * factor
-        return matrix, np.broadcast_to(bias, (layer.shape[1],)).copy()
+        trace = self._weight_trace(binding)
+        found = ops.matrices(trace.values(), layer.geometry)
+        dtype = _floats(trace.values()[:0]).dtype
+        matrices = [np.array(each, dtype, order="C") for each in found]
+        if not binding.biases:
+            return matrices, None
+        stored = self._trace(binding.biases[0]).values()
+        if self._is_own(binding):
+            biases = ops.biases(stored, layer.geometry, layer.weight_shape)
+        else:
+            ((_, outputs),) = layer.blocks
+            biases = [np.broadcast_to(stored.reshape(-1), (outputs,))]
+        return matrices, [np.array(each, dtype) for each in biases]
 
-    def set_weight(self, layer: Layer, matrix: NDArray[Any], bias: NDArray[Any] | None) -> None:
+    def set_weight(
+        self, layer: Layer, matrices: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]] | None
+    ) -> None:
         """Replace weight and bias of a prunable layer where they are stored.
 
         Values are cast to the stored dtype; zeros are written as +0.  A bias that other nodes
@@ -154,10 +166,10 @@ class Model:
         ----------
         layer
             One of `layers`, prunable.
-        matrix
-            U of shape (N, M).
-        bias
-            Of shape (M,); None leaves the bias as it is.
+        matrices
+            U of shape (N, M) for each block.
+        biases
+            Of shape (M,) for each block; None leaves the bias as it is.
 
         Raises
         ------
@@ -168,15 +180,17 @@ class Model:
             given for a layer that has none.
         """
         binding = self._binding(layer)
-        if matrix.shape != layer.shape:
-            raise ValueError(f"layer {layer.name}: {matrix.shape} where {layer.shape} is wanted")
-        if bias is not None and (not layer.has_bias or bias.shape != (layer.shape[1],)):
-            raise ValueError(f"layer {layer.name}: no bias of shape {bias.shape} can be set")
+        shapes = tuple(each.shape for each in matrices)
+        if shapes != layer.blocks:
+            raise ValueError(f"layer {layer.name}: {shapes} where {layer.blocks} are wanted")
+        sizes = [(outputs,) for _, outputs in layer.blocks]
+        if biases is not None and (not layer.has_bias or [each.shape for each in biases] != sizes):
+            raise ValueError(f"layer {layer.name}: no biases of these shapes can be set")
         trace = self._weight_trace(binding)
         try:
-            trace.store(ops.weight(_floats(matrix), layer.geometry, trace.shape))
-            if bias is not None:
-                self._store_bias(layer, binding, _floats(bias))
+            trace.store(ops.weight([_floats(U) for U in matrices], layer.geometry, trace.shape))
+            if biases is not None:
+                self._store_bias(layer, binding, [_floats(each) for each in biases])
         except constants.Unfit as error:
             raise BadInput(f"layer {layer.name}: the new weights have {error}") from error
 
@@ -277,34 +291,39 @@ class Model:
         return self._bindings[layer.name]
 
     def _weight_trace(self, binding: Binding) -> Trace:
-        return self._index.trace(self._index.nodes[binding.node].input[binding.slot])
+        use = binding.weights[0]
+        return weight_of(self._index, self._index.nodes[use.node], use.slot)[0]
 
-    def _bias_trace(self, binding: Binding) -> Trace | None:
-        if binding.bias_node < 0:
-            return None
-        return self._index.trace(self._index.nodes[binding.bias_node].input[binding.bias_slot])
+    def _trace(self, use: Use) -> Trace:
+        return self._index.trace(self._index.nodes[use.node].input[use.slot])
 
-    def _store_bias(self, layer: Layer, binding: Binding, bias: Floats) -> None:
-        trace = self._bias_trace(binding)
-        assert trace is not None
-        stored = bias if binding.bias_factor == 1.0 else bias / binding.bias_factor
-        values = constants.cast(stored, trace.dtype)
-        index = self._index
-        sole = all(
-            len(index.users(name)) == 1 and name not in index.outputs for name in trace.names
-        )
-        whole = trace.values().size == layer.shape[1]
-        if np.array_equal(np.broadcast_to(trace.values().reshape(-1), values.shape), values):
+    def _is_own(self, binding: Binding) -> bool:
+        """Whether the bias is an input of the layer's own node, not of an Add behind it."""
+        return binding.biases[0].node == binding.weights[0].node
+
+    def _store_bias(self, layer: Layer, binding: Binding, biases: list[Floats]) -> None:
+        trace = self._trace(binding.biases[0])
+        before = trace.values()
+        if self._is_own(binding):
+            values = ops.bias(biases, layer.geometry, layer.weight_shape, before)
+        else:
+            values = biases[0].reshape(before.shape if before.size == biases[0].size else -1)
+            if before.size == 1 and ops.output_axis(layer.geometry) == -2:
+                values = values[:, None]
+        if trace.exact:
+            values = constants.cast(values, before.dtype)
+        if np.array_equal(np.broadcast_to(before, values.shape), values):
             return
-        if sole and whole:
-            trace.store(values.reshape(trace.shape))
-            return
-        self._add_bias(layer, binding, values.reshape(trace.shape if whole else -1), trace.kind)
+        sole = set(self._index.sights(trace.holder)) == set(binding.biases)
+        if sole and values.shape == before.shape:
+            trace.store(values)
+        else:
+            self._add_bias(layer, binding, values, trace.kind)
 
     def _add_bias(
         self, layer: Layer, binding: Binding, values: NDArray[Any], elem_type: int
     ) -> None:
-        """Give the layer a bias tensor of its own."""
+        """Give the layer a bias tensor of its own, in the main graph, which all others see."""
         graph = self.proto.graph
         taken = self._index.all_names()
         stem = name = f"{layer.name}.bias"
@@ -318,7 +337,8 @@ class Model:
             graph.input.append(
                 onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
             )
-        graph.node[binding.bias_node].input[binding.bias_slot] = name
+        for use in binding.biases:
+            self._index.nodes[use.node].source.input[use.slot] = name
         self._index = Index(self.proto, self.external)
 
 

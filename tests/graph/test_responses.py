@@ -28,7 +28,7 @@ AFTER = {
         " else_branch = e () => (float[n,k] q) {q = Identity(z)}>",
         False,
         np.inf,
-        "If",
+        "Relu + Identity",
     ),
 }
 
