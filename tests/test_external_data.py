@@ -204,7 +204,7 @@ def test_failing_while_writing_leaves_the_old_output(pair, capsys, monkeypatch, 
     monkeypatch.setattr(writing.os, call, failing)
     model = Model.load(pair[0])
     (layer, *_) = model.layers
-    model.set_weight(layer, 0 * model.weight(layer)[0], None)
+    model.set_weight(layer, [0 * each for each in model.weight(layer)[0]], None)
     with pytest.raises((DiskFailed, KeyboardInterrupt)):
         model.save(folder / "model.pruned.onnx", force=True)
     assert len(calls) >= nth
@@ -217,7 +217,7 @@ from nettrim_cli.errors import DiskFailed
 from nettrim_cli.graph.model import Model
 model = Model.load(sys.argv[1])
 layer = model.layers[0]
-model.set_weight(layer, 0 * model.weight(layer)[0], None)
+model.set_weight(layer, [0 * each for each in model.weight(layer)[0]], None)
 real, count = os.replace, int(sys.argv[3])
 def replace(one, two):
     global count

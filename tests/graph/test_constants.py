@@ -85,13 +85,13 @@ def test_each_field_stays_the_field_that_it_was(kind, raw) -> None:
     model, layer = only(proto)
     assert layer.prunable, layer.refusal
     before = model.to_bytes()
-    matrix, _ = model.weight(layer)
+    (matrix,), _ = model.weight(layer)
     np.testing.assert_array_equal(matrix, values.astype(KINDS[kind]).astype(matrix.dtype))
-    model.set_weight(layer, matrix, None)
+    model.set_weight(layer, [matrix], None)
     assert model.to_bytes() == before
     assert model.constants() == (30, 30)
     new = np.where(normal(6, 5, seed=1) > 0, matrix * 1.37, 0).astype(matrix.dtype)
-    model.set_weight(layer, new, None)
+    model.set_weight(layer, [new], None)
     (tensor,) = model.proto.graph.initializer
     assert tensor.HasField("raw_data") is raw
     found = numpy_helper.to_array(tensor)
@@ -112,13 +112,13 @@ def test_a_bfloat16_layer_gets_a_bias_in_bfloat16() -> None:
     model = Model(proto)
     layer = model.layers[0]
     assert layer.dtype == "bfloat16"
-    matrix, bias = model.weight(layer)
-    model.set_weight(layer, matrix, bias + 1)
+    (matrix,), (bias,) = model.weight(layer)
+    model.set_weight(layer, [matrix], [bias + 1])
     added = model.proto.graph.initializer[-1]
     assert added.data_type == TensorProto.BFLOAT16
     onnx.checker.check_model(model.proto, full_check=True)
     expected = (bias + 1).astype(ml_dtypes.bfloat16).astype(np.float32)
-    np.testing.assert_array_equal(model.weight(layer)[1], expected)
+    np.testing.assert_array_equal(model.weight(layer)[1][0], expected)
 
 
 def test_values_too_large_for_bfloat16() -> None:
@@ -126,7 +126,7 @@ def test_values_too_large_for_bfloat16() -> None:
     proto.graph.initializer.append(stored(np.ones((2, 2)), TensorProto.BFLOAT16, raw=True))
     model, layer = only(proto)
     with pytest.raises(BadInput, match="do not fit into bfloat16"):
-        model.set_weight(layer, np.full((2, 2), 3.4e38, np.float32), None)
+        model.set_weight(layer, [np.full((2, 2), 3.4e38, np.float32)], None)
 
 
 @pytest.mark.parametrize(
