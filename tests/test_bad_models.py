@@ -277,3 +277,14 @@ def test_every_truncation(attempt) -> None:
     whole = mlp(sizes=(6, 5, 4, 3)).SerializeToString()
     for size in range(0, len(whole), 13):
         assert attempt(whole[:size], x=normal(12, 6))[0] == 65
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_weights_that_are_no_numbers_stay(attempt, value) -> None:
+    """One layer is left alone; what cannot be computed with is said, and is no reason to stop."""
+    proto = build(
+        "g (float[N,16] x) => (float[N,6] y, float[N,6] z) { y = MatMul(x, v)\n z = MatMul(x, w) }",
+        v=np.where(normal(16, 6) > 2, value, normal(16, 6)).astype(np.float32),
+        w=normal(16, 6, seed=2),
+    )
+    assert attempt(proto) == (0, "")
