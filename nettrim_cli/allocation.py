@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.l0 import error_curve
@@ -59,7 +60,7 @@ def allocate_zeros(
             tasks = [
                 layer_task(dense, layer, each, block) for block, each in enumerate(found.pop(0))
             ]
-            with suppress(np.linalg.LinAlgError):  # such a layer gets no zeros, and stays dense
+            with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):
                     curves.append(_costs(layer, tasks, levels, sparsity, probe))
                     layers.append(layer)
@@ -84,6 +85,7 @@ def response_size(task: Task, *, held: bool) -> float:
     return norm(task.respond(task.samples.held_Z if held else task.samples.Z))
 
 
+@np.errstate(all="ignore")  # what comes out is looked at
 def _squares(task: Task, levels: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Matrix]]:
     """Squared response error of a block at each share of zeros, not relative; and the weights."""
     keeps = [task.weights - round(each * task.weights) for each in levels]
@@ -154,6 +156,7 @@ def _costs(
     return np.asarray(squares * sensitivity, np.float64)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
 def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:
     """||found - expected||^2 / ||expected||^2 over the batches of one output; 0 for non-numbers."""
     difference = reference = 0.0

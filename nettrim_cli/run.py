@@ -147,7 +147,9 @@ class Run:
 
     def _solve(self, task: Task) -> Solution:
         try:
-            return METHODS[self.settings.method](task, self.listener.iteration)
+            # What is no number any more is judged by the status, and said in the report.
+            with np.errstate(all="ignore"):
+                return METHODS[self.settings.method](task, self.listener.iteration)
         except np.linalg.LinAlgError as error:
             return Solution(task.W, Status.DENSE, note=f"not solved: {error}")
 
@@ -231,7 +233,7 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     chosen: list[Layer] = []
     left: list[LayerReport] = []
     for layer in model.layers:
-        reason = layer.refusal or _unwanted(layer, settings)
+        reason = layer.refusal or _unwanted(layer, settings) or _not_finite(model, layer)
         if reason:
             left.append(_dense_report(model, layer, reason))
         else:
@@ -272,6 +274,13 @@ def _unwanted(layer: Layer, settings: Settings) -> str:
     if layer.depthwise and not settings.include:
         return "depthwise convolution: left dense unless --include names it"
     return ""
+
+
+def _not_finite(model: Model, layer: Layer) -> str:
+    weights, biases = model.weight(layer)
+    if all(np.isfinite(each).all() for each in (*weights, *(biases or ()))):
+        return ""
+    return "holds weights that are not finite"
 
 
 def _dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:

@@ -168,10 +168,9 @@ def test_half_weights_of_either_kind(prune) -> None:
         "g (float[N,6] x) => (float[N,4] y) {\n"
         "v1 = Cast<to = 1>(w1)\n h = MatMul(x, v1)\n r = Relu(h)\n"
         "v2 = Cast<to = 1>(w2)\n y = MatMul(r, v2) }",
+        w1=normal(6, 5).astype(ml_dtypes.bfloat16),
+        w2=normal(5, 4).astype(np.float16),
     )
-    for name, shape, kind in (("w1", (6, 5), ml_dtypes.bfloat16), ("w2", (5, 4), np.float16)):
-        values = normal(*shape).astype(kind)
-        proto.graph.initializer.append(numpy_helper.from_array(values, name))
     new = prune(proto, x=normal(40, 6))
     assert [each.data_type for each in new.graph.initializer] == [
         TensorProto.BFLOAT16,

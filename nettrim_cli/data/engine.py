@@ -77,7 +77,7 @@ class Engine:
         try:
             return list(self._session.run(names, mine))
         except Exception as error:
-            raise EngineFailed(f"onnxruntime cannot run the model: {brief(error)}") from error
+            raise EngineFailed(f"onnxruntime cannot run the model: {explain(error)}") from error
 
 
 def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
@@ -110,7 +110,16 @@ REMEDIES = (
         r"Could not find an implementation for (?P<op>\w+)\((?P<opset>\d+)\) node with name "
         r"'(?P<name>[^']*)'",
         "its CPU provider has no kernel for {op} of opset {opset} with these types (node "
-        "'{name}'); convert the model to float32, or to weights that a Cast widens",
+        "'{name}'); convert the model to float32 (weights may stay as they are behind a Cast)",
+    ),
+    (
+        r"No corresponding Numpy type for Tensor Type. (?P<kind>\w+)",
+        "a layer reads {kind}, which its CPU provider does not compute with; convert the model "
+        "to float32 (weights may stay in {kind} behind a Cast)",
+    ),
+    (
+        r"two nodes with same node name \((?P<name>[^)]*)\)",
+        "two nodes are named '{name}'; give each a name of its own, or none",
     ),
     (
         r"Opset (?P<opset>\d+) is under development.*?till opset (?P<last>\d+)",
@@ -127,7 +136,7 @@ REMEDIES = (
 
 
 def explain(error: BaseException) -> str:
-    """Why a model cannot be loaded, and where it is known, what to do."""
+    """Why a model cannot be loaded or run, and where it is known, what to do."""
     text = str(error)
     for pattern, remedy in REMEDIES:
         found = re.search(pattern, text, re.DOTALL)

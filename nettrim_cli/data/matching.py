@@ -189,15 +189,10 @@ def converter(path: Path, tensor: Tensor, source: Source) -> Converter:
     Raises
     ------
     BadInput
-        Wrong dtype, no samples, or samples that are too large.
+        Wrong dtype, or samples that are too large.
     """
     convert = Converter(path, source, tensor.dtype, f"model input '{tensor.name}'")
     shape = source.shape
-    if shape[:1] == (0,):
-        raise BadInput(
-            f"{path}: dataset '{source.name}' {spell(shape, source.dtype)} is empty: "
-            f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
-        )
     size = row_bytes(shape, max(source.dtype, convert.dtype, key=lambda dtype: dtype.itemsize))
     if size > MAX_SAMPLE_BYTES:
         raise BadInput(
@@ -232,8 +227,16 @@ def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -
     Raises
     ------
     BadInput
-        As `match`; also datasets of different lengths, or inputs that want different batches.
+        As `match`; also empty datasets, datasets of different lengths, or inputs that want
+        different batches.
     """
+    nothing = all(0 in source.shape for source in sources)
+    for tensor, source in zip(inputs, sources):
+        if 0 in source.shape[:1] or nothing:
+            raise BadInput(
+                f"{path}: dataset '{source.name}' {spell(source.shape, source.dtype)} is empty: "
+                f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
+            )
     axes = [batch_axis(tensor, inputs) for tensor in inputs]
     maybe = [
         axis != 0 and is_single(tensor, source)

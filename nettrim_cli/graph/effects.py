@@ -88,7 +88,8 @@ class Place:
         if slot >= len(names) or names[slot] not in self.index.constants:
             raise Refusal("it joins a changed tensor with another signal")
         try:
-            found = self.index.trace(names[slot]).values().astype(np.float64)
+            with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
+                found = self.index.trace(names[slot]).values().astype(np.float64)
         except Refusal as refusal:
             raise Refusal(f"its constant {refusal}") from None
         if not np.isfinite(found).all():

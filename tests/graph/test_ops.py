@@ -79,6 +79,13 @@ def test_empty_tensors_make_no_columns(op, weight, x, shape):
     assert sum(part.shape[1] for part in ops.columns_in_parts(arrays, geometry, 0, 9)) == 0
 
 
+@pytest.mark.parametrize(("most", "widths"), [(12, [4, 4, 2]), (1, [1] * 10), (99, [10])])
+def test_parts_are_as_large_as_they_may_be(most, widths):
+    geometry, arrays = read_geometry("MatMul", 1, {}, (3, 4)), {"x": normal(10, 3)}
+    parts = ops.columns_in_parts(arrays, geometry, 0, most)
+    assert [part.shape[1] for part in parts] == widths
+
+
 def test_no_protobuf_is_needed():
     code = "import sys, nettrim_cli.graph.ops; sys.exit('onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

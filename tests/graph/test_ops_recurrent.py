@@ -59,7 +59,9 @@ def nodes(draw, *operations: str):
     given: dict[str, Any] = {}
     if draw(st.booleans()):
         acts = [
-            draw(st.sampled_from(["Sigmoid", "HardSigmoid"])) if a == "Sigmoid" else "Softsign"
+            draw(st.sampled_from(["HardSigmoid", "HardSigmoid", "Sigmoid"]))
+            if a == "Sigmoid"
+            else "Softsign"
             for a in acts
         ]
         hard = [alpha for alpha in ALPHAS[:two] for name in acts if name == "HardSigmoid"]
