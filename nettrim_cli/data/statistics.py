@@ -72,11 +72,25 @@ class Signals:
     offsets
         Tensor that is added behind each of the layers, empty for none; only where they are read
         at one place.
+    outputs
+        Tensor that carries the results of each layer, where these are recorded, too.
     """
 
     places: Sequence[Place]
     readings: Sequence[Reading]
     offsets: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+
+    def results(self, at: int, block: int) -> list[Array] | None:
+        """Columns (M, P) of each layer's results in batch `at`, where they were recorded."""
+        found = [self.places[at].get(name) for name in self.outputs]
+        if not found or any(getattr(each, "dtype", None) != np.float32 for each in found):
+            return None
+        geometry = self.readings[0].geometry
+        try:
+            return [ops.outputs_as_columns(each, geometry, block) for each in found]
+        except ops.Refusal:
+            return None
 
     def added(self, at: int) -> list[Array]:
         """Columns (M, P) of each offset in batch `at`; empty ones where there are none."""
@@ -95,38 +109,46 @@ class Signals:
 
 
 class _Kept:
-    """At most so many columns, each as likely as any other (reservoir sampling, algorithm R)."""
+    """At most so many columns, each as likely as any other (reservoir sampling, algorithm R).
+
+    Held as rows, each with a one at the end: that is how most columns come and how BLAS reads
+    them as fast.
+    """
 
     def __init__(self, most: int, rows: Sequence[int], random: np.random.Generator) -> None:
         self.most, self.random = most, random
         self.seen = self.taken = 0
-        self._parts = [np.empty((each, 0), np.float32) for each in rows]
+        self._parts = [np.empty((0, each + 1), np.float32) for each in rows]
 
-    def draw(self, columns: int) -> tuple[Array, Array]:
+    def draw(self, columns: int) -> tuple[Any, Any]:
         """Which of the next columns to keep, and where."""
-        seen = np.arange(self.seen, self.seen + columns)
-        self.seen += columns
+        start, self.seen = self.seen, self.seen + columns
         free = min(self.most - self.taken, columns)
-        at = np.arange(self.taken, self.taken + free)
-        drawn = (self.random.random(columns - free) * (seen[free:] + 1)).astype(np.int64)
-        lucky = np.flatnonzero(drawn < self.most)
+        at = slice(self.taken, self.taken + free)
         self.taken += free
-        return np.concatenate([np.arange(free), free + lucky]), np.concatenate([at, drawn[lucky]])
+        if free == columns:
+            return slice(None), at
+        later = np.arange(start + free, self.seen)
+        drawn = (self.random.random(columns - free) * (later + 1)).astype(np.int64)
+        lucky = np.flatnonzero(drawn < self.most)
+        places = np.concatenate([np.arange(at.start, at.stop), drawn[lucky]])
+        return np.concatenate([np.arange(free), free + lucky]), places
 
-    def keep(self, at: Array, parts: Sequence[Array]) -> None:
+    def keep(self, at: Any, parts: Sequence[Array]) -> None:
         """Put columns where they were drawn to; of two for one place the later stays."""
         for number, each in enumerate(parts):
             held = self._parts[number]
-            if self.taken > held.shape[1]:
-                room = min(self.most, max(self.taken, held.shape[1] * 3 // 2))
-                grown = np.empty((len(held), room), np.float32)
-                grown[:, : held.shape[1]] = held
+            if self.taken > len(held):
+                room = min(self.most, max(self.taken, len(held) * 3 // 2))
+                grown = np.empty((room, held.shape[1]), np.float32)
+                grown[: len(held)], grown[len(held) :, -1] = held, 1
                 self._parts[number] = held = grown
-            held[:, at] = each
+            held[at, :-1] = each.T
 
     def all(self) -> list[Array]:
-        """What was kept."""
-        return [each[:, : self.taken] for each in self._parts]
+        """What was kept, with a row of ones for the first."""
+        first, *others = (each[: self.taken].T for each in self._parts)
+        return [first, *(each[:-1] for each in others)]
 
 
 class _Sums:
@@ -187,7 +209,7 @@ class _Sums:
 
     def _settle(self) -> None:
         """Hand the float32 sums over."""
-        self.gram[:-1, :-1] += self._squares
+        self.gram[:-1, :-1] += self._squares.T  # the lower triangle by columns: the upper one
         self._squares[...] = 0
         self._waiting = 0
 
@@ -203,7 +225,7 @@ class _Sums:
         self._settle()
         gram, inner = self.gram, self.gram[:-1, :-1]
         for at in range(1, self.rows):  # only one triangle was summed
-            inner[:at, at] = inner[at, :at]
+            inner[at, :at] = inner[:at, at]
         gram[:-1, -1] = gram[-1, :-1]
         cross = [] if self.exact else self._results()
         if self.origin is not None:
@@ -272,16 +294,23 @@ def collect(
     usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
     few = min(rows // 2, most_columns(rows))
     most = most_columns(rows) if rows > WIDEST else max(usual, few)
-    sizes = (rows, *(() if exact else outputs), *added.rows)
+    computed = exact and not reached.outputs
+    sizes = (rows, *(() if computed else outputs), *added.rows)
     kept, held = _Kept(most, sizes, random), _Kept(usual, sizes, random)
     early: list[tuple[Array, ...]] = []
     sums: _Sums | None = None
     for at, place in enumerate(reached.places):
         into = held if place.held_out else kept
         pairs = _pairs(reached, dense, at, block, exact=exact)
+        known, seen = reached.results(at, block) if exact else None, 0
         for x, y, *more in _merged(added.beside(pairs, at)):
             drawn, where = into.draw(x.shape[1])
-            found = () if exact else [results(each, y[:, drawn]) for each in weights]
+            columns, seen = slice(seen, seen + x.shape[1]), seen + x.shape[1]
+            found = []
+            for number, each in enumerate(() if computed else weights):
+                z = None if known is None else known[number][:, columns]
+                fits = z is not None and z.shape == (each.shape[1], x.shape[1])
+                found.append(z[:, drawn] if fits else results(each, y[:, drawn]))
             into.keep(where, [x[:, drawn], *found, *(each[:, drawn] for each in more)])
             if place.held_out or rows > WIDEST:
                 continue
@@ -295,7 +324,7 @@ def collect(
                 sums.add(*part)
             early = []
     gram, cross = sums.about_zero() if sums is not None else (None, [None] * len(weights))
-    mine, theirs = (_finished(each, weights, exact=exact) for each in (kept, held))
+    mine, theirs = (_finished(each, weights, computed=computed) for each in (kept, held))
     offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
     shared: dict[Any, Any] = {}
     return [
@@ -394,12 +423,14 @@ def useful_columns(inputs: int, columns: int) -> int:
     return columns if inputs <= WIDEST else min(columns, most_columns(inputs))
 
 
-def _finished(kept: _Kept, weights: Sequence[Array], *, exact: bool) -> tuple[Array, list[Array]]:
+def _finished(
+    kept: _Kept, weights: Sequence[Array], *, computed: bool
+) -> tuple[Array, list[Array]]:
     """Kept columns with their row of ones, and the dense results on them."""
-    found = kept.all()[: 1 + (0 if exact else len(weights))]
-    inputs = np.empty((len(found[0]) + 1, found[0].shape[1]), np.float32)
-    inputs[:-1], inputs[-1] = found[0], 1
-    return inputs, [each.T @ inputs for each in weights] if exact else found[1:]
+    inputs, *found = kept.all()
+    if computed:
+        return inputs, [each.T @ inputs for each in weights]
+    return inputs, found[: len(weights)]
 
 
 def _pairs(
