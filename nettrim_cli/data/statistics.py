@@ -227,7 +227,7 @@ class _Sums:
         for at in range(1, self.rows):  # only one triangle was summed
             inner[at, :at] = inner[:at, at]
         gram[:-1, -1] = gram[-1, :-1]
-        cross = [] if self.exact else self._results()
+        cross = self._own_results() if self.exact else self._results()
         if self.origin is not None:
             origin = np.append(self.origin[:, 0].astype(np.float64), 0.0)
             sums = gram[-1].copy()
@@ -235,9 +235,23 @@ class _Sums:
             for row, offset, total in zip(gram, origin, sums):
                 row += offset * there
                 row += total * origin
-        if self.exact:
-            cross = [gram @ each for each in self.weights]
         return gram, cross
+
+    def _own_results(self) -> list[Array]:
+        """B about zero where y = x: ``C W``, a float32 product about the origin."""
+        origin = np.zeros(self.rows) if self.origin is None else self.origin[:, 0]
+        origin, sums, count = origin.astype(np.float64), self.gram[-1, :-1], self.gram[-1, -1]
+        squares, found = self.gram[:-1, :-1].astype(np.float32), []
+        for each in self.weights:
+            W = each.astype(np.float64)
+            there = origin @ W[:-1] + W[-1]  # result at the origin
+            total = sums @ W[:-1] + count * there
+            whole = np.empty(each.shape)
+            whole[:-1] = squares @ each[:-1]
+            whole[:-1] += np.outer(sums, there) + np.outer(origin, total)
+            whole[-1] = total
+            found.append(whole)
+        return found
 
     def _results(self) -> list[Array]:
         """B about zero, from what was summed about the origin."""
