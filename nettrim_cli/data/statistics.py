@@ -322,8 +322,8 @@ def collect(
             columns, seen = slice(seen, seen + x.shape[1]), seen + x.shape[1]
             found = []
             for number, each in enumerate(() if computed else weights):
-                z = None if known is None else known[number][:, columns]
-                fits = z is not None and z.shape == (each.shape[1], x.shape[1])
+                z = np.empty((0, 0)) if known is None else known[number][:, columns]
+                fits = z.shape == (each.shape[1], x.shape[1])
                 found.append(z[:, drawn] if fits else results(each, y[:, drawn]))
             into.keep(where, [x[:, drawn], *found, *(each[:, drawn] for each in more)])
             if place.held_out or rows > WIDEST:
