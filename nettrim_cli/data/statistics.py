@@ -7,105 +7,23 @@ them or as many as memory allows, and the solvers work with those (``solve.wide`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
-from nettrim_cli.data.recorder import Place
-from nettrim_cli.graph import ops
-from nettrim_cli.graph.layer import Geometry
+from nettrim_cli.data.signals import Signals
+from nettrim_cli.data.sums import Sums, results
 from nettrim_cli.solve.task import Offset, Samples
 
 Array = NDArray[Any]
 KEPT_BYTES = 256 << 20  # of the columns that are kept of all blocks beside their sums,
 KEPT_COLUMNS = 8192  # and their number, unless the layer is large
-PART_VALUES = 4 << 20  # of the columns that are made at once
 LEAST_COLUMNS = 512  # that are summed up at once, where there are so many
-SINGLE_COLUMNS = 8192  # summed in float32 before they go to the float64 sums
 WIDEST = 12_000  # inputs beyond which no matrix is inputs x inputs
 WIDE_BYTES = 512 << 20  # of the columns that stand for the sums where these are not formed,
 WIDE_COLUMNS = 6144  # and their number, whose cube the factorisation's time is
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How one place in the graph reads a layer's columns.
-
-    Attributes
-    ----------
-    names
-        By role, the recorded tensor and how many of its leading axes count iterations.
-    constants
-        By role, tensors that no sample changes.
-    """
-
-    geometry: Geometry
-    names: Mapping[str, tuple[str, int]]
-    constants: Mapping[str, Array] = field(default_factory=dict)
-
-    def parts(self, place: Place, block: int) -> Iterator[Array]:
-        """Columns of a block in one batch, a bounded number at a time."""
-        found = {role: place.get(name) for role, (name, _) in self.names.items()}
-        if any(not isinstance(each, np.ndarray) or each.size == 0 for each in found.values()):
-            return  # an empty sequence, or a branch that was not taken
-        depth = max((stacked for _, stacked in self.names.values()), default=0)
-        shape = next(iter(found.values())).shape[:depth] if found else ()
-        for turn in np.ndindex(shape):
-            arrays = {role: each[turn] for role, each in found.items()}
-            if "lengths" in arrays:
-                arrays["lengths"] = arrays["lengths"].astype(np.int64)
-            yield from ops.columns_in_parts(
-                {**arrays, **self.constants}, self.geometry, block, PART_VALUES
-            )
-
-
-@dataclass(frozen=True)
-class Signals:
-    """One version of the network at the places that read a layer's columns.
-
-    Attributes
-    ----------
-    offsets
-        Tensor that is added behind each of the layers, empty for none; only where they are read
-        at one place.
-    outputs
-        Tensor that carries the results of each layer, where these are recorded, too.
-    """
-
-    places: Sequence[Place]
-    readings: Sequence[Reading]
-    offsets: Sequence[str] = ()
-    outputs: Sequence[str] = ()
-
-    def results(self, at: int, block: int) -> list[Array] | None:
-        """Columns (M, P) of each layer's results in batch `at`, where they were recorded."""
-        found = [self.places[at].get(name) for name in self.outputs]
-        if not found or any(getattr(each, "dtype", None) != np.float32 for each in found):
-            return None
-        geometry = self.readings[0].geometry
-        try:
-            return [ops.outputs_as_columns(each, geometry, block) for each in found]
-        except ops.Refusal:
-            return None
-
-    def added(self, at: int) -> list[Array]:
-        """Columns (M, P) of each offset in batch `at`; empty ones where there are none."""
-        found = []
-        for name in filter(None, self.offsets):
-            value = self.places[at].get(name)
-            whole = isinstance(value, np.ndarray) and value.size > 0
-            columns = ops.outputs_as_columns(value, self.readings[0].geometry) if whole else None
-            found.append(np.empty((0, 0), np.float32) if columns is None else columns)
-        return found
-
-    def parts(self, at: int, block: int) -> Iterator[Array]:
-        """Columns of a block in batch `at`, at all places."""
-        for reading in self.readings:
-            yield from reading.parts(self.places[at], block)
 
 
 class _Kept:
@@ -151,126 +69,6 @@ class _Kept:
         return [first, *(each[:-1] for each in others)]
 
 
-class _Sums:
-    """C, and B of each layer where it is not C times the weights.
-
-    Summed about the first columns' mean instead of zero, so that what centring leaves of an input
-    keeps float32's precision.  B is the weights' product with the sum of ``x y'`` (y: the dense
-    network's columns), or where the layers have few outputs the sum of ``x (W'y)'``.
-    """
-
-    def __init__(
-        self, rows: int, weights: Sequence[Array], *, exact: bool, missing: Sequence[int] = ()
-    ) -> None:
-        self.rows, self.weights, self.exact = rows, weights, exact
-        self._missing = [np.zeros((rows + 1, each)) for each in missing]
-        self.few = 2 * sum(each.shape[1] for each in weights) < rows
-        self.origin: Array | None = None
-        self.gram = np.zeros((rows + 1, rows + 1))
-        self._squares = np.zeros((rows, rows), np.float32, order="F")
-        self._waiting = 0
-        wide = sum(each.shape[1] for each in weights) if self.few else rows
-        self._cross = np.zeros((0 if exact else rows, wide))
-        self._sums = np.zeros(wide)  # of z or y
-
-    def add(self, x: Array, y: Array, *missing: Array) -> None:
-        """Sum up some columns (rows, P), and what offsets (M, P) lack of the dense ones."""
-        if self.origin is None:
-            mean = x.mean(axis=1, keepdims=True)
-            self.origin = np.where(np.isfinite(mean), mean, 0).astype(np.float32)
-        x = np.subtract(x, self.origin, dtype=np.float32)
-        ones = np.ones(x.shape[1], np.float32)
-        turned = x.flags.c_contiguous
-        self._squares = scipy.linalg.blas.ssyrk(
-            1.0,
-            x.T if turned else x,
-            beta=1.0,
-            c=self._squares,
-            trans=turned,
-            lower=1,
-            overwrite_c=1,
-        )
-        self.gram[-1, :-1] += x @ ones
-        self.gram[-1, -1] += len(ones)
-        self._waiting += len(ones)
-        if self._waiting >= SINGLE_COLUMNS:
-            self._settle()
-        for total, each in zip(self._missing, missing):
-            total[:-1] += x @ each.T
-            total[-1] += each.sum(axis=1)
-        if self.exact:
-            return
-        if self.few:
-            y = np.vstack([results(each, y) for each in self.weights])
-        else:
-            y = np.subtract(y, self.origin, dtype=np.float32)
-        self._cross += x @ y.T
-        self._sums += y @ ones
-
-    def _settle(self) -> None:
-        """Hand the float32 sums over."""
-        self.gram[:-1, :-1] += self._squares.T  # the lower triangle by columns: the upper one
-        self._squares[...] = 0
-        self._waiting = 0
-
-    def missing(self) -> list[Array]:
-        """``X E'`` about zero, E what an offset lacks."""
-        origin = np.zeros((self.rows, 1)) if self.origin is None else self.origin
-        for total in self._missing:
-            total[:-1] += origin * total[-1]
-        return self._missing
-
-    def about_zero(self) -> tuple[Array, list[Array]]:
-        """C and B: ``(x + o)(x + o)' = xx' + xo' + ox' + oo'``, summed."""
-        self._settle()
-        gram, inner = self.gram, self.gram[:-1, :-1]
-        for at in range(1, self.rows):  # only one triangle was summed
-            inner[at, :at] = inner[:at, at]
-        gram[:-1, -1] = gram[-1, :-1]
-        cross = self._own_results() if self.exact else self._results()
-        if self.origin is not None:
-            origin = np.append(self.origin[:, 0].astype(np.float64), 0.0)
-            sums = gram[-1].copy()
-            there = sums + gram[-1, -1] * origin
-            for row, offset, total in zip(gram, origin, sums):
-                row += offset * there
-                row += total * origin
-        return gram, cross
-
-    def _own_results(self) -> list[Array]:
-        """B about zero where y = x: ``C W``, a float32 product about the origin."""
-        origin = np.zeros(self.rows) if self.origin is None else self.origin[:, 0]
-        origin, sums, count = origin.astype(np.float64), self.gram[-1, :-1], self.gram[-1, -1]
-        squares, found = self.gram[:-1, :-1].astype(np.float32), []
-        for each in self.weights:
-            W = each.astype(np.float64)
-            there = origin @ W[:-1] + W[-1]  # result at the origin
-            total = sums @ W[:-1] + count * there
-            whole = np.empty(each.shape)
-            whole[:-1] = squares @ each[:-1]
-            whole[:-1] += np.outer(sums, there) + np.outer(origin, total)
-            whole[-1] = total
-            found.append(whole)
-        return found
-
-    def _results(self) -> list[Array]:
-        """B about zero, from what was summed about the origin."""
-        origin = np.zeros(self.rows) if self.origin is None else self.origin[:, 0]
-        origin, sums, count = origin.astype(np.float64), self.gram[-1, :-1], self.gram[-1, -1]
-        whole = np.empty((self.rows + 1, len(self._sums)))
-        whole[:-1], whole[-1] = self._cross, self._sums
-        if self.few:
-            whole[:-1] += np.outer(origin, self._sums)
-            ends = np.cumsum([each.shape[1] for each in self.weights])
-            return np.split(whole, ends[:-1], axis=1)
-        there = self._sums + count * origin  # of the dense columns about zero
-        whole[:-1] += np.outer(sums, origin)
-        whole[:-1] += np.outer(origin, there)
-        whole[-1] = there
-        ones = np.append(sums + count * origin, count)
-        return [whole @ each[:-1] + np.outer(ones, each[-1]) for each in self.weights]
-
-
 @np.errstate(invalid="ignore", over="ignore")  # said once, by Samples.trouble
 def collect(
     reached: Signals,
@@ -312,7 +110,7 @@ def collect(
     sizes = (rows, *(() if computed else outputs), *added.rows)
     kept, held = _Kept(most, sizes, random), _Kept(usual, sizes, random)
     early: list[tuple[Array, ...]] = []
-    sums: _Sums | None = None
+    sums: Sums | None = None
     for at, place in enumerate(reached.places):
         into = held if place.held_out else kept
         pairs = _pairs(reached, dense, at, block, exact=exact)
@@ -333,7 +131,7 @@ def collect(
                 early.append(fresh)
                 if kept.seen <= few:
                     continue
-                sums = _Sums(rows, weights, exact=exact, missing=added.inexact_rows)
+                sums = Sums(rows, weights, exact=exact, missing=added.inexact_rows)
             for part in early or [fresh]:
                 sums.add(*part)
             early = []
@@ -413,13 +211,6 @@ class _Added:
                 lacking = missing[at] if missing else None
                 found[layer] = Offset(reached, held_reached, dense, held_dense, lacking)
         return found
-
-
-def results(weights: Array, columns: Array) -> Array:
-    """(M, P) results of weights (N+1, M), bias last, on columns (N, P)."""
-    found: Array = weights[:-1].T @ columns
-    found += weights[-1][:, None]
-    return found
 
 
 def is_wide(inputs: int, columns: int) -> bool:
