@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.recorder import Stream
-from nettrim_cli.data.statistics import Reading, Signals, collect
+from nettrim_cli.data.signals import Reading, Signals
+from nettrim_cli.data.statistics import collect
 from nettrim_cli.graph.flat import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
@@ -136,8 +137,8 @@ class Way:
             stage.layers[0].name: self._offsets(number) for number, stage in enumerate(plan)
         }
         self.stops = [
-            [*(tap.name for tap in each if tap.name), *filter(None, added)]
-            for each, added in zip(taps, self.offsets.values())
+            [*(tap.name for tap in each if tap.name), *filter(None, added), *self._outputs(stage)]
+            for stage, each, added in zip(plan, taps, self.offsets.values())
         ]
         self._source = {tap.name: tap.source for each in taps for tap in each}
         self.pieces = Segments(self.recording, self.stops).pieces
@@ -162,7 +163,8 @@ class Way:
     def signals(self, stage: Stage) -> tuple[Signals, Signals]:
         """What the pruned and the dense network deliver to a stage."""
         offsets = self.offsets[stage.layers[0].name]
-        dense = Signals(self.stream.places, self._readings(self.dense, stage), offsets)
+        outputs = self._outputs(stage)
+        dense = Signals(self.stream.places, self._readings(self.dense, stage), offsets, outputs)
         if self.second is None or self.pruned is None:
             return dense, dense
         readings = self._readings(self.pruned, stage)
@@ -203,6 +205,12 @@ class Way:
         for piece in self.pieces[: number + 1]:
             self._run(self.pruned, self.second, piece)
         self._note(alive)
+
+    def _outputs(self, stage: Stage) -> tuple[str, ...]:
+        """Results of a stage's layers, which are there for nothing where no weights change."""
+        names = tuple(layer.sites[0].result for layer in stage.layers)
+        there = self.pruned is None and len(stage.sites) == 1 and all(names)
+        return names if there else ()
 
     def _offsets(self, number: int) -> tuple[str, ...]:
         """What is added behind each layer of a stage, where it is there before any of them runs.

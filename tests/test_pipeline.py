@@ -103,13 +103,19 @@ def measured(files: Files, report, name: str, settings: Settings, held: bool) ->
     (exact,) = run(dense.proto, [layer.output], feeds)
     wanted = ops.outputs_as_columns(exact.astype(np.float64), layer.geometry)
 
-    def act(z):
+    def act(z, model):
         rule = layer.response
         z = z if rule.scale is None else z * rule.scale[:, None]
         z = z if rule.shift is None else z + rule.shift[:, None]
-        return np.clip(z, 0, rule.ceiling) if rule.relu else z
+        if rule.offset:
+            added = x if rule.offset in feeds else run(model.proto, [rule.offset], feeds)[0]
+            z = z + ops.outputs_as_columns(added, layer.geometry)
+        if rule.activation is not None:
+            return rule.activation(z.astype(np.float32)).astype(np.float64)
+        return np.clip(z, rule.floor, rule.ceiling) if rule.relu else z
 
-    return float(np.linalg.norm(act(found) - act(wanted)) / np.linalg.norm(act(wanted)))
+    expected = act(wanted, dense)
+    return float(np.linalg.norm(act(found, source) - expected) / np.linalg.norm(expected))
 
 
 def check_run(files: Files, report, settings: Settings) -> None:

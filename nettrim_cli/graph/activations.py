@@ -172,8 +172,7 @@ def name_of(function: Elementwise) -> str:
 
 NAMES: dict[str, tuple[str, Given]] = {
     **{op: (op, {}) for op in ("Gelu", "HardSwish", "Mish", "Softplus", "Sigmoid", "Tanh")},
-    "Gelu (tanh)": ("Gelu", {"approximate": "tanh"}),
     "Silu": ("Swish", {}),
     "QuickGelu": ("com.microsoft.QuickGelu", {}),
 }
-"""Functions that are written in several ways."""
+"""Functions that are written in several ways; both forms of GELU have one name."""

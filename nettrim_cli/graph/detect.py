@@ -214,9 +214,7 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
     blocks = ops.blocks(found.geometry, weight)
     biases = [_bias(index, each) for each in candidates]
     bias = _common_bias(index, biases)
-    sites = tuple(
-        _site(index, each, own if bias else None) for each, own in zip(candidates, biases)
-    )
+    sites = tuple(_site(index, each, own, kept=not bias) for each, own in zip(candidates, biases))
     node = index.nodes[found.use.node]
     layer = Layer(
         name=candidates[0].name,
@@ -232,7 +230,8 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
     return layer, Binding(tuple(each.use for each in candidates), bias)
 
 
-def _site(index: Index, found: _Candidate, bias: Use | None) -> Site:
+def _site(index: Index, found: _Candidate, bias: Use | None, *, kept: bool) -> Site:
+    """The site of a node; `kept`: its bias is none of the layer's."""
     assert found.geometry is not None
     node = index.nodes[found.use.node]
     reads = {}
@@ -243,14 +242,22 @@ def _site(index: Index, found: _Candidate, bias: Use | None) -> Site:
             name = name or f"{node.title}#{slot}"
         if name:
             reads[role] = name
-    outputs = index.nodes[found.use.node if bias is None else bias.node].output
-    output = next(filter(None, outputs), node.title)
-    scope = () if node.body is None else node.body.place
-    return Site(found.use.node, found.geometry, reads, output, scope)
+    last = node if bias is None or kept else index.nodes[bias.node]
+    output = next(filter(None, last.output), node.title)
+    gives = ops.output_axis(found.geometry) is not None and ops.grid(found.geometry) is None
+    fixed = kept and bias is not None and bias.node == found.use.node
+    return Site(
+        node=found.use.node,
+        geometry=found.geometry,
+        reads=reads,
+        output=output,
+        result=output if gives and not fixed and node.body is None else "",
+        scope=() if node.body is None else node.body.place,
+    )
 
 
 def _response(
-    index: Index, sites: Sequence[Site], blocks: Sequence[object], *, own_bias: bool
+    index: Index, sites: Sequence[Site], blocks: Sequence[tuple[int, int]], *, own_bias: bool
 ) -> Response:
     """What follows a layer; linear where several sites or blocks, or a fixed bias, come between."""
     site = sites[0]

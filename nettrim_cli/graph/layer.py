@@ -76,6 +76,8 @@ class Site:
         Tensors that the columns are made from, by role (see ``ops.reads``).
     output
         Tensor that carries the result, bias included.
+    result
+        The same, where it is known to be ``U.T @ X`` and the bias alone; else empty.
     scope
         The subgraph that the node is in (its owner's number, and which of the owner's); ()
         for the main graph.
@@ -85,6 +87,7 @@ class Site:
     geometry: Geometry
     reads: Mapping[str, str]
     output: str
+    result: str = ""
     scope: tuple[int, ...] = ()
 
     @property

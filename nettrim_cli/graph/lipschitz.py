@@ -19,7 +19,8 @@ import numpy as np
 
 from nettrim_cli.graph import constants
 from nettrim_cli.graph.effects import Effect, Place
-from nettrim_cli.graph.index import STANDARD, attributes
+from nettrim_cli.graph.flat import STANDARD
+from nettrim_cli.graph.index import attributes
 from nettrim_cli.graph.ops import Refusal
 
 Rule = Callable[[Place], Effect]

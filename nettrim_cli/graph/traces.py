@@ -102,7 +102,7 @@ class Dequantized:
     def back(self, values: Array) -> Array:
         """The nearest whole numbers of the stored type: a zero is the zero point itself."""
         found = np.rint(values.astype(self.wide) / self.scale.astype(self.wide))
-        return np.clip(found + self.zero, self.least, self.most)
+        return np.asarray(np.clip(found + self.zero, self.least, self.most))
 
     def shape(self, before: Shape) -> Shape:
         """The same."""
@@ -166,10 +166,10 @@ class Trace:
         array = self.external.read(self.holder)
         for step in self.steps:
             array = step.there(array)
-        if not self.floating:
-            return array
-        with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
-            return array.astype(TREATED[self.kind], copy=False)
+        if self.floating:
+            with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
+                array = array.astype(TREATED[self.kind], copy=False)
+        return np.asarray(array)
 
     def store(self, values: Array) -> None:
         """Write the stored value so that `values` (up to the stored dtype) is read."""
