@@ -239,7 +239,8 @@ def encode(values: NDArray[Any], elem_type: int) -> NDArray[Any]:
     tie = plain.view(np.uint32) & 0xFFFF == 0x8000
     rest = np.where(tie, values.reshape(-1) - plain.astype(np.float64), 0)  # of a float64
     toward = np.copysign(np.float32(np.inf), rest.astype(np.float32))
-    plain = np.where(rest != 0, np.nextafter(plain, toward), plain)
+    moved = rest != 0
+    plain[moved] = np.nextafter(plain[moved], toward[moved])
     whole = plain.view(np.uint32)
     upper = ((whole + 0x7FFF + ((whole >> 16) & 1)) >> 16).astype(STORED[elem_type])
     if not np.isfinite(decode(upper, elem_type)).all():

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper, parser
@@ -42,6 +42,7 @@ def stored(values: np.ndarray, kind: int, *, raw: bool) -> onnx.TensorProto:
 
 
 @settings(max_examples=200, deadline=None)
+@example(np.array(3.4028235e38, np.float32))
 @given(
     arrays.arrays(
         st.sampled_from([np.float32, np.float64]),
