@@ -103,13 +103,18 @@ def measured(files: Files, report, name: str, settings: Settings, held: bool) ->
     (exact,) = run(dense.proto, [layer.output], feeds)
     wanted = ops.outputs_as_columns(exact.astype(np.float64), layer.geometry)
 
-    def act(z):
-        rule = layer.response
+    rule = layer.response
+
+    def act(z, model):
         z = z if rule.scale is None else z * rule.scale[:, None]
         z = z if rule.shift is None else z + rule.shift[:, None]
-        return np.clip(z, 0, rule.ceiling) if rule.relu else z
+        if rule.offset:  # nothing behind the layer makes it
+            (added,) = run(model.proto, [rule.offset], feeds)
+            z = z + ops.outputs_as_columns(added, layer.geometry)
+        return np.clip(z, rule.floor, rule.ceiling) if rule.relu else z
 
-    return float(np.linalg.norm(act(found) - act(wanted)) / np.linalg.norm(act(wanted)))
+    exact = act(wanted, dense)
+    return float(np.linalg.norm(act(found, source) - exact) / np.linalg.norm(exact))
 
 
 def check_run(files: Files, report, settings: Settings) -> None:
