@@ -2,8 +2,9 @@
 
 The floor of a model is the time of one forward pass over the same samples in the same batches,
 plus the multiplications that C (one triangle) and B take at this machine's rate of float32
-matrix products.  For MiniLM the parallel scheme may take 1.5 times as long, the cascade 2.5 times
-as long as the parallel scheme; the exit code is 1 where it takes longer.  Nothing is solved: in the cascade each layer's weights are merely scaled.
+matrix products.  For MiniLM the parallel scheme may take 1.5 times as long, and the cascade 2.5
+times as long as the parallel scheme; the exit code is 1 where they take longer.  Nothing is
+solved: in the cascade each layer's weights are merely scaled.
 
 Models: a transformer encoder of MiniLM's shapes (6 layers, 384 and 1,536 inputs, random weights),
 a bidirectional LSTM and GRU, and sample models; or any file with its data:

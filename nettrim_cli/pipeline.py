@@ -153,10 +153,10 @@ def compare(
 def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], int]:
     """Path, layers, non-zeros of each prunable layer, and parameters of a whole model."""
     found = Model.load(model)
-    left = {
+    counts = {
         layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
     }
-    return str(found.path), found.layers, left, found.constants()[0]
+    return str(found.path), found.layers, counts, found.constants()[0]
 
 
 def gate(found: Comparison, *, max_drop: float | None, max_error: float | None) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.recorder import Stream
-from nettrim_cli.data.statistics import Reading, Signals, collect
+from nettrim_cli.data.signals import Reading, Signals
+from nettrim_cli.data.statistics import collect
 from nettrim_cli.graph.flat import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model

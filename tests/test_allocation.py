@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from networks import NETWORKS, input_samples, mlp
-from onnx import numpy_helper
-from small import run
+from small import build, normal, run
 
 from nettrim_cli.allocation import Probe, allocate_zeros, shares_of_zeros
 from nettrim_cli.data.calibration import Batch

@@ -103,18 +103,19 @@ def measured(files: Files, report, name: str, settings: Settings, held: bool) ->
     (exact,) = run(dense.proto, [layer.output], feeds)
     wanted = ops.outputs_as_columns(exact.astype(np.float64), layer.geometry)
 
-    rule = layer.response
-
     def act(z, model):
+        rule = layer.response
         z = z if rule.scale is None else z * rule.scale[:, None]
         z = z if rule.shift is None else z + rule.shift[:, None]
-        if rule.offset:  # nothing behind the layer makes it
-            (added,) = run(model.proto, [rule.offset], feeds)
+        if rule.offset:
+            added = x if rule.offset in feeds else run(model.proto, [rule.offset], feeds)[0]
             z = z + ops.outputs_as_columns(added, layer.geometry)
+        if rule.activation is not None:
+            return rule.activation(z.astype(np.float32)).astype(np.float64)
         return np.clip(z, rule.floor, rule.ceiling) if rule.relu else z
 
-    exact = act(wanted, dense)
-    return float(np.linalg.norm(act(found, source) - exact) / np.linalg.norm(exact))
+    expected = act(wanted, dense)
+    return float(np.linalg.norm(act(found, source) - expected) / np.linalg.norm(expected))
 
 
 def check_run(files: Files, report, settings: Settings) -> None:

@@ -102,7 +102,7 @@ class Dequantized:
     def back(self, values: Array) -> Array:
         """The nearest whole numbers of the stored type: a zero is the zero point itself."""
         found = np.rint(values.astype(self.wide) / self.scale.astype(self.wide))
-        return np.clip(found + self.zero, self.least, self.most)
+        return np.asarray(np.clip(found + self.zero, self.least, self.most))
 
     def shape(self, before: Shape) -> Shape:
         """The same."""

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from small import build, normal, only, run
 
+from nettrim_cli.data import signals as signals_module
 from nettrim_cli.data import statistics
 from nettrim_cli.data.recorder import Place
-from nettrim_cli.data.statistics import Reading, Signals, collect
+from nettrim_cli.data.signals import Reading, Signals
+from nettrim_cli.data.statistics import collect
 from nettrim_cli.graph import ops
 from nettrim_cli.walk import dense_matrices
 
@@ -77,7 +79,7 @@ def results(model, layer, x):
 @pytest.mark.parametrize("case", CASES)
 def test_sums_equal_brute_force(case, exact, small_chunks, monkeypatch) -> None:
     if small_chunks:
-        monkeypatch.setattr(statistics, "PART_VALUES", 50)
+        monkeypatch.setattr(signals_module, "PART_VALUES", 50)
         monkeypatch.setattr(statistics, "LEAST_COLUMNS", 1)
         monkeypatch.setattr(statistics, "SINGLE_COLUMNS", 9)
     model, layer, dense, flags = prepare(case)
