@@ -1,4 +1,4 @@
-"""What a stream has recorded, as the columns that layers read and that are added behind them."""
+"""How the places in the graph that read a layer's columns find them in the recorded tensors."""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ from small import build, normal, only, run
 
 from nettrim_cli.data import signals as signals_module
 from nettrim_cli.data import statistics
+from nettrim_cli.data import sums as sums_module
 from nettrim_cli.data.recorder import Place
 from nettrim_cli.data.signals import Reading, Signals
 from nettrim_cli.data.statistics import collect
+from nettrim_cli.data.sums import Sums
 from nettrim_cli.graph import ops
 from nettrim_cli.walk import dense_matrices
 
@@ -81,7 +83,7 @@ def test_sums_equal_brute_force(case, exact, small_chunks, monkeypatch) -> None:
     if small_chunks:
         monkeypatch.setattr(signals_module, "PART_VALUES", 50)
         monkeypatch.setattr(statistics, "LEAST_COLUMNS", 1)
-        monkeypatch.setattr(statistics, "SINGLE_COLUMNS", 9)
+        monkeypatch.setattr(sums_module, "SINGLE_COLUMNS", 9)
     model, layer, dense, flags = prepare(case)
     reached = dense if exact else [each + 0.3 * np.sin(9 * each) for each in dense]
     found = gather(model, layer, reached, dense, flags, exact)
@@ -235,7 +237,7 @@ def test_sums_far_from_zero_keep_their_precision(outputs) -> None:
     x = (rng.standard_normal((300, 50)) + 100).astype(np.float32)
     y = (x + rng.standard_normal((300, 50))).astype(np.float32)
     W = rng.standard_normal((301, outputs)).astype(np.float32)
-    sums = statistics._Sums(300, [W], exact=False)
+    sums = Sums(300, [W], exact=False)
     assert sums.few == (outputs == 2)
     for part in (slice(0, 20), slice(20, 50)):
         sums.add(x[:, part], y[:, part])
