@@ -1,4 +1,4 @@
-"""MiniLM as ONNX, from the wheel's safetensors: BERT's encoder (arXiv 1810.04805) as exporters spell it.
+"""MiniLM as ONNX, from the wheel's safetensors: BERT (arXiv 1810.04805) as exporters spell it.
 
 The graph takes `input_ids` and `attention_mask` of (batch, tokens) and gives `sentence_embedding`
 (batch, 384): the mean over the tokens that the mask keeps, of length 1.
