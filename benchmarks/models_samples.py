@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from minilm import docstrings, wordpieces, words
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -23,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 Array = NDArray[Any]
 Samples = tuple[dict[str, Array], Array | None]
 Random = np.random.Generator
+Session = onnxruntime.InferenceSession
 
 LETTERS = string.ascii_letters + string.digits
 TOKENS = 64  # of a text
@@ -71,6 +73,14 @@ def package_file(package: str, name: str) -> Path:
         if file.name == name:
             return Path(str(file.locate()))
     raise FileNotFoundError(f"{package} holds no {name}")
+
+
+def open_session(model: Path, threads: int = 1) -> Session:
+    """The model, optimised as users run it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    return Session(str(model), options)
 
 
 # ---- text as images

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.signal
-from models_samples import Array, Random, Samples
+from models_samples import Array, Random, Samples, open_session
 
 RATE, CHUNK, CONTEXT = 16_000, 512, 64  # of the voice detectors
 CHUNKS = 60  # to a recording
@@ -75,9 +75,7 @@ def recordings(random: Random, count: int) -> tuple[Array, Array]:
 
 def voices(random: Random, count: int, model: Path) -> Samples:
     """Chunks of sound, each with the state that the model itself left before it."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(model))
+    session = open_session(model)
     names = [each.name for each in session.get_inputs()]
     chunks, spoken = recordings(random, -(-count // CHUNKS))
     rate = {"sr": np.array(RATE, np.int64)} if "sr" in names else {}

@@ -6,15 +6,12 @@ import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import scipy.stats
-from models_samples import Array, package_file
+from models_samples import Array, Session, package_file
 from models_sound import CHUNKS
 
-Session = onnxruntime.InferenceSession
 Feeds = Mapping[str, Array]
 
 
@@ -35,14 +32,6 @@ class Task:
     title: str
     answers: Callable[[Session, Feeds], Array]
     measure: Callable[[Array, Array], float]
-
-
-def open_session(model: Path, threads: int) -> Session:
-    """The model, optimised as users run it."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    return Session(str(model), options)
 
 
 def runs(session: Session, feeds: Feeds) -> Iterator[list[Array]]:

@@ -11,31 +11,35 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[models]')")
 
 from models import MODELS, model_file, read_samples, write_samples
-from models_tasks import open_session, runs
+from models_samples import open_session
+from models_tasks import runs
 from stored import Stored, stored, tensors
 
-from nettrim_cli import NettrimError, Report, Settings, prune
-from nettrim_cli.pipeline import inspect
+from nettrim_cli import Report, Settings, prune
 
 pytestmark = pytest.mark.slow
 
 FEW = {"vad": 120, "vad-sequence": 4, "matting": 2, "magika": 40, "minilm": 40}
 """Calibration samples; 12 where nothing is said."""
-QUANTISED = ("captcha-int8",)
 LEFT = {
     "ocr-det": "depthwise",
     "ocr-cls": "depthwise",
     "ocr-rec": "depthwise",
-    "vad": "no sample",  # of the other rate, or of a state of other rank
-    "vad-op15": "no sample",
-    "vad-half": "no sample",
-    "vad-ifless": "no sample",
+    "vad": "none of the calibration samples reaches it",  # the other rate's half
+    "vad-op15": "none of the calibration samples reaches it",  # a state of another rank
+    "vad-half": "none of the calibration samples reaches it",
+    "vad-ifless": "none of the calibration samples reaches it",
+    "captcha-int8": "DynamicQuantizeLSTM",
+    "matting": "not matched by --include",
 }
 """The only reason for which layers may be left in the models that have such."""
+INCLUDE = {"matting": ("/stage5/*", "/stage6/*")}
+"""Where pruning the whole model would take longer than a test may."""
 SPARSITY = 0.5
 
 
@@ -51,7 +55,7 @@ class Pruned:
     after: Stored
 
 
-@pytest.fixture(scope="module", params=[each for each in MODELS if each not in QUANTISED])
+@pytest.fixture(scope="module", params=MODELS)
 def pruned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pruned:
     """A real model, pruned to half its weights."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
@@ -61,7 +65,9 @@ def pruned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path = found_file(name, folder)
     write_samples(model, path, folder)
     target = folder / "pruned.onnx"
-    settings = Settings(sparsity=SPARSITY, scheme="parallel", threads=1)
+    settings = Settings(
+        sparsity=SPARSITY, scheme="parallel", threads=1, include=INCLUDE.get(name, ())
+    )
     report = prune(path, folder / "calib.h5", target, settings)
     before, after = (onnx.load(each) for each in (path, target))
     return Pruned(path, target, folder, report, stored(before), stored(after))
@@ -77,9 +83,7 @@ def found_file(name: str, folder: Path) -> Path:
 
 def test_it_loads_and_answers_almost_as_before(pruned: Pruned) -> None:
     feeds, _ = read_samples(pruned.folder / "test.h5")
-    dense, sparse = (
-        list(runs(open_session(path, 1), feeds)) for path in (pruned.dense, pruned.path)
-    )
+    dense, sparse = (list(runs(open_session(path), feeds)) for path in (pruned.dense, pruned.path))
     for before, after in zip(zip(*dense), zip(*sparse), strict=True):
         assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(before, after))
         assert all(np.isfinite(each).all() for each in after)
@@ -89,21 +93,27 @@ def test_it_loads_and_answers_almost_as_before(pruned: Pruned) -> None:
 
 
 def test_the_sparsity_asked_for_is_in_the_file(pruned: Pruned) -> None:
-    treated = [each for each in pruned.report.layers if each.pruned]
+    treated = {each.name: each.weights for each in pruned.report.layers if each.pruned}
     zeros = total = 0
-    names = {each.name for each in treated}
     for place, readers in pruned.after.weights.items():
-        if readers & names or any(_same(reader, names) for reader in readers):
-            values = onnx.numpy_helper.to_array(pruned.after.tensors[place])
-            zeros, total = zeros + int((values == 0).sum()), total + values.size
-    assert total == sum(each.weights for each in treated)
+        if any(is_layer(reader, name) for reader in readers for name in treated):
+            values = numpy_helper.to_array(pruned.after.tensors[place])
+            zero = 0.0 if values.dtype.kind == "f" else commonest(values)
+            zeros, total = zeros + int(np.count_nonzero(values == zero)), total + values.size
+    assert total == sum(treated.values())
     assert zeros >= SPARSITY * total * 0.999
-    assert pruned.report.sparsity == pytest.approx(zeros / total, abs=1e-9)
+    assert pruned.report.sparsity == pytest.approx(zeros / total, abs=1e-3)
 
 
-def _same(reader: str, names: set[str]) -> bool:
-    """Whether one of the reported names is that of a node, told apart or marked."""
-    return any(name.startswith(reader) for name in names)
+def is_layer(node: str, name: str) -> bool:
+    """Whether a layer is of that node, one of its weights maybe."""
+    return name in (node, f"{node}.W", f"{node}.R")
+
+
+def commonest(values: np.ndarray) -> int:
+    """The zero point, as half of the weights are there."""
+    found, counts = np.unique(values, return_counts=True)
+    return int(found[counts.argmax()])
 
 
 def test_every_weight_is_treated_or_refused_with_a_reason(pruned: Pruned) -> None:
@@ -152,16 +162,3 @@ def without_new_biases(before: onnx.ModelProto, after: onnx.ModelProto) -> onnx.
             if any(name == each.name for each in added):
                 new.input[slot] = old.input[slot]
     return after
-
-
-@pytest.mark.parametrize("name", QUANTISED)
-def test_quantised_models_are_refused_layer_by_layer(name: str, tmp_path: Path) -> None:
-    path = found_file(name, tmp_path)
-    write_samples(replace(MODELS[name], calibration=12, test=2), path, tmp_path)
-    _, layers, _, _ = inspect(path)
-    known = stored(onnx.load(path))
-    assert sum(each.parameters for each in layers) == sum(map(known.size, known.weights))
-    assert all(each.refusal for each in layers)
-    with pytest.raises(NettrimError, match="no layer can be pruned") as ended:
-        prune(path, tmp_path / "calib.h5", tmp_path / "out.onnx", Settings(sparsity=SPARSITY))
-    assert ended.value.exit_code == 4
