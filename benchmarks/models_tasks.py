@@ -99,17 +99,24 @@ def read_lines(session: Session, feeds: Feeds) -> Array:
     return np.array([_collapsed(o[0][0], alphabet) for o in runs(session, feeds)], dtype="S64")
 
 
-def read_captchas(session: Session, feeds: Feeds) -> Array:
-    """Text by ddddocr's alphabet, in lower case."""
-    texts = [_collapsed(o[0][:, 0], _ddddocr()).lower() for o in runs(session, feeds)]
-    return np.array([text.encode() for text in texts], dtype="S64")
+def read_captchas(table: str) -> Callable[[Session, Feeds], Array]:
+    """Text by one of ddddocr's alphabets, in lower case."""
+
+    def texts(session: Session, feeds: Feeds) -> Array:
+        alphabet = _ddddocr(table)
+        found = [_collapsed(o[0][:, 0], alphabet).lower() for o in runs(session, feeds)]
+        return np.array([text.encode() for text in found], dtype="S64")
+
+    return texts
 
 
 @lru_cache
-def _ddddocr() -> list[str]:
+def _ddddocr(table: str) -> list[str]:
     tree = ast.parse(package_file("ddddocr", "charsets.py").read_text("utf-8"))
-    tables = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
-    return list(ast.literal_eval(tables["CHARSET_BETA"]))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == table:
+            return list(ast.literal_eval(node.value))
+    raise FileNotFoundError(f"ddddocr has no {table}")
 
 
 def _collapsed(scores: Array, alphabet: list[str]) -> str:
