@@ -119,8 +119,14 @@ def recorded_layers(
             else walk(model, None, plan, own, **options)
         )
         for (stage, found), (_, strangers) in zip(walk(model, None, plan, own, **options), others):
-            for layer, samples, stranger in zip(stage.layers, found, strangers):
-                unseen = replace(samples, held_X=stranger.held_X, held_Z=stranger.held_Z)
+            for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers):
+                offset = samples.offset
+                if offset is not None and stranger.offset is not None:
+                    held = stranger.offset.held_reached
+                    offset = replace(offset, held_reached=held, held_dense=held)
+                unseen = replace(
+                    samples, held_X=stranger.held_X, held_Z=stranger.held_Z, offset=offset
+                )
                 yield layer, layer_task(model, layer, samples), layer_task(model, layer, unseen)
 
 

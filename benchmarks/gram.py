@@ -25,7 +25,7 @@ from layers import without_bias
 from minilm import minilm
 
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem, Repair
 from nettrim_cli.solve.task import Samples, Task
 
 TIMES, ERROR = 6.0, 0.85  # floors
@@ -103,12 +103,12 @@ def measure(task: Task, judge: Task, options: Any) -> dict[str, Any]:
         task.samples.shared.clear()
         begun = time.perf_counter()
         problem = LayerProblem.of(task)
-        V = problem.supports(problem.rhs(1.0), KeepLargest(keep))
-        mine = problem.linear_weights(V, 1.0)
+        V = problem.supports(problem.rhs(Repair()), KeepLargest(keep))
+        mine = problem.linear_weights(V, Repair())
         seconds["l0"].append(time.perf_counter() - begun)
         rates.append(gemm_rate())
         begun = time.perf_counter()
-        problem.supports(problem.rhs(1.0), KeepLargest(keep))
+        problem.supports(problem.rhs(Repair()), KeepLargest(keep))
         again = time.perf_counter() - begun
     products = len(problem.schedule) + REFIT_PRODUCTS
     return {

@@ -25,7 +25,7 @@ from common import (
 
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.solve.groups import METHODS, refit_rows, remove_groups
-from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem, Repair
 from nettrim_cli.solve.selection import block_sums, largest
 
 Method = Callable[[LayerProblem, Matrix, int, int], Matrix]
@@ -97,7 +97,7 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
             print(f"{model}: {layer.name} is left out: too wide for its samples to be summed up")
             continue
         problem = LayerProblem.of(task)
-        rhs = problem.rhs(1.0)
+        rhs = problem.rhs(Repair())
         for removed in options.removed:
             keep = inputs - round(removed * inputs)
 
@@ -111,7 +111,7 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
                 V = METHODS_BY_NAME[name](problem, rhs, keep, size)
                 if np.count_nonzero(block_sums(V**2, size, None)) > keep:
                     raise RuntimeError(f"{name} keeps too many inputs")
-                return problem.linear_weights(V, 1.0)
+                return problem.linear_weights(V, Repair())
 
             cell = raced(model, layer, judge, options.methods, solve)
             cell |= {"inputs": inputs, "removed": removed}

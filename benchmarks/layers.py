@@ -28,7 +28,7 @@ from common import (
 )
 
 from nettrim_cli.solve.l0 import solve_l0
-from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem, Repair
 from nettrim_cli.solve.refit import refit
 from nettrim_cli.solve.task import Task
 
@@ -60,8 +60,8 @@ def refitted(prune: Method) -> Method:
         found = prune(task, keep)
         problem = LayerProblem.of(task)
         support = (found[:-1] if task.has_bias else found) != 0
-        V = refit(problem.product, problem.rhs(1.0), support, problem.start)
-        return problem.linear_weights(V, 1.0)
+        V = refit(problem.product, problem.rhs(Repair()), support, problem.start)
+        return problem.linear_weights(V, Repair())
 
     return method
 

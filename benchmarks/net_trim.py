@@ -41,7 +41,7 @@ from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.program import solve
 from nettrim_cli.solve.responses import Ball
 from nettrim_cli.solve.task import Limits, Samples, Task
-from nettrim_cli.walk import dense_matrix, layer_task
+from nettrim_cli.walk import dense_matrices, layer_task
 
 QUALITY = 0.005  # gap and violation asked for
 FASTER = 15  # floor of the ratio of the times
@@ -275,7 +275,7 @@ def recorded_inputs(model: Model, layer: Layer, samples: int, options: Any) -> M
         for shift in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
             for batch in source.batches(np.arange(min(left, source.samples)), 500):
                 (value,) = engine.run(moved(batch, shift), [layer.input])
-                found.append(ops.columns(value, layer.geometry))
+                found.append(ops.columns({"x": value}, layer.geometry))
                 left -= batch.count
     if left > 0:
         raise SystemExit(f"{path.name} gives at most {samples - left:,} samples")
@@ -292,7 +292,7 @@ def moved(batch: Batch, shift: tuple[int, int]) -> dict[str, Matrix]:
 
 def make_task(model: Model, layer: Layer, X: Matrix, options: Any) -> Task:
     """The layer's task with all columns kept and none held out."""
-    whole = dense_matrix(model, layer)
+    (whole,) = dense_matrices(model, layer)
     C = X.astype(np.float64) @ X.T
     Z = whole.T @ X
     none = (X[:, :0], Z[:, :0])

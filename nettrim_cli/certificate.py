@@ -33,7 +33,6 @@ from nettrim_cli.graph.judge import (
 from nettrim_cli.graph.lipschitz import effect
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.segments import reads
 from nettrim_cli.report.result import Certificate, LayerBound, OutputBound
 from nettrim_cli.solve.certificates import convolution_norm, operator_norm, samples_asked, uses
 
@@ -72,33 +71,31 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
     """
     try:
         found = difference(dense, written)
-        payload, meanings = measuring_model(dense, written, found)
-        measures = measure(Engine(payload, threads=threads), meanings, batches)
+        joint, meanings = measuring_model(dense, written, found)
+        measures = measure(Engine(joint, threads=threads), meanings, batches)
     except (Refusal, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
         return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
-    index = Index(written.proto)
-    norms = {
-        each.layer.name: _layer_norm(index, each, measures.shapes) for each in found.layers.values()
-    }
+    index = written.index
+    norms = {each.name: _layer_norm(index, each, measures.shapes) for each in found.layers.values()}
 
     def grow(layer: Changed, arriving: Bound) -> Bound:
-        norm = norms[layer.layer.name]
+        norm = norms[layer.name]
         if isinstance(arriving, str):
             return arriving
         if arriving > 0 and isinstance(norm, str):
             return norm
-        own = measures.norms[ALONE, layer.layer.name]
+        own = measures.norms[ALONE, layer.name]
         return own + float(norm) * arriving if arriving > 0 else own
 
     bounds = propagate(index, found, measures.shapes, grow)
     measured = propagate(
-        index, found, measures.shapes, lambda layer, _: measures.norms[WHOLE, layer.layer.name]
+        index, found, measures.shapes, lambda layer, _: measures.norms[WHOLE, layer.name]
     )
     return Certificate(
         tuple(_output(each.name, bounds, measured, measures) for each in dense.outputs),
         tuple(
-            _layer(written, each, norms[each.layer.name], bounds, measures)
+            _layer(written, each, norms[each.name], bounds, measures)
             for each in found.layers.values()
         ),
     )
@@ -140,14 +137,22 @@ def propagate(
     """
     bounds: dict[str, Bound] = {}
     inside = {at for each in found.layers.values() for at in each.path}
-    for at, node in enumerate(index.nodes):
+    for node in index.flat.top:
+        at = node.number
         if at in found.layers:
             layer = found.layers[at]
-            bounds[layer.response] = grow(layer, bounds.get(layer.layer.input, 0.0))
+            bounds[layer.response] = grow(layer, _arriving(index, layer, bounds))
         elif at not in inside and found.carriers.intersection(node.output):
             bound = _through(index, at, bounds, shapes, at in found.strange)
             bounds.update({name: bound for name in node.output if name})
     return bounds
+
+
+def _arriving(index: Index, layer: Changed, bounds: Mapping[str, Bound]) -> Bound:
+    """The bound of what a layer reads."""
+    read = [bounds.get(name, 0.0) for name in index.nodes[layer.path[0]].reads]
+    reasons = [each for each in read if isinstance(each, str)]
+    return reasons[0] if reasons else max(float(each) for each in read)
 
 
 def _through(
@@ -155,12 +160,14 @@ def _through(
 ) -> Bound:
     """The bound behind an unchanged node."""
     node = index.nodes[at]
-    arriving = {name: bounds[name] for name in reads(node) if bounds.get(name, 0.0) != 0.0}
+    arriving = {name: bounds[name] for name in sorted(node.reads) if bounds.get(name, 0.0) != 0.0}
     for bound in arriving.values():
         if isinstance(bound, str):
             return bound
     errors = {k: float(arriving[name]) for k, name in enumerate(node.input) if name in arriving}
     try:
+        if strange and node.bodies:
+            raise Refusal("its subgraphs read changed weights")
         if strange:
             raise Refusal("it was changed, and is no layer")
         if arriving.keys() - set(node.input):
@@ -169,17 +176,21 @@ def _through(
             return 0.0
         return effect(Place(index, at, tuple(errors), shapes, NORMS)).error(errors)
     except Refusal as refusal:
-        title = node.name or node.output[0]
-        return f"nothing is proved behind {node.op_type} '{title}': {refusal}"
+        return f"nothing is proved behind {node.op_type} '{node.title}': {refusal}"
 
 
 def _layer_norm(index: Index, layer: Changed, shapes: Sequence[Shapes]) -> Bound:
     """How often an error of the layer's input comes out of its response, at most."""
     scale = layer.layer.response.scale
+    slots = [at for at, name in enumerate(index.nodes[layer.path[0]].input) if name]
+    signals = [at for at in slots if index.nodes[layer.path[0]].input[at] not in index.constants]
     try:
-        return effect(Place(index, layer.path[0], (0,), shapes, NORMS, scale)).factors[0]
+        if len(signals) != 1 or (scale is not None and signals != [0]):
+            raise Refusal("it reads several signals")
+        place = Place(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
+        return effect(place).factors[signals[0]]
     except Refusal as refusal:
-        return f"nothing is proved behind layer '{layer.layer.name}': {refusal}"
+        return f"nothing is proved behind layer '{layer.name}': {refusal}"
 
 
 def _output(
@@ -196,12 +207,13 @@ def _output(
 def _layer(
     written: Model, layer: Changed, norm: Bound, bounds: Mapping[str, Bound], measures: Measures
 ) -> LayerBound:
-    name = layer.layer.name
+    name = layer.name
     size = measures.norms[SIZE, layer.response]
-    weight, _ = written.weight(layer.layer)
-    kept = np.sort(np.count_nonzero(weight, axis=0))
+    weights, _ = written.weight(layer.layer)
+    inputs = len(weights[0])
+    kept = np.sort(np.concatenate([np.count_nonzero(each, axis=0) for each in weights]))
     asked = [
-        samples_asked(int(s), len(weight), relu=layer.layer.response.relu)
+        samples_asked(int(s), inputs, relu=layer.layer.response.relu)
         for s in (kept[len(kept) // 2], kept[-1])
     ]
     return LayerBound(

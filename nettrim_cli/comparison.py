@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.data.recorder import MEMORY_BYTES, Shelf, load
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts
 
 Array = NDArray[Any]
 NO_ANSWER = -1
+LARGE_BYTES = 1 << 28
+PIECE_BYTES = 1 << 24
 
 
 @dataclass
@@ -58,24 +61,40 @@ class Tally:
 
 
 def compare_models(
-    reference: Model, candidate: Model, batches: Iterable[Batch], *, threads: int
+    reference: Model,
+    candidate: Model,
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    threads: int,
 ) -> Comparison:
     """Run both models, each as its file has it, and compare every output.
+
+    One runs after the other, so that only one is in memory.
+
+    Parameters
+    ----------
+    batches
+        Gives the same samples each time.
 
     Raises
     ------
     BadInput
         The models' outputs do not match in number or shape, or there are no samples.
     """
-    engines = [
-        Engine(model.to_bytes(), threads=threads, optimise=True) for model in (reference, candidate)
+    engine = Engine(reference.runnable(), threads=threads, optimise=True)
+    shelf, names = Shelf(MEMORY_BYTES), engine.outputs
+    answered = [
+        [shelf.keep(value) if is_array(value) else None for value in engine.run(batch.feeds)]
+        for batch in batches()
     ]
-    pairs = list(_pairs(engines[0].outputs, engines[1].outputs))
+    del engine
+    engine = Engine(candidate.runnable(), threads=threads, optimise=True)
+    pairs = list(_pairs(names, engine.outputs))
     tallies = [Tally() for _ in pairs]
     right, labelled, samples = [0, 0], 0, 0
-    for batch in batches:
-        first = engines[0].run(batch.feeds, [a for a, _ in pairs])
-        second = engines[1].run(batch.feeds, [b for _, b in pairs])
+    for batch, kept in zip(batches(), answered):
+        first = [load(kept[names.index(one)]) for one, _ in pairs]
+        second = engine.run(batch.feeds, [other for _, other in pairs])
         samples += batch.count
         for tally, expected, found in zip(tallies, first, second):
             if is_array(expected) and is_array(found):
@@ -98,12 +117,25 @@ def compare_models(
 def facts(model: Model, accuracy: float | None) -> ModelFacts:
     """A model in numbers, external data counted as part of it."""
     parameters, nonzeros = model.constants()
-    whole = Path(model.path).read_bytes()
-    if len(whole) < 0.9 * model.proto.ByteSize():
-        whole = model.to_bytes()
-    packed = zlib.compressobj(6, zlib.DEFLATED, 31)
-    size = len(packed.compress(whole)) + len(packed.flush())
-    return ModelFacts(str(model.path), len(whole), size, parameters, nonzeros, accuracy)
+    plain, packed = sizes(model.files)
+    return ModelFacts(str(model.path), plain, packed, parameters, nonzeros, accuracy)
+
+
+def sizes(files: Iterable[Path]) -> tuple[int, int]:
+    """Bytes of some files together, as they are and gzipped.
+
+    Over LARGE_BYTES gzip works at its fastest level: the other levels take minutes.
+    """
+    paths = list(files)
+    plain, packed = sum(path.stat().st_size for path in paths), 0
+    level = 6 if plain <= LARGE_BYTES else 1
+    for path in paths:
+        pack = zlib.compressobj(level, zlib.DEFLATED, 31)
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                packed += len(pack.compress(piece))
+        packed += len(pack.flush())
+    return plain, packed
 
 
 def answers(output: Array) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import secrets
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nettrim_cli.errors import CannotWrite, DiskFailed, NettrimError
+
+DIGITS = 16
 
 # Everything else that the system reports while writing counts as a failing disk.
 NOT_ALLOWED = frozenset(
@@ -126,6 +130,117 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_companion(path: str | os.PathLike[str]) -> None:
+    """Make sure, before any work, that `path` can have a companion.
+
+    Raises
+    ------
+    CannotWrite
+        Its name is too long for that, or it is a link into another folder, from which the
+        companion would not be found.
+    """
+    target = Path(os.path.realpath(path))
+    if target.parent != Path(os.path.realpath(Path(path).parent)):
+        raise CannotWrite(
+            f"{path}: the output is a link into another folder, {target.parent}, and its external "
+            "data could not be found beside the link; name the file itself"
+        )
+    name = f"{_stem(target)}.{'0' * DIGITS}.data"
+    try:
+        os.lstat(target.with_name(name))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _as_ours(error, target.with_name(name)) from error
+
+
+@contextlib.contextmanager
+def companion(
+    path: str | os.PathLike[str], pieces: Iterable[bytes], *, keep: Iterable[Path] = ()
+) -> Iterator[str]:
+    """Write a file beside `path` that its new content is to refer to, in the with-block.
+
+    The companion is named by its content, so that it never takes the place of the one that an
+    old content of `path` refers to: whenever the process ends, what `path` refers to is there.
+    Older companions of `path` go when the block has ended well, the new one when it has not.
+
+    Parameters
+    ----------
+    pieces
+        Its content, in turn.
+    keep
+        Files that are not to be removed, whatever their names.
+
+    Yields
+    ------
+    str
+        Name of the companion in the folder of `path`.
+
+    Raises
+    ------
+    CannotWrite
+        The system does not allow the file to be created.
+    DiskFailed
+        The disk is full or failed, or what was read back differs.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _temporary(target.parent)
+    fresh: Path | None = None
+    try:
+        digest = _write_pieces(temporary, pieces)
+        if _digest(temporary) != digest:
+            raise DiskFailed(f"{target}: what was read back differs from what was written")
+        final = target.with_name(f"{_stem(target)}.{digest}.data")
+        if not final.exists():
+            fresh = final
+        os.replace(temporary, final)
+        _sync_folder(target.parent)
+        yield final.name
+        fresh = None
+    except OSError as error:
+        raise _as_ours(error, Path(path)) from error
+    finally:
+        for each in (temporary, fresh):
+            with contextlib.suppress(OSError):
+                if each is not None:
+                    each.unlink()
+    kept = {os.path.realpath(each) for each in (*keep, final)}
+    for old in target.parent.iterdir():
+        if _is_companion(old.name, target) and os.path.realpath(old) not in kept:
+            with contextlib.suppress(OSError):
+                old.unlink()
+
+
+def _stem(target: Path) -> str:
+    """The name as text: what refers to a companion may hold nothing else."""
+    return os.fsencode(target.name).decode("utf-8", "replace")
+
+
+def _is_companion(name: str, target: Path) -> bool:
+    pattern = rf"{re.escape(_stem(target))}\.[0-9a-f]{{{DIGITS}}}\.data"
+    return re.fullmatch(pattern, name) is not None
+
+
+def _write_pieces(path: Path, pieces: Iterable[bytes]) -> str:
+    """Write a file, synced; gives the digest of its content."""
+    digest = hashlib.sha256()
+    with os.fdopen(_create(path), "wb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()[:DIGITS]
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(1 << 24):
+            digest.update(piece)
+    return digest.hexdigest()[:DIGITS]
 
 
 def _same_file(target: Path, source: Path) -> bool:

@@ -20,11 +20,10 @@ from nettrim_cli.comparison import compare_models
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
-from nettrim_cli.files import check_output
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, Report
-from nettrim_cli.run import Run, counted, in_order, select
+from nettrim_cli.run import Run, counted, in_order, nonzeros, select
 from nettrim_cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def prune(
     listener = listener or _silent()
     target = Path(output) if output is not None else default_output(model)
     dense = Model.load(model)
-    check_output(target, [Path(model), Path(data)], force)
+    dense.check_output(target, [Path(data)], force=force)
     chosen, left = select(dense, settings)
     with (
         _naming(model),
@@ -91,6 +90,9 @@ def prune(
                 for batch in samples.batches(indices, size):
                     yield batch, held_out
 
+        def held_out() -> Iterator[Batch]:
+            return samples.batches(held, size)
+
         listener.stage(f"recording {len(fitted):,} samples")
         run = Run(dense, chosen, settings, threads, listener)
         done = run.prune_layers(batches)
@@ -101,13 +103,14 @@ def prune(
             )
         listener.stage("writing and checking")
         run.pruned.set_metadata("nettrim", describe(settings))
-        Engine(run.pruned.to_bytes(), threads=threads)  # what cannot be loaded is not written
+        Engine(run.pruned.runnable(), threads=threads)  # what cannot be loaded is not written
         run.pruned.save(target, force=force)
         written = Model.load(target)
-        comparison = compare_models(dense, written, samples.batches(held, size), threads=threads)
+        comparison = compare_models(dense, written, held_out, threads=threads)
         # Three networks run side by side, so with fewer samples at once.
         fewer = samples.batches(held, max(1, size // 4))
-        certificate = certify(dense, written, fewer, threads=threads)
+        # What was written has been compared with what is in memory, which shares the dense data.
+        certificate = certify(dense, run.pruned, fewer, threads=threads)
     return Report(
         layers=in_order(dense, [*(counted(each, dense, written) for each in done), *left]),
         comparison=comparison,
@@ -141,19 +144,19 @@ def compare(
         _limits(threads) as count,
     ):
         everything = np.arange(samples.samples)
-        found = samples.batches(everything, batch_size(samples))
-        return compare_models(first, second, found, threads=count)
+        size = batch_size(samples)
+        return compare_models(
+            first, second, lambda: samples.batches(everything, size), threads=count
+        )
 
 
 def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], int]:
     """Path, layers, non-zeros of each prunable layer, and parameters of a whole model."""
     found = Model.load(model)
-    nonzeros = {
-        layer.name: int(np.count_nonzero(found.weight(layer)[0]))
-        for layer in found.layers
-        if layer.prunable
+    counts = {
+        layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
     }
-    return str(found.path), found.layers, nonzeros, found.constants()[0]
+    return str(found.path), found.layers, counts, found.constants()[0]
 
 
 def gate(found: Comparison, *, max_drop: float | None, max_error: float | None) -> None:

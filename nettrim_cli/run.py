@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nettrim_cli.allocation import allocate_zeros
+from nettrim_cli.allocation import allocate_zeros, response_size, share_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput, NothingToDo
@@ -78,7 +78,7 @@ class Run:
 
     def _walk(
         self, pruned: Model | None, batches: Iterable[tuple[Batch, bool]]
-    ) -> Iterator[tuple[Stage, list[Samples]]]:
+    ) -> Iterator[tuple[Stage, list[list[Samples]]]]:
         return walk(
             self.dense,
             pruned,
@@ -100,37 +100,43 @@ class Run:
             self.dense, self._walk(None, batches()), batches, sparsity, threads=self.threads
         )
 
-    def _prune_layer(self, layer: Layer, samples: Samples, zeros: int | None) -> LayerReport:
+    def _prune_layer(
+        self, layer: Layer, samples: Sequence[Samples], zeros: int | None
+    ) -> LayerReport:
         begun = time.monotonic()
-        self._thin[layer.name] = (samples.columns, layer.shape[0])
-        trouble = samples.trouble
+        fewest = min(samples, key=lambda each: each.columns)
+        self._thin[layer.name] = (fewest.columns, layer.shape[0])
+        trouble = next(filter(None, (each.trouble for each in samples)), "")
         if zeros is None and self.settings.sparsity is not None:
             trouble = trouble or "its sensitivity could not be measured"
         if trouble:
             return _dense_report(self.dense, layer, trouble)
-        task = replace(
-            layer_task(self.dense, layer, samples),
-            epsilon=self.settings.target_epsilon,
-            keep=None if zeros is None else layer.parameters - zeros,
-            gamma=self.settings.gamma,
-            threads=self.threads,
-        )
-        try:
-            solution = METHODS[self.settings.method](task, self.listener.iteration)
-        except np.linalg.LinAlgError as error:
-            solution = Solution(task.W, Status.DENSE, note=f"not solved: {error}")
-        solution, matrix = self._store(layer, task, solution)
-        weight, _ = self.dense.weight(layer)
+        tasks = [
+            replace(
+                layer_task(self.dense, layer, each, block),
+                epsilon=self.settings.target_epsilon,
+                gamma=self.settings.gamma,
+                threads=self.threads,
+            )
+            for block, each in enumerate(samples)
+        ]
+        if zeros is not None:
+            shared = share_zeros(tasks, zeros)
+            tasks = [replace(t, keep=t.weights - each) for t, each in zip(tasks, shared)]
+        solutions = [self._solve(task) for task in tasks]
+        solution, matrices = self._store(layer, tasks, solutions)
+        weights, _ = self.dense.weight(layer)
+        found = [weights_of(task, matrix) for task, matrix in zip(tasks, matrices)]
         return LayerReport(
             name=layer.name,
             op=layer.op,
             shape=layer.shape,
             weights=layer.parameters,
-            nonzeros_before=int(np.count_nonzero(weight)),
-            nonzeros_after=int(np.count_nonzero(weights_of(task, matrix))),
-            error_calibration=task.error(matrix, held=False),
-            error_holdout=task.error(matrix, held=True),
-            columns=samples.columns,
+            nonzeros_before=nonzeros(weights),
+            nonzeros_after=nonzeros(found),
+            error_calibration=joint_error(tasks, matrices, held=False),
+            error_holdout=joint_error(tasks, matrices, held=True),
+            columns=fewest.columns,
             iterations=solution.iterations,
             status=solution.status.value,
             seconds=time.monotonic() - begun,
@@ -139,18 +145,76 @@ class Run:
             note=solution.note,
         )
 
-    def _store(self, layer: Layer, task: Task, solution: Solution) -> tuple[Solution, Matrix]:
+    def _solve(self, task: Task) -> Solution:
+        try:
+            # What is no number any more is judged by the status, and said in the report.
+            with np.errstate(all="ignore"):
+                return METHODS[self.settings.method](task, self.listener.iteration)
+        except np.linalg.LinAlgError as error:
+            return Solution(task.W, Status.DENSE, note=f"not solved: {error}")
+
+    def _store(
+        self, layer: Layer, tasks: Sequence[Task], solutions: Sequence[Solution]
+    ) -> tuple[Solution, list[Matrix]]:
         """Set the layer's weights and read them back as the file will have them."""
-        matrix = solution.U
-        bias = matrix[-1] if task.has_bias else None
+        solution = joined(solutions)
         if solution.status is not Status.DENSE:
+            found = [each.U for each in solutions]
+            biases = [each[-1] for each in found] if layer.has_bias else None
             try:
-                self.pruned.set_weight(layer, weights_of(task, matrix), bias)
+                weights = [weights_of(task, each) for task, each in zip(tasks, found)]
+                self.pruned.set_weight(layer, weights, biases)
             except BadInput as error:
                 self.pruned.set_weight(layer, *self.dense.weight(layer))
-                solution = Solution(task.W, Status.DENSE, note=str(error))
-        weight, bias = self.pruned.weight(layer)
-        return solution, weight if bias is None else np.vstack([weight, bias[None]])
+                solution = replace(solution, status=Status.DENSE, note=str(error))
+        weights, biases = self.pruned.weight(layer)
+        if biases is None:
+            return solution, list(weights)
+        return solution, [np.vstack([each, bias[None]]) for each, bias in zip(weights, biases)]
+
+
+UNTOUCHED = (Status.DENSE, Status.INFEASIBLE, Status.NOT_FINITE)
+WORST_FIRST = (
+    *(Status.NOT_FINITE, Status.INFEASIBLE, Status.DENSE, Status.TIME_LIMIT),
+    *(Status.MAX_ITERATIONS, Status.INACCURATE, Status.SOLVED),
+)
+
+
+def joined(solutions: Sequence[Solution]) -> Solution:
+    """What a report says of all blocks: the worst of those that were treated, their iterations."""
+    if len(solutions) == 1:
+        return solutions[0]
+    treated = [each for each in solutions if each.status not in UNTOUCHED]
+    worst = min(treated or solutions, key=lambda each: WORST_FIRST.index(each.status))
+    gaps = [each.gap for each in treated if each.gap is not None]
+    violations = [each.violation for each in treated if each.violation is not None]
+    left = next((each for each in solutions if each.status in UNTOUCHED), None)
+    note = (
+        "" if left is None else f"{len(solutions) - len(treated)} of {len(solutions)} blocks stay"
+    )
+    return replace(
+        worst,
+        iterations=sum(each.iterations for each in solutions),
+        gap=max(gaps, default=None),
+        violation=max(violations, default=None),
+        note=worst.note if left is None or not treated else f"{note} dense: {left.note}",
+    )
+
+
+def joint_error(tasks: Sequence[Task], matrices: Sequence[Matrix], *, held: bool) -> float:
+    """Relative response error of all blocks together, nan where there are no columns."""
+    if len(tasks) == 1:
+        return tasks[0].error(matrices[0], held=held)
+    sizes = [response_size(task, held=held) for task in tasks]
+    errors = [task.error(matrix, held=held) for task, matrix in zip(tasks, matrices)]
+    whole = math.hypot(*sizes)
+    moved = math.hypot(*(error * size for error, size in zip(errors, sizes) if size != 0))
+    return moved / whole if whole != 0 else max(errors)
+
+
+def nonzeros(matrices: Iterable[Matrix]) -> int:
+    """Entries that are not zero, of all blocks."""
+    return sum(int(np.count_nonzero(each)) for each in matrices)
 
 
 def weights_of(task: Task, matrix: Matrix) -> Matrix:
@@ -169,7 +233,7 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     chosen: list[Layer] = []
     left: list[LayerReport] = []
     for layer in model.layers:
-        reason = layer.refusal or _unwanted(layer, settings)
+        reason = layer.refusal or _unwanted(layer, settings) or _not_finite(model, layer)
         if reason:
             left.append(_dense_report(model, layer, reason))
         else:
@@ -181,7 +245,7 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
             "'nettrim inspect' lists the layers."
         )
     total = sum(each.parameters for each in chosen)
-    zeros = total - sum(int(np.count_nonzero(model.weight(each)[0])) for each in chosen)
+    zeros = total - sum(nonzeros(model.weight(each)[0]) for each in chosen)
     if settings.sparsity is not None and zeros >= settings.sparsity * total:
         raise NothingToDo(
             f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
@@ -199,8 +263,7 @@ def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport,
 def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
     """The report with its non-zeros counted in the written file."""
     layer = next(each for each in written.layers if each.name == report.name)
-    weight, _ = written.weight(layer)
-    return replace(report, nonzeros_after=int(np.count_nonzero(weight)))
+    return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))
 
 
 def _unwanted(layer: Layer, settings: Settings) -> str:
@@ -208,13 +271,20 @@ def _unwanted(layer: Layer, settings: Settings) -> str:
         return "not matched by --include"
     if any(fnmatchcase(layer.name, each) for each in settings.exclude):
         return "matched by --exclude"
+    if layer.depthwise and not settings.include:
+        return "depthwise convolution: left dense unless --include names it"
     return ""
 
 
+def _not_finite(model: Model, layer: Layer) -> str:
+    weights, biases = model.weight(layer)
+    if all(np.isfinite(each).all() for each in (*weights, *(biases or ()))):
+        return ""
+    return "holds weights that are not finite"
+
+
 def _dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
-    nonzeros = layer.parameters
-    if layer.prunable:
-        nonzeros = int(np.count_nonzero(model.weight(layer)[0]))
+    count = nonzeros(model.weight(layer)[0]) if layer.prunable else layer.parameters
     return LayerReport(
-        layer.name, layer.op, layer.shape, layer.parameters, nonzeros, nonzeros, note=reason
+        layer.name, layer.op, layer.shape, layer.parameters, count, count, note=reason
     )

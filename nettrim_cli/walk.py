@@ -8,56 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.recorder import Stream
+from nettrim_cli.data.signals import Reading, Signals
 from nettrim_cli.data.statistics import collect
-from nettrim_cli.graph.layer import Geometry, Layer
+from nettrim_cli.graph.flat import depends_on
+from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.segments import Segments, build, depends_on
+from nettrim_cli.graph.recording import Recording
+from nettrim_cli.graph.segments import Segment, Segments, build
 from nettrim_cli.solve.task import Samples, Task
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Layers that read equal columns of one tensor."""
+    """Layers that read equal columns at the same places."""
 
-    input: str
-    geometry: Geometry
     layers: tuple[Layer, ...]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The places, in dataflow order."""
+        return self.layers[0].sites
+
+    @property
+    def blocks(self) -> int:
+        """Number of matrices that each layer has."""
+        return len(self.layers[0].blocks)
 
 
 def stages(layers: Sequence[Layer]) -> list[Stage]:
-    """Group layers, in dataflow order, by what they read."""
+    """Group layers by what they read, in the order in which the last of it is there."""
     groups: dict[object, list[Layer]] = {}
     for layer in layers:
-        groups.setdefault((layer.input, layer.geometry.key), []).append(layer)
-    return [Stage(found[0].input, found[0].geometry, tuple(found)) for found in groups.values()]
+        groups.setdefault(tuple(site.key for site in layer.sites), []).append(layer)
+    found = [Stage(tuple(each)) for each in groups.values()]
+    return sorted(found, key=lambda stage: stage.sites[-1].node)
 
 
-def dense_matrix(model: Model, layer: Layer) -> NDArray[np.float32]:
-    """(N+1, M) weights with the bias, or zeros, in the last row."""
-    weight, bias = model.weight(layer)
-    last = np.zeros(weight.shape[1]) if bias is None else bias
-    return np.vstack([weight, last[None]]).astype(np.float32)
+def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
+    """(N+1, M) weights of each block with the bias, or zeros, in the last row."""
+    weights, biases = model.weight(layer)
+    last = biases or [np.zeros(each.shape[1]) for each in weights]
+    return [
+        np.vstack([weight, bias[None]]).astype(np.float32) for weight, bias in zip(weights, last)
+    ]
 
 
-def layer_task(dense: Model, layer: Layer, samples: Samples) -> Task:
-    """What a solver is to know of a layer; the target is left to the caller."""
-    whole = dense_matrix(dense, layer)
+def layer_task(dense: Model, layer: Layer, samples: Samples, block: int = 0) -> Task:
+    """What a solver is to know of a layer's block; the target is left to the caller."""
+    whole = dense_matrices(dense, layer)[block]
     response = layer.response
+    known = not response.offset or samples.offset is not None  # what the activation is applied to
     return Task(
         W=whole if layer.has_bias else whole[:-1],
         has_bias=layer.has_bias,
         samples=samples,
         scale=response.scale,
         shift=response.shift,
-        relu=response.relu,
+        relu=response.relu and known,
+        floor=response.floor,
         ceiling=response.ceiling,
+        activation=response.activation if known else None,
     )
 
 
@@ -69,8 +85,8 @@ def walk(
     *,
     threads: int,
     seed: int,
-) -> Iterator[tuple[Stage, list[Samples]]]:
-    """Yield each stage with the samples of its layers.
+) -> Iterator[tuple[Stage, list[list[Samples]]]]:
+    """Yield each stage with the samples of its layers, block by block.
 
     Parameters
     ----------
@@ -79,38 +95,167 @@ def walk(
     batches
         With a flag that says whether the batch is held out.
     """
-    graph = dense.proto.graph
-    pieces = Segments(graph, [[stage.input] for stage in plan]).pieces
-    stream = Stream.read(batches, threads=threads)
-    second: Stream | None = None
-    touched: set[str] = set()
-    for stage, piece in zip(plan, pieces):
-        made = {name for at in piece.nodes for name in graph.node[at].output}
-        if pruned is not None and second is None and made & touched:
-            second = stream.fork()
-        edges = (piece.inputs, piece.outputs, piece.needed)
-        stream.advance(partial(build, dense.proto, piece), *edges)
-        if pruned is not None and second is not None:
-            second.advance(partial(build, pruned.proto, piece), *edges)
-        exact = second is None or stage.input not in touched
-        reached = stream if second is None else second
-        weights = [dense_matrix(dense, layer) for layer in stage.layers]
-        found = collect(
-            reached.places,
-            stream.places,
-            stage.input,
-            stage.geometry,
-            weights,
-            exact=exact,
-            seed=seed,
+    way = Way(dense, pruned, plan, Stream.read(batches, threads=threads))
+    for number, stage in enumerate(plan):
+        way.advance(number)
+        signals = way.signals(stage)
+        exact, exact_offsets = way.is_exact(stage), way.is_exact(stage, offsets=True)
+        blocks = [dense_matrices(dense, layer) for layer in stage.layers]
+        found = [
+            collect(
+                *signals,
+                [each[block] for each in blocks],
+                block=block,
+                share=1 / stage.blocks,
+                exact=exact,
+                exact_offsets=exact_offsets,
+                seed=seed,
+            )
+            for block in range(stage.blocks)
+        ]
+        by_layer = [list(each) for each in zip(*found)]
+        found.clear()
+        yield stage, by_layer
+        by_layer.clear()  # sums and factorisations go before the next stage's are made
+        way.changed(number)
+
+
+class Way:
+    """The streams of both networks, and what is known to differ between them."""
+
+    def __init__(
+        self, dense: Model, pruned: Model | None, plan: Sequence[Stage], stream: Stream
+    ) -> None:
+        self.dense, self.pruned, self.plan, self.stream = dense, pruned, plan, stream
+        layers = [layer for stage in plan for layer in stage.layers]
+        self.recording = Recording(dense.index, layers, cascade=pruned is not None)
+        taps = [
+            [tap for site in stage.sites for tap in self.recording.taps(site).values()]
+            for stage in plan
+        ]
+        self.offsets = {
+            stage.layers[0].name: self._offsets(number) for number, stage in enumerate(plan)
+        }
+        self.stops = [
+            [*(tap.name for tap in each if tap.name), *filter(None, added), *self._outputs(stage)]
+            for stage, each, added in zip(plan, taps, self.offsets.values())
+        ]
+        self._source = {tap.name: tap.source for each in taps for tap in each}
+        self.pieces = Segments(self.recording, self.stops).pieces
+        again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
+        self._start = stream.fork() if again else None
+        self.second: Stream | None = None
+        self._touched: set[str] = set()  # tensors that the pruned layers influence
+        self._inexact: set[str] = set()  # those recorded since
+
+    def advance(self, number: int) -> None:
+        """Run the piece before a stage in both networks."""
+        piece = self.pieces[number]
+        if self.pruned is not None and self.second is None:
+            made = {name for at in piece.items for name in self.recording.inside(at)}
+            if made & self._touched:
+                self.second = self.stream.fork()
+        self._run(self.dense, self.stream, piece)
+        if self.pruned is not None and self.second is not None:
+            self._run(self.pruned, self.second, piece)
+        self._note(piece.outputs)
+
+    def signals(self, stage: Stage) -> tuple[Signals, Signals]:
+        """What the pruned and the dense network deliver to a stage."""
+        offsets = self.offsets[stage.layers[0].name]
+        outputs = self._outputs(stage)
+        dense = Signals(self.stream.places, self._readings(self.dense, stage), offsets, outputs)
+        if self.second is None or self.pruned is None:
+            return dense, dense
+        readings = self._readings(self.pruned, stage)
+        return Signals(self.second.places, readings, offsets), dense
+
+    def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
+        """Whether the pruned network delivers what the dense one does, or adds what it adds."""
+        if offsets:
+            added = set(self.offsets[stage.layers[0].name])
+            return self.second is None or not added & self._inexact
+        names = {tap.name for site in stage.sites for tap in self.recording.taps(site).values()}
+        return self.second is None or not names & self._inexact
+
+    def changed(self, number: int) -> None:
+        """Take note of the weights that a stage has got.
+
+        A weight that is read at several places is pruned when the last of them is reached: the
+        pruned network then starts again from its inputs, so that nothing in it is older than the
+        weights.
+        """
+        if self.pruned is None:
+            return
+        nodes = self.dense.index.nodes
+        fresh = {
+            name
+            for layer in self.plan[number].layers
+            if _differs(self.dense, self.pruned, layer)
+            for site in layer.sites
+            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            if name
+        }
+        reached = depends_on(nodes, fresh)
+        self._touched |= reached
+        alive = self.pieces[number].needed
+        if self._start is None or not any(self._source.get(n, n) in reached for n in alive):
+            return
+        self.second = self._start.fork()
+        for piece in self.pieces[: number + 1]:
+            self._run(self.pruned, self.second, piece)
+        self._note(alive)
+
+    def _outputs(self, stage: Stage) -> tuple[str, ...]:
+        """Results of a stage's layers, which are there for nothing where no weights change."""
+        names = tuple(layer.sites[0].result for layer in stage.layers)
+        there = self.pruned is None and len(stage.sites) == 1 and all(names)
+        return names if there else ()
+
+    def _offsets(self, number: int) -> tuple[str, ...]:
+        """What is added behind each layer of a stage, where it is there before any of them runs.
+
+        Of two branches that meet the one that is pruned later has the other as its offset.
+        """
+        stage, nodes = self.plan[number], self.dense.index.nodes
+        site = stage.sites[0]
+        if len(stage.sites) > 1 or stage.blocks > 1 or nodes[site.node].body is not None:
+            return ("",) * len(stage.layers)
+        waiting = {
+            name
+            for each in self.plan[number:]
+            for layer in each.layers
+            for site in layer.sites
+            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            if name
+        }
+        later = depends_on(nodes, waiting)
+        names = (layer.response.offset for layer in stage.layers)
+        return tuple("" if name in later else name for name in names)
+
+    def _note(self, names: Iterable[str]) -> None:
+        self._inexact |= {n for n in names if self._source.get(n, n) in self._touched}
+
+    def _run(self, model: Model, stream: Stream, piece: Segment) -> None:
+        stream.advance(
+            lambda kinds: build(model.index, self.recording, piece, kinds),
+            piece.inputs,
+            piece.outputs,
+            piece.needed,
         )
-        yield stage, found
-        found.clear()  # sums and factorisations go before the next stage's are made
-        if pruned is not None:
-            changed = {layer.output for layer in stage.layers if _differs(dense, pruned, layer)}
-            touched |= depends_on(graph, changed)
+
+    def _readings(self, model: Model, stage: Stage) -> list[Reading]:
+        readings = []
+        for site in stage.sites:
+            taps = self.recording.taps(site)
+            names = {role: (tap.name, tap.stacked) for role, tap in taps.items() if tap.name}
+            stored = {role: tap.source for role, tap in taps.items() if not tap.name}
+            constants = {role: model.index.trace(name).values() for role, name in stored.items()}
+            readings.append(Reading(site.geometry, names, constants))
+        return readings
 
 
 def _differs(dense: Model, pruned: Model, layer: Layer) -> bool:
     """Whether the layer's weights were changed."""
-    return not np.array_equal(dense_matrix(dense, layer), dense_matrix(pruned, layer))
+    pairs = zip(dense_matrices(dense, layer), dense_matrices(pruned, layer))
+    return not all(np.array_equal(one, two) for one, two in pairs)

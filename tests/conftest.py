@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Helpers of the graph tests (``small``) serve the others, too, whichever file is run alone.
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
 
 from networks import Files, mlp, save_data, save_model
+
+settings.register_profile("nettrim", deadline=None)  # machines are busy; no test is timed
+settings.load_profile("nettrim")
 
 SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"
 SAMPLES = ("lenet", "mlp", "resnet", "transformer")

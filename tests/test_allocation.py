@@ -67,13 +67,13 @@ def test_the_probe_measures_the_whole_network() -> None:
     dense, x = Model(proto), input_samples(proto, 48)
     probe = Probe(dense, batches_of(x), threads=1)
     layer = dense.layers[1]
-    weight, bias = dense.weight(layer)
+    (weight,), (bias,) = dense.weight(layer)
     matrix = np.vstack([weight, bias[None]])
-    assert probe.squared_error(layer, matrix) == 0
+    assert probe.squared_error(layer, [matrix]) == 0
     matrix = matrix * np.float32(0.8)
     changed = dense.clone()
-    changed.set_weight(layer, matrix[:-1], matrix[-1])
+    changed.set_weight(layer, [matrix[:-1]], [matrix[-1]])
     (one,), (two,) = (run(each.proto, ["y"], {"x": x}) for each in (dense, changed))
     expected = np.square(two - one, dtype=np.float64).sum() / np.square(one).sum()
-    assert probe.squared_error(layer, matrix) == pytest.approx(expected, rel=1e-4)
-    assert np.array_equal(dense.weight(layer)[0], weight)
+    assert probe.squared_error(layer, [matrix]) == pytest.approx(expected, rel=1e-4)
+    assert np.array_equal(dense.weight(layer)[0][0], weight)

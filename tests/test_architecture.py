@@ -22,7 +22,7 @@ ALLOWED = {
 FOR_TYPES = {"report": {"graph.layer"}}
 LIBRARIES = {
     "graph": {"onnx", "numpy"},
-    "data": {"onnxruntime", "h5py", "numpy"},
+    "data": {"onnxruntime", "h5py", "numpy", "scipy"},
     "solve": {"numpy", "scipy", "threadpoolctl"},
     "report": {"rich"},
 }

@@ -31,10 +31,12 @@ def changed(proto: onnx.ModelProto, seed: int = 0, share: float = 0.3) -> onnx.M
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if layer.prunable and rng.random() < 0.8:
-            weight, bias = model.weight(layer)
-            weight *= (rng.random(weight.shape) > share) * rng.uniform(0.9, 1.1, weight.shape)
-            moved = None if bias is None else bias + 0.01 * rng.standard_normal(bias.shape)
-            model.set_weight(layer, weight, moved)
+            weights, biases = model.weight(layer)
+            for weight in weights:
+                weight *= (rng.random(weight.shape) > share) * rng.uniform(0.9, 1.1, weight.shape)
+            for bias in biases or ():
+                bias += 0.01 * rng.standard_normal(bias.shape)
+            model.set_weight(layer, weights, biases)
     return model.proto
 
 
@@ -166,7 +168,7 @@ def test_an_mlp_by_hand() -> None:
     old, new = Model(dense), Model(other)
     signal, bound, rows = x.astype(np.float64).T, 0.0, []
     for at, layer in enumerate(old.layers):
-        (W, b), (U, c) = old.weight(layer), new.weight(layer)
+        ((W,), (b,)), ((U,), (c,)) = old.weight(layer), new.weight(layer)
         last = at == len(old.layers) - 1
         z, alone = W.T @ signal + b[:, None], U.T @ signal + c[:, None]
         z, alone = (z, alone) if last else (np.maximum(z, 0), np.maximum(alone, 0))
@@ -228,11 +230,11 @@ def test_the_norm_of_a_layer_has_its_batch_normalization_in_it() -> None:
     dense = build(text, w=normal(6, 4), u=normal(4, 5), b=normal(5), s=s, v=v)
     new = Model(dense).clone()
     for layer in new.layers:
-        weight, _ = new.weight(layer)
-        new.set_weight(layer, weight * 0.9, None)
+        ((weight,), _) = new.weight(layer)
+        new.set_weight(layer, [weight * 0.9], None)
     other = new.proto
     found = certified(dense, other, samples(dense, 0))
-    folded = new.weight(new.layers[1])[0] * (s / np.sqrt(v))
+    folded = new.weight(new.layers[1])[0][0] * (s / np.sqrt(v))
     assert found.layer("z").norm == pytest.approx(np.linalg.norm(folded, 2), rel=1e-4)
 
 

@@ -73,7 +73,7 @@ def test_reports_in_every_format(files, capsys) -> None:
     paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
     assert prune(files, *(each for path in paths for each in ("--report", path))) == 0
     written = Model.load(files.output)
-    nonzeros = {x.name: int(np.count_nonzero(written.weight(x)[0])) for x in written.layers}
+    nonzeros = {x.name: int(np.count_nonzero(written.weight(x)[0][0])) for x in written.layers}
 
     facts = json.loads(paths[0].read_text("utf-8"))
     assert facts["version"] == __version__

@@ -34,7 +34,7 @@ def through(tmp_path, first, second, x=SCORES, labels=None, size=3):
         batch(x[at : at + size], None if labels is None else labels[at : at + size])
         for at in range(0, len(x), size)
     ]
-    return compare_models(*models, parts, threads=1)
+    return compare_models(*models, lambda: parts, threads=1)
 
 
 SAME = "g (float[N,3] x) => (float[N,3] y) { y = Identity(x) }"

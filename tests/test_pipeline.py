@@ -97,19 +97,25 @@ def measured(files: Files, report, name: str, settings: Settings, held: bool) ->
     feeds = {dense.inputs[0].name: x}
     names = [layer.input]
     reached = x if layer.input in feeds else run(source.proto, names, feeds)[0]
-    weight, bias = written.weight(layer)
-    found = weight.astype(np.float64).T @ ops.columns(reached, layer.geometry)
-    found += 0 if bias is None else bias[:, None]
+    (weight,), biases = written.weight(layer)
+    found = weight.astype(np.float64).T @ ops.columns({"x": reached}, layer.geometry)
+    found += 0 if biases is None else biases[0][:, None]
     (exact,) = run(dense.proto, [layer.output], feeds)
     wanted = ops.outputs_as_columns(exact.astype(np.float64), layer.geometry)
 
-    def act(z):
+    def act(z, model):
         rule = layer.response
         z = z if rule.scale is None else z * rule.scale[:, None]
         z = z if rule.shift is None else z + rule.shift[:, None]
-        return np.clip(z, 0, rule.ceiling) if rule.relu else z
+        if rule.offset:
+            added = x if rule.offset in feeds else run(model.proto, [rule.offset], feeds)[0]
+            z = z + ops.outputs_as_columns(added, layer.geometry)
+        if rule.activation is not None:
+            return rule.activation(z.astype(np.float32)).astype(np.float64)
+        return np.clip(z, rule.floor, rule.ceiling) if rule.relu else z
 
-    return float(np.linalg.norm(act(found) - act(wanted)) / np.linalg.norm(act(wanted)))
+    expected = act(wanted, dense)
+    return float(np.linalg.norm(act(found, source) - expected) / np.linalg.norm(expected))
 
 
 def check_run(files: Files, report, settings: Settings) -> None:
@@ -123,7 +129,7 @@ def check_run(files: Files, report, settings: Settings) -> None:
     for each in report.layers:
         if not by_name[each.name].prunable:
             continue
-        stored = written.weight(by_name[each.name])[0]
+        ((stored,), _) = written.weight(by_name[each.name])
         assert each.nonzeros_after == np.count_nonzero(stored)
         assert each.weights == stored.size
         assert not np.signbit(stored[stored == 0]).any()
@@ -195,7 +201,7 @@ def test_include_and_exclude_choose_by_name(files) -> None:
     for layer in dense.layers[1:]:
         for one, two in zip(dense.weight(layer), written.weight(layer)):
             assert np.array_equal(one, two)
-    weight = written.weight(dense.layers[0])[0]
+    ((weight,), _) = written.weight(dense.layers[0])
     assert np.count_nonzero(weight == 0) == round(0.5 * weight.size)
 
 

@@ -10,7 +10,7 @@ from small import build, normal, run
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.walk import dense_matrix, layer_task, stages, walk
+from nettrim_cli.walk import dense_matrices, layer_task, stages, walk
 
 
 def batches(x, size=8):
@@ -22,14 +22,15 @@ def batches(x, size=8):
 
 def halve(model: Model, layer) -> None:
     """Prune roughly: the smaller half of the weights goes."""
-    weight, bias = model.weight(layer)
-    weight[np.abs(weight) < np.median(np.abs(weight))] = 0
-    model.set_weight(layer, weight, None if bias is None else 0.9 * bias)
+    weights, biases = model.weight(layer)
+    for weight in weights:
+        weight[np.abs(weight) < np.median(np.abs(weight))] = 0
+    model.set_weight(layer, weights, None if biases is None else [0.9 * each for each in biases])
 
 
 def columns(proto, layer, x):
     (value,) = run(proto, [layer.input], {"x": x}) if layer.input != "x" else (x,)
-    return ops.columns(value, layer.geometry)
+    return ops.columns({"x": value}, layer.geometry)
 
 
 def result_columns(proto, layer, x):
@@ -46,7 +47,7 @@ def through(name, cascade):
     plan = stages(dense.layers)
     steps = walk(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
     for stage, found in steps:
-        for layer, samples in zip(stage.layers, found):
+        for layer, (samples,) in zip(stage.layers, found):
             seen[layer.name] = (layer, samples)
             halve(pruned, layer)
     return dense, pruned, x, seen
@@ -54,7 +55,7 @@ def through(name, cascade):
 
 def test_layers_that_read_one_tensor_share_a_stage() -> None:
     plan = stages(Model(attention()).layers)
-    assert [(s.input, [layer.op for layer in s.layers]) for s in plan] == [
+    assert [(s.layers[0].input, [layer.op for layer in s.layers]) for s in plan] == [
         ("x", ["MatMul"] * 3),
         ("r", ["MatMul"]),
     ]
@@ -62,7 +63,12 @@ def test_layers_that_read_one_tensor_share_a_stage() -> None:
 
 def test_windows_that_differ_make_stages_of_their_own() -> None:
     plan = stages(Model(residual()).layers)
-    assert [(s.input, len(s.layers)) for s in plan] == [("x", 1), ("r1", 1), ("r1", 1), ("f", 1)]
+    assert [(s.layers[0].input, len(s.layers)) for s in plan] == [
+        ("x", 1),
+        ("r1", 1),
+        ("r1", 1),
+        ("f", 1),
+    ]
     order = [layer.input for s in plan for layer in s.layers]
     assert order == [layer.input for layer in Model(residual()).layers]
 
@@ -117,10 +123,10 @@ def test_beside_a_pruned_branch_signals_stay_exact() -> None:
     pruned = dense.clone()
     x = input_samples(proto, 24)
     exact = []
-    for stage, (samples,) in walk(
+    for stage, ((samples,),) in walk(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
-        exact.append((stage.input, samples.exact))
+        exact.append((stage.layers[0].input, samples.exact))
         halve(pruned, stage.layers[0])
     assert exact == [("x", True), ("t", True), ("s", False)]
 
@@ -140,7 +146,7 @@ def test_a_task_reproduces_what_follows_the_layer() -> None:
 def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the_task() -> None:
     dense, _, _, seen = through("attention", cascade=False)
     layer, samples = next(each for each in seen.values() if not each[0].has_bias)
-    assert not dense_matrix(dense, layer)[-1].any()
+    assert not dense_matrices(dense, layer)[0][-1].any()
     task = layer_task(dense, layer, samples)
     assert task.W.shape == layer.shape
     assert task.weights == layer.parameters
@@ -148,4 +154,101 @@ def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the
 
 def test_stages_of_nothing() -> None:
     assert stages([]) == []
-    assert [s.input for s in stages(Model(mlp()).layers[1:])] == ["h1", "h2"]
+    assert [s.layers[0].input for s in stages(Model(mlp()).layers[1:])] == ["h1", "h2"]
+
+
+def branches(order: str):
+    """Two branches that meet in a ReLU, and a residual connection around a Gemm behind it."""
+    first, second = (
+        "a = Conv<pads = [1,1,1,1]>(x, w1, b1)",
+        "h = Conv(x, w2) i = Relu(h) c = Conv(i, w3)",
+    )
+    body = f"{first} {second}" if order == "short first" else f"{second} {first}"
+    return build(
+        f"""g (float[N,2,6,6] x) => (float[N,5] y) {{
+            {body}
+            s = Add(c, a)
+            r = Relu(s)
+            p = GlobalAveragePool(r)
+            f = Flatten(p)
+            g = Gemm(f, w4, b4)
+            y = Add(g, f)
+        }}""",
+        w1=normal(5, 2, 3, 3, seed=1),
+        b1=normal(5, seed=2),
+        w2=normal(4, 2, 1, 1, seed=3),
+        w3=normal(5, 4, 1, 1, seed=4),
+        w4=normal(5, 5, seed=5),
+        b4=normal(5, seed=6),
+    )
+
+
+@pytest.mark.parametrize("cascade", [True, False])
+@pytest.mark.parametrize("order", ["short first", "long first"])
+def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> None:
+    proto = branches(order)
+    dense = Model(proto)
+    pruned = dense.clone()
+    x = input_samples(dense.proto, 24)
+    later, earlier = ("c", "a") if order == "short first" else ("a", "c")
+    seen = {}
+    steps = walk(
+        dense, pruned if cascade else None, stages(dense.layers), batches(x), threads=1, seed=0
+    )
+    for stage, found in steps:
+        for layer, (samples,) in zip(stage.layers, found):
+            seen[layer.output] = samples
+            if samples.offset is not None:
+                name = layer.response.offset
+                for model, kept, held in (
+                    (pruned if cascade else dense, "reached", "held_reached"),
+                    (dense, "dense", "held_dense"),
+                ):
+                    for field, part in ((kept, x[:16]), (held, x[16:])):
+                        (value,) = run(model.proto, [name], {"x": part})
+                        expected = ops.outputs_as_columns(value, layer.geometry)
+                        got = getattr(samples.offset, field)
+                        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+                assert samples.offset.exact is not cascade
+                if cascade:
+                    lacks = samples.offset.dense - samples.offset.reached
+                    expected = samples.X.astype(float) @ lacks.T
+                    np.testing.assert_allclose(
+                        samples.offset.missing, expected, rtol=1e-3, atol=1e-3
+                    )
+                task = layer_task(dense, layer, samples)
+                assert task.relu is (layer.output != "g")
+            halve(pruned, layer)
+    assert seen[later].offset is not None
+    assert seen["g"].offset is not None
+    assert seen[earlier].offset is None  # the other branch is not pruned yet
+
+
+def test_without_its_residual_a_layer_is_linear() -> None:
+    dense = Model(branches("short first"))
+    x = input_samples(dense.proto, 24)
+    for stage, found in walk(dense, None, stages(dense.layers), batches(x), threads=1, seed=0):
+        for layer, (samples,) in zip(stage.layers, found):
+            if layer.output == "a":
+                assert layer.response.relu
+                assert not layer_task(dense, layer, samples).relu
+
+
+def test_an_offset_that_is_broadcast_is_given_up() -> None:
+    proto = build(
+        """g (float[N,3,4] x) => (float[N,3,4] y) {
+            z = MatMul(x, w)
+            m = ReduceMax<keepdims = 1, axes = [1]>(x)
+            s = Add(z, m)
+            y = Relu(s)
+        }""",
+        w=normal(4, 4, seed=1),
+    )
+    dense = Model(proto)
+    x = input_samples(proto, 24)
+    ((stage, ((samples,),)),) = (
+        (stage, list(found))
+        for stage, found in walk(dense, None, stages(dense.layers), batches(x), threads=1, seed=0)
+    )
+    assert stage.layers[0].response.offset == "m"
+    assert samples.offset is None

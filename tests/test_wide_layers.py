@@ -94,6 +94,6 @@ def test_what_a_stage_took_is_free_before_the_next(monkeypatch) -> None:
     for _, found in steps:
         gc.collect()
         assert not [each for each in sums if each() is not None]
-        sums.append(weakref.ref(found[0].C))
-        assert isinstance(found.pop(0), Samples)
+        sums.append(weakref.ref(found[0][0].C))
+        assert isinstance(found.pop(0)[0], Samples)
     assert len(sums) == 3

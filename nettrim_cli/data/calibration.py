@@ -61,9 +61,7 @@ class Calibration:
             raise BadInput(f"{self.path}: the model has no inputs, so there is nothing to feed.")
         sources = find_sources(container, inputs)
         self._feeds = match_all(self.path, inputs, sources)
-        self.samples = max(
-            (feed.source.shape[0] for feed in self._feeds if feed.source.shape), default=1
-        )
+        self.samples = max(feed.samples for feed in self._feeds)
         taken = any(tensor.name == LABELS for tensor in inputs)
         self._labels = None if taken else self._find_labels()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.errors import EngineFailed
+from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
+FOLDER = "session.model_external_initializers_file_folder_path"
+LARGE_BYTES = 1 << 28
 
 
 class Engine:
@@ -19,7 +23,7 @@ class Engine:
     Parameters
     ----------
     model
-        Serialized ModelProto.
+        A model, or a serialized ModelProto without external data.
     threads
         Threads inside an operator.
     optimise
@@ -32,23 +36,33 @@ class Engine:
         onnxruntime cannot load the model.
     """
 
-    def __init__(self, model: bytes, *, threads: int, optimise: bool = False) -> None:
+    def __init__(self, model: bytes | Runnable, *, threads: int, optimise: bool = False) -> None:
         import onnxruntime
 
+        if isinstance(model, bytes):
+            model = Runnable(model)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if model.folder:
+            # The engine maps files from there.
+            options.add_session_config_entry(FOLDER, model.folder)
+        if model.external_bytes > LARGE_BYTES:
+            # Packed copies of the weights would hold the model twice.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
+            self._replaced = _replace(options, model, share=bool(model.folder) and not optimise)
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                model.payload, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise EngineFailed(f"onnxruntime cannot load the model: {brief(error)}") from error
+            raise EngineFailed(f"onnxruntime cannot load the model: {explain(error)}") from error
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
+        self.types = {each.name: str(each.type) for each in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
         """Outputs for one batch, in the order asked for (default: all).
@@ -63,7 +77,72 @@ class Engine:
         try:
             return list(self._session.run(names, mine))
         except Exception as error:
-            raise EngineFailed(f"onnxruntime cannot run the model: {brief(error)}") from error
+            raise EngineFailed(f"onnxruntime cannot run the model: {explain(error)}") from error
+
+
+def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
+    """Hand over the weights that are not those of the files; gives what must outlive the session.
+
+    They can be shared only where the engine does not compute with weights while it loads, which
+    it would do with those of the files.
+    """
+    from onnxruntime import OrtValue
+
+    values = [
+        OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), kind)
+        for array, kind in model.replaced.values()
+    ]
+    if not share:
+        options.add_external_initializers(list(model.replaced), values)
+        return []
+    for name, value in zip(model.replaced, values):
+        options.add_initializer(name, value)
+    return [*values, *model.replaced.values()]
+
+
+REMEDIES = (
+    (
+        r"Fatal error: (?P<domain>[^ ]*):(?P<op>[^ :(]+)\(-?\d*\) is not a registered function/op",
+        "it does not know the op {op} of the domain '{domain}'; export the model with standard "
+        "ops, or with {op} as a local function",
+    ),
+    (
+        r"Could not find an implementation for (?P<op>\w+)\((?P<opset>\d+)\) node with name "
+        r"'(?P<name>[^']*)'",
+        "its CPU provider has no kernel for {op} of opset {opset} with these types (node "
+        "'{name}'); convert the model to float32 (weights may stay as they are behind a Cast)",
+    ),
+    (
+        r"No corresponding Numpy type for Tensor Type. (?P<kind>\w+)",
+        "a layer reads {kind}, which its CPU provider does not compute with; convert the model "
+        "to float32 (weights may stay in {kind} behind a Cast)",
+    ),
+    (
+        r"two nodes with same node name \((?P<name>[^)]*)\)",
+        "two nodes are named '{name}'; give each a name of its own, or none",
+    ),
+    (
+        r"Opset (?P<opset>\d+) is under development.*?till opset (?P<last>\d+)",
+        "opset {opset} is newer than it knows ({last}); export the model with an older opset, or "
+        "install a newer onnxruntime",
+    ),
+    (
+        r"Unsupported model IR version: (?P<ir>\d+), max supported IR version: (?P<last>\d+)",
+        "IR version {ir} is newer than it knows ({last}); export the model with an older one, or "
+        "install a newer onnxruntime",
+    ),
+)
+"""What onnxruntime says, as patterns, and what that means for the user."""
+
+
+def explain(error: BaseException) -> str:
+    """Why a model cannot be loaded or run, and where it is known, what to do."""
+    text = str(error)
+    for pattern, remedy in REMEDIES:
+        found = re.search(pattern, text, re.DOTALL)
+        if found:
+            return remedy.format(**found.groupdict())
+    return brief(error)
 
 
 def brief(error: BaseException) -> str:

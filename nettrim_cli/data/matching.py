@@ -28,12 +28,15 @@ class Feed:
     Attributes
     ----------
     whole
-        A row of the dataset is the whole input tensor; otherwise rows are stacked along the
-        input's axis 0.
+        A row of the dataset is the whole input tensor; otherwise rows are stacked along `axis`.
     shared
-        The dataset has a single row, which serves every sample.
+        The dataset holds one value, which serves every sample.
     batch
         The number of samples that a batch must have for this input; None for any.
+    axis
+        The input's batch axis; None if it has none.
+    single
+        The dataset as a whole is the value for one sample: it has no axis for the samples.
     """
 
     tensor: Tensor
@@ -42,26 +45,44 @@ class Feed:
     whole: bool
     shared: bool
     batch: int | None
+    axis: int | None = 0
+    single: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in the dataset."""
+        return 1 if self.single or not self.source.shape else self.source.shape[0]
 
     def array(self, indices: Indices) -> Array:
         """Read and convert what onnxruntime is fed for these samples; `repeat` if shared."""
         rows = FIRST if self.shared else indices
+        if self.single:
+            rows = np.arange(self.source.shape[0])
         values = self.convert(self.source.read(rows), rows)
-        return values.reshape(values.shape[1:]) if self.whole and values.ndim else values
+        if self.single or not values.ndim:
+            return values
+        if self.whole:
+            return values.reshape(values.shape[1:])
+        if not self.axis:
+            return values
+        if self.tensor.shape is not None and values.ndim > len(self.tensor.shape):
+            values = values.squeeze(self.axis + 1)
+        return np.ascontiguousarray(np.moveaxis(values, 0, self.axis))
 
     def repeat(self, values: Array, count: int) -> Array:
-        """Spread a shared row over a batch of `count` samples."""
-        if self.whole:
+        """Spread a shared value over a batch of `count` samples."""
+        if self.whole or self.axis is None:
             return values
-        times = fixed(self.tensor.shape[0]) if self.tensor.shape else None
-        return np.repeat(values, count if times is None else times, axis=0)
+        times = fixed(self.tensor.shape[self.axis]) if self.tensor.shape else None
+        return np.repeat(values, count if times is None else times, axis=self.axis)
 
     @property
     def sample_bytes(self) -> int:
         """Bytes that one more sample takes as fed."""
-        if self.shared and (self.whole or self.batch is not None):
+        if self.shared and (self.whole or self.axis is None or self.batch is not None):
             return 0
-        return row_bytes(self.source.shape, self.convert.dtype)
+        rows = self.source.shape[0] if self.single else 1
+        return rows * row_bytes(self.source.shape, self.convert.dtype)
 
 
 def fixed(axis: Axis) -> int | None:
@@ -98,8 +119,45 @@ def only_source(container: Container, tensor: Tensor) -> Source | None:
     return container.find(names[0]) if names else None
 
 
+def batch_axis(tensor: Tensor, inputs: Sequence[Tensor]) -> int | None:
+    """Which axis of an input counts the samples: the first, unless its size says otherwise.
+
+    States of recurrent networks are (layers, batch, units): where the first axis of another input
+    is free or 1, a fixed first axis of 2 or more does not count samples; the one free axis does,
+    or none.
+    """
+    firsts = [fixed(each.shape[0]) for each in inputs if each.shape]
+    own = fixed(tensor.shape[0]) if tensor.shape else None
+    if own in (None, 1) or not {None, 1}.intersection(firsts):
+        return 0
+    free = [at for at, axis in enumerate(tensor.shape or ()) if fixed(axis) is None]
+    return free[0] if len(free) == 1 else None
+
+
+def is_single(tensor: Tensor, source: Source) -> bool:
+    """Whether a dataset is shaped as the value of an input for one sample."""
+    ones = tuple(1 if fixed(axis) is None else axis for axis in tensor.shape or ())
+    return bool(ones) and source.shape == ones
+
+
+def stacks_along(axis: int | None, tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether rows of a dataset are samples without a batch axis `axis`, or with one of size 1."""
+    if not axis or tensor.shape is None:
+        return False
+    if len(shape) == len(tensor.shape) + 1 and shape[axis + 1] == 1:
+        return fits(tensor.shape, shape[1:])
+    return fits((*tensor.shape[:axis], *tensor.shape[axis + 1 :]), shape[1:])
+
+
+def fits(axes: Sequence[Axis], shape: Sequence[int]) -> bool:
+    """Whether sizes are those of declared axes."""
+    return len(axes) == len(shape) and all(
+        fixed(want) in (None, have) for want, have in zip(axes, shape)
+    )
+
+
 def match(path: Path, tensor: Tensor, source: Source) -> tuple[bool, Converter]:
-    """Check a dataset against a model input.
+    """Check a dataset against a model input whose first axis counts the samples.
 
     Returns
     -------
@@ -111,13 +169,30 @@ def match(path: Path, tensor: Tensor, source: Source) -> tuple[bool, Converter]:
     BadInput
         Wrong dtype, rank or size, no elements, or samples that are too large.
     """
+    convert = converter(path, tensor, source)
+    shape = source.shape
+    declared: tuple[Axis, ...] = shape if tensor.shape is None else tensor.shape
+    rank = len(shape)
+    whole = rank == len(declared) + 1 or rank == 0
+    right_rank = rank in (len(declared), len(declared) + 1)
+    if not right_rank or not fits(declared if whole else declared[1:], shape[1:]):
+        raise BadInput(
+            f"{path}: dataset '{source.name}' is {spell(shape, source.dtype)}, but the model "
+            f"input '{tensor.name}' takes {spell_input(tensor)}: {reshape_hint(tensor, shape)}"
+        )
+    return whole, convert
+
+
+def converter(path: Path, tensor: Tensor, source: Source) -> Converter:
+    """What converts a dataset's values for a model input.
+
+    Raises
+    ------
+    BadInput
+        Wrong dtype, or samples that are too large.
+    """
     convert = Converter(path, source, tensor.dtype, f"model input '{tensor.name}'")
     shape = source.shape
-    if 0 in shape:
-        raise BadInput(
-            f"{path}: dataset '{source.name}' {spell(shape, source.dtype)} is empty: "
-            f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
-        )
     size = row_bytes(shape, max(source.dtype, convert.dtype, key=lambda dtype: dtype.itemsize))
     if size > MAX_SAMPLE_BYTES:
         raise BadInput(
@@ -125,19 +200,7 @@ def match(path: Path, tensor: Tensor, source: Source) -> tuple[bool, Converter]:
             f"{size:,} bytes, at most {MAX_SAMPLE_BYTES:,} are read: "
             "is its first axis really the samples?"
         )
-    declared: tuple[Axis, ...] = shape if tensor.shape is None else tensor.shape
-    rank = len(shape)
-    whole = rank == len(declared) + 1 or rank == 0
-    axes, tail = (declared, shape[1:]) if whole else (declared[1:], shape[1:])
-    right_rank = rank in (len(declared), len(declared) + 1)
-    if not right_rank or any(
-        fixed(want) not in (None, have) for want, have in zip(axes, tail, strict=True)
-    ):
-        raise BadInput(
-            f"{path}: dataset '{source.name}' is {spell(shape, source.dtype)}, but the model "
-            f"input '{tensor.name}' takes {spell_input(tensor)}: {reshape_hint(tensor, shape)}"
-        )
-    return whole, convert
+    return convert
 
 
 def reshape_hint(tensor: Tensor, shape: tuple[int, ...]) -> str:
@@ -164,22 +227,44 @@ def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -
     Raises
     ------
     BadInput
-        As `match`; also datasets of different lengths, or inputs that want different batches.
+        As `match`; also empty datasets, datasets of different lengths, or inputs that want
+        different batches.
     """
-    matched = [match(path, tensor, source) for tensor, source in zip(inputs, sources)]
-    longest = max((source.shape[0] for source in sources if source.shape), default=1)
+    nothing = all(0 in source.shape for source in sources)
+    for tensor, source in zip(inputs, sources):
+        if 0 in source.shape[:1] or nothing:
+            raise BadInput(
+                f"{path}: dataset '{source.name}' {spell(source.shape, source.dtype)} is empty: "
+                f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
+            )
+    axes = [batch_axis(tensor, inputs) for tensor in inputs]
+    maybe = [
+        axis != 0 and is_single(tensor, source)
+        for axis, tensor, source in zip(axes, inputs, sources)
+    ]
+    counts = [source.shape[0] for source, one in zip(sources, maybe) if source.shape and not one]
+    longest = max(counts, default=1)
     leader = next((s for s in sources if s.shape and s.shape[0] == longest), None)
     feeds = []
-    for tensor, source, (whole, convert) in zip(inputs, sources, matched):
+    for tensor, source, axis, one in zip(inputs, sources, axes, maybe):
         rows = source.shape[0] if source.shape else 1
+        if one and rows != longest:
+            convert = converter(path, tensor, source)
+            feeds.append(Feed(tensor, source, convert, False, True, None, axis, single=True))
+            continue
         shared = not source.shape or (rows == 1 and longest > 1)
         if leader is not None and not shared and rows != longest:
             raise BadInput(
                 f"{path}: dataset '{source.name}' has {rows} samples, '{leader.name}' has "
                 f"{longest}: store equally many, or a single one (first axis 1) to serve all."
             )
+        if stacks_along(axis, tensor, source.shape):
+            convert = converter(path, tensor, source)
+            feeds.append(Feed(tensor, source, convert, False, shared, None, axis))
+            continue
+        whole, convert = match(path, tensor, source)
         if whole:
-            settled = all(fixed(axis) is not None for axis in tensor.shape or ())
+            settled = all(fixed(each) is not None for each in tensor.shape or ())
             batch = None if shared and settled else 1
         else:
             batch = fixed(tensor.shape[0]) if tensor.shape and not shared else None

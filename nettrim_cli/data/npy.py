@@ -79,8 +79,9 @@ class PlainSource:
         rows = np.empty((len(indices), *self.shape[1:]), dtype=self.dtype)
         width = math.prod(self.shape[1:])
         for cover, places, take in pieces(indices, width * self.dtype.itemsize):
-            piece = self._values(cover.start * width, (cover.stop - cover.start) * width)
-            rows[places] = piece.reshape(-1, *self.shape[1:])[take]
+            count = cover.stop - cover.start
+            piece = self._values(cover.start * width, count * width)
+            rows[places] = piece.reshape(count, *self.shape[1:])[take]
         return rows
 
     def _gather(self, indices: Indices) -> Array:
@@ -93,7 +94,7 @@ class PlainSource:
             for cover, places, take in covers:
                 piece = self._values(start + cover.start, cover.stop - cover.start)
                 columns[column, places] = piece[take]
-        return np.array(columns.T.reshape(-1, *self.shape[1:], order="F"), order="C")
+        return np.array(columns.T.reshape(len(indices), *self.shape[1:], order="F"), order="C")
 
     def _values(self, first: int, count: int) -> Array:
         raw = np.empty(count * self.dtype.itemsize, dtype=np.uint8)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import DiskFailed
+from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
-Build = Callable[[Mapping[str, tuple[Any, int]]], bytes]
+Build = Callable[[Mapping[str, tuple[Any, int | None]]], Runnable]
 MEMORY_BYTES = 1 << 30
 
 
@@ -68,8 +69,12 @@ class Place:
 
     def get(self, name: str) -> Any:
         """A tensor's value, wherever it waits."""
-        value = self.tensors[name]
-        return value.load() if isinstance(value, Parked) else value
+        return load(self.tensors[name])
+
+
+def load(kept: Any) -> Any:
+    """What a ``Shelf`` kept."""
+    return kept.load() if isinstance(kept, Parked) else kept
 
 
 class Stream:
@@ -87,6 +92,7 @@ class Stream:
         self, places: list[Place], *, threads: int, memory_bytes: int = MEMORY_BYTES
     ) -> None:
         self.places, self.threads, self.memory_bytes = places, threads, memory_bytes
+        self._types: dict[str, str] = {}
 
     @classmethod
     def read(
@@ -106,7 +112,9 @@ class Stream:
 
     def fork(self) -> Stream:
         """A stream of its own from here on, which shares what is alive."""
-        return Stream(list(self.places), threads=self.threads, memory_bytes=self.memory_bytes)
+        other = Stream(list(self.places), threads=self.threads, memory_bytes=self.memory_bytes)
+        other._types.update(self._types)
+        return other
 
     def advance(
         self,
@@ -126,11 +134,20 @@ class Stream:
             if outputs:
                 feeds = {name: place.get(name) for name in wanted}
                 if engine is None:
-                    kinds = {name: (feeds[name].dtype, feeds[name].ndim) for name in wanted}
+                    kinds = {name: self._kind(name) for name in wanted}
                     engine = Engine(build(kinds), threads=self.threads)
+                    self._types.update(engine.types)
                 for name, value in zip(outputs, engine.run(feeds, outputs)):
                     alive[name] = shelf.keep(value)
             self.places[at] = Place(alive, place.count, place.held_out)
+
+    def _kind(self, name: str) -> tuple[Any, int | None]:
+        """Type and rank of a tensor (None where it changes), else the engine's word for it."""
+        values = [place.tensors[name] for place in self.places]
+        if not all(isinstance(value, (np.ndarray, Parked)) for value in values):
+            return self._types[name], None
+        ranks = {len(value.shape) for value in values}
+        return values[0].dtype, ranks.pop() if len(ranks) == 1 else None
 
 
 class Shelf:

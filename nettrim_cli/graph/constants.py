@@ -36,32 +36,35 @@ TREATED: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
     TensorProto.DOUBLE: np.dtype(np.float64),
     TensorProto.FLOAT16: np.dtype(np.float16),
+    TensorProto.BFLOAT16: np.dtype(np.float32),
 }
-"""Element types of weights that can be pruned, with numpy's dtype."""
+"""Element types of weights that can be pruned, with the dtype in which they are read."""
 
 FIELDS = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",
     TensorProto.FLOAT16: "int32_data",
+    TensorProto.BFLOAT16: "int32_data",
 }
 
-
-WIDTHS = {
-    TensorProto.FLOAT: 4,
-    TensorProto.DOUBLE: 8,
-    TensorProto.FLOAT16: 2,
-    TensorProto.BFLOAT16: 2,
-    TensorProto.INT8: 1,
-    TensorProto.UINT8: 1,
-    TensorProto.INT16: 2,
-    TensorProto.UINT16: 2,
-    TensorProto.INT32: 4,
-    TensorProto.UINT32: 4,
-    TensorProto.INT64: 8,
-    TensorProto.UINT64: 8,
-    TensorProto.BOOL: 1,
+STORED: dict[int, np.dtype[Any]] = {
+    TensorProto.FLOAT: np.dtype("<f4"),
+    TensorProto.DOUBLE: np.dtype("<f8"),
+    TensorProto.FLOAT16: np.dtype("<f2"),
+    TensorProto.BFLOAT16: np.dtype("<u2"),
+    TensorProto.INT8: np.dtype("i1"),
+    TensorProto.UINT8: np.dtype("u1"),
+    TensorProto.INT16: np.dtype("<i2"),
+    TensorProto.UINT16: np.dtype("<u2"),
+    TensorProto.INT32: np.dtype("<i4"),
+    TensorProto.UINT32: np.dtype("<u4"),
+    TensorProto.INT64: np.dtype("<i8"),
+    TensorProto.UINT64: np.dtype("<u8"),
+    TensorProto.BOOL: np.dtype("?"),
+    TensorProto.COMPLEX64: np.dtype("<c8"),
+    TensorProto.COMPLEX128: np.dtype("<c16"),
 }
-"""Bytes of an element, of the types whose size is checked without decoding them."""
+"""Elements of raw data; bfloat16, which numpy lacks, as its 16 bits."""
 
 
 class Unfit(ValueError):
@@ -70,13 +73,20 @@ class Unfit(ValueError):
 
 def type_name(elem_type: int) -> str:
     """Name of an element type as numpy spells it: ``float32``, ``bfloat16``, ``int8``."""
-    if elem_type in TREATED:
+    if elem_type in TREATED and elem_type != TensorProto.BFLOAT16:
         return str(TREATED[elem_type].name)
     try:
         name: str = TensorProto.DataType.Name(elem_type)
     except ValueError:
         return f"type {elem_type}"
     return name.lower()
+
+
+def widens(elem_type: int, other: int) -> bool:
+    """Whether a Cast from one treated element type to another keeps every value."""
+    half = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    wider = {TensorProto.FLOAT: half, TensorProto.DOUBLE: (*half, TensorProto.FLOAT)}
+    return elem_type == other or elem_type in wider.get(other, ())
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -112,50 +122,47 @@ def sparse_initializers(container: Any) -> Iterator[onnx.SparseTensorProto]:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every TensorProto of a model, wherever it is."""
+    """Every TensorProto of a model, wherever it is; initializers of the main graph first."""
+    return (tensor for tensor, _ in told_apart(model))
+
+
+def told_apart(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, bool]]:
+    """Every TensorProto, and whether it is a part of a sparse tensor."""
     for container in containers(model):
-        yield from initializers(container)
-        for sparse in sparse_initializers(container):
-            yield from (sparse.values, sparse.indices)
+        yield from ((tensor, False) for tensor in initializers(container))
+        sparse = list(sparse_initializers(container))
         defaults = getattr(container, "attribute_proto", ())
         owned = (attribute for node in container.node for attribute in node.attribute)
         for attribute in (*defaults, *owned):
             if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            several = attribute.sparse_tensors
-            one = (attribute.sparse_tensor,) if attribute.HasField("sparse_tensor") else ()
-            for sparse in (*one, *several):
-                yield from (sparse.values, sparse.indices)
+                yield attribute.t, False
+            yield from ((tensor, False) for tensor in attribute.tensors)
+            if attribute.HasField("sparse_tensor"):
+                sparse.append(attribute.sparse_tensor)
+            sparse += attribute.sparse_tensors
+        for tensor in sparse:
+            yield from ((tensor.values, True), (tensor.indices, True))
 
 
-def count(model: onnx.ModelProto) -> tuple[int, int]:
-    """Floating-point elements of all initializers and Constant nodes, and the non-zero ones."""
-    total = nonzero = 0
+def constants(model: onnx.ModelProto) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Holders of all initializers and Constant nodes with their shapes.
+
+    The holder of a sparse one is that of its values.
+    """
     for container in containers(model):
-        dense = list(initializers(container))
+        yield from ((tensor, tuple(tensor.dims)) for tensor in initializers(container))
         sparse = list(sparse_initializers(container))
         for node in container.node:
             if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
                 continue
             for attribute in node.attribute:
                 if attribute.HasField("t"):
-                    dense.append(attribute.t)
+                    yield attribute.t, tuple(attribute.t.dims)
                 elif attribute.HasField("sparse_tensor"):
                     sparse.append(attribute.sparse_tensor)
                 elif attribute.name in ("value_float", "value_floats"):
-                    values = read(attribute)
-                    total += values.size
-                    nonzero += int(np.count_nonzero(values))
-        for tensor in dense:
-            if tensor.data_type in FLOATS:
-                total += math.prod(tensor.dims)
-                nonzero += int(np.count_nonzero(numpy_helper.to_array(tensor)))
-        for tensor in sparse:
-            if tensor.values.data_type in FLOATS:
-                total += math.prod(tensor.dims)
-                nonzero += int(np.count_nonzero(numpy_helper.to_array(tensor.values)))
-    return total, nonzero
+                    yield attribute, shape(attribute)
+        yield from ((each.values, tuple(each.dims)) for each in sparse)
 
 
 def constant_holder(node: onnx.NodeProto) -> Any:
@@ -198,8 +205,73 @@ def read(holder: Any) -> NDArray[Any]:
         return np.array(
             holder.ints if integer else holder.floats, dtype=np.int64 if integer else np.float32
         )
+    if holder.data_type == TensorProto.BFLOAT16:
+        field = holder.raw_data if holder.HasField("raw_data") else None
+        bits = np.array(holder.int32_data, np.int32).astype("<u2")
+        return decode(bits if field is None else field, holder.data_type).reshape(holder.dims)
     result: NDArray[Any] = numpy_helper.to_array(holder)
     return result
+
+
+def decode(raw: Any, elem_type: int) -> NDArray[Any]:
+    """Raw data as a flat array: float32 for bfloat16, else a view of the elements as stored."""
+    stored = np.frombuffer(raw, STORED[elem_type])
+    if elem_type != TensorProto.BFLOAT16:
+        return stored
+    return (stored.astype(np.uint32) << 16).view(np.float32)
+
+
+def encode(values: NDArray[Any], elem_type: int) -> NDArray[Any]:
+    """Values as the elements of raw data; floating-point ones are rounded to nearest even.
+
+    Raises
+    ------
+    Unfit
+        A value is not finite, or too large for the element type.
+    """
+    if elem_type not in TREATED:
+        return np.ascontiguousarray(values, STORED[elem_type])  # integers of a grid
+    if elem_type != TensorProto.BFLOAT16:
+        return np.ascontiguousarray(cast(values, TREATED[elem_type]), STORED[elem_type])
+    # bfloat16 is the upper half of a float32.
+    values = np.asarray(values)
+    plain = np.array(cast(values, np.dtype(np.float32))).reshape(-1)
+    tie = plain.view(np.uint32) & 0xFFFF == 0x8000
+    rest = np.where(tie, values.reshape(-1) - plain.astype(np.float64), 0)  # of a float64
+    toward = np.copysign(np.float32(np.inf), rest.astype(np.float32))
+    moved = rest != 0
+    plain[moved] = np.nextafter(plain[moved], toward[moved])
+    whole = plain.view(np.uint32)
+    upper = ((whole + 0x7FFF + ((whole >> 16) & 1)) >> 16).astype(STORED[elem_type])
+    if not np.isfinite(decode(upper, elem_type)).all():
+        raise Unfit("values that do not fit into bfloat16")
+    upper[upper == 0x8000] = 0  # a negative zero
+    return upper.reshape(values.shape)
+
+
+def raw_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of raw data that the shape of a tensor asks for.
+
+    Raises
+    ------
+    ValueError
+        A negative size, or elements that raw data cannot hold.
+    """
+    if min(tensor.dims, default=0) < 0:
+        raise ValueError(f"tensor '{tensor.name}' has a negative size")
+    bits = _bits(tensor.data_type)
+    if not bits:
+        raise ValueError(f"tensor '{tensor.name}' holds {type_name(tensor.data_type)} as raw data")
+    return int(-(-math.prod(tensor.dims) * bits // 8))
+
+
+def _bits(elem_type: int) -> int:
+    """Size of an element; 0 for text and unknown types."""
+    if elem_type in STORED:
+        return 8 * STORED[elem_type].itemsize
+    name = type_name(elem_type)
+    known = (("float8", 8), ("float4", 4), ("int4", 4), ("uint4", 4), ("int2", 2), ("uint2", 2))
+    return next((bits for prefix, bits in known if name.startswith(prefix)), 0)
 
 
 def check_size(tensor: onnx.TensorProto) -> None:
@@ -210,22 +282,26 @@ def check_size(tensor: onnx.TensorProto) -> None:
     ValueError
         It has fewer or more, or a negative size.
     """
-    wanted = math.prod(tensor.dims)
+    if tensor.HasField("raw_data"):
+        wanted, found = raw_bytes(tensor), len(tensor.raw_data)
+        if found != wanted:
+            raise ValueError(f"tensor '{tensor.name}' has {found} bytes, its shape wants {wanted}")
+        return
     if min(tensor.dims, default=0) < 0:
         raise ValueError(f"tensor '{tensor.name}' has a negative size")
-    width = WIDTHS.get(tensor.data_type)
-    if width is None:
-        if tensor.data_type in FLOATS:
-            numpy_helper.to_array(tensor)  # rare and packed: raises if it does not fit
-        return
-    if tensor.HasField("raw_data"):
-        found, rest = divmod(len(tensor.raw_data), width)
-        bad = found != wanted or rest != 0
-    else:
+    if tensor.data_type == TensorProto.STRING:
+        found, wanted = len(tensor.string_data), math.prod(tensor.dims)
+    elif tensor.data_type in STORED:
         fields = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")
         found = sum(len(getattr(tensor, field)) for field in fields)
-        bad = found != wanted
-    if bad:
+        twice = tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+        wanted = math.prod(tensor.dims) * (2 if twice else 1)
+    elif _bits(tensor.data_type):
+        numpy_helper.to_array(tensor)  # rare and packed: raises if it does not fit
+        return
+    else:
+        raise ValueError(f"tensor '{tensor.name}' is of the unknown {type_name(tensor.data_type)}")
+    if found != wanted:
         raise ValueError(f"tensor '{tensor.name}' has {found} values, its shape wants {wanted}")
 
 
@@ -259,13 +335,24 @@ def write(holder: Any, values: NDArray[Any]) -> None:
         else:
             holder.floats[:] = plain.tolist()
         return
-    dtype = TREATED[holder.data_type]
-    plain = np.ascontiguousarray(cast(values, dtype))
-    if tuple(holder.dims) != plain.shape:
-        raise ValueError(f"shape {plain.shape} where {tuple(holder.dims)} is stored")
+    stored = encode(values, holder.data_type)
+    if tuple(holder.dims) != stored.shape:
+        raise ValueError(f"shape {stored.shape} where {tuple(holder.dims)} is stored")
     if holder.HasField("raw_data"):
-        holder.raw_data = plain.astype(dtype.newbyteorder("<"), copy=False).tobytes()
+        holder.raw_data = stored.tobytes()
         return
-    flat = plain.reshape(-1)
-    stored = flat.view(np.uint16) if dtype == np.float16 else flat
-    getattr(holder, FIELDS[holder.data_type])[:] = stored.tolist()
+    flat = stored.reshape(-1)
+    bits = flat.view(np.uint16) if flat.dtype == np.float16 else flat
+    getattr(holder, FIELDS.get(holder.data_type, "int32_data"))[:] = bits.tolist()
+
+
+def new_tensor(name: str, values: NDArray[Any], elem_type: int) -> onnx.TensorProto:
+    """A tensor with `values` as raw data.
+
+    Raises
+    ------
+    Unfit
+        A value is not finite, or too large for the element type.
+    """
+    raw = encode(values, elem_type).tobytes()
+    return TensorProto(name=name, data_type=elem_type, dims=values.shape, raw_data=raw)

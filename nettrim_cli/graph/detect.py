@@ -3,115 +3,152 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import onnx
 
-from nettrim_cli.graph.constants import FLOATS, subgraphs, type_name
-from nettrim_cli.graph.index import STANDARD, Index, Trace, attributes, derived_constants
-from nettrim_cli.graph.layer import Geometry, Layer
-from nettrim_cli.graph.ops import OPS, Refusal, read_geometry
-from nettrim_cli.graph.responses import response
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.constants import FLOATS, elem_type, shape, type_name
+from nettrim_cli.graph.flat import ENTER, STANDARD, Node
+from nettrim_cli.graph.index import Index, Use, attributes
+from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
+from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.responses import Outputs, response
+from nettrim_cli.graph.traces import Trace
 
-WEIGHT_SLOTS = {
-    "Gemm": 1,
-    "MatMul": 1,
-    "Conv": 1,
-    "ConvTranspose": 1,
-    "DeformConv": 1,
-    "LSTM": 1,
-    "GRU": 1,
-    "RNN": 1,
-    "Einsum": 1,
-    "QLinearConv": 3,
-    "QLinearMatMul": 3,
-    "ConvInteger": 1,
-    "MatMulInteger": 1,
-    "FusedConv": 1,
-    "FusedGemm": 1,
-    "FusedMatMul": 1,
-}
-"""Ops that have a weight, with the input that carries it."""
-
-PRODUCTS = {
-    "MatMul": (0, 1),
-    "FusedMatMul": (0, 1),
-    "QLinearMatMul": (0, 3),
-    "MatMulInteger": (0, 1),
-    "Einsum": (0, 1),
-}
-"""Ops that may also multiply two signals, with their operands: then they are no layers."""
-
-INTEGER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}
+"""Ops with two weights, and what their inputs 1 and 2 are called."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """Where a layer's values are: node numbers in the main graph and input slots.
+    """Where a layer's values are: uses of its weight, and of its bias if it has one."""
 
-    `bias_node` is -1 for a layer without a bias; `bias_factor` is Gemm's beta.
-    """
-
-    node: int
-    slot: int
-    bias_node: int = -1
-    bias_slot: int = -1
-    bias_factor: float = 1.0
+    weights: tuple[Use, ...]
+    biases: tuple[Use, ...] = ()
 
 
-def detect(model: onnx.ModelProto, index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
+@dataclass(frozen=True)
+class _Candidate:
+    """A node's input that carries a weight: what a layer's site is made of."""
+
+    use: Use
+    name: str
+    trace: Trace | None = None
+    geometry: Geometry | None = None
+    refusal: str = ""
+
+
+def detect(index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
     """All layers in dataflow order, and the bindings of the prunable ones by layer name."""
-    found: list[tuple[int, Layer]] = []
-    finder = _InnerFinder(model)
-    for number, node in enumerate(index.nodes):
-        slot = finder.weight_slot(node, index.initializers, index.constants)
-        if slot is not None:
-            found.append((number, _blank(node, _known_shape(index, node.input[slot]))))
-        inner = finder.inside(node, index.initializers, index.constants)
-        found.extend((-1, layer) for layer in inner)
-    named = _unique_names(found)
-    owners = {number: layer.name for number, layer in named if number >= 0}
+    found = list(_candidates(index))
+    names = _unique_names([each.name for each in found])
+    found = [replace(each, name=name) for each, name in zip(found, names)]
+    by_use = {each.use: each for each in found}
     layers: list[Layer] = []
     bindings: dict[str, Binding] = {}
-    for number, layer in named:
-        if layer.refusal:
-            layers.append(layer)
+    done: set[Use] = set()
+    for each in found:
+        if each.use in done:
             continue
         try:
-            whole, binding = _read(index, number, layer, owners)
+            sites = _sites(index, each, by_use)
+            layer, binding = _whole(index, each, sites)
         except Refusal as refusal:
-            layers.append(replace(layer, refusal=str(refusal)))
+            layers.append(_left(index, each, str(refusal)))
         else:
-            layers.append(whole)
+            done.update(binding.weights)
+            layers.append(layer)
             bindings[layer.name] = binding
     return tuple(layers), bindings
 
 
-def _blank(node: onnx.NodeProto, weight: tuple[tuple[int, ...], str]) -> Layer:
-    """What is known of a layer from its node alone."""
-    shape, dtype = weight
-    output = node.output[0] if node.output else ""  # other domains may have none
-    return Layer(
-        name=node.name or output or node.op_type,
-        op=node.op_type,
-        input=node.input[0],
-        output=output,
-        weight_shape=shape,
-        shape=_matrix_shape(node, shape),
-        has_bias=False,
-        dtype=dtype,
-        geometry=Geometry(node.op_type),
+def _candidates(index: Index) -> Iterator[_Candidate]:
+    for number, node in enumerate(index.nodes):
+        for slot in _weight_slots(index, node):
+            name = node.title
+            if node.op_type in RECURRENT and node.domain in STANDARD:
+                name = f"{name}.{RECURRENT[node.op_type][slot - 1]}"
+            use = Use(number, slot)
+            try:
+                trace, geometry = _weight(index, node, slot)
+            except Refusal as refusal:
+                yield _Candidate(use, name, refusal=str(refusal))
+            else:
+                yield _Candidate(use, name, trace, geometry)
+
+
+def _weight_slots(index: Index, node: Node) -> tuple[int, ...]:
+    """Inputs that carry the weights of a node; () for a node that is no layer."""
+    if node.domain == ENTER:
+        return ()
+    slots = ops.slots(node.op_type, len(node.input), node.domain)
+    if not slots and node.domain not in STANDARD:
+        tensors = enumerate(node.input)
+        return tuple([slot for slot, name in tensors if _is_float_matrix(index, name)][:1])
+    if not ops.is_product(node.op_type, node.domain):
+        return tuple(slot for slot in slots if node.input[slot])
+    constant = [slot for slot in slots if node.input[slot] in index.constants]
+    return tuple(constant[-1:])
+
+
+def _is_float_matrix(index: Index, name: str) -> bool:
+    holder = index.holder(name)
+    return holder is not None and len(shape(holder)) >= 2 and elem_type(holder) in FLOATS
+
+
+def _weight(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
+    """Trace and geometry of a weight, or the reason why there are none."""
+    if node.refusal:
+        raise Refusal(node.refusal)
+    if not ops.slots(node.op_type, len(node.input), node.domain):
+        raise Refusal(f"{node.op_type} of domain '{node.domain}' is not treated yet")
+    if node.input[slot] not in index.constants:
+        raise Refusal("weight is not constant")
+    trace, geometry = weight_of(index, node, slot)
+    kind, at = next(iter(ops.reads(geometry).values()))
+    if kind == "input" and node.input[at] in index.constants:
+        raise Refusal("its input is constant")
+    _require_finite(trace, "weight")
+    return trace, geometry
+
+
+def weight_of(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
+    """Trace and geometry of the weight that a node reads as its input `slot`.
+
+    Raises
+    ------
+    Refusal
+        It is stored, or read, in a way that is not treated.
+    """
+    try:
+        trace = index.trace(node.input[slot])
+    except Refusal as refusal:
+        raise Refusal(f"weight {refusal}") from None
+    geometry = ops.read_geometry(
+        node.op_type, slot, attributes(node), trace.shape, domain=node.domain
     )
+    grid = ops.grid(geometry)
+    try:
+        if grid is not None:
+            return index.gridded(trace, node, grid), geometry
+        return index.weight_trace(node.input[slot]), geometry
+    except Refusal as refusal:
+        raise Refusal(f"weight {refusal}") from None
 
 
-def _matrix_shape(node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, int]:
-    """(N, M) of the ops that are treated; (0, 0) for the others."""
-    if node.op_type not in OPS or node.domain not in STANDARD:
-        return 0, 0
-    return OPS[node.op_type].matrix_shape(attributes(node), shape)
+def _left(index: Index, found: _Candidate, reason: str) -> Layer:
+    """A layer that is left alone, with what is known of it."""
+    node, slot = index.nodes[found.use.node], found.use.slot
+    weight, dtype = _known_shape(index, node.input[slot])
+    geometry = found.geometry or Geometry(node.op_type, slot)
+    others = [name for at, name in enumerate(node.input) if at != slot and name]
+    site = Site(found.use.node, geometry, {"x": others[0]} if others else {}, node.title)
+    blocks: tuple[tuple[int, int], ...] = ()
+    if found.geometry is not None:
+        blocks = ops.blocks(found.geometry, weight)
+    return Layer(found.name, node.op_type, weight, (site,), blocks, False, dtype, refusal=reason)
 
 
 def _known_shape(index: Index, name: str) -> tuple[tuple[int, ...], str]:
@@ -121,67 +158,123 @@ def _known_shape(index: Index, name: str) -> tuple[tuple[int, ...], str]:
     try:
         trace = index.trace(name)
     except Refusal:
-        tensor = index.initializers.get(name)
-        return ((), "") if tensor is None else (tuple(tensor.dims), type_name(tensor.data_type))
+        holder = index.holder(name)
+        return ((), "") if holder is None else (shape(holder), type_name(elem_type(holder)))
     return trace.shape, trace.stored_type
 
 
-def _unique_names(found: list[tuple[int, Layer]]) -> list[tuple[int, Layer]]:
-    taken = {layer.name for _, layer in found}
-    seen: set[str] = set()
-    result = []
-    for number, layer in found:
-        name, suffix = layer.name, 2
-        while name in seen or (name != layer.name and name in taken):
-            name, suffix = f"{layer.name}_{suffix}", suffix + 1
+def _unique_names(names: Sequence[str]) -> list[str]:
+    taken, seen, result = set(names), set(), []
+    for wanted in names:
+        name, suffix = wanted, 2
+        while name in seen or (name != wanted and name in taken):
+            name, suffix = f"{wanted}_{suffix}", suffix + 1
         seen.add(name)
-        result.append((number, replace(layer, name=name)))
+        result.append(name)
     return result
 
 
-def _read(
-    index: Index, number: int, layer: Layer, owners: Mapping[int, str]
-) -> tuple[Layer, Binding]:
-    """The whole layer of a main-graph node, or the reason why it is left alone."""
-    node = index.nodes[number]
-    if node.op_type in INTEGER:
-        raise Refusal("integer weights are not treated yet")
-    if node.op_type not in OPS or node.domain not in STANDARD:
-        known = node.op_type in WEIGHT_SLOTS or node.domain in STANDARD
-        where = "" if known else f" of domain '{node.domain}'"
-        raise Refusal(f"{node.op_type}{where} is not treated yet")
-    slot = WEIGHT_SLOTS[node.op_type]
-    if node.input[slot] not in index.constants:
-        left = node.input[0] in index.constants and node.op_type != "Conv"
-        raise Refusal("the constant is on the left side" if left else "weight is not constant")
-    if node.input[0] in index.constants:
-        raise Refusal("its input is constant")
-    trace = _trace(index, node.input[slot], "weight")
-    how = read_geometry(node.op_type, attributes(node), trace.shape)
-    _require_sole(index, trace, number, owners)
-    _require_finite(trace, "weight")
-    binding = Binding(number, slot)
-    output = node.output[0]
-    if node.op_type == "MatMul":
-        added = _added_bias(index, output, layer.shape[1])
-        if added is not None:
-            binding = Binding(number, slot, *added)
-            output = index.nodes[added[0]].output[0]
-    elif len(node.input) > 2 and node.input[2]:
-        binding = _own_bias(index, number, binding, layer.shape[1])
-    following = response(index, output, op=node.op_type, size=layer.shape[1])
-    return replace(
-        layer,
+def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> list[_Candidate]:
+    """All places that read a layer's weight; raises Refusal where they do not go together."""
+    if found.trace is None or found.geometry is None:
+        raise Refusal(found.refusal)
+    sites = []
+    for use in index.sights(found.trace.holder):
+        if use.node < 0:
+            raise Refusal("weight is also an output of the model")
+        node, other = index.nodes[use.node], by_use.get(use)
+        if other is None and use.node == found.use.node and use.slot >= 0:
+            raise Refusal("weight is read twice by the same node")
+        if other is None:
+            raise Refusal(f"weight is also read by {node.op_type} '{node.title}'")
+        if other.trace is None or other.geometry is None:
+            raise Refusal(f"weight is shared with layer '{other.name}': {other.refusal}")
+        same = replace(found.geometry, key=other.geometry.key)
+        if not found.trace.same(other.trace) or not _alike(same, other.geometry):
+            raise Refusal(f"weight is shared with layer '{other.name}' in another form")
+        sites.append(other)
+    return sites
+
+
+def _alike(one: Geometry, two: Geometry) -> bool:
+    """Whether two nodes see the same matrices in a weight, whatever they read besides."""
+    moving = ("strides", "pads", "dilations", "auto_pad", "output_padding", "output_shape", "beta")
+    facts = [
+        {name: value for name, value in each.attributes.items() if name not in moving}
+        for each in (one, two)
+    ]
+    return (one.op, one.slot) == (two.op, two.slot) and facts[0] == facts[1]
+
+
+def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tuple[Layer, Binding]:
+    """The whole layer with all its sites."""
+    assert found.trace is not None
+    assert found.geometry is not None
+    weight = found.trace.shape
+    blocks = ops.blocks(found.geometry, weight)
+    biases = [_bias(index, each) for each in candidates]
+    bias = _common_bias(index, biases)
+    sites = tuple(_site(index, each, own, kept=not bias) for each, own in zip(candidates, biases))
+    node = index.nodes[found.use.node]
+    layer = Layer(
+        name=candidates[0].name,
+        op=node.op_type,
+        weight_shape=weight,
+        sites=sites,
+        blocks=blocks,
+        has_bias=bool(bias),
+        dtype=found.trace.stored_type,
+        response=_response(index, sites, blocks, own_bias=not bias and any(biases)),
+        depthwise=ops.depthwise(found.geometry, weight),
+    )
+    return layer, Binding(tuple(each.use for each in candidates), bias)
+
+
+def _site(index: Index, found: _Candidate, bias: Use | None, *, kept: bool) -> Site:
+    """The site of a node; `kept`: its bias is none of the layer's."""
+    assert found.geometry is not None
+    node = index.nodes[found.use.node]
+    reads = {}
+    for role, (kind, slot) in ops.reads(found.geometry).items():
+        names = node.input if kind == "input" else node.output
+        name = names[slot] if slot < len(names) else ""
+        if kind == "output":
+            name = name or f"{node.title}#{slot}"
+        if name:
+            reads[role] = name
+    last = node if bias is None or kept else index.nodes[bias.node]
+    output = next(filter(None, last.output), node.title)
+    gives = ops.output_axis(found.geometry) is not None and ops.grid(found.geometry) is None
+    fixed = kept and bias is not None and bias.node == found.use.node
+    return Site(
+        node=found.use.node,
+        geometry=found.geometry,
+        reads=reads,
         output=output,
-        has_bias=binding.bias_node >= 0,
-        geometry=how,
-        response=following,
-    ), binding
+        result=output if gives and not fixed and node.body is None else "",
+        scope=() if node.body is None else node.body.place,
+    )
+
+
+def _response(
+    index: Index, sites: Sequence[Site], blocks: Sequence[tuple[int, int]], *, own_bias: bool
+) -> Response:
+    """What follows a layer; linear where several sites or blocks, or a fixed bias, come between."""
+    site = sites[0]
+    if len(sites) > 1:
+        return Response(follows=f"{len(sites)} places")
+    axis = ops.output_axis(site.geometry)
+    if axis is None or ops.grid(site.geometry) is not None:
+        return Response(follows=index.nodes[site.node].op_type)
+    found = response(index, site.output, Outputs(axis, sum(m for _, m in blocks)))
+    if len(blocks) > 1 or own_bias:
+        return Response(follows=found.follows)
+    return found
 
 
 def _trace(index: Index, name: str, what: str) -> Trace:
     try:
-        return index.trace(name)
+        return index.weight_trace(name)
     except Refusal as refusal:
         raise Refusal(f"{what} {refusal}") from None
 
@@ -191,31 +284,29 @@ def _require_finite(trace: Trace, what: str) -> None:
         raise Refusal(f"{what} has values that are not finite")
 
 
-def _require_sole(index: Index, trace: Trace, number: int, owners: Mapping[int, str]) -> None:
-    """Refuse a weight that anything but the layer's node sees."""
-    readers = [*(index.producers.get(name, number) for name in trace.names[1:]), number]
-    for name, reader in zip(trace.names, readers, strict=True):
-        if name in index.outputs:
-            raise Refusal("weight is also an output of the model")
-        users = index.users(name)
-        others = [use.node for use in users if use.node != reader]
-        if not others and len(users) > 1:
-            raise Refusal("weight is read twice by the same node")
-        for other in others:
-            if other in owners:
-                raise Refusal(f"weight is shared with layer '{owners[other]}'")
-        if others:
-            node = index.nodes[others[0]]
-            raise Refusal(f"weight is also read by {node.op_type} '{node.name or node.output[0]}'")
+def _bias(index: Index, found: _Candidate) -> Use | None:
+    """Use of the bias of one site, by its own node or by an Add behind it."""
+    assert found.geometry is not None
+    assert found.trace is not None
+    number, geometry = found.use.node, found.geometry
+    node = index.nodes[number]
+    slot = ops.bias_slot(geometry)
+    if slot is not None and slot < len(node.input) and node.input[slot]:
+        if node.input[slot] not in index.constants:
+            raise Refusal("bias is not constant")
+        trace = _trace(index, node.input[slot], "bias")
+        ops.biases(trace.values(), geometry, found.trace.shape)
+        _require_finite(trace, "bias")
+        return Use(number, slot)
+    blocks = ops.blocks(geometry, found.trace.shape)
+    axis = ops.output_axis(geometry)
+    if geometry.op != "MatMul" or len(blocks) != 1 or axis is None:
+        return None
+    return _added_bias(index, node.output[0], blocks[0][1], axis)
 
 
-def _fits(shape: tuple[int, ...], size: int) -> bool:
-    """Whether a constant of this shape adds the same vector of `size` to every sample."""
-    return math.prod(shape) == 1 or (math.prod(shape) == size == shape[-1])
-
-
-def _added_bias(index: Index, tensor: str, size: int) -> tuple[int, int] | None:
-    """Node and slot of the constant that an Add behind a MatMul brings, if it is a bias."""
+def _added_bias(index: Index, tensor: str, size: int, axis: int) -> Use | None:
+    """The constant that an Add behind a MatMul brings, if it is a bias."""
     use = index.only_user(tensor)
     if use is None:
         return None
@@ -226,102 +317,37 @@ def _added_bias(index: Index, tensor: str, size: int) -> tuple[int, int] | None:
     if node.input[slot] not in index.constants:
         return None
     try:
-        trace = index.trace(node.input[slot])
+        trace = index.weight_trace(node.input[slot])
     except Refusal:
         return None
     # More axes than the product has would change the rank of what follows.
-    if not _fits(trace.shape, size) or len(trace.shape) > (index.rank(tensor) or 2):
+    if not _fits(trace.shape, size, axis) or len(trace.shape) > (index.rank(tensor) or 2):
         return None
     _require_finite(trace, "bias")
-    return use.node, slot
+    return Use(use.node, slot)
 
 
-def _own_bias(index: Index, number: int, binding: Binding, size: int) -> Binding:
-    """Binding with Gemm's C or Conv's B."""
-    node = index.nodes[number]
-    beta = attributes(node).get("beta", 1.0)
-    if node.op_type == "Gemm" and beta == 0:
-        return binding
-    if node.input[2] not in index.constants:
-        raise Refusal("bias is not constant")
-    trace = _trace(index, node.input[2], "bias")
-    shape = trace.shape
-    if not _fits(shape, size) or len(shape) > 2 or (node.op_type == "Conv" and shape != (size,)):
-        raise Refusal(f"bias of shape {shape} is not one value per output")
-    _require_finite(trace, "bias")
-    factor = beta if node.op_type == "Gemm" else 1.0
-    return Binding(number, binding.slot, number, 2, factor)
+def _fits(shape: tuple[int, ...], size: int, axis: int) -> bool:
+    """Whether a constant of this shape adds the same vector of `size` to every sample."""
+    if math.prod(shape) == 1:
+        return True
+    return math.prod(shape) == size and len(shape) >= -axis and shape[axis] == size
 
 
-class _InnerFinder:
-    """Tells layers, and lists those in subgraphs and local functions (once; all refused)."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._functions = {(f.domain, f.name): f for f in model.functions}
-        self._seen: set[tuple[str, str]] = set()
-
-    def weight_slot(
-        self, node: onnx.NodeProto, tensors: Mapping[str, Any], constants: set[str]
-    ) -> int | None:
-        """Input that carries the weight of a node; None for a node that is not a layer."""
-        if (node.domain, node.op_type) in self._functions:
-            return None
-        if node.domain in (*STANDARD, "com.microsoft") and node.op_type in WEIGHT_SLOTS:
-            slot = WEIGHT_SLOTS[node.op_type]
-            if slot >= len(node.input):
-                return None
-            if node.op_type not in PRODUCTS or node.input[slot] in constants:
-                return slot
-            operands = [node.input[other] for other in PRODUCTS[node.op_type]]
-            return slot if constants.intersection(operands) else None
-        if node.domain in STANDARD:
-            return None
-        for slot, name in enumerate(node.input):
-            if _is_float_matrix(tensors.get(name)):
-                return slot
-        return None
-
-    def inside(
-        self, node: onnx.NodeProto, tensors: Mapping[str, Any], constants: set[str]
-    ) -> list[Layer]:
-        """Layers in the subgraphs of `node` or in the local function that it calls."""
-        layers: list[Layer] = []
-        title = node.name or (node.output[0] if node.output else "")
-        for graph in subgraphs(node):
-            inner = {**tensors, **{tensor.name: tensor for tensor in graph.initializer}}
-            known = derived_constants(graph.node, {*constants, *inner})
-            place = f"inside a subgraph of {node.op_type} '{title}'"
-            layers.extend(self._listed(graph.node, inner, known, place))
-        key = (node.domain, node.op_type)
-        function = self._functions.get(key)
-        if function is not None and key not in self._seen:
-            self._seen.add(key)
-            pairs = list(zip(function.input, node.input, strict=False))
-            inner = {inside: tensors[outside] for inside, outside in pairs if outside in tensors}
-            given = {inside for inside, outside in pairs if outside in constants}
-            known = derived_constants(function.node, given)
-            place = f"inside the local function '{function.name}'"
-            layers.extend(self._listed(function.node, inner, known, place))
-        return layers
-
-    def _listed(
-        self,
-        nodes: Iterable[onnx.NodeProto],
-        tensors: Mapping[str, Any],
-        constants: set[str],
-        place: str,
-    ) -> list[Layer]:
-        layers: list[Layer] = []
-        for node in nodes:
-            slot = self.weight_slot(node, tensors, constants)
-            if slot is not None:
-                tensor = tensors.get(node.input[slot])
-                shape = () if tensor is None else tuple(tensor.dims)
-                dtype = "" if tensor is None else type_name(tensor.data_type)
-                layers.append(replace(_blank(node, (shape, dtype)), refusal=place))
-            layers.extend(self.inside(node, tensors, constants))
-        return layers
+def _common_bias(index: Index, found: Sequence[Use | None]) -> tuple[Use, ...]:
+    """Uses of the one bias of all sites, if they have one and it can be replaced."""
+    uses = [use for use in found if use is not None]
+    if not uses or len(uses) != len(found):
+        return ()
+    traces = [index.trace(_name(index, use)) for use in uses]
+    if not all(traces[0].same(trace) for trace in traces):
+        return ()
+    inside = any(index.nodes[use.node].function for use in uses)
+    sole = set(index.sights(traces[0].holder)) == set(uses) and math.prod(traces[0].shape) > 1
+    if inside and not sole:
+        return ()  # a function's node cannot be given a tensor of its own
+    return tuple(uses)
 
 
-def _is_float_matrix(tensor: onnx.TensorProto | None) -> bool:
-    return tensor is not None and len(tensor.dims) >= 2 and tensor.data_type in FLOATS
+def _name(index: Index, use: Use) -> str:
+    return index.nodes[use.node].input[use.slot]

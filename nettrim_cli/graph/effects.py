@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.graph import ops
 from nettrim_cli.graph.index import Index, attributes
-from nettrim_cli.graph.layer import Floats, Layer
+from nettrim_cli.graph.layer import Floats, Layer, Site
 from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.responses import Outputs, own_path
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -86,7 +88,8 @@ class Place:
         if slot >= len(names) or names[slot] not in self.index.constants:
             raise Refusal("it joins a changed tensor with another signal")
         try:
-            found = self.index.trace(names[slot]).values().astype(np.float64)
+            with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
+                found = self.index.trace(names[slot]).values().astype(np.float64)
         except Refusal as refusal:
             raise Refusal(f"its constant {refusal}") from None
         if not np.isfinite(found).all():
@@ -114,27 +117,18 @@ class Place:
             raise Refusal("a changed tensor steers it")
 
 
-def response_path(index: Index, layer: Layer) -> tuple[tuple[int, ...], str]:
-    """Nodes from a prunable layer to its response, in dataflow order, and the response's name.
+def response_path(index: Index, layer: Layer, site: Site) -> tuple[tuple[int, ...], str]:
+    """Nodes from a layer's site to its response, in dataflow order, and the response's name.
 
-    These are the layer's own node, the ``Add`` of its bias, and the BatchNormalization and ReLU
-    that ``layer.response`` speaks of.  Nobody else reads what is passed on between them.
+    These are the layer's own node, the ``Add`` of its bias, constant factors and summands (folded
+    into ``layer.response.scale``) and clippings, which never enlarge a distance.  What
+    ``layer.response`` knows beyond these passes by the rules of its nodes.  Nobody else reads
+    what is passed on between them.
     """
-    last = index.producers[layer.output]
-    path, tensor = [last], layer.output
-    if index.nodes[last].op_type != layer.op:
-        inner = [name for name in index.nodes[last].input if name not in index.constants]
-        path.insert(0, index.producers[inner[0]])
-    wanted = ["BatchNormalization"] if layer.response.scale is not None else []
-    wanted += ["Relu", "Clip", "Max"] if layer.response.relu else []
-    passed: list[int] = []
-    while wanted and (use := index.only_user(tensor)) is not None:
-        kind = index.nodes[use.node].op_type
-        if kind not in (*wanted, "Identity", "Dropout"):
-            break
-        passed.append(use.node)
-        tensor = index.nodes[use.node].output[0]
-        if kind in wanted:
-            path, passed = [*path, *passed], []
-            wanted = wanted[1:] if kind == "BatchNormalization" else []
-    return tuple(path), index.nodes[path[-1]].output[0]
+    last = index.producers.get(site.output, site.node)
+    nodes = (site.node,) if last == site.node else (site.node, last)
+    response, axis = layer.response, ops.output_axis(site.geometry)
+    if axis is None or (response.scale is None and not response.relu):
+        return nodes, site.output
+    path = own_path(index, site.output, Outputs(axis, layer.shape[1]))
+    return (*nodes, *path.nodes), path.tensor

@@ -1,95 +1,340 @@
-"""External data: tensors kept in files beside the model, read from its own folder only."""
+"""External data: tensors kept in files beside the model, read from its own folder only.
+
+Large values stay in their files and are mapped when they are needed; values that replace them
+are held in memory, marked in the tensor by an entry of its own.  So a copy of a model is small.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-import stat
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
-from nettrim_cli.errors import BadInput, MissingInput, Refused
-from nettrim_cli.graph.constants import all_tensors
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph import constants, sidecar
+from nettrim_cli.graph.constants import STORED, all_tensors, raw_bytes
+from nettrim_cli.graph.layer import Runnable
+from nettrim_cli.graph.sidecar import Region, Sidecar
 
 MAX_BYTES = 2**31 - 1
 """A protobuf cannot be larger."""
 
+SMALL_BYTES = 1024
+"""Smaller tensors are brought into the model: the engine wants shapes and axes there."""
 
-def inline(model: onnx.ModelProto, path: Path) -> None:
-    """Bring all external data of `model`, read from `path`, into the model itself.
+PAGE_BYTES, LINE_BYTES = 4096, 64  # where large and small tensors may start in a file
+HELD = "nettrim"
 
-    Raises
-    ------
-    Refused
-        A location is absolute, or leads out of the model's folder (``..``, a link).
-    MissingInput
-        A file is missing or unreadable.
-    BadInput
-        A location is malformed, a file too short, or the whole larger than a protobuf can be.
+
+class External:
+    """The values that a model keeps outside its protobuf.
+
+    Methods take tensors of the model or of copies of it, external or not.
+
+    Parameters
+    ----------
+    folder
+        The model's folder; None for a model without external data.
     """
-    total = model.ByteSize()
-    for tensor in all_tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        file = _inside(entries.get("location", ""), tensor.name, path)
-        data, total = _read(file, entries, f"{path}: tensor '{tensor.name}'", total)
-        tensor.raw_data = data
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._sidecars: dict[str, Sidecar] = {}
+        self._held: dict[str, NDArray[Any]] = {}
+
+    @classmethod
+    def find(cls, model: onnx.ModelProto, path: Path) -> External:
+        """Look at all external data of `model`, read from `path`, and bring small ones into it.
+
+        Raises
+        ------
+        Refused
+            A location is absolute, or leads out of the model's folder (``..``, a link).
+        MissingInput
+            A file is missing or unreadable.
+        BadInput
+            A location is malformed, a file too short, or a size not what the shape asks for.
+        """
+        found = cls(Path(os.path.realpath(path.parent)))
+        total = model.ByteSize()
+        for tensor, sparse in constants.told_apart(model):
+            if not is_external(tensor):
+                continue
+            what = f"{path}: tensor '{tensor.name}'"
+            region = found._locate(tensor, path, what)
+            if region.length >= SMALL_BYTES and not sparse:
+                continue
+            total += region.length
+            if total > MAX_BYTES:
+                raise BadInput(f"{what}: over 2 GB would have to be inside the ONNX file itself")
+            found._bring_in(tensor)
+        found._sidecars = {
+            location: found._sidecars[location]
+            for location in {_entries(t)["location"] for t in all_tensors(model) if is_external(t)}
+        }
+        return found
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the values, each once."""
+        return tuple(sorted({each.path for each in self._sidecars.values()}))
+
+    def clone(self) -> External:
+        """For a copy of the model: values are shared, replacements are its own."""
+        other = External(self.folder)
+        other._sidecars, other._held = self._sidecars, dict(self._held)
+        return other
+
+    def read(self, holder: Any) -> NDArray[Any]:
+        """Value of a holder (see ``constants``); a large one is mapped from its file."""
+        if not is_external(holder):
+            return constants.read(holder)
+        stored = self._stored(holder)
+        if holder.data_type in STORED:
+            return constants.decode(stored.reshape(-1), holder.data_type).reshape(holder.dims)
+        return constants.read(
+            TensorProto(data_type=holder.data_type, dims=holder.dims, raw_data=stored.tobytes())
+        )
+
+    def write(self, holder: Any, values: NDArray[Any]) -> None:
+        """Replace the value of a holder; the file of an external one stays as it is.
+
+        Raises
+        ------
+        constants.Unfit
+            A value is not finite, or too large for the stored dtype.
+        """
+        if not is_external(holder):
+            constants.write(holder, values)
+            return
+        stored = constants.encode(values, holder.data_type)
+        if tuple(holder.dims) != stored.shape:
+            raise ValueError(f"shape {stored.shape} where {tuple(holder.dims)} is stored")
+        self._held.pop(_unmark(holder), None)
+        key = str(1 + max(map(int, self._held), default=0))
+        self._held[key] = stored
+        holder.external_data.add(key=HELD, value=key)
+
+    def count(self, model: onnx.ModelProto) -> tuple[int, int]:
+        """Floating-point elements of all initializers and Constant nodes, and the non-zero ones."""
+        total = nonzero = 0
+        for holder, shape in constants.constants(model):
+            if constants.elem_type(holder) in constants.FLOATS:
+                total += math.prod(shape)
+                nonzero += self._count_nonzero(holder)
+        return total, nonzero
+
+    def runnable(self, model: onnx.ModelProto) -> Runnable:
+        """The model, or one made of its nodes and constants, for the engine.
+
+        Raises
+        ------
+        BadInput
+            More than 2 GB are left inside it.
+        """
+        external = [tensor for tensor in all_tensors(model) if is_external(tensor)]
+        if not external:
+            return Runnable(serialize(model))
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        folder = _text(self.folder)
+        replaced = {}
+        inner = len(copy.graph.initializer)
+        for at, tensor in enumerate(all_tensors(copy)):  # initializers of the main graph first
+            if not is_external(tensor) or (folder and not _held(tensor)):
+                continue
+            if at < inner and tensor.data_type in STORED:
+                replaced[tensor.name] = (self._stored(tensor), int(tensor.data_type))
+                _unmark(tensor)
+            else:
+                self._bring_in(tensor)
+        size = sum(raw_bytes(tensor) for tensor in external)
+        return Runnable(serialize(copy), folder, replaced, size)
+
+    def pieces(self, model: onnx.ModelProto) -> Iterator[bytes]:
+        """Content of one new file for all external data, to which ``relocated`` refers."""
+        at = 0
+        for tensor, offset in self._layout(model).values():
+            yield bytes(offset - at)
+            yield from self._pieces(tensor)
+            at = offset + raw_bytes(tensor)
+
+    def relocated(self, model: onnx.ModelProto, location: str) -> onnx.ModelProto:
+        """A copy of `model` whose external data are in one new file."""
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        layout = self._layout(model)
+        for tensor in all_tensors(copy):
+            if is_external(tensor):
+                entries = {
+                    "location": location,
+                    "offset": layout[self._key(tensor)][1],
+                    "length": raw_bytes(tensor),
+                }
+                del tensor.external_data[:]
+                for key, value in entries.items():
+                    tensor.external_data.add(key=key, value=str(value))
+        return copy
+
+    def _layout(self, model: onnx.ModelProto) -> dict[tuple[Any, ...], tuple[Any, int]]:
+        """Tensors and their offsets in a new file; what was stored once is stored once."""
+        layout: dict[tuple[Any, ...], tuple[Any, int]] = {}
+        end = 0
+        for tensor in all_tensors(model):
+            if is_external(tensor) and self._key(tensor) not in layout:
+                start = PAGE_BYTES if raw_bytes(tensor) >= 16 * PAGE_BYTES else LINE_BYTES
+                offset = -(-end // start) * start
+                layout[self._key(tensor)] = (tensor, offset)
+                end = offset + raw_bytes(tensor)
+        return layout
+
+    def _key(self, tensor: Any) -> tuple[Any, ...]:
+        region = self._region(tensor)
+        return (_held(tensor), region.sidecar, region.offset, region.length)
+
+    def _locate(self, tensor: Any, path: Path, what: str) -> Region:
+        """Check where a tensor says that it is."""
+        location = _entries(tensor).get("location", "")
+        if location not in self._sidecars:
+            self._sidecars[location] = sidecar.find(location, tensor.name, path)
+        _unmark(tensor)
+        try:
+            region = self._region(tensor)
+            wanted = raw_bytes(tensor)
+        except ValueError as error:
+            raise BadInput(f"{what}: {error}") from error
+        size = region.sidecar.identity[2]
+        if region.offset < 0 or region.length < 0 or region.offset + region.length > size:
+            end = region.offset + region.length
+            raise BadInput(
+                f"{what}: external data {region.sidecar.path} has {size:,} bytes, "
+                f"{end:,} are wanted; the file is cut short or another one"
+            )
+        if region.length != wanted:
+            raise BadInput(
+                f"{what}: {region.length:,} bytes of external data, its shape "
+                f"{tuple(tensor.dims)} wants {wanted:,}"
+            )
+        return region
+
+    def _region(self, tensor: Any) -> Region:
+        entries = _entries(tensor)
+        sidecar = self._sidecars[entries["location"]]
+        try:
+            offset = int(entries.get("offset", "") or 0)
+            length = int(entries.get("length", "") or sidecar.identity[2] - offset)
+        except ValueError as error:
+            raise ValueError("malformed offset or length of its external data") from error
+        return Region(sidecar, offset, length)
+
+    def _stored(self, tensor: Any) -> NDArray[Any]:
+        """The elements as stored, in the tensor's shape (bytes where numpy has no such type)."""
+        held = _held(tensor)
+        if held:
+            return self._held[held]
+        region = self._region(tensor)
+        raw = region.map()
+        if tensor.data_type not in STORED:
+            return raw
+        return raw.view(STORED[tensor.data_type]).reshape(tuple(tensor.dims))
+
+    def _pieces(self, tensor: Any) -> Iterator[bytes]:
+        """Raw data piece by piece."""
+        held = _held(tensor)
+        if held:
+            yield self._held[held].tobytes()
+        else:
+            yield from self._region(tensor).pieces()
+
+    def _count_nonzero(self, holder: Any) -> int:
+        if not is_external(holder) or holder.data_type not in STORED:
+            return int(np.count_nonzero(self.read(holder)))
+        found, width = 0, STORED[holder.data_type].itemsize
+        rest = b""
+        for piece in self._pieces(holder):
+            whole = rest + piece
+            cut = len(whole) - len(whole) % width
+            found += int(np.count_nonzero(constants.decode(whole[:cut], holder.data_type)))
+            rest = whole[cut:]
+        return found
+
+    def _bring_in(self, tensor: Any) -> None:
+        """Put the value into the protobuf."""
+        tensor.raw_data = b"".join(self._pieces(tensor))
         del tensor.external_data[:]
         tensor.ClearField("data_location")
 
 
-def _inside(location: str, tensor: str, path: Path) -> Path:
-    """Resolved file of a location, if it is in the model's folder."""
-    what = f"{path}: external data of tensor '{tensor}'"
-    if not location or "\0" in location:
-        raise BadInput(f"{what} names no file")
-    pure = PurePosixPath(location)
-    windows = PureWindowsPath(location)
-    if pure.is_absolute() or windows.drive or windows.root:
-        raise Refused(f"{what}: '{location}' is an absolute path; put the file beside the model")
-    if os.path.normpath(location).split(os.sep)[0] == ".." or ".." in windows.parts[:1]:
-        raise Refused(f"{what}: '{location}' leads out of the model's folder; put the file into it")
-    folder = Path(os.path.realpath(path.parent))
-    file = Path(os.path.realpath(folder / location))
-    if not file.is_relative_to(folder):
-        raise Refused(
-            f"{what}: '{location}' is a link out of the model's folder; put the file itself into it"
+NOTHING = External()
+"""For models without external data."""
+
+
+def is_external(holder: Any) -> bool:
+    """Whether a holder's value is outside the protobuf."""
+    return isinstance(holder, TensorProto) and holder.data_location == TensorProto.EXTERNAL
+
+
+def without_values(model: onnx.ModelProto) -> onnx.ModelProto:
+    """For the checker, which would look for files: external tensors are empty ones."""
+    if not any(is_external(tensor) for tensor in all_tensors(model)):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in all_tensors(copy):
+        if is_external(tensor):
+            tensor.dims[:] = [0]
+            del tensor.external_data[:]
+            tensor.ClearField("data_location")
+    return copy
+
+
+def serialize(model: onnx.ModelProto) -> bytes:
+    """A model as a file's content: equal models give equal bytes.
+
+    Raises
+    ------
+    BadInput
+        It is larger than a protobuf can be.
+    """
+    if model.ByteSize() > MAX_BYTES:
+        raise BadInput(
+            "over 2 GB without external data, more than an ONNX file holds; "
+            "save the model with its tensors in external data"
         )
-    return file
+    payload: bytes = model.SerializeToString(deterministic=True)
+    return payload
 
 
-def _read(file: Path, entries: dict[str, str], what: str, total: int) -> tuple[bytes, int]:
-    """The bytes of one tensor, and the total so far."""
+def _entries(tensor: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _held(tensor: Any) -> str:
+    """Key of the value that replaces the one in the file, empty for none."""
+    return next((entry.value for entry in tensor.external_data if entry.key == HELD), "")
+
+
+def _unmark(tensor: Any) -> str:
+    """Take the key of the replacement away."""
+    held = _held(tensor)
+    kept = [entry for entry in tensor.external_data if entry.key != HELD]
+    if len(kept) < len(tensor.external_data):
+        copies = [onnx.StringStringEntryProto(key=each.key, value=each.value) for each in kept]
+        del tensor.external_data[:]
+        tensor.external_data.extend(copies)
+    return held
+
+
+def _text(folder: Path | None) -> str:
+    """A folder's name for the engine, which takes only UTF-8."""
     try:
-        offset = int(entries.get("offset", "") or 0)
-        length = int(entries.get("length", "") or -1)
-    except ValueError as error:
-        raise BadInput(f"{what}: malformed offset or length of its external data") from error
-    try:
-        # A pipe would block for ever when opened.
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            raise MissingInput(f"{what}: external data {file} is not a regular file")
-        with open(file, "rb") as stream:
-            facts = os.fstat(stream.fileno())
-            if facts.st_nlink > 1:
-                raise Refused(
-                    f"{what}: external data {file} has other names (hard links), which may lead "
-                    "out of the model's folder; put a copy of it there"
-                )
-            if length < 0:
-                length = facts.st_size - offset
-            if offset < 0 or length < 0 or offset + length > facts.st_size:
-                raise BadInput(
-                    f"{what}: external data {file} has {facts.st_size} bytes, "
-                    f"{offset + length} are wanted; the file is cut short or another one"
-                )
-            if total + length > MAX_BYTES:
-                raise BadInput(f"{what}: models over 2 GB are not handled yet")
-            stream.seek(offset)
-            return stream.read(length), total + length
-    except OSError as error:
-        raise MissingInput(
-            f"{what}: external data {file} cannot be read: {error.strerror}"
-        ) from error
+        return str(folder or "").encode("utf-8").decode("utf-8")
+    except UnicodeEncodeError:
+        return ""

@@ -1,30 +1,30 @@
-"""Who makes and who reads each tensor of a model's main graph, and where constants come from."""
+"""Who makes and who reads each tensor of a model, and where constants come from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.constants import (
-    FLOATS,
-    TREATED,
-    constant_holder,
-    elem_type,
-    read,
-    shape,
-    subgraphs,
-    type_name,
-    write,
+from nettrim_cli.graph.constants import FLOATS, TREATED, elem_type, shape, type_name, widens
+from nettrim_cli.graph.external import NOTHING, External
+from nettrim_cli.graph.flat import ENTER, STANDARD, Node, flatten
+from nettrim_cli.graph.ops import Grid, Refusal
+from nettrim_cli.graph.traces import (
+    INTEGERS,
+    Step,
+    Trace,
+    Transposed,
+    dequantized,
+    reshaped,
 )
-from nettrim_cli.graph.ops import Refusal
 
-STANDARD = ("", "ai.onnx")
 KEEP_RANK = frozenset(
     (
         *("Identity", "Dropout", "Cast", "Transpose", "Pad", "Conv", "ConvTranspose"),
@@ -36,68 +36,27 @@ KEEP_RANK = frozenset(
 )
 """Standard ops whose output has as many axes as their first input."""
 
+WAYS = frozenset(
+    (
+        *("Identity", "Cast", "Transpose", "DequantizeLinear"),
+        *("Reshape", "Squeeze", "Unsqueeze", "Flatten"),
+    )
+)
+"""Standard ops on the way from a stored constant that a trace can go back."""
+
 BROADCAST = frozenset(("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"))
 """Standard ops whose output has as many axes as their largest input."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """Input `slot` of node `node` reads a tensor; slot -1: a subgraph of the node does."""
+    """Input `slot` of node `node` reads a tensor; slot -1: its subgraph hands it out."""
 
     node: int
     slot: int
 
 
-@dataclass(frozen=True)
-class Trace:
-    """The way from a stored constant to the tensor that a node reads.
-
-    Attributes
-    ----------
-    holder
-        The protobuf message that holds the stored value.
-    names
-        Tensors on the way, the stored one first, the one that is read last.
-    perms
-        Transpositions on the way, in their order.
-    dtype
-        dtype of the tensor that is read (a Cast may widen it).
-    """
-
-    holder: Any
-    names: tuple[str, ...]
-    perms: tuple[tuple[int, ...], ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def stored_type(self) -> str:
-        """Name of the stored element type."""
-        return type_name(elem_type(self.holder))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor that is read."""
-        result = shape(self.holder)
-        for perm in self.perms:
-            result = tuple(result[axis] for axis in perm)
-        return result
-
-    def values(self) -> NDArray[Any]:
-        """Value of the tensor that is read."""
-        array = read(self.holder)
-        for perm in self.perms:
-            array = array.transpose(perm)
-        with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
-            return array.astype(self.dtype, copy=False)
-
-    def store(self, values: NDArray[Any]) -> None:
-        """Write the stored value so that `values` (up to the stored dtype) is read."""
-        for perm in reversed(self.perms):
-            values = values.transpose(np.argsort(perm))
-        write(self.holder, values)
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+def attributes(node: Any) -> dict[str, Any]:
     """Plain attributes of a node (numbers, text, tuples of them), graphs and tensors left out."""
     result: dict[str, Any] = {}
     kinds = onnx.AttributeProto
@@ -115,26 +74,31 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return result
 
 
-def derived_constants(nodes: Iterable[onnx.NodeProto], known: Iterable[str]) -> set[str]:
+def derived_constants(nodes: Iterable[Node], known: Iterable[str]) -> set[str]:
     """`known` and all tensors computed from them and from Constant nodes alone."""
     constants = set(known)
     for node in nodes:
+        if node.bodies or node.domain == ENTER or node.op_type.startswith("Random"):
+            continue
         inputs = [name for name in node.input if name]
-        alone = node.op_type == "Constant" if not inputs else constants.issuperset(inputs)
-        if alone and not node.op_type.startswith("Random") and not any(subgraphs(node)):
+        if node.op_type == "Constant" if not inputs else constants.issuperset(inputs):
             constants.update(name for name in node.output if name)
     return constants
 
 
 class Index:
-    """The main graph of a model, indexed by tensor name.
+    """The flat view of a model, indexed by tensor name.
 
     Attributes
     ----------
-    graph
-        The main graph.
+    model, graph
+        The protobuf message, and its main graph.
+    external
+        The values that are not in it.
     opset
         Version of the standard operators.
+    flat
+        The flat view.
     nodes
         Its nodes, in dataflow order.
     initializers
@@ -142,7 +106,7 @@ class Index:
     producers
         Node that makes a tensor.
     uses
-        Who reads a tensor, subgraphs that capture it included.
+        Who reads a tensor; what a subgraph hands out is read by its owner (slot -1).
     outputs
         Names of the model's outputs.
     constants
@@ -154,32 +118,30 @@ class Index:
         Two constants or nodes define one tensor, or a tensor is read before it is made.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+    def __init__(self, model: onnx.ModelProto, external: External = NOTHING) -> None:
+        self.external = external
+        self.model, self.graph = model, model.graph
         self.opset = max((o.version for o in model.opset_import if o.domain in STANDARD), default=0)
-        self.nodes: list[Any] = list(self.graph.node)
-        self.initializers: dict[str, Any] = {}
-        self.sparse: dict[str, Any] = {t.values.name: t for t in self.graph.sparse_initializer}
+        self.flat = flatten(model)
+        self.nodes: list[Node] = self.flat.nodes
+        self.initializers: dict[str, Any] = self.flat.initializers
+        self.sparse: dict[str, Any] = self.flat.sparse
         self.producers: dict[str, int] = {}
         self.uses: dict[str, list[Use]] = {}
         self.outputs = {output.name for output in self.graph.output}
-        for tensor in self.graph.initializer:
-            if tensor.name in self.initializers or tensor.name in self.sparse:
-                raise BadInput(f"two initializers have the name '{tensor.name}'")
-            self.initializers[tensor.name] = tensor
         fixed = {*self.initializers, *self.sparse}
         self._index_nodes(fixed | {tensor.name for tensor in self.graph.input})
         self.constants = derived_constants(self.nodes, fixed)
         self._ranks: dict[str, int] | None = None
+        self._traces: dict[str, Trace | str] = {}
+        self._sights: dict[int, list[Use]] | None = None
 
     def _index_nodes(self, known: set[str]) -> None:
         for number, node in enumerate(self.nodes):
-            for slot, name in enumerate(node.input):
+            for slot, name in (*enumerate(node.input), *((-1, name) for name in node.results)):
                 if name and name not in known:
                     raise BadInput(f"tensor '{name}' is read before it is made")
                 self.uses.setdefault(name, []).append(Use(number, slot))
-            for name in sorted(_mentioned(node)):
-                self.uses.setdefault(name, []).append(Use(number, -1))
             for name in node.output:
                 if name and name in known:
                     raise BadInput(f"tensor '{name}' is made twice")
@@ -191,7 +153,7 @@ class Index:
             raise BadInput(f"nothing makes the model output '{missing[0]}'")
 
     def users(self, name: str) -> list[Use]:
-        """All uses of a tensor in the main graph."""
+        """All uses of a tensor."""
         return self.uses.get(name, [])
 
     def only_user(self, name: str) -> Use | None:
@@ -209,60 +171,149 @@ class Index:
         Refusal
             It is stored sparse, of a type that is not treated, or computed.
         """
-        names = [name]
-        perms: list[tuple[int, ...]] = []
-        wanted: int | None = None
-        while True:
-            if name in self.initializers:
-                holder = self.initializers[name]
-                break
-            if name in self.sparse:
-                raise Refusal("is stored as a sparse tensor")
-            node = self.nodes[self.producers[name]]
-            kind = node.op_type if node.domain in STANDARD else ""
-            if kind == "Constant":
-                holder = constant_holder(node)
-                if holder is None:
-                    raise Refusal("is stored in a kind of Constant that is not treated yet")
-                break
-            if kind not in ("Identity", "Transpose", "Cast"):
-                raise Refusal(f"is computed from constants by {node.op_type}")
-            if kind == "Transpose":
-                perms.append(attributes(node).get("perm", ()))
-            if kind == "Cast" and wanted is None:
-                wanted = attributes(node).get("to", 0)
-            if kind == "Cast":
-                _require_float(attributes(node).get("to", 0))
-            name = node.input[0]
-            names.append(name)
-        axes = tuple(range(len(shape(holder))))
-        if any(perm and tuple(sorted(perm)) != axes for perm in perms):
-            raise Refusal("is transposed over axes that it does not have")
-        trace = Trace(
-            holder=holder,
-            names=tuple(reversed(names)),
-            perms=tuple(perm or axes[::-1] for perm in reversed(perms)),
-            dtype=TREATED[_require_float(elem_type(holder) if wanted is None else wanted)],
-        )
-        self._require_widening(trace)
-        return trace
+        if name not in self._traces:
+            try:
+                self._traces[name] = self._find_trace(name)
+            except Refusal as refusal:
+                self._traces[name] = str(refusal)
+        found = self._traces[name]
+        if isinstance(found, str):
+            raise Refusal(found)
+        return found
 
-    def _require_widening(self, trace: Trace) -> None:
-        """Refuse a way on which a Cast loses digits."""
-        size = TREATED[_require_float(elem_type(trace.holder))].itemsize
-        for name in trace.names[1:]:
-            node = self.nodes[self.producers[name]]
-            if node.op_type == "Cast":
-                step = TREATED[attributes(node)["to"]].itemsize
-                if step < size:
-                    raise Refusal("is rounded by a Cast")
-                size = step
+    def weight_trace(self, name: str) -> Trace:
+        """Like `trace`, for floating-point values that can be replaced.
+
+        Raises
+        ------
+        Refusal
+            As for `trace`; or the values are of another type.
+        """
+        found = self.trace(name)
+        _require_float(found.kind)
+        return found
+
+    def _find_trace(self, name: str) -> Trace:
+        """The trace of what the node before reads, and a step more."""
+        if name in self.sparse:
+            raise Refusal("is stored as a sparse tensor")
+        if name in self.initializers:
+            return self._stored(self.initializers[name], name)
+        node = self.nodes[self.producers[name]]
+        kind = node.op_type if node.domain in STANDARD else ""
+        if kind == "Constant":
+            if node.holder is None:
+                raise Refusal("is stored in a kind of Constant that is not treated yet")
+            return self._stored(node.holder, name)
+        if kind not in WAYS or node.output[0] != name:
+            raise Refusal(f"is computed from constants by {node.op_type}")
+        before = self.trace(node.input[0])
+        names = (*before.names, name)
+        if kind == "Cast":
+            to = _require_float(attributes(node).get("to", 0))
+            if not widens(_require_float(before.kind), to):
+                raise Refusal("is rounded by a Cast")
+            return replace(before, names=names, kind=to)
+        if kind == "Identity":
+            return replace(before, names=names)
+        if kind == "DequantizeLinear":
+            step, to = self._dequantized(node, before)
+            return replace(before, names=names, steps=(*before.steps, step), kind=to)
+        return replace(before, names=names, steps=(*before.steps, self._step(node, before.shape)))
+
+    def _stored(self, holder: Any, name: str) -> Trace:
+        return Trace(holder, (name,), (), elem_type(holder), self.external)
+
+    def _step(self, node: Node, before: tuple[int, ...]) -> Step:
+        """What a node that moves values does to them."""
+        given = attributes(node)
+        if node.op_type == "Transpose":
+            axes = tuple(range(len(before)))
+            perm = given.get("perm", axes[::-1])
+            if tuple(sorted(perm)) != axes:
+                raise Refusal("is transposed over axes that it does not have")
+            return Transposed(perm)
+        wanted = given.get("axes", given.get("shape", ()))
+        if len(node.input) > 1 and node.input[1]:
+            wanted = self.integers(node.input[1])
+            if wanted is None:
+                raise Refusal(f"is put into a computed shape by {node.op_type}")
+        return reshaped(node.op_type, before, given, wanted)
+
+    def _dequantized(self, node: Node, before: Trace) -> tuple[Step, int]:
+        if before.kind not in INTEGERS:
+            raise Refusal(f"holds {type_name(before.kind)} values, which are not treated yet")
+        scale = self.trace(node.input[1])
+        zero: Any = np.zeros((), np.int32)
+        if len(node.input) > 2 and node.input[2]:
+            zero = self.trace(node.input[2]).values()
+        given = attributes(node)
+        axis, block = given.get("axis", 1), given.get("block_size", 0)
+        kind = given.get("output_dtype", 0) or scale.kind
+        step = dequantized(before.shape, before.kind, scale.values(), zero, axis, block)
+        return step, _require_float(kind)
+
+    def gridded(self, trace: Trace, node: Node, grid: Grid) -> Trace:
+        """The trace of an integer weight on to the real numbers that its node takes it for.
+
+        Raises
+        ------
+        Refusal
+            Scale or zero point are not constant, or do not fit.
+        """
+        if trace.kind not in INTEGERS:
+            raise Refusal(f"holds {type_name(trace.kind)} values, which are not treated yet")
+        values: list[Any] = [np.ones((), np.float32), np.zeros((), np.int32)]
+        for at, slot in enumerate((grid.scale, grid.zero_point)):
+            if slot is not None and slot < len(node.input) and node.input[slot]:
+                if node.input[slot] not in self.constants:
+                    raise Refusal("is on a grid that is not constant")
+                values[at] = self.trace(node.input[slot]).values()
+        scale, zero = (each.reshape(()) if each.size == 1 else each for each in values)
+        if zero.ndim and not scale.ndim:
+            scale = np.full(zero.shape, scale)
+        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axis, 0)
+        return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
+
+    def sights(self, holder: Any) -> list[Use]:
+        """Who sees a stored value: all its readers but the nodes on the way of a trace.
+
+        Slot -1 is a subgraph that hands it out, node -1 the model itself.
+        """
+        if self._sights is None:
+            self._sights = {}
+            for name in self.constants:
+                with suppress(Refusal):
+                    found = self._sights.setdefault(id(self.trace(name).holder), [])
+                    found.extend(use for use in self.users(name) if not self._passes_on(use))
+                    if name in self.outputs:
+                        found.append(Use(-1, -1))
+        return sorted(self._sights.get(id(holder), []), key=lambda use: (use.node, use.slot))
+
+    def _passes_on(self, use: Use) -> bool:
+        """Whether a use is a step on the way to other readers."""
+        node = self.nodes[use.node]
+        if use.slot != 0 or node.op_type not in WAYS or node.domain not in STANDARD:
+            return False
+        try:
+            self.trace(node.output[0])
+        except Refusal:
+            return False
+        return True
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """Value of a constant list of whole numbers, if that is what `name` is."""
+        if name not in self.constants:
+            return None
+        try:
+            return tuple(int(each) for each in self.trace(name).values().reshape(-1))
+        except Refusal:
+            return None
 
     def holder(self, name: str) -> Any:
         """What holds a constant that is read as it is stored; None for anything else."""
         if name in self.producers:
-            node = self.nodes[self.producers[name]]
-            return constant_holder(node) if node.op_type == "Constant" else None
+            return self.nodes[self.producers[name]].holder
         return self.initializers.get(name)
 
     def number(self, name: str) -> float | None:
@@ -294,11 +345,16 @@ class Index:
         return ranks
 
     def all_names(self) -> set[str]:
-        """Every tensor name in the main graph and in the graphs inside it."""
+        """Every tensor name, wherever it is."""
         names = {value.name for value in (*self.graph.input, *self.graph.output)}
         names.update(self.initializers, self.sparse)
         for node in self.nodes:
-            names.update(node.input, node.output, _mentioned(node))
+            names.update(node.input, node.output)
+            source = node.source
+            names.update(*(() if source is None else (source.input, source.output)))
+            for body in node.bodies:
+                names.update(value.name for value in (*body.graph.input, *body.graph.output))
+                names.update(tensor.name for tensor in body.graph.initializer)
         return names
 
 
@@ -310,7 +366,7 @@ def _require_float(kind: int) -> int:
     raise Refusal(f"holds {type_name(kind)} values, not floating-point ones")
 
 
-def _rank(node: onnx.NodeProto, ranks: Mapping[str, int]) -> int | None:
+def _rank(node: Node, ranks: Mapping[str, int]) -> int | None:
     """Rank of a node's first output from the ranks of its inputs."""
     if node.domain not in STANDARD:
         return None
@@ -318,8 +374,7 @@ def _rank(node: onnx.NodeProto, ranks: Mapping[str, int]) -> int | None:
     if node.op_type in ("Flatten", "Gemm"):
         return 2
     if node.op_type == "Constant":
-        holder = constant_holder(node)
-        return None if holder is None else len(shape(holder))
+        return None if node.holder is None else len(shape(node.holder))
     if not known:
         return None
     if node.op_type in KEEP_RANK:
@@ -328,17 +383,3 @@ def _rank(node: onnx.NodeProto, ranks: Mapping[str, int]) -> int | None:
         ready = [rank for rank in known if rank is not None]
         return max(ready) if len(ready) == len(known) else None
     return None
-
-
-def _mentioned(node: onnx.NodeProto) -> set[str]:
-    """Names that occur in the subgraphs of a node: more than it captures, never fewer."""
-    names: set[str] = set()
-    pending = list(subgraphs(node))
-    while pending:
-        graph = pending.pop()
-        names.update(value.name for value in graph.output)
-        names.update(tensor.name for tensor in graph.initializer)
-        for inner in graph.node:
-            names.update(name for name in (*inner.input, *inner.output) if name)
-            pending.extend(subgraphs(inner))
-    return names

@@ -6,39 +6,43 @@ signals.  Only sums of squares and shapes leave the engine, so that nothing larg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
-from nettrim_cli.graph.constants import FLOATS, subgraphs
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.constants import FLOATS
 from nettrim_cli.graph.effects import response_path
-from nettrim_cli.graph.external import MAX_BYTES
-from nettrim_cli.graph.index import STANDARD, Index
-from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.flat import STANDARD, Node, depends_on
+from nettrim_cli.graph.index import Index
+from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.lipschitz import RULES
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.segments import depends_on, reads
+from nettrim_cli.graph.recording import Writer
 
 ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A layer whose nodes or constants differ between two versions of a model.
+    """A place at which a layer's nodes or constants differ between two versions of a model.
 
     Attributes
     ----------
+    name
+        The layer's; of its further places with their number.
     path
         Its nodes, up to its response (``effects.response_path``).
     response
         Name of the tensor that carries its response.
     """
 
+    name: str
     layer: Layer
+    site: Site
     path: tuple[int, ...]
     response: str
 
@@ -50,7 +54,7 @@ class Difference:
     Attributes
     ----------
     layers
-        The changed layers by the last node of their path.
+        The changed layers of the main graph and of functions, by the last node of their path.
     strange
         Nodes outside these that differ or read a changed constant.
     carriers
@@ -70,32 +74,35 @@ def difference(dense: Model, changed: Model) -> Difference:
     Refusal
         They do not have the same nodes in the same order.
     """
-    one, two = dense.proto.graph, changed.proto.graph
-    if [_kind(node) for node in one.node] != [_kind(node) for node in two.node]:
+    one, two = dense.index, changed.index
+    if [_kind(node) for node in one.nodes] != [_kind(node) for node in two.nodes]:
         raise Refusal("the two models have different nodes")
-    index = Index(changed.proto)
-    before, after = _stored(one), _stored(two)
-    altered = {name for name, value in after.items() if before.get(name) != value}
-    differing = {at for at, (a, b) in enumerate(zip(one.node, two.node)) if a != b}
-    altered |= {name for at in differing for name in two.node[at].output} & index.constants
-    altered = depends_on(two, altered) & index.constants
-    differing |= {at for at, node in enumerate(two.node) if altered & reads(node)}
-    differing -= {at for at, node in enumerate(two.node) if index.constants.issuperset(node.output)}
+    top = two.flat.top
+    altered = _altered(one, two)
+    differing = {
+        a.number for a, b in zip(one.flat.top, top) if a.input != b.input or _changed_inside(a, b)
+    }
+    altered |= {name for at in differing for name in two.nodes[at].output} & two.constants
+    altered = depends_on(top, altered) & two.constants
+    differing |= {node.number for node in top if altered & node.reads}
+    differing -= {node.number for node in top if two.constants.issuperset(node.output)}
     layers = {}
     for layer in changed.layers:
-        if layer.prunable:
-            path, response = response_path(index, layer)
-            if differing.intersection(path):
-                layers[path[-1]] = Changed(layer, path, response)
+        for place, site in enumerate(layer.sites if layer.prunable else ()):
+            if two.nodes[site.node].body is None:
+                path, response = response_path(two, layer, site)
+                if differing.intersection(path):
+                    name = layer.name if place == 0 else f"{layer.name} ({place + 1})"
+                    layers[path[-1]] = Changed(name, layer, site, path, response)
     strange = differing.difference(*(each.path for each in layers.values()))
     sources = {each.response for each in layers.values()}
-    sources |= {name for at in strange for name in two.node[at].output}
-    return Difference(layers, frozenset(strange), frozenset(depends_on(two, sources)))
+    sources |= {name for at in strange for name in two.nodes[at].output}
+    return Difference(layers, frozenset(strange), frozenset(depends_on(top, sources)))
 
 
 def measuring_model(
     dense: Model, changed: Model, found: Difference
-) -> tuple[bytes, dict[str, tuple[str, str]]]:
+) -> tuple[Runnable, dict[str, tuple[str, str]]]:
     """The model to run on samples, and what each of its outputs means.
 
     Outputs are, with the layer's name, the squared error of its response alone on dense signals
@@ -105,18 +112,20 @@ def measuring_model(
     Raises
     ------
     Refusal
-        It is larger than an engine can load.
+        It is larger than an engine can load, or the two keep their data in different folders.
     """
-    build = _Builder(dense.proto, changed.proto)
+    if dense.external.files != changed.external.files:
+        raise Refusal("the two models have external data in different files")
+    build = _Builder(dense.index, changed.index)
     for each in found.layers.values():
-        name, response = each.layer.name, each.response
+        name, response = each.name, each.response
         build.squares(ALONE, name, response, build.alone(each))
         build.squares(WHOLE, name, response, build.prefix + response)
         build.squares(SIZE, response, response)
     for output in dense.proto.graph.output:
         if output.type.tensor_type.elem_type in FLOATS:
             build.squares(SIZE, output.name, output.name)
-    for node in changed.proto.graph.node:
+    for node in changed.index.flat.top:
         if (
             node.op_type in RULES
             and node.domain in STANDARD
@@ -124,29 +133,30 @@ def measuring_model(
         ):
             for name in (*node.input, node.output[0]):
                 build.shape(name)
-    return build.payload(), build.meanings
+    try:
+        return changed.external.runnable(build.model), build.meanings
+    except BadInput as error:
+        raise Refusal(f"the two models together are {error}") from error
 
 
 class _Builder:
     """The dense graph, the changed one under a prefix, and measuring nodes."""
 
-    def __init__(self, dense: onnx.ModelProto, changed: onnx.ModelProto) -> None:
-        taken = Index(dense).all_names() | Index(changed).all_names()
+    def __init__(self, dense: Index, changed: Index) -> None:
+        taken = dense.all_names() | changed.all_names()
         self.prefix, self.mark = _free("changed:", taken), _free("judge:", taken)
         self.meanings: dict[str, tuple[str, str]] = {}
         self.known: set[tuple[str, str]] = set()
-        self.changed = changed.graph
-        self.model = onnx.ModelProto(ir_version=max(4, dense.ir_version))
-        self.model.opset_import.extend(dense.opset_import)
-        self.model.functions.extend(dense.functions)
+        self.changed = changed
+        writer = Writer(dense)
+        self.model = writer.model("judge")
         graph = self.model.graph
-        graph.name = "judge"
-        stored = _stored(dense.graph)
+        stored = {*dense.initializers, *dense.sparse}
         graph.input.extend(each for each in dense.graph.input if each.name not in stored)
         graph.initializer.extend(dense.graph.initializer)
         graph.sparse_initializer.extend(dense.graph.sparse_initializer)
-        graph.node.extend(dense.graph.node)
-        self.same = {k for k, v in _stored(changed.graph).items() if stored.get(k) == v}
+        graph.node.extend(writer.node(node) for node in dense.flat.top)
+        self.same = stored - _altered(dense, changed)
         for each in graph.input:
             self.add("Identity", [each.name], self.prefix + each.name)
         for each in changed.graph.initializer:
@@ -157,41 +167,25 @@ class _Builder:
             if sparse.values.name not in self.same:
                 graph.sparse_initializer.add().CopyFrom(sparse)
                 graph.sparse_initializer[-1].values.name = self.prefix + sparse.values.name
-        graph.node.extend(self.renamed(node, self.rename) for node in changed.graph.node)
+        writer = Writer(changed, rename=self.rename)
+        graph.node.extend(writer.node(node) for node in changed.flat.top)
 
     def rename(self, name: str) -> str:
         """Name of a changed tensor in the joint graph."""
         return name if not name or name in self.same else self.prefix + name
 
-    def renamed(self, node: onnx.NodeProto, rename: Callable[[str], str]) -> onnx.NodeProto:
-        """A copy of a node with other tensor names, those inside its subgraphs included."""
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        pending = [copy]
-        while pending:
-            each = pending.pop()
-            each.name = ""
-            each.input[:] = [rename(name) for name in each.input]
-            each.output[:] = [rename(name) for name in each.output]
-            for graph in subgraphs(each):
-                for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-                    value.name = rename(value.name)
-                for sparse in graph.sparse_initializer:
-                    sparse.values.name = rename(sparse.values.name)
-                pending.extend(graph.node)
-        return copy
-
     def alone(self, layer: Changed) -> str:
         """A changed layer on the dense network's signals; the name of its response."""
-        nodes = [self.changed.node[at] for at in layer.path]
+        nodes = [self.changed.nodes[at] for at in layer.path]
         made = {name for node in nodes for name in node.output}
 
         def rename(name: str) -> str:
-            if name == layer.layer.input:
-                return name
-            return f"{self.mark}alone:{name}" if name in made else self.rename(name)
+            if not name or name in made:
+                return name and f"{self.mark}alone:{layer.name}:{name}"
+            return self.rename(name) if name in self.changed.constants else name
 
-        self.model.graph.node.extend(self.renamed(node, rename) for node in nodes)
+        writer = Writer(self.changed, rename=rename)
+        self.model.graph.node.extend(writer.node(node) for node in nodes)
         return rename(layer.response)
 
     def squares(self, kind: str, subject: str, one: str, two: str = "") -> None:
@@ -226,13 +220,6 @@ class _Builder:
         """One more node."""
         self.model.graph.node.append(helper.make_node(op, list(inputs), [output], **attributes))
 
-    def payload(self) -> bytes:
-        """The joint model as an engine loads it."""
-        if self.model.ByteSize() > MAX_BYTES:
-            raise Refusal("the two models together are over 2 GB")
-        payload: bytes = self.model.SerializeToString(deterministic=True)
-        return payload
-
 
 def _free(stem: str, taken: Iterable[str]) -> str:
     """A prefix that no name has."""
@@ -241,11 +228,17 @@ def _free(stem: str, taken: Iterable[str]) -> str:
     return stem
 
 
-def _kind(node: onnx.NodeProto) -> tuple[str, str, tuple[str, ...]]:
-    return node.domain, node.op_type, tuple(node.output)
+def _kind(node: Node) -> tuple[str, str, tuple[str, ...]]:
+    return node.domain, node.op_type, node.output
 
 
-def _stored(graph: onnx.GraphProto) -> dict[str, Any]:
-    """Stored constants by name."""
-    dense = {each.name: each for each in graph.initializer}
-    return {**dense, **{each.values.name: each for each in graph.sparse_initializer}}
+def _altered(one: Index, two: Index) -> set[str]:
+    """Stored tensors of the second that the first has not, or has with other values."""
+    before = {**one.initializers, **one.sparse}
+    after = {**two.initializers, **two.sparse}
+    return {name for name, value in after.items() if before.get(name) != value}
+
+
+def _changed_inside(one: Node, two: Node) -> bool:
+    """Whether the attributes of a node differ, its subgraphs among them."""
+    return list(one.attribute) != list(two.attribute)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,50 +15,90 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an op reads its input tensor: all that is needed to turn it into columns.
+    """How an op reads its weight and its tensors: all that is needed to turn them into matrices.
 
     Attributes
     ----------
     op
         Key in ``nettrim_cli.graph.ops.OPS``.
+    slot
+        Which input of the node is the weight.
     attributes
-        Plain values (ints, floats, strings, tuples of them), defaults filled in; includes
-        ``kernel_shape`` for convolutions.
+        Plain values (ints, floats, strings, tuples of them), defaults filled in.
+    key
+        Equal for two layers that read equal columns from the same tensors.
     """
 
     op: str
+    slot: int = 1
     attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for two layers that read equal columns from the same tensor."""
-        reading = {k: v for k, v in self.attributes.items() if k in READING}
-        kind = "Conv" if self.op == "Conv" else "rows"
-        return (kind, tuple(sorted(reading.items())))
-
-
-READING = ("kernel_shape", "strides", "pads", "dilations", "auto_pad", "transA")
+    key: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class Response:
     """What the network makes of the layer's result before anything else sees it.
 
-    The response of output ``j`` is ``act(scale[j] * z[j] + shift[j])`` with z the layer's own
-    result (bias included): scale and shift come from a BatchNormalization that follows, act is
-    the identity (``relu`` false) or clips to the range from 0 to ``ceiling``.
+    The response of output ``j`` is ``act(scale[j] * z[j] + shift[j] + r)`` with z the layer's own
+    result (bias included) and r an entry of the tensor ``offset`` of the same shape.
+
+    Attributes
+    ----------
+    relu, floor, ceiling
+        Whether act clips to the range from ``floor`` to ``ceiling``; either may be infinite.
+    activation
+        Any other act, on (M, P) arrays; None for the identity.
+    scale, shift
+        (M,) constants: a BatchNormalization in whatever spelling; None for 1 and 0.
+    offset
+        Name of a tensor that is added, as a residual connection does; empty for none.
     """
 
     relu: bool = False
+    floor: float = 0.0
     ceiling: float = math.inf
+    activation: Callable[[Floats], Floats] | None = None
     scale: Floats | None = None
     shift: Floats | None = None
+    offset: str = ""
     follows: str = ""  # the ops in words: "BatchNormalization, Relu", "Softmax", "output"
 
 
 @dataclass(frozen=True)
+class Site:
+    """A place in the graph where a node reads the weight of a layer.
+
+    Attributes
+    ----------
+    node
+        Number of the node in the model's flat view.
+    reads
+        Tensors that the columns are made from, by role (see ``ops.reads``).
+    output
+        Tensor that carries the result, bias included.
+    result
+        The same, where it is known to be ``U.T @ X`` and the bias alone; else empty.
+    scope
+        The subgraph that the node is in (its owner's number, and which of the owner's); ()
+        for the main graph.
+    """
+
+    node: int
+    geometry: Geometry
+    reads: Mapping[str, str]
+    output: str
+    result: str = ""
+    scope: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for sites that read equal columns: of equal tensors, and as often."""
+        return (self.geometry.key, self.scope, *sorted(self.reads.items()))
+
+
+@dataclass(frozen=True)
 class Layer:
-    """One layer of a model.
+    """One layer of a model: a stored weight, and the places that read it.
 
     Attributes
     ----------
@@ -66,32 +106,31 @@ class Layer:
         Unique in the model; what ``--include`` and ``--exclude`` match and reports print.
     op
         ONNX op type.
-    input
-        Name of the tensor that the layer reads.
-    output
-        Name of the tensor that carries the layer's result, bias included.
     weight_shape
-        Shape of the weight as stored in the file.
-    shape
-        (N, M) of the matrix U: inputs, outputs; (0, 0) where it is not known.
+        Shape of the weight as its nodes read it.
+    sites
+        Where it is read, in dataflow order; the first alone for a layer that is left alone.
+    blocks
+        (N, M) of each matrix U in it: inputs, outputs; empty where they are not known.
     has_bias
         Whether the layer has a bias that may be changed.
     dtype
-        numpy's name of the weight's dtype.
+        numpy's name of the stored weight's dtype.
+    depthwise
+        Whether it is a depthwise convolution, which is pruned only if asked for by name.
     refusal
         Why the layer is left alone; empty for a prunable layer.
     """
 
     name: str
     op: str
-    input: str
-    output: str
     weight_shape: tuple[int, ...]
-    shape: tuple[int, int]
+    sites: tuple[Site, ...]
+    blocks: tuple[tuple[int, int], ...]
     has_bias: bool
     dtype: str
-    geometry: Geometry
     response: Response = field(default_factory=Response)
+    depthwise: bool = False
     refusal: str = ""
 
     @property
@@ -104,6 +143,33 @@ class Layer:
         """Number of weights, bias not counted."""
         return math.prod(self.weight_shape)
 
+    @property
+    def geometry(self) -> Geometry:
+        """How the first site reads the weight; the others read it in the same way."""
+        return self.sites[0].geometry
+
+    @property
+    def input(self) -> str:
+        """Tensor that the first site's columns are made from."""
+        return next(iter(self.sites[0].reads.values()), "")
+
+    @property
+    def output(self) -> str:
+        """Tensor that carries the first site's result."""
+        return self.sites[0].output
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, M): inputs of a block, outputs of all of them; (0, 0) where they are not known."""
+        if not self.blocks:
+            return 0, 0
+        return self.blocks[0][0], sum(outputs for _, outputs in self.blocks)
+
+    def cut(self, outputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Something with an entry for each output of all blocks (axis 0), block by block."""
+        ends = np.cumsum([each for _, each in self.blocks])
+        return np.split(outputs, ends[:-1])
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -112,3 +178,26 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A model as the engine takes it.
+
+    Attributes
+    ----------
+    payload
+        Serialized ModelProto.
+    folder
+        Where its external data are; empty if there are none.
+    replaced
+        Initializers of the main graph that have other values than the file: the elements as
+        stored, in the tensor's shape, and ONNX's number of the element type.
+    external_bytes
+        Size of all values outside the payload.
+    """
+
+    payload: bytes
+    folder: str = ""
+    replaced: Mapping[str, tuple[NDArray[Any], int]] = field(default_factory=dict)
+    external_bytes: int = 0

@@ -19,7 +19,8 @@ import numpy as np
 
 from nettrim_cli.graph import constants
 from nettrim_cli.graph.effects import Effect, Place
-from nettrim_cli.graph.index import STANDARD, attributes
+from nettrim_cli.graph.flat import STANDARD
+from nettrim_cli.graph.index import attributes
 from nettrim_cli.graph.ops import Refusal
 
 Rule = Callable[[Place], Effect]
@@ -72,7 +73,7 @@ def _dropout(place: Place) -> Effect:
     slots = place.node.input[2:3]
     if slots and slots[0]:
         holder = place.index.holder(slots[0])
-        if holder is None or constants.read(holder).any():
+        if holder is None or place.index.external.read(holder).any():
             raise Refusal("it may be told to train")
     return _first(place, 1.0)
 
@@ -87,7 +88,7 @@ def _gather(place: Place) -> Effect:
     holder = place.index.holder(place.node.input[1])
     if holder is None:
         raise Refusal("what it picks is not constant")
-    picked = constants.read(holder).ravel()
+    picked = place.index.external.read(holder).ravel()
     axis = place.given.get("axis", 0)
     copies = max(
         int(np.unique(picked % x[axis], return_counts=True)[1].max(initial=0))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput, MissingInput
-from nettrim_cli.files import check_output, write_atomically
-from nettrim_cli.graph import constants, external, ops
-from nettrim_cli.graph.detect import Binding, detect
-from nettrim_cli.graph.index import Index, Trace
-from nettrim_cli.graph.layer import Floats, Layer, Tensor
+from nettrim_cli.files import check_companion, check_output, companion, write_atomically
+from nettrim_cli.graph import constants, ops
+from nettrim_cli.graph.detect import Binding, detect, weight_of
+from nettrim_cli.graph.external import MAX_BYTES, External, serialize, without_values
+from nettrim_cli.graph.index import Index, Use
+from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
+from nettrim_cli.graph.traces import Trace
 
-LARGE = "models over 2 GB are not handled yet"
+LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
 
 
 class Model:
@@ -28,9 +31,11 @@ class Model:
     Parameters
     ----------
     proto
-        A checked model with all its data inside; kept, and changed by the setters.
+        A checked model; kept, and changed by the setters.
     path
         The file that it came from.
+    external
+        The values that are not in `proto`.
 
     Attributes
     ----------
@@ -38,6 +43,8 @@ class Model:
         The file that it came from.
     proto
         The protobuf message.
+    external
+        The values that are not in it.
     inputs
         Inputs that a caller must feed (those backed by an initializer are left out).
     outputs
@@ -48,59 +55,70 @@ class Model:
 
     path: Path
     proto: onnx.ModelProto
+    external: External
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     layers: tuple[Layer, ...]
 
-    def __init__(self, proto: onnx.ModelProto, path: str | os.PathLike[str] = "model.onnx") -> None:
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        path: str | os.PathLike[str] = "model.onnx",
+        external: External | None = None,
+    ) -> None:
         self.path = Path(path)
         self.proto = proto
-        self._index = Index(proto)
+        self.external = external or External()
+        self._index = Index(proto, self.external)
         known = {*self._index.initializers, *self._index.sparse}
         self.inputs = tuple(_tensor(i) for i in proto.graph.input if i.name not in known)
         self.outputs = tuple(_tensor(output) for output in proto.graph.output)
         self._bindings: dict[str, Binding]
-        self.layers, self._bindings = detect(proto, self._index)
+        self.layers, self._bindings = detect(self._index)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
-        """Read a model file and the external data beside it.
+        """Read a model file; large external data beside it stay there until they are needed.
 
         Raises
         ------
         MissingInput
             The file, or a file of its external data, is missing or unreadable.
         BadInput
-            It is not an ONNX model, is malformed, or is larger than 2 GB.
+            It is not an ONNX model, is malformed, or over 2 GB without external data.
         Refused
             Its external data leads out of the folder of the model.
         """
         path = Path(path)
         payload = _read_file(path)
         proto = _parse(payload, path)
-        external.inline(proto, path)
-        if proto.ByteSize() > external.MAX_BYTES:
-            raise BadInput(f"{path}: {LARGE}")
+        external = External.find(proto, path)
         _check(proto, path)
         try:
-            return cls(proto, path)
+            return cls(proto, path, external)
         except BadInput as error:
             raise BadInput(f"{path}: the model is malformed: {error}") from error
         except RecursionError as error:
             raise BadInput(f"{path}: the model is nested too deeply") from error
 
     def clone(self) -> Model:
-        """An independent copy."""
+        """An independent copy; it shares the values of external data that do not change."""
         other = object.__new__(Model)
         other.path = self.path
         other.proto = onnx.ModelProto()
         other.proto.CopyFrom(self.proto)
-        other._index = Index(other.proto)
+        other.external = self.external.clone()
+        other._index = Index(other.proto, other.external)
         other.inputs, other.outputs = self.inputs, self.outputs
         other.layers, other._bindings = self.layers, dict(self._bindings)
         return other
 
-    def weight(self, layer: Layer) -> tuple[Floats, Floats | None]:
+    @property
+    def index(self) -> Index:
+        """The flat view of the model as it is now."""
+        return self._index
+
+    def weight(self, layer: Layer) -> tuple[list[Floats], list[Floats] | None]:
         """Effective weight and bias of a prunable layer.
 
         Parameters
@@ -110,11 +128,11 @@ class Model:
 
         Returns
         -------
-        matrix
-            U of shape (N, M), alpha of Gemm included; float32, or float64 where stored so.  The
-            caller's own: C-contiguous, writable.
-        bias
-            Of shape (M,), beta of Gemm included; None if the layer has none.
+        matrices
+            U of shape (N, M) for each block, alpha of Gemm included; float32, or float64 where
+            stored so.  The caller's own: C-contiguous, writable.
+        biases
+            Of shape (M,) for each block, beta of Gemm included; None if the layer has none.
 
         Raises
         ------
@@ -122,17 +140,23 @@ class Model:
             The layer is not prunable, or not of this model.
         """
         binding = self._binding(layer)
-        stored = self._weight_trace(binding).values()
-        matrix = np.array(ops.matrix(stored, layer.geometry), order="C")
-        trace = self._bias_trace(binding)
-        if trace is None:
-            return matrix, None
-        values = trace.values().astype(matrix.dtype).reshape(-1)
-        factor = matrix.dtype.type(binding.bias_factor)
-        bias = values if binding.bias_factor == 1.0 else values * factor
-        return matrix, np.broadcast_to(bias, (layer.shape[1],)).copy()
+        trace = self._weight_trace(binding)
+        found = ops.matrices(trace.values(), layer.geometry)
+        dtype = _floats(trace.values()[:0]).dtype
+        matrices = [np.array(each, dtype, order="C") for each in found]
+        if not binding.biases:
+            return matrices, None
+        stored = self._trace(binding.biases[0]).values()
+        if self._is_own(binding):
+            biases = ops.biases(stored, layer.geometry, layer.weight_shape)
+        else:
+            ((_, outputs),) = layer.blocks
+            biases = [np.broadcast_to(stored.reshape(-1), (outputs,))]
+        return matrices, [np.array(each, dtype) for each in biases]
 
-    def set_weight(self, layer: Layer, matrix: NDArray[Any], bias: NDArray[Any] | None) -> None:
+    def set_weight(
+        self, layer: Layer, matrices: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]] | None
+    ) -> None:
         """Replace weight and bias of a prunable layer where they are stored.
 
         Values are cast to the stored dtype; zeros are written as +0.  A bias that other nodes
@@ -142,10 +166,10 @@ class Model:
         ----------
         layer
             One of `layers`, prunable.
-        matrix
-            U of shape (N, M).
-        bias
-            Of shape (M,); None leaves the bias as it is.
+        matrices
+            U of shape (N, M) for each block.
+        biases
+            Of shape (M,) for each block; None leaves the bias as it is.
 
         Raises
         ------
@@ -156,15 +180,17 @@ class Model:
             given for a layer that has none.
         """
         binding = self._binding(layer)
-        if matrix.shape != layer.shape:
-            raise ValueError(f"layer {layer.name}: {matrix.shape} where {layer.shape} is wanted")
-        if bias is not None and (not layer.has_bias or bias.shape != (layer.shape[1],)):
-            raise ValueError(f"layer {layer.name}: no bias of shape {bias.shape} can be set")
+        shapes = tuple(each.shape for each in matrices)
+        if shapes != layer.blocks:
+            raise ValueError(f"layer {layer.name}: {shapes} where {layer.blocks} are wanted")
+        sizes = [(outputs,) for _, outputs in layer.blocks]
+        if biases is not None and (not layer.has_bias or [each.shape for each in biases] != sizes):
+            raise ValueError(f"layer {layer.name}: no biases of these shapes can be set")
         trace = self._weight_trace(binding)
         try:
-            trace.store(ops.weight(_floats(matrix), layer.geometry, trace.shape))
-            if bias is not None:
-                self._store_bias(layer, binding, _floats(bias))
+            trace.store(ops.weight([_floats(U) for U in matrices], layer.geometry, trace.shape))
+            if biases is not None:
+                self._store_bias(layer, binding, [_floats(each) for each in biases])
         except constants.Unfit as error:
             raise BadInput(f"layer {layer.name}: the new weights have {error}") from error
 
@@ -178,23 +204,57 @@ class Model:
 
     def constants(self) -> tuple[int, int]:
         """Floating-point parameters of the whole model, and how many of them are not zero."""
-        return constants.count(self.proto)
+        return self.external.count(self.proto)
 
-    def to_bytes(self) -> bytes:
-        """The model as a file's content: equal models give equal bytes.
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file that it came from, and those of its external data."""
+        return (self.path, *self.external.files)
+
+    def runnable(self) -> Runnable:
+        """The model as the engine takes it.
 
         Raises
         ------
         BadInput
             It is larger than a protobuf can be.
         """
-        if self.proto.ByteSize() > external.MAX_BYTES:
-            raise BadInput(f"{self.path}: {LARGE}")
-        payload: bytes = self.proto.SerializeToString(deterministic=True)
-        return payload
+        return self.external.runnable(self.proto)
+
+    def to_bytes(self) -> bytes:
+        """The protobuf as a file's content: equal models give equal bytes.
+
+        Raises
+        ------
+        BadInput
+            It is larger than a protobuf can be.
+        """
+        return serialize(self.proto)
+
+    def check_output(
+        self, path: str | os.PathLike[str], others: Sequence[Path] = (), *, force: bool = False
+    ) -> None:
+        """Make sure, before any work, that the model can be saved.
+
+        Parameters
+        ----------
+        others
+            More inputs that must not be overwritten.
+
+        Raises
+        ------
+        CannotWrite
+            The file exists, is an input (external data, too), or cannot be created.
+        """
+        check_output(path, [*self.files, *others], force)
+        if self.external.files:
+            check_companion(path)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the model: a complete, checked file, or nothing.
+
+        A model with external data gets a file of its own for them, beside the new one and named
+        by its content, so that an old output stays whole until the new one takes its place.
 
         Parameters
         ----------
@@ -212,12 +272,18 @@ class Model:
         BadInput
             The model as written does not pass onnx's checker.
         """
-        check_output(path, [self.path], force)
+        self.check_output(path, force=force)
 
         def check(found: bytes) -> None:
             _check(_parse(found, Path(path)), Path(path))
 
-        write_atomically(path, self.to_bytes(), check)
+        if not self.external.files:
+            write_atomically(path, self.to_bytes(), check)
+            return
+        pieces = self.external.pieces(self.proto)
+        with companion(path, pieces, keep=self.external.files) as location:
+            moved = self.external.relocated(self.proto, location)
+            write_atomically(path, serialize(moved), check)
 
     def _binding(self, layer: Layer) -> Binding:
         if layer.name not in self._bindings:
@@ -225,47 +291,55 @@ class Model:
         return self._bindings[layer.name]
 
     def _weight_trace(self, binding: Binding) -> Trace:
-        return self._index.trace(self._index.nodes[binding.node].input[binding.slot])
+        use = binding.weights[0]
+        return weight_of(self._index, self._index.nodes[use.node], use.slot)[0]
 
-    def _bias_trace(self, binding: Binding) -> Trace | None:
-        if binding.bias_node < 0:
-            return None
-        return self._index.trace(self._index.nodes[binding.bias_node].input[binding.bias_slot])
+    def _trace(self, use: Use) -> Trace:
+        return self._index.trace(self._index.nodes[use.node].input[use.slot])
 
-    def _store_bias(self, layer: Layer, binding: Binding, bias: Floats) -> None:
-        trace = self._bias_trace(binding)
-        assert trace is not None
-        stored = bias if binding.bias_factor == 1.0 else bias / binding.bias_factor
-        values = constants.cast(stored, trace.dtype)
-        index = self._index
-        sole = all(
-            len(index.users(name)) == 1 and name not in index.outputs for name in trace.names
-        )
-        whole = trace.values().size == layer.shape[1]
-        if np.array_equal(np.broadcast_to(trace.values().reshape(-1), values.shape), values):
+    def _is_own(self, binding: Binding) -> bool:
+        """Whether the bias is an input of the layer's own node, not of an Add behind it."""
+        return binding.biases[0].node == binding.weights[0].node
+
+    def _store_bias(self, layer: Layer, binding: Binding, biases: list[Floats]) -> None:
+        trace = self._trace(binding.biases[0])
+        before = trace.values()
+        if self._is_own(binding):
+            values = ops.bias(biases, layer.geometry, layer.weight_shape, before)
+        else:
+            values = biases[0].reshape(before.shape if before.size == biases[0].size else -1)
+            if before.size == 1 and ops.output_axis(layer.geometry) == -2:
+                values = values[:, None]
+        if trace.exact:
+            values = constants.cast(values, before.dtype)
+        if np.array_equal(np.broadcast_to(before, values.shape), values):
             return
-        if sole and whole:
-            trace.store(values.reshape(trace.shape))
-            return
-        self._add_bias(layer, binding, values.reshape(trace.shape if whole else -1))
+        sole = set(self._index.sights(trace.holder)) == set(binding.biases)
+        if sole and values.shape == before.shape:
+            trace.store(values)
+        else:
+            self._add_bias(layer, binding, values, trace.kind)
 
-    def _add_bias(self, layer: Layer, binding: Binding, values: NDArray[Any]) -> None:
-        """Give the layer a bias tensor of its own."""
+    def _add_bias(
+        self, layer: Layer, binding: Binding, values: NDArray[Any], elem_type: int
+    ) -> None:
+        """Give the layer a bias tensor of its own, in the main graph, which all others see."""
         graph = self.proto.graph
         taken = self._index.all_names()
         stem = name = f"{layer.name}.bias"
         suffix = 2
         while name in taken:
             name, suffix = f"{stem}_{suffix}", suffix + 1
-        tensor: onnx.TensorProto = numpy_helper.from_array(values, name)
+        tensor = constants.new_tensor(name, values, elem_type)
         graph.initializer.append(tensor)
         if self.proto.ir_version < 4:
             # Before IR version 4, every initializer is an input of the graph, too.
             graph.input.append(
                 onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
             )
-        graph.node[binding.bias_node].input[binding.bias_slot] = name
-        self._index = Index(self.proto)
+        for use in binding.biases:
+            self._index.nodes[use.node].source.input[use.slot] = name
+        self._index = Index(self.proto, self.external)
 
 
 def _floats(array: NDArray[Any]) -> Floats:
@@ -280,7 +354,7 @@ def _read_file(path: Path) -> bytes:
             raise MissingInput(f"{path}: a folder; name the .onnx file in it")
         if not stat.S_ISREG(facts.st_mode):
             raise MissingInput(f"{path}: not a regular file")
-        if facts.st_size > external.MAX_BYTES:
+        if facts.st_size > MAX_BYTES:
             raise BadInput(f"{path}: {LARGE}")
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -302,8 +376,9 @@ def _parse(payload: bytes, path: Path) -> onnx.ModelProto:
 def _check(proto: onnx.ModelProto, path: Path) -> None:
     """Onnx's checker, and that every constant has the values that its shape promises."""
     try:
-        onnx.checker.check_model(proto)
-        for tensor in constants.all_tensors(proto):
+        plain = without_values(proto)
+        onnx.checker.check_model(plain)
+        for tensor in constants.all_tensors(plain):
             constants.check_size(tensor)
     except Exception as error:  # ValidationError, or what the C++ below it throws
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -313,7 +388,7 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
-        return Tensor(value.name, "", None)
+        return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
     known = kind.elem_type in TensorProto.DataType.values()
     dtype = "" if not known else constants.type_name(kind.elem_type)
     if not kind.HasField("shape"):

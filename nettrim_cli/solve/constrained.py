@@ -34,7 +34,7 @@ from nettrim_cli.solve.wide import Rotated
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 1 << 23  # of one array of a block; smaller ones pack X too often
 ALPHA = 1.95
 UNIT = 0.12  # of sqrt(max C); the balance of the two splits
 

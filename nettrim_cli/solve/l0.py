@@ -18,11 +18,19 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.problem import SHORT, LayerProblem, Look, judged, rising
+from nettrim_cli.solve.problem import (
+    SHORT,
+    LayerProblem,
+    Look,
+    Repair,
+    judged,
+    middle,
+    repairs,
+    rising,
+)
 from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task
 
-REPAIRS = (1.0, 0.5, 0.0)
 UNFITTED = "not refitted"
 
 Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
@@ -65,7 +73,7 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) * (1 if task.samples.exact else len(REPAIRS))
+    rounds = len(problem.schedule) * len(repairs(task))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note)
 
@@ -80,8 +88,8 @@ def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Mat
     best = {keep: (judged(task, task.W), task.W) for keep in keeps if keep >= task.weights}
     if order:
         problem = LayerProblem.chosen(task, KeepLargest(order[len(order) // 2]))
-        for keep, V in zip(order, problem.path(problem.rhs(1.0), order)):
-            U = problem.linear_weights(V, 1.0)
+        for keep, V in zip(order, problem.path(problem.rhs(Repair()), order)):
+            U = problem.linear_weights(V, Repair())
             best[keep] = (judged(task, U), U)
     for larger, smaller in reversed(list(pairwise(order))):
         if best[smaller][0] < best[larger][0]:
@@ -94,22 +102,32 @@ def candidates(
 ) -> Iterator[Candidate]:
     """Weights for each target and each refit, and without any: held-out error, U, what it is."""
     task = problem.task
-    for repair in (1.0,) if task.samples.exact else REPAIRS:
+    for repair in repairs(task):
         V = problem.supports(problem.rhs(repair), penalty, look)
-        note = "" if task.samples.exact else f"repairs {repair:.0%}"
+        note = described(task, repair)
         U = problem.linear_weights(V, repair)
         yield judged(task, U), U, note
-        if task.relu:
-            U = problem.relu_weights(V, repair)
-            yield judged(task, U), U, f"{note}, ReLU refit".lstrip(", ")
+        if task.relu or task.activation is not None:
+            U = problem.response_weights(V, repair)
+            what = "ReLU refit" if task.relu else "activation's refit"
+            yield judged(task, U), U, f"{note}, {what}".lstrip(", ")
     U = problem.unfitted(penalty)
     yield judged(task, U), U, UNFITTED
+
+
+def described(task: Task, repair: Repair) -> str:
+    """Which errors of earlier layers are repaired, in words; empty where there are none."""
+    offset = task.samples.offset
+    words = [] if task.samples.exact else [f"repairs {repair.own:.0%}"]
+    if offset is not None and not offset.exact:
+        words.append(f"{repair.skip:.0%} of the skip's error")
+    return ", ".join(words)
 
 
 def _allowed(task: Task) -> float:
     """Epsilon beside what earlier layers did to this one's response."""
     assert task.epsilon is not None
-    arrived = 0.0 if task.samples.exact else judged(task, task.W)
+    arrived = judged(task, task.W)
     return math.hypot(task.epsilon, arrived)
 
 
@@ -119,9 +137,9 @@ def _search(task: Task, allowed: float, look: Look | None) -> tuple[int, int, li
     None at all are tried first, as the search by logarithms never comes to 0.
     """
     problem = LayerProblem.chosen(task, KeepLargest(task.weights // 5))
-    repair = 1.0 if task.samples.exact else 0.5
+    repair = middle(task)
     rhs, schedule = problem.rhs(repair), rising(SHORT, *problem.start.shape)
-    note = "" if task.samples.exact else f"repairs {repair:.0%}"
+    note = described(task, repair)
     found: dict[int, Candidate] = {}
 
     def error(keep: int) -> float:

@@ -153,17 +153,27 @@ def as_program(task: Task) -> Layer:
     X, W = samples.X[task.rows], task.W[:, live].astype(np.float32)
     Z: Matrix = samples.Z[live]
     prices = (1 / np.abs(scale[live]))[None]
-    size = norm(task.respond(samples.Z)[live])
+    offset = samples.offset
     own: Matrix = W.T @ X
     if not task.relu:
+        size = norm(task.argument(samples.Z)[live])
         Z, own = Z * scale[live, None], own * scale[live, None]
         error = 0.0 if samples.exact else norm(own - Z)
         if X.shape[1] > len(X):
             X, Z = _compressed(X, Z)
         return Layer(X, Intervals.of_points(Z), prices, live, size, error)
     shift = None if task.shift is None else task.shift[live]
+    reached = None if offset is None else offset.reached[live]
+    size = norm(task.respond(samples.Z, None if offset is None else offset.dense)[live])
     intervals = Intervals.of_response(
-        Z, scale[live], shift, task.ceiling, None if samples.exact else own
+        Z,
+        scale[live],
+        shift,
+        task.ceiling,
+        None if samples.exact else own,
+        floor=task.floor,
+        reached=reached,
+        missing=None if offset is None or offset.exact else offset.dense[live] - reached,
     )
     missed = intervals.residual(own * scale[live, None].astype(np.float32))
     error = 0.0 if samples.exact else norm(missed * intervals.active)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.gram import GramResponse, System, damping
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.refit import refit, refit_intervals
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.refit import refit, refit_response
+from nettrim_cli.solve.responses import Curve, Intervals, Target
 from nettrim_cli.solve.task import Matrix, Task
 from nettrim_cli.solve.wide import system_of
 
@@ -31,7 +32,22 @@ STEADY = 0.5  # rho of paths, where the count falls instead of rho growing
 BETTER = 0.99  # of the usual damping's error: what a smaller one must reach
 AMPLE = 4  # calibration columns to an input, above which the damping hardly matters
 
+LEAST = 1e-3  # share of an output's squared error that is passed on, at least
+TRUST = 0.75  # power of that share: errors also make active what was not
+STEP = 1e-2  # for slopes of activations, whose arguments are of the size of 1
+
 Look = Callable[[int, int], None]
+
+
+class Repair(NamedTuple):
+    """Share of the error from earlier layers that a layer is asked to repair.
+
+    ``own`` is of the error that its weights make of its inputs', ``skip`` of that which a
+    residual connection adds behind it.
+    """
+
+    own: float = 1.0
+    skip: float = 1.0
 
 
 @dataclass
@@ -68,7 +84,7 @@ class LayerProblem:
         ample = samples.columns >= AMPLE * (len(samples.X) - 1)
         if ample or samples.held_X.shape[1] == 0:
             return cls.of(task)
-        repair = 1.0 if samples.exact else 0.5
+        repair = middle(task)
 
         def error(problem: LayerProblem) -> float:
             V, _ = problem.run(problem.rhs(repair), penalty, (STEADY,) * 10, problem.start)
@@ -87,17 +103,27 @@ class LayerProblem:
         whole = np.vstack([self.weight, self.bias]).astype(np.float64)
         self.own = task.samples.target_of(whole)
         self.dense = self.own if task.samples.exact else task.samples.target
-        self.start = (self.weight * self.system.d[:, None] * self.scale).astype(np.float32)
+        self.worth = worth(task)
+        self.unit = self.scale * self.worth
+        self.start = (self.weight * self.system.d[:, None] * self.unit).astype(np.float32)
         self.start[~self.system.alive] = 0
 
-    def target(self, repair: float) -> Matrix:
+    def target(self, repair: Repair) -> Matrix:
         """What repairs a share of the error of earlier layers, as the system takes it."""
-        return np.asarray(self.own + repair * (self.dense - self.own))
+        target = np.asarray(self.own + repair.own * (self.dense - self.own))
+        offset = self.task.samples.offset
+        if offset is None or offset.exact or not repair.skip:
+            return target
+        by_columns = self.task.samples.C is None
+        missing = offset.dense - offset.reached if by_columns else offset.missing
+        assert missing is not None
+        share = np.divide(repair.skip, self.scale, out=0 * self.scale, where=self.scale != 0)
+        return np.asarray(target + missing * (share[:, None] if by_columns else share))
 
-    def rhs(self, repair: float) -> Matrix:
+    def rhs(self, repair: Repair) -> Matrix:
         """Right-hand side of the scaled system for that target."""
         scaled = self.system.right_hand_side(self.target(repair), self.weight)
-        return np.asarray(scaled * self.scale.astype(np.float32))
+        return np.asarray(scaled * self.unit.astype(np.float32))
 
     @property
     def schedule(self) -> tuple[float, ...]:
@@ -186,47 +212,112 @@ class LayerProblem:
         """
         X = self.task.samples.X[:-1]
         size = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64) / max(1, X.shape[1]))
-        magnitude = np.abs(self.weight * self.scale * size[:, None])
+        magnitude = np.abs(self.weight * self.unit * size[:, None])
         U = np.where(penalty.prox(magnitude, 1.0) != 0, self.weight, 0).astype(np.float64)
         return np.vstack([U, self.bias]) if self.task.has_bias else U
 
     def weights(self, V: Matrix, bias: Matrix | None) -> Matrix:
         """Undo the scaling: the task's U in float64, with a bias (M,) below if it has one."""
         U = V.astype(np.float64) / self.system.d[:, None]
-        live = self.scale != 0
-        U[:, live] /= self.scale[live]
+        live = self.unit != 0
+        U[:, live] /= self.unit[live]
         U[:, ~live] = 0
         return U if bias is None else np.vstack([U, bias])
 
-    def linear_weights(self, V: Matrix, repair: float) -> Matrix:
+    def linear_weights(self, V: Matrix, repair: Repair) -> Matrix:
         """The task's U with the best bias for the linear response."""
         U = self.weights(V, None)
         if not self.task.has_bias:
             return U
         return np.vstack([U, self.system.bias(self.target(repair), U)])
 
-    def relu_weights(self, V: Matrix, repair: float) -> Matrix:
-        """The task's U refitted on the kept columns with the inactive responses free."""
-        task, samples = self.task, self.task.samples
-        Z = samples.Z
-        if repair < 1:
-            Z = repair * Z + (1 - repair) * (np.vstack([self.weight, self.bias]).T @ samples.X)
-        intervals = Intervals.of_response(Z, task.scale, task.shift, task.ceiling)
-        X = samples.X[:-1] / self.system.d[:, None].astype(np.float32)
+    def response_weights(self, V: Matrix, repair: Repair) -> Matrix:
+        """The task's U refitted on the kept columns for the response behind the activation.
+
+        What the activation does not pass on is free: inactive units of a ReLU altogether.
+        """
+        target, mean = self._target_curve(repair)
+        X = self.task.samples.X[:-1] / self.system.d[:, None].astype(np.float32)
         X[~self.system.alive] = 0
-        means = X.mean(axis=1) if task.has_bias else None
+        means = X.mean(axis=1) if self.task.has_bias else None
         if means is not None:
             X -= means[:, None]
-        pull = np.float32(self.system.delta) * self.start
-        first = None if means is None else (Z.mean(axis=1) * self.scale).astype(np.float32)
-        V, bias = refit_intervals(X, intervals, self.system.delta, pull, V, first)
+        worth = self.worth.astype(np.float32)
+        pull = np.float32(self.system.delta) * self.start / worth
+        first = None if means is None else mean
+        V, bias = refit_response(X, target, self.system.delta, pull, V / worth, first)
+        V = V * worth
         if bias is None or means is None:
             return self.weights(V, None)
-        constant = (bias - means @ V).astype(np.float64)
         live = self.scale != 0
-        constant[live] /= self.scale[live]
-        constant[~live] = self.bias[0, ~live]
+        constant = self.bias[0].astype(np.float64)
+        constant[live] = (bias - means @ V / worth)[live] / self.scale[live]
         return self.weights(V, constant)
+
+    def _target_curve(self, repair: Repair) -> tuple[Target, Matrix]:
+        """What a refit aims at on the kept columns, and the mean result (M,) it starts from."""
+        task, samples = self.task, self.task.samples
+        Z, offset, missing = samples.Z, samples.offset, None
+        if repair.own < 1 and not samples.exact:
+            own = np.vstack([self.weight, self.bias]).T @ samples.X
+            Z = repair.own * Z + (1 - repair.own) * own
+        if offset is not None and not offset.exact:
+            missing = np.float32(repair.skip) * (offset.dense - offset.reached)
+        reached = None if offset is None else offset.reached
+        mean = Z.mean(axis=1) * self.scale
+        if missing is not None:
+            mean = mean + missing.mean(axis=1)
+        mean = mean.astype(np.float32)
+        if task.activation is None:
+            return Intervals.of_response(
+                Z,
+                task.scale,
+                task.shift,
+                task.ceiling,
+                floor=task.floor,
+                reached=reached,
+                missing=missing,
+            ), mean
+        point = (Z * self.scale[:, None]).astype(np.float32)
+        added = task.argument(np.zeros((len(Z), 1), np.float32))
+        return Curve.of(
+            task.activation,
+            point if missing is None else point + missing,
+            added if reached is None else added + reached,
+        ), mean
+
+
+def worth(task: Task) -> Matrix:
+    """What an output's linear error matters, (M,): how much of it the activation passes on.
+
+    Nearly the root mean square of the activation's slope at the dense responses, which for a
+    ReLU is the square root of how often the output is active.
+    """
+    samples = task.samples
+    A = task.argument(samples.Z, None if samples.offset is None else samples.offset.dense)
+    if task.relu:
+        passed = np.mean((task.floor < A) & (task.ceiling > A), axis=1)
+    elif task.activation is not None:
+        step = np.float32(STEP)
+        rise = task.activation(A + step) - task.activation(A - step)
+        passed = np.mean(np.square(rise / (2 * step)), axis=1)
+    else:
+        return np.ones(len(A))
+    return np.asarray(np.maximum(passed, LEAST) ** (TRUST / 2), np.float64)
+
+
+def repairs(task: Task) -> tuple[Repair, ...]:
+    """The shares of earlier layers' error that a layer may be asked to repair."""
+    own = (1.0,) if task.samples.exact else (1.0, 0.5, 0.0)
+    offset = task.samples.offset
+    skip = (1.0,) if offset is None or offset.exact else (1.0, 0.0)
+    return tuple(Repair(a, b) for a in own for b in skip)
+
+
+def middle(task: Task) -> Repair:
+    """A repair that is never far from the best, where only one is tried."""
+    own, skip = (np.mean(each) for each in zip(*repairs(task)))
+    return Repair(float(own), float(skip))
 
 
 def rising(iterations: int, inputs: int, outputs: int) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.responses import Target
 from nettrim_cli.solve.task import Matrix
 from nettrim_cli.solve.wide import damped_gram
 
@@ -45,9 +45,9 @@ def refit(product: Product, rhs: Matrix, support: Matrix, start: Matrix, steps: 
     return V
 
 
-def refit_intervals(
+def refit_response(
     X: Matrix,
-    intervals: Intervals,
+    target: Target,
     delta: float,
     pull: Matrix,
     start: Matrix,
@@ -57,9 +57,9 @@ def refit_intervals(
 ) -> tuple[Matrix, Matrix | None]:
     """Minimise ``||R(V'X + b)||^2 / P + delta ||V - W||^2`` on the support of ``start``.
 
-    R is the one-sided residual (see responses).  By majorisation: the free responses are
-    imputed, ``T = clip(V'X + b, lower, upper)``, and the linear problem with the targets T is
-    solved again, with Nesterov's momentum and a restart where the residual grows.
+    R is the one-sided residual, or that of a curve (see responses).  By majorisation: the free
+    responses are imputed, ``T = Z - R(Z)`` with ``Z = V'X + b``, and the linear problem with the
+    targets T is solved again, with Nesterov's momentum and a restart where the residual grows.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def refit_intervals(
         Z = Q.T @ X
         if bias is not None:
             Z += bias[:, None]
-        R = intervals.residual(Z)
+        R = target.residual(Z)
         total = float(np.dot(R.ravel(), R.ravel()))
         Z -= R
         if bias is not None:

@@ -2,7 +2,8 @@
 
 A response set is given entry by entry as an interval ``[lower, upper]`` of the layer's result
 z: a point where the ReLU is active (``lower == upper``, the set Omega), ``(-inf, v]`` where it
-is not, ``[ceiling, inf)`` where it saturates.  The residual is the distance to the interval,
+is not, ``[ceiling, inf)`` where it saturates; v is -r where r is added before the ReLU.  The
+residual is the distance to the interval,
 
     R(z) = z - clip(z, lower, upper).
 
@@ -11,19 +12,26 @@ is not, ``[ceiling, inf)`` where it saturates.  The residual is the distance to 
 paper's guarantee ``||relu(U'X) - Y||_F <= epsilon`` and contains the strict set.
 ``linear``: every entry is a point.
 
-Each comes constrained, as above (``Ball``), or penalised, with half the squared norm of the
+Any other activation is a ``Curve``, of which only the residual is needed.
+
+Each set comes constrained, as above (``Ball``), or penalised, with half the squared norm of the
 shared residuals in the objective (``Square``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from nettrim_cli.solve.task import Matrix
+
+Function = Callable[[Matrix], Matrix]
+
+SLOPES = 257  # points at which the slopes of a function are looked at
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,12 @@ class Intervals:
         shift: Matrix | None = None,
         ceiling: float = math.inf,
         bound: Matrix | None = None,
+        *,
+        floor: float = 0.0,
+        reached: Matrix | None = None,
+        missing: Matrix | None = None,
     ) -> Intervals:
-        """Intervals of ``scale * z`` that keep ``clip(scale * z + shift, 0, ceiling)``.
+        """Intervals of ``scale * z`` that keep ``clip(scale * z + shift + r, floor, ceiling)``.
 
         Parameters
         ----------
@@ -50,17 +62,27 @@ class Intervals:
             (M, P) results of the dense layer.
         bound
             (M, P) results that are allowed where the dense unit is inactive (the paper's V) or
-            saturated; 0 and the ceiling by default.
+            saturated; floor and ceiling by default.
+        reached, missing
+            (M, P) r as it is now, and what it lacks of the r with which the response was made;
+            0 by default.
         """
         factor = np.float32(1) if scale is None else scale.astype(np.float32)[:, None]
-        offset = np.float32(0) if shift is None else shift.astype(np.float32)[:, None]
+        added: Matrix | np.float32 = np.float32(0)
+        if shift is not None:
+            added = shift.astype(np.float32)[:, None]
+        if reached is not None:
+            added = added + reached
         point = (Z * factor).astype(np.float32)
-        inactive, saturated = point + offset <= 0, point + offset >= ceiling
-        low: Matrix | np.floating = np.float32(0) - offset
-        high: Matrix | np.floating = np.float32(ceiling) - offset
+        if missing is not None:
+            point += missing
+        inactive, saturated = point + added <= floor, point + added >= ceiling
+        low: Matrix | np.floating = np.float32(floor) - added
+        high: Matrix | np.floating = np.float32(ceiling) - added
         if bound is not None:
+            top = high
             low = high = (bound * factor).astype(np.float32)
-            high = np.minimum(high, np.float32(ceiling) - offset)
+            high = np.minimum(high, top)
         lower = np.where(saturated, high, np.where(inactive, np.float32(-np.inf), point))
         upper = np.where(inactive, low, np.where(saturated, np.float32(np.inf), point))
         return cls(lower, upper)
@@ -79,6 +101,61 @@ class Intervals:
     def residual(self, Z: Matrix) -> Matrix:
         """R(z), entry by entry."""
         return np.asarray(Z - np.clip(Z, self.lower, self.upper))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A response through any elementwise function, for refits.
+
+    Attributes
+    ----------
+    function
+        On (M, P) arrays.
+    point
+        (M, P) float32 targets of ``scale * z``.
+    added
+        (M, 1) or (M, P): what is added to that before the function.
+    wanted
+        (M, P) the response at the targets.
+    steepest
+        (M, 1) largest squared slope of each output's function over its targets.
+    """
+
+    function: Function
+    point: Matrix
+    added: Matrix
+    wanted: Matrix
+    steepest: Matrix
+
+    @classmethod
+    def of(cls, function: Function, point: Matrix, added: Matrix) -> Curve:
+        """The response with what it wants."""
+        A = point + added
+        grid = np.linspace(A.min(axis=1), A.max(axis=1), SLOPES, axis=1, dtype=np.float32)
+        steps = np.diff(grid)
+        rises = np.diff(function(grid))
+        slopes = np.divide(rises, steps, out=np.zeros_like(steps), where=steps > 0)
+        steepest = np.square(slopes).max(axis=1, keepdims=True)
+        return cls(function, point, added, function(A), steepest)
+
+    def residual(self, Z: Matrix) -> Matrix:
+        """What a step takes from Z: ``w (z - point)``, w the secant's squared slope, at most 1.
+
+        Relative to the steepest slope ``w (z - point)^2`` is the squared error of the response
+        itself: the refit's samples are weighed anew by what they matter where Z is now.
+        """
+        change = self.function(Z + self.added) - self.wanted
+        moved = np.asarray(Z - self.point)
+        bottom = moved * self.steepest
+        R = np.divide(np.square(change), bottom, out=np.zeros_like(moved), where=bottom != 0)
+        return np.where(np.abs(R) > np.abs(moved), moved, R)
+
+
+class Target(Protocol):
+    """What a refit aims at."""
+
+    def residual(self, Z: Matrix, /) -> Matrix:
+        """What a step is to take from (M, P) results Z."""
 
 
 class Fit(Protocol):

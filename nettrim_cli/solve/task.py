@@ -15,6 +15,7 @@ Legend of the letters used in this wing (the Net-Trim paper's, arXiv 1806.06457)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -59,6 +60,34 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Offset:
+    """What is added to a layer's scaled results before its activation: a residual connection.
+
+    Attributes
+    ----------
+    reached, held_reached
+        (M, P') float32 on the kept and the held-out columns, as the network pruned so far
+        delivers it.
+    dense, held_dense
+        The dense network's; the same arrays where nothing before them was pruned.
+    missing
+        (N+1, M) float64 ``X @ (dense - reached).T`` over all calibration columns; None where
+        nothing was pruned, or without C.
+    """
+
+    reached: Matrix
+    held_reached: Matrix
+    dense: Matrix
+    held_dense: Matrix
+    missing: Matrix | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the pruned network delivers what the dense one does."""
+        return self.reached is self.dense
+
+
+@dataclass(frozen=True)
 class Samples:
     """What is kept of the samples of one layer.
 
@@ -80,6 +109,8 @@ class Samples:
         Whether X is what the dense model delivers, so that W reproduces Z.
     shared
         What layers with the same input share (factorisations); filled by the solvers.
+    offset
+        What is added behind the layer; None where nothing is or where it is not known.
     """
 
     C: Matrix | None
@@ -90,6 +121,7 @@ class Samples:
     held_Z: Matrix
     exact: bool
     shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    offset: Offset | None = None
 
     @property
     def columns(self) -> int:
@@ -118,10 +150,13 @@ class Samples:
         """Why nothing can be solved with these samples; empty where all is well."""
         if self.X.shape[1] == 0:
             return "none of the calibration samples reaches it"
-        fitted = [each for each in (self.C, self.B, self.X, self.Z) if each is not None]
-        if not all(np.isfinite(each).all() for each in fitted):
+        fitted, held = [self.C, self.B, self.X, self.Z], [self.held_X, self.held_Z]
+        if self.offset is not None:
+            fitted += [self.offset.reached, self.offset.dense, self.offset.missing]
+            held += [self.offset.held_reached, self.offset.held_dense]
+        if not all(np.isfinite(each).all() for each in fitted if each is not None):
             return "its signals are not finite on the calibration samples"
-        if not all(np.isfinite(each).all() for each in (self.held_X, self.held_Z)):
+        if not all(np.isfinite(each).all() for each in held):
             return "its signals are not finite on the held-out samples"
         return ""
 
@@ -135,9 +170,12 @@ class Task:
     W
         (N, M), or (N+1, M) with the bias in the last row where ``has_bias``.
     scale, shift
-        (M,): the response is ``act(scale * z + shift)``; None for 1 and 0.
-    relu, ceiling
-        Whether act clips to the range from 0 to ``ceiling``; the identity otherwise.
+        (M,): the response is ``act(scale * z + shift + r)`` with r the samples' offset; None for
+        1 and 0.
+    relu, floor, ceiling
+        Whether act clips to the range from ``floor`` to ``ceiling``.
+    activation
+        Any other act, elementwise on (M, P) arrays; None for the identity.
     epsilon, keep
         The target: relative error allowed, or the number of weights to keep; one is None.
     gamma
@@ -154,7 +192,9 @@ class Task:
     scale: Matrix | None = None
     shift: Matrix | None = None
     relu: bool = False
+    floor: float = 0.0
     ceiling: float = math.inf
+    activation: Callable[[Matrix], Matrix] | None = None
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
@@ -171,24 +211,35 @@ class Task:
         """Number of weights, bias not counted."""
         return self.W.size - (self.W.shape[1] if self.has_bias else 0)
 
-    def respond(self, Z: Matrix) -> Matrix:
-        """Apply what follows the layer: ``act(scale * z + shift)``, in float32."""
-        Y = np.array(Z, np.float32)
+    def argument(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
+        """What act is applied to: ``scale * z + shift + offset``, a new float32 array."""
+        A = np.array(Z, np.float32)
         if self.scale is not None:
-            Y *= self.scale.astype(np.float32)[:, None]
+            A *= self.scale.astype(np.float32)[:, None]
         if self.shift is not None:
-            Y += self.shift.astype(np.float32)[:, None]
-        return np.clip(Y, 0, self.ceiling, out=Y) if self.relu else Y
+            A += self.shift.astype(np.float32)[:, None]
+        if offset is not None:
+            A += offset
+        return A
+
+    def respond(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
+        """Apply what follows the layer: ``act(scale * z + shift + offset)``, in float32."""
+        A = self.argument(Z, offset)
+        if self.relu:
+            return np.clip(A, self.floor, self.ceiling, out=A)
+        return A if self.activation is None else self.activation(A)
 
     def error(self, U: Matrix, *, held: bool) -> float:
         """Relative response error of weights on the kept columns, nan where there are none."""
-        X, Z = (
-            (self.samples.held_X, self.samples.held_Z) if held else (self.samples.X, self.samples.Z)
-        )
+        samples, reached, dense = self.samples, None, None
+        X, Z = (samples.held_X, samples.held_Z) if held else (samples.X, samples.Z)
         if X.shape[1] == 0:
             return math.nan
-        Y = self.respond(Z)
-        return relative(self.respond(U.T.astype(np.float32) @ X[self.rows]) - Y, Y)
+        if (offset := samples.offset) is not None:
+            reached = offset.held_reached if held else offset.reached
+            dense = offset.held_dense if held else offset.dense
+        Y = self.respond(Z, dense)
+        return relative(self.respond(U.T.astype(np.float32) @ X[self.rows], reached) - Y, Y)
 
 
 @dataclass(frozen=True)

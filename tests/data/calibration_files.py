@@ -22,7 +22,7 @@ def save(folder: Path, form: str, name: str = "data", **arrays: np.ndarray) -> P
     if form.startswith("h5"):
         with h5py.File(path, "w") as file:
             for key, array in arrays.items():
-                if form == "h5-chunked" and array.ndim:
+                if form == "h5-chunked" and array.ndim and array.size:
                     chunks = tuple(max(1, min(5, size)) for size in array.shape)
                     file.create_dataset(key, data=array, chunks=chunks, compression="gzip")
                 elif array.dtype.kind == "U":

@@ -14,6 +14,8 @@ from small import run
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.recorder import Parked, Shelf, Stream
+from nettrim_cli.graph.index import Index
+from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segments, build
 
 STOPS = [["x"], ["r1"], ["f"]]
@@ -26,8 +28,14 @@ def batches(x, size=4):
     ]
 
 
-def advance(stream, proto, piece) -> None:
-    stream.advance(partial(build, proto, piece), piece.inputs, piece.outputs, piece.needed)
+def cut(proto):
+    plan = Recording(Index(proto), [], cascade=True)
+    return plan, Segments(plan, STOPS).pieces
+
+
+def advance(stream, proto, plan, piece) -> None:
+    making = partial(build, Index(proto), plan, piece)
+    stream.advance(making, piece.inputs, piece.outputs, piece.needed)
 
 
 def joined(stream, name):
@@ -45,8 +53,9 @@ def test_values_are_the_same_from_memory_and_disk(memory_bytes, tmp_path, monkey
     assert [place.count for place in stream.places] == [4, 4, 4, 2]
     assert [place.held_out for place in stream.places] == [False, False, False, True]
     assert np.array_equal(joined(stream, "x"), x)
-    for piece, (name,) in zip(Segments(proto.graph, STOPS).pieces, STOPS):
-        advance(stream, proto, piece)
+    plan, pieces = cut(proto)
+    for piece, (name,) in zip(pieces, STOPS):
+        advance(stream, proto, plan, piece)
         assert all(set(place.tensors) == {name} for place in stream.places)
         parts = [run(proto, [name], batch.feeds)[0] for batch, _ in batches(x)]
         assert np.array_equal(joined(stream, name), np.concatenate(parts))
@@ -62,13 +71,13 @@ def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
             tensor.CopyFrom(numpy_helper.from_array(value, "w1"))
     x = input_samples(proto, 8)
     stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
-    first, second, last = Segments(proto.graph, STOPS).pieces
-    advance(stream, proto, first)
+    plan, (first, second, last) = cut(proto)
+    advance(stream, proto, plan, first)
     fork = stream.fork()
     assert all(a is b for a, b in zip(stream.places, fork.places))
     for piece in (second, last):
-        advance(stream, proto, piece)
-        advance(fork, changed, piece)
+        advance(stream, proto, plan, piece)
+        advance(fork, changed, plan, piece)
     (one,), (two,) = run(proto, ["f"], {"x": x}), run(changed, ["f"], {"x": x})
     assert not np.array_equal(one, two)
     np.testing.assert_allclose(joined(stream, "f"), one, rtol=1e-5, atol=1e-6)

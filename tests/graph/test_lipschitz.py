@@ -294,5 +294,5 @@ def test_the_path_to_a_response(body, nodes, response) -> None:
     text = f"g (float[N,3] x) => (float[N,4] y) {{ {body} }}"
     model = Model(build(text, w=normal(3, 4), b0=normal(4), b1=np.abs(normal(4))))
     (layer,) = model.layers
-    path, name = response_path(Index(model.proto), layer)
+    path, name = response_path(Index(model.proto), layer, layer.sites[0])
     assert (path, name) == (tuple(range(nodes)), response)

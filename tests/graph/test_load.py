@@ -196,7 +196,7 @@ def save_external(path: Path, location: str, data: bytes | None = None, **entrie
 def test_external_data_beside_the_model(path, location):
     save_external(path, location)
     model = Model.load(path)
-    np.testing.assert_array_equal(model.weight(model.layers[0])[0], VALUES)
+    np.testing.assert_array_equal(model.weight(model.layers[0])[0][0], VALUES)
     assert model.proto.graph.initializer[0].data_location == TensorProto.DEFAULT
     model.save(path.with_name("new.onnx"))
 
@@ -204,7 +204,7 @@ def test_external_data_beside_the_model(path, location):
 def test_external_data_with_offset_and_length(path):
     save_external(path, "w.bin", b"#" * 16 + VALUES.tobytes() + b"##", offset=16, length=48)
     model = Model.load(path)
-    np.testing.assert_array_equal(model.weight(model.layers[0])[0], VALUES)
+    np.testing.assert_array_equal(model.weight(model.layers[0])[0][0], VALUES)
 
 
 @pytest.mark.parametrize(

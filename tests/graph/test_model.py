@@ -33,16 +33,16 @@ def test_set_weight_keeps_field_and_dtype_and_all_else(dtype, typed):
     model, layer = only(proto)
     assert layer.dtype == np.dtype(dtype).name
     original = proto.SerializeToString(deterministic=True)
-    matrix = model.weight(layer)[0].copy()
+    ((matrix,), _) = model.weight(layer)
     assert matrix.dtype == (np.float64 if dtype == np.float64 else np.float32)
-    model.set_weight(layer, matrix, None)
+    model.set_weight(layer, [matrix], None)
     assert model.to_bytes() == original
 
     matrix[:, 1] = -0.0
     matrix[0, 2] = -1e-30  # a negative number that float16 rounds to zero
     clone = model.clone()
-    clone.set_weight(layer, matrix, None)
-    values = clone.weight(layer)[0]
+    clone.set_weight(layer, [matrix], None)
+    ((values,), _) = clone.weight(layer)
     assert not values[:, 1].any()
     assert not np.signbit(values[values == 0]).any()
     tensor = clone.proto.graph.initializer[0]
@@ -63,11 +63,11 @@ def test_values_that_do_not_fit_are_refused():
     before = model.to_bytes()
     for bad in (1e6, np.nan):
         with pytest.raises(BadInput, match=r"layer y: .* float16"):
-            model.set_weight(layer, np.full((3, 4), bad, np.float32), None)
+            model.set_weight(layer, [np.full((3, 4), bad, np.float32)], None)
     with pytest.raises(ValueError, match="wanted"):
-        model.set_weight(layer, np.zeros((4, 3), np.float32), None)
+        model.set_weight(layer, [np.zeros((4, 3), np.float32)], None)
     with pytest.raises(ValueError, match="bias"):
-        model.set_weight(layer, np.zeros((3, 4), np.float32), np.zeros(4, np.float32))
+        model.set_weight(layer, [np.zeros((3, 4), np.float32)], [np.zeros(4, np.float32)])
     assert model.to_bytes() == before
 
 

@@ -12,15 +12,17 @@ AFTER = {
     "Relu": ("y = Relu(z)", True, np.inf, "Relu"),
     "Clip 0 to 6": ("y = Clip(z, zero, six)", True, 6, "Clip 0 to 6"),
     "Clip from 0": ("y = Clip(z, zero)", True, np.inf, "Clip from 0"),
-    "Clip from -1": ("y = Clip(z, minus, six)", False, np.inf, "Clip"),
+    "Clip from -1": ("y = Clip(z, minus, six)", True, 6, "Clip -1 to 6"),
+    "Clip to 6": ("y = Min(z, six)", True, 6, "Min with 6"),
+    "HardSigmoid": ("y = HardSigmoid(z)", True, 1, "HardSigmoid"),
     "Clip unknown": ("m = ReduceMax<keepdims=0>(x) y = Clip(z, zero, m)", False, np.inf, "Clip"),
     "Max": ("y = Max(zero, z)", True, np.inf, "Max with 0"),
-    "Max of six": ("y = Max(z, six)", False, np.inf, "Max"),
+    "Max of six": ("y = Max(z, six)", True, np.inf, "Max with 6"),
     "Identity": ("i = Identity(z) y = Relu(i)", True, np.inf, "Relu"),
     "Dropout": ("i = Dropout(z) y = Relu(i)", True, np.inf, "Relu"),
     "Dropout told": ("i = Dropout(z, half, no) y = Relu(i)", True, np.inf, "Relu"),
     "Dropout in training": ("i = Dropout(z, half, yes) y = Relu(i)", False, np.inf, "Dropout"),
-    "two readers": ("a = Relu(z) y = Add(a, z)", False, np.inf, "Relu + Add"),
+    "two readers": ("a = Relu(z) y = Add(a, z)", False, np.inf, "Relu, Add"),
     "LeakyRelu": ("y = LeakyRelu(z)", False, np.inf, "LeakyRelu"),
     "Softmax": ("y = Softmax(z)", False, np.inf, "Softmax"),
     "captured": (
@@ -28,7 +30,7 @@ AFTER = {
         " else_branch = e () => (float[n,k] q) {q = Identity(z)}>",
         False,
         np.inf,
-        "If",
+        "Relu + Identity",
     ),
 }
 
@@ -119,3 +121,98 @@ def test_batch_normalization_after_relu_is_not():
     _, layer = only(build(text, w=normal(3, 4), **BN))
     assert layer.response.scale is None
     assert layer.response.follows == "Relu"
+
+
+AFFINE = {
+    "Mul and Add": "a = Mul(z, gamma) y = Add(beta, a)",
+    "Div and Sub": "a = Div(z, gamma) y = Sub(a, beta)",
+    "Sub from a constant": "y = Sub(beta, z)",
+    "one factor for all": "a = Mul(half, z) y = Add(a, beta)",
+    "Sub, Div, Mul, Add": "s = Sub(z, mean) d = Div(s, var) c = Mul(d, gamma) y = Add(c, beta)",
+    "Neg": "a = Neg(z) y = Mul(a, gamma)",
+    "BatchNormalization and Mul": (
+        "a = BatchNormalization(z, flat_gamma, flat_beta, flat_mean, flat_var) y = Mul(a, gamma)"
+    ),
+}
+
+
+@pytest.mark.parametrize("op", NORMALISED)
+@pytest.mark.parametrize("kind", AFFINE)
+def test_constant_factors_and_summands_are_part_of_the_response(kind, op) -> None:
+    body, shape, weight = NORMALISED[op]
+    body = body.replace("z = Add(m, b)", "i = Add(m, b) z = Identity(i)")
+    axes, out = (",".join(names[: len(shape)]) for names in ("nabcd", "nijkl"))
+    lying = (4, 1, 1) if op == "Conv" else (4,)
+    known = {"half": np.array(0.5, np.float32)}
+    for name, value in BN.items():
+        known[name], known[f"flat_{name}"] = value.reshape(lying), value
+    words = AFFINE[kind].replace("(", " ").replace(")", " ").replace(",", " ").split()
+    proto = build(
+        f"g (float[{axes}] x) => (float[{out}] r) {{ {body} {AFFINE[kind]} r = Relu(y) }}",
+        w=normal(*weight),
+        b=normal(4, seed=9),
+        **{name: value for name, value in known.items() if name in words},
+    )
+    _, layer = only(proto)
+    response = layer.response
+    assert response.relu
+    assert response.follows.endswith(", Relu")
+    z, y = (
+        ops.outputs_as_columns(value, layer.geometry)
+        for value in run(proto, [layer.output, "y"], {"x": normal(*shape)})
+    )
+    found = response.scale[:, None] * z + response.shift[:, None]
+    np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_over_another_axis_is_no_factor() -> None:
+    text = "g (float[n,4,4] x) => (float[n,4,4] y) { z = MatMul(x, w) y = Mul(z, c) }"
+    _, layer = only(build(text, w=normal(4, 4), c=normal(4, 1)))
+    assert layer.response.scale is None
+
+
+def test_batch_normalization_of_the_oldest_opset() -> None:
+    text = (
+        "g (float[n,3] x) => (float[n,4] y) "
+        "{ z = Gemm(x, w, b) n = BatchNormalization(z, gamma, beta, mean, var) y = Relu(n) }"
+    )
+    head = '<ir_version: 4, opset_import: ["" : 7]>'
+    proto = build(text, head=head, w=normal(3, 4), b=normal(4, seed=9), **BN)
+    _, layer = only(proto)
+    z, n = run(proto, ["z", "n"], {"x": normal(6, 3)})
+    found = layer.response.scale * z + layer.response.shift
+    np.testing.assert_allclose(found, n, rtol=1e-4, atol=1e-5)
+
+
+RESIDUAL = {
+    "plain": ("y = Add(z, r)", False, "Add, output"),
+    "the other way round": ("y = Add(r, z)", False, "Add, output"),
+    "Relu": ("s = Sum(z, r) y = Relu(s)", True, "Sum, Relu"),
+    "behind a scale": ("n = Mul(z, c) s = Add(n, r) y = Relu(s)", True, "Mul, Add, Relu"),
+    "Gelu": (
+        "s = Add(z, r) d = Div(s, root2) e = Erf(d) o = Add(e, one) y = Mul(s, o)",
+        False,
+        "Add, Gelu",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RESIDUAL)
+def test_a_residual_connection(kind) -> None:
+    body, relu, follows = RESIDUAL[kind]
+    text = f"g (float[n,4] x) => (float[n,4] y) {{ r = Tanh(x) z = Gemm(x, w) {body} }}"
+    known = {"c": normal(4, seed=7), "root2": np.sqrt(np.float32(2)), "one": 1.0}
+    used = {name: value for name, value in known.items() if f"{name})" in body}
+    _, layer = only(build(text, w=normal(4, 4), **used))
+    assert layer.response.offset == "r"
+    assert layer.response.relu is relu
+    assert (layer.response.activation is not None) == (kind == "Gelu")
+    assert layer.response.follows == follows
+
+
+@pytest.mark.parametrize("body", ["y = Add(z, c)", "y = Add(z, v)"])
+def test_what_is_broadcast_or_constant_is_no_residual(body) -> None:
+    text = f"g (float[n,4] x, float[4] v) => (float[n,4] y) {{ z = Gemm(x, w) {body} }}"
+    used = {"c": normal(7, 4)} if "c)" in body else {}
+    _, layer = only(build(text, w=normal(4, 4), **used))
+    assert layer.response.offset == ""

@@ -12,22 +12,32 @@ from onnx import helper, numpy_helper
 from small import build, normal, run
 
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.graph.segments import Segments, depends_on, reads
+from nettrim_cli.graph.flat import depends_on
+from nettrim_cli.graph.index import Index
+from nettrim_cli.graph.recording import Recording
+from nettrim_cli.graph.segments import Segments
 from nettrim_cli.graph.segments import build as build_piece
+
+
+def cut(proto, stops):
+    """An index, a recording of nothing in particular, and its pieces."""
+    index = Index(proto)
+    plan = Recording(index, [], cascade=True)
+    return index, plan, Segments(plan, stops).pieces
 
 
 def by_pieces(proto, stops, feeds, before=lambda at: None):
     """Tensors of each stop, and which nodes ran how often; only what is `needed` stays alive."""
-    pieces = Segments(proto.graph, stops).pieces
+    index, plan, pieces = cut(proto, stops)
     assert len(pieces) == len(stops)
     alive, found, runs = dict(feeds), {}, []
     for at, (stop, piece) in enumerate(zip(stops, pieces)):
         before(at)
-        runs += piece.nodes
+        runs += piece.items
         fresh = {}
         if piece.outputs:
             kinds = {name: (alive[name].dtype, alive[name].ndim) for name in piece.inputs}
-            engine = Engine(build_piece(proto, piece, kinds), threads=1)
+            engine = Engine(build_piece(index, plan, piece, kinds), threads=1)
             fresh = dict(zip(piece.outputs, engine.run(alive, piece.outputs)))
         alive = {k: v for k, v in {**alive, **fresh}.items() if k in piece.needed}
         found.update({name: alive[name] for name in stop})
@@ -138,7 +148,7 @@ def test_any_graph_cut_anywhere_computes_the_same(steps, data) -> None:
 
 def test_only_the_tensors_needed_later_stay_alive() -> None:
     proto = residual()
-    pieces = Segments(proto.graph, [["x"], ["r1"], ["f"]]).pieces
+    _, _, pieces = cut(proto, [["x"], ["r1"], ["f"]])
     assert [sorted(piece.needed) for piece in pieces] == [["x"], ["r1"], ["f"]]
 
 
@@ -182,7 +192,9 @@ def test_weights_in_constant_nodes_follow_changes_in_every_piece() -> None:
 
 def test_reads_sees_what_subgraphs_capture_but_not_their_own_names() -> None:
     proto = random_graph([("Relu", 0, 0), ("If", 2, 1)])
-    branch = proto.graph.node[-1]
-    assert reads(branch) == {"yes", "t0", "x2"}
-    assert depends_on(proto.graph, {"t0"}) == {"t0", "t1"}
-    assert depends_on(proto.graph, {"x2"}) == {"x2", "t1"}
+    flat = Index(proto).flat
+    assert flat.top[-1].reads == {"yes", "t0", "x2"}
+    inner = {name for body in flat.top[-1].bodies for name in body.outputs}
+    for nodes, more in ((flat.top, set()), (flat.nodes, inner)):
+        assert depends_on(nodes, {"t0"}) == {"t0", "t1"} | more
+        assert depends_on(nodes, {"x2"}) == {"x2", "t1"} | more

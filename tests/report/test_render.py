@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from nettrim_cli.graph.layer import Geometry, Layer, Response
+from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.report import words
 from nettrim_cli.report.render import (
     FORMATS,
@@ -73,9 +73,9 @@ def whole(*layers: LayerReport, **changes: Any) -> Report:
 def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> Layer:
     size = shape if any(shape) else (8, 1, 3, 3)
     follows = Response(follows="BatchNormalization, Relu")
-    return Layer(
-        name, "Gemm", "x", "y", size, shape, True, "float32", Geometry("Gemm"), follows, refusal
-    )
+    sites = (Site(0, Geometry("Gemm"), {"x": "x"}, "y"),)
+    blocks = (shape,) if any(shape) else ()
+    return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=refusal)
 
 
 def screen(width: int = 120, **options: Any) -> Console:

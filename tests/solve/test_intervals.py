@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.responses import Curve, Intervals
 
 
 def response(z, scale, shift, ceiling):
@@ -31,6 +31,49 @@ def test_inside_exactly_where_the_response_is_unchanged(z, other, scale, shift, 
     inside = bool(sets.lower[0, 0] <= scale * T <= sets.upper[0, 0])
     same = response(T, scale, shift, ceiling) == response(Z[0, 0], scale, shift, ceiling)
     assert inside == same
+
+
+@given(
+    z=st.integers(-40, 40),
+    other=st.integers(-40, 40),
+    scale=st.sampled_from([-2.0, 0.25, 1.0]),
+    shift=st.sampled_from([-3.0, 0.0, 2.0]),
+    reached=st.integers(-20, 20),
+    missing=st.integers(-8, 8),
+    ends=st.sampled_from([(0.0, math.inf), (0.0, 6.0), (-1.0, 1.0), (-math.inf, 2.0)]),
+)
+@settings(max_examples=400, deadline=None)
+def test_what_is_added_behind_the_layer_moves_the_ends(
+    z, other, scale, shift, reached, missing, ends
+) -> None:
+    # the wanted response is made with reached + missing, the new one with reached alone
+    Z, T, r, e = np.full((1, 1), z / 4, np.float32), other / 4, reached / 4, missing / 4
+    sets = Intervals.of_response(
+        Z,
+        np.array([scale]),
+        np.array([shift]),
+        ends[1],
+        floor=ends[0],
+        reached=np.full((1, 1), r, np.float32),
+        missing=np.full((1, 1), e, np.float32),
+    )
+    inside = bool(sets.lower[0, 0] <= scale * T <= sets.upper[0, 0])
+    wanted = np.clip(scale * Z[0, 0] + shift + r + e, *ends)
+    assert inside == (np.clip(scale * T + shift + r, *ends) == wanted)
+
+
+def test_a_curves_residual_is_its_secants_squared_slope() -> None:
+    random = np.random.default_rng(3)
+    point, added = random.normal(size=(2, 5, 80)).astype(np.float32) * 2
+    for function in (np.tanh, lambda A: np.where(A < 0, 0.1 * A, A), lambda A: 3 * A):
+        curve = Curve.of(function, point, added)
+        Z = (point + random.normal(size=point.shape)).astype(np.float32)
+        moved = (Z - point).astype(float)
+        secant = (function(Z + added) - function(point + added)) / moved
+        expected = np.minimum(secant**2 / curve.steepest, 1) * moved
+        assert np.allclose(curve.residual(Z), expected, rtol=1e-3, atol=1e-4)
+        assert not curve.residual(point).any()
+    assert np.allclose(curve.residual(Z), moved, rtol=1e-3)  # a linear function: all of it
 
 
 def test_the_active_set_is_where_the_response_can_move() -> None:

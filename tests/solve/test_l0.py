@@ -19,7 +19,7 @@ from small_layers import (
 from nettrim_cli.solve.l0 import candidates, error_curve, solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
 from nettrim_cli.solve.penalties import KeepLargest, KeepOfEach, largest
-from nettrim_cli.solve.problem import LayerProblem, judged, rising
+from nettrim_cli.solve.problem import LayerProblem, Repair, judged, rising
 from nettrim_cli.solve.refit import refit
 from nettrim_cli.solve.task import Status
 
@@ -165,8 +165,8 @@ def test_the_targets_of_a_cascade() -> None:
     task = random_task(4, cascade=True)
     problem, samples = LayerProblem.of(task), task.samples
     X, Z = samples.X.astype(float), samples.Z.astype(float)
-    assert np.allclose(problem.target(1.0), X @ Z.T, rtol=1e-4)
-    assert np.allclose(problem.target(0.0), X @ X.T @ task.W, rtol=1e-4)
+    assert np.allclose(problem.target(Repair()), X @ Z.T, rtol=1e-4)
+    assert np.allclose(problem.target(Repair(0.0)), X @ X.T @ task.W, rtol=1e-4)
 
 
 def test_the_sign_of_the_scale_does_not_matter_to_a_linear_layer() -> None:
@@ -269,7 +269,7 @@ def test_nearly_the_best_of_all_supports(keep) -> None:
     excess = []
     for seed in range(8):
         problem = LayerProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
-        rhs = problem.rhs(1.0)
+        rhs = problem.rhs(Repair())
         found = problem.energy(rhs, problem.supports(rhs, KeepLargest(keep)))
         none_lost = problem.energy(rhs, problem.start)
         best = exhaustive(problem, rhs, keep)
@@ -285,7 +285,7 @@ def test_as_good_as_magnitude_where_inputs_are_independent(kept) -> None:
     W = random.normal(size=(100, 30))
     task = make_task(random.normal(size=(100, 3000)), W)
     problem = LayerProblem.of(task)
-    rhs, keep = problem.rhs(1.0), round(kept * W.size)
+    rhs, keep = problem.rhs(Repair()), round(kept * W.size)
     mask = largest(np.abs(problem.start), keep)
     plain = refit(problem.product, rhs, mask, problem.start, steps=50)
     found = problem.supports(rhs, KeepLargest(keep))
@@ -302,8 +302,8 @@ def test_two_of_every_four(bias) -> None:
     assert (np.count_nonzero(weights.reshape(6, 4, 6), axis=1) <= 2).all()
     problem = LayerProblem.of(task)
     mask = KeepOfEach(2, 4).prox(problem.start, 1.0) != 0
-    plain = refit(problem.product, problem.rhs(1.0), mask, problem.start, steps=50)
-    magnitude = judged(task, problem.linear_weights(plain, 1.0))
+    plain = refit(problem.product, problem.rhs(Repair()), mask, problem.start, steps=50)
+    magnitude = judged(task, problem.linear_weights(plain, Repair()))
     assert judged(task, found.U) < magnitude
 
 

@@ -18,8 +18,9 @@ from nettrim_cli.solve.penalties import (
     WeightedL1,
 )
 from nettrim_cli.solve.program import solve
-from nettrim_cli.solve.reduced import Part, Reduced
+from nettrim_cli.solve.reduced import Reduced
 from nettrim_cli.solve.responses import Ball, Intervals, Square
+from nettrim_cli.solve.small_programs import Group, Part, Scratch, inverse
 from nettrim_cli.solve.task import Limits, Status
 
 
@@ -86,14 +87,31 @@ def test_a_rounds_verdict_is_that_of_the_response() -> None:
 
 def test_the_gram_matrix_grows_as_if_made_anew() -> None:
     reduced, response, _ = begun()
-    few, many = np.array([3, 0, 7]), np.array([3, 0, 7, 12, 1])
+    few, more = np.array([3, 0, 7]), np.array([12, 1])
     none = np.empty(0, np.float32)
-    part = Part(5, few, few[:0], none, none, np.empty((0, 0), np.float32))
-    part.H = reduced._gram(part)
-    part.weights = many
-    active = response.intervals.active[5]
-    inside = response.X[many][:, active].astype(float)
-    assert np.allclose(reduced._gram(part), inside @ inside.T, rtol=1e-5, atol=1e-6)
+    part = Part(5, few, few[:0])
+    group = Group(reduced._source(), [part], [np.zeros(3)], [none], Scratch())
+    group.admit(reduced.lam, [more], [np.ones(2)], [np.array([8])], reduced.U)
+    assert part.weights.tolist() == [3, 0, 7, 12, 1]
+    assert part.entries.tolist() == [8]
+    inside = response.X[part.weights][:, response.intervals.active[5]].astype(float)
+    Y = response.X[part.weights][:, [8]].astype(float)
+    H = inside @ inside.T
+    assert np.allclose(group.H[0, :5, :5], H, rtol=1e-5, atol=1e-6)
+    assert np.allclose(group.Y[0, :1, :5], Y.T)
+    whole = H + group.hold * (Y @ Y.T) + group.sparse * np.eye(5)
+    assert np.allclose(group.inverse[0, :5, :5] @ whole, np.eye(5), atol=1e-4)
+    assert not group.inverse[0, 5:].any()
+    assert not group.Y[0, 1:].any()
+
+
+@pytest.mark.parametrize("size", [1, 5, 49, 130])
+def test_inverses_of_positive_definite_matrices(size) -> None:
+    A = np.random.default_rng(size).normal(size=(size, 2 * size)).astype(np.float32)
+    A = A @ A.T + np.eye(size, dtype=np.float32)
+    assert np.allclose(inverse(A) @ A, np.eye(size), atol=1e-3)
+    with pytest.raises(np.linalg.LinAlgError):
+        inverse(-A)
 
 
 def test_another_multiplier_leaves_those_of_weights_and_entries() -> None:

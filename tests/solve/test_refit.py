@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_layers import correlated
 
-from nettrim_cli.solve.refit import refit, refit_intervals
+from nettrim_cli.solve.refit import refit, refit_response
 from nettrim_cli.solve.responses import Intervals
 
 
@@ -54,7 +54,7 @@ def one_sided(X, sets, delta, W, V, b):
 @pytest.mark.parametrize("columns", [15, 80, 400])
 @pytest.mark.parametrize("ceiling", [np.inf, 0.8])
 @pytest.mark.parametrize("seed", range(3))
-def test_refit_intervals_beats_its_start(seed, free_bias, columns, ceiling) -> None:
+def test_refit_response_beats_its_start(seed, free_bias, columns, ceiling) -> None:
     random = np.random.default_rng(seed)
     inputs, outputs, delta = 12, 5, 1e-2
     x = correlated(random, inputs, columns)
@@ -72,7 +72,7 @@ def test_refit_intervals_beats_its_start(seed, free_bias, columns, ceiling) -> N
     start_bias = Z.mean(axis=1) if free_bias else None
     for start in (linear, W * support):
         before = one_sided(X, sets, delta, W, start, start_bias)
-        V, bias = refit_intervals(X, sets, delta, np.float32(delta) * W, start, start_bias)
+        V, bias = refit_response(X, sets, delta, np.float32(delta) * W, start, start_bias)
         after = one_sided(X, sets, delta, W, V, bias)
         assert np.all(V[start == 0] == 0)
         assert (bias is None) == (not free_bias)

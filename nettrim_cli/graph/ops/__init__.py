@@ -1,0 +1,263 @@
+"""What each op does to plain arrays: weight <-> matrices, tensors <-> columns.
+
+A stored weight is one or more *blocks*.  Block b is a matrix U_b (N_b inputs, M_b outputs) that
+acts on columns X_b (N_b, P) of its own, which are made from the tensors that ``reads`` names by
+their role ("x", the input, and whatever else decides the columns).  Where the op gives out what
+the weight makes, with the effective bias c_b of M_b entries,
+
+    U_b.T @ columns(arrays, geometry, b) + c_b[:, None] == outputs_as_columns(y, geometry, b)
+
+One more op is one more class and one more line in ``OPS``.  No protobuf in here: attributes come
+as plain values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.graph.ops.base import Grid, Op, Reads, Refusal, working
+from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
+from nettrim_cli.graph.ops.einsum import Einsum
+from nettrim_cli.graph.ops.integer import INTEGER
+from nettrim_cli.graph.ops.products import Attention, FusedGemm, FusedMatMul, Gemm, MatMul
+from nettrim_cli.graph.ops.recurrent import Gru, Recurrent
+from nettrim_cli.graph.ops.untreated import UNTREATED
+
+__all__ = [
+    "OPS",
+    "Grid",
+    "Refusal",
+    "bias",
+    "bias_slot",
+    "biases",
+    "blocks",
+    "columns",
+    "columns_in_parts",
+    "depthwise",
+    "grid",
+    "is_product",
+    "matrices",
+    "output_axis",
+    "outputs_as_columns",
+    "read_geometry",
+    "reads",
+    "slots",
+    "weight",
+]
+
+OPS: dict[str, Op] = {
+    "Gemm": Gemm(),
+    "MatMul": MatMul(),
+    "Einsum": Einsum(),
+    "Conv": Conv(),
+    "ConvTranspose": ConvTranspose(),
+    "LSTM": Recurrent(gates=4),
+    "GRU": Gru(gates=3),
+    "RNN": Recurrent(gates=1),
+    "com.microsoft.Attention": Attention(),
+    "com.microsoft.FusedConv": FusedConv(),
+    "com.microsoft.FusedGemm": FusedGemm(),
+    "com.microsoft.FusedMatMul": FusedMatMul(),
+    "com.microsoft.TransposeMatMul": FusedMatMul(),  # its former name
+    **INTEGER,
+    **UNTREATED,
+}
+"""By name, which is that of the domain and a dot before the op's own for other domains."""
+
+
+def qualified(op: str, domain: str = "") -> str:
+    """Key in ``OPS`` of an op of a domain."""
+    return op if domain in ("", "ai.onnx") else f"{domain}.{op}"
+
+
+def slots(op: str, count: int, domain: str = "") -> tuple[int, ...]:
+    """Input slots that may carry a weight, of a node with `count` inputs; () for no layer."""
+    known = OPS.get(qualified(op, domain))
+    return known.slots(count) if known is not None else ()
+
+
+def is_product(op: str, domain: str = "") -> bool:
+    """Whether the op also multiplies two signals: with no constant operand it is no layer."""
+    known = OPS.get(qualified(op, domain))
+    return known is not None and known.product
+
+
+def read_geometry(
+    op: str, slot: int, given: Mapping[str, Any], shape: Sequence[int], domain: str = ""
+) -> Geometry:
+    """Geometry of a node that has a weight of this shape as its input `slot`.
+
+    Parameters
+    ----------
+    op, domain
+        Kind of the node.
+    given
+        Its attributes, as far as it has them.
+
+    Raises
+    ------
+    Refusal
+        It is a kind that is not treated.
+    """
+    name = qualified(op, domain)
+    if name not in OPS or slot not in OPS[name].slots(slot + 2):
+        raise Refusal(f"{op} is not treated")
+    if math.prod(shape) == 0:
+        raise Refusal("weight is empty")
+    return OPS[name].geometry(name, slot, given, tuple(shape))
+
+
+def blocks(geometry: Geometry, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """(N, M) of each block of a weight stored in this shape."""
+    return OPS[geometry.op].blocks(geometry, tuple(shape))
+
+
+def depthwise(geometry: Geometry, shape: Sequence[int]) -> bool:
+    """Whether the weight is that of a convolution with one input channel for each group."""
+    return (
+        geometry.attributes.get("group", 1) > 1
+        and math.prod(shape[2:]) == blocks(geometry, shape)[0][0]
+    )
+
+
+def matrices(weight: NDArray[Any], geometry: Geometry) -> list[Floats]:
+    """Matrix U (N, M) of each block of a stored weight.
+
+    Factors that the op applies (Gemm's alpha) are part of U.  In float32, or float64 where
+    stored so or where a factor would not be undone exactly otherwise; may be views of `weight`.
+    """
+    op = OPS[geometry.op]
+    factor = op.factor(geometry)
+    dtype = working(weight[:0]).dtype
+    if abs(math.frexp(factor)[0]) != 0.5:
+        dtype = np.dtype(np.float64)
+    result = []
+    for view, shape in zip(op.views(weight, geometry), op.blocks(geometry, weight.shape)):
+        plain = view.reshape(shape).astype(dtype, copy=False)
+        result.append(plain if factor == 1.0 else plain * dtype.type(factor))
+    return result
+
+
+def weight(matrices: Sequence[Floats], geometry: Geometry, shape: Sequence[int]) -> Floats:
+    """Weight of the stored `shape` for the matrices of all blocks: inverse of `matrices`."""
+    op = OPS[geometry.op]
+    factor = op.factor(geometry)
+    result = np.empty(tuple(shape), np.result_type(*matrices))
+    for view, U in zip(op.views(result, geometry), matrices, strict=True):
+        view[...] = (U if factor == 1.0 else U / factor).reshape(view.shape)
+    return result
+
+
+def grid(geometry: Geometry) -> Grid | None:
+    """Where the node says what real numbers its integer weight stands for; None for floats.
+
+    All functions here take and give the real numbers.
+    """
+    return OPS[geometry.op].grid(geometry)
+
+
+def bias_slot(geometry: Geometry) -> int | None:
+    """Input slot of the op's own bias; None if it has none, or takes no notice of it."""
+    return OPS[geometry.op].bias_slot(geometry)
+
+
+def biases(stored: NDArray[Any], geometry: Geometry, shape: Sequence[int]) -> list[Floats]:
+    """Effective bias (M,) of each block, from the op's own as stored.
+
+    Parameters
+    ----------
+    shape
+        That of the weight.
+
+    Raises
+    ------
+    Refusal
+        The stored bias is not one value for each output.
+    """
+    op = OPS[geometry.op]
+    whole = _spread(working(stored), geometry, tuple(shape))
+    factor = op.bias_factor(geometry)
+    views = op.bias_views(whole, geometry, tuple(shape))
+    return [view.reshape(-1) * whole.dtype.type(factor) for view in views]
+
+
+def bias(
+    vectors: Sequence[Floats], geometry: Geometry, shape: Sequence[int], stored: NDArray[Any]
+) -> Floats:
+    """What to store for the biases of all blocks: inverse of `biases`.
+
+    Entries of `stored`, the bias so far, that are not this layer's (an LSTM's other half) keep
+    their values.  Of the shape of `stored`, unless that is one number for all outputs.
+    """
+    op = OPS[geometry.op]
+    whole = np.array(_spread(working(stored), geometry, tuple(shape)))
+    factor = op.bias_factor(geometry)
+    for view, vector in zip(op.bias_views(whole, geometry, tuple(shape)), vectors, strict=True):
+        view[...] = (vector / factor).reshape(view.shape)
+    return whole.reshape(stored.shape) if whole.size == stored.size else whole
+
+
+def _spread(stored: Floats, geometry: Geometry, shape: tuple[int, ...]) -> Floats:
+    """The bias with an entry for each output."""
+    op = OPS[geometry.op]
+    wanted = op.bias_shape(geometry, shape)
+    if stored.shape == wanted:
+        return stored
+    if op.product and stored.ndim <= 2:
+        if stored.size == 1:
+            return np.broadcast_to(stored.reshape(()), wanted)
+        if stored.shape == (1, *wanted):
+            return stored.reshape(wanted)
+    raise Refusal(f"bias of shape {stored.shape} is not one value per output")
+
+
+def reads(geometry: Geometry) -> Reads:
+    """Tensors of the node that the columns are made from: role -> ("input" or "output", slot).
+
+    Inputs that a node may leave out are named, too; their roles are then left out of `arrays`.
+    """
+    return OPS[geometry.op].reads(geometry)
+
+
+def columns(arrays: Mapping[str, NDArray[Any]], geometry: Geometry, block: int = 0) -> Floats:
+    """Columns X (N, P) of a block, from the tensors that `reads` names, by role.
+
+    In float32 (float64 where given so).  Views where possible for products, C-contiguous copies
+    for convolutions; without what is only there as padding (beyond the lengths of sequences).
+    """
+    return OPS[geometry.op].columns(arrays, geometry, block)
+
+
+def columns_in_parts(
+    arrays: Mapping[str, NDArray[Any]], geometry: Geometry, block: int, most: int
+) -> Iterator[Floats]:
+    """The same columns in the same order, some `most` values of X at a time.
+
+    Tensors of equal shapes are cut in the same places.
+    """
+    return OPS[geometry.op].parts(arrays, geometry, block, most)
+
+
+def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> Floats:
+    """Columns (M, P) of an output tensor that belong to a block, in the order of `columns`.
+
+    Raises
+    ------
+    Refusal
+        The op makes something else of it before it gives it out.
+    """
+    return OPS[geometry.op].outputs(y, geometry, block)
+
+
+def output_axis(geometry: Geometry) -> int | None:
+    """Axis of the output along which the outputs of a layer of one block lie.
+
+    From the end where negative.  None where the outputs are not one axis.
+    """
+    return OPS[geometry.op].output_axis(geometry)

@@ -1,0 +1,158 @@
+"""What all ops share: the interface of ``nettrim_cli.graph.ops`` with its usual answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.layer import Floats, Geometry
+
+Arrays = Mapping[str, NDArray[Any]]
+Reads = dict[str, tuple[str, int]]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How stored integers are real numbers, ``(q - zero_point) * scale``.
+
+    Attributes
+    ----------
+    scale, zero_point
+        Input slots of the node; None where the op has none (1 and 0 then).
+    axis
+        Axis of the weight along which values that are more than one run.
+    """
+
+    scale: int | None
+    zero_point: int | None
+    axis: int
+
+
+class Refusal(Exception):
+    """Why something in the graph cannot be treated; never leaves the wing.
+
+    The message is a clause for the report; that of ``Index.trace`` is a predicate ("is computed
+    by Mul"), to be put after a subject.
+    """
+
+
+class Op:
+    """How one kind of node reads its weight and its tensors.
+
+    A subclass says how the stored weight is seen as blocks (``views``), how tensors become
+    columns, and what differs from a node with one input, one weight and one bias.  Everything
+    that is written back goes through the same views that it was read by.
+
+    Attributes
+    ----------
+    weights
+        Input slots that may carry a weight.
+    product
+        Whether the op also multiplies two signals; such a node is no layer.
+    bias_input
+        Slot of the op's own bias; None if it has none.
+    """
+
+    weights: Shape = (1,)
+    product = False
+    bias_input: int | None = 2
+
+    def slots(self, count: int) -> Shape:
+        """Input slots that may carry a weight, of a node with `count` inputs."""
+        return tuple(slot for slot in self.weights if slot < count)
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """Geometry of a node with these attributes and a weight of this shape at `slot`."""
+        raise NotImplementedError
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """One view of a stored weight for each block, which in C order is its matrix (N, M)."""
+        raise NotImplementedError
+
+    def factor(self, geometry: Geometry) -> float:
+        """What the op multiplies the weight with."""
+        return 1.0
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """(N, M) of each block."""
+        raise NotImplementedError
+
+    def grid(self, geometry: Geometry) -> Grid | None:
+        """What the stored numbers stand for, if not for themselves."""
+        return None
+
+    def reads(self, geometry: Geometry) -> Reads:
+        """Tensors that the columns are made from, by role."""
+        return {"x": ("input", 0)}
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """Columns X (N, P) of a block."""
+        raise NotImplementedError
+
+    def parts(self, arrays: Arrays, geometry: Geometry, block: int, most: int) -> Iterator[Floats]:
+        """The columns of a block, some `most` values at a time."""
+        whole = self.columns(arrays, geometry, block)
+        step = max(1, most // max(1, len(whole)))
+        for at in range(0, whole.shape[1], step):
+            yield whole[:, at : at + step]
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Columns (M, P) of an output tensor that belong to a block."""
+        raise Refusal(f"{geometry.op} does not give out what its weight makes")
+
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """Axis of the output tensor that the outputs of a single block lie along."""
+        return None
+
+    def bias_slot(self, geometry: Geometry) -> int | None:
+        """Input slot of the op's own bias."""
+        return self.bias_input
+
+    def bias_factor(self, geometry: Geometry) -> float:
+        """What the op multiplies its bias with."""
+        return 1.0
+
+    def bias_shape(self, geometry: Geometry, shape: Shape) -> Shape:
+        """Shape of a stored bias with one value for each output."""
+        return (sum(outputs for _, outputs in self.blocks(geometry, shape)),)
+
+    def bias_views(
+        self, stored: NDArray[Any], geometry: Geometry, shape: Shape
+    ) -> list[NDArray[Any]]:
+        """One view of a stored bias for each block, which in C order is its vector (M,)."""
+        ends = np.cumsum([outputs for _, outputs in self.blocks(geometry, shape)])
+        return np.split(stored.reshape(-1), ends[:-1])
+
+
+def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """float64 stays, everything smaller is handled in float32."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def working(array: NDArray[Any]) -> Floats:
+    """The array in its working dtype; itself where it has that already."""
+    return array.astype(working_dtype(array.dtype), copy=False)
+
+
+def per_group(count: int, groups: int, what: str) -> int:
+    """How many of `count` one of the groups has; raises Refusal if they are not alike."""
+    if groups < 1 or count % groups:
+        raise Refusal(f"{count} {what} are not divided evenly into {groups} groups")
+    return count // groups
+
+
+def with_activation(geometry: Geometry, given: Mapping[str, Any]) -> Geometry:
+    """The geometry with the activation that the op applies before it gives out its result."""
+    activation = {"activation": given.get("activation", "")}
+    return replace(geometry, attributes={**geometry.attributes, **activation})
+
+
+def refuse_activation(geometry: Geometry) -> None:
+    """Raise Refusal if the op applies an activation itself."""
+    if geometry.attributes["activation"]:
+        raise Refusal(f"{geometry.op} applies {geometry.attributes['activation']} itself")

@@ -1,0 +1,154 @@
+"""Einsum with one constant operand, where it is a matrix product in disguise.
+
+Axes of the constant are of three kinds: those that x has, too, and the output has not are
+contracted (inputs of U), those that x has not are outputs of U, and those that all three have
+number the blocks.  Axes of x alone become columns, or are summed up before anything else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Refusal, Shape, working
+
+REST = "..."
+
+
+class Einsum(Op):
+    """Two operands, one of them constant.
+
+    Attributes of the geometry: ``weight`` (axes of the constant as letters), ``blocks``,
+    ``inputs``, ``outputs`` (those of the three kinds), ``sizes`` (of the axes of blocks and
+    inputs), ``x`` and ``y`` (axes of the signals), ``kept`` (axes that become columns).
+    """
+
+    product = True
+    bias_input = None
+
+    def slots(self, count: int) -> Shape:
+        """Any operand."""
+        return tuple(range(count)) if count > 1 else ()
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """Sort the axes by what they do."""
+        operands, y = _terms(given.get("equation", ""))
+        if len(operands) != 2 or slot > 1:
+            raise Refusal(f"Einsum of {len(operands)} operands is not treated")
+        for term in operands:
+            if len(set(term)) < len(term):
+                raise Refusal("Einsum that takes a diagonal is not treated")
+        weight, x = operands[slot], operands[1 - slot]
+        if REST in weight:
+            if len(weight) - 1 != len(shape):
+                raise Refusal("Einsum with '...' in the weight is not treated")
+            weight.remove(REST)
+        if len(weight) != len(shape):
+            raise Refusal("Einsum's equation does not match the weight")
+        if any(axis not in x and axis not in y for axis in weight):
+            raise Refusal("Einsum that sums up an axis of the weight alone is not treated")
+        if all(axis in y or axis not in x for axis in weight):
+            raise Refusal("Einsum that sums up no products is not treated")
+        if REST in x and REST not in y:
+            raise Refusal("Einsum that sums up '...' is not treated")
+        # An axis of size 1 meets any number of the signal's: it neither sorts nor contracts.
+        sizes = dict(zip(weight, shape, strict=True))
+        shared = [axis for axis in weight if axis in x and sizes[axis] > 1]
+        blocks = tuple(axis for axis in shared if axis in y)
+        inputs = tuple(axis for axis in shared if axis not in y)
+        outputs = tuple(axis for axis in weight if axis not in x)
+        attributes = {
+            "weight": tuple(weight),
+            "blocks": blocks,
+            "inputs": inputs,
+            "outputs": outputs,
+            "sizes": tuple(sizes[axis] for axis in blocks + inputs),
+            "x": tuple(x),
+            "y": tuple(y),
+            "kept": tuple(axis for axis in x if axis in y and axis not in blocks),
+        }
+        names = ("blocks", "inputs", "sizes", "x", "kept")
+        return Geometry(op, slot, attributes, ("einsum", *(attributes[name] for name in names)))
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """Axes in the order of blocks, inputs, outputs."""
+        a = geometry.attributes
+        first = a["blocks"] + a["inputs"]
+        order = (*first, *(axis for axis in a["weight"] if axis not in first))
+        view = weight.transpose([a["weight"].index(axis) for axis in order])
+        count = len(a["blocks"])
+        return [view[place] for place in np.ndindex(*view.shape[:count])]
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """One for each place on the axes of the blocks."""
+        count, inputs = math.prod(_block_sizes(geometry)), math.prod(_input_sizes(geometry))
+        return ((inputs, math.prod(shape) // (count * inputs)),) * count
+
+    def reads(self, geometry: Geometry) -> Reads:
+        """The other operand."""
+        return {"x": ("input", 1 - geometry.slot)}
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """Contracted axes first, the kept ones flattened behind them."""
+        a = geometry.attributes
+        first = a["blocks"] + a["inputs"]
+        x = _arranged(working(arrays["x"]), a["x"], first + a["kept"])
+        x = np.broadcast_to(x, a["sizes"] + x.shape[len(first) :])
+        x = x[np.unravel_index(block, _block_sizes(geometry))] if a["blocks"] else x
+        kept = x.shape[len(a["inputs"]) :]
+        return x.reshape(math.prod(_input_sizes(geometry)), math.prod(kept))
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Axes of the outputs first, the kept ones flattened behind them."""
+        a = geometry.attributes
+        y = _arranged(working(y), a["y"], a["blocks"] + a["outputs"] + a["kept"])
+        y = y[np.unravel_index(block, _block_sizes(geometry))] if a["blocks"] else y
+        sizes = y.shape[: len(a["outputs"])], y.shape[len(a["outputs"]) :]
+        return y.reshape(math.prod(sizes[0]), math.prod(sizes[1]))
+
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """The axis of the outputs, if there is just one."""
+        outputs: tuple[str, ...] = geometry.attributes["outputs"]
+        y: tuple[str, ...] = geometry.attributes["y"]
+        if len(outputs) != 1:
+            return None
+        at = y.index(outputs[0])
+        return at - len(y) if REST in y[:at] else at
+
+
+def _terms(equation: str) -> tuple[list[list[str]], list[str]]:
+    """Axes of the operands and of the output (ONNX operators, Einsum: implicit output, too)."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    operands = [_axes(term) for term in left.split(",")]
+    if arrow:
+        return operands, _axes(right)
+    seen = list(itertools.chain(*operands))
+    once = sorted(axis for axis in set(seen) if seen.count(axis) == 1 and axis != REST)
+    return operands, [REST] * (REST in seen) + once
+
+
+def _axes(term: str) -> list[str]:
+    start, rest, end = term.partition(REST)
+    return [*start, *([rest] if rest else []), *end]
+
+
+def _arranged(x: Floats, axes: tuple[str, ...], wanted: tuple[str, ...]) -> Floats:
+    """Axes of x in the wanted order, summed up over those that are not wanted."""
+    result: Floats = np.einsum(f"{''.join(axes)}->{''.join(wanted)}", x)
+    return result
+
+
+def _block_sizes(geometry: Geometry) -> Shape:
+    sizes: Shape = geometry.attributes["sizes"][: len(geometry.attributes["blocks"])]
+    return sizes
+
+
+def _input_sizes(geometry: Geometry) -> Shape:
+    sizes: Shape = geometry.attributes["sizes"][len(geometry.attributes["blocks"]) :]
+    return sizes

@@ -1,0 +1,126 @@
+"""Products and convolutions of integers that stand for real numbers: ``(q - zero) * scale``.
+
+Matrices and weights of these ops are real numbers; ``grid`` tells which inputs of the node say
+how the stored integers become real, and whoever stores them rounds to that grid, on which a
+zero is the zero point exactly.  Scale and zero point of the signal are read as its tensor is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Reads, Refusal, Shape
+from nettrim_cli.graph.ops.convolutions import Conv
+from nettrim_cli.graph.ops.products import Attention, MatMul
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Input slots of a tensor, its scale and its zero point; None for one that is not given."""
+
+    tensor: int
+    scale: int | None = None
+    zero: int | None = None
+
+
+class Integer(Op):
+    """What is added to an op on real numbers, which comes next in the order of bases.
+
+    Parameters
+    ----------
+    x, w
+        The operands; the second carries the weight; of two integers that are multiplied, either
+        may.
+    bias
+        Slot of a bias of real numbers.  One of integers is left as it is: its scale would have
+        to change with it.
+    rounds
+        Whether the op gives out its result rounded to a grid of its own.
+    """
+
+    def __init__(self, x: Operand, w: Operand, bias: int | None = None, rounds: bool = False):
+        self.operands = (x, w)
+        either = self.product and x.zero is not None
+        self.weights: Shape = (x.tensor, w.tensor) if either else (w.tensor,)
+        self.bias_input = bias
+        self.rounds = rounds
+
+    def grid(self, geometry: Geometry) -> Grid | None:
+        """Scale and zero point of the weight: one, or one for each output."""
+        (mine,) = (each for each in self.operands if each.tensor == geometry.slot)
+        product = isinstance(self, MatMul)
+        axis = (-2 if geometry.attributes["left"] else -1) if product else 0
+        return Grid(mine.scale, mine.zero, axis)
+
+    def reads(self, geometry: Geometry) -> Reads:
+        """The signal with its scale and its zero point."""
+        (other,) = (each for each in self.operands if each.tensor != geometry.slot)
+        slots = {"x": other.tensor, "x_scale": other.scale, "x_zero_point": other.zero}
+        return {role: ("input", slot) for role, slot in slots.items() if slot is not None}
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """Those of the real numbers."""
+        x: Floats = arrays["x"]
+        if x.dtype.kind != "f":
+            x = x.astype(np.float32)
+        # One value for each row of a signal on the left, for each column of one on the right.
+        rows = isinstance(self, MatMul) and not geometry.attributes["left"]
+        if "x_zero_point" in arrays:
+            x = x - _spread(arrays["x_zero_point"], rows)
+        if "x_scale" in arrays:
+            x = x * _spread(arrays["x_scale"], rows)
+        return super().columns({"x": x}, geometry, block)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Only where they are not rounded."""
+        if self.rounds:
+            raise Refusal(f"{geometry.op} rounds what its weight makes")
+        return super().outputs(y, geometry, block)
+
+
+def _spread(values: NDArray[Any], rows: bool) -> Floats:
+    values = values.astype(np.float32)
+    return values[..., None] if rows and values.ndim == 1 and values.size > 1 else values
+
+
+class IntegerMatMul(Integer, MatMul):
+    """QLinearMatMul, MatMulInteger and onnxruntime's relatives of them.
+
+    DynamicQuantizeMatMul rounds x itself, to 8 bits in the range that it finds in it: the
+    columns are those of x as given.
+    """
+
+
+class IntegerAttention(Integer, Attention):
+    """onnxruntime's QAttention."""
+
+
+class IntegerConv(Integer, Conv):
+    """QLinearConv and ConvInteger: padding is with zero points, which are zeros."""
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As Conv."""
+        if given.get("channels_last", 0):
+            raise Refusal(f"{op} with channels last is not treated")
+        return super().geometry(op, slot, given, shape)
+
+
+QLINEAR = (Operand(0, 1, 2), Operand(3, 4, 5))
+
+INTEGER: dict[str, Op] = {
+    "ConvInteger": IntegerConv(Operand(0, None, 2), Operand(1, None, 3)),
+    "MatMulInteger": IntegerMatMul(Operand(0, None, 2), Operand(1, None, 3)),
+    "QLinearConv": IntegerConv(*QLINEAR, rounds=True),
+    "QLinearMatMul": IntegerMatMul(*QLINEAR, rounds=True),
+    "com.microsoft.QLinearConv": IntegerConv(*QLINEAR, rounds=True),
+    "com.microsoft.QGemm": IntegerMatMul(*QLINEAR, rounds=True),
+    "com.microsoft.QAttention": IntegerAttention(Operand(0, 3, 6), Operand(1, 4, 7), bias=2),
+    "com.microsoft.DynamicQuantizeMatMul": IntegerMatMul(Operand(0), Operand(1, 2, 3), bias=4),
+    "com.microsoft.MatMulIntegerToFloat": IntegerMatMul(Operand(0, 2, 4), Operand(1, 3, 5), bias=6),
+}

@@ -1,0 +1,196 @@
+"""Matrix products: a constant operand on either side, turned or not, plain or batched.
+
+With the constant on the right ``y = x @ W``, on the left ``y = W @ x``; U is what brings the
+contracted axis of x to the axis of y that takes its place.  Batch axes of the constant make one
+block for each of its matrices; they are broadcast against those of x as numpy does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.graph.ops.base import (
+    Arrays,
+    Op,
+    Reads,
+    Refusal,
+    Shape,
+    refuse_activation,
+    with_activation,
+    working,
+)
+
+
+class MatMul(Op):
+    """``y = A @ B`` with one operand constant; the factor ``alpha`` belongs to U.
+
+    Attributes of the geometry: ``left`` (the constant is A), ``turned`` (its matrices are
+    stored as (M, N)), ``contracted`` (axis of x, from the end), ``batch`` (the constant's axes
+    before the last two), ``alpha``, ``beta``.
+    """
+
+    weights: Shape = (0, 1)
+    product = True
+    bias_input: int | None = None
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """All that the two spellings of turning and the side come to."""
+        if len(shape) < 2:
+            raise Refusal("weight is a vector, not a matrix")
+        alpha = given.get("alpha", 1.0)
+        if alpha == 0 or not math.isfinite(alpha):
+            raise Refusal(f"{op} with a factor that is 0 or not finite is left alone")
+        left = slot == 0
+        turns = [bool(given.get(name, 0)) for name in ("transA", "transB")]
+        its_own, other = turns if left else turns[::-1]
+        contracted = -2 if left != other else -1
+        batch = tuple(shape[:-2])
+        return Geometry(
+            op,
+            slot,
+            {
+                "left": left,
+                "turned": left != its_own,
+                "contracted": contracted,
+                "batch": batch,
+                "alpha": alpha,
+            },
+            ("product", contracted, batch if math.prod(batch) > 1 else ()),
+        )
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """Each matrix, turned to inputs x outputs."""
+        stack = weight.reshape(-1, *weight.shape[-2:])
+        return list(stack.swapaxes(1, 2) if geometry.attributes["turned"] else stack)
+
+    def factor(self, geometry: Geometry) -> float:
+        """The attribute ``alpha``."""
+        return float(geometry.attributes["alpha"])
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """One for each matrix of the constant."""
+        inputs, outputs = shape[-2:]
+        if geometry.attributes["turned"]:
+            inputs, outputs = outputs, inputs
+        return ((inputs, outputs),) * math.prod(shape[:-2])
+
+    def reads(self, geometry: Geometry) -> Reads:
+        """The other operand."""
+        slots = [slot for slot in self.weights if slot != geometry.slot]
+        return {"x": ("input", slots[0] if geometry.attributes["left"] else 0)}
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """Contracted axis first, the rest flattened; a view where memory's order allows it."""
+        x = working(arrays["x"])
+        if x.ndim == 1:
+            return x[:, None]
+        return _rows(x, geometry.attributes["contracted"], geometry.attributes["batch"], block)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Axis of the outputs first, the rest flattened."""
+        batch: Shape = geometry.attributes["batch"]
+        if y.ndim < len(batch) + 2:  # of a vector: y has one axis in place of two
+            y = y[..., None] if geometry.attributes["left"] else y[..., None, :]
+        return _rows(working(y), -2 if geometry.attributes["left"] else -1, batch, block)
+
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """The last axis, or the one before it with the constant on the left."""
+        return -2 if geometry.attributes["left"] else -1
+
+
+class Gemm(MatMul):
+    """``Y = alpha * A' @ B' + beta * C`` on matrices."""
+
+    bias_input = 2
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As MatMul, with ``beta``; the weight has two axes."""
+        if len(shape) != 2:
+            raise Refusal(f"weight has {len(shape)} axes, 2 are wanted")
+        beta = given.get("beta", 1.0)
+        if not math.isfinite(beta):
+            raise Refusal(f"{op} with a factor that is 0 or not finite is left alone")
+        plain = super().geometry(op, slot, given, shape)
+        return Geometry(op, slot, {**plain.attributes, "beta": beta}, plain.key)
+
+    def bias_slot(self, geometry: Geometry) -> int | None:
+        """C, unless beta is 0."""
+        return self.bias_input if geometry.attributes["beta"] else None
+
+    def bias_factor(self, geometry: Geometry) -> float:
+        """The attribute ``beta``."""
+        return float(geometry.attributes["beta"])
+
+    def bias_shape(self, geometry: Geometry, shape: Shape) -> Shape:
+        """A row, or a column with the weight on the left."""
+        ((_, outputs),) = self.blocks(geometry, shape)
+        return (outputs, 1) if geometry.attributes["left"] else (outputs,)
+
+
+class FusedGemm(Gemm):
+    """onnxruntime's Gemm with an activation, which comes after alpha, beta and C."""
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As Gemm, with ``activation`` ("" for none)."""
+        return with_activation(super().geometry(op, slot, given, shape), given)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Only of a node without an activation."""
+        refuse_activation(geometry)
+        return super().outputs(y, geometry, block)
+
+
+class FusedMatMul(MatMul):
+    """onnxruntime's ``alpha * A' @ B'`` of any rank, the last two axes turned as told."""
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As MatMul."""
+        if given.get("transBatchA", 0) or given.get("transBatchB", 0):
+            raise Refusal("FusedMatMul that turns batch axes is not treated")
+        return super().geometry(op, slot, given, shape)
+
+
+class Attention(MatMul):
+    """onnxruntime's self-attention: ``x @ W + b`` are queries, keys and values, side by side."""
+
+    weights: Shape = (1,)
+    product = False
+    bias_input = 2
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As MatMul; the weight has two axes."""
+        if len(shape) != 2:
+            raise Refusal(f"weight has {len(shape)} axes, 2 are wanted")
+        return super().geometry(op, slot, {}, shape)
+
+    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
+        """Refused: queries, keys and values stay inside."""
+        return Op.outputs(self, y, geometry, block)
+
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """None: the products stay inside."""
+        return None
+
+
+def _rows(x: Floats, axis: int, batch: Shape, block: int) -> Floats:
+    """``axis`` of one block's share of x first, the rest flattened."""
+    x = x[_place(x.shape[:-2], batch, block)]
+    if axis == -1:
+        return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).T
+    return np.moveaxis(x, -2, 0).reshape(x.shape[-2], math.prod(x.shape[:-2]) * x.shape[-1])
+
+
+def _place(mine: Shape, batch: Shape, block: int) -> tuple[Any, ...]:
+    """Index into a signal's batch axes of what meets matrix `block` of a constant's `batch`."""
+    places = np.unravel_index(block, batch) if batch else ()
+    index: list[Any] = [slice(None)] * len(mine)
+    for back in range(1, min(len(mine), len(batch)) + 1):
+        if batch[-back] > 1:
+            index[-back] = int(places[-back]) if mine[-back] > 1 else 0
+    return tuple(index)

@@ -1,0 +1,215 @@
+"""LSTM, GRU and RNN: W acts on the inputs, R on the states that the node itself has made.
+
+Columns run over the time steps and, within a step, over the sequences of the batch; steps
+beyond a sequence's length are left out.  At time t a forward direction reads the state of
+t - 1, a reverse one that of t + 1; where there is none, the initial state (ONNX operators).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Refusal, Shape, working
+
+REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+W, R, B, LENGTHS, INITIAL = 1, 2, 3, 4, 5
+ALPHAS = ("affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu")
+BETAS = ("affine", "scaledtanh", "hardsigmoid")
+
+
+class Recurrent(Op):
+    """Weights ``(directions, gates * H, inputs)``.
+
+    W is one block, its directions side by side; R has one for each direction.  Attributes of
+    the geometry: ``reversed`` (of each direction), ``layout``, ``gates``.
+    """
+
+    weights = (W, R)
+    bias_input = B
+
+    def __init__(self, gates: int) -> None:
+        self.gates = gates
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """Directions and layout."""
+        direction = given.get("direction", "forward")
+        if direction not in REVERSED:
+            raise Refusal(f"direction '{direction}' is not known")
+        turned = REVERSED[direction]
+        fits = len(shape) == 3 and shape[0] == len(turned) and shape[1] % self.gates == 0
+        if not fits or (slot == R and shape[1] != self.gates * shape[2]):
+            raise Refusal(f"weight of shape {shape} does not match {op}'s direction and gates")
+        layout = int(given.get("layout", 0))
+        attributes = {"reversed": turned, "layout": layout, "gates": self.gates}
+        key = ("steps", layout) if slot == W else ("states", layout, turned)
+        return Geometry(op, slot, attributes, key)
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """``(inputs, directions, gates * H)``, or a turned matrix for each direction."""
+        return [weight.transpose(2, 0, 1)] if geometry.slot == W else list(weight.swapaxes(1, 2))
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """One, or one for each direction."""
+        directions, outputs, inputs = shape
+        if geometry.slot == W:
+            return ((inputs, directions * outputs),)
+        return ((inputs, outputs),) * directions
+
+    def reads(self, geometry: Geometry) -> Reads:
+        """Inputs for W; all states (the node's first output) for R."""
+        lengths = {"lengths": ("input", LENGTHS)}
+        if geometry.slot == W:
+            return {"x": ("input", 0), **lengths}
+        return {"y": ("output", 0), "initial": ("input", INITIAL), **lengths}
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """Inputs, or states before each step, of the steps within the lengths."""
+        if geometry.slot == W:
+            x = _time_first(working(arrays["x"]), geometry)
+            return _valid(x, arrays)
+        return _valid(_states(arrays, geometry, block), arrays)
+
+    def bias_shape(self, geometry: Geometry, shape: Shape) -> Shape:
+        """W's biases and then R's, of each direction."""
+        return (shape[0], 2 * shape[1])
+
+    def bias_views(
+        self, stored: NDArray[Any], geometry: Geometry, shape: Shape
+    ) -> list[NDArray[Any]]:
+        """W's half in one, or R's half of each direction."""
+        halves = stored.reshape(shape[0], 2, shape[1])
+        return [halves[:, 0]] if geometry.slot == W else list(halves[:, 1])
+
+
+class Gru(Recurrent):
+    """A recurrent op whose last gate reads the state after it was reset, unless
+    ``linear_before_reset``: then R has two blocks for each direction, the second for that gate.
+    """
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As `Recurrent`, with what it takes to make the reset gate again (``reset``)."""
+        plain = super().geometry(op, slot, given, shape)
+        if slot == W or given.get("linear_before_reset", 0):
+            return plain
+        directions = range(shape[0])
+        reset = tuple(_activation(given, 2 * direction) for direction in directions)
+        attributes = {**plain.attributes, "reset": reset, "clip": given.get("clip", 0.0)}
+        return Geometry(op, slot, attributes, (*plain.key, "reset", reset, attributes["clip"]))
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """Update and reset gate, then the last one."""
+        return self._split(super().views(weight, geometry), geometry)
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """Two for each direction."""
+        if "reset" not in geometry.attributes:
+            return super().blocks(geometry, shape)
+        hidden = shape[2]
+        return ((hidden, 2 * hidden), (hidden, hidden)) * shape[0]
+
+    def reads(self, geometry: Geometry) -> Reads:
+        """Inputs and weights, too, where the reset gate is made again."""
+        plain = super().reads(geometry)
+        if "reset" not in geometry.attributes:
+            return plain
+        again = {"x": 0, "W": W, "R": R, "B": B}
+        return {**plain, **{role: ("input", slot) for role, slot in again.items()}}
+
+    def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
+        """States, or states times the reset gate for the second block of a direction."""
+        if "reset" not in geometry.attributes:
+            return super().columns(arrays, geometry, block)
+        direction, last = divmod(block, 2)
+        states = _states(arrays, geometry, direction)
+        if last:
+            states = states * self._reset(arrays, geometry, direction, states)
+        return _valid(states, arrays)
+
+    def bias_views(
+        self, stored: NDArray[Any], geometry: Geometry, shape: Shape
+    ) -> list[NDArray[Any]]:
+        """R's half is divided as R is."""
+        return self._split(super().bias_views(stored, geometry, shape), geometry)
+
+    def _split(self, views: list[NDArray[Any]], geometry: Geometry) -> list[NDArray[Any]]:
+        if "reset" not in geometry.attributes:
+            return views
+        at = views[0].shape[-1] // 3 * 2
+        return [part for view in views for part in (view[..., :at], view[..., at:])]
+
+    def _reset(self, arrays: Arrays, geometry: Geometry, direction: int, states: Floats) -> Floats:
+        """The reset gate: ``f(x W_r' + h R_r' + Wb_r + Rb_r)``."""
+        hidden = states.shape[-1]
+        gate = slice(hidden, 2 * hidden)
+        x = _time_first(working(arrays["x"]), geometry)
+        sums: Floats = x @ working(arrays["W"][direction, gate]).T
+        sums += states @ working(arrays["R"][direction, gate]).T
+        if "B" in arrays:
+            sums += working(arrays["B"][direction]).reshape(2, 3, hidden)[:, 1].sum(axis=0)
+        clip = geometry.attributes["clip"]
+        if clip:
+            np.clip(sums, -clip, clip, out=sums)
+        kind, alpha, beta = geometry.attributes["reset"][direction]
+        if kind == "hardsigmoid":
+            sums = np.clip(alpha * sums + beta, 0, 1)
+        else:
+            sums = 0.5 + 0.5 * np.tanh(0.5 * sums)  # the sigmoid, without overflow
+        return sums
+
+
+def _activation(given: Mapping[str, Any], at: int) -> tuple[str, float, float]:
+    """Name, alpha and beta of a gate's activation, of those that are treated.
+
+    The lists of alphas and betas have entries only for activations that use them.
+    """
+    names = [name.lower() for name in given.get("activations", ())] or ["sigmoid", "tanh"] * 2
+    kind = names[at] if at < len(names) else ""
+    if kind not in ("sigmoid", "hardsigmoid"):
+        raise Refusal(f"a reset gate with activation '{kind}' is not treated")
+    values = []
+    for attribute, users, usual in (
+        ("activation_alpha", ALPHAS, 0.2),
+        ("activation_beta", BETAS, 0.5),
+    ):
+        listed = given.get(attribute, ())
+        place = sum(name in users for name in names[:at])
+        values.append(float(listed[place]) if kind in users and place < len(listed) else usual)
+    return kind, values[0], values[1]
+
+
+def _time_first(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """Steps, sequences, values: ``layout`` 1 has the first two turned."""
+    return x.swapaxes(0, 1) if geometry.attributes["layout"] else x
+
+
+def _states(arrays: Arrays, geometry: Geometry, direction: int) -> Floats:
+    """State that a direction has read at each step (steps, sequences, H)."""
+    y = working(arrays["y"])
+    y = y[:, :, direction].swapaxes(0, 1) if geometry.attributes["layout"] else y[:, direction]
+    states = np.zeros_like(y, order="C")
+    if len(y) == 0:
+        return states
+    first: Any = 0
+    if geometry.attributes["reversed"][direction]:
+        states[:-1] = y[1:]
+        first = np.asarray(arrays.get("lengths", np.full(y.shape[1], len(y)))) - 1
+    else:
+        states[1:] = y[:-1]
+    initial: Any = 0
+    if "initial" in arrays:
+        initial = _time_first(arrays["initial"], geometry)[direction]
+    states[first, np.arange(y.shape[1])] = initial
+    return states
+
+
+def _valid(x: Floats, arrays: Arrays) -> Floats:
+    """Columns of the steps within the lengths, from (steps, sequences, values)."""
+    if "lengths" not in arrays:
+        return x.reshape(-1, x.shape[-1]).T
+    within = np.arange(len(x))[:, None] < np.asarray(arrays["lengths"])
+    return x[within].T

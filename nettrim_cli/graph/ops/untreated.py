@@ -1,0 +1,66 @@
+"""Ops that are known to have weights and are left alone, each with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nettrim_cli.graph.layer import Geometry
+from nettrim_cli.graph.ops.base import Op, Refusal, Shape
+
+
+class Untreated(Op):
+    """An op whose weights, at these slots, are all refused for one reason."""
+
+    def __init__(self, reason: str, *slots: int) -> None:
+        self.reason = reason
+        self.weights = slots
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """Refused."""
+        raise Refusal(f"{op.rpartition('.')[2]} {self.reason}")
+
+
+PACKED = "holds weights packed in few bits, which are left as they are"
+ROUTED = "sends each sample to experts that it chooses itself, which is not treated"
+INSIDE = "makes the inputs of its weights itself and does not give them out"
+LAST = "has its channels last, which is not treated"
+NO_ENGINE = "does not run on a processor, so that nothing can be recorded"
+
+UNTREATED: dict[str, Op] = {
+    "DeformConv": Untreated("reads its input at places that another tensor tells", 1),
+    **{
+        f"com.microsoft.{name}": Untreated(reason, *slots)
+        for name, reason, slots in (
+            ("AttnLSTM", INSIDE, (1, 2)),
+            ("CausalConvWithState", "is a depthwise convolution with a state, not treated", (1,)),
+            ("ConvTransposeWithDynamicPads", "has pads that another tensor tells", (1,)),
+            ("DecoderAttention", INSIDE, (2, 3)),
+            ("DecoderMaskedSelfAttention", NO_ENGINE, (1,)),
+            ("DynamicQuantizeLSTM", "rounds its states to 8 bits, which is not treated", (1, 2)),
+            ("FusedMatMulActivation", NO_ENGINE, (0, 1)),
+            ("GemmFastGelu", NO_ENGINE, (1,)),
+            ("GemmFloat8", NO_ENGINE, (0, 1)),
+            ("LongformerAttention", NO_ENGINE, (1, 4)),
+            ("MatMulBlockQuantizedFp4Weight", PACKED, (1,)),
+            ("MatMulBlockQuantizedFp8Weight", PACKED, (1,)),
+            ("MatMulBnb4", PACKED, (1,)),
+            ("MatMulFpQ4", PACKED, (1,)),
+            ("MatMulNBits", PACKED, (1,)),
+            ("MatMulNBitsMlp", PACKED, (3, 6)),
+            ("MatMulNBitsQkv", PACKED, (3, 6, 9)),
+            ("MatMulPacked", PACKED, (1,)),
+            ("MoE", ROUTED, (2, 4, 6)),
+            ("MoEPacked", ROUTED, (2, 3, 4)),
+            ("NhwcConv", LAST, (1,)),
+            ("NhwcFusedConv", LAST, (1,)),
+            ("PackedAttention", NO_ENGINE, (1,)),
+            ("QMoE", ROUTED, (2, 5, 8)),
+            ("QOrderedAttention", NO_ENGINE, (5, 6, 7)),
+            ("QOrderedLongformerAttention", NO_ENGINE, (2, 8)),
+            ("QOrderedMatMul", NO_ENGINE, (2,)),
+            ("SparseToDenseMatMul", "has a sparse operand, which is not treated", (0, 1)),
+            ("WordConvEmbedding", INSIDE, (1, 2)),
+        )
+    },
+}

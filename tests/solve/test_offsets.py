@@ -1,0 +1,157 @@
+"""Residual connections and activations behind a layer, by their definitions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import erf
+from small_layers import correlated, make_task, support_size
+
+from nettrim_cli.solve.l0 import candidates, solve_l0
+from nettrim_cli.solve.net_trim import solve_net_trim
+from nettrim_cli.solve.penalties import KeepLargest
+from nettrim_cli.solve.problem import LayerProblem, Repair, judged, repairs, worth
+from nettrim_cli.solve.task import Offset
+
+
+def gelu(A):
+    return A * (1 + erf(A / np.sqrt(2))) / 2
+
+
+def leaky(A):
+    return np.where(A < 0, 0.1 * A, A)
+
+
+def residual_task(seed, *, exact=False, noise=0.2, columns=600, held=300, **options):
+    """A layer with a residual connection; `exact`: nothing before either was pruned."""
+    random = np.random.default_rng(seed)
+    x = correlated(random, 16, columns + held)
+    moved = x if exact else x * (0.9 + 0.2 * random.random((16, 1)))
+    W, b = random.normal(size=(16, 6)) / 4, 0.2 * random.normal(size=6)
+    task = make_task(
+        x[:, :columns],
+        W,
+        bias=b,
+        held=x[:, columns:],
+        reached=None if exact else moved[:, :columns],
+        held_reached=None if exact else moved[:, columns:],
+        **options,
+    )
+    r = random.normal(size=(6, x.shape[1])).astype(np.float32)
+    mix = random.normal(size=(16, 6)) * noise  # the skip's error is a function of x
+    late = r if exact else (r - mix.T @ moved).astype(np.float32)
+    reached, dense = late[:, :columns], r[:, :columns]
+    missing = None if exact else task.samples.X.astype(float) @ (dense - reached).T.astype(float)
+    offset = Offset(
+        reached,
+        late[:, columns:],
+        reached if exact else dense,
+        late[:, columns:] if exact else r[:, columns:],
+        missing,
+    )
+    return replace(task, samples=replace(task.samples, offset=offset))
+
+
+@pytest.mark.parametrize("options", [{}, {"relu": True}, {"activation": gelu}])
+def test_error_by_its_definition(options) -> None:
+    scale, shift = np.array([1, -2, 0.5, 1, 1, 2.0]), np.linspace(-1, 1, 6)
+    task = residual_task(0, scale=scale, shift=shift, **options)
+    act = options.get("activation", (lambda A: np.maximum(A, 0)) if options else lambda A: A)
+    samples, offset, U = task.samples, task.samples.offset, 0.7 * task.W
+    for held, X, Z, r, d in (
+        (False, samples.X, samples.Z, offset.reached, offset.dense),
+        (True, samples.held_X, samples.held_Z, offset.held_reached, offset.held_dense),
+    ):
+        found = act(scale[:, None] * (U.T @ X) + shift[:, None] + r)
+        wanted = act(scale[:, None] * Z + shift[:, None] + d)
+        expected = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+        assert task.error(U, held=held) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [None, np.array([1, -2, 0.5, 1, 3, 0.0])])
+def test_a_target_with_the_skips_error_is_the_sum_over_columns(scale) -> None:
+    task = residual_task(1, scale=scale)
+    samples, offset = task.samples, task.samples.offset
+    X, Z = samples.X.astype(float), samples.Z.astype(float)
+    live = np.ones(6, bool) if scale is None else scale != 0
+    factor = np.ones(6) if scale is None else scale
+    for repair in repairs(task):
+        own = task.W.T @ X
+        mixed = own + repair.own * (Z - own)
+        mixed[live] += repair.skip * (offset.dense - offset.reached)[live] / factor[live, None]
+        found = LayerProblem.of(task).target(repair)
+        assert np.allclose(found, X @ mixed.T, rtol=1e-3, atol=1e-3 * np.abs(found).max())
+    assert len(repairs(task)) == 6
+
+
+def test_a_layer_repairs_what_the_skip_lacks_where_it_can() -> None:
+    task = residual_task(2, keep=80, noise=0.3)
+    found = solve_l0(task)
+    assert "100% of the skip" in found.note
+    without = LayerProblem.of(task)
+    V = without.supports(without.rhs(Repair(1.0, 0.0)), KeepLargest(80))
+    ignoring = judged(task, without.linear_weights(V, Repair(1.0, 0.0)))
+    assert judged(task, found.U) < 0.5 * ignoring
+
+
+def test_a_residual_connection_frees_inactive_units() -> None:
+    """relu(z + r): z may be anything below -r, which a linear fit does not know."""
+    better = 0
+    for seed in range(5):
+        task = residual_task(seed, exact=True, relu=True, columns=3000, shift=np.full(6, -1.0))
+        problem = LayerProblem.of(task)
+        V = problem.supports(problem.rhs(Repair()), KeepLargest(50))
+        linear = task.error(problem.linear_weights(V, Repair()), held=True)
+        better += task.error(problem.response_weights(V, Repair()), held=True) < 0.99 * linear
+    assert better >= 4
+
+
+@pytest.mark.parametrize("act", [gelu, leaky, np.tanh], ids=["gelu", "leaky", "tanh"])
+def test_a_refit_lowers_the_error_behind_the_activation(act) -> None:
+    for seed in range(3):
+        task = residual_task(seed, exact=True, columns=2000)
+        samples = replace(task.samples, offset=None)
+        task = replace(task, activation=act, samples=samples)
+        problem = LayerProblem.of(task)
+        V = problem.supports(problem.rhs(Repair()), KeepLargest(40))
+        linear = problem.linear_weights(V, Repair())
+        fitted = problem.response_weights(V, Repair())
+        assert np.array_equal(fitted[:-1] != 0, linear[:-1] != 0)
+        assert task.error(fitted, held=False) < task.error(linear, held=False)
+        assert task.error(fitted, held=True) < 1.005 * task.error(linear, held=True)
+
+
+def test_outputs_are_worth_what_passes_on() -> None:
+    task = residual_task(4, exact=True, activation=leaky, shift=np.array([-9, 9, 0, 0, 0, 0.0]))
+    assert worth(task)[0] == pytest.approx(0.1**0.75, rel=0.05)
+    assert worth(task)[1] == pytest.approx(1, rel=0.05)
+    assert np.all(worth(replace(task, activation=None)) == 1)
+    relu = worth(replace(task, activation=None, relu=True))
+    assert relu[0] < 0.1 < 0.9 < relu[1]
+
+
+@pytest.mark.parametrize("options", [{"relu": True}, {"activation": gelu}, {}])
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_candidate_keeps_the_count(options, exact) -> None:
+    task = residual_task(5, exact=exact, keep=24, **options)
+    found = list(candidates(LayerProblem.of(task), KeepLargest(24)))
+    assert len(found) == len(repairs(task)) * (2 if options else 1) + 1
+    assert all(support_size(task, U) <= 24 for _, U, _ in found)
+    assert judged(task, solve_l0(task).U) <= min(error for error, _, _ in found) * 1.0001
+
+
+def test_the_papers_program_has_minus_the_residual_as_bound() -> None:
+    task = residual_task(6, exact=True, relu=True, epsilon=0.1)
+    samples, offset = task.samples, task.samples.offset
+    found = solve_net_trim(task)
+    result, Z = found.U.T @ samples.X, samples.Z
+    active = Z + offset.dense > 0
+    size = np.linalg.norm(np.maximum(Z + offset.dense, 0))
+    assert np.linalg.norm((result - Z)[active]) <= 0.1 * size * 1.01
+    over = np.maximum(result + offset.reached, 0)[~active]
+    assert np.linalg.norm(over) <= 0.1 * size * 0.01
+    plain = replace(task, samples=replace(samples, offset=None), relu=False)
+    linear = solve_net_trim(replace(plain, epsilon=0.1 * size / np.linalg.norm(Z)))
+    assert np.abs(found.U).sum() < np.abs(linear.U).sum()

@@ -1,0 +1,254 @@
+"""Whole prunes of models whose layers are in every kind of place, in both schemes."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import onnx
+import pytest
+from networks import Files, save_model
+from onnx import helper, numpy_helper
+from places import DENSE, LOOP, Place, branch
+from small import build, normal, run
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.constants import all_tensors
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import prune
+from nettrim_cli.settings import METHODS, Settings
+from nettrim_cli.walk import dense_matrices, stages, walk
+
+OPSET = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+def recurrent(op: str, gates: int, direction: str = "bidirectional", **given) -> onnx.ModelProto:
+    """A recurrent layer whose states have no name, and a product behind it."""
+    count = 2 if direction == "bidirectional" else 1
+    made = [helper.make_node("Transpose", ["x"], ["xt"], perm=[1, 0, 2])]
+    inputs, last = ["xt", "w", "r", "b", "", "h0"], "yh"
+    outputs = ["", "yh"]
+    made.append(
+        helper.make_node(op, inputs, outputs, "cell", hidden_size=5, direction=direction, **given)
+    )
+    made.append(helper.make_node("Transpose", [last], ["t"], perm=[1, 0, 2]))
+    made.append(helper.make_node("Flatten", ["t"], ["f"]))
+    made.append(helper.make_node("MatMul", ["f", "v"], ["y"]))
+    tensors = {
+        "w": 0.5 * normal(count, gates * 5, 4, seed=1),
+        "r": 0.5 * normal(count, gates * 5, 5, seed=2),
+        "b": 0.1 * normal(count, gates * 10, seed=3),
+        "v": normal(count * 5, 3, seed=5),
+    }
+    shape = numpy_helper.from_array(np.array([count, 16, 5]), "shape")
+    made.insert(0, helper.make_node("ConstantOfShape", ["shape"], ["h0"]))
+    graph = helper.make_graph(
+        made,
+        "g",
+        [helper.make_tensor_value_info("x", 1, [16, 6, 4])],
+        [helper.make_tensor_value_info("y", 1, ["N", 3])],
+        [numpy_helper.from_array(v, k) for k, v in tensors.items()] + [shape],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def grouped() -> onnx.ModelProto:
+    return build(
+        """g (float[N,4,8] x) => (float[N,3] y) {
+            c = Conv<group = 2, pads = [1,1]>(x, w, b)
+            r = Relu(c)
+            d = Conv<group = 6>(r, k)
+            p = GlobalAveragePool(d)
+            f = Flatten(p)
+            y = Gemm(f, v)
+        }""",
+        head=OPSET,
+        w=normal(6, 2, 3, seed=1),
+        b=normal(6, seed=2),
+        k=normal(6, 1, 3, seed=3),
+        v=normal(6, 3, seed=4),
+    )
+
+
+def experts() -> onnx.ModelProto:
+    return build(
+        """g (float[N,1,6,5] x) => (float[N,3,6,4] y) {
+            h = MatMul(x, w)
+            r = Relu(h)
+            y = MatMul(r, v)
+        }""",
+        head=OPSET,
+        w=normal(3, 5, 7, seed=1),
+        v=normal(3, 7, 4, seed=2),
+    )
+
+
+def tied() -> onnx.ModelProto:
+    return build(
+        """g (float[N,6] x) => (float[N,3] y) {
+            a = Gemm(x, w, b)
+            r = Relu(a)
+            c = Gemm(r, w, b)
+            s = Relu(c)
+            y = MatMul(s, v)
+        }""",
+        head=OPSET,
+        w=normal(6, 6, seed=1),
+        b=normal(6, seed=2),
+        v=normal(6, 3, seed=3),
+    )
+
+
+def from_place(place: Place) -> onnx.ModelProto:
+    return place.model()
+
+
+W, V = normal(3, 4, seed=1), normal(4, 4, seed=2)
+NETWORKS = {
+    "LSTM": lambda: recurrent("LSTM", 4),
+    "GRU": lambda: recurrent("GRU", 3),
+    "GRU linear before reset": lambda: recurrent("GRU", 3, linear_before_reset=1),
+    "RNN reverse": lambda: recurrent("RNN", 1, "reverse"),
+    "grouped": grouped,
+    "experts": experts,
+    "tied": tied,
+    "If": lambda: Place(
+        branch("a = MatMul(x, w) r = Relu(a) p = MatMul(r, v)"), {"w": W, "v": V}
+    ).model(),
+    "Loop": lambda: Place(
+        LOOP % "a = MatMul(v, w) h = Relu(a) r = MatMul(h, u)",
+        {"w": W, "u": V},
+        outputs="float[N,3] last, float[T,N,M] y",
+    ).model(),
+    "function": lambda: Place(
+        "a = local.dense(x, w) r = Relu(a) y = local.dense(r, v)", {"w": W, "v": V}, DENSE
+    ).model(),
+}
+
+
+def saved(folder, proto: onnx.ModelProto, count: int = 96) -> Files:
+    (value,) = proto.graph.input
+    shape = [axis.dim_value for axis in value.type.tensor_type.shape.dim[1:]]
+    data = folder / "calib.h5"
+    with h5py.File(data, "w") as file:
+        file[value.name] = normal(count, *shape, seed=20)
+    return Files(save_model(folder / "model.onnx", proto), data)
+
+
+@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_path) -> None:
+    files = saved(tmp_path, NETWORKS[name]())
+    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, scheme=scheme))
+    dense, written = Model.load(files.model), Model.load(files.output)
+    layers = {layer.name: layer for layer in dense.layers if layer.prunable}
+    assert len(layers) >= 2
+    zeros = total = 0
+    for each in report.layers:
+        layer = layers[each.name]
+        matrices, _ = written.weight(layer)
+        count = sum(int(np.count_nonzero(U)) for U in matrices)
+        if layer.depthwise:
+            assert "depthwise" in each.note
+            continue
+        assert each.nonzeros_after == count
+        assert each.shape == layer.shape
+        assert each.columns > 0
+        assert np.isfinite([each.error_calibration, each.error_holdout]).all()
+        zeros, total = zeros + layer.parameters - count, total + layer.parameters
+    assert zeros >= round(0.5 * total)
+    names = {t.name for t in all_tensors(dense.proto)}
+    pairs = zip(all_tensors(dense.proto), all_tensors(written.proto))
+    assert all(one.name in names for one, two in pairs if one != two)
+    assert report.comparison.error < 1.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["experts", "LSTM"])
+def test_every_method_takes_layers_of_several_blocks(name, method, tmp_path) -> None:
+    files = saved(tmp_path, NETWORKS[name](), 64)
+    settings = Settings(epsilon=0.3, method=method, scheme="parallel")
+    report = prune(files.model, files.data, settings=settings)
+    assert report.pruned
+    for each in report.pruned:
+        assert each.error_calibration <= 0.31
+
+
+def test_depthwise_convolutions_are_pruned_where_they_are_asked_for(tmp_path) -> None:
+    files = saved(tmp_path, grouped())
+    settings = Settings(sparsity=0.3, include=("d",))
+    report = prune(files.model, files.data, settings=settings)
+    found = {each.name: each for each in report.layers}
+    assert found["d"].nonzeros_after == round(0.7 * 18)
+    assert not found["c"].pruned
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "GRU linear before reset", "RNN reverse"])
+@pytest.mark.parametrize("cascade", [False, True])
+def test_recurrent_weights_read_the_states_of_the_network_so_far(name, cascade) -> None:
+    """Where W has been pruned, R reads the states that the pruned W makes."""
+    dense = Model(NETWORKS[name]())
+    pruned = dense.clone()
+    x = normal(16, 6, 4, seed=30)
+    flagged = [(Batch({"x": x}, 16, None), False)]
+    plan = stages(dense.layers)
+    assert [layer.name for stage in plan for layer in stage.layers] == ["cell.W", "cell.R", "y"]
+    steps = walk(dense, pruned if cascade else None, plan, flagged, threads=1, seed=0)
+    for stage, ((*blocks,),) in steps:
+        (layer,) = stage.layers
+        source = pruned if cascade else dense
+        arrays = {}
+        proto = onnx.ModelProto.FromString(source.proto.SerializeToString())
+        (cell,) = (node for node in proto.graph.node if node.name == "cell")
+        cell.output[0] = "states"
+        if layer.name == "y":
+            arrays["x"] = run(proto, ["f"], {"x": x})[0]
+        else:
+            for role, (kind, slot) in ops.reads(layer.geometry).items():
+                wanted = cell.input[slot] if kind == "input" else cell.output[slot]
+                if wanted:
+                    proto.graph.node.add(op_type="Identity", input=[wanted], output=["seen"])
+                    (arrays[role],) = run(proto, ["seen"], {"x": x})
+                    del proto.graph.node[-1]
+        for block, samples in enumerate(blocks):
+            X = ops.columns(arrays, layer.geometry, block)
+            np.testing.assert_allclose(samples.X[:-1], X, rtol=1e-5, atol=1e-6)
+            assert samples.exact == (not cascade or layer.name == "cell.W")
+            Z = dense_matrices(dense, layer)[block].T
+            if samples.exact:
+                np.testing.assert_allclose(samples.Z, Z @ samples.X, rtol=1e-4, atol=1e-5)
+        weights, _ = pruned.weight(layer)
+        pruned.set_weight(layer, [0.8 * each for each in weights], None)
+
+
+def test_sequences_and_text_pass_by_between_pieces(tmp_path) -> None:
+    proto = build(
+        """g (float[N,4] x) => (float[N,3] y) {
+            s = SequenceConstruct(x, x)
+            a = MatMul(x, w)
+            r = Relu(a)
+            one = Constant<value_int = 1>()
+            b = SequenceAt(s, one)
+            c = Add(r, b)
+            y = MatMul(c, v)
+        }""",
+        head=OPSET,
+        w=normal(4, 4),
+        v=normal(4, 3),
+    )
+    files = saved(tmp_path, proto, 40)
+    assert len(prune(files.model, files.data, settings=Settings(sparsity=0.5)).pruned) == 2
+
+
+def test_a_wrong_declared_shape_does_not_matter(tmp_path) -> None:
+    proto = build(
+        "g (float[N,4] x) => (float[N,3] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }",
+        head=OPSET,
+        w=normal(4, 5),
+        v=normal(5, 3),
+    )
+    proto.graph.value_info.append(helper.make_tensor_value_info("r", 1, [7, 7, 7]))
+    files = saved(tmp_path, proto, 40)
+    assert len(prune(files.model, files.data, settings=Settings(sparsity=0.5)).pruned) == 2
