@@ -15,7 +15,8 @@ import numpy as np
 from common import print_table
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-OURS, RIVAL = "nettrim", "onnxsim SparseGPT"
+PLOT = "![Output error against the zeros reached, by model and method](benchmarks.svg)"
+OURS = "nettrim"
 NEAR = 0.01  # two cells are of equal sparsity within this
 HEADERS = ("zeros", "method", "reached", "error", "score", "s", "CPU s", "MiB", "MB", "gzip MB")
 RATIO_HEADERS = (
@@ -51,7 +52,7 @@ def write_table(target: Path, figures: Figures) -> None:
     """Put the tables between the marks of a file that has them."""
     before, rest = target.read_text("utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    parts = [f"{figures['machine']}, onnxsim {figures['onnxsim']}."]
+    parts = [PLOT, f"{figures['machine']}, onnxsim {figures['onnxsim']}."]
     if ratios := compared(figures["cells"]):
         parts += ["### nettrim's figures over the others', geometric means"]
         parts += [markdown(RATIO_HEADERS, ratios)]
