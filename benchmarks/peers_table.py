@@ -101,9 +101,10 @@ def rows(figures: Figures, model: str) -> list[list[str]]:
 
 
 def notes(figures: Figures, model: str) -> list[str]:
-    """What methods did not treat: layers left dense, and those where Wanda is plain magnitude.
+    """Layers that a method sets no zeros in, and those in which Wanda is plain magnitude.
 
-    Only what is so at every sparsity: at some, a share of zeros or a coincidence may do it.
+    Only where it is so at every sparsity: a layer not treated, a fall-back, or, where the zeros
+    are shared out over the layers, one that gets none.
     """
     dense = figures["models"][model]["layers"]
     mine = [each for each in figures["cells"] if each["model"] == model and "layers" in each]
@@ -112,11 +113,13 @@ def notes(figures: Figures, model: str) -> list[str]:
         own = [each["layers"] for each in mine if each["method"] == method]
         left = [k for k in dense if all(each[k]["where"] == dense[k]["where"] for each in own)]
         if left:
-            lines.append(f"{method} leaves dense: {listed(left)}")
+            lines.append(f"{method} sets no zeros in: {listed(left)}")
     twins = [(each["layers"], twin["layers"]) for each in mine if (twin := twin_of(each, mine))]
     plain = [k for k in dense if all(a[k]["where"] == b[k]["where"] for a, b in twins)]
     if twins and plain:
-        lines.append(f"onnxsim Wanda is its plain magnitude in: {listed(plain)}")
+        lines.append(
+            f"onnxsim Wanda keeps the weights that its magnitude keeps in: {listed(plain)}"
+        )
     return lines
 
 

@@ -227,8 +227,8 @@ def test_notes_say_which_layers_a_method_does_not_treat() -> None:
         cell("nettrim", 0.9, 0.1),
     )
     assert notes(found, "net") == [
-        "onnxsim SparseGPT leaves dense: first",
-        "onnxsim Wanda is its plain magnitude in: first",
+        "onnxsim SparseGPT sets no zeros in: first",
+        "onnxsim Wanda keeps the weights that its magnitude keeps in: first",
     ]
 
 
