@@ -6,7 +6,7 @@ DEMO   := demo
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fmt lint types check bench models clean
+.PHONY: help setup demo test test-all fmt lint types check bench bench-peers models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,11 @@ bench: setup  ## run the benchmarks (minutes); see benchmarks/README.md
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/layers.py --sparsity .7
 	$(BIN)/python benchmarks/net_trim.py --threads 2
+
+bench-peers: $(VENV)/models  ## whole models against onnxsim's methods (hours at first; finished cells are kept in build/)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python benchmarks/peers.py --json build/peers.json --table docs/benchmarks.md
+	$(BIN)/python benchmarks/plots.py --peers build/peers.json
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py
