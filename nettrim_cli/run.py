@@ -69,7 +69,7 @@ class Run:
             name, (columns, inputs) = min(thin.items(), key=lambda each: each[1][0] / each[1][1])
             used = math.ceil(samples / (1 - self.settings.holdout))
             enough = useful_columns(inputs, ENOUGH * inputs)
-            useful = math.ceil(used * enough / max(1, columns) / 100) * 100
+            useful = math.ceil(used * enough / columns / 100) * 100
             others = f" (and {len(thin) - 1} more layers)" if len(thin) > 1 else ""
             yield (
                 f"few samples: layer {name} has {inputs} inputs but only {columns} calibration "
@@ -105,7 +105,8 @@ class Run:
     ) -> LayerReport:
         begun = time.monotonic()
         fewest = min(samples, key=lambda each: each.columns)
-        self._thin[layer.name] = (fewest.columns, layer.shape[0])
+        if fewest.columns:
+            self._thin[layer.name] = (fewest.columns, layer.shape[0])
         trouble = next(filter(None, (each.trouble for each in samples)), "")
         if zeros is None and self.settings.sparsity is not None:
             trouble = trouble or "its sensitivity could not be measured"

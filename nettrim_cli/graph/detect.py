@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.constants import FLOATS, elem_type, shape, type_name
+from nettrim_cli.graph.constants import FLOATS, elem_type, shape
 from nettrim_cli.graph.flat import ENTER, STANDARD, Node
 from nettrim_cli.graph.index import Index, Use, attributes
+from nettrim_cli.graph.inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.ops import Refusal
 from nettrim_cli.graph.paths import Outputs
@@ -127,6 +126,8 @@ def weight_of(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
         trace = index.trace(node.input[slot])
     except Refusal as refusal:
         raise Refusal(f"weight {refusal}") from None
+    if not trace.once:
+        raise Refusal("weight reads a stored value twice")
     geometry = ops.read_geometry(
         node.op_type, slot, attributes(node), trace.shape, domain=node.domain
     )
@@ -159,8 +160,7 @@ def _known_shape(index: Index, name: str) -> tuple[tuple[int, ...], str]:
     try:
         trace = index.trace(name)
     except Refusal:
-        holder = index.holder(name)
-        return ((), "") if holder is None else (shape(holder), type_name(elem_type(holder)))
+        return constant_type(index, name)
     return trace.shape, trace.stored_type
 
 
@@ -180,7 +180,7 @@ def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> li
     if found.trace is None or found.geometry is None:
         raise Refusal(found.refusal)
     sites = []
-    for use in index.sights(found.trace.holder):
+    for use in index.sights(found.trace):
         if use.node < 0:
             raise Refusal("weight is also an output of the model")
         node, other = index.nodes[use.node], by_use.get(use)
@@ -281,7 +281,7 @@ def _trace(index: Index, name: str, what: str) -> Trace:
 
 
 def _require_finite(trace: Trace, what: str) -> None:
-    if not np.isfinite(trace.values()).all():
+    if not trace.finite:
         raise Refusal(f"{what} has values that are not finite")
 
 
@@ -344,7 +344,7 @@ def _common_bias(index: Index, found: Sequence[Use | None]) -> tuple[Use, ...]:
     if not all(traces[0].same(trace) for trace in traces):
         return ()
     inside = any(index.nodes[use.node].function for use in uses)
-    sole = set(index.sights(traces[0].holder)) == set(uses) and math.prod(traces[0].shape) > 1
+    sole = math.prod(traces[0].shape) > 1 and index.is_own(traces[0], uses)
     if inside and not sole:
         return ()  # a function's node cannot be given a tensor of its own
     return tuple(uses)

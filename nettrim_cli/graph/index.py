@@ -16,14 +16,8 @@ from nettrim_cli.graph.constants import FLOATS, TREATED, elem_type, shape, type_
 from nettrim_cli.graph.external import NOTHING, External
 from nettrim_cli.graph.flat import ENTER, STANDARD, Node, flatten
 from nettrim_cli.graph.ops import Grid, Refusal
-from nettrim_cli.graph.traces import (
-    INTEGERS,
-    Step,
-    Trace,
-    Transposed,
-    dequantized,
-    reshaped,
-)
+from nettrim_cli.graph.traces import INTEGERS, Array, Joined, Step, Stored, Trace
+from nettrim_cli.graph.ways import MOVES, dequantized, moves
 
 KEEP_RANK = frozenset(
     (
@@ -36,12 +30,7 @@ KEEP_RANK = frozenset(
 )
 """Standard ops whose output has as many axes as their first input."""
 
-WAYS = frozenset(
-    (
-        *("Identity", "Cast", "Transpose", "DequantizeLinear"),
-        *("Reshape", "Squeeze", "Unsqueeze", "Flatten"),
-    )
-)
+WAYS = MOVES | {"Identity", "Cast", "DequantizeLinear", "Concat"}
 """Standard ops on the way from a stored constant that a trace can go back."""
 
 BROADCAST = frozenset(("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"))
@@ -134,7 +123,7 @@ class Index:
         self.constants = derived_constants(self.nodes, fixed)
         self._ranks: dict[str, int] | None = None
         self._traces: dict[str, Trace | str] = {}
-        self._sights: dict[int, list[Use]] | None = None
+        self._sights: dict[int, list[tuple[Use, Trace]]] | None = None
 
     def _index_nodes(self, known: set[str]) -> None:
         for number, node in enumerate(self.nodes):
@@ -198,47 +187,56 @@ class Index:
         if name in self.sparse:
             raise Refusal("is stored as a sparse tensor")
         if name in self.initializers:
-            return self._stored(self.initializers[name], name)
+            return self._stored(self.initializers[name])
         node = self.nodes[self.producers[name]]
         kind = node.op_type if node.domain in STANDARD else ""
         if kind == "Constant":
             if node.holder is None:
                 raise Refusal("is stored in a kind of Constant that is not treated yet")
-            return self._stored(node.holder, name)
-        if kind not in WAYS or node.output[0] != name:
+            return self._stored(node.holder)
+        if kind not in WAYS or (node.output[0] != name and kind != "Split"):
             raise Refusal(f"is computed from constants by {node.op_type}")
+        if kind == "Concat":
+            return self._joined(node)
         before = self.trace(node.input[0])
-        names = (*before.names, name)
         if kind == "Cast":
             to = _require_float(attributes(node).get("to", 0))
             if not widens(_require_float(before.kind), to):
                 raise Refusal("is rounded by a Cast")
-            return replace(before, names=names, kind=to)
+            return replace(before, kind=to)
         if kind == "Identity":
-            return replace(before, names=names)
+            return before
         if kind == "DequantizeLinear":
             step, to = self._dequantized(node, before)
-            return replace(before, names=names, steps=(*before.steps, step), kind=to)
-        return replace(before, names=names, steps=(*before.steps, self._step(node, before.shape)))
+            return replace(before, steps=(*before.steps, step), kind=to)
+        given = {**attributes(node), "outputs": len(node.output)}
+        others = [self._moved_by(node, other) for other in node.input[1:]]
+        steps = moves(kind, before.shape, given, others, node.output.index(name))
+        return replace(before, steps=(*before.steps, *steps))
 
-    def _stored(self, holder: Any, name: str) -> Trace:
-        return Trace(holder, (name,), (), elem_type(holder), self.external)
+    def _stored(self, holder: Any) -> Trace:
+        return Trace(Stored(holder, self.external), (), elem_type(holder))
 
-    def _step(self, node: Node, before: tuple[int, ...]) -> Step:
-        """What a node that moves values does to them."""
-        given = attributes(node)
-        if node.op_type == "Transpose":
-            axes = tuple(range(len(before)))
-            perm = given.get("perm", axes[::-1])
-            if tuple(sorted(perm)) != axes:
-                raise Refusal("is transposed over axes that it does not have")
-            return Transposed(perm)
-        wanted = given.get("axes", given.get("shape", ()))
-        if len(node.input) > 1 and node.input[1]:
-            wanted = self.integers(node.input[1])
-            if wanted is None:
-                raise Refusal(f"is put into a computed shape by {node.op_type}")
-        return reshaped(node.op_type, before, given, wanted)
+    def _joined(self, node: Node) -> Trace:
+        """What a Concat makes of constants."""
+        parts = tuple(self.trace(name) for name in node.input)
+        shapes = [each.shape for each in parts]
+        axis, rank = attributes(node).get("axis", 1), len(shapes[0])
+        if not -rank <= axis < rank or len({each.kind for each in parts}) > 1:
+            raise Refusal("is joined of parts that do not fit")
+        axis %= rank
+        if len({(len(each), *each[:axis], *each[axis + 1 :]) for each in shapes}) > 1:
+            raise Refusal("is joined of parts that do not fit")
+        return Trace(Joined(parts, axis), (), parts[0].kind)
+
+    def _moved_by(self, node: Node, name: str) -> Array | None:
+        """Whole numbers that tell a node how to move values; None where there are none."""
+        if not name:
+            return None
+        try:
+            return self.trace(name).values()
+        except Refusal:
+            raise Refusal(f"is put into a computed shape by {node.op_type}") from None
 
     def _dequantized(self, node: Node, before: Trace) -> tuple[Step, int]:
         if before.kind not in INTEGERS:
@@ -275,8 +273,8 @@ class Index:
         step = dequantized(trace.shape, trace.kind, scale, zero, grid.axis, 0)
         return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
 
-    def sights(self, holder: Any) -> list[Use]:
-        """Who sees a stored value: all its readers but the nodes on the way of a trace.
+    def sights(self, trace: Trace) -> list[Use]:
+        """Who sees a stored element that a trace reads: all but the nodes on the way of a trace.
 
         Slot -1 is a subgraph that hands it out, node -1 the model itself.
         """
@@ -284,19 +282,30 @@ class Index:
             self._sights = {}
             for name in self.constants:
                 with suppress(Refusal):
-                    found = self._sights.setdefault(id(self.trace(name).holder), [])
-                    found.extend(use for use in self.users(name) if not self._passes_on(use))
+                    found = self.trace(name)
+                    seen = [use for use in self.users(name) if not self._passes_on(use)]
                     if name in self.outputs:
-                        found.append(Use(-1, -1))
-        return sorted(self._sights.get(id(holder), []), key=lambda use: (use.node, use.slot))
+                        seen.append(Use(-1, -1))
+                    for holder in found.holders:
+                        each = self._sights.setdefault(holder, [])
+                        each.extend((use, found) for use in seen)
+        near = [each for holder in trace.holders for each in self._sights.get(holder, ())]
+        uses = {use for use, other in near if trace.meets(other)}
+        return sorted(uses, key=lambda use: (use.node, use.slot))
+
+    def is_own(self, trace: Trace, uses: Iterable[Use]) -> bool:
+        """Whether values can be stored by a trace and nobody but `uses` sees it."""
+        return trace.once and set(self.sights(trace)) == set(uses)
 
     def _passes_on(self, use: Use) -> bool:
         """Whether a use is a step on the way to other readers."""
         node = self.nodes[use.node]
-        if use.slot != 0 or node.op_type not in WAYS or node.domain not in STANDARD:
+        if node.op_type not in WAYS or node.domain not in STANDARD or use.slot < 0:
+            return False
+        if use.slot > 0 and node.op_type != "Concat":
             return False
         try:
-            self.trace(node.output[0])
+            self.trace(next(filter(None, node.output)))
         except Refusal:
             return False
         return True

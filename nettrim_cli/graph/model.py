@@ -314,7 +314,7 @@ class Model:
             values = constants.cast(values, before.dtype)
         if np.array_equal(np.broadcast_to(before, values.shape), values):
             return
-        sole = set(self._index.sights(trace.holder)) == set(binding.biases)
+        sole = self._index.is_own(trace, binding.biases)
         if sole and values.shape == before.shape:
             trace.store(values)
         else:

@@ -1,23 +1,23 @@
-"""The way from a stored constant to the tensor that a node reads, and back.
+"""The way from stored constants to the tensor that a node reads, and back.
 
 A step is what one node on the way does to values: ``there`` forwards, ``back`` so that ``there``
-gives the wanted values again, as far as the stored type can.
+gives the wanted values again, as far as the stored type can.  Where a tensor holds parts of stored
+constants, marks of its elements go back beside the values, and what is not marked stays as it is.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from nettrim_cli.graph.constants import STORED, TREATED, elem_type, shape, type_name
+from nettrim_cli.graph.constants import TREATED, elem_type, shape, type_name
 from nettrim_cli.graph.external import NOTHING, External
-from nettrim_cli.graph.ops import Refusal
 
 INTEGERS = frozenset(
     (
@@ -114,29 +114,160 @@ class Dequantized:
         return np.dtype(np.float64 if self.most > 2**24 else np.float32)
 
 
-@dataclass(frozen=True)
-class Trace:
-    """The way from a stored constant to the tensor that a node reads.
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Entries along one axis, none of them twice: what Slice, Split and Gather do.
+
+    Attributes
+    ----------
+    axis, size
+        The axis, and how many entries it has before.
+    entries
+        The ones that are taken, in their order; of no axes where the axis goes away.
+    """
+
+    axis: int
+    size: int
+    entries: NDArray[np.intp]
+
+    def there(self, values: Array) -> Array:
+        """The entries."""
+        return values.take(self.entries, self.axis)
+
+    def back(self, values: Array) -> Array:
+        """The entries at their places, zeros elsewhere."""
+        before = list(values.shape)
+        before[self.axis : self.axis + self.entries.ndim] = [self.size]
+        result = np.zeros(before, values.dtype)
+        place: tuple[Any, ...] = (*[slice(None)] * self.axis, self.entries)
+        result[place] = values
+        return result
+
+    def shape(self, before: Shape) -> Shape:
+        """With as many entries on the axis as are taken."""
+        return (*before[: self.axis], *self.entries.shape, *before[self.axis + 1 :])
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A stored constant.
 
     Attributes
     ----------
     holder
-        The protobuf message that holds the stored value.
-    names
-        Tensors on the way, the stored one first, the one that is read last.
-    steps
-        What is done to the values on the way, in order.
-    kind
-        Element type of the tensor that is read (a Cast may widen it).
+        The protobuf message that holds the value.
     external
         Values outside the protobuf.
     """
 
     holder: Any
-    names: tuple[str, ...]
+    external: External = NOTHING
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the value."""
+        return shape(self.holder)
+
+    @property
+    def leaves(self) -> tuple[Stored, ...]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def exact(self) -> bool:
+        """Whether any values of the dtype can be stored."""
+        return True
+
+    def values(self) -> Array:
+        """The value."""
+        return self.external.read(self.holder)
+
+    def put(self, values: Array, where: Array) -> None:
+        """Replace the elements at the places that are marked."""
+        if not where.all():
+            values = np.where(where, values, self.values())
+        self.external.write(self.holder, values)
+
+    def count(self, read: Array) -> Iterator[tuple[Any, Array]]:
+        """The holder, with how often each of its elements is read."""
+        yield self.holder, read
+
+    def same(self, other: Source) -> bool:
+        """Whether both are one constant."""
+        return isinstance(other, Stored) and self.holder is other.holder
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Concat of what other traces lead to."""
+
+    parts: tuple[Trace, ...]
+    axis: int
+
+    @property
+    def shape(self) -> Shape:
+        """The parts' shapes, their sizes summed on the axis."""
+        first = self.parts[0].shape
+        size = sum(each.shape[self.axis] for each in self.parts)
+        return (*first[: self.axis], size, *first[self.axis + 1 :])
+
+    @property
+    def leaves(self) -> tuple[Stored, ...]:
+        """All that is stored, once for each part that reads it."""
+        return tuple(leaf for each in self.parts for leaf in each.source.leaves)
+
+    @property
+    def exact(self) -> bool:
+        """Whether any values of the dtype can be stored."""
+        return all(each.exact for each in self.parts)
+
+    def values(self) -> Array:
+        """The parts side by side."""
+        return np.concatenate([each.values() for each in self.parts], self.axis)
+
+    def put(self, values: Array, where: Array) -> None:
+        """Replace the elements of each part at the places that are marked."""
+        for each, *given in zip(self.parts, self._cut(values), self._cut(where)):
+            each.put(*given)
+
+    def count(self, read: Array) -> Iterator[tuple[Any, Array]]:
+        """Holders, with how often each of their elements is read by each part."""
+        for each, given in zip(self.parts, self._cut(read)):
+            yield from each.count(given)
+
+    def same(self, other: Source) -> bool:
+        """Whether the same parts are joined in the same way."""
+        return (
+            isinstance(other, Joined)
+            and (self.axis, len(self.parts)) == (other.axis, len(other.parts))
+            and all(one.same(two) for one, two in zip(self.parts, other.parts))
+        )
+
+    def _cut(self, values: Array) -> list[Array]:
+        ends = np.cumsum([each.shape[self.axis] for each in self.parts])
+        return np.split(values, ends[:-1], self.axis)
+
+
+Source = Stored | Joined
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The way from stored constants to the tensor that a node reads.
+
+    Attributes
+    ----------
+    source
+        Where it begins.
+    steps
+        What is done to the values on the way, in order.
+    kind
+        Element type of the tensor that is read (a Cast may widen it).
+    """
+
+    source: Source
     steps: tuple[Step, ...]
     kind: int
-    external: External = NOTHING
 
     @property
     def floating(self) -> bool:
@@ -146,12 +277,12 @@ class Trace:
     @property
     def stored_type(self) -> str:
         """Name of the stored element type."""
-        return type_name(elem_type(self.holder))
+        return type_name(elem_type(self.source.leaves[0].holder))
 
     @property
     def shape(self) -> Shape:
         """Shape of the tensor that is read."""
-        result = shape(self.holder)
+        result = self.source.shape
         for step in self.steps:
             result = step.shape(result)
         return result
@@ -159,11 +290,50 @@ class Trace:
     @property
     def exact(self) -> bool:
         """Whether any values of the dtype can be stored."""
-        return not any(isinstance(step, Dequantized) for step in self.steps)
+        plain = not any(isinstance(step, Dequantized) for step in self.steps)
+        return plain and self.source.exact
+
+    @property
+    def whole(self) -> bool:
+        """Whether it reads all of one stored constant, each element once, by its form."""
+        return isinstance(self.source, Stored) and not any(
+            isinstance(step, Taken) for step in self.steps
+        )
+
+    @property
+    def finite(self) -> bool:
+        """Whether all values are, those of the stored constants that are not read among them."""
+        found: list[Trace | Stored] = [self, *(() if self.whole else self.source.leaves)]
+        return all(np.isfinite(each.values()).all() for each in found)
+
+    @property
+    def once(self) -> bool:
+        """Whether no stored element is read twice, so that any values can be given back."""
+        return self.whole or all(read.max(initial=0) <= 1 for read in self.reads.values())
+
+    @property
+    def holders(self) -> frozenset[int]:
+        """Ids of what holds the stored constants."""
+        return frozenset(id(leaf.holder) for leaf in self.source.leaves)
+
+    @cached_property
+    def reads(self) -> dict[int, Array]:
+        """How often the elements of each stored constant are read, by the holder's id."""
+        found: dict[int, Array] = {}
+        for holder, read in self.count(np.ones(self.shape, np.uint8)):
+            found[id(holder)] = found.get(id(holder), 0) + read
+        return found
+
+    def meets(self, other: Trace) -> bool:
+        """Whether a stored element is read by both."""
+        shared = self.holders & other.holders
+        if not shared or self.whole or other.whole:
+            return bool(shared)
+        return any(np.logical_and(self.reads[each], other.reads[each]).any() for each in shared)
 
     def values(self) -> Array:
         """Value of the tensor that is read."""
-        array = self.external.read(self.holder)
+        array = self.source.values()
         for step in self.steps:
             array = step.there(array)
         if self.floating:
@@ -172,113 +342,40 @@ class Trace:
         return np.asarray(array)
 
     def store(self, values: Array) -> None:
-        """Write the stored value so that `values` (up to the stored dtype) is read."""
+        """Write the stored values so that `values` (up to the stored dtype) is read."""
+        self.put(values, np.broadcast_to(np.True_, values.shape))
+
+    def put(self, values: Array, where: Array) -> None:
+        """Like `store`, for the elements at the places that are marked."""
         for step in reversed(self.steps):
             values = step.back(values)
-        self.external.write(self.holder, values)
+            where = _moved_back(step, where)
+        self.source.put(values, where)
+
+    def count(self, read: Array) -> Iterator[tuple[Any, Array]]:
+        """Holders, with how often their elements are read if those of the tensor are `read`."""
+        for step in reversed(self.steps):
+            read = _moved_back(step, read)
+        yield from self.source.count(read)
 
     def same(self, other: Trace) -> bool:
-        """Whether two nodes read one stored value in one way."""
-        mine, theirs = [each.steps for each in (self, other)]
+        """Whether two nodes read the same stored values in one way."""
         return (
-            self.holder is other.holder
-            and len(mine) == len(theirs)
-            and all(
-                a is b or (a == b and not isinstance(a, Dequantized)) or _equal(a, b)
-                for a, b in zip(mine, theirs)
-            )
+            self.source.same(other.source)
+            and len(self.steps) == len(other.steps)
+            and all(_equal(one, two) for one, two in zip(self.steps, other.steps))
         )
 
 
+def _moved_back(step: Step, marks: Array) -> Array:
+    """Marks of elements where the elements are before a step."""
+    return marks if isinstance(step, Dequantized) else step.back(marks)
+
+
 def _equal(one: Step, two: Step) -> bool:
-    return (
-        isinstance(one, Dequantized)
-        and isinstance(two, Dequantized)
-        and np.array_equal(one.scale, two.scale)
-        and np.array_equal(one.zero, two.zero)
-    )
-
-
-def reshaped(kind: str, before: Shape, given: dict[str, Any], wanted: Sequence[int]) -> Reshaped:
-    """The step of a node that changes the shape alone.
-
-    Parameters
-    ----------
-    kind
-        Reshape, Squeeze, Unsqueeze or Flatten.
-    given
-        The node's attributes.
-    wanted
-        Its second input (shape or axes), or what earlier operator sets have as an attribute.
-
-    Raises
-    ------
-    Refusal
-        The shape does not fit.
-    """
-    axes = list(wanted)
-    if kind == "Flatten":
-        axis = given.get("axis", 1)
-        at = axis + len(before) if axis < 0 else axis
-        after: Sequence[int] = (math.prod(before[:at]), math.prod(before[at:]))
-    elif kind == "Squeeze":
-        gone = {axis % len(before) for axis in axes} if axes else None
-        after = [
-            size
-            for axis, size in enumerate(before)
-            if (axis not in gone if gone is not None else size != 1)
-        ]
-    elif kind == "Unsqueeze":
-        rank = len(before) + len(axes)
-        sizes = iter(before)
-        added = {axis % rank for axis in axes}
-        if len(added) != len(axes):
-            raise Refusal("is given an axis twice")
-        after = [1 if axis in added else next(sizes) for axis in range(rank)]
-    else:
-        copied = [
-            before[axis]
-            if size == 0 and not given.get("allowzero", 0) and axis < len(before)
-            else size
-            for axis, size in enumerate(axes)
-        ]
-        rest = math.prod(size for size in copied if size != -1)
-        after = [math.prod(before) // max(1, rest) if size == -1 else size for size in copied]
-    if math.prod(after) != math.prod(before) or min(after, default=1) < 0:
-        raise Refusal(f"is put into a shape that does not fit by {kind}")
-    return Reshaped(before, tuple(after))
-
-
-def dequantized(
-    stored: Shape, kind: int, scale: Array, zero: Array, axis: int, block: int
-) -> Dequantized:
-    """The step of a DequantizeLinear on a tensor of shape `stored`: per tensor, axis or block.
-
-    Raises
-    ------
-    Refusal
-        Scale and zero point do not fit the tensor.
-    """
-    axis = axis % max(1, len(stored))
-    if zero.shape not in ((), scale.shape):
-        raise Refusal("has a zero point that does not fit its scale")
-
-    def spread(values: Array) -> Array:
-        if values.size == 1 and not block:
-            return values.reshape(())
-        if block and values.ndim == len(stored):
-            wide = np.repeat(values, block, axis=axis)
-            cut = [slice(None)] * len(stored)
-            cut[axis] = slice(stored[axis])
-            return np.asarray(wide[tuple(cut)])
-        sizes = [1] * len(stored)
-        if values.ndim == 1 and stored and values.size == stored[axis]:
-            sizes[axis] = values.size
-            return values.reshape(sizes)
-        raise Refusal("has a scale of a shape that is not known")
-
-    if not np.isfinite(scale).all() or not (scale > 0).all():
-        raise Refusal("has a scale that is not a positive number")
-    limits = np.iinfo(STORED[kind])
-    exact = np.float64 if limits.max > 2**24 else np.float32
-    return Dequantized(spread(scale), spread(zero.astype(exact)), limits.min, limits.max)
+    if one is two:
+        return True
+    if type(one) is not type(two):
+        return False
+    pairs = zip(vars(one).values(), vars(two).values())
+    return all(np.array_equal(mine, other) for mine, other in pairs)

@@ -164,7 +164,7 @@ def test_a_weight_tied_to_an_embedding_is_left() -> None:
     )
     place = Place(text, {"w": normal(5, 3), "e2": normal(5, 4)}, outputs="float[N,M] y, float s")
     model = Model(place.model())
-    assert model.layers[0].refusal == "weight is also read by Gather 'e'"
+    assert model.layers[0].refusal == "weight is also read by ReduceSum 's'"
     assert model.layers[1].prunable
 
 
