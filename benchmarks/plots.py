@@ -2,7 +2,8 @@
 
     python benchmarks/net_trim.py --threads 2 --json net_trim.json
     python benchmarks/layers.py --json layers.json
-    python benchmarks/plots.py --net-trim net_trim.json --layers layers.json
+    python benchmarks/peers.py --json peers.json
+    python benchmarks/plots.py --net-trim net_trim.json --layers layers.json --peers peers.json
 
 matplotlib is needed for this script alone (``pip install -e .[bench]``).
 """
@@ -31,6 +32,14 @@ COLOURS = {
     "ALPS+refit": "#4b7fab",
     "nettrim l0": "#0b6e4f",
 }
+PEERS = {
+    "magnitude": COLOURS["magnitude"],
+    "magnitude global": "#6a6a6a",
+    "onnxsim magnitude": "#c9b27f",
+    "onnxsim Wanda": COLOURS["ALPS"],
+    "onnxsim SparseGPT": COLOURS["SparseGPT+refit"],
+    "nettrim": COLOURS["nettrim l0"],
+}
 
 
 def main() -> None:
@@ -38,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--net-trim", type=Path, metavar="FILE")
     parser.add_argument("--layers", type=Path, metavar="FILE")
+    parser.add_argument("--peers", type=Path, metavar="FILE")
     options = parser.parse_args()
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     plt.rcParams.update({"svg.hashsalt": "nettrim", "svg.fonttype": "none"})
@@ -45,6 +55,8 @@ def main() -> None:
         net_trim(json.loads(options.net_trim.read_text()))
     if options.layers:
         layers(json.loads(options.layers.read_text()))
+    if options.peers:
+        peers(json.loads(options.peers.read_text()))
 
 
 def net_trim(cells: list[dict[str, Any]]) -> None:
@@ -102,6 +114,33 @@ def layers(cells: list[dict[str, Any]]) -> None:
     axes[0, 0].set_ylabel("mean relative response error, test images")
     axes[0, -1].legend(frameon=False, fontsize=7, loc="lower right")
     save(figure, "solver-layers.svg")
+
+
+def peers(figures: dict[str, Any]) -> None:
+    """Output error of each method against the zeros that it reached, by model."""
+    models, columns = list(figures["models"]), 3
+    lines = -(-len(models) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(10, 2.8 * lines), sharex=True, squeeze=False
+    )
+    for axis, model in zip(axes.flat, models):
+        for method, colour in PEERS.items():
+            mine = [
+                (100 * each["reached"], each["error"])
+                for each in figures["cells"]
+                if (each["model"], each["method"]) == (model, method) and "error" in each
+            ]
+            if mine:
+                axis.semilogy(*zip(*sorted(mine)), "o-", ms=3, color=colour, label=method)
+        axis.set_title(model, fontsize=9)
+    for axis in axes.flat[len(models) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("zeros in the pruned layers, %")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("output error, test samples")
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    save(figure, "benchmarks.svg")
 
 
 def save(figure: Any, name: str) -> None:

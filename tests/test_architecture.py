@@ -21,7 +21,7 @@ ALLOWED = {
 }
 FOR_TYPES = {"report": {"graph.layer"}}
 LIBRARIES = {
-    "graph": {"onnx", "numpy"},
+    "graph": {"onnx", "numpy", "scipy"},
     "data": {"onnxruntime", "h5py", "numpy", "scipy"},
     "solve": {"numpy", "scipy", "threadpoolctl"},
     "report": {"rich"},

@@ -14,7 +14,8 @@ from nettrim_cli.graph.flat import ENTER, STANDARD, Node
 from nettrim_cli.graph.index import Index, Use, attributes
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.responses import Outputs, response
+from nettrim_cli.graph.paths import Outputs
+from nettrim_cli.graph.responses import response
 from nettrim_cli.graph.traces import Trace
 
 RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}

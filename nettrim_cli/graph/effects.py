@@ -14,7 +14,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.index import Index, attributes
 from nettrim_cli.graph.layer import Floats, Layer, Site
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.responses import Outputs, own_path
+from nettrim_cli.graph.paths import Outputs, own_path
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -173,7 +173,7 @@ class LayerProblem:
             alpha=ALPHA,
             look=(lambda done, *_: look(done, total)) if look else None,
         )
-        return refit(self.product, rhs, S != 0, S, steps=steps), state
+        return refit(self.system.A, rhs, S != 0, S, steps=steps), state
 
     def polished(self, rhs: Matrix, penalty: Penalty, V: Matrix) -> Matrix:
         """Refitted weights after one step of hard thresholding pursuit, where they are better.
@@ -184,9 +184,9 @@ class LayerProblem:
         R = rhs - self.product(V)
         moved = penalty.prox(V + R, 1.0)
         if np.array_equal(moved != 0, V != 0):
-            return refit(self.product, rhs, V != 0, V, steps=8)
-        other = refit(self.product, rhs, moved != 0, V, steps=12)
-        V = refit(self.product, rhs, V != 0, V, steps=8)
+            return refit(self.system.A, rhs, V != 0, V, steps=8)
+        other = refit(self.system.A, rhs, moved != 0, V, steps=12)
+        V = refit(self.system.A, rhs, V != 0, V, steps=8)
         return min(V, other, key=lambda each: self.energy(rhs, each))
 
     def energy(self, rhs: Matrix, V: Matrix) -> float:

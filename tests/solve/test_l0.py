@@ -287,7 +287,7 @@ def test_as_good_as_magnitude_where_inputs_are_independent(kept) -> None:
     problem = LayerProblem.of(task)
     rhs, keep = problem.rhs(Repair()), round(kept * W.size)
     mask = largest(np.abs(problem.start), keep)
-    plain = refit(problem.product, rhs, mask, problem.start, steps=50)
+    plain = refit(problem.system.A, rhs, mask, problem.start, steps=50)
     found = problem.supports(rhs, KeepLargest(keep))
     lost = problem.energy(rhs, problem.start)
     assert problem.energy(rhs, found) - lost <= 1.002 * (problem.energy(rhs, plain) - lost)
@@ -302,7 +302,7 @@ def test_two_of_every_four(bias) -> None:
     assert (np.count_nonzero(weights.reshape(6, 4, 6), axis=1) <= 2).all()
     problem = LayerProblem.of(task)
     mask = KeepOfEach(2, 4).prox(problem.start, 1.0) != 0
-    plain = refit(problem.product, problem.rhs(Repair()), mask, problem.start, steps=50)
+    plain = refit(problem.system.A, problem.rhs(Repair()), mask, problem.start, steps=50)
     magnitude = judged(task, problem.linear_weights(plain, Repair()))
     assert judged(task, found.U) < magnitude
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from small_layers import correlated
 
-from nettrim_cli.solve.refit import refit, refit_response
+from nettrim_cli.solve import refit as module
+from nettrim_cli.solve.refit import refit, refit_exactly, refit_iteratively, refit_response
 from nettrim_cli.solve.responses import Intervals
 
 
@@ -20,12 +21,34 @@ def test_refit_is_a_solve_on_each_support(seed) -> None:
     support = random.random((15, 7)) < 0.5
     support[:, 0], support[:, 1] = False, True
     start = random.normal(size=(15, 7)).astype(np.float32)
-    V = refit(A.__matmul__, rhs, support, start, steps=200)
-    assert np.all(V[~support] == 0)
-    for j in range(7):
-        on = support[:, j]
-        expected = np.linalg.solve(A[np.ix_(on, on)].astype(float), rhs[on, j].astype(float))
-        assert np.allclose(V[on, j], expected, rtol=5e-3, atol=5e-3 * np.abs(rhs).max())
+    for V in (
+        refit(A, rhs, support, start),
+        refit_exactly(A, rhs, support, start),
+        refit_iteratively(A.__matmul__, rhs, support, start, steps=200),
+    ):
+        assert np.all(V[~support] == 0)
+        for j in range(7):
+            on = support[:, j]
+            expected = np.linalg.solve(A[np.ix_(on, on)].astype(float), rhs[on, j].astype(float))
+            assert np.allclose(V[on, j], expected, rtol=5e-3, atol=5e-3 * np.abs(rhs).max())
+
+
+@pytest.mark.parametrize(("kept", "exact"), [(0.05, True), (0.9, False)])
+def test_the_cheaper_refit_is_taken(kept, exact, monkeypatch) -> None:
+    random, calls = np.random.default_rng(0), []
+    for name in ("refit_exactly", "refit_iteratively"):
+        monkeypatch.setattr(module, name, lambda *_, name=name: calls.append(name))
+    A, rhs = np.eye(600, dtype=np.float32), np.ones((600, 40), np.float32)
+    refit(A, rhs, random.random(rhs.shape) < kept, rhs, steps=8)
+    assert calls == ["refit_exactly" if exact else "refit_iteratively"]
+
+
+def test_a_part_that_has_no_factor_stays_as_it_was() -> None:
+    A = np.diag(np.array([1, -1, 2], np.float32))
+    start = np.array([[3.0, 3.0], [4.0, 4.0], [5.0, 5.0]], np.float32)
+    support = np.array([[True, True], [True, False], [False, True]])
+    V = refit_exactly(A, np.ones((3, 2), np.float32), support, start)
+    assert np.allclose(V, [[3, 1], [4, 0], [0, 0.5]])
 
 
 def energy(A, rhs, V):
@@ -39,8 +62,8 @@ def test_each_step_lowers_the_energy(steps) -> None:
     A = (x @ x.T / 30 + 1e-3 * np.eye(20)).astype(np.float32)
     rhs, start = random.normal(size=(2, 20, 6)).astype(np.float32)
     support = random.random((20, 6)) < 0.4
-    fewer = refit(A.__matmul__, rhs, support, start, steps=steps - 1)
-    more = refit(A.__matmul__, rhs, support, start, steps=steps)
+    fewer = refit_iteratively(A.__matmul__, rhs, support, start, steps=steps - 1)
+    more = refit_iteratively(A.__matmul__, rhs, support, start, steps=steps)
     assert energy(A, rhs, more) <= energy(A, rhs, fewer) + 1e-4 * abs(energy(A, rhs, fewer))
 
 
@@ -68,7 +91,9 @@ def test_refit_response_beats_its_start(seed, free_bias, columns, ceiling) -> No
     centred = Z - Z.mean(axis=1, keepdims=True) if free_bias else Z
     rhs = X @ centred.T / np.float32(columns) + np.float32(delta) * W
     support = random.random((inputs, outputs)) < 0.5
-    linear = refit(A.__matmul__, rhs, support, W, steps=200)  # the best for the linear response
+    linear = refit_iteratively(
+        A.__matmul__, rhs, support, W, steps=200
+    )  # the best for the linear response
     start_bias = Z.mean(axis=1) if free_bias else None
     for start in (linear, W * support):
         before = one_sided(X, sets, delta, W, start, start_bias)

@@ -1,0 +1,221 @@
+"""The tables of `peers.py`, on the screen and in `docs/benchmarks.md`.
+
+python benchmarks/peers_table.py peers.json docs/benchmarks.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import print_table
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+PLOT = "![Output error against the zeros reached, by model and method](benchmarks.svg)"
+OURS = "nettrim"
+NEAR = 0.01  # two cells are of equal sparsity within this
+HEADERS = ("zeros", "method", "reached", "error", "score", "s", "CPU s", "MiB", "MB", "gzip MB")
+RATIO_HEADERS = (
+    "nettrim against",
+    "cells",
+    "error",
+    "50 to 90 %",
+    "equal zeros",
+    "worst cell",
+    "seconds",
+    "CPU s",
+)
+
+Cell = dict[str, Any]
+Figures = dict[str, Any]
+
+
+def show(figures: Figures) -> None:
+    """Print everything."""
+    for name, about in figures["models"].items():
+        print(f"\n{title(name, about)}")
+        print_table(list(HEADERS), rows(figures, name))
+        for note in notes(figures, name):
+            print(f"  {note}")
+    if ratios := compared(figures["cells"]):
+        print("\nnettrim's over the other's, geometric means (below 1: nettrim is better)")
+        print_table(list(RATIO_HEADERS), ratios)
+        for line in lost(figures["cells"]):
+            print(f"  {line}")
+
+
+def write_table(target: Path, figures: Figures) -> None:
+    """Put the tables between the marks of a file that has them."""
+    before, rest = target.read_text("utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    parts = [PLOT, f"{figures['machine']}, onnxsim {figures['onnxsim']}."]
+    if ratios := compared(figures["cells"]):
+        parts += ["### nettrim's figures over the others', geometric means"]
+        parts += [markdown(RATIO_HEADERS, ratios)]
+        parts += ["\n".join(f"- {each}" for each in lost(figures["cells"]))]
+    for name, about in figures["models"].items():
+        parts += [f"### {title(name, about)}", markdown(HEADERS, rows(figures, name))]
+        parts += ["\n".join(f"- {each}" for each in notes(figures, name))]
+    body = "\n\n".join(each for each in parts if each)
+    target.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", "utf-8")
+
+
+def title(name: str, about: dict[str, Any]) -> str:
+    """A model in a line."""
+    count = sum(each["weights"] for each in about["layers"].values())
+    return (
+        f"{name}: {len(about['layers'])} layers, {count:,} weights; dense {about['score']:.4f} "
+        f"({about['scored']}), {about['bytes_raw'] / 1e6:.2f} MB, "
+        f"gzipped {about['bytes_gzip'] / 1e6:.2f} MB"
+    )
+
+
+def rows(figures: Figures, model: str) -> list[list[str]]:
+    """One line for each cell of a model; the lowest error of each sparsity is marked."""
+    mine = [each for each in figures["cells"] if each["model"] == model]
+    found = []
+    for each in mine:
+        head = [f"{each['sparsity']:.0%}", each["method"]]
+        if "failed" in each:
+            found.append([*head, *[""] * (len(HEADERS) - 3), each["failed"]])
+            continue
+        errors = [c["error"] for c in mine if c["sparsity"] == each["sparsity"] and "error" in c]
+        found.append(
+            [
+                *head,
+                f"{each['reached']:.2%}",
+                f"{each['error']:.4f}{' *' if each['error'] == min(errors) else ''}",
+                f"{each['score']:.4f}",
+                f"{each['seconds']:.1f}",
+                f"{each['processor_seconds']:.1f}",
+                f"{each['peak_bytes'] / 2**20:.0f}",
+                f"{each['bytes_raw'] / 1e6:.2f}",
+                f"{each['bytes_gzip'] / 1e6:.3f}",
+            ]
+        )
+    return found
+
+
+def notes(figures: Figures, model: str) -> list[str]:
+    """Layers that a method sets no zeros in, and those in which Wanda is plain magnitude.
+
+    Only where it is so at every sparsity: a layer not treated, a fall-back, or, where the zeros
+    are shared out over the layers, one that gets none.
+    """
+    dense = figures["models"][model]["layers"]
+    mine = [each for each in figures["cells"] if each["model"] == model and "layers" in each]
+    lines = []
+    for method in dict.fromkeys(each["method"] for each in mine):
+        own = [each["layers"] for each in mine if each["method"] == method]
+        left = [k for k in dense if all(each[k]["where"] == dense[k]["where"] for each in own)]
+        if left:
+            lines.append(f"{method} sets no zeros in: {listed(left)}")
+    twins = [(each["layers"], twin["layers"]) for each in mine if (twin := twin_of(each, mine))]
+    plain = [k for k in dense if all(a[k]["where"] == b[k]["where"] for a, b in twins)]
+    if twins and plain:
+        lines.append(
+            f"onnxsim Wanda keeps the weights that its magnitude keeps in: {listed(plain)}"
+        )
+    return lines
+
+
+def twin_of(cell: Cell, cells: Iterable[Cell]) -> Cell | None:
+    """The plain magnitude cell beside one of Wanda."""
+    if cell["method"] != "onnxsim Wanda":
+        return None
+    wanted = ("onnxsim magnitude", cell["sparsity"])
+    return next((each for each in cells if (each["method"], each["sparsity"]) == wanted), None)
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Names in a line, the first few where there are many."""
+    all_names = list(names)
+    more = f" and {len(all_names) - most} more" if len(all_names) > most else ""
+    return ", ".join(all_names[:most]) + more
+
+
+# ---- ratios
+
+
+def pairs(cells: Sequence[Cell], method: str) -> list[tuple[Cell, Cell]]:
+    """Pairs of cells, of nettrim and of another method, wherever both are done."""
+    done = [each for each in cells if "failed" not in each]
+    ours = {(c["model"], c["sparsity"]): c for c in done if c["method"] == OURS}
+    theirs = [each for each in done if each["method"] == method]
+    keys = [(each["model"], each["sparsity"]) for each in theirs]
+    return [(ours[key], each) for key, each in zip(keys, theirs) if key in ours]
+
+
+def geometric_mean(values: Iterable[float]) -> float | None:
+    """Geometric mean of positive numbers; None of none."""
+    found = list(values)
+    return float(np.exp(np.mean(np.log(found)))) if found else None
+
+
+def equal(ours: Cell, theirs: Cell) -> bool:
+    """Whether two cells reached the same sparsity."""
+    return bool(abs(ours["reached"] - theirs["reached"]) <= NEAR)
+
+
+def compared(cells: Sequence[Cell]) -> list[list[str]]:
+    """One line for each other method."""
+    others = dict.fromkeys(each["method"] for each in cells if each["method"] != OURS)
+    found = []
+    for method in others:
+        both = pairs(cells, method)
+        if not both:
+            continue
+
+        def over(key: str, chosen: Callable[[Cell, Cell], bool] = lambda *_: True) -> str:
+            mean = geometric_mean(a[key] / b[key] for a, b in both if chosen(a, b))  # noqa: B023
+            return "" if mean is None else f"{mean:.3f}"
+
+        worst = max(both, key=lambda pair: pair[0]["error"] / pair[1]["error"])
+        found.append(
+            [
+                method,
+                str(len(both)),
+                over("error"),
+                over("error", lambda a, _: a["sparsity"] <= 0.9),
+                over("error", equal),
+                f"{worst[0]['error'] / worst[1]['error']:.3f} "
+                f"({worst[0]['model']} {worst[0]['sparsity']:.0%})",
+                over("seconds"),
+                over("processor_seconds"),
+            ]
+        )
+    return found
+
+
+def lost(cells: Sequence[Cell]) -> list[str]:
+    """The cells in which another method's error is no larger than nettrim's, and unequal ones."""
+    lines = []
+    for method in dict.fromkeys(each["method"] for each in cells if each["method"] != OURS):
+        both = pairs(cells, method)
+        above = [pair for pair in both if pair[0]["error"] >= pair[1]["error"]]
+        for ours, theirs in above:
+            lines.append(
+                f"{method} is better: {ours['model']} {ours['sparsity']:.0%}, "
+                f"{theirs['error']:.4f} against {ours['error']:.4f}"
+            )
+        if both and not above:
+            lines.append(f"{method}: nettrim's error is lower in all {len(both)} cells")
+        apart = [pair for pair in both if not equal(*pair)]
+        if apart:
+            where = listed(f"{a['model']} {a['sparsity']:.0%}" for a, _ in apart)
+            lines.append(f"{method} reached another sparsity than nettrim: {where}")
+    return lines
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table, numbers to the right."""
+    rule = ["---:" if i >= 2 else "---" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(each) + " |" for each in (head, rule, *lines))
+
+
+if __name__ == "__main__":
+    write_table(Path(sys.argv[2]), json.loads(Path(sys.argv[1]).read_text()))
