@@ -202,8 +202,18 @@ class Model:
         self.proto.metadata_props.add(key=key, value=value)
 
     def constants(self) -> tuple[int, int]:
-        """Floating-point parameters of the whole model, and how many of them are not zero."""
-        return self.external.count(self.proto)
+        """Parameters of the whole model, and how many of them are not zero.
+
+        These are all floating-point constants, and integers where they are a layer's weights.
+        """
+        total, nonzero = self.external.count(self.proto)
+        for layer in self.layers:
+            if layer.dtype.startswith(("int", "uint")):
+                total += layer.parameters
+                known = self.weight(layer)[0] if layer.prunable else ()
+                zeros = sum(each.size - int(np.count_nonzero(each)) for each in known)
+                nonzero += layer.parameters - zeros
+        return total, nonzero
 
     @property
     def files(self) -> tuple[Path, ...]:
