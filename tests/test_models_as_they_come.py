@@ -176,3 +176,18 @@ def test_half_weights_of_either_kind(prune) -> None:
         TensorProto.BFLOAT16,
         TensorProto.FLOAT16,
     ]
+
+
+def test_casts_at_the_end_of_the_file(prune) -> None:
+    """The usual converter to float16 appends the casts of inputs and outputs."""
+    proto = build(
+        "g (float[N,6] x) => (float[N,4] y) {\n"
+        "x16 = Cast<to = 10>(x)\n h = MatMul(x16, w1)\n r = Relu(h)\n y16 = MatMul(r, w2)\n"
+        "y = Cast<to = 1>(y16) }",
+        w1=normal(6, 5).astype(np.float16),
+        w2=normal(5, 4).astype(np.float16),
+    )
+    proto.graph.node.append(proto.graph.node[0])
+    del proto.graph.node[0]
+    new = prune(proto, x=normal(40, 6))
+    assert [each.op_type for each in new.graph.node] == ["MatMul", "Relu", "MatMul", "Cast", "Cast"]

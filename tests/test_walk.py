@@ -252,3 +252,38 @@ def test_an_offset_that_is_broadcast_is_given_up() -> None:
     )
     assert stage.layers[0].response.offset == "m"
     assert samples.offset is None
+
+
+@pytest.mark.parametrize("where", ["main", "branch"])
+def test_a_bias_given_to_a_pruned_layer_runs_along(where) -> None:
+    """Two layers share a bias: the one that is pruned first gets a bias of its own."""
+    first = "a = MatMul(x, w1) h = Add(a, b)"
+    if where == "branch":
+        first = """h = If(c) <
+            then_branch = t () => (float[N,4] u) { a = MatMul(x, w1) u = Add(a, b) },
+            else_branch = e () => (float[N,4] v) { v = Identity(x) }
+        >"""
+    proto = build(
+        f"""g (float[N,4] x) => (float[N,4] y) {{
+            {first}
+            r = Relu(h)
+            d = MatMul(r, w2)
+            y = Add(d, b)
+        }}""",
+        w1=normal(4, 4, seed=1),
+        w2=normal(4, 4, seed=2),
+        b=normal(4, seed=3),
+        c=np.array(True),
+    )
+    dense = Model(proto)
+    pruned = dense.clone()
+    x = input_samples(proto, 24)
+    found = {}
+    for stage, ((samples,),) in walk(
+        dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
+    ):
+        found[stage.layers[0].input] = samples
+        halve(pruned, stage.layers[0])
+    assert len(pruned.proto.graph.initializer) > len(proto.graph.initializer)
+    (reached,) = run(pruned.proto, ["r"], {"x": x[:16]})
+    np.testing.assert_allclose(found["r"].X[:-1], reached.T, rtol=1e-4, atol=1e-5)

@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 
 from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.order import in_order
 
 STANDARD = ("", "ai.onnx")
 ENTER = "nettrim.enter"
@@ -145,7 +146,8 @@ def flatten(model: onnx.ModelProto) -> Flat:
     Raises
     ------
     BadInput
-        Two initializers have one name, or a function calls itself or reads what it has not.
+        Two initializers have one name, nodes wait for each other's results, or a function calls
+        itself or reads what it has not.
     """
     return _Flattener(model).flat
 
@@ -205,8 +207,8 @@ class _Flattener:
         self.taken.update(name for node in graph.node for name in node.output)
         self._read(graph.node, _Scope({}, "", self.flat.top))
 
-    def _read(self, nodes: Iterable[Any], scope: _Scope) -> None:
-        for source in nodes:
+    def _read(self, nodes: Sequence[Any], scope: _Scope) -> None:
+        for source in in_order(nodes):
             key = (source.domain, source.op_type, source.overload)
             if key in self.functions:
                 self._call(source, key, scope)
@@ -318,7 +320,7 @@ class _Flattener:
             return found
         if scope.function:
             raise BadInput(
-                f"tensor '{raw}' of the local function '{scope.function}' is read before it is made"
+                f"nothing makes the tensor '{raw}' that the local function '{scope.function}' reads"
             )
         return raw
 

@@ -104,7 +104,8 @@ class Index:
     Raises
     ------
     BadInput
-        Two constants or nodes define one tensor, or a tensor is read before it is made.
+        Two constants or nodes define one tensor, nothing defines one that is read, or nodes wait
+        for each other's results.
     """
 
     def __init__(self, model: onnx.ModelProto, external: External = NOTHING) -> None:
@@ -129,7 +130,7 @@ class Index:
         for number, node in enumerate(self.nodes):
             for slot, name in (*enumerate(node.input), *((-1, name) for name in node.results)):
                 if name and name not in known:
-                    raise BadInput(f"tensor '{name}' is read before it is made")
+                    raise BadInput(f"nothing makes the tensor '{name}' that '{node.title}' reads")
                 self.uses.setdefault(name, []).append(Use(number, slot))
             for name in node.output:
                 if name and name in known:

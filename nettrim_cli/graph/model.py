@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from nettrim_cli.errors import BadInput, MissingInput
+from nettrim_cli.errors import BadInput
 from nettrim_cli.files import check_companion, check_output, companion, write_atomically
 from nettrim_cli.graph import constants, ops
 from nettrim_cli.graph.detect import Binding, detect, weight_of
-from nettrim_cli.graph.external import MAX_BYTES, External, serialize, without_values
+from nettrim_cli.graph.external import External, serialize
 from nettrim_cli.graph.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
+from nettrim_cli.graph.order import sorted_model
+from nettrim_cli.graph.reading import check_model, parse, read_file
 from nettrim_cli.graph.traces import Trace
-
-LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
 
 
 class Model:
@@ -90,10 +89,10 @@ class Model:
             Its external data leads out of the folder of the model.
         """
         path = Path(path)
-        payload = _read_file(path)
-        proto = _parse(payload, path)
+        payload = read_file(path)
+        proto = parse(payload, path)
         external = External.find(proto, path)
-        _check(proto, path)
+        check_model(proto, path)
         try:
             return cls(proto, path, external)
         except BadInput as error:
@@ -203,8 +202,18 @@ class Model:
         self.proto.metadata_props.add(key=key, value=value)
 
     def constants(self) -> tuple[int, int]:
-        """Floating-point parameters of the whole model, and how many of them are not zero."""
-        return self.external.count(self.proto)
+        """Parameters of the whole model, and how many of them are not zero.
+
+        These are all floating-point constants, and integers where they are a layer's weights.
+        """
+        total, nonzero = self.external.count(self.proto)
+        for layer in self.layers:
+            if layer.dtype.startswith(("int", "uint")):
+                total += layer.parameters
+                known = self.weight(layer)[0] if layer.prunable else ()
+                zeros = sum(each.size - int(np.count_nonzero(each)) for each in known)
+                nonzero += layer.parameters - zeros
+        return total, nonzero
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -212,14 +221,14 @@ class Model:
         return (self.path, *self.external.files)
 
     def runnable(self) -> Runnable:
-        """The model as the engine takes it.
+        """The model as the engine takes it, with the nodes of subgraphs in dataflow order, too.
 
         Raises
         ------
         BadInput
             It is larger than a protobuf can be.
         """
-        return self.external.runnable(self.proto)
+        return self.external.runnable(sorted_model(self.proto))
 
     def to_bytes(self) -> bytes:
         """The protobuf as a file's content: equal models give equal bytes.
@@ -275,7 +284,7 @@ class Model:
         self.check_output(path, force=force)
 
         def check(found: bytes) -> None:
-            _check(_parse(found, Path(path)), Path(path))
+            check_model(parse(found, Path(path)), Path(path))
 
         if not self.external.files:
             write_atomically(path, self.to_bytes(), check)
@@ -345,44 +354,6 @@ class Model:
 def _floats(array: NDArray[Any]) -> Floats:
     dtype = np.float64 if array.dtype == np.float64 else np.float32
     return array.astype(dtype, copy=False)
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        facts = os.stat(path)
-        if stat.S_ISDIR(facts.st_mode):
-            raise MissingInput(f"{path}: a folder; name the .onnx file in it")
-        if not stat.S_ISREG(facts.st_mode):
-            raise MissingInput(f"{path}: not a regular file")
-        if facts.st_size > MAX_BYTES:
-            raise BadInput(f"{path}: {LARGE}")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MissingInput(f"{path}: the model cannot be read: {reason}") from error
-
-
-def _parse(payload: bytes, path: Path) -> onnx.ModelProto:
-    if not payload:
-        raise BadInput(f"{path}: the file is empty, not an ONNX model")
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(payload)
-    except Exception as error:  # protobuf's DecodeError, by whichever of its engines
-        raise BadInput(f"{path}: not an ONNX model, or a file cut short") from error
-    return proto
-
-
-def _check(proto: onnx.ModelProto, path: Path) -> None:
-    """Onnx's checker, and that every constant has the values that its shape promises."""
-    try:
-        plain = without_values(proto)
-        onnx.checker.check_model(plain)
-        for tensor in constants.all_tensors(plain):
-            constants.check_size(tensor)
-    except Exception as error:  # ValidationError, or what the C++ below it throws
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise BadInput(f"{path}: not a valid ONNX model: {lines[0].strip()}") from error
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

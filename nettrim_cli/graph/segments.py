@@ -111,8 +111,9 @@ def build(
     read: set[str] = set()
     for at in segment.items:
         item = plan.items[at]
-        graph.node.append(writer.node(index.nodes[item.node], probe=item.probe))
-        read |= item.reads
+        node = index.nodes[item.node]
+        graph.node.append(writer.node(node, probe=item.probe))
+        read |= node.reads  # a layer may have been given a bias that the plan knows nothing of
     graph.initializer.extend(each for each in index.graph.initializer if each.name in read)
     graph.sparse_initializer.extend(
         each for each in index.graph.sparse_initializer if each.values.name in read

@@ -111,14 +111,15 @@ def show_layers(
     grid.line(words.clean(path), console, "bold")
     grid.blank(console)
     if layers:
-        good = [GOOD] * len(layers)
+        ready = ["if named by --include" if each.depthwise else "yes" for each in layers]
+        mood = [WARN if each.depthwise else GOOD for each in layers]
         columns = [
             Column("layer", [words.clean(each.name) for each in layers], right=False, lead=True),
             Column("op", [words.clean(e.op) for e in layers], keep=45, right=False, lead=True),
             Column("shape", [_shape(each) for each in layers], keep=60, lead=True),
             Column("weights", [words.count(e.parameters) for e in layers], keep=40, lead=True),
             Column("sparsity %", [words.percent(_sparsity(e, nonzeros)) for e in layers], keep=49),
-            Column("prunable", ["yes"] * len(layers), keep=5, right=False, styles=good),
+            Column("prunable", ready, keep=5, right=False, styles=mood),
             Column("follows", [words.clean(e.response.follows) for e in layers], "", 10, False),
         ]
         refusals = [f"no: {words.clean(each.refusal)}" if each.refusal else "" for each in layers]
@@ -127,9 +128,11 @@ def show_layers(
     totals = _layer_totals(layers, parameters)
     share = f"{words.percent(totals['prunable_share'])} %"
     whole = "all layers' weights" if parameters is None else "all parameters"
+    named = sum(each.prunable and each.depthwise for each in layers)
+    remark = f"{words.count(named)} of them only if --include names them" if named else ""
     rows = [
         ("layers", "", words.count(totals["layers"]), ""),
-        ("prunable", "", words.count(totals["prunable_layers"]), ""),
+        ("prunable", "", words.count(totals["prunable_layers"]), remark),
         ("weights", "", words.count(totals["prunable_weights"]), f"prunable, {share} of {whole}"),
     ]
     grid.pairs(rows, console)
@@ -156,6 +159,7 @@ def layers_as_dict(
             "dtype": each.dtype,
             "follows": each.response.follows,
             "prunable": each.prunable,
+            "depthwise": each.depthwise,
             "refusal": each.refusal,
         }
         for each in layers

@@ -90,6 +90,22 @@ def test_constants_are_counted_everywhere():
     assert Model(proto).constants() == (2 + 2 + 1 + 3 + 2 + 10, 1 + 1 + 1 + 2 + 1 + 1)
 
 
+def test_integer_weights_are_parameters_and_other_integers_are_not():
+    weights = np.array([[7, 3, 9], [7, 7, 1]], np.uint8)
+    model, layer = only(
+        build(
+            """g (uint8[n,2] x, int64[n] at) => (int32[n,3] y, float[n,5] e) {
+                y = MatMulInteger(x, w, zero, zero) e = Gather(table, at) }""",
+            w=weights,
+            zero=np.array(7, np.uint8),
+            table=normal(4, 5),
+            lookup=np.arange(9),
+        )
+    )
+    assert layer.prunable
+    assert model.constants() == (20 + weights.size, 20 + np.count_nonzero(weights != 7))
+
+
 def test_metadata_is_replaced():
     model = Model(build("g (float[n,2] x) => (float[n,2] y) { y = Relu(x) }"))
     model.set_metadata("nettrim", "one")

@@ -358,6 +358,19 @@ def test_layers_are_listed_with_reasons_and_totals(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_depthwise_layers_are_told_apart_as_they_are_left_dense_unless_named() -> None:
+    layers = [node("fc1"), replace(node("dw"), depthwise=True), node("g", "no shape", (0, 0))]
+    console = screen()
+    show_layers("m.onnx", layers, {}, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [" ".join(each.split()) for each in text.splitlines()]
+    assert next("if named by --include" in each for each in lines if each.startswith("dw"))
+    assert " yes " in next(each for each in lines if each.startswith("fc1"))
+    assert "prunable 2 1 of them only if --include names them" in lines
+    held = layers_as_dict("m", layers, {})
+    assert [each["depthwise"] for each in held["layers"]] == [False, True, False]
+
+
 def test_layers_as_dict_counts() -> None:
     layers = [node("fc1"), node("g", "no shape", (0, 0))]
     held = strict(as_json(layers_as_dict("m", layers, {"fc1": 15_000})))
