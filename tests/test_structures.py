@@ -54,6 +54,44 @@ def recurrent(op: str, gates: int, direction: str = "bidirectional", **given) ->
     return proto
 
 
+def gates() -> onnx.ModelProto:
+    """An LSTM in each branch of an If, its gates put in order there; one branch is never taken."""
+
+    def cell(x: str, out: str) -> str:
+        text = ""
+        for name in ("w", "r", "wb", "rb"):
+            text += f"{out}{name}1 = Slice({name}, n0, n5, n0) "
+            text += f"{out}{name}2 = Slice({name}, n15, n20, n0) "
+            text += f"{out}{name}3 = Slice({name}, n5, n15, n0) "
+            text += f"{out}{name} = Concat<axis = 0>({out}{name}1, {out}{name}2, {out}{name}3) "
+        return text + (
+            f"{out}b = Concat<axis = 0>({out}wb, {out}rb) {out}B = Unsqueeze({out}b, n0) "
+            f"{out}W = Unsqueeze({out}w, n0) {out}R = Unsqueeze({out}r, n0) "
+            f"{out} = LSTM<hidden_size = 5>({x}, {out}W, {out}R, {out}B)"
+        )
+
+    return build(
+        f"""g (float[16,6,4] x) => (float[N,3] y) {{
+            xt = Transpose<perm = [1, 0, 2]>(x)
+            s = ReduceSum<keepdims = 0>(x) low = Constant<value_float = -1e9>()
+            c = Greater(s, low)
+            h = If(c) <then_branch = t () => (float[6,1,16,5] p) {{ {cell("xt", "p")} }},
+                else_branch = e () => (float[6,1,16,5] q) {{ n = Neg(xt) {cell("n", "q")} }}>
+            a = Transpose<perm = [2, 0, 1, 3]>(h)
+            f = Reshape(a, shape)
+            y = MatMul(f, v)
+        }}""",
+        head=OPSET,
+        w=0.5 * normal(20, 4, seed=1),
+        r=0.5 * normal(20, 5, seed=2),
+        wb=0.1 * normal(20, seed=3),
+        rb=0.1 * normal(20, seed=4),
+        v=normal(5, 3, seed=5),
+        shape=np.array([-1, 5]),
+        **{f"n{n}": np.array([n]) for n in (0, 5, 15, 20)},
+    )
+
+
 def grouped() -> onnx.ModelProto:
     return build(
         """g (float[N,4,8] x) => (float[N,3] y) {
@@ -111,6 +149,7 @@ NETWORKS = {
     "GRU": lambda: recurrent("GRU", 3),
     "GRU linear before reset": lambda: recurrent("GRU", 3, linear_before_reset=1),
     "RNN reverse": lambda: recurrent("RNN", 1, "reverse"),
+    "gates in order": gates,
     "grouped": grouped,
     "experts": experts,
     "tied": tied,
@@ -221,6 +260,19 @@ def test_recurrent_weights_read_the_states_of_the_network_so_far(name, cascade) 
                 np.testing.assert_allclose(samples.Z, Z @ samples.X, rtol=1e-4, atol=1e-5)
         weights, _ = pruned.weight(layer)
         pruned.set_weight(layer, [0.8 * each for each in weights], None)
+
+
+def test_a_branch_that_is_never_taken_asks_for_no_more_samples(tmp_path) -> None:
+    body = branch("p = MatMul(x, w)", "q = MatMul(x, u)")
+    files = saved(tmp_path, Place(body, {"w": W, "u": normal(3, 4)}).model(), 6)
+    report = prune(files.model, files.data, settings=Settings(sparsity=0.5))
+    assert [each.note for each in report.layers if not each.pruned] == [
+        "none of the calibration samples reaches it"
+    ]
+    (warning,) = [each for each in report.warnings if each.startswith("few samples")]
+    assert "/p has 3 inputs but only" in warning
+    assert "only 0" not in warning
+    assert "more layers" not in warning
 
 
 def test_sequences_and_text_pass_by_between_pieces(tmp_path) -> None:

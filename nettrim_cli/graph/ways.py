@@ -18,6 +18,9 @@ TAKE = frozenset(("Slice", "Split", "Gather"))
 MOVES = TAKE | {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 """Standard ops that move values and change none."""
 
+OPEN = (2**31 - 1, 2**63 - 1)
+"""Ends that stand for "all the rest": going backwards, onnxruntime's rest is not ONNX's."""
+
 
 def moves(
     kind: str, before: Shape, given: dict[str, Any], inputs: Sequence[Array | None], result: int
@@ -79,7 +82,7 @@ def _taken(axis: int, before: Shape, entries: Array) -> Taken:
 def _sliced(
     before: Shape, given: dict[str, Any], inputs: Sequence[Array | None]
 ) -> tuple[Step, ...]:
-    """Slice: bounds beyond the ends are cut off as Python does it, too."""
+    """Slice over its axes, one after the other."""
     named = [given.get(name) for name in ("starts", "ends", "axes", "steps")]
     for at, values in enumerate(inputs):
         named[at] = None if values is None else [int(each) for each in values.reshape(-1)]
@@ -93,8 +96,18 @@ def _sliced(
     steps: list[Step] = []
     for start, end, axis, stride in zip(starts, ends, axes, strides):
         at = _axis(axis, before)
-        steps.append(Taken(at, before[at], np.arange(before[at])[start:end:stride]))
+        steps.append(Taken(at, before[at], _span(before[at], start, end, stride)))
     return tuple(steps)
+
+
+def _span(size: int, start: int, end: int, stride: int) -> Array:
+    """Entries of a slice; a start before the first one is the first one (ONNX, not Python)."""
+    if stride < 0 and end in OPEN:
+        raise Refusal("is sliced backwards to an end that engines do not agree on")
+    start, end = (at + size if at < 0 else at for at in (start, end))
+    last = size if stride > 0 else size - 1
+    start, end = min(max(start, 0), last), min(max(end, last - size), last)
+    return np.arange(start, end, stride)
 
 
 def _split(size: int, given: dict[str, Any], sizes: Array | None, result: int) -> Array:

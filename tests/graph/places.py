@@ -57,6 +57,11 @@ STORED = (
     '<domain: "local", opset_import: ["" : 21]> dense (a) => (r) '
     "{ k = Constant<value = float[3,4] {1,2,3,4,5,6,7,8,9,-1,-2,-3}>() r = MatMul(a, k) }"
 )
+GATES = (
+    "zero = Constant<value_ints = [0]>() one = Constant<value_ints = [1]>() "
+    "four = Constant<value_ints = [4]>() "
+    "g1 = Slice(w, one, four, one) g2 = Slice(w, zero, one, one) i = Concat<axis = 1>(g1, g2) "
+)
 LOOP = (
     "n = Constant<value_int = 3>() yes = Constant<value = bool {1}>() "
     "last, y = Loop(n, yes, x) <body = b (int64 i, bool k, float[N,3] v) => "
@@ -109,6 +114,30 @@ PLACES = {
     "DequantizeLinear, bias too": Place(
         "i = DequantizeLinear(w, s) j = DequantizeLinear(b, s) y = Gemm(x, i, j)",
         {"w": GRID, "s": 0.25, "b": np.int32([1000, -2, 3, 4])},
+    ),
+    "Slice and Concat": Place(GATES + "y = MatMul(x, i)"),
+    "Slice and Concat, bias too": Place(
+        GATES + "c = Slice(b, one, four, zero) d = Slice(b, zero, one, zero) "
+        "j = Concat<axis = 0>(c, d) y = Gemm(x, i, j)",
+        {"w": W, "b": B},
+    ),
+    "Slice and Concat in If": Place(branch(GATES.replace("zero", "none") + "p = MatMul(x, i)")),
+    "Slice of a larger one": Place(
+        "from = Constant<value_ints = [4, 9]>() to = Constant<value_ints = [1, -9]>() "
+        "by = Constant<value_ints = [-1, -2]>() a = Constant<value_ints = [0, 1]>() "
+        "i = Slice(w, from, to, a, by) y = MatMul(x, i)",
+        {"w": normal(6, 8, seed=5)},
+    ),
+    "Split and Concat": Place(
+        "n = Constant<value_ints = [1, 2, 1]>() a, b, c = Split<axis = 1>(w, n) "
+        "i = Concat<axis = -1>(c, a, b) y = MatMul(x, i)"
+    ),
+    "Gather": Place(
+        "n = Constant<value_ints = [2, -4, 3, 1]>() i = Gather<axis = 1>(w, n) y = MatMul(x, i)"
+    ),
+    "Gather one of many": Place(
+        "n = Constant<value_int = 1>() i = Gather(w, n) y = MatMul(x, i)",
+        {"w": normal(2, 3, 4, seed=5)},
     ),
     "If": Place(branch("p = MatMul(x, w)")),
     "If, Gemm": Place(branch("p = Gemm(x, w, b)"), {"w": W, "b": B}),

@@ -32,8 +32,6 @@ LEFT = {
     "ocr-cls": "depthwise",
     "ocr-rec": "depthwise",
     "vad": "none of the calibration samples reaches it",  # the other rate's half
-    "vad-op15": "none of the calibration samples reaches it",  # a state of another rank
-    "vad-half": "none of the calibration samples reaches it",
     "vad-ifless": "none of the calibration samples reaches it",
     "captcha-int8": "DynamicQuantizeLSTM",
     "matting": "not matched by --include",
