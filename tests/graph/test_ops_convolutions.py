@@ -156,3 +156,11 @@ def test_what_is_refused(op, given_attributes, shape, reason):
 def test_an_output_shape_of_the_wrong_length_is_refused():
     with pytest.raises(Refusal, match="number of axes"):
         read_geometry("ConvTranspose", 1, {"output_shape": (3,)}, (2, 2, 1, 1))
+
+
+def test_a_large_sample_is_unfolded_slice_by_slice() -> None:
+    geometry = ops.read_geometry("Conv", 1, {"pads": (1, 1, 1, 1)}, (4, 3, 3, 3))
+    x = {"x": normal(2, 3, 20, 10)}
+    parts = list(ops.columns_in_parts(x, geometry, 0, 27 * 50))
+    assert [part.shape[1] for part in parts] == [50] * 8
+    np.testing.assert_array_equal(np.hstack(parts), ops.columns(x, geometry))

@@ -48,23 +48,7 @@ class Conv(Op):
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
         """C-contiguous ``(C / group * k..., B * out...)``: a view of windows, copied once."""
-        x = _channels(arrays["x"], geometry, block)
-        attributes = geometry.attributes
-        kernel, strides, dilations = (
-            attributes[name] for name in ("kernel_shape", "strides", "dilations")
-        )
-        margins = conv_margins(x.shape[2:], geometry)
-        if any(before or after for before, after in margins):
-            x = np.pad(x, ((0, 0), (0, 0), *margins))
-        extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
-        outer = tuple(range(2, 2 + len(kernel)))
-        inner = tuple(range(2 + len(kernel), 2 + 2 * len(kernel)))
-        windows = sliding_window_view(x, extents, axis=outer)
-        steps = [slice(None, None, step) for step in (*strides, *dilations)]
-        view = windows[(slice(None), slice(None), *steps)].transpose(1, *inner, 0, *outer)
-        result = np.empty(view.shape, dtype=working_dtype(x.dtype))
-        result[...] = view
-        return result.reshape(x.shape[1] * math.prod(kernel), -1)
+        return _unfolded(_windows(_channels(arrays["x"], geometry, block), geometry))
 
     def parts(self, arrays: Arrays, geometry: Geometry, block: int, most: int) -> Iterator[Floats]:
         """Some samples at a time: the columns are larger than the tensor that they come from."""
@@ -74,7 +58,18 @@ class Conv(Op):
         each = max(1, inputs * math.prod(self.output_shape(x.shape[2:], geometry)))
         step = max(1, most // each)
         for at in range(0, len(x), step):
-            yield self.columns({**arrays, "x": x[at : at + step]}, geometry, block)
+            some = {**arrays, "x": x[at : at + step]}
+            yield from self.slices(some, geometry, block, math.ceil(each / most))
+
+    def slices(self, arrays: Arrays, geometry: Geometry, block: int, count: int) -> Iterator[Floats]:
+        """The columns, those of a single large sample in some `count` slices of its first axis."""
+        if count <= 1:
+            yield self.columns(arrays, geometry, block)
+            return
+        windows = _windows(_channels(arrays["x"], geometry, block), geometry)
+        step = max(1, windows.shape[2] // count)
+        for at in range(0, windows.shape[2], step):
+            yield _unfolded(windows[:, :, at : at + step])
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
@@ -157,6 +152,10 @@ class ConvTranspose(Conv):
             result[tuple(target)] = x[tuple(source)]
         return result.reshape(len(x) * math.prod(kernel), -1)
 
+    def slices(self, arrays: Arrays, geometry: Geometry, block: int, count: int) -> Iterator[Floats]:
+        """All columns: a slice of the output has no slice of the input to itself."""
+        yield self.columns(arrays, geometry, block)
+
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
         rows = zip(_full(spatial, geometry), spread_margins(spatial, geometry), strict=True)
@@ -225,6 +224,30 @@ def _channels(x: NDArray[Any], geometry: Geometry, block: int) -> NDArray[Any]:
     """Channels of one group."""
     each = x.shape[1] // geometry.attributes["group"]
     return x[:, block * each : (block + 1) * each]
+
+
+def _windows(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """View ``(B, C, out..., k...)`` of what the window meets at each place."""
+    names = ("kernel_shape", "strides", "dilations")
+    kernel, strides, dilations = (geometry.attributes[name] for name in names)
+    margins = conv_margins(x.shape[2:], geometry)
+    if any(before or after for before, after in margins):
+        x = np.pad(x, ((0, 0), (0, 0), *margins))
+    extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+    windows = sliding_window_view(x, extents, axis=tuple(range(2, x.ndim)))
+    steps = [slice(None, None, step) for step in (*strides, *dilations)]
+    found: NDArray[Any] = windows[(slice(None), slice(None), *steps)]
+    return found
+
+
+def _unfolded(windows: NDArray[Any]) -> Floats:
+    """``(B, C, out..., k...)`` as columns ``(C * k..., B * out...)``."""
+    spatial = windows.ndim // 2 - 1
+    outer, inner = range(2, 2 + spatial), range(2 + spatial, windows.ndim)
+    view = windows.transpose(1, *inner, 0, *outer)
+    result = np.empty(view.shape, dtype=working_dtype(windows.dtype))
+    result[...] = view
+    return result.reshape(math.prod(view.shape[: 1 + spatial]), -1)
 
 
 def conv_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, int]]:
