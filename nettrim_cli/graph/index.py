@@ -159,7 +159,7 @@ class Index:
         Raises
         ------
         Refusal
-            It is stored sparse, of a type that is not treated, or computed.
+            It is no constant, stored sparse, of a type that is not treated, or computed.
         """
         if name not in self._traces:
             try:
@@ -185,6 +185,8 @@ class Index:
 
     def _find_trace(self, name: str) -> Trace:
         """The trace of what the node before reads, and a step more."""
+        if name not in self.constants:
+            raise Refusal("is not constant")
         if name in self.sparse:
             raise Refusal("is stored as a sparse tensor")
         if name in self.initializers:

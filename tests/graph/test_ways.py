@@ -151,6 +151,17 @@ def test_a_weight_that_cannot_be_replaced_alone_is_left(text, reason) -> None:
     assert model.layers[0].refusal == f"weight {reason}"
 
 
+@pytest.mark.parametrize(
+    "node", ["Gather(w, n)", "Slice(w, n, n)", "Split(w, n)", "Concat<axis = 0>(w, x)"]
+)
+def test_what_an_input_of_the_model_decides_is_no_part_of_a_trace(node) -> None:
+    text = f"""g (float[N,3] x, int64[1] n) => (float[N,3] p, float[A,B] q) {{
+        p = MatMul(x, w) q = {node}
+    }}"""
+    (layer,) = Model(build(text, w=normal(3, 3))).layers
+    assert layer.refusal == f"weight is also read by {node.split('(')[0].split('<')[0]} 'q'"
+
+
 def test_parts_that_do_not_meet_what_is_read_elsewhere_are_no_hindrance() -> None:
     text = PACKED + "p = MatMul(x, a) q = Tanh(b)"
     (layer,) = Model(
