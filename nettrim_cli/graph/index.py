@@ -191,8 +191,6 @@ class Index:
             raise Refusal("is stored as a sparse tensor")
         if name in self.initializers:
             return self._stored(self.initializers[name])
-        if name not in self.producers:
-            raise Refusal("is no constant")
         node = self.nodes[self.producers[name]]
         kind = node.op_type if node.domain in STANDARD else ""
         if kind == "Constant":
