@@ -70,7 +70,7 @@ def results(runs: list[tuple[str, Any, float, dict[str, Any]]]) -> str:
                 model.task.title,
                 " → ".join(f"{each:.3f}" for each in scores) if scores else "",
                 f"{figures['agreement']:.3f}",
-                f"{figures['peak_bytes'] / 2**20:,.0f} MiB, {figures['seconds']:,.0f} s",
+                f"{figures['peak_bytes'] / 2**20:,.0f} MiB",
             ]
         )
     head = ["model", "asked", "zeros", "error held out", "error on test", "task"]

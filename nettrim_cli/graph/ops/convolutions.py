@@ -61,7 +61,9 @@ class Conv(Op):
             some = {**arrays, "x": x[at : at + step]}
             yield from self.slices(some, geometry, block, math.ceil(each / most))
 
-    def slices(self, arrays: Arrays, geometry: Geometry, block: int, count: int) -> Iterator[Floats]:
+    def slices(
+        self, arrays: Arrays, geometry: Geometry, block: int, count: int
+    ) -> Iterator[Floats]:
         """The columns, those of a single large sample in some `count` slices of its first axis."""
         if count <= 1:
             yield self.columns(arrays, geometry, block)
@@ -152,7 +154,9 @@ class ConvTranspose(Conv):
             result[tuple(target)] = x[tuple(source)]
         return result.reshape(len(x) * math.prod(kernel), -1)
 
-    def slices(self, arrays: Arrays, geometry: Geometry, block: int, count: int) -> Iterator[Floats]:
+    def slices(
+        self, arrays: Arrays, geometry: Geometry, block: int, count: int
+    ) -> Iterator[Floats]:
         """All columns: a slice of the output has no slice of the input to itself."""
         yield self.columns(arrays, geometry, block)
 
