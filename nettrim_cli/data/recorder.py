@@ -23,7 +23,7 @@ from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
 Build = Callable[[Mapping[str, tuple[Any, int | None]]], Runnable]
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 256 << 20
 
 
 class Spill:
