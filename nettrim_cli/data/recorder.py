@@ -135,7 +135,7 @@ class Stream:
                 feeds = {name: place.get(name) for name in wanted}
                 if engine is None:
                     kinds = {name: self._kind(name) for name in wanted}
-                    engine = Engine(build(kinds), threads=self.threads)
+                    engine = Engine(build(kinds), threads=self.threads, arena=False)
                     self._types.update(engine.types)
                 for name, value in zip(outputs, engine.run(feeds, outputs)):
                     alive[name] = shelf.keep(value)
