@@ -12,6 +12,7 @@ drawn depends on the order of the samples and the seed but not on the batches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -80,21 +81,18 @@ def collect(
     sums = None if wide else Sums(rows, weights, exact=exact, missing=added.inexact_rows)
     networks = (reached,) if exact else (reached, dense)
     most = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * rows))
+    fits = _Sink(kept, sums, weights, added, computed)
+    judges = _Sink(held, None, weights, added, computed)
     for at, (place, count) in enumerate(zip(reached.places, counts)):
         if not count:
             continue
-        into = held if place.held_out else kept
-        known = reached.results(at, block) if exact else None
+        sink = judges if place.held_out else fits
+        positions = sink.into.formed.next(count)
+        known = _known(reached, at, block, (count, outputs)) if exact else None
         beside = added.beside(at, count)
-        positions = into.formed.next(count)
         parts = [each.parts(at, block, positions, most) for each in networks]
         for x, y, here in _formed(parts, positions):
-            chosen = into.pick(x.shape[1])
-            there = _inner(here, chosen)
-            found = [] if computed else _results(weights, known, y, count, there, chosen)
-            into.keep([x.T[chosen], *found, *(each[there] for each in beside)])
-            if sums is not None and not place.held_out:
-                sums.add(x, y, *added.missing([each[here] for each in beside]))
+            sink.take(x, y, here, known, beside)
     gram, cross = sums.about_zero() if sums is not None else (None, [None] * len(weights))
     mine, theirs = (_finished(each, weights, computed=computed) for each in (kept, held))
     offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
@@ -103,6 +101,41 @@ def collect(
         Samples(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset)
         for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets)
     ]
+
+
+@dataclass(frozen=True)
+class _Sink:
+    """Where the columns of fitted or of held-out samples go."""
+
+    into: Kept
+    sums: Sums | None
+    weights: Sequence[Array]
+    added: _Added
+    computed: bool
+
+    def take(
+        self, x: Array, y: Array, here: Any, known: Sequence[Array] | None, beside: Sequence[Array]
+    ) -> None:
+        """Take in some columns of both networks, those at `here` in their batch.
+
+        Parameters
+        ----------
+        known, beside
+            Rows of the layers' results, and of what is added behind them, of the whole batch.
+        """
+        chosen = self.into.pick(x.shape[1])
+        there = _inner(here, chosen)
+        if self.sums is not None and self.sums.of_results:
+            whole = [results(each, y) for each in self.weights]
+            y, found = np.vstack(whole), [each.T[chosen] for each in whole]
+        elif known is not None:
+            found = [each[there] for each in known]
+        else:
+            wanted = () if self.computed else self.weights
+            found = [results(each, y.T[chosen].T).T for each in wanted]
+        self.into.keep([x.T[chosen], *found, *(each[there] for each in beside)])
+        if self.sums is not None:
+            self.sums.add(x, y, *self.added.missing([each[here] for each in beside]))
 
 
 def is_wide(inputs: int, columns: int) -> bool:
@@ -206,23 +239,13 @@ def _inner(here: Any, chosen: Any) -> Any:
     return here if isinstance(chosen, slice) else here.start + chosen
 
 
-def _results(
-    weights: Sequence[Array],
-    known: Sequence[Array] | None,
-    y: Array,
-    count: int,
-    there: Any,
-    chosen: Any,
-) -> list[Array]:
-    """Rows of the dense results on columns that were chosen, as recorded if they were."""
-    wholes: Sequence[Array | None] = known or [None] * len(weights)
-    found = []
-    for each, whole in zip(weights, wholes):
-        if whole is not None and whole.shape == (count, each.shape[1]):
-            found.append(whole[there])
-        else:
-            found.append(results(each, y.T[chosen].T).T)
-    return found
+def _known(
+    reached: Signals, at: int, block: int, shape: tuple[int, Sequence[int]]
+) -> list[Array] | None:
+    """Rows of the results in batch `at` as recorded, of so many columns and outputs each."""
+    found = reached.results(at, block)
+    wanted = [(shape[0], outputs) for outputs in shape[1]]
+    return found if found and [each.shape for each in found] == wanted else None
 
 
 def _finished(kept: Kept, weights: Sequence[Array], *, computed: bool) -> tuple[Array, list[Array]]:

@@ -237,9 +237,10 @@ def test_sums_far_from_zero_keep_their_precision(outputs) -> None:
     y = (x + rng.standard_normal((300, 50))).astype(np.float32)
     W = rng.standard_normal((301, outputs)).astype(np.float32)
     sums = Sums(300, [W], exact=False)
-    assert sums.few == (outputs == 2)
+    assert sums.of_results == (outputs == 2)
+    z = W.T @ np.vstack([y, np.ones((1, 50), np.float32)])
     for part in (slice(0, 20), slice(20, 50)):
-        sums.add(x[:, part], y[:, part])
+        sums.add(x[:, part], (z if sums.of_results else y)[:, part])
     C, (B,) = sums.about_zero()
     wide, other = (np.vstack([each, np.ones((1, 50))]).astype(float) for each in (x, y))
     np.testing.assert_allclose(C, wide @ wide.T, rtol=1e-6)
