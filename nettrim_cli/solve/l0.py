@@ -17,8 +17,6 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import (
     GLANCE,
@@ -112,13 +110,10 @@ def candidates(
     tried, repair = repairs(task), middle(task)
     V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
-        found = [
-            _linear(problem, each, weights, GLANCE) for each, weights in problem.refits(V, tried)
-        ]
-        errors = [each[0] if math.isfinite(each[0]) else math.inf for each in found]
-        best = int(np.argmin(errors))
-        if tried[best] != repair:
-            repair = tried[best]
+        refitted = dict(problem.refits(V, tried))
+        repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
+        if repair != middle(task):
+            yield _linear(problem, repair, refitted[repair])
             V = problem.supports(problem.rhs(repair), penalty, look)
     yield _linear(problem, repair, V)
     if task.relu or task.activation is not None:
@@ -129,9 +124,15 @@ def candidates(
     yield judged(task, U), U, UNFITTED
 
 
-def _linear(problem: LayerProblem, repair: Repair, V: Matrix, most: int | None = None) -> Candidate:
+def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
     U = problem.linear_weights(V, repair)
-    return judged(problem.task, U, most), U, described(problem.task, repair)
+    return judged(problem.task, U), U, described(problem.task, repair)
+
+
+def _compared(problem: LayerProblem, repair: Repair, V: Matrix) -> float:
+    """The error on some columns, to compare."""
+    found = judged(problem.task, problem.linear_weights(V, repair), GLANCE)
+    return found if math.isfinite(found) else math.inf
 
 
 def described(task: Task, repair: Repair) -> str:
