@@ -181,7 +181,7 @@ def test_the_default_method_is_the_same_on_columns(bias, cascade, relu) -> None:
     assert found.note == expected.note
     assert support_size(wide, found.U) == 60
     differing = ~np.isclose(found.U, expected.U, atol=1e-3).all(axis=0)
-    assert differing.sum() <= 1  # a tie may be broken by rounding
+    assert differing.sum() <= 2  # rounding may break one tie, between two outputs
     assert judged(task, found.U) == pytest.approx(judged(task, expected.U), rel=0.02)
     assert np.allclose(error_curve(wide, [30, 90])[0], error_curve(task, [30, 90])[0], rtol=1e-3)
 
