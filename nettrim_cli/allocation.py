@@ -9,8 +9,9 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def allocate_zeros(
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
     batches: Callable[[], Iterable[tuple[Batch, bool]]],
     sparsity: float,
+    influence: Mapping[str, Sequence[Matrix]],
     *,
     threads: int,
 ) -> dict[str, int]:
@@ -46,6 +48,8 @@ def allocate_zeros(
         Samples of each stage in the dense network.
     batches
         The samples again, for the sensitivities.
+    influence
+        Of the layers' outputs, block by block, where it is known.
 
     Returns
     -------
@@ -57,8 +61,10 @@ def allocate_zeros(
     layers, curves = [], []
     for stage, found in recorded:
         for layer in stage.layers:
+            matters = influence.get(layer.name, ())
             tasks = [
-                layer_task(dense, layer, each, block) for block, each in enumerate(found.pop(0))
+                layer_task(dense, layer, each, block, matter)
+                for block, (each, matter) in enumerate(zip_longest(found.pop(0), matters))
             ]
             with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):

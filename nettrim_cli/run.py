@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from nettrim_cli.allocation import allocate_zeros, response_size, share_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.graph.influence import influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport
@@ -44,6 +46,8 @@ class Run:
         self.dense, self.pruned = dense, dense.clone()
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
+        # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.
+        self.influence = {} if settings.sparsity is None else influences(dense)
         self._thin: dict[str, tuple[int, int]] = {}
 
     def prune_layers(
@@ -96,8 +100,9 @@ class Run:
         if self.settings.method != "l0" or len(self.chosen) == 1:
             return {each.name: round(sparsity * each.parameters) for each in self.chosen}
         self.listener.stage("measuring how sensitive each layer is")
+        recorded = self._walk(None, batches())
         return allocate_zeros(
-            self.dense, self._walk(None, batches()), batches, sparsity, threads=self.threads
+            self.dense, recorded, batches, sparsity, self.influence, threads=self.threads
         )
 
     def _prune_layer(
@@ -114,12 +119,14 @@ class Run:
             return _dense_report(self.dense, layer, trouble)
         tasks = [
             replace(
-                layer_task(self.dense, layer, each, block),
+                layer_task(self.dense, layer, each, block, matter),
                 epsilon=self.settings.target_epsilon,
                 gamma=self.settings.gamma,
                 threads=self.threads,
             )
-            for block, each in enumerate(samples)
+            for block, (each, matter) in enumerate(
+                zip_longest(samples, self.influence.get(layer.name, ()))
+            )
         ]
         if zeros is not None:
             shared = share_zeros(tasks, zeros)

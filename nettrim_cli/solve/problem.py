@@ -106,6 +106,8 @@ class LayerProblem:
         self.own = task.samples.target_of(whole)
         self.dense = self.own if task.samples.exact else task.samples.target
         self.worth = worth(task)
+        if task.influence is not None:
+            self.worth = self.worth * task.influence
         self.unit = self.scale * self.worth
         self.start = (self.weight * self.system.d[:, None] * self.unit).astype(np.float32)
         self.start[~self.system.alive] = 0

@@ -177,6 +177,9 @@ class Task:
         Whether act clips to the range from ``floor`` to ``ceiling``.
     activation
         Any other act, elementwise on (M, P) arrays; None for the identity.
+    influence
+        (M,) how much an error of each response matters behind the layer, relative; None for
+        alike.  It decides in which outputs the kept weights do most good.
     epsilon, keep
         The target: relative error allowed, or the number of weights to keep; one is None.
     gamma
@@ -196,6 +199,7 @@ class Task:
     floor: float = 0.0
     ceiling: float = math.inf
     activation: Callable[[Matrix], Matrix] | None = None
+    influence: Matrix | None = None
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
