@@ -56,6 +56,9 @@ def attributes(node: Any) -> dict[str, Any]:
             result[attribute.name] = float(attribute.f)
         elif attribute.type == kinds.STRING:
             result[attribute.name] = attribute.s.decode("utf-8", "replace")
+        elif attribute.type == kinds.STRINGS:
+            texts = (each.decode("utf-8", "replace") for each in attribute.strings)
+            result[attribute.name] = tuple(texts)
         elif attribute.type == kinds.INTS:
             result[attribute.name] = tuple(int(i) for i in attribute.ints)
         elif attribute.type == kinds.FLOATS:

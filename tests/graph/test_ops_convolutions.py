@@ -64,7 +64,7 @@ def test_fused_conv(case, seed):
     geometry = assert_linear(OneNode("FusedConv", inputs, domain="com.microsoft", **attributes), 1)
     assert geometry.key == OneNode("Conv", inputs, **attributes).geometry(1).key
     relu = OneNode("FusedConv", inputs, domain="com.microsoft", activation="Relu", **attributes)
-    assert relu.geometry(1).attributes["activation"] == "Relu"
+    assert relu.geometry(1).attributes["applied"] == (("Relu", {}),)
     with pytest.raises(Refusal, match="applies Relu itself"):
         assert_linear(relu, 1)
 

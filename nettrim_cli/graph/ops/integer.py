@@ -83,6 +83,10 @@ class Integer(Op):
             raise Refusal(f"{geometry.op} rounds what its weight makes")
         return super().outputs(y, geometry, block)
 
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """None where they are rounded: they are not what the weight makes."""
+        return None if self.rounds else super().output_axis(geometry)
+
 
 def _spread(values: NDArray[Any], rows: bool) -> Floats:
     values = values.astype(np.float32)
