@@ -273,6 +273,7 @@ def test_a_branch_that_is_never_taken_asks_for_no_more_samples(tmp_path) -> None
     assert "/p has 3 inputs but only" in warning
     assert "only 0" not in warning
     assert "more layers" not in warning
+    assert warning.endswith("100 samples would be useful, 6 were used.")
 
 
 def test_sequences_and_text_pass_by_between_pieces(tmp_path) -> None:
