@@ -36,17 +36,25 @@ class Reading:
     def parts(self, place: Place, block: int) -> Iterator[Array]:
         """Columns of a block in one batch, a bounded number at a time."""
         found = {role: place.get(name) for role, (name, _) in self.names.items()}
-        if any(not isinstance(each, np.ndarray) or each.size == 0 for each in found.values()):
-            return  # an empty sequence, or a branch that was not taken
-        depth = max((stacked for _, stacked in self.names.values()), default=0)
-        shape = next(iter(found.values())).shape[:depth] if found else ()
-        for turn in np.ndindex(shape):
-            arrays = {role: each[turn] for role, each in found.items()}
+        for arrays in self._turns(found):
+            if any(each.size == 0 for each in arrays.values()):
+                continue  # a branch that was not taken
             if "lengths" in arrays:
                 arrays["lengths"] = arrays["lengths"].astype(np.int64)
             yield from ops.columns_in_parts(
                 {**arrays, **self.constants}, self.geometry, block, PART_VALUES
             )
+
+    def _turns(self, found: Mapping[str, Any]) -> Iterator[dict[str, Array]]:
+        """The tensors each time that they were there."""
+        if all(isinstance(each, np.ndarray) and each.size for each in found.values()):
+            depth = max((stacked for _, stacked in self.names.values()), default=0)
+            shape = next(iter(found.values())).shape[:depth] if found else ()
+            for turn in np.ndindex(shape):
+                yield {role: each[turn] for role, each in found.items()}
+        elif all(isinstance(each, list) for each in found.values()):
+            for values in zip(*found.values()):
+                yield dict(zip(found, values))
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,12 @@ class Signals:
             return [ops.outputs_as_columns(each, geometry, block) for each in found]
         except ops.Refusal:
             return None
+
+    @property
+    def lost(self) -> bool:
+        """Whether a tensor could not be handed out of its subgraph."""
+        names = {name for reading in self.readings for name, _ in reading.names.values()}
+        return any(place.tensors[name] is None for place in self.places for name in names)
 
     def added(self, at: int) -> list[Array]:
         """Columns (M, P) of each offset in batch `at`; empty ones where there are none."""
