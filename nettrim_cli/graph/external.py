@@ -115,8 +115,8 @@ class External:
             constants.write(holder, values)
             return
         stored = constants.encode(values, holder.data_type)
-        if tuple(holder.dims) != stored.shape:
-            raise ValueError(f"shape {stored.shape} where {tuple(holder.dims)} is stored")
+        if tuple(holder.dims) != values.shape:
+            raise ValueError(f"shape {values.shape} where {tuple(holder.dims)} is stored")
         self._held.pop(_unmark(holder), None)
         key = str(1 + max(map(int, self._held), default=0))
         self._held[key] = stored

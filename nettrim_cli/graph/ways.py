@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.graph.constants import STORED
+from nettrim_cli.graph.constants import limits
 from nettrim_cli.graph.ops import Refusal
 from nettrim_cli.graph.traces import Array, Dequantized, Reshaped, Shape, Step, Taken, Transposed
 
@@ -202,6 +202,6 @@ def dequantized(
 
     if not np.isfinite(scale).all() or not (scale > 0).all():
         raise Refusal("has a scale that is not a positive number")
-    limits = np.iinfo(STORED[kind])
-    exact = np.float64 if limits.max > 2**24 else np.float32
-    return Dequantized(spread(scale), spread(zero.astype(exact)), limits.min, limits.max)
+    least, most = limits(kind)
+    exact = np.float64 if most > 2**24 else np.float32
+    return Dequantized(spread(scale), spread(zero.astype(exact)), least, most)
