@@ -90,7 +90,7 @@ def _weight_slots(index: Index, node: Node) -> tuple[int, ...]:
     if not ops.is_product(node.op_type, node.domain):
         return tuple(slot for slot in slots if node.input[slot])
     constant = [slot for slot in slots if node.input[slot] in index.constants]
-    return tuple(constant[-1:])
+    return tuple(constant if len(constant) < len(slots) else constant[-1:])
 
 
 def _is_float_matrix(index: Index, name: str) -> bool:
@@ -110,6 +110,8 @@ def _weight(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
     kind, at = next(iter(ops.reads(geometry).values()))
     if kind == "input" and node.input[at] in index.constants:
         raise Refusal("its input is constant")
+    if len(_weight_slots(index, node)) > 1 and ops.is_product(node.op_type, node.domain):
+        raise Refusal("weight is multiplied with another constant by the same node")
     _require_finite(trace, "weight")
     return trace, geometry
 

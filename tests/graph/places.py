@@ -220,5 +220,6 @@ PLACES = {
         {"w": W, "b": B},
         runs=2,
     ),
+    "Einsum of three": Place('n = Neg(x) y = Einsum<equation = "ab,bc,ab->ac">(x, w, n)'),
     "left": Place("y = MatMul(w, x)", {"w": normal(4, 5, seed=4)}),
 }

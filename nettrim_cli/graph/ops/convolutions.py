@@ -212,8 +212,10 @@ def _window(given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         raise Refusal("kernel_shape does not match the weight")
     if [len(strides), len(dilations), len(pads)] != [spatial, spatial, 2 * spatial]:
         raise Refusal("strides, dilations or pads do not match the number of axes")
-    if min(*strides, *dilations) < 1 or min(pads) < 0:
-        raise Refusal("strides or dilations below 1, or negative pads, are not treated")
+    if min(*strides, *dilations) < 1:
+        raise Refusal("strides or dilations below 1 have no meaning")
+    if min(pads) < 0:
+        raise Refusal("has negative pads, which onnxruntime does not run")
     return {
         "kernel_shape": kernel,
         "strides": strides,
