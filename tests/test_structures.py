@@ -54,6 +54,26 @@ def recurrent(op: str, gates: int, direction: str = "bidirectional", **given) ->
     return proto
 
 
+def quantized() -> onnx.ModelProto:
+    """The LSTM with weights of 8 bits, a scale for each of their outputs."""
+    proto = recurrent("LSTM", 4)
+    tensors = {each.name: each for each in proto.graph.initializer}
+    (cell,) = (node for node in proto.graph.node if node.name == "cell")
+    cell.op_type, cell.domain = "DynamicQuantizeLSTM", "com.microsoft"
+    cell.input.extend(["", ""])
+    for name in ("w", "r"):
+        real = numpy_helper.to_array(tensors[name]).swapaxes(1, 2)
+        scale = np.abs(real).max(axis=1) / 127
+        stored = np.rint(real / scale[:, None]).astype(np.int8)
+        tensors[name].CopyFrom(numpy_helper.from_array(stored, name))
+        proto.graph.initializer.append(numpy_helper.from_array(scale, f"{name} scale"))
+        zero = numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{name} zero")
+        proto.graph.initializer.append(zero)
+        cell.input.extend([f"{name} scale", f"{name} zero"])
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
 def gates() -> onnx.ModelProto:
     """An LSTM in each branch of an If, its gates put in order there; one branch is never taken."""
 
@@ -146,6 +166,7 @@ def from_place(place: Place) -> onnx.ModelProto:
 W, V = normal(3, 4, seed=1), normal(4, 4, seed=2)
 NETWORKS = {
     "LSTM": lambda: recurrent("LSTM", 4),
+    "LSTM of integers": quantized,
     "GRU": lambda: recurrent("GRU", 3),
     "GRU linear before reset": lambda: recurrent("GRU", 3, linear_before_reset=1),
     "RNN reverse": lambda: recurrent("RNN", 1, "reverse"),

@@ -254,7 +254,7 @@ class Index:
         given = attributes(node)
         axis, block = given.get("axis", 1), given.get("block_size", 0)
         kind = given.get("output_dtype", 0) or scale.kind
-        step = dequantized(before.shape, before.kind, scale.values(), zero, axis, block)
+        step = dequantized(before.shape, before.kind, scale.values(), zero, (axis,), block)
         return step, _require_float(kind)
 
     def gridded(self, trace: Trace, node: Node, grid: Grid) -> Trace:
@@ -276,7 +276,7 @@ class Index:
         scale, zero = (each.reshape(()) if each.size == 1 else each for each in values)
         if zero.ndim and not scale.ndim:
             scale = np.full(zero.shape, scale)
-        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axis, 0)
+        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axes, 0)
         return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
 
     def sights(self, trace: Trace) -> list[Use]:

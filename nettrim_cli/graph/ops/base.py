@@ -26,13 +26,13 @@ class Grid:
     ----------
     scale, zero_point
         Input slots of the node; None where the op has none (1 and 0 then).
-    axis
-        Axis of the weight along which values that are more than one run.
+    axes
+        Axes of the weight along which those of values that are more than one run.
     """
 
     scale: int | None
     zero_point: int | None
-    axis: int
+    axes: tuple[int, ...]
 
 
 class Refusal(Exception):
