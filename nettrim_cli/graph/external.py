@@ -211,7 +211,9 @@ class External:
         except ValueError as error:
             raise BadInput(f"{what}: {error}") from error
         size = region.sidecar.identity[2]
-        if region.offset < 0 or region.length < 0 or region.offset + region.length > size:
+        if region.offset < 0 or region.length < 0:
+            raise BadInput(f"{what}: a negative offset or length of its external data")
+        if region.offset + region.length > size:
             end = region.offset + region.length
             raise BadInput(
                 f"{what}: external data {region.sidecar.path} has {size:,} bytes, "
