@@ -255,7 +255,7 @@ def test_a_missing_or_short_sidecar(path):
     with pytest.raises(BadInput):
         Model.load(path)
     for entries, said in (
-        ({"offset": 40}, "cut short"),
+        ({"offset": 40}, "8 bytes of external data"),
         ({"offset": -4}, "a negative offset"),
         ({"length": 2**50}, "cut short"),
         ({"offset": "four"}, "malformed offset"),
