@@ -27,7 +27,7 @@ from nettrim_cli.solve.task import Matrix, Samples, Task, norm
 from nettrim_cli.walk import Stage, layer_task
 
 DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
-PROBE_SAMPLES = 256
+PROBE_SAMPLES = 128
 
 
 def allocate_zeros(
@@ -82,7 +82,7 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
 
 def response_size(task: Task, *, held: bool) -> float:
     """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(task.respond(task.samples.held_Z if held else task.samples.Z))
+    return norm(task.dense_response(held=held))
 
 
 @np.errstate(all="ignore")  # what comes out is looked at
