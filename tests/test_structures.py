@@ -130,6 +130,24 @@ def grouped() -> onnx.ModelProto:
     )
 
 
+def fused() -> onnx.ModelProto:
+    """A residual block as onnxruntime writes it: the sum and its ReLU are the convolution's."""
+    return build(
+        """g (float[N,4,8] x) => (float[N,3] y) {
+            a = com.microsoft.FusedConv<activation = "Relu", pads = [1,1]>(x, w, b)
+            r = com.microsoft.FusedConv<activation = "Relu", pads = [1,1]>(a, v, b, a)
+            p = GlobalAveragePool(r)
+            f = Flatten(p)
+            y = Gemm(f, u)
+        }""",
+        head='<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>',
+        w=normal(4, 4, 3, seed=1),
+        v=normal(4, 4, 3, seed=2),
+        b=normal(4, seed=3),
+        u=normal(4, 3, seed=4),
+    )
+
+
 def experts() -> onnx.ModelProto:
     return build(
         """g (float[N,1,6,5] x) => (float[N,3,6,4] y) {
@@ -173,6 +191,7 @@ NETWORKS = {
     "gates in order": gates,
     "grouped": grouped,
     "experts": experts,
+    "fused": fused,
     "tied": tied,
     "If": lambda: Place(
         branch("a = MatMul(x, w) r = Relu(a) p = MatMul(r, v)"), {"w": W, "v": V}
@@ -223,6 +242,23 @@ def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_pat
     pairs = zip(all_tensors(dense.proto), all_tensors(written.proto))
     assert all(one.name in names for one, two in pairs if one != two)
     assert report.comparison.error < 1.5
+
+
+def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None:
+    dense = Model(fused())
+    x = normal(16, 4, 8, seed=30)
+    flagged = [(Batch({"x": x}, 16, None), False)]
+    (a,) = run(dense.proto, ["a"], {"x": x})
+    found = {
+        layer.name: samples
+        for stage, blocks in walk(dense, None, stages(dense.layers), flagged, threads=1, seed=0)
+        for layer, (samples,) in zip(stage.layers, blocks)
+    }
+    samples = found["r"]
+    layer = next(each for each in dense.layers if each.name == "r")
+    W = dense_matrices(dense, layer)[0]
+    np.testing.assert_allclose(samples.Z, W.T @ samples.X, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(samples.offset.dense, np.moveaxis(a, 1, 0).reshape(4, -1))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -261,7 +261,9 @@ def columns_in_parts(
 
 
 def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> Floats:
-    """Columns (M, P) of an output tensor that belong to a block, in the order of `columns`.
+    """Columns (M, P) of a tensor like the output that belong to a block, in the order of `columns`.
+
+    They are what the weight makes unless the op makes more of it (`applies`, `summand_slot`).
 
     Raises
     ------

@@ -174,9 +174,3 @@ class Fused(Op):
         name = given.get("activation", "")
         applied = ((name, self.parameters(given)),) if name else ()
         return replace(plain, attributes={**plain.attributes, "applied": applied})
-
-    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Only of a node without an activation (and without a summand)."""
-        for name, _ in self.applies(geometry):
-            raise Refusal(f"{geometry.op} applies {name} itself")
-        return super().outputs(y, geometry, block)
