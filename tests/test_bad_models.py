@@ -157,8 +157,8 @@ DAMAGES = {
     no_graph: (65, "there is no graph in it"),
     no_opset: (65, "opset_import"),
     an_unknown_op: (65, "no op Frobnicate is known in version 17 of its operators (by onnx "),
-    weights_of_the_wrong_shape: (69, "12 and 24"),
-    a_function_that_calls_itself: (65, "mine::Again"),
+    weights_of_the_wrong_shape: (69, "Gemm"),
+    a_function_that_calls_itself: (65, "Again"),
     a_domain_without_version: (65, "com.example"),
 }
 
