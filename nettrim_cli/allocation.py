@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from nettrim_cli.walk import Stage, layer_task
 
 DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
 PROBE_SAMPLES = 128
+NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
 
 
 def allocate_zeros(
@@ -36,8 +38,8 @@ def allocate_zeros(
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
     batches: Callable[[], Iterable[tuple[Batch, bool]]],
     sparsity: float,
-    influence: Mapping[str, Sequence[Matrix]],
     *,
+    influence: Mapping[str, Sequence[Matrix]] = NOTHING,
     threads: int,
 ) -> dict[str, int]:
     """Zeros of each layer at a share of zeros over all of them.

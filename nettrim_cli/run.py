@@ -101,7 +101,12 @@ class Run:
         self.listener.stage("measuring how sensitive each layer is")
         recorded = self._walk(None, batches())
         return allocate_zeros(
-            self.dense, recorded, batches, sparsity, self.influence, threads=self.threads
+            self.dense,
+            recorded,
+            batches,
+            sparsity,
+            influence=self.influence,
+            threads=self.threads,
         )
 
     def _prune_layer(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,7 @@ def fitted(energy: Energy, channels: int) -> Energy:
         return energy
     if energy.size % channels == 0:
         return np.asarray(energy.reshape(channels, -1).sum(axis=1))
-    return energy.mean(keepdims=True)
+    return np.asarray(energy.mean(keepdims=True))
 
 
 def _sum(energies: Sequence[Energy]) -> Energy:
@@ -189,8 +189,8 @@ def _widths(index: Index, sites: Mapping[int, list[tuple[Layer, Site]]]) -> dict
 
 def _alike(index: Index, node: Node, made: Sequence[Energy | None]) -> Mapping[int, Energy]:
     """Every input gets the mean: the channels cannot be followed."""
-    mean = np.mean([each.mean() for each in made if each is not None], keepdims=True)
-    return dict.fromkeys(range(len(node.input)), mean)
+    mean = np.mean([each.mean() for each in made if each is not None])
+    return dict.fromkeys(range(len(node.input)), mean * ONE)
 
 
 def _passed(index: Index, node: Node, made: Sequence[Energy | None]) -> Mapping[int, Energy]:
