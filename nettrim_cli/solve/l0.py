@@ -9,6 +9,8 @@
    arrives from earlier layers.
 4. The held-out samples choose: the damping where samples are few, the target of the cascade, the
    kind of refit, or none: the dense weights of largest scaled magnitude as they are.
+
+A layer that gives no zeros may still be refitted to the same targets.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
+WHOLE = "kept whole: zeros cost less elsewhere"
 
 Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
 
@@ -64,7 +67,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         if keep >= task.weights:
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
-            return Solution(task.W, Status.SOLVED, note="kept whole: zeros cost less elsewhere")
+            _, U, note = min(_kept_whole(task), key=lambda each: each[0])
+            return Solution(U, Status.SOLVED, note=note)
         penalty = KeepLargest(keep)
     problem = LayerProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
@@ -122,6 +126,18 @@ def candidates(
         yield judged(task, U), U, f"{described(task, repair)}, {what}".lstrip(", ")
     U = problem.unfitted(penalty)
     yield judged(task, U), U, UNFITTED
+
+
+def _kept_whole(task: Task) -> Iterator[Candidate]:
+    """All weights as they are, or refitted to repair what earlier layers did."""
+    yield judged(task, task.W), task.W, WHOLE
+    tried = repairs(task)
+    if len(tried) > 1:
+        problem = LayerProblem.of(task)
+        for repair, V in problem.refits(problem.start, tried):
+            error, U, note = _linear(problem, repair, V)
+            if math.isfinite(error):
+                yield error, U, f"kept whole, {note}"
 
 
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:

@@ -123,6 +123,14 @@ def test_the_chosen_target_is_never_far_from_the_best() -> None:
         assert judged(task, solve_l0(task).U) < 1.05 * min(every)
 
 
+def test_a_layer_that_is_kept_whole_repairs_too() -> None:
+    task = residual_task(3, keep=10**6, noise=0.3)
+    found = solve_l0(task)
+    assert "kept whole, repairs" in found.note
+    assert judged(task, found.U) < 0.7 * judged(task, task.W)
+    assert np.array_equal(solve_l0(residual_task(3, exact=True, keep=10**6)).U, task.W)
+
+
 def test_a_residual_connection_frees_inactive_units() -> None:
     """relu(z + r): z may be anything below -r, which a linear fit does not know."""
     better = 0
