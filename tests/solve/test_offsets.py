@@ -128,7 +128,8 @@ def test_a_layer_that_is_kept_whole_repairs_too() -> None:
     found = solve_l0(task)
     assert "kept whole, repairs" in found.note
     assert judged(task, found.U) < 0.7 * judged(task, task.W)
-    assert np.array_equal(solve_l0(residual_task(3, exact=True, keep=10**6)).U, task.W)
+    first = residual_task(3, exact=True, keep=10**6)
+    assert np.array_equal(solve_l0(first).U, first.W)
 
 
 def test_a_residual_connection_frees_inactive_units() -> None:
