@@ -95,7 +95,7 @@ def prune(
 
         listener.stage(f"recording {len(fitted):,} samples")
         run = Run(dense, chosen, settings, threads, listener)
-        done = run.prune_layers(batches)
+        done = run.prune_layers(batches, run.zeros(batches))
         if not any(each.pruned for each in done):
             raise NothingToDo(
                 f"{model}: no layer can be made sparser within the target; nothing was written. "

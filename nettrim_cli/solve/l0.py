@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
@@ -29,11 +30,11 @@ from nettrim_cli.solve.problem import (
     rising,
 )
 from nettrim_cli.solve.search import fewest
-from nettrim_cli.solve.task import Matrix, Solution, Status, Task
+from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
 
-Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
+Candidate = tuple[float, Matrix, str, Choice | None]  # held-out error, U, what it is
 
 
 def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = None) -> Solution:
@@ -72,10 +73,10 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         found = [each for each in found if task.error(each[1], held=False) <= allowed]
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
-    _, U, note = min(found, key=lambda each: each[0])
+    _, U, note, choice = min(found, key=lambda each: each[0])
     rounds = len(problem.schedule) * len(repairs(task))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
-    return Solution(U, Status.SOLVED, rounds, note=note)
+    return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
 def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Matrix]]:
@@ -101,18 +102,20 @@ def candidates(
     problem: LayerProblem, penalty: Penalty, look: Look | None = None
 ) -> Iterator[Candidate]:
     """Weights for each target and each refit, and without any: held-out error, U, what it is."""
-    task = problem.task
+    task, delta = problem.task, problem.system.delta
     for repair in repairs(task):
         V = problem.supports(problem.rhs(repair), penalty, look)
         note = described(task, repair)
+        choice = Choice(repair, delta, False, task.samples.exact)
         U = problem.linear_weights(V, repair)
-        yield judged(task, U), U, note
-        if task.relu or task.activation is not None:
+        yield judged(task, U), U, note, choice
+        behind = task.relu or task.activation is not None
+        if behind and (task.settled is None or task.settled.behind):
             U = problem.response_weights(V, repair)
             what = "ReLU refit" if task.relu else "activation's refit"
-            yield judged(task, U), U, f"{note}, {what}".lstrip(", ")
+            yield judged(task, U), U, f"{note}, {what}".lstrip(", "), replace(choice, behind=True)
     U = problem.unfitted(penalty)
-    yield judged(task, U), U, UNFITTED
+    yield judged(task, U), U, UNFITTED, None
 
 
 def described(task: Task, repair: Repair) -> str:
@@ -152,7 +155,7 @@ def _search(task: Task, allowed: float, look: Look | None) -> tuple[int, int, li
             held = judged(task, U)
             worse = max(held, task.error(U, held=False))
             if worse < best:
-                best, found[keep] = worse, (held, U, what)
+                best, found[keep] = worse, (held, U, what, None)
         return best
 
     none = error(0) <= allowed

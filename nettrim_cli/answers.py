@@ -1,0 +1,168 @@
+"""Answers of classifiers: which class, by what margin, and what a few samples say of all.
+
+Exact intervals are for shares of independent answers.  The bound on a drop is sharper: whether
+an answer changes depends on its margin, which is known for every sample, and on how far margins
+moved, which the held-out samples tell; so their moves are tried on the margins of others, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Interval = tuple[float, float]
+
+NO_ANSWER = -1
+CONFIDENCE = 0.95
+NORMAL = 1.645  # quantile of the normal distribution for a bound with that confidence
+NEIGHBOURS = 50  # samples of nearly the same margin whose moves are tried, or an eighth of all
+
+
+def top1(output: Array) -> Any:
+    """Top-1 answers of a batch, or None where the output is no list of scores.
+
+    Scores are (batch, classes) or (batch, positions, classes); integers of rank 1 are answers
+    already.  Scores with a NaN have ``NO_ANSWER``, which is never right.
+    """
+    if output.ndim == 1 and np.issubdtype(output.dtype, np.integer):
+        return output
+    if not has_scores(output):
+        return None
+    found = output.argmax(axis=-1)
+    if np.issubdtype(output.dtype, np.inexact):
+        found[np.isnan(output).any(axis=-1)] = NO_ANSWER
+    return found
+
+
+def has_scores(output: Array) -> bool:
+    """Whether an output has a score for each of several classes, last axis."""
+    return output.ndim in (2, 3) and output.shape[-1] >= 2 and output.dtype != object
+
+
+def margins(output: Array, wanted: Array) -> Array:
+    """Score of the wanted class less the best of the others, float64, in ``wanted``'s shape.
+
+    Minus infinity where the class does not exist or the scores are no numbers: such an answer
+    is wrong, whatever happens.
+    """
+    scores = output.astype(np.float64)
+    known = (wanted >= 0) & (wanted < scores.shape[-1]) & ~np.isnan(scores).any(axis=-1)
+    at = np.where(known, wanted, 0)[..., None]
+    own = np.take_along_axis(scores, at, axis=-1)[..., 0]
+    np.put_along_axis(scores, at, -np.inf, axis=-1)
+    with np.errstate(invalid="ignore"):
+        found = own - scores.max(axis=-1)
+    return np.where(known & ~np.isnan(found), found, -np.inf)
+
+
+@dataclass
+class Margins:
+    """Margins of the same answers in the reference and in the candidate, sample by sample.
+
+    An answer is right where its margin is above 0.  Of outputs that are no scores the margins
+    are 1 and -1.
+    """
+
+    before: list[Array] = field(default_factory=list)
+    after: list[Array] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)  # of each sample's answers
+
+    def add(self, expected: Array, found: Array, wanted: Array) -> None:
+        """Take in a batch's outputs and the answers wanted."""
+        for into, output in ((self.before, expected), (self.after, found)):
+            if has_scores(output):
+                each = margins(output, wanted)
+            else:
+                each = np.where(output == wanted, 1.0, -1.0)
+            into.append(each.reshape(-1))
+        self.counts += [wanted.size // max(1, len(wanted))] * len(wanted)
+
+    @property
+    def arrays(self) -> tuple[Array, Array]:
+        """Both, put together."""
+        if not self.before:
+            return np.empty(0), np.empty(0)
+        return np.concatenate(self.before), np.concatenate(self.after)
+
+
+def exact_interval(right: int, count: int, confidence: float = CONFIDENCE) -> Interval:
+    """Clopper and Pearson's interval for a share, of ``count`` independent answers.
+
+    It holds with at least that confidence whatever the share (Biometrika 26, 1934).
+    """
+    from scipy.special import betaincinv  # quantile of the beta distribution
+
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(right, count - right + 1, tail)) if right else 0.0
+    high = float(betaincinv(right + 1, count - right, 1 - tail)) if right < count else 1.0
+    return low, high
+
+
+def drop_interval(lost: int, gained: int, count: int) -> Interval:
+    """An interval for the accuracy lost, from the answers that became wrong and right.
+
+    Exact intervals of both shares with half the error probability each: together they hold at
+    least as often as ``CONFIDENCE`` says (Bonferroni).
+    """
+    each = (1 + CONFIDENCE) / 2
+    worse, better = exact_interval(lost, count, each), exact_interval(gained, count, each)
+    return worse[0] - better[1], worse[1] - better[0]
+
+
+def drop_bound(found: Margins, others: Margins) -> Interval:
+    """The share of right answers lost by a change of the model: estimate, and an upper bound.
+
+    Parameters
+    ----------
+    found
+        Margins on held-out samples in both models; an answer is right above 0.
+    others
+        Margins on any other samples, of which only those in the dense model count.
+
+    Returns
+    -------
+    estimate
+        Mean over all margins of how often they cross 0 when they move as those of their
+        neighbours did, the held-out samples with the nearest margins.
+    bound
+        Upper end of a one-sided interval of confidence ``CONFIDENCE``, of Wilson's form with the
+        variance of that U-statistic (Hoeffding's projection on each sample; the answers of one
+        sample are not independent).
+    """
+    (before, after), more = found.arrays, others.arrays[0]
+    n, rows = len(before), np.concatenate([before, more])
+    if n == 0:
+        return math.nan, math.inf
+    with np.errstate(invalid="ignore"):
+        moved = np.where(np.isfinite(before), before - after, 0.0)  # else it stays wrong
+    order = np.argsort(before, kind="stable")
+    ranked, moved = before[order], moved[order]
+    width = min(n, max(NEIGHBOURS, n // 8))
+    start = np.clip(np.searchsorted(ranked, rows) - width // 2, 0, n - width)
+    by_row, by_move = np.empty(len(rows)), np.zeros(n)
+    for at in range(0, len(rows), 4096):  # rows x width at once
+        part = slice(at, at + 4096)
+        near = start[part, None] + np.arange(width)
+        now = rows[part, None] - moved[near] > 0
+        lost = (rows[part, None] > 0).astype(np.float64) - now
+        by_row[part] = lost.mean(axis=1)
+        np.add.at(by_move, near, lost / width)
+    estimate = float(by_row.mean())
+    influence = (by_row - estimate) / len(rows)
+    influence[order] += by_move / len(rows) - estimate / n
+    counts = np.array(found.counts + others.counts)
+    samples = np.repeat(np.arange(len(counts)), counts)
+    deviation = float(np.linalg.norm(np.bincount(samples, influence)))
+    least = NORMAL**2 / (2 * len(counts))  # where no answer changes, and chance has no say
+    return estimate, estimate + least + math.hypot(NORMAL * deviation, least)
+
+
+def median(values: Sequence[float] | Array) -> float | None:
+    """The median, or None of nothing."""
+    return float(np.median(values)) if len(values) else None
