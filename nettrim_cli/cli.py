@@ -40,7 +40,7 @@ def nettrim() -> None:
     """  # noqa: D301 (click wants the backspace itself)
 
 
-class Words(click.ParamType):
+class Words(click.ParamType):  # type: ignore[type-arg]
     """A value that a function reads from a person's words."""
 
     name = "text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nettrim_cli import __version__
 from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
@@ -63,6 +65,7 @@ class Run:
             Whether the choices of the last pass, whose zeros were nearly as many, still hold.
         """
         self.pruned = self.dense.clone()
+        self.pruned.set_metadata("nettrim", describe(self.settings))
         if not again:
             self._choices.clear()
         self.listener.plan({layer.name: layer.parameters for layer in self.chosen})
@@ -299,6 +302,11 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
             f"--sparsity {settings.sparsity} asks for no more."
         )
     return chosen, left
+
+
+def describe(settings: Settings) -> str:
+    """The run's settings for the model's metadata."""
+    return json.dumps({"version": __version__, **settings.as_dict()}, sort_keys=True)
 
 
 def bounds_of(layer: Layer, settings: Settings) -> tuple[int, int]:

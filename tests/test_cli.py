@@ -125,7 +125,8 @@ def test_every_setting_is_an_option_with_help(capsys) -> None:
     assert run(["prune", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for each in fields(Settings):
-        assert f"--{each.name}" in text
+        name = each.name.replace("_", "-")
+        assert f"--{name} " in text
         assert each.metadata["help"].split(".")[0][:30] in text
 
 
