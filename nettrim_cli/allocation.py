@@ -90,8 +90,8 @@ class Costs:
         if kind == "uniform":
             zeros = spread(sizes, total, within)
         else:
-            weights = [self._weight(each, kind) for each in self.curves]
-            costs = [each.squares * weight for each, weight in zip(self.curves, weights)]
+            own = kind == "error" or not self.felt
+            costs = [each.squares * self._weight(each, own=own) for each in self.curves]
             zeros = allocate(costs, sizes, self.levels, total, within)
         return {layer.name: count for layer, count in zip(layers, zeros)}
 
@@ -100,13 +100,18 @@ class Costs:
         total = 0.0
         for each in self.curves:
             share = zeros[each.layer.name] / each.layer.parameters
-            cost = np.maximum.accumulate(each.squares) * each.sensitivity
+            cost = np.maximum.accumulate(each.squares) * self._weight(each, own=not self.felt)
             total += float(np.interp(share, self.levels, cost))
         return math.sqrt(total)
 
+    @property
+    def felt(self) -> bool:
+        """Whether the output moves at all; otherwise layers count by their own errors."""
+        return any(each.sensitivity > 0 for each in self.curves)
+
     @staticmethod
-    def _weight(curve: Curve, kind: str) -> float:
-        if kind == "network":
+    def _weight(curve: Curve, *, own: bool) -> float:
+        if not own:
             return curve.sensitivity
         return 1 / curve.size if curve.size > 0 else 0.0
 

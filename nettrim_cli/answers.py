@@ -73,6 +73,7 @@ class Margins:
     before: list[Array] = field(default_factory=list)
     after: list[Array] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)  # of each sample's answers
+    scores: bool = True
 
     def add(self, expected: Array, found: Array, wanted: Array) -> None:
         """Take in a batch's outputs and the answers wanted."""
@@ -80,6 +81,7 @@ class Margins:
             if has_scores(output):
                 each = margins(output, wanted)
             else:
+                self.scores = False
                 each = np.where(output == wanted, 1.0, -1.0)
             into.append(each.reshape(-1))
         self.counts += [wanted.size // max(1, len(wanted))] * len(wanted)
@@ -134,29 +136,34 @@ def drop_bound(found: Margins, others: Margins) -> Interval:
     bound
         Upper end of a one-sided interval of confidence ``CONFIDENCE``, of Wilson's form with the
         variance of that U-statistic (Hoeffding's projection on each sample; the answers of one
-        sample are not independent).
+        sample are not independent).  Without scores both are those of ``drop_interval``.
     """
     (before, after), more = found.arrays, others.arrays[0]
     n, rows = len(before), np.concatenate([before, more])
     if n == 0:
         return math.nan, math.inf
-    with np.errstate(invalid="ignore"):
-        moved = np.where(np.isfinite(before), before - after, 0.0)  # else it stays wrong
-    order = np.argsort(before, kind="stable")
-    ranked, moved = before[order], moved[order]
-    width = min(n, max(NEIGHBOURS, n // 4))
-    start = np.clip(np.searchsorted(ranked, rows) - width // 2, 0, n - width)
-    by_row, by_move = np.empty(len(rows)), np.zeros(n)
-    for at in range(0, len(rows), 4096):  # rows x width at once
-        part = slice(at, at + 4096)
-        near = start[part, None] + np.arange(width)
+    if not found.scores:
+        lost = int(np.count_nonzero((before > 0) & (after <= 0)))
+        gained = int(np.count_nonzero((before <= 0) & (after > 0)))
+        return (lost - gained) / n, drop_interval(lost, gained, n)[1]
+    known = np.flatnonzero(np.isfinite(before))  # the others are wrong, whatever happens
+    order = known[np.argsort(before[known], kind="stable")]
+    ranked, moved = before[order], before[order] - after[order]
+    width = min(len(order), max(NEIGHBOURS, len(order) // 4))
+    by_row, by_move = np.zeros(len(rows)), np.zeros(len(order))
+    ours = np.flatnonzero(np.isfinite(rows) & (width > 0))
+    for at in range(0, len(ours), 4096):  # rows x width at once
+        part = ours[at : at + 4096]
+        start = np.searchsorted(ranked, rows[part]) - width // 2
+        near = np.clip(start, 0, len(order) - width)[:, None] + np.arange(width)
         now = rows[part, None] - moved[near] > 0
-        lost = (rows[part, None] > 0).astype(np.float64) - now
-        by_row[part] = lost.mean(axis=1)
-        np.add.at(by_move, near, lost / width)
+        change = (rows[part, None] > 0).astype(np.float64) - now
+        by_row[part] = change.mean(axis=1)
+        np.add.at(by_move, near, change / width)
     estimate = float(by_row.mean())
     influence = (by_row - estimate) / len(rows)
-    influence[order] += by_move / len(rows) - estimate / n
+    influence[order] += by_move / len(rows)
+    influence[:n] -= estimate / n
     counts = np.array(found.counts + others.counts)
     samples = np.repeat(np.arange(len(counts)), counts)
     deviation = float(np.linalg.norm(np.bincount(samples, influence)))

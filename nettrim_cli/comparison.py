@@ -92,6 +92,8 @@ class Tally:
 class Reference:
     """A model's outputs on some samples, for others to be held against.
 
+    It runs when the first of them comes.
+
     Parameters
     ----------
     batches
@@ -102,12 +104,25 @@ class Reference:
         self, model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
     ) -> None:
         self.model, self.batches, self.threads = model, batches, threads
-        engine = Engine(model.runnable(), threads=threads, optimise=True)
-        shelf, self.names = Shelf(MEMORY_BYTES), engine.outputs
-        self.kept = [
-            [shelf.keep(value) if is_array(value) else None for value in engine.run(batch.feeds)]
-            for batch in batches()
-        ]
+        self._kept: tuple[Sequence[str], list[list[Any]]] | None = None
+
+    @property
+    def outputs(self) -> tuple[Sequence[str], list[list[Any]]]:
+        """Their names, and batch by batch where they wait."""
+        if self._kept is None:
+            engine = Engine(self.model.runnable(), threads=self.threads, optimise=True)
+            shelf = Shelf(MEMORY_BYTES)
+            self._kept = (
+                engine.outputs,
+                [
+                    [
+                        shelf.keep(each) if is_array(each) else None
+                        for each in engine.run(batch.feeds)
+                    ]
+                    for batch in self.batches()
+                ],
+            )
+        return self._kept
 
     def against(self, candidate: Model) -> Findings:
         """Run another model on the same samples.
@@ -117,11 +132,12 @@ class Reference:
         BadInput
             The models' outputs do not match in number or shape, or there are no samples.
         """
+        names, waiting = self.outputs
         engine = Engine(candidate.runnable(), threads=self.threads, optimise=True)
-        pairs = list(_pairs(self.names, engine.outputs))
+        pairs = list(_pairs(names, engine.outputs))
         found = Findings({name: Tally() for name, _ in pairs})
-        for batch, kept in zip(self.batches(), self.kept):
-            first = [load(kept[self.names.index(one)]) for one, _ in pairs]
+        for batch, kept in zip(self.batches(), waiting):
+            first = [load(kept[names.index(one)]) for one, _ in pairs]
             found.add(batch, first, engine.run(batch.feeds, [other for _, other in pairs]))
         if not found.samples:
             raise BadInput("there are no samples to compare the models on.")

@@ -114,7 +114,7 @@ class DropGoal:
         held = self.others.samples * scene.run.settings.holdout
         typical = self.others.score_size
         drops = [
-            max(_expected_drop(each, error * typical, held) for each in self.others.drops)
+            max(_expected_drop(each, error, typical, held) for each in self.others.drops)
             for error in errors
         ]
         return GRID, np.array(drops)
@@ -268,17 +268,19 @@ def _missed(run: Run, name: str, rounds: Sequence[Round]) -> str:
     return f"{text}." if name == "max_bytes" else f"{text}, or give more samples."
 
 
-def _expected_drop(margins: Margins, noise: float, held: float) -> float:
-    """The bound on a drop where scores have noise of that size, on so many held-out samples."""
+def _expected_drop(margins: Margins, error: float, typical: float, held: float) -> float:
+    """The bound on a drop, on so many held-out samples, where scores have noise of that error.
+
+    Without scores the share of changed answers is guessed to be the error.
+    """
     from scipy.special import ndtr  # the normal distribution
 
     before = margins.arrays[0]
     before = before[np.isfinite(before)]
-    if not len(before):
-        return 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        now = ndtr(before / (math.sqrt(2) * noise)) if noise > 0 else before > 0
-    right = before > 0
-    crossing = float(np.mean(np.where(right, 1 - now, now)))
+    noise = max(math.sqrt(2) * error * typical, 1e-30)
+    right = (before > 0).astype(np.float64)
+    now = ndtr(before / noise) if margins.scores else np.abs(right - min(error, 1))
+    crossing = float(np.mean(np.abs(right - now))) if len(before) else 0.0
     deviation = STEADIER * math.sqrt(crossing / max(held, 1))
-    return max(float(np.mean(right - now)), 0.0) + NORMAL * deviation + 1e-9
+    drop = max(float(np.mean(right - now)), 0.0) if len(before) else 0.0
+    return drop + NORMAL * deviation
