@@ -219,16 +219,26 @@ def reach(
         run.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
         layers = run.prune_layers(batches, scene.zeros(sparsity), again=again)
         reached, bound = goal.measured(run.pruned)
-        figure = reached if bound is None else max(reached, bound)
         rounds.append(Round(sparsity, reached, bound))
+        figure = rounds[-1].figure
         run.listener.message(f"round {len(rounds)}: {sparsity:.2%} zeros, {name} {figure:.4g}")
-        seeker.tell(knob, figure)
+        seeker.tell(knob, _steering(rounds[-1], limit))
         if figure <= limit and (kept is None or knob > kept[0]):
             target = Target(name, limit, reached, bound, sparsity)
             kept = knob, Reached(run.pruned, layers), target
     if kept is None:
         raise GateFailed(_missed(run, name, rounds))
     return replace(kept[1], target=replace(kept[2], rounds=tuple(rounds)))
+
+
+def _steering(found: Round, limit: float) -> float:
+    """What the search is told: the bound, as what was measured on few samples goes up and down.
+
+    It is over the limit wherever either is.
+    """
+    if found.bound is None or found.reached <= limit or found.bound > found.reached:
+        return found.figure
+    return max(math.sqrt(found.bound * found.reached), limit * (1 + 1e-9))
 
 
 def _seeker(goal: Goal, limit: float, low: float, high: float) -> Seeker:
