@@ -33,7 +33,7 @@ ALL_DENSITIES = (
     *(0.04, 0.028, 0.018, 0.01),
 )
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
-PROBE_SAMPLES = 256
+PROBE_SAMPLES = 128
 
 Bounds = tuple[int, int]
 
@@ -167,7 +167,7 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
 
 def response_size(task: Task, *, held: bool) -> float:
     """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(task.respond(task.samples.held_Z if held else task.samples.Z))
+    return norm(task.dense_response(held=held))
 
 
 @np.errstate(all="ignore")  # what comes out is looked at

@@ -156,7 +156,7 @@ def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
     every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
-    assert len(every) == 7
+    assert len(every) in (3, 4)  # the best target's: linear, for the ReLU, and not refitted
     assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 
@@ -433,8 +433,9 @@ def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
     if first.choice is None:  # no refit at all was best
         return
     assert (again.choice, again.note) == (first.choice, first.note)
-    assert np.array_equal(again.U, first.U)
-    assert again.iterations * 3 == first.iterations  # of three shares of repair only one
+    assert support_size(task, again.U) == 20
+    assert judged(task, again.U) < 1.3 * judged(task, first.U)  # supports may differ
+    assert again.iterations * 2 == first.iterations  # with one target there is one support
 
 
 def test_a_choice_for_other_signals_is_no_choice() -> None:
