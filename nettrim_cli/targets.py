@@ -47,14 +47,14 @@ class Goal(Protocol):
     ----------
     falls
         Whether it falls as zeros grow in number.
-    margin, tolerance, trust
+    margin, tolerance, memory
         Of the search, see ``solve.seek.Seeker``.
     """
 
     falls: bool
     margin: float
     tolerance: float
-    trust: float
+    memory: float
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Some shares of zeros, ascending, and what the figure is to be at them."""
@@ -81,7 +81,7 @@ class Scene:
 class ErrorGoal:
     """The largest relative error of an output."""
 
-    falls, margin, tolerance, trust = False, 0.02, 0.03, 1.0
+    falls, margin, tolerance, memory = False, 0.02, 0.03, math.inf
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -99,7 +99,7 @@ class ErrorGoal:
 class DropGoal:
     """Accuracy lost, or without labels the share of changed answers."""
 
-    falls, margin, tolerance, trust = False, 0.05, 0.08, 0.7
+    falls, margin, tolerance, memory = False, 0.05, 0.15, 2.0
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -129,7 +129,7 @@ class DropGoal:
 class BytesGoal:
     """Bytes of the gzipped file."""
 
-    falls, margin, tolerance, trust = True, 0.005, 0.02, 1.0
+    falls, margin, tolerance, memory = True, 0.005, 0.02, math.inf
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -248,7 +248,7 @@ def _seeker(goal: Goal, limit: float, low: float, high: float) -> Seeker:
     foretold = np.interp(knobs, at, expected)
     if goal.falls:
         knobs, foretold = 1 - knobs[::-1], foretold[::-1]
-    return Seeker(knobs, foretold, limit, goal.margin, goal.tolerance, goal.trust)
+    return Seeker(knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory)
 
 
 def _ends(run: Run, costs: Costs) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 The figure rises with the knob u from 0 to 1 (an error with the share of zeros, a size with the
 share of weights).  What was expected of it gives its shape, each try how far that is off: between
-tries the logarithm of the ratio is interpolated, outside them it is the nearest try's.
+tries the logarithm of the ratio is interpolated, outside them it is the nearest try's or, where
+much of it is chance, fades away from it.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Seeker:
         What the figure may be.
     margin
         How far below the limit a corrected guess aims, in logarithms; doubled at each miss.
-    trust
-        How much of what the first try was off is taken for true at once: less where figures are
-        noisy.
+    memory
+        How far, in logarithms of odds, what a try was off tells of other knobs: less where much
+        of it is chance.
     tolerance
         A try is good enough if it is within the limit and the next guess would move the share
         of zeros' or weights' odds by less, in logarithms.
@@ -50,7 +51,7 @@ class Seeker:
     limit: float
     margin: float
     tolerance: float
-    trust: float = 1.0
+    memory: float = math.inf
     tries: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -96,7 +97,8 @@ class Seeker:
             at = np.array([each for each, _ in tries])
             found = np.array([figure / self.limit for _, figure in tries])
             ratios = np.log(np.clip(found, LEAST, LARGEST)) - np.interp(at, self._at, self._known)
-            offsets = np.interp(self._at, at, ratios) * (self.trust if len(tries) == 1 else 1)
+            outside = np.abs(self._at - np.clip(self._at, at[0], at[-1]))
+            offsets = np.interp(self._at, at, ratios) * np.exp(-outside / self.memory)
         figures = self._known + offsets
         above = np.flatnonzero(figures > wanted)
         if not len(above):

@@ -18,8 +18,8 @@ def odds(share):
     return math.log(share / (1 - share))
 
 
-def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, trust=1.0):
-    seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, trust)
+def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf):
+    seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, memory)
     while (knob := seeker.guess()) is not None:
         assert KNOBS[0] - 1e-9 <= knob <= KNOBS[-1] + 1e-9
         seeker.tell(knob, truth(knob))
@@ -80,14 +80,15 @@ def test_a_guess_that_is_no_number_and_one_that_falls_are_survived() -> None:
         assert KNOBS[0] <= seeker.best + 1e-9 <= 0.5
 
 
-def test_noise_is_trusted_less() -> None:
+def test_what_is_chance_is_forgotten_with_the_distance() -> None:
     def expected(knob):
         return knob / (1 - knob)
 
     guesses = []
-    for trust in (1.0, 0.5):
-        seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, trust)
+    for memory in (math.inf, 2.0):
+        seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory)
         seeker.tell(seeker.guess(), 3.0)
         guesses.append(odds(seeker.guess()))
     assert guesses[0] == pytest.approx(-math.log(3), abs=0.02)
-    assert guesses[1] == pytest.approx(-math.log(3) / 2, abs=0.02)
+    assert guesses[1] == pytest.approx(-math.log(3) * math.exp(guesses[1] / 2), abs=0.02)
+    assert guesses[1] > guesses[0] + 0.2
