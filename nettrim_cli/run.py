@@ -126,7 +126,8 @@ class Run:
     @property
     def kind(self) -> str:
         """How zeros are shared out."""
-        return self.settings.allocate if self.settings.method == "l0" else "uniform"
+        usual = "network" if self.settings.method == "l0" else "uniform"
+        return self.settings.allocate or usual
 
     def _prune_layer(
         self, layer: Layer, samples: Sequence[Samples], shared: Mapping[str, int] | None

@@ -165,12 +165,12 @@ class Settings:
         metavar="B",
         parse=parse_bytes,
     )
-    allocate: str = option(
-        "network",
+    allocate: str | None = option(
+        None,
         "How zeros are shared out over the layers, with any target but epsilon. "
-        "network: so that the network's output suffers least (best by measurement). "
-        "error: so that the layers' own relative errors do. "
-        "uniform: the same share in every layer.",
+        "network: so that the network's output suffers least (best by measurement; default of "
+        "l0). error: so that the layers' own relative errors do. "
+        "uniform: the same share in every layer (default of the other methods).",
         choices=ALLOCATIONS,
     )
     limit: tuple[str, ...] = option(
@@ -239,7 +239,7 @@ class Settings:
                 raise BadInput(f"limit {error}.") from error
         for each in fields(self):
             value, rule = getattr(self, each.name), each.metadata
-            if rule["choices"] and value not in rule["choices"]:
+            if rule["choices"] and value not in rule["choices"] and value != each.default:
                 wanted = " or ".join(rule["choices"])
                 raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
             if rule["low"] is None or value is None:
