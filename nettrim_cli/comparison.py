@@ -22,7 +22,7 @@ from nettrim_cli.answers import (
 )
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
-from nettrim_cli.data.recorder import MEMORY_BYTES, Shelf, load
+from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts, largest
@@ -111,7 +111,7 @@ class Reference:
         """Their names, and batch by batch where they wait."""
         if self._kept is None:
             engine = Engine(self.model.runnable(), threads=self.threads, optimise=True)
-            shelf = Shelf(MEMORY_BYTES)
+            shelf = Shelf(Budget(MEMORY_BYTES // 4))  # a search runs on beside them
             self._kept = (
                 engine.outputs,
                 [
