@@ -75,10 +75,12 @@ class Margins:
     counts: list[int] = field(default_factory=list)  # of each sample's answers
     scores: bool = True
 
-    def add(self, expected: Array, found: Array, wanted: Array) -> None:
-        """Take in a batch's outputs and the answers wanted."""
+    def add(self, expected: Array, found: Array | None, wanted: Array) -> None:
+        """Take in a batch's outputs and the answers wanted; of None all answers are wrong."""
         for into, output in ((self.before, expected), (self.after, found)):
-            if has_scores(output):
+            if output is None:
+                each = np.full(wanted.shape, -np.inf)
+            elif has_scores(output):
                 each = margins(output, wanted)
             else:
                 self.scores = False

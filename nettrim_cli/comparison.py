@@ -34,7 +34,13 @@ PIECE_BYTES = 1 << 24
 
 @dataclass
 class Tally:
-    """Running sums for one output."""
+    """Running sums for one output.
+
+    Attributes
+    ----------
+    fixed
+        Axes whose size the data may not decide; None for all of them.
+    """
 
     difference: float = 0.0
     reference: float = 0.0
@@ -42,21 +48,20 @@ class Tally:
     margins: Margins = field(default_factory=Margins)
     changed: list[Array] = field(default_factory=list)
     scores: int = 0
+    fixed: frozenset[int] | None = None
 
     def add(self, expected: Array, found: Array) -> None:
         """Take in one batch."""
         if expected.shape != found.shape:
-            raise BadInput(
-                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
-                "they do not answer the same question."
-            )
+            self._add_other_shape(expected, found)
+            return
         if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
             exact, other = expected.astype(np.float64), found.astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
                 # Masks hold equal infinities, which would differ by NaN.
                 moved = np.where(exact == other, 0.0, other - exact)
                 self.difference += float(np.square(moved).sum())
-                self.reference += float(np.square(exact[np.isfinite(exact)]).sum())
+            self.reference += squared_size(expected)
         wanted, given = top1(expected), top1(found)
         if wanted is not None and given is not None:
             same = (wanted == given) & (wanted != NO_ANSWER)
@@ -71,6 +76,24 @@ class Tally:
         if self.difference == 0:
             return 0.0
         return math.sqrt(self.difference / self.reference) if self.reference else math.inf
+
+    def _add_other_shape(self, expected: Array, found: Array) -> None:
+        """Where the data decide the shape, as how many objects are found: nothing is the same."""
+        pairs = enumerate(zip(expected.shape, found.shape))
+        differing = {at for at, (one, two) in pairs if one != two}
+        if expected.ndim != found.ndim or self.fixed is None or differing & self.fixed:
+            raise BadInput(
+                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
+                "they do not answer the same question."
+            )
+        if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
+            sizes = [squared_size(each) for each in (expected, found)]
+            self.difference += max(sizes)
+            self.reference += sizes[0]
+        wanted = top1(expected)
+        if wanted is not None:
+            self.changed.append(np.ones(wanted.size, bool))
+            self.margins.add(expected, None, wanted)
 
     def facts(self, name: str) -> OutputFacts:
         """What the sums say."""
@@ -135,7 +158,9 @@ class Reference:
         names, waiting = self.outputs
         engine = Engine(candidate.runnable(), threads=self.threads, optimise=True)
         pairs = list(_pairs(names, engine.outputs))
-        found = Findings({name: Tally() for name, _ in pairs})
+        found = Findings(
+            {names[0]: Tally(fixed=_fixed(self.model, candidate, *names)) for names in pairs}
+        )
         for batch, kept in zip(self.batches(), waiting):
             first = [load(kept[names.index(one)]) for one, _ in pairs]
             found.add(batch, first, engine.run(batch.feeds, [other for _, other in pairs]))
@@ -159,7 +184,9 @@ class Findings:
             if is_array(expected) and is_array(found):
                 tally.add(expected, found)
         at, labels = scored(first, batch.labels), batch.labels
-        if at is not None and labels is not None and is_array(second[at]):
+        if at is None or labels is None or not is_array(second[at]):
+            return
+        if first[at].shape == second[at].shape:
             known = labels != NO_ANSWER
             right = [known & (top1(each[at]) == labels) for each in (first, second)]
             self._right.append(np.stack(right))
@@ -300,6 +327,23 @@ def interval(right: int, margins: Margins) -> Interval | None:
 def median(values: Array) -> float | None:
     """The median, or None of nothing."""
     return float(np.median(values)) if len(values) else None
+
+
+def squared_size(values: Array) -> float:
+    """Squared Frobenius norm of the numbers that are finite."""
+    exact = values.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return float(np.square(exact[np.isfinite(exact)]).sum())
+
+
+def _fixed(reference: Model, candidate: Model, one: str, two: str) -> frozenset[int]:
+    """Axes of an output to which both models give a size."""
+    first, second = (
+        next((each.shape or () for each in model.outputs if each.name == name), ())
+        for model, name in ((reference, one), (candidate, two))
+    )
+    sizes = enumerate(zip(first, second))
+    return frozenset(at for at, pair in sizes if all(isinstance(each, int) for each in pair))
 
 
 def _pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -124,7 +124,7 @@ def prune(
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=tuple(run.warnings(len(fitted))),
+        warnings=tuple(run.warnings(len(fitted) + len(held))),
         certificate=certificate,
         target=found.target,
     )
