@@ -7,7 +7,7 @@ import pytest
 from networks import NETWORKS, input_samples, mlp
 from small import build, normal, run
 
-from nettrim_cli.allocation import Probe, allocate_zeros, shares_of_zeros
+from nettrim_cli.allocation import Probe, measure_costs, shares_of_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.walk import stages, walk
@@ -21,11 +21,17 @@ def batches_of(x, size=16):
     return batches
 
 
-def share_out(proto, sparsity, samples=96):
+def measure(proto, sparsity, samples=96):
     dense = Model(proto)
     batches = batches_of(input_samples(proto, samples))
     recorded = walk(dense, None, stages(dense.layers), batches(), threads=1, seed=0)
-    return dense, allocate_zeros(dense, recorded, batches, sparsity, threads=1)
+    return dense, measure_costs(dense, recorded, batches, sparsity, threads=1)
+
+
+def share_out(proto, sparsity, kind="network", limits=None):
+    dense, costs = measure(proto, sparsity)
+    bounds = {each.name: (0, each.parameters) for each in dense.layers} | (limits or {})
+    return dense, costs.shared(sparsity, bounds, kind=kind)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.7, 0.95])

@@ -32,12 +32,12 @@ from nettrim_cli.solve.problem import (
     rising,
 )
 from nettrim_cli.solve.search import fewest
-from nettrim_cli.solve.task import Matrix, Solution, Status, Task
+from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
 WHOLE = "kept whole: zeros cost less elsewhere"
 
-Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
+Candidate = tuple[float, Matrix, str, Choice | None]  # held-out error, U, what it is
 
 
 def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = None) -> Solution:
@@ -67,8 +67,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         if keep >= task.weights:
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
-            _, U, note = min(_kept_whole(task), key=lambda each: each[0])
-            return Solution(U, Status.SOLVED, note=note)
+            _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
+            return Solution(U, Status.SOLVED, note=note, choice=choice)
         penalty = KeepLargest(keep)
     problem = LayerProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
@@ -77,10 +77,10 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         found = [each for each in found if task.error(each[1], held=False) <= allowed]
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
-    _, U, note = min(found, key=lambda each: each[0])
+    _, U, note, choice = min(found, key=lambda each: each[0])
     rounds = len(problem.schedule) * (2 if len(repairs(task)) > 1 else 1)
     rounds += solves * len(rising(SHORT, *problem.start.shape))
-    return Solution(U, Status.SOLVED, rounds, note=note)
+    return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
 def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Matrix]]:
@@ -120,29 +120,36 @@ def candidates(
             yield _linear(problem, repair, refitted[repair])
             V = problem.supports(problem.rhs(repair), penalty, look)
     yield _linear(problem, repair, V)
-    if task.relu or task.activation is not None:
+    behind = task.relu or task.activation is not None
+    if behind and (task.settled is None or task.settled.behind):
         U = problem.response_weights(V, repair)
         what = "ReLU refit" if task.relu else "activation's refit"
-        yield judged(task, U), U, f"{described(task, repair)}, {what}".lstrip(", ")
+        note = f"{described(task, repair)}, {what}".lstrip(", ")
+        yield judged(task, U), U, note, _choice(problem, repair, behind=True)
     U = problem.unfitted(penalty)
-    yield judged(task, U), U, UNFITTED
+    yield judged(task, U), U, UNFITTED, None
 
 
 def _kept_whole(task: Task) -> Iterator[Candidate]:
     """All weights as they are, or refitted to repair what earlier layers did."""
-    yield judged(task, task.W), task.W, WHOLE
-    tried = repairs(task)
-    if len(tried) > 1:
+    yield judged(task, task.W), task.W, WHOLE, None
+    offset = task.samples.offset
+    if not task.samples.exact or not (offset is None or offset.exact):
         problem = LayerProblem.of(task)
-        for repair, V in problem.refits(problem.start, tried):
-            error, U, note = _linear(problem, repair, V)
+        for repair, V in problem.refits(problem.start, repairs(task)):
+            error, U, note, choice = _linear(problem, repair, V)
             if math.isfinite(error):
-                yield error, U, f"kept whole, {note}"
+                yield error, U, f"kept whole, {note}", choice
 
 
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
     U = problem.linear_weights(V, repair)
-    return judged(problem.task, U), U, described(problem.task, repair)
+    choice = _choice(problem, repair, behind=False)
+    return judged(problem.task, U), U, described(problem.task, repair), choice
+
+
+def _choice(problem: LayerProblem, repair: Repair, *, behind: bool) -> Choice:
+    return Choice(repair, problem.system.delta, behind, problem.task.samples.exact)
 
 
 def _compared(problem: LayerProblem, repair: Repair, V: Matrix) -> float:
@@ -188,7 +195,7 @@ def _search(task: Task, allowed: float, look: Look | None) -> tuple[int, int, li
             held = judged(task, U)
             worse = max(held, task.error(U, held=False))
             if worse < best:
-                best, found[keep] = worse, (held, U, what)
+                best, found[keep] = worse, (held, U, what, None)
         return best
 
     none = error(0) <= allowed
