@@ -44,7 +44,7 @@ import nettrim_cli
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PACKAGED = ("minilm", "magika", "ocr-cls:100", "ocr-cls:450", "ocr-rec", "ocr-det")
-CALIBRATION = {"minilm": 1000, "ocr-cls": 450}  # samples, where not as `models.py` has them
+CALIBRATION = {"ocr-cls": 450}  # samples, where not as `models.py` has them
 ONNXSIM = "0.8.1"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CODE = Path(nettrim_cli.__file__).parent
