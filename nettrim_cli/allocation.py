@@ -9,7 +9,7 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,13 +27,12 @@ from nettrim_cli.solve.task import Matrix, Samples, Task, norm
 from nettrim_cli.walk import Stage, layer_task
 
 DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
-PROBE_SAMPLES = 256
 
 
 def allocate_zeros(
     dense: Model,
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
-    batches: Callable[[], Iterable[tuple[Batch, bool]]],
+    batches: Iterable[Batch],
     sparsity: float,
     *,
     threads: int,
@@ -45,7 +44,7 @@ def allocate_zeros(
     recorded
         Samples of each stage in the dense network.
     batches
-        The samples again, for the sensitivities.
+        Samples to measure the sensitivities on.
 
     Returns
     -------
@@ -102,23 +101,11 @@ def shares_of_zeros(sparsity: float) -> NDArray[np.float64]:
 
 
 class Probe:
-    """Measures how far the network's output moves when one layer is changed.
+    """Measures how far the network's output moves when one layer is changed."""
 
-    Parameters
-    ----------
-    batches
-        The first PROBE_SAMPLES samples of it are used.
-    """
-
-    def __init__(
-        self,
-        dense: Model,
-        batches: Callable[[], Iterable[tuple[Batch, bool]]],
-        *,
-        threads: int,
-    ) -> None:
+    def __init__(self, dense: Model, batches: Iterable[Batch], *, threads: int) -> None:
         self.dense, self.threads = dense, threads
-        self.batches = list(_first(batches(), PROBE_SAMPLES))
+        self.batches = list(batches)
         self.expected = self._run(dense)
 
     def squared_error(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> float:
@@ -166,13 +153,3 @@ def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:
             difference += float(np.square(other - exact).sum())
             reference += float(np.square(exact).sum())
     return difference / reference if reference else 0.0
-
-
-def _first(batches: Iterable[tuple[Batch, bool]], samples: int) -> Iterator[Batch]:
-    """Batches until there are enough samples."""
-    seen = 0
-    for batch, _ in batches:
-        yield batch
-        seen += batch.count
-        if seen >= samples:
-            return

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20
 BATCH_SAMPLES = 256
+PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
+PROBE_SAMPLES = 256  # and their number
 
 
 def prune(
@@ -90,12 +93,15 @@ def prune(
                 for batch in samples.batches(indices, size):
                     yield batch, held_out
 
+        def some() -> Iterator[Batch]:
+            return samples.batches(spread(fitted, samples), size)
+
         def held_out() -> Iterator[Batch]:
             return samples.batches(held, size)
 
         listener.stage(f"recording {len(fitted):,} samples")
         run = Run(dense, chosen, settings, threads, listener)
-        done = run.prune_layers(batches)
+        done = run.prune_layers(batches, some)
         if not any(each.pruned for each in done):
             raise NothingToDo(
                 f"{model}: no layer can be made sparser within the target; nothing was written. "
@@ -197,6 +203,13 @@ def batch_size(samples: Calibration) -> int:
     return samples.batch_size(
         max(1, min(BATCH_SAMPLES, BATCH_BYTES // max(1, samples.bytes_per_sample)))
     )
+
+
+def spread(indices: NDArray[np.int64], samples: Calibration) -> NDArray[np.int64]:
+    """Samples from all over the file, as its order may be by class: fewer of large ones."""
+    wanted = min(PROBE_SAMPLES, PROBE_BYTES // max(1, samples.bytes_per_sample))
+    count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
 
 def names(tensors: Iterable[object]) -> str:

@@ -47,10 +47,20 @@ class Run:
         self._thin: dict[str, tuple[int, int]] = {}
 
     def prune_layers(
-        self, batches: Callable[[], Iterable[tuple[Batch, bool]]]
+        self,
+        batches: Callable[[], Iterable[tuple[Batch, bool]]],
+        some: Callable[[], Iterable[Batch]],
     ) -> list[LayerReport]:
-        """Solve every layer in dataflow order and set its weights in ``pruned``."""
-        zeros = self._zeros(batches)
+        """Solve every layer in dataflow order and set its weights in ``pruned``.
+
+        Parameters
+        ----------
+        batches
+            All samples, with a flag that says whether the batch is held out.
+        some
+            Those that the whole network may be run on once for each layer.
+        """
+        zeros = self._zeros(batches, some)
         self.listener.plan({layer.name: layer.parameters for layer in self.chosen})
         reports: list[LayerReport] = []
         following = self.pruned if self.settings.scheme == "cascade" else None
@@ -88,7 +98,11 @@ class Run:
             seed=self.settings.seed,
         )
 
-    def _zeros(self, batches: Callable[[], Iterable[tuple[Batch, bool]]]) -> dict[str, int]:
+    def _zeros(
+        self,
+        batches: Callable[[], Iterable[tuple[Batch, bool]]],
+        some: Callable[[], Iterable[Batch]],
+    ) -> dict[str, int]:
         """Zeros of each layer where sparsity is the target."""
         sparsity = self.settings.sparsity
         if sparsity is None:
@@ -97,7 +111,7 @@ class Run:
             return {each.name: round(sparsity * each.parameters) for each in self.chosen}
         self.listener.stage("measuring how sensitive each layer is")
         return allocate_zeros(
-            self.dense, self._walk(None, batches()), batches, sparsity, threads=self.threads
+            self.dense, self._walk(None, batches()), some(), sparsity, threads=self.threads
         )
 
     def _prune_layer(
