@@ -19,8 +19,8 @@ LISTS = {
 }
 CASES = {
     "a shape by numbers": "y = Reshape(x, all)",
-    "a computed shape": """s = Shape(x) n = Slice(s, zero, one) t = Concat <axis = 0> (n, two, minus)
-        y = Reshape(x, t)""",
+    "a computed shape": """s = Shape(x) n = Slice(s, zero, one)
+        t = Concat <axis = 0> (n, two, minus) y = Reshape(x, t)""",
     "a shape of scalars": """s = Shape(x) n = Gather(s, scalar) m = Unsqueeze(n, zero)
         t = Concat <axis = 0> (m, minus) y = Reshape(x, t)""",
     "a shape behind a Cast": """s = Shape(x) f = Cast <to = 1> (s) g = Mul(f, f) h = Sqrt(g)
