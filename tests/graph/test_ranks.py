@@ -100,6 +100,6 @@ def test_a_convolution_that_a_computed_tensor_reaches_has_its_relu() -> None:
         bias=normal(2, seed=1),
         shape=np.array([1, 2, 1, 1], I64),
     )
-    _, layer = only(proto)
+    model, layer = only(proto)
     assert layer.response.relu
-    assert np.array_equal(layer.response.shift, normal(2, seed=1))
+    assert np.array_equal(model.weight(layer)[1], [normal(2, seed=1)])
