@@ -148,7 +148,7 @@ MODELS = {
         "object detector: YOLOv8n",
         samples.photos,
         Task("overlap of the classes seen", tasks.detections, tasks.overlap),
-        48,
+        160,
         64,
     ),
     "captcha": RealModel(
