@@ -250,24 +250,23 @@ def _quality_rows(
     comparison: Comparison, samples: str, certificate: Certificate | None = None
 ) -> list[tuple[str, str, str, str]]:
     """Accuracy, error of each output and agreement, with the samples that they were taken on."""
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
+    on = f"on {words.count(comparison.samples)} {samples}"
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
     if before is not None or after is not None:
-        rows.append(("accuracy", _share(before), _share(after), words.points(before, after)))
+        remark = ", ".join(filter(None, (words.points(before, after), on)))
+        rows.append(("accuracy", _share(before), _share(after), remark))
     several = len(comparison.outputs) > 1
     for each in comparison.outputs:
         found = certificate.output(each.name) if certificate else None
         proved = words.proved(found.bound, found.reason) if found else ""
-        remarks = [words.clean(each.name)] * several + [proved] * bool(proved)
-        rows.append(("output error", "", f"{words.error(each.error)} %", ", ".join(remarks)))
+        remarks = (words.clean(each.name) if several else "", "" if rows else on, proved)
+        remark = ", ".join(filter(None, remarks))
+        rows.append(("output error", "", f"{words.error(each.error)} %", remark))
     for each in comparison.outputs:
         if each.agreement is not None:
             name = words.clean(each.name) if several else ""
             rows.append(("same top-1", "", _share(each.agreement), name))
-    if rows:
-        label, one, two, remark = rows[0]
-        on = f"on {words.count(comparison.samples)} {samples}"
-        rows[0] = (label, one, two, f"{remark}, {on}" if remark else on)
     return rows
 
 
