@@ -81,7 +81,7 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
 
 def response_size(task: Task, *, held: bool) -> float:
     """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(task.respond(task.samples.held_Z if held else task.samples.Z))
+    return norm(task.dense_response(held=held))
 
 
 @np.errstate(all="ignore")  # what comes out is looked at

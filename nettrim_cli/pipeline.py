@@ -34,7 +34,7 @@ PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20
 BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
-PROBE_SAMPLES = 256  # and their number
+PROBE_SAMPLES = 128  # and their number
 
 
 def prune(

@@ -80,7 +80,7 @@ def test_samples_may_be_in_the_order_of_their_classes(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("kilobytes", "batch", "count"),
-    [(1, None, 256), (2048, None, 8), (65536, None, 1), (1, 96, 192)],
+    [(1, None, 128), (2048, None, 8), (65536, None, 1), (1, 48, 96)],
 )
 def test_fewer_of_large_samples_are_probed(kilobytes, batch, count) -> None:
     class Data:

@@ -19,6 +19,7 @@ from itertools import pairwise
 
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import (
+    GLANCE,
     SHORT,
     LayerProblem,
     Look,
@@ -73,7 +74,7 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) * len(repairs(task))
+    rounds = len(problem.schedule) * (2 if len(repairs(task)) > 1 else 1)
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note)
 
@@ -85,12 +86,12 @@ def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Mat
     a larger one takes those.
     """
     order = sorted({keep for keep in keeps if keep < task.weights}, reverse=True)
-    best = {keep: (judged(task, task.W), task.W) for keep in keeps if keep >= task.weights}
+    best = {keep: (judged(task, task.W, GLANCE), task.W) for keep in keeps if keep >= task.weights}
     if order:
         problem = LayerProblem.chosen(task, KeepLargest(order[len(order) // 2]))
         for keep, V in zip(order, problem.path(problem.rhs(Repair()), order)):
             U = problem.linear_weights(V, Repair())
-            best[keep] = (judged(task, U), U)
+            best[keep] = (judged(task, U, GLANCE), U)
     for larger, smaller in reversed(list(pairwise(order))):
         if best[smaller][0] < best[larger][0]:
             best[larger] = best[smaller]
@@ -100,19 +101,38 @@ def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Mat
 def candidates(
     problem: LayerProblem, penalty: Penalty, look: Look | None = None
 ) -> Iterator[Candidate]:
-    """Weights for each target and each refit, and without any: held-out error, U, what it is."""
+    """Weights for the best target, with each refit and without any: held-out error, U, what it is.
+
+    Targets are compared on one support, that of the middle one, which costs a refit each; the
+    best gets a support of its own.
+    """
     task = problem.task
-    for repair in repairs(task):
-        V = problem.supports(problem.rhs(repair), penalty, look)
-        note = described(task, repair)
-        U = problem.linear_weights(V, repair)
-        yield judged(task, U), U, note
-        if task.relu or task.activation is not None:
-            U = problem.response_weights(V, repair)
-            what = "ReLU refit" if task.relu else "activation's refit"
-            yield judged(task, U), U, f"{note}, {what}".lstrip(", ")
+    tried, repair = repairs(task), middle(task)
+    V = problem.supports(problem.rhs(repair), penalty, look)
+    if len(tried) > 1:
+        refitted = dict(problem.refits(V, tried))
+        repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
+        if repair != middle(task):
+            yield _linear(problem, repair, refitted[repair])
+            V = problem.supports(problem.rhs(repair), penalty, look)
+    yield _linear(problem, repair, V)
+    if task.relu or task.activation is not None:
+        U = problem.response_weights(V, repair)
+        what = "ReLU refit" if task.relu else "activation's refit"
+        yield judged(task, U), U, f"{described(task, repair)}, {what}".lstrip(", ")
     U = problem.unfitted(penalty)
     yield judged(task, U), U, UNFITTED
+
+
+def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
+    U = problem.linear_weights(V, repair)
+    return judged(problem.task, U), U, described(problem.task, repair)
+
+
+def _compared(problem: LayerProblem, repair: Repair, V: Matrix) -> float:
+    """The error on some columns, to compare."""
+    found = judged(problem.task, problem.linear_weights(V, repair), GLANCE)
+    return found if math.isfinite(found) else math.inf
 
 
 def described(task: Task, repair: Repair) -> str:

@@ -19,7 +19,7 @@ from nettrim_cli.solve.gram import GramResponse, System, damping
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.refit import refit, refit_response
 from nettrim_cli.solve.responses import Curve, Intervals, Target
-from nettrim_cli.solve.task import Matrix, Task
+from nettrim_cli.solve.task import Matrix, Task, every
 from nettrim_cli.solve.wide import system_of
 
 LEVELS = (0.02, 0.05, 0.12, 0.25, 0.5, 1.2)
@@ -34,6 +34,8 @@ AMPLE = 4  # calibration columns to an input, above which the damping hardly mat
 
 LEAST = 1e-3  # share of an output's squared error that is passed on, at least
 TRUST = 0.75  # power of that share: errors also make active what was not
+GLANCE = 2048  # columns that tell an error or a slope well enough
+REFITTED, PER_INPUT = 4096, 16  # columns that a refit of the response reads, at least and by inputs
 STEP = 1e-2  # for slopes of activations, whose arguments are of the size of 1
 
 Look = Callable[[int, int], None]
@@ -88,7 +90,7 @@ class LayerProblem:
 
         def error(problem: LayerProblem) -> float:
             V, _ = problem.run(problem.rhs(repair), penalty, (STEADY,) * 10, problem.start)
-            found = judged(task, problem.linear_weights(V, repair))
+            found = judged(task, problem.linear_weights(V, repair), GLANCE)
             return found if math.isfinite(found) else math.inf
 
         as_usual, less = cls.of(task, usual), cls.of(task, usual / 10)
@@ -189,6 +191,27 @@ class LayerProblem:
         V = refit(self.system.A, rhs, V != 0, V, steps=8)
         return min(V, other, key=lambda each: self.energy(rhs, each))
 
+    def refits(self, V: Matrix, tried: Sequence[Repair]) -> Iterator[tuple[Repair, Matrix]]:
+        """Best weights on the support of V for several targets, in which they are linear."""
+        nothing = Repair(0.0, 0.0)
+        corners = [nothing, Repair(1.0, 0.0), Repair(0.0, 1.0)]
+        wanted = [True, any(each.own for each in tried), len({each.skip for each in tried}) > 1]
+        found = {
+            each: refit(self.system.A, self.rhs(each), V != 0, V, steps=12)
+            for each, needed in zip(corners, wanted)
+            if needed
+        }
+        base = found.pop(nothing)
+        for each in tried:
+            yield (
+                each,
+                base
+                + sum(
+                    np.float32(np.dot(each, corner)) * (weights - base)
+                    for corner, weights in found.items()
+                ),
+            )
+
     def energy(self, rhs: Matrix, V: Matrix) -> float:
         """``<V, A V> / 2 - <V, rhs>``: what is minimised, but for a constant."""
         return float(np.vdot(V, self.product(V) / 2 - rhs))
@@ -201,7 +224,7 @@ class LayerProblem:
         schedule: Sequence[float] = (LEVELS[2],) * 8 + (STEADY,) * 8
         state = self.start
         for keep in keeps:
-            V, state = self.run(rhs, KeepLargest(keep), schedule, state)
+            V, state = self.run(rhs, KeepLargest(keep), schedule, state, steps=4)
             schedule = (STEADY,) * 5
             yield V
 
@@ -236,8 +259,11 @@ class LayerProblem:
 
         What the activation does not pass on is free: inactive units of a ReLU altogether.
         """
-        target, mean = self._target_curve(repair)
-        X = self.task.samples.X[:-1] / self.system.d[:, None].astype(np.float32)
+        samples = self.task.samples
+        enough = max(REFITTED, PER_INPUT * len(samples.X))
+        columns = every(samples.X.shape[1], enough)
+        target, mean = self._target_curve(repair, columns)
+        X = samples.X[:-1, columns] / self.system.d[:, None].astype(np.float32)
         X[~self.system.alive] = 0
         means = X.mean(axis=1) if self.task.has_bias else None
         if means is not None:
@@ -254,16 +280,17 @@ class LayerProblem:
         constant[live] = (bias - means @ V / worth)[live] / self.scale[live]
         return self.weights(V, constant)
 
-    def _target_curve(self, repair: Repair) -> tuple[Target, Matrix]:
-        """What a refit aims at on the kept columns, and the mean result (M,) it starts from."""
+    def _target_curve(self, repair: Repair, columns: slice) -> tuple[Target, Matrix]:
+        """What a refit aims at on kept columns, and the mean result (M,) it starts from."""
         task, samples = self.task, self.task.samples
-        Z, offset, missing = samples.Z, samples.offset, None
+        Z, offset, missing = samples.Z[:, columns], samples.offset, None
         if repair.own < 1 and not samples.exact:
-            own = np.vstack([self.weight, self.bias]).T @ samples.X
+            own = np.vstack([self.weight, self.bias]).T @ samples.X[:, columns]
             Z = repair.own * Z + (1 - repair.own) * own
         if offset is not None and not offset.exact:
-            missing = np.float32(repair.skip) * (offset.dense - offset.reached)
-        reached = None if offset is None else offset.reached
+            lacking = offset.dense[:, columns] - offset.reached[:, columns]
+            missing = np.float32(repair.skip) * lacking
+        reached = None if offset is None else offset.reached[:, columns]
         mean = Z.mean(axis=1) * self.scale
         if missing is not None:
             mean = mean + missing.mean(axis=1)
@@ -293,8 +320,11 @@ def worth(task: Task) -> Matrix:
     Nearly the root mean square of the activation's slope at the dense responses, which for a
     ReLU is the square root of how often the output is active.
     """
-    samples = task.samples
-    A = task.argument(samples.Z, None if samples.offset is None else samples.offset.dense)
+    columns = every(task.samples.Z.shape[1], GLANCE)
+    offset = task.samples.offset
+    A = task.argument(
+        task.samples.Z[:, columns], None if offset is None else offset.dense[:, columns]
+    )
     if task.relu:
         passed = np.mean((task.floor < A) & (task.ceiling > A), axis=1)
     elif task.activation is not None:
@@ -328,7 +358,13 @@ def rising(iterations: int, inputs: int, outputs: int) -> tuple[float, ...]:
     return tuple(rho for rho in steps for _ in range(round(iterations * more / len(steps))))
 
 
-def judged(task: Task, U: Matrix) -> float:
-    """Error on the held-out columns, or on the calibration where those do not tell."""
-    error = task.error(U, held=True)
-    return error if math.isfinite(error) else task.error(U, held=False)
+def judged(task: Task, U: Matrix, most: int | None = None) -> float:
+    """Error on the held-out columns, or on the calibration where those do not tell.
+
+    Parameters
+    ----------
+    most
+        Of the columns, evenly drawn, where an estimate will do.
+    """
+    error = task.error(U, held=True, most=most)
+    return error if math.isfinite(error) else task.error(U, held=False, most=most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import scipy.linalg
@@ -17,6 +17,8 @@ Product = Callable[[Matrix], Matrix]
 # What a neuron's factorisation costs, in multiplications of a step of conjugate gradients: for
 # k kept inputs of N, CUBE k^3 + GATHER k N + CALL (benchmarks/refit.py).
 CUBE, GATHER, CALL = 0.4, 30, 1.5e6
+STEPS = 4  # of conjugate gradients in each round of a response's refit
+FACTORS_BYTES = 256 << 20  # of factors that are kept for its rounds
 
 
 def refit(A: Operator, rhs: Matrix, support: Matrix, start: Matrix, steps: int = 20) -> Matrix:
@@ -34,11 +36,8 @@ def refit(A: Operator, rhs: Matrix, support: Matrix, start: Matrix, steps: int =
     support
         (N, M) bool.
     """
-    if isinstance(A, np.ndarray):
-        kept = np.count_nonzero(support, axis=0).astype(np.float64)
-        price = float((CUBE * kept**3 + GATHER * len(A) * kept + CALL).sum())
-        if price < steps * float(A.size) * support.shape[1]:
-            return refit_exactly(A, rhs, support, start)
+    if isinstance(A, np.ndarray) and factors_price(support) < steps * float(A.size * rhs.shape[1]):
+        return refit_exactly(A, rhs, support, start)
     return refit_iteratively(A.__matmul__, rhs, support, start, steps)
 
 
@@ -47,15 +46,38 @@ def refit_exactly(A: Matrix, rhs: Matrix, support: Matrix, start: Matrix) -> Mat
 
     A part that is not positive definite in float32 keeps its ``start``.
     """
-    V = start * support
+    return substituted(factors(A, support), rhs, start * support)
+
+
+def factors_price(support: Matrix) -> float:
+    """What a factorisation for each neuron costs, in multiplications of conjugate gradients."""
+    kept = np.count_nonzero(support, axis=0).astype(np.float64)
+    return float((CUBE * kept**3 + GATHER * len(support) * kept + CALL).sum())
+
+
+def factors(A: Matrix, support: Matrix) -> Iterator[tuple[int, Matrix, Matrix]]:
+    """Each neuron's number, its kept inputs, and the Cholesky factor of their part of A.
+
+    Parts that are not positive definite in float32 are left out.
+    """
     for j, on in enumerate(support.T):
         kept = np.flatnonzero(on)
         if kept.size:
             part = np.take(np.take(A, kept, axis=0), kept, axis=1)
-            _, found, failed = scipy.linalg.lapack.sposv(part, rhs[kept, j], overwrite_a=1)
-            if not failed and np.isfinite(found).all():
-                V[kept, j] = found
-    return V
+            factor, failed = scipy.linalg.lapack.spotrf(part.T, lower=1, clean=0, overwrite_a=1)
+            if not failed:
+                yield j, kept, factor
+
+
+def substituted(
+    factored: Iterable[tuple[int, Matrix, Matrix]], rhs: Matrix, start: Matrix
+) -> Matrix:
+    """The start with each factored neuron's solution in its place, unless it is no number."""
+    for j, kept, factor in factored:
+        found, _ = scipy.linalg.lapack.spotrs(factor, rhs[kept, j], lower=1)
+        if np.isfinite(found).all():
+            start[kept, j] = found
+    return start
 
 
 def refit_iteratively(
@@ -125,6 +147,7 @@ def refit_response(
     P = np.float32(X.shape[1])
     A = damped_gram(X, delta)
     support = start != 0
+    solved = _solver(A, support, rounds * STEPS)
     V = Q = start
     momentum, last = 1.0, np.inf
     for _ in range(rounds):
@@ -136,10 +159,23 @@ def refit_response(
         Z -= R
         if bias is not None:
             bias = Z.mean(axis=1)
-        fresh = refit_iteratively(A.__matmul__, X @ Z.T / P + pull, support, Q, steps=4)
+        fresh = solved(X @ Z.T / P + pull, Q)
         momentum = 1.0 if total > last else momentum
         last = total
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         Q = fresh + np.float32((momentum - 1) / following) * (fresh - V)
         V, momentum = fresh, following
     return V, bias
+
+
+def _solver(A: Operator, support: Matrix, steps: int) -> Callable[[Matrix, Matrix], Matrix]:
+    """The refit for many right-hand sides in turn, each from a start of its own.
+
+    The factors are kept where they fit and cost less than so many steps in all.
+    """
+    bytes_kept = 4 * float(np.square(np.count_nonzero(support, axis=0), dtype=np.float64).sum())
+    cheaper = factors_price(support) < steps * float(support.size * len(support))
+    if not (isinstance(A, np.ndarray) and cheaper and bytes_kept <= FACTORS_BYTES):
+        return lambda rhs, start: refit_iteratively(A.__matmul__, rhs, support, start, STEPS)
+    factored = list(factors(A, support))
+    return lambda rhs, start: substituted(factored, rhs, start * support)

@@ -13,7 +13,7 @@ import numpy as np
 
 from nettrim_cli.solve.task import Matrix
 
-SAMPLE = 1 << 14  # entries whose order brackets the threshold of a large matrix
+SAMPLE = 1 << 13  # entries whose order brackets the threshold of a large matrix
 
 
 def largest(magnitude: Matrix, keep: int) -> Matrix:
@@ -37,8 +37,8 @@ def _ranked(flat: Matrix, rank: int) -> float:
     Two values of a sample bracket it, so that few entries need ordering (Floyd and Rivest 1975);
     where they do not, all entries are ordered.
     """
-    if flat.size >= 4 * SAMPLE:
-        sample = flat[:: flat.size // SAMPLE | 1]
+    if flat.size >= SAMPLE:
+        sample = flat[:: max(4, flat.size // SAMPLE) | 1]
         share = rank / flat.size
         at = (1 - share) * sample.size
         slack = 4 * math.sqrt(sample.size * share * (1 - share)) + 2

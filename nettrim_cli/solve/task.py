@@ -14,6 +14,7 @@ Legend of the letters used in this wing (the Net-Trim paper's, arXiv 1806.06457)
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -229,17 +230,38 @@ class Task:
             return np.clip(A, self.floor, self.ceiling, out=A)
         return A if self.activation is None else self.activation(A)
 
-    def error(self, U: Matrix, *, held: bool) -> float:
-        """Relative response error of weights on the kept columns, nan where there are none."""
-        samples, reached, dense = self.samples, None, None
-        X, Z = (samples.held_X, samples.held_Z) if held else (samples.X, samples.Z)
+    def error(self, U: Matrix, *, held: bool, most: int | None = None) -> float:
+        """Relative response error of weights on the kept columns, nan where there are none.
+
+        Parameters
+        ----------
+        most
+            Columns that are looked at, evenly drawn; all by default.
+        """
+        samples, reached = self.samples, None
+        X = samples.held_X if held else samples.X
         if X.shape[1] == 0:
             return math.nan
+        columns = every(X.shape[1], most or X.shape[1])
         if (offset := samples.offset) is not None:
-            reached = offset.held_reached if held else offset.reached
-            dense = offset.held_dense if held else offset.dense
-        Y = self.respond(Z, dense)
-        return relative(self.respond(U.T.astype(np.float32) @ X[self.rows], reached) - Y, Y)
+            reached = (offset.held_reached if held else offset.reached)[:, columns]
+        Y = self.dense_response(held=held)[:, columns]
+        found = self.respond(U.T.astype(np.float32) @ X[self.rows, columns], reached)
+        return relative(found - Y, Y)
+
+    def dense_response(self, *, held: bool) -> Matrix:
+        """The dense layer's response Y on the kept columns; the caller leaves it as it is."""
+        return self._held_response if held else self._fitted_response
+
+    @functools.cached_property
+    def _fitted_response(self) -> Matrix:
+        offset = self.samples.offset
+        return self.respond(self.samples.Z, None if offset is None else offset.dense)
+
+    @functools.cached_property
+    def _held_response(self) -> Matrix:
+        offset = self.samples.offset
+        return self.respond(self.samples.held_Z, None if offset is None else offset.held_dense)
 
 
 @dataclass(frozen=True)
@@ -262,6 +284,11 @@ class Solution:
     gap: float | None = None
     violation: float | None = None
     note: str = ""
+
+
+def every(columns: int, most: int) -> slice:
+    """An even choice of at least ``most`` of so many columns, less than twice as many."""
+    return slice(None, None, max(1, columns // most))
 
 
 def relative(difference: Matrix, reference: Matrix) -> float:

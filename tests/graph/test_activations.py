@@ -6,9 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import special
 from small import build, normal, only, run
 
-from nettrim_cli.graph import ops
+from nettrim_cli.graph import activations, ops
 from nettrim_cli.graph.model import Model
 
 ERF = "d = Div(z, root2) e = Erf(d) o = Add(e, one) "
@@ -82,6 +83,14 @@ def response_of(layer, z):
     if response.relu:
         return np.clip(A, response.floor, response.ceiling)
     return A if response.activation is None else response.activation(A)
+
+
+def test_the_error_function_is_scipys() -> None:
+    x = np.concatenate([np.linspace(-7, 7, 20001), [0.0, -0.0, 1e-30, 50, -50, 1e30]])
+    found = activations.erf(x.astype(np.float32))
+    assert found.dtype == np.float32
+    assert np.abs(found - special.erf(x)).max() < 1e-6
+    assert np.isnan(activations.erf(np.float32([np.nan]))[0])
 
 
 def parallel(one: np.ndarray, two: np.ndarray) -> bool:

@@ -156,7 +156,7 @@ def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
     every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
-    assert len(every) == 7
+    assert len(every) in (3, 4)  # the best target's: linear, for the ReLU, and not refitted
     assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 

@@ -12,7 +12,7 @@ from small_layers import correlated, make_task, support_size
 from nettrim_cli.solve.l0 import candidates, solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import LayerProblem, Repair, judged, repairs, worth
+from nettrim_cli.solve.problem import LayerProblem, Repair, judged, middle, repairs, worth
 from nettrim_cli.solve.task import Offset
 
 
@@ -96,6 +96,33 @@ def test_a_layer_repairs_what_the_skip_lacks_where_it_can() -> None:
     assert judged(task, found.U) < 0.5 * ignoring
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_refits_for_several_targets_are_those_of_each(exact) -> None:
+    task = residual_task(7, exact=exact, keep=40)
+    problem, tried = LayerProblem.of(task), repairs(task)
+    V = problem.supports(problem.rhs(middle(task)), KeepLargest(40))
+    A, found = problem.system.A.astype(float), dict(problem.refits(V, tried))
+    assert set(found) == set(tried)
+    for repair, weights in found.items():
+        rhs = problem.rhs(repair).astype(float)
+        for j, on in enumerate((V != 0).T):
+            expected = np.linalg.solve(A[np.ix_(on, on)], rhs[on, j])
+            assert np.allclose(weights[on, j], expected, rtol=2e-3, atol=2e-3 * abs(rhs).max())
+        assert not weights[V == 0].any()
+
+
+def test_the_chosen_target_is_never_far_from_the_best() -> None:
+    """Every target with a support of its own is what the choice saves."""
+    for seed in range(8):
+        task = residual_task(seed, keep=30, noise=0.1 * (seed % 3), columns=80 + 40 * seed)
+        problem, penalty = LayerProblem.of(task), KeepLargest(30)
+        every = []
+        for repair in repairs(task):
+            V = problem.supports(problem.rhs(repair), penalty)
+            every.append(judged(task, problem.linear_weights(V, repair)))
+        assert judged(task, solve_l0(task).U) < 1.05 * min(every)
+
+
 def test_a_residual_connection_frees_inactive_units() -> None:
     """relu(z + r): z may be anything below -r, which a linear fit does not know."""
     better = 0
@@ -137,7 +164,7 @@ def test_outputs_are_worth_what_passes_on() -> None:
 def test_every_candidate_keeps_the_count(options, exact) -> None:
     task = residual_task(5, exact=exact, keep=24, **options)
     found = list(candidates(LayerProblem.of(task), KeepLargest(24)))
-    assert len(found) == len(repairs(task)) * (2 if options else 1) + 1
+    assert len(found) == (2 if options else 1) + (1 if exact else 2)
     assert all(support_size(task, U) <= 24 for _, U, _ in found)
     assert judged(task, solve_l0(task).U) <= min(error for error, _, _ in found) * 1.0001
 

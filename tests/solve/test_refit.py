@@ -103,3 +103,22 @@ def test_refit_response_beats_its_start(seed, free_bias, columns, ceiling) -> No
         assert (bias is None) == (not free_bias)
         assert after <= before * (1 + 1e-5)
         assert after <= one_sided(X, sets, delta, W, linear, start_bias) * 1.02
+
+
+@pytest.mark.parametrize("free_bias", [True, False])
+def test_kept_factors_and_conjugate_gradients_end_alike(free_bias, monkeypatch) -> None:
+    random = np.random.default_rng(5)
+    X = correlated(random, 60, 500)
+    X = ((X - X.mean(axis=1, keepdims=True)) / X.std(axis=1, keepdims=True)).astype(np.float32)
+    W = random.normal(size=(60, 40)).astype(np.float32) / 8
+    b = np.zeros(40, np.float32) if free_bias else None
+    sets, start = Intervals.of_response(W.T @ X), W * (random.random(W.shape) < 0.3)
+    ends = []
+    for kept_bytes in (1 << 30, 0):
+        monkeypatch.setattr(module, "FACTORS_BYTES", kept_bytes)
+        monkeypatch.setattr(module, "CALL", 0)
+        V, bias = refit_response(X, sets, 1e-2, np.float32(1e-2) * W, start, b, rounds=40)
+        ends.append(one_sided(X, sets, 1e-2, W, V, bias))
+    before = one_sided(X, sets, 1e-2, W, start, b)
+    assert ends[0] < 0.9 * before
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)

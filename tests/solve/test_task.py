@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_layers import random_task
 
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.task import Solution, Status, norm, relative
+from nettrim_cli.solve.task import Solution, Status, every, norm, relative
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -34,6 +35,21 @@ def test_error_by_its_definition(relu, ceiling, bias) -> None:
         assert task.error(task.W, held=held) < 1e-6
     assert task.weights == 60
     assert task.samples.columns == 60
+
+
+def test_an_estimate_is_the_error_of_every_so_many_columns() -> None:
+    task = random_task(0, relu=True)
+    samples = task.samples
+    few = replace(samples, X=samples.X[:, ::3], Z=samples.Z[:, ::3])
+    expected = replace(task, samples=few).error(0.7 * task.W, held=False)
+    assert task.error(0.7 * task.W, held=False, most=20) == pytest.approx(expected, rel=1e-5)
+    assert task.error(0.7 * task.W, held=False, most=10**6) == task.error(0.7 * task.W, held=False)
+
+
+@pytest.mark.parametrize(("columns", "most"), [(1, 5), (5, 5), (9, 5), (10, 5), (1000, 7)])
+def test_an_even_choice_is_large_enough(columns, most) -> None:
+    found = len(range(columns)[every(columns, most)])
+    assert min(columns, most) <= found < 2 * most
 
 
 def test_no_held_out_samples_have_no_error() -> None:

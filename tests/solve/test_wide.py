@@ -17,7 +17,7 @@ from nettrim_cli.solve.constrained import inverse_with_one
 from nettrim_cli.solve.gram import GramSystem, damping, inverse_of
 from nettrim_cli.solve.l0 import error_curve, solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
-from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem, judged
 from nettrim_cli.solve.task import Samples, Status
 from nettrim_cli.solve.wide import ColumnSystem, LowRank, Rotated, damped_gram, system_of
 
@@ -180,7 +180,9 @@ def test_the_default_method_is_the_same_on_columns(bias, cascade, relu) -> None:
     assert found.status is expected.status is Status.SOLVED
     assert found.note == expected.note
     assert support_size(wide, found.U) == 60
-    assert np.allclose(found.U, expected.U, atol=1e-3)
+    differing = ~np.isclose(found.U, expected.U, atol=1e-3).all(axis=0)
+    assert differing.sum() <= 2  # rounding may break one tie, between two outputs
+    assert judged(task, found.U) == pytest.approx(judged(task, expected.U), rel=0.02)
     assert np.allclose(error_curve(wide, [30, 90])[0], error_curve(task, [30, 90])[0], rtol=1e-3)
 
 
