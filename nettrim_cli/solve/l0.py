@@ -33,6 +33,7 @@ from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
+TINY = 2e7  # multiplications in a product, up to which a solve more costs next to nothing
 
 Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
 
@@ -74,7 +75,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) * (2 if len(repairs(task)) > 1 else 1)
+    targets = len(repairs(task))
+    rounds = len(problem.schedule) * (targets if _is_tiny(problem) else min(2, targets))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note)
 
@@ -104,10 +106,16 @@ def candidates(
     """Weights for the best target, with each refit and without any: held-out error, U, what it is.
 
     Targets are compared on one support, that of the middle one, which costs a refit each; the
-    best gets a support of its own.
+    best gets a support of its own.  In a tiny layer all of them do.
     """
     task = problem.task
     tried, repair = repairs(task), middle(task)
+    if _is_tiny(problem):
+        for each in tried:
+            yield from _refitted(problem, each, problem.supports(problem.rhs(each), penalty, look))
+        U = problem.unfitted(penalty)
+        yield judged(task, U), U, UNFITTED
+        return
     V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
         refitted = dict(problem.refits(V, tried))
@@ -115,13 +123,24 @@ def candidates(
         if repair != middle(task):
             yield _linear(problem, repair, refitted[repair])
             V = problem.supports(problem.rhs(repair), penalty, look)
+    yield from _refitted(problem, repair, V)
+    U = problem.unfitted(penalty)
+    yield judged(task, U), U, UNFITTED
+
+
+def _is_tiny(problem: LayerProblem) -> bool:
+    inputs, outputs = problem.start.shape
+    return float(inputs) ** 2 * outputs <= TINY
+
+
+def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Candidate]:
+    """Weights on the support of V, and those refitted for the response where it is not linear."""
+    task = problem.task
     yield _linear(problem, repair, V)
     if task.relu or task.activation is not None:
         U = problem.response_weights(V, repair)
         what = "ReLU refit" if task.relu else "activation's refit"
         yield judged(task, U), U, f"{described(task, repair)}, {what}".lstrip(", ")
-    U = problem.unfitted(penalty)
-    yield judged(task, U), U, UNFITTED
 
 
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
