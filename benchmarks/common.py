@@ -111,8 +111,13 @@ def recorded_layers(
         Calibration.open(sample_file(name, "test.h5"), model.inputs) as test,
     ):
         fitted, held = split(calibration.samples, calibration.samples, 0.2, seed)
-        own = [*_flagged(calibration, fitted, False), *_flagged(calibration, held, True)]
-        for_judging = _flagged(test, np.arange(min(judged_samples, test.samples)), True)
+        size = batch_size(calibration, model, threads)
+        own = [
+            *_flagged(calibration, fitted, size, False),
+            *_flagged(calibration, held, size, True),
+        ]
+        unseen = np.arange(min(judged_samples, test.samples))
+        for_judging = _flagged(test, unseen, size, True)
         others = (
             walk(model, None, plan, for_judging, **options)
             if judged_samples
@@ -124,17 +129,16 @@ def recorded_layers(
                 if offset is not None and stranger.offset is not None:
                     held = stranger.offset.held_reached
                     offset = replace(offset, held_reached=held, held_dense=held)
-                unseen = replace(
+                strange = replace(
                     samples, held_X=stranger.held_X, held_Z=stranger.held_Z, offset=offset
                 )
-                yield layer, layer_task(model, layer, samples), layer_task(model, layer, unseen)
+                yield layer, layer_task(model, layer, samples), layer_task(model, layer, strange)
 
 
 def _flagged(
-    samples: Calibration, indices: NDArray[np.int64], held_out: bool
+    samples: Calibration, indices: NDArray[np.int64], size: int, held_out: bool
 ) -> list[tuple[Batch, bool]]:
-    found = samples.batches(indices, batch_size(samples))
-    return [(batch, held_out) for batch in found]
+    return [(batch, held_out) for batch in samples.batches(indices, size)]
 
 
 def raced(

@@ -49,13 +49,13 @@ def main() -> None:
     print(machine(options.threads), "\n")
     if options.model is not None:
         models: dict[str, Callable[[], tuple[Model, Flagged]]] = {
-            options.model.name: lambda: from_file(options.model, options.data, options.samples)
+            options.model.name: lambda: from_file(options.model, options.data, options)
         }
     else:
         models = {"MiniLM": encoder, "recurrent": recurrent}
         for name in ("transformer", "resnet"):
             files = (sample_file(name, "model.onnx"), sample_file(name, "calib.h5"))
-            models[name] = lambda files=files: from_file(*files, options.samples)
+            models[name] = lambda files=files: from_file(*files, options)
     figures, rows, held = {}, [], True
     with blas_threads(options.threads):
         for name, make in models.items():
@@ -136,11 +136,12 @@ def product_rate(threads: int) -> float:
     return 2 * 1024**3 / best(lambda: A @ A, 8, threads)
 
 
-def from_file(path: Path, data: Path, most: int) -> tuple[Model, Flagged]:
+def from_file(path: Path, data: Path, options: Any) -> tuple[Model, Flagged]:
     """A model and its samples, a fifth held out."""
     model = Model.load(path)
     with Calibration.open(data, model.inputs) as samples:
-        size, count = batch_size(samples), min(most, samples.samples)
+        size = batch_size(samples, model, options.threads)
+        count = min(options.samples, samples.samples)
         fitted, held = np.arange(count * 4 // 5), np.arange(count * 4 // 5, count)
         batches = [(each, False) for each in samples.batches(fitted, size)]
         return model, batches + [(each, True) for each in samples.batches(held, size)]

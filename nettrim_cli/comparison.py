@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
-from nettrim_cli.data.recorder import MEMORY_BYTES, Shelf, load
+from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts
@@ -82,7 +82,7 @@ def compare_models(
         The models' outputs do not match in number or shape, or there are no samples.
     """
     engine = Engine(reference.runnable(), threads=threads, optimise=True)
-    shelf, names = Shelf(MEMORY_BYTES), engine.outputs
+    shelf, names = Shelf(Budget(MEMORY_BYTES)), engine.outputs
     answered = [
         [shelf.keep(value) if is_array(value) else None for value in engine.run(batch.feeds)]
         for batch in batches()

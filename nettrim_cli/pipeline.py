@@ -23,6 +23,7 @@ from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.report.result import Comparison, Report
 from nettrim_cli.run import Run, counted, in_order, nonzeros, select
 from nettrim_cli.settings import Settings
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 PathLike = str | os.PathLike[str]
-BATCH_BYTES = 16 << 20
+BATCH_BYTES = 16 << 20  # of what is fed at once,
+TENSOR_BYTES = 64 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
 PROBE_SAMPLES = 128  # and their number
@@ -86,7 +88,7 @@ def prune(
             settings.seed,
             batch=samples.batch_size(1),
         )
-        size = batch_size(samples)
+        size = batch_size(samples, dense, threads)
 
         def batches() -> Iterator[tuple[Batch, bool]]:
             for indices, held_out in ((fitted, False), (held, True)):
@@ -150,7 +152,7 @@ def compare(
         _limits(threads) as count,
     ):
         everything = np.arange(samples.samples)
-        size = batch_size(samples)
+        size = batch_size(samples, first, count)
         return compare_models(
             first, second, lambda: samples.batches(everything, size), threads=count
         )
@@ -198,11 +200,25 @@ def default_output(model: PathLike) -> Path:
     return path.with_name(f"{path.stem}.pruned{path.suffix or '.onnx'}")
 
 
-def batch_size(samples: Calibration) -> int:
-    """Samples to a batch: many small ones, few large ones."""
-    return samples.batch_size(
-        max(1, min(BATCH_SAMPLES, BATCH_BYTES // max(1, samples.bytes_per_sample)))
-    )
+def batch_size(samples: Calibration, model: Model, threads: int) -> int:
+    """Samples to a batch: many small ones, few large ones.
+
+    A sample is as large as it is fed, or as the largest tensor on its way through the model.
+    """
+    if samples.fixed_batch:
+        return samples.fixed_batch
+    fed, largest = max(1, samples.bytes_per_sample), max(1, largest_bytes(samples, model, threads))
+    return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
+
+
+def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
+    """Bytes of the largest tensor that one sample makes; 0 where it cannot be told."""
+    (batch,) = samples.batches(np.arange(1), 1)
+    try:
+        found = Engine(sizes(model), threads=threads).run(batch.feeds)
+    except EngineFailed:  # it makes sequences on its way, or does not run at all
+        return 0
+    return 4 * max(map(int, found), default=0)
 
 
 def spread(indices: NDArray[np.int64], samples: Calibration) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.recorder import Stream
 from nettrim_cli.data.signals import Reading, Signals
 from nettrim_cli.data.statistics import collect
+from nettrim_cli.graph import ops
 from nettrim_cli.graph.flat import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
@@ -207,9 +208,13 @@ class Way:
         self._note(alive)
 
     def _outputs(self, stage: Stage) -> tuple[str, ...]:
-        """Results of a stage's layers, which are there for nothing where no weights change."""
+        """Results of a stage's layers, which are there for nothing where no weights change.
+
+        Convolutions have far more of them than are kept: those are computed.
+        """
         names = tuple(layer.sites[0].result for layer in stage.layers)
         there = self.pruned is None and len(stage.sites) == 1 and all(names)
+        there = there and ops.output_axis(stage.sites[0].geometry) == -1
         return names if there else ()
 
     def _offsets(self, number: int) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ from onnx import numpy_helper
 from small import build, normal, run
 
 from nettrim_cli import __version__, allocation
-from nettrim_cli.data.calibration import split
+from nettrim_cli.data.calibration import Calibration, split
 from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import compare, default_output, inspect, prune
+from nettrim_cli.pipeline import batch_size, compare, default_output, inspect, prune
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.l0 import error_curve, solve_l0
 from nettrim_cli.solve.methods import METHODS
@@ -400,3 +400,26 @@ def test_the_papers_method_end_to_end(network) -> None:
         assert all(each.violation is not None for each in report.pruned)
         if scheme == "parallel":
             assert all(each.error_calibration <= 0.2 * 1.01 for each in report.pruned)
+
+
+WIDE = "h = MatMul(x, w1)\n r = Relu(h)\n y = MatMul(r, w2)"
+SEQUENCE = (
+    "h = MatMul(x, w1)\n s = SequenceConstruct(h)\n r = SequenceAt(s, zero)\n y = MatMul(r, w2)"
+)
+
+
+@pytest.mark.parametrize(("body", "wanted"), [(WIDE, 16), (SEQUENCE, 256)])
+def test_a_batch_is_as_small_as_the_largest_tensor_on_the_way_asks_for(
+    tmp_path, body, wanted
+) -> None:
+    """A million numbers a sample; what makes sequences on its way has no sizes."""
+    proto = build(
+        f"g (float[N,1] x) => (float[N,1] y) {{ {body} }}",
+        w1=np.ones((1, 1 << 20), np.float32),
+        w2=np.ones((1 << 20, 1), np.float32),
+        zero=np.array(0),
+    )
+    data = save_data(tmp_path / "calib.h5", proto, 20)
+    model = Model(proto)
+    with Calibration.open(data, model.inputs) as samples:
+        assert batch_size(samples, model, 1) == wanted

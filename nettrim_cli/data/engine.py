@@ -29,6 +29,9 @@ class Engine:
     optimise
         Whether onnxruntime may rewrite the graph.  Off for recording: fused nodes would hide
         the tensors asked for or change their values.
+    arena
+        Whether onnxruntime keeps the memory of tensors for others.  Off where all outputs are
+        kept: they would hold far more memory than they need.
 
     Raises
     ------
@@ -36,7 +39,14 @@ class Engine:
         onnxruntime cannot load the model.
     """
 
-    def __init__(self, model: bytes | Runnable, *, threads: int, optimise: bool = False) -> None:
+    def __init__(
+        self,
+        model: bytes | Runnable,
+        *,
+        threads: int,
+        optimise: bool = False,
+        arena: bool = True,
+    ) -> None:
         import onnxruntime
 
         if isinstance(model, bytes):
@@ -45,6 +55,7 @@ class Engine:
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = arena
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if model.folder:

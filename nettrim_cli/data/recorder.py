@@ -2,13 +2,15 @@
 
 A stream is one version of the network (the dense one, or the one pruned so far) on its way
 through the graph.  It holds the tensors that are still needed, batch by batch; beyond a budget
-of memory they wait in a temporary file that has no name and goes with the process.
+of memory, which all forks of a stream share, they wait in a temporary file that has no name and
+goes with the process.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,7 +25,7 @@ from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
 Build = Callable[[Mapping[str, tuple[Any, int | None]]], Runnable]
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 256 << 20
 
 
 class Spill:
@@ -84,14 +86,12 @@ class Stream:
     ----------
     places
         The batches with the tensors alive; see ``read``.
-    memory_bytes
+    budget
         How much may be held in memory; the rest waits on disk.
     """
 
-    def __init__(
-        self, places: list[Place], *, threads: int, memory_bytes: int = MEMORY_BYTES
-    ) -> None:
-        self.places, self.threads, self.memory_bytes = places, threads, memory_bytes
+    def __init__(self, places: list[Place], *, threads: int, budget: Budget) -> None:
+        self.places, self.threads, self.budget = places, threads, budget
         self._types: dict[str, str] = {}
 
     @classmethod
@@ -103,16 +103,16 @@ class Stream:
         memory_bytes: int = MEMORY_BYTES,
     ) -> Stream:
         """Start at the model's inputs; the flag says whether a batch is held out."""
-        stream = cls([], threads=threads, memory_bytes=memory_bytes)
-        shelf = Shelf(memory_bytes)
+        stream = cls([], threads=threads, budget=Budget(memory_bytes))
+        shelf = Shelf(stream.budget)
         for batch, held_out in batches:
             kept = {name: shelf.keep(value) for name, value in batch.feeds.items()}
             stream.places.append(Place(kept, batch.count, held_out))
         return stream
 
     def fork(self) -> Stream:
-        """A stream of its own from here on, which shares what is alive."""
-        other = Stream(list(self.places), threads=self.threads, memory_bytes=self.memory_bytes)
+        """A stream of its own from here on, which shares what is alive, and the budget."""
+        other = Stream(list(self.places), threads=self.threads, budget=self.budget)
         other._types.update(self._types)
         return other
 
@@ -126,16 +126,14 @@ class Stream:
         """Run a piece of the graph over every batch and drop what nobody needs any more."""
         wanted = tuple(inputs)
         engine: Engine | None = None
-        shelf = Shelf(self.memory_bytes)
+        shelf = Shelf(self.budget)
         for at, place in enumerate(self.places):
             alive = {k: v for k, v in place.tensors.items() if k in needed}
-            for value in alive.values():
-                shelf.count(value)
             if outputs:
                 feeds = {name: place.get(name) for name in wanted}
                 if engine is None:
                     kinds = {name: self._kind(name) for name in wanted}
-                    engine = Engine(build(kinds), threads=self.threads)
+                    engine = Engine(build(kinds), threads=self.threads, arena=False)
                     self._types.update(engine.types)
                 for name, value in zip(outputs, engine.run(feeds, outputs)):
                     alive[name] = shelf.keep(value)
@@ -150,23 +148,36 @@ class Stream:
         return values[0].dtype, ranks.pop() if len(ranks) == 1 else None
 
 
+class Budget:
+    """Bytes of memory that are left for tensors that wait, whoever holds them."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, value: Array) -> bool:
+        """Count a tensor as held for as long as anybody does; False where there is no room."""
+        if value.nbytes > self.left:
+            return False
+        self.left -= value.nbytes
+        weakref.finalize(value, self._give_back, value.nbytes).atexit = False
+        return True
+
+    def _give_back(self, size: int) -> None:
+        self.left += size
+
+
 class Shelf:
-    """Where tensors wait: in memory up to a budget, then in a temporary file."""
+    """Where tensors wait: in memory up to a budget, then in a temporary file of their own."""
 
-    def __init__(self, budget_bytes: int) -> None:
-        self._left = budget_bytes
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._spill: Spill | None = None
-
-    def count(self, value: Any) -> None:
-        """Take a tensor that is already in memory into account."""
-        self._left -= getattr(value, "nbytes", 0)
 
     def keep(self, value: Any) -> Any:
         """Hold a tensor, or its place on disk."""
         if not isinstance(value, np.ndarray) or value.dtype == object:
             return value
-        if value.nbytes <= self._left:
-            self._left -= value.nbytes
+        if self._budget.take(value):
             return value
         if self._spill is None:
             self._spill = Spill()

@@ -1,72 +1,39 @@
 """What is kept of the samples of layers that read the same columns.
 
-Second moments C and B sum up all columns, whatever their number.  Where the inputs are more than
-WIDEST, or twice the columns, these are not formed: the columns themselves are kept, all of
-them or as many as memory allows, and the solvers work with those (``solve.wide``).
+Second moments C and B sum up the columns: all of them, or SUMMED_TIMES to an input where there are
+more.  Where the inputs are more than WIDEST, or twice the columns, these are not formed: the
+columns themselves are kept, all of them or as many as memory allows, and the solvers work with
+those (``solve.wide``).
+
+Columns are counted before any is formed, so that what is not drawn costs nothing, and what is
+drawn depends on the order of the samples and the seed but not on the batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.data.draws import Draw, Kept, Positions
 from nettrim_cli.data.signals import Signals
 from nettrim_cli.data.sums import Sums, results
 from nettrim_cli.solve.task import Offset, Samples
 
 Array = NDArray[Any]
+SUMMED_COLUMNS = 50_000  # that are summed up, where there are so many,
+SUMMED_TIMES = 32  # or so many to an input, if that is more
 KEPT_BYTES = 256 << 20  # of the columns that are kept of all blocks beside their sums,
 KEPT_COLUMNS = 8192  # and their number, unless the layer is large
+PART_VALUES = 1 << 19  # of the columns that are formed at once, which a cache holds,
+PART_MOST = 4 << 20  # or more for
 LEAST_COLUMNS = 512  # that are summed up at once, where there are so many
 WIDEST = 12_000  # inputs beyond which no matrix is inputs x inputs
 WIDE_BYTES = 512 << 20  # of the columns that stand for the sums where these are not formed,
 WIDE_COLUMNS = 6144  # and their number, whose cube the factorisation's time is
-
-
-class _Kept:
-    """At most so many columns, each as likely as any other (reservoir sampling, algorithm R).
-
-    Held as rows, each with a one at the end: that is how most columns come and how BLAS reads
-    them as fast.
-    """
-
-    def __init__(self, most: int, rows: Sequence[int], random: np.random.Generator) -> None:
-        self.most, self.random = most, random
-        self.seen = self.taken = 0
-        self._parts = [np.empty((0, each + 1), np.float32) for each in rows]
-
-    def draw(self, columns: int) -> tuple[Any, Any]:
-        """Which of the next columns to keep, and where."""
-        start, self.seen = self.seen, self.seen + columns
-        free = min(self.most - self.taken, columns)
-        at = slice(self.taken, self.taken + free)
-        self.taken += free
-        if free == columns:
-            return slice(None), at
-        later = np.arange(start + free, self.seen)
-        drawn = (self.random.random(columns - free) * (later + 1)).astype(np.int64)
-        lucky = np.flatnonzero(drawn < self.most)
-        places = np.concatenate([np.arange(at.start, at.stop), drawn[lucky]])
-        return np.concatenate([np.arange(free), free + lucky]), places
-
-    def keep(self, at: Any, parts: Sequence[Array]) -> None:
-        """Put columns where they were drawn to; of two for one place the later stays."""
-        for number, each in enumerate(parts):
-            held = self._parts[number]
-            if self.taken > len(held):
-                room = min(self.most, max(self.taken, len(held) * 3 // 2))
-                grown = np.empty((room, held.shape[1]), np.float32)
-                grown[: len(held)], grown[len(held) :, -1] = held, 1
-                self._parts[number] = held = grown
-            held[at, :-1] = each.T
-
-    def all(self) -> list[Array]:
-        """What was kept, with a row of ones for the first."""
-        first, *others = (each[: self.taken].T for each in self._parts)
-        return [first, *(each[:-1] for each in others)]
 
 
 @np.errstate(invalid="ignore", over="ignore")  # said once, by Samples.trouble
@@ -100,41 +67,32 @@ def collect(
         One a layer; what depends on the inputs alone is shared.
     """
     rows, outputs = len(weights[0]) - 1, [each.shape[1] for each in weights]
-    random = np.random.default_rng(seed)
     added = _Added(reached, dense, outputs, exact=exact_offsets)
     each = rows + 1 + sum(outputs) + sum(added.rows)
     usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
-    few = min(rows // 2, most_columns(rows))
-    most = most_columns(rows) if rows > WIDEST else max(usual, few)
+    counts = [_count(reached, dense, at, block, exact=exact) for at in range(len(reached.places))]
+    fitted = sum(n for n, place in zip(counts, reached.places) if not place.held_out)
+    wide, random = is_wide(rows, fitted), np.random.default_rng(seed)
     computed = exact and not reached.outputs
     sizes = (rows, *(() if computed else outputs), *added.rows)
-    kept, held = _Kept(most, sizes, random), _Kept(usual, sizes, random)
-    early: list[tuple[Array, ...]] = []
-    sums: Sums | None = None
-    for at, place in enumerate(reached.places):
-        into = held if place.held_out else kept
-        pairs = _pairs(reached, dense, at, block, exact=exact)
-        known, seen = reached.results(at, block) if exact else None, 0
-        for x, y, *more in _merged(added.beside(pairs, at)):
-            drawn, where = into.draw(x.shape[1])
-            columns, seen = slice(seen, seen + x.shape[1]), seen + x.shape[1]
-            found = []
-            for number, each in enumerate(() if computed else weights):
-                z = np.empty((0, 0)) if known is None else known[number][:, columns]
-                fits = z.shape == (each.shape[1], x.shape[1])
-                found.append(z[:, drawn] if fits else results(each, y[:, drawn]))
-            into.keep(where, [x[:, drawn], *found, *(each[:, drawn] for each in more)])
-            if place.held_out or rows > WIDEST:
-                continue
-            fresh = (x, y, *added.missing(more))
-            if sums is None:
-                early.append(fresh)
-                if kept.seen <= few:
-                    continue
-                sums = Sums(rows, weights, exact=exact, missing=added.inexact_rows)
-            for part in early or [fresh]:
-                sums.add(*part)
-            early = []
+    formed = Draw(fitted, useful_columns(rows, fitted), random)
+    kept = Kept(formed, formed.count if wide else usual, sizes, random)
+    held = Kept(Draw(sum(counts) - fitted, usual, random), usual, sizes, random)
+    sums = None if wide else Sums(rows, weights, exact=exact, missing=added.inexact_rows)
+    networks = (reached,) if exact else (reached, dense)
+    most = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * rows))
+    fits = _Sink(kept, sums, weights, added, computed)
+    judges = _Sink(held, None, weights, added, computed)
+    for at, (place, count) in enumerate(zip(reached.places, counts)):
+        if not count:
+            continue
+        sink = judges if place.held_out else fits
+        positions = sink.into.formed.next(count)
+        known = _known(reached, at, block, (count, outputs)) if exact else None
+        beside = added.beside(at, count)
+        parts = [each.parts(at, block, positions, most) for each in networks]
+        for x, y, here in _formed(parts, positions):
+            sink.take(x, y, here, known, beside)
     gram, cross = sums.about_zero() if sums is not None else (None, [None] * len(weights))
     mine, theirs = (_finished(each, weights, computed=computed) for each in (kept, held))
     offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
@@ -145,8 +103,60 @@ def collect(
     ]
 
 
+@dataclass(frozen=True)
+class _Sink:
+    """Where the columns of fitted or of held-out samples go."""
+
+    into: Kept
+    sums: Sums | None
+    weights: Sequence[Array]
+    added: _Added
+    computed: bool
+
+    def take(
+        self, x: Array, y: Array, here: Any, known: Sequence[Array] | None, beside: Sequence[Array]
+    ) -> None:
+        """Take in some columns of both networks, those at `here` in their batch.
+
+        Parameters
+        ----------
+        known, beside
+            Rows of the layers' results, and of what is added behind them, of the whole batch.
+        """
+        chosen = self.into.pick(x.shape[1])
+        there = _inner(here, chosen)
+        if self.sums is not None and self.sums.of_results:
+            whole = [results(each, y) for each in self.weights]
+            y, found = np.vstack(whole), [each.T[chosen] for each in whole]
+        elif known is not None:
+            found = [each[there] for each in known]
+        else:
+            wanted = () if self.computed else self.weights
+            found = [results(each, y.T[chosen].T).T for each in wanted]
+        self.into.keep([x.T[chosen], *found, *(each[there] for each in beside)])
+        if self.sums is not None:
+            self.sums.add(x, y, *self.added.missing([each[here] for each in beside]))
+
+
+def is_wide(inputs: int, columns: int) -> bool:
+    """Whether columns stand for the sums: where C may not be formed or costs more by far."""
+    return inputs > WIDEST or columns <= min(inputs // 2, most_columns(inputs))
+
+
+def most_columns(inputs: int) -> int:
+    """How many columns may stand for the sums."""
+    return max(1, min(WIDE_COLUMNS, WIDE_BYTES // (4 * (inputs + 1))))
+
+
+def useful_columns(inputs: int, columns: int) -> int:
+    """How many of so many columns would be used."""
+    if inputs > WIDEST:
+        return min(columns, most_columns(inputs))
+    return min(columns, max(SUMMED_COLUMNS, SUMMED_TIMES * inputs))
+
+
 class _Added:
-    """What is added behind the layers, column by column beside what they read."""
+    """What is added behind the layers, beside what they read: rows, one a column of theirs."""
 
     def __init__(
         self, reached: Signals, dense: Signals, outputs: Sequence[int], *, exact: bool
@@ -168,36 +178,26 @@ class _Added:
         return [] if self.exact else self._sizes
 
     def missing(self, more: Sequence[Array]) -> list[Array]:
-        """What the offsets lack of the dense network's."""
+        """Columns of what the offsets lack of the dense network's."""
         half = len(self.layers)
-        return [] if self.exact else [d - r for r, d in zip(more[:half], more[half:])]
+        return [] if self.exact else [(d - r).T for r, d in zip(more[:half], more[half:])]
 
-    def beside(self, parts: Iterable[tuple[Array, Array]], at: int) -> Iterator[tuple[Array, ...]]:
-        """Put the offsets' columns beside those of batch `at`.
+    def beside(self, at: int, columns: int) -> list[Array]:
+        """The offsets in batch `at`, where the layers read so many columns.
 
         An offset that has other columns than the layer has results is broadcast: it is given up.
         """
-        found = self.reached.added(at) if self.layers else []
-        if self.layers and not self.exact:
-            found += self.dense.added(at)
-        seen = 0
-        for x, y in parts:
-            columns = slice(seen, seen + x.shape[1])
-            seen = columns.stop
-            yield x, y, *(self._cut(number, each, columns) for number, each in enumerate(found))
+        if not self.layers:
+            return []
+        found = self.reached.added(at) + ([] if self.exact else self.dense.added(at))
         for number, each in enumerate(found):
-            self._aligned[number % len(self.layers)] &= each.shape[1] == seen
+            place = number % len(self.layers)
+            if each.shape != (columns, self._sizes[place]):
+                self._aligned[place] = False
+                found[number] = np.zeros((columns, self._sizes[place]), np.float32)
+        return found
 
-    def _cut(self, number: int, found: Array, columns: slice) -> Array:
-        at = number % len(self.layers)
-        rows, width = self._sizes[at], columns.stop - columns.start
-        part = found[:, columns]
-        if part.shape != (rows, width):
-            self._aligned[at] = False
-            return np.zeros((rows, width), np.float32)
-        return part
-
-    def offsets(self, kept: _Kept, held: _Kept, missing: Sequence[Array]) -> list[Offset | None]:
+    def offsets(self, kept: Kept, held: Kept, missing: Sequence[Array]) -> list[Offset | None]:
         """The offset of each layer, None for those without."""
         found: list[Offset | None] = [None] * self.count
         count = len(self.layers)
@@ -213,24 +213,42 @@ class _Added:
         return found
 
 
-def is_wide(inputs: int, columns: int) -> bool:
-    """Whether columns stand for the sums: where C may not be formed or costs more by far."""
-    return inputs > WIDEST or columns <= min(inputs // 2, most_columns(inputs))
+def _count(reached: Signals, dense: Signals, at: int, block: int, *, exact: bool) -> int:
+    """Columns in batch `at`; none where the networks went different ways."""
+    counts = reached.counts(at, block)
+    if not exact and counts != dense.counts(at, block):
+        return 0
+    return sum(map(sum, counts))
 
 
-def most_columns(inputs: int) -> int:
-    """How many columns may stand for the sums."""
-    return max(1, min(WIDE_COLUMNS, WIDE_BYTES // (4 * (inputs + 1))))
+def _formed(
+    parts: Sequence[Iterator[Array]], positions: Positions | None
+) -> Iterator[tuple[Array, Array, Any]]:
+    """Columns of a batch in both networks, and which of the batch's they are."""
+    seen = 0
+    for each in _merged(zip(*parts)):
+        here = slice(seen, seen + each[0].shape[1])
+        seen = here.stop
+        yield each[0], each[-1], here if positions is None else positions[here]
 
 
-def useful_columns(inputs: int, columns: int) -> int:
-    """How many of so many columns would be used: all of them where they are summed up."""
-    return columns if inputs <= WIDEST else min(columns, most_columns(inputs))
+def _inner(here: Any, chosen: Any) -> Any:
+    """Which of a batch's columns those chosen of some of them are."""
+    if not isinstance(here, slice):
+        return here[chosen]
+    return here if isinstance(chosen, slice) else here.start + chosen
 
 
-def _finished(
-    kept: _Kept, weights: Sequence[Array], *, computed: bool
-) -> tuple[Array, list[Array]]:
+def _known(
+    reached: Signals, at: int, block: int, shape: tuple[int, Sequence[int]]
+) -> list[Array] | None:
+    """Rows of the results in batch `at` as recorded, of so many columns and outputs each."""
+    found = reached.results(at, block)
+    wanted = [(shape[0], outputs) for outputs in shape[1]]
+    return found if found and [each.shape for each in found] == wanted else None
+
+
+def _finished(kept: Kept, weights: Sequence[Array], *, computed: bool) -> tuple[Array, list[Array]]:
     """Kept columns with their row of ones, and the dense results on them."""
     inputs, *found = kept.all()
     if computed:
@@ -238,26 +256,13 @@ def _finished(
     return inputs, found[: len(weights)]
 
 
-def _pairs(
-    reached: Signals, dense: Signals, at: int, block: int, *, exact: bool
-) -> Iterator[tuple[Array, Array]]:
-    """Columns of a batch in both networks; nothing where one of them went another way."""
-    if exact:
-        for x in reached.parts(at, block):
-            yield x, x
-        return
-    for x, y in zip(reached.parts(at, block), dense.parts(at, block)):
-        if x.shape == y.shape:
-            yield x, y
-
-
-def _merged(pairs: Iterator[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
+def _merged(parts: Iterable[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
     """The same columns with small parts put together."""
     waiting: list[tuple[Array, ...]] = []
     columns = 0
-    for pair in pairs:
-        waiting.append(pair)
-        columns += pair[0].shape[1]
+    for part in parts:
+        waiting.append(part)
+        columns += part[0].shape[1]
         if columns >= LEAST_COLUMNS:
             yield _joined(waiting)
             waiting, columns = [], 0
@@ -266,7 +271,4 @@ def _merged(pairs: Iterator[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
 
 
 def _joined(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
-    if len(parts) == 1:
-        return parts[0]
-    x, y, *more = (np.hstack(each) for each in zip(*parts))
-    return (x, x if parts[0][0] is parts[0][1] else y, *more)
+    return parts[0] if len(parts) == 1 else tuple(np.hstack(each) for each in zip(*parts))

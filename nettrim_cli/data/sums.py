@@ -26,17 +26,25 @@ class Sums:
     ) -> None:
         self.rows, self.weights, self.exact = rows, weights, exact
         self._missing = [np.zeros((rows + 1, each)) for each in missing]
-        self.few = 2 * sum(each.shape[1] for each in weights) < rows
+        few = 2 * sum(each.shape[1] for each in weights) < rows
+        self.of_results = few and not exact
         self.origin: Array | None = None
         self.gram = np.zeros((rows + 1, rows + 1))
         self._squares = np.zeros((rows, rows), np.float32, order="F")
         self._waiting = 0
-        wide = sum(each.shape[1] for each in weights) if self.few else rows
+        wide = sum(each.shape[1] for each in weights) if few else rows
         self._cross = np.zeros((0 if exact else rows, wide))
         self._sums = np.zeros(wide)  # of z or y
 
     def add(self, x: Array, y: Array, *missing: Array) -> None:
-        """Sum up some columns (rows, P), and what offsets (M, P) lack of the dense ones."""
+        """Sum up some columns (rows, P), and what offsets (M, P) lack of the dense ones.
+
+        Parameters
+        ----------
+        y
+            The dense network's columns; where ``of_results`` what all layers make of them, one
+            under the other.
+        """
         if self.origin is None:
             mean = x.mean(axis=1, keepdims=True)
             self.origin = np.where(np.isfinite(mean), mean, 0).astype(np.float32)
@@ -62,9 +70,7 @@ class Sums:
             total[-1] += each.sum(axis=1)
         if self.exact:
             return
-        if self.few:
-            y = np.vstack([results(each, y) for each in self.weights])
-        else:
+        if not self.of_results:
             y = np.subtract(y, self.origin, dtype=np.float32)
         self._cross += x @ y.T
         self._sums += y @ ones
@@ -121,7 +127,7 @@ class Sums:
         origin, sums, count = origin.astype(np.float64), self.gram[-1, :-1], self.gram[-1, -1]
         whole = np.empty((self.rows + 1, len(self._sums)))
         whole[:-1], whole[-1] = self._cross, self._sums
-        if self.few:
+        if self.of_results:
             whole[:-1] += np.outer(origin, self._sums)
             ends = np.cumsum([each.shape[1] for each in self.weights])
             return np.split(whole, ends[:-1], axis=1)

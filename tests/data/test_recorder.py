@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from small import run
 
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.recorder import Parked, Shelf, Stream
+from nettrim_cli.data.recorder import Budget, Parked, Shelf, Stream
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segments, build
@@ -96,8 +96,7 @@ def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
     ids=["scalar", "empty", "strided-half", "bool", "transposed"],
 )
 def test_any_array_survives_the_disk(value) -> None:
-    shelf = Shelf(0)
-    shelf.count(np.zeros(100))  # over the budget already
+    shelf = Shelf(Budget(-1))
     held = shelf.keep(value)
     assert isinstance(held, Parked)
     found = held.load()
@@ -108,11 +107,36 @@ def test_any_array_survives_the_disk(value) -> None:
 def test_what_is_no_array_of_numbers_is_held_as_it_is() -> None:
     words = np.array(["a", "b"], object)
     listed = [np.zeros(3)]
-    assert Shelf(0).keep(words) is words
-    assert Shelf(0).keep(listed) is listed
+    assert Shelf(Budget(0)).keep(words) is words
+    assert Shelf(Budget(0)).keep(listed) is listed
 
 
-def test_the_budget_is_shared_by_what_is_held() -> None:
-    shelf = Shelf(100)
-    kept = [shelf.keep(np.zeros(10, np.float32)) for _ in range(4)]
+def test_the_budget_is_shared_by_what_is_held_and_only_that() -> None:
+    budget = Budget(100)
+    shelves = [Shelf(budget), Shelf(budget)]
+    kept = [shelves[at % 2].keep(np.zeros(10, np.float32)) for at in range(4)]
     assert [isinstance(each, Parked) for each in kept] == [False, False, True, True]
+    held = [kept.pop(0)]
+    held.append(held[0])
+    held.clear()
+    assert budget.left == 60
+    assert isinstance(shelves[1].keep(np.zeros(10, np.float32)), np.ndarray)
+
+
+def test_forks_share_one_budget() -> None:
+    proto, budget = residual(), 3000
+    stream = Stream.read(batches(input_samples(proto, 14)), threads=1, memory_bytes=budget)
+    plan, pieces = cut(proto)
+    streams = [stream]
+    for piece in pieces:
+        streams.append(stream.fork())
+        for each in streams[:2]:
+            advance(each, proto, plan, piece)
+        arrays = {
+            id(value): value.nbytes
+            for each in streams
+            for place in each.places
+            for value in place.tensors.values()
+            if isinstance(value, np.ndarray)
+        }
+        assert 0 < sum(arrays.values()) == budget - stream.budget.left <= budget

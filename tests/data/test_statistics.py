@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from small import build, normal, only, run
 
-from nettrim_cli.data import signals as signals_module
 from nettrim_cli.data import statistics
 from nettrim_cli.data import sums as sums_module
 from nettrim_cli.data.recorder import Place
@@ -81,7 +80,7 @@ def results(model, layer, x):
 @pytest.mark.parametrize("case", CASES)
 def test_sums_equal_brute_force(case, exact, small_chunks, monkeypatch) -> None:
     if small_chunks:
-        monkeypatch.setattr(signals_module, "PART_VALUES", 50)
+        monkeypatch.setattr(statistics, "PART_MOST", 50)
         monkeypatch.setattr(statistics, "LEAST_COLUMNS", 1)
         monkeypatch.setattr(sums_module, "SINGLE_COLUMNS", 9)
     model, layer, dense, flags = prepare(case)
@@ -238,9 +237,10 @@ def test_sums_far_from_zero_keep_their_precision(outputs) -> None:
     y = (x + rng.standard_normal((300, 50))).astype(np.float32)
     W = rng.standard_normal((301, outputs)).astype(np.float32)
     sums = Sums(300, [W], exact=False)
-    assert sums.few == (outputs == 2)
+    assert sums.of_results == (outputs == 2)
+    z = W.T @ np.vstack([y, np.ones((1, 50), np.float32)])
     for part in (slice(0, 20), slice(20, 50)):
-        sums.add(x[:, part], y[:, part])
+        sums.add(x[:, part], (z if sums.of_results else y)[:, part])
     C, (B,) = sums.about_zero()
     wide, other = (np.vstack([each, np.ones((1, 50))]).astype(float) for each in (x, y))
     np.testing.assert_allclose(C, wide @ wide.T, rtol=1e-6)
@@ -250,18 +250,59 @@ def test_sums_far_from_zero_keep_their_precision(outputs) -> None:
     np.testing.assert_allclose(inner, centred @ centred.T, atol=2e-3)
 
 
-def test_a_reservoir_gives_every_column_the_same_chance() -> None:
-    counts = np.zeros(40)
-    for seed in range(300):
-        kept = statistics._Kept(10, [1], np.random.default_rng(seed))
-        for at in range(0, 40, 8):
-            drawn, where = kept.draw(8)
-            kept.keep(where, [np.arange(at, at + 8, dtype=np.float32)[None, drawn]])
-        (found,) = kept.all()
-        assert len(set(found[0])) == 10
-        counts[found[0].astype(int)] += 1
-    # 300 draws of probability 1/4 have a standard deviation of 7.5.
-    assert np.abs(counts - 75).max() < 5 * 7.5
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_far_more_columns_than_needed_are_drawn_whatever_the_batches(
+    case, exact, monkeypatch
+) -> None:
+    monkeypatch.setattr(statistics, "SUMMED_COLUMNS", 90)
+    monkeypatch.setattr(statistics, "SUMMED_TIMES", 2)
+    monkeypatch.setattr(statistics, "KEPT_COLUMNS", 1)
+    model, layer, (dense, judged), _ = prepare(case, (120, 60))
+    reached = dense if exact else dense + 0.3 * np.sin(9 * dense)
+    found = []
+    for count in (1, 3, 60):  # batches on either side
+        parts = [np.array_split(x, count) + np.array_split(judged, count) for x in (reached, dense)]
+        flags = [False] * count + [True] * count
+        found.append(gather(model, layer, *parts, flags, exact))
+    known = {each.astype("f").tobytes() for each in with_ones(reached, layer).T}
+    for each in found:
+        assert each.columns == 90 < len(dense) * each.X.shape[0]
+        for name in ("X", "Z", "held_X", "held_Z"):
+            np.testing.assert_allclose(getattr(each, name), getattr(found[0], name), rtol=1e-5)
+        np.testing.assert_allclose(each.C, found[0].C, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(each.B, found[0].B, rtol=1e-5, atol=1e-4)
+        assert {column.tobytes() for column in each.X.T} <= known
+
+
+def test_sums_of_drawn_columns_estimate_those_of_all(monkeypatch) -> None:
+    model, layer, dense, flags = prepare("conv", (40, 40, 1))
+    whole = gather(model, layer, dense, dense, flags, exact=True)
+    monkeypatch.setattr(statistics, "SUMMED_COLUMNS", 100)
+    monkeypatch.setattr(statistics, "SUMMED_TIMES", 1)
+    some = [
+        gather(model, layer, dense, dense, flags, exact=True, seed=seed).C / 100
+        for seed in range(200)
+    ]
+    expected = whole.C / whole.columns
+    error = np.std(some, axis=0) / np.sqrt(len(some))
+    assert (np.abs(np.mean(some, axis=0) - expected) <= 5 * error + 1e-6).all()
+
+
+def test_what_is_not_drawn_takes_no_memory(monkeypatch) -> None:
+    monkeypatch.setattr(statistics, "SUMMED_COLUMNS", 500)
+    monkeypatch.setattr(statistics, "KEPT_COLUMNS", 500)
+    text = "g (float[N,2,H,W] x) => (float[N,3,A,B] y) { y = Conv<pads = [3,3,3,3]>(x, w) }"
+    model, layer = only(build(text, w=normal(3, 2, 7, 7)))
+    x = [np.ones((1, 2, 400, 400), np.float32), np.ones((1, 2, 400, 400), np.float32)]
+    tracemalloc.start()
+    try:
+        found = gather(model, layer, x, x, [False, True], exact=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.columns == 32 * 98
+    assert peak < 4 * x[0].nbytes < 98 * 400 * 400  # of some 60 MB for all columns
 
 
 def test_iterations_are_stacked_and_missing_branches_give_nothing() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_node import OneNode
+from one_node import OneNode, assert_parts
 from small import normal
 
 from nettrim_cli.graph import ops
@@ -54,8 +54,10 @@ def assert_real(node: OneNode, slot: int, *, scale: float = 0.0, error: float = 
             ops.outputs_as_columns(y, geometry)
         y, limits = scale * (y.astype(np.float32) - 100), (-100 * scale, 155 * scale)
     for block, (U, bias) in enumerate(zip(matrices, biases)):
-        X = ops.columns(node.arrays(geometry, outputs), geometry, block)
+        arrays = node.arrays(geometry, outputs)
+        X = ops.columns(arrays, geometry, block)
         assert X.dtype == np.float32
+        assert_parts(arrays, geometry, block, X)
         kind = "ConvInteger" if "Conv" in node.op else "MatMulInteger"
         expected = ops.OPS[kind].outputs(y, geometry, block)
         found = np.clip(U.T @ X + bias, *limits)

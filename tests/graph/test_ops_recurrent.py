@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_node import OneNode, assert_inverse
+from one_node import OneNode, assert_inverse, assert_parts
 from small import normal
 
 from nettrim_cli.graph import ops
@@ -103,6 +103,8 @@ class Again:
             ]
             for mine, way, each, theirs in zip(arrays, ways, matrices, vectors)
         )
+        for mine, way in zip(arrays, ways):
+            assert_parts(mine, way, 0, ops.columns(mine, way, 0))
         self.states = [
             ops.columns(arrays[1], ways[1], d * len(matrices[1]) // self.two)
             for d in range(self.two)
@@ -204,6 +206,8 @@ def test_the_batch_may_come_first(op):
         for block in range(len(ops.blocks(a, shape))):
             expected = ops.columns(plain, a, block)
             assert expected.shape[1] == 4 + 1 + 2
+            assert_parts(plain, a, block, expected)
+            assert_parts(turned, b, block, expected)
             np.testing.assert_array_equal(ops.columns(turned, b, block), expected)
 
 

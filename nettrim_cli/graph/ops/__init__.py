@@ -39,6 +39,7 @@ __all__ = [
     "blocks",
     "columns",
     "columns_in_parts",
+    "count_columns",
     "depthwise",
     "grid",
     "is_product",
@@ -234,14 +235,44 @@ def columns(arrays: Mapping[str, NDArray[Any]], geometry: Geometry, block: int =
     return OPS[geometry.op].columns(arrays, geometry, block)
 
 
+def count_columns(
+    shapes: Mapping[str, Sequence[int]],
+    geometry: Geometry,
+    block: int = 0,
+    lengths: NDArray[Any] | None = None,
+) -> int:
+    """Number P of a block's columns, from the shapes of the tensors that `reads` names.
+
+    Parameters
+    ----------
+    lengths
+        Values of the tensor of that role.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        role: np.broadcast_to(np.float32(0), tuple(shape)) for role, shape in shapes.items()
+    }
+    if lengths is not None:
+        arrays["lengths"] = lengths
+    return OPS[geometry.op].count(arrays, geometry, block)
+
+
 def columns_in_parts(
-    arrays: Mapping[str, NDArray[Any]], geometry: Geometry, block: int, most: int
+    arrays: Mapping[str, NDArray[Any]],
+    geometry: Geometry,
+    block: int,
+    most: int,
+    positions: NDArray[np.integer[Any]] | None = None,
 ) -> Iterator[Floats]:
     """The same columns in the same order, some `most` values of X at a time.
 
     Tensors of equal shapes are cut in the same places.
+
+    Parameters
+    ----------
+    positions
+        Which of the columns are wanted, ascending; the others are not formed.  None for all.
     """
-    return OPS[geometry.op].parts(arrays, geometry, block, most)
+    return OPS[geometry.op].parts(arrays, geometry, block, most, positions)
 
 
 def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> Floats:

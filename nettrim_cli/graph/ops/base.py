@@ -14,6 +14,7 @@ from nettrim_cli.graph.layer import Floats, Geometry
 Arrays = Mapping[str, NDArray[Any]]
 Reads = dict[str, tuple[str, int]]
 Shape = tuple[int, ...]
+Positions = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,24 @@ class Op:
         """Columns X (N, P) of a block."""
         raise NotImplementedError
 
-    def parts(self, arrays: Arrays, geometry: Geometry, block: int, most: int) -> Iterator[Floats]:
-        """The columns of a block, some `most` values at a time."""
+    def count(self, arrays: Arrays, geometry: Geometry, block: int) -> int:
+        """Number of columns of a block; of the tensors nothing but shapes and lengths matter."""
+        return int(self.columns(arrays, geometry, block).shape[1])
+
+    def parts(
+        self,
+        arrays: Arrays,
+        geometry: Geometry,
+        block: int,
+        most: int,
+        positions: Positions | None = None,
+    ) -> Iterator[Floats]:
+        """The columns of a block, or those at some positions, some `most` values at a time."""
         whole = self.columns(arrays, geometry, block)
         step = max(1, most // max(1, len(whole)))
-        for at in range(0, whole.shape[1], step):
-            yield whole[:, at : at + step]
+        for at in range(0, whole.shape[1] if positions is None else len(positions), step):
+            some = slice(at, at + step)
+            yield whole[:, some] if positions is None else whole.T[positions[some]].T
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Columns (M, P) of an output tensor that belong to a block."""

@@ -14,6 +14,7 @@ from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import (
     Arrays,
     Op,
+    Positions,
     Refusal,
     Shape,
     per_group,
@@ -50,11 +51,28 @@ class Conv(Op):
         """C-contiguous ``(C / group * k..., B * out...)``: a view of windows, copied once."""
         return _unfolded(_windows(_channels(arrays["x"], geometry, block), geometry))
 
-    def parts(self, arrays: Arrays, geometry: Geometry, block: int, most: int) -> Iterator[Floats]:
+    def count(self, arrays: Arrays, geometry: Geometry, block: int) -> int:
+        """Positions of the output."""
+        x = arrays["x"]
+        return len(x) * math.prod(self.output_shape(x.shape[2:], geometry))
+
+    def parts(
+        self,
+        arrays: Arrays,
+        geometry: Geometry,
+        block: int,
+        most: int,
+        positions: Positions | None = None,
+    ) -> Iterator[Floats]:
         """Some samples at a time: the columns are larger than the tensor that they come from."""
         x = arrays["x"]
         kernel = geometry.attributes["kernel_shape"]
         inputs = x.shape[1] // geometry.attributes["group"] * math.prod(kernel)
+        if positions is not None:
+            step = max(1, most // max(1, inputs))
+            for at in range(0, len(positions), step):
+                yield self._picked(x, geometry, block, positions[at : at + step])
+            return
         each = max(1, inputs * math.prod(self.output_shape(x.shape[2:], geometry)))
         step = max(1, most // each)
         for at in range(0, len(x), step):
@@ -72,6 +90,41 @@ class Conv(Op):
         step = max(1, windows.shape[2] // count)
         for at in range(0, windows.shape[2], step):
             yield _unfolded(windows[:, :, at : at + step])
+
+    def _picked(
+        self, x: NDArray[Any], geometry: Geometry, block: int, positions: Positions
+    ) -> Floats:
+        """Columns at some positions of the output: what each place of the kernel meets there."""
+        kernel: Shape = geometry.attributes["kernel_shape"]
+        spatial = x.shape[2:]
+        channels, size = x.shape[1] // geometry.attributes["group"], math.prod(spatial)
+        flat = np.ascontiguousarray(x).reshape(-1)
+        shape = (len(x), *self.output_shape(spatial, geometry))
+        sample, *out = np.unravel_index(positions, shape)
+        first = sample * (x.shape[1] * size) + block * channels * size
+        result = np.empty((channels, *kernel, len(positions)), x.dtype)
+        for place in np.ndindex(*kernel):
+            met = self._sources(np.stack(out), place, spatial, geometry)
+            outside = ((met < 0) | (met >= np.array(spatial)[:, None])).any(axis=0)
+            met[:, outside] = 0
+            at = first + np.ravel_multi_index(tuple(met), spatial)
+            for channel, row in enumerate(result[(slice(None), *place)]):
+                np.take(flat[channel * size :], at, out=row, mode="clip")
+            result[(slice(None), *place, outside)] = 0
+        return working(result.reshape(-1, len(positions)))
+
+    def _sources(
+        self, out: Positions, place: Shape, spatial: Shape, geometry: Geometry
+    ) -> Positions:
+        """Where in the input a place of the kernel lies for output positions (axes, P).
+
+        Outside of the input where it meets padding.
+        """
+        names = ("strides", "dilations")
+        strides, dilations = (np.array(geometry.attributes[each])[:, None] for each in names)
+        before = np.array([begin for begin, _ in conv_margins(spatial, geometry)])[:, None]
+        found: Positions = out * strides + np.array(place)[:, None] * dilations - before
+        return found
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
@@ -159,6 +212,19 @@ class ConvTranspose(Conv):
     ) -> Iterator[Floats]:
         """All columns: a slice of the output has no slice of the input to itself."""
         yield self.columns(arrays, geometry, block)
+
+    def _sources(
+        self, out: Positions, place: Shape, spatial: Shape, geometry: Geometry
+    ) -> Positions:
+        """Where in the input what a place of the kernel spreads came from, by output positions.
+
+        Outside of the input where nothing did.
+        """
+        names = ("strides", "dilations")
+        strides, dilations = (np.array(geometry.attributes[each])[:, None] for each in names)
+        before = np.array([begin for begin, _ in spread_margins(spatial, geometry)])[:, None]
+        spread = out + before - np.array(place)[:, None] * dilations
+        return np.where(spread % strides == 0, spread // strides, -1)
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""

@@ -7,7 +7,7 @@ zero is the zero point exactly.  Scale and zero point of the signal are read as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Reads, Refusal, Shape
+from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Positions, Reads, Refusal, Shape
 from nettrim_cli.graph.ops.convolutions import Conv
 from nettrim_cli.graph.ops.products import Attention, MatMul
 
@@ -66,6 +66,21 @@ class Integer(Op):
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
         """Those of the real numbers."""
+        return super().columns({"x": self._real(arrays, geometry)}, geometry, block)
+
+    def parts(
+        self,
+        arrays: Arrays,
+        geometry: Geometry,
+        block: int,
+        most: int,
+        positions: Positions | None = None,
+    ) -> Iterator[Floats]:
+        """Those of the real numbers, which need no scale any more."""
+        return super().parts({"x": self._real(arrays, geometry)}, geometry, block, most, positions)
+
+    def _real(self, arrays: Arrays, geometry: Geometry) -> Floats:
+        """The signal in real numbers; as it is where nothing says what they are."""
         x: Floats = arrays["x"]
         if x.dtype.kind != "f":
             x = x.astype(np.float32)
@@ -75,7 +90,7 @@ class Integer(Op):
             x = x - _spread(arrays["x_zero_point"], rows)
         if "x_scale" in arrays:
             x = x * _spread(arrays["x_scale"], rows)
-        return super().columns({"x": x}, geometry, block)
+        return x
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Only where they are not rounded."""

@@ -92,6 +92,10 @@ class MatMul(Op):
             return x[:, None]
         return _rows(x, geometry.attributes["contracted"], geometry.attributes["batch"], block)
 
+    def count(self, arrays: Arrays, geometry: Geometry, block: int) -> int:
+        """From views alone, whatever a class of integers makes of its columns."""
+        return int(MatMul.columns(self, arrays, geometry, block).shape[1])
+
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Axis of the outputs first, the rest flattened."""
         batch: Shape = geometry.attributes["batch"]

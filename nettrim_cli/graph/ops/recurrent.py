@@ -74,6 +74,17 @@ class Recurrent(Op):
             return _valid(x, arrays)
         return _valid(_states(arrays, geometry, block), arrays)
 
+    def count(self, arrays: Arrays, geometry: Geometry, block: int) -> int:
+        """Steps within the lengths."""
+        if geometry.slot == W:
+            steps, sequences = _time_first(arrays["x"], geometry).shape[:2]
+        else:
+            y = arrays["y"]
+            sequences, steps = y.shape[:2] if geometry.attributes["layout"] else y.shape[2::-2]
+        if "lengths" not in arrays:
+            return int(steps * sequences)
+        return int(np.clip(arrays["lengths"], 0, steps).sum())
+
     def bias_shape(self, geometry: Geometry, shape: Shape) -> Shape:
         """W's biases and then R's, of each direction."""
         return (shape[0], 2 * shape[1])
