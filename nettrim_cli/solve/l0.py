@@ -130,7 +130,7 @@ def candidates(
 
 def _is_tiny(problem: LayerProblem) -> bool:
     inputs, outputs = problem.start.shape
-    return float(inputs) ** 2 * outputs <= TINY
+    return bool(float(inputs) ** 2 * outputs <= TINY)
 
 
 def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Candidate]:
