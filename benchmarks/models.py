@@ -128,7 +128,7 @@ MODELS = {
         "type of a file from its bytes: Dense, Conv, Dense",
         samples.file_bytes,
         Task("types told as by extension", tasks.classes, tasks.equal),
-        240,
+        600,
         400,
     ),
     "minilm": RealModel(
