@@ -26,32 +26,53 @@ PIECE_BYTES = 1 << 24
 
 @dataclass
 class Tally:
-    """Running sums for one output."""
+    """Running sums for one output.
+
+    Attributes
+    ----------
+    fixed
+        Axes whose size the data may not decide; None for all of them.
+    """
 
     difference: float = 0.0
     reference: float = 0.0
     answers: int = 0
     agreed: int = 0
+    fixed: frozenset[int] | None = None
 
     def add(self, expected: Array, found: Array) -> None:
         """Take in one batch."""
         if expected.shape != found.shape:
-            raise BadInput(
-                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
-                "they do not answer the same question."
-            )
+            self._add_other_shape(expected, found)
+            return
         if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
             exact, other = expected.astype(np.float64), found.astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
                 # Masks hold equal infinities, which would differ by NaN.
                 moved = np.where(exact == other, 0.0, other - exact)
                 self.difference += float(np.square(moved).sum())
-                self.reference += float(np.square(exact[np.isfinite(exact)]).sum())
+            self.reference += squared_size(expected)
         expected_answers, found_answers = answers(expected), answers(found)
         if expected_answers is not None and found_answers is not None:
             same = (expected_answers == found_answers) & (expected_answers != NO_ANSWER)
             self.answers += same.size
             self.agreed += int(np.count_nonzero(same))
+
+    def _add_other_shape(self, expected: Array, found: Array) -> None:
+        """Where the data decide the shape, as how many objects are found: nothing is the same."""
+        pairs = enumerate(zip(expected.shape, found.shape))
+        differing = {at for at, (one, two) in pairs if one != two}
+        if expected.ndim != found.ndim or self.fixed is None or differing & self.fixed:
+            raise BadInput(
+                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
+                "they do not answer the same question."
+            )
+        if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
+            sizes = [squared_size(each) for each in (expected, found)]
+            self.difference += max(sizes)
+            self.reference += sizes[0]
+        asked = answers(expected)
+        self.answers += 0 if asked is None else asked.size
 
     def facts(self, name: str) -> OutputFacts:
         """What the sums say."""
@@ -90,7 +111,7 @@ def compare_models(
     del engine
     engine = Engine(candidate.runnable(), threads=threads, optimise=True)
     pairs = list(_pairs(names, engine.outputs))
-    tallies = [Tally() for _ in pairs]
+    tallies = [Tally(fixed=_fixed(reference, candidate, *names)) for names in pairs]
     right, labelled, samples = [0, 0], 0, 0
     for batch, kept in zip(batches(), answered):
         first = [load(kept[names.index(one)]) for one, _ in pairs]
@@ -161,6 +182,23 @@ def count_right(outputs: Sequence[Any], labels: Array | None) -> int | None:
         if found is not None and labels is not None and found.shape == labels.shape:
             return int(np.count_nonzero((found == labels) & (found != NO_ANSWER)))
     return None
+
+
+def squared_size(values: Array) -> float:
+    """Squared Frobenius norm of the numbers that are finite."""
+    exact = values.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return float(np.square(exact[np.isfinite(exact)]).sum())
+
+
+def _fixed(reference: Model, candidate: Model, one: str, two: str) -> frozenset[int]:
+    """Axes of an output to which both models give a size."""
+    first, second = (
+        next((each.shape or () for each in model.outputs if each.name == name), ())
+        for model, name in ((reference, one), (candidate, two))
+    )
+    sizes = enumerate(zip(first, second))
+    return frozenset(at for at, pair in sizes if all(isinstance(each, int) for each in pair))
 
 
 def _pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -125,7 +125,7 @@ def prune(
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=tuple(run.warnings(len(fitted))),
+        warnings=tuple(run.warnings(len(fitted) + len(held))),
         certificate=certificate,
     )
 

@@ -72,12 +72,11 @@ class Run:
                 reports.append(report)
         return reports
 
-    def warnings(self, samples: int) -> Iterator[str]:
-        """Say where more samples would help, and how many."""
+    def warnings(self, used: int) -> Iterator[str]:
+        """Say where more samples than the `used` ones, held-out ones among them, would help."""
         thin = {k: (c, n) for k, (c, n) in self._thin.items() if c < useful_columns(n, FEW * n)}
         if thin:
             name, (columns, inputs) = min(thin.items(), key=lambda each: each[1][0] / each[1][1])
-            used = math.ceil(samples / (1 - self.settings.holdout))
             enough = useful_columns(inputs, ENOUGH * inputs)
             useful = math.ceil(used * enough / columns / 100) * 100
             others = f" (and {len(thin) - 1} more layers)" if len(thin) > 1 else ""

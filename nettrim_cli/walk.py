@@ -242,11 +242,14 @@ class Way:
         self._inexact |= {n for n in names if self._source.get(n, n) in self._touched}
 
     def _run(self, model: Model, stream: Stream, piece: Segment) -> None:
+        plan = self.recording
+        shapes = {name: plan.shapes[name] for name in piece.outputs if name in plan.shapes}
         stream.advance(
-            lambda kinds: build(model.index, self.recording, piece, kinds),
+            lambda kinds, carried: build(model.index, plan, piece, kinds, carried=carried),
             piece.inputs,
             piece.outputs,
             piece.needed,
+            shapes if plan.turning.intersection(shapes) else {},
         )
 
     def _readings(self, model: Model, stage: Stage) -> list[Reading]:

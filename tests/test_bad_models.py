@@ -61,6 +61,14 @@ def tensor_made_twice(proto: onnx.ModelProto) -> None:
     proto.graph.node[1].output[0] = "z1"
 
 
+def an_input_that_is_there_twice(proto: onnx.ModelProto) -> None:
+    proto.graph.input.append(proto.graph.input[0])
+
+
+def a_domain_without_version(proto: onnx.ModelProto) -> None:
+    proto.graph.node[1].domain = "com.example"
+
+
 def two_initializers_of_one_name(proto: onnx.ModelProto) -> None:
     proto.graph.initializer.append(proto.graph.initializer[0])
 
@@ -129,26 +137,29 @@ def a_function_that_calls_itself(proto: onnx.ModelProto) -> None:
     proto.graph.node[1].CopyFrom(helper.make_node("Again", ["z1"], ["h1"], domain="mine"))
 
 
+MADE_TWICE = "is made twice; give each input and each result a name of its own"
 DAMAGES = {
-    cyclic: 65,
-    dangling_input: 65,
-    dangling_output: 65,
-    tensor_made_twice: 65,
-    two_initializers_of_one_name: 65,
-    an_initializer_that_is_made_too: 65,
-    raw_data_too_short: 65,
-    raw_data_of_half_a_number: 65,
-    two_kinds_of_data: 65,
-    ten_gigabytes_in_forty_bytes: 65,
-    sizes_that_overflow: 65,
-    a_negative_size: 65,
-    an_element_type_that_is_none: 65,
-    no_nodes: 65,
-    no_graph: 65,
-    no_opset: 65,
-    an_unknown_op: 65,
-    weights_of_the_wrong_shape: 69,
-    a_function_that_calls_itself: 65,
+    cyclic: (65, "nodes 'z1' (Gemm) and 'h1' (Relu) wait for each other's results"),
+    dangling_input: (65, "the tensor 'nowhere' that a node without a name (Relu) reads"),
+    dangling_output: (65, "nothing makes the model output 'nowhere'"),
+    tensor_made_twice: (65, f"the tensor 'z1' {MADE_TWICE}"),
+    an_input_that_is_there_twice: (65, f"the tensor 'x' {MADE_TWICE}"),
+    two_initializers_of_one_name: (65, "two initializers are named 'w1'"),
+    an_initializer_that_is_made_too: (65, f"the tensor 'w2' {MADE_TWICE}"),
+    raw_data_too_short: (65, "tensor 'w1' has 1532 bytes, its shape wants 1536"),
+    raw_data_of_half_a_number: (65, "tensor 'w1' has 1537 bytes, its shape wants 1536"),
+    two_kinds_of_data: (65, "w1"),
+    ten_gigabytes_in_forty_bytes: (65, "tensor 'w1' has 1536 bytes, its shape wants 10000000000"),
+    sizes_that_overflow: (65, "tensor 'w1' has 0 bytes, its shape wants 73786976294838206464"),
+    a_negative_size: (65, "tensor 'w1' has a negative size"),
+    an_element_type_that_is_none: (65, "tensor 'w1' holds type 4711 as raw data"),
+    no_nodes: (65, "nothing makes the model output 'y'"),
+    no_graph: (65, "there is no graph in it"),
+    no_opset: (65, "opset_import"),
+    an_unknown_op: (65, "no op Frobnicate is known in version 17 of its operators (by onnx "),
+    weights_of_the_wrong_shape: (69, "Gemm"),
+    a_function_that_calls_itself: (65, "Again"),
+    a_domain_without_version: (65, "com.example"),
 }
 
 
@@ -157,7 +168,7 @@ def test_a_malformed_model(attempt, damage) -> None:
     proto = mlp()
     damage(proto)
     code, err = attempt(proto)
-    assert code == DAMAGES[damage], err
+    assert (code, DAMAGES[damage][1] in err) == (DAMAGES[damage][0], True), err
 
 
 # What the engine cannot do.

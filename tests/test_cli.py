@@ -56,6 +56,7 @@ def test_quiet_still_warns(files, capsys) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("warning: few samples")
+    assert "20 were used" in err
     assert err.count("\n") == 1
 
 

@@ -183,3 +183,34 @@ def test_sizes_and_counts_are_the_files(tmp_path) -> None:
     total = sum(each.size for each in initializers(dense).values())
     assert found.reference.parameters == found.candidate.parameters == total
     assert found.reference.nonzeros - found.candidate.nonzeros == 8 * 24
+
+
+CHOSEN = """g (float[N,3] x) => (float[M,3] y) {{
+    s = ReduceSum<keepdims = 0>(x, a)
+    zero = Constant<value_float = {least}>()
+    c = Greater(s, zero)
+    y = Compress<axis = 0>(x, c)
+}}"""
+
+
+def chosen(least: float):
+    return build(CHOSEN.format(least=least), a=np.array([1]))
+
+
+def test_where_the_data_decide_the_shape_another_one_is_all_wrong(tmp_path) -> None:
+    one, two = chosen(0.0), chosen(1.5)
+    x = np.float32([[3, 0, 0], [0, 1, 0], [0, 0, 2], [-1, 0, 0]])
+    found = through(tmp_path, one, two, x=x, size=2)
+    # The first batch has lost a row of two; the second has the same one in both.
+    assert found.outputs[0].error == pytest.approx(np.sqrt(10 / 14))
+    assert found.outputs[0].agreement == pytest.approx(1 / 3)
+    more = through(tmp_path, two, one, x=x, size=2)
+    assert more.outputs[0].error == pytest.approx(np.sqrt(10 / 13))
+
+
+def test_outputs_that_both_models_declare_in_other_sizes_are_refused(tmp_path) -> None:
+    text = "g (float[N,3] x) => (float[N,2] y) { y = MatMul(x, w) }"
+    with pytest.raises(BadInput, match="differ in shape"):
+        through(tmp_path, SAME, build(text, w=np.ones((3, 2), np.float32)))
+    with pytest.raises(BadInput, match="differ in shape"):
+        Tally().add(np.zeros((2, 3)), np.zeros((3, 3)))

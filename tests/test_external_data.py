@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import h5py
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from networks import attention, input_samples, mlp, residual, save_data
 from onnx import TensorProto, helper, numpy_helper, parser
-from small import normal
+from small import build, normal
 
 from nettrim_cli import files as writing
 from nettrim_cli.cli import run
@@ -30,6 +31,20 @@ FAST = ["--sparsity", "0.5", "--threads", "1"]
 def wide_mlp() -> onnx.ModelProto:
     """Weights over a kilobyte, which stay outside."""
     return mlp(sizes=(32, 48, 40, 4))
+
+
+def four_bits() -> onnx.ModelProto:
+    """Integer weights of which a byte holds two."""
+    kept = normal(32, 65, seed=1).clip(-2, 2) * 3
+    return build(
+        "g (float[N,32] x) => (float[N,4] y) {\n"
+        "w1 = DequantizeLinear(q1, s)\n h = MatMul(x, w1)\n r = Relu(h)\n"
+        "w2 = DequantizeLinear(q2, s)\n y = MatMul(r, w2) }",
+        head='<ir_version: 10, opset_import: ["" : 21]>',
+        q1=kept.astype(ml_dtypes.int4),
+        q2=normal(65, 4, seed=2).clip(-2, 2).astype(ml_dtypes.int4),
+        s=0.25,
+    )
 
 
 def externalise(proto: onnx.ModelProto, path: Path, *, names: tuple[str, ...] = ()) -> Path:
@@ -83,7 +98,7 @@ def companions(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name.endswith(".data"))
 
 
-@pytest.mark.parametrize("network", [wide_mlp, residual, attention])
+@pytest.mark.parametrize("network", [wide_mlp, residual, attention, four_bits])
 @pytest.mark.parametrize("scheme", ["cascade", "parallel"])
 def test_the_result_is_that_of_the_same_model_in_one_file(tmp_path, capsys, network, scheme):
     proto = network()

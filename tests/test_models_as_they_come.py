@@ -191,3 +191,32 @@ def test_casts_at_the_end_of_the_file(prune) -> None:
     del proto.graph.node[0]
     new = prune(proto, x=normal(40, 6))
     assert [each.op_type for each in new.graph.node] == ["MatMul", "Relu", "MatMul", "Cast", "Cast"]
+
+
+@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+def test_outputs_of_as_many_rows_as_the_data_decide(prune, scheme) -> None:
+    """Detectors find more or fewer objects once they are pruned, or none in some batch."""
+    proto = build(
+        "g (float[N,4] x) => (float[M,4] y) {\n"
+        "a = MatMul(x, w1)\n s = ReduceMax<axes = [1], keepdims = 0>(a)\n c = Greater(s, least)\n"
+        "h = Compress<axis = 0>(a, c)\n r = Relu(h)\n y = MatMul(r, w2) }",
+        w1=normal(4, 4, seed=1),
+        w2=normal(4, 4, seed=2),
+        least=2.0,
+    )
+    prune(proto, "--scheme", scheme, x=normal(60, 4))
+
+
+@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+def test_a_sequence_that_a_loop_fills(prune, scheme) -> None:
+    proto = build(
+        "g (float[N,4] x) => (float[M,3] y) {\n"
+        "n = Constant<value_int = 3>()\n s0 = SequenceEmpty()\n"
+        "last, s = Loop(n, , x, s0) <body = b (int64 i, bool k, float[P,4] v, seq(float[A,B]) q)"
+        " => (bool k2, float[P,4] v2, seq(float[C,D]) q2) {\n"
+        "k2 = Identity(k)\n h = MatMul(v, w1)\n v2 = Tanh(h)\n q2 = SequenceInsert(q, v2) }>\n"
+        "c = ConcatFromSequence<axis = 0>(s)\n y = MatMul(c, w2) }",
+        w1=normal(4, 4, seed=1),
+        w2=normal(4, 3, seed=2),
+    )
+    prune(proto, "--scheme", scheme, x=normal(40, 4))

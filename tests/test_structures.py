@@ -54,6 +54,26 @@ def recurrent(op: str, gates: int, direction: str = "bidirectional", **given) ->
     return proto
 
 
+def quantized() -> onnx.ModelProto:
+    """The LSTM with weights of 8 bits, a scale for each of their outputs."""
+    proto = recurrent("LSTM", 4)
+    tensors = {each.name: each for each in proto.graph.initializer}
+    (cell,) = (node for node in proto.graph.node if node.name == "cell")
+    cell.op_type, cell.domain = "DynamicQuantizeLSTM", "com.microsoft"
+    cell.input.extend(["", ""])
+    for name in ("w", "r"):
+        real = numpy_helper.to_array(tensors[name]).swapaxes(1, 2)
+        scale = np.abs(real).max(axis=1) / 127
+        stored = np.rint(real / scale[:, None]).astype(np.int8)
+        tensors[name].CopyFrom(numpy_helper.from_array(stored, name))
+        proto.graph.initializer.append(numpy_helper.from_array(scale, f"{name} scale"))
+        zero = numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{name} zero")
+        proto.graph.initializer.append(zero)
+        cell.input.extend([f"{name} scale", f"{name} zero"])
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
 def gates() -> onnx.ModelProto:
     """An LSTM in each branch of an If, its gates put in order there; one branch is never taken."""
 
@@ -110,6 +130,24 @@ def grouped() -> onnx.ModelProto:
     )
 
 
+def fused() -> onnx.ModelProto:
+    """A residual block as onnxruntime writes it: the sum and its ReLU are the convolution's."""
+    return build(
+        """g (float[N,4,8] x) => (float[N,3] y) {
+            a = com.microsoft.FusedConv<activation = "Relu", pads = [1,1]>(x, w, b)
+            r = com.microsoft.FusedConv<activation = "Relu", pads = [1,1]>(a, v, b, a)
+            p = GlobalAveragePool(r)
+            f = Flatten(p)
+            y = Gemm(f, u)
+        }""",
+        head='<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>',
+        w=normal(4, 4, 3, seed=1),
+        v=normal(4, 4, 3, seed=2),
+        b=normal(4, seed=3),
+        u=normal(4, 3, seed=4),
+    )
+
+
 def experts() -> onnx.ModelProto:
     return build(
         """g (float[N,1,6,5] x) => (float[N,3,6,4] y) {
@@ -146,12 +184,14 @@ def from_place(place: Place) -> onnx.ModelProto:
 W, V = normal(3, 4, seed=1), normal(4, 4, seed=2)
 NETWORKS = {
     "LSTM": lambda: recurrent("LSTM", 4),
+    "LSTM of integers": quantized,
     "GRU": lambda: recurrent("GRU", 3),
     "GRU linear before reset": lambda: recurrent("GRU", 3, linear_before_reset=1),
     "RNN reverse": lambda: recurrent("RNN", 1, "reverse"),
     "gates in order": gates,
     "grouped": grouped,
     "experts": experts,
+    "fused": fused,
     "tied": tied,
     "If": lambda: Place(
         branch("a = MatMul(x, w) r = Relu(a) p = MatMul(r, v)"), {"w": W, "v": V}
@@ -202,6 +242,23 @@ def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_pat
     pairs = zip(all_tensors(dense.proto), all_tensors(written.proto))
     assert all(one.name in names for one, two in pairs if one != two)
     assert report.comparison.error < 1.5
+
+
+def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None:
+    dense = Model(fused())
+    x = normal(16, 4, 8, seed=30)
+    flagged = [(Batch({"x": x}, 16, None), False)]
+    (a,) = run(dense.proto, ["a"], {"x": x})
+    found = {
+        layer.name: samples
+        for stage, blocks in walk(dense, None, stages(dense.layers), flagged, threads=1, seed=0)
+        for layer, (samples,) in zip(stage.layers, blocks)
+    }
+    samples = found["r"]
+    layer = next(each for each in dense.layers if each.name == "r")
+    W = dense_matrices(dense, layer)[0]
+    np.testing.assert_allclose(samples.Z, W.T @ samples.X, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(samples.offset.dense, np.moveaxis(a, 1, 0).reshape(4, -1))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -273,6 +330,7 @@ def test_a_branch_that_is_never_taken_asks_for_no_more_samples(tmp_path) -> None
     assert "/p has 3 inputs but only" in warning
     assert "only 0" not in warning
     assert "more layers" not in warning
+    assert warning.endswith("100 samples would be useful, 6 were used.")
 
 
 def test_sequences_and_text_pass_by_between_pieces(tmp_path) -> None:

@@ -15,6 +15,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Tensor
 
 LABELS = "labels"
+NO_TENSORS = ("sequence", "optional", "map")
 MAX_SAMPLE_BYTES = 1 << 30  # a hostile file may announce samples of any size
 FIRST = np.zeros(1, dtype=np.int64)
 
@@ -94,6 +95,11 @@ def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]
     """Dataset of every model input, by name; with one input any single dataset will do."""
     found = []
     for tensor in inputs:
+        if tensor.dtype in NO_TENSORS:
+            raise BadInput(
+                f"{container.path}: the model input '{tensor.name}' is a {tensor.dtype}, and "
+                "calibration data hold tensors only: let the model make it of tensors itself."
+            )
         source = container.find(tensor.name)
         if source is None and len(inputs) == 1:
             source = only_source(container, tensor)

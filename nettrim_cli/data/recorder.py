@@ -13,6 +13,8 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -20,11 +22,14 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.errors import DiskFailed
+from nettrim_cli.errors import DiskFailed, EngineFailed
 from nettrim_cli.graph.layer import Runnable
 
 Array = NDArray[Any]
-Build = Callable[[Mapping[str, tuple[Any, int | None]]], Runnable]
+Kinds = Mapping[str, tuple[Any, int | None]]
+Build = Callable[[Kinds, bool], Runnable]
+"""A model for inputs of these kinds; the flag says whether what subgraphs show is carried."""
+
 MEMORY_BYTES = 256 << 20
 
 
@@ -74,9 +79,47 @@ class Place:
         return load(self.tensors[name])
 
 
+@dataclass(frozen=True)
+class Turns:
+    """A tensor of a subgraph for each time that it was there, in whatever shape.
+
+    Attributes
+    ----------
+    values
+        All values in one axis.
+    shapes
+        For each time the rank, and then the sizes.
+    """
+
+    values: Any
+    shapes: Array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes of the memory."""
+        return int(getattr(self.values, "nbytes", 0))
+
+    @property
+    def sizes(self) -> list[tuple[int, ...]]:
+        """The shape that the tensor had each time."""
+        found, at = [], 0
+        while at < len(self.shapes):
+            end = at + 1 + int(self.shapes[at])
+            found.append(tuple(int(each) for each in self.shapes[at + 1 : end]))
+            at = end
+        return found
+
+    def load(self) -> list[Array]:
+        """The tensors one by one."""
+        sizes = self.sizes
+        ends = np.cumsum([math.prod(each) for each in sizes])
+        parts = np.split(load(self.values), ends[:-1])
+        return [part.reshape(size) for part, size in zip(parts, sizes)] if sizes else []
+
+
 def load(kept: Any) -> Any:
     """What a ``Shelf`` kept."""
-    return kept.load() if isinstance(kept, Parked) else kept
+    return kept.load() if isinstance(kept, (Parked, Turns)) else kept
 
 
 class Stream:
@@ -122,21 +165,26 @@ class Stream:
         inputs: Iterable[str],
         outputs: tuple[str, ...],
         needed: frozenset[str],
+        shapes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Run a piece of the graph over every batch and drop what nobody needs any more."""
+        """Run a piece of the graph over every batch and drop what nobody needs any more.
+
+        Parameters
+        ----------
+        shapes
+            Outputs that may change their shape within one run, and the outputs with their shapes
+            once they are carried; empty for one that cannot be, which is None from then on.
+        """
         wanted = tuple(inputs)
-        engine: Engine | None = None
+        kinds = {name: self._kind(name) for name in wanted} if outputs and self.places else {}
+        piece = _Piece(partial(build, kinds), outputs, shapes, self.threads)
         shelf = Shelf(self.budget)
         for at, place in enumerate(self.places):
             alive = {k: v for k, v in place.tensors.items() if k in needed}
             if outputs:
-                feeds = {name: place.get(name) for name in wanted}
-                if engine is None:
-                    kinds = {name: self._kind(name) for name in wanted}
-                    engine = Engine(build(kinds), threads=self.threads, arena=False)
-                    self._types.update(engine.types)
-                for name, value in zip(outputs, engine.run(feeds, outputs)):
+                for name, value in piece.run({name: place.get(name) for name in wanted}):
                     alive[name] = shelf.keep(value)
+                self._types.update(piece.types)
             self.places[at] = Place(alive, place.count, place.held_out)
 
     def _kind(self, name: str) -> tuple[Any, int | None]:
@@ -166,6 +214,55 @@ class Budget:
         self.left += size
 
 
+class _Piece:
+    """A piece of the graph that is about to run; where shapes change, built in another way."""
+
+    def __init__(
+        self,
+        build: Callable[[bool], Runnable],
+        outputs: tuple[str, ...],
+        shapes: Mapping[str, str],
+        threads: int,
+    ) -> None:
+        self.build, self.outputs, self.shapes, self.threads = build, outputs, shapes, threads
+        self.carried = False
+        self.engine: Engine | None = None
+        self.types: Mapping[str, str] = {}
+
+    def run(self, feeds: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Outputs by name for one batch.
+
+        Raises
+        ------
+        EngineFailed
+            The engine cannot run it in any way.
+        """
+        try:
+            return self._run(feeds)
+        except EngineFailed as error:
+            if self.carried or not self.shapes:
+                raise
+            self.carried, self.engine = True, None
+            try:
+                return self._run(feeds)
+            except EngineFailed:
+                raise error from None  # the shapes were not to blame
+
+    def _run(self, feeds: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        if self.engine is None:
+            runnable = self.build(self.carried)
+            self.engine = Engine(runnable, threads=self.threads, arena=False)
+            self.types = self.engine.types
+        if not self.carried:
+            return list(zip(self.outputs, self.engine.run(feeds, self.outputs)))
+        found = dict(zip(self.engine.outputs, self.engine.run(feeds)))
+        turns = {
+            name: Turns(found[name], found[shapes]) if shapes else None
+            for name, shapes in self.shapes.items()
+        }
+        return [(name, turns[name] if name in turns else found[name]) for name in self.outputs]
+
+
 class Shelf:
     """Where tensors wait: in memory up to a budget, then in a temporary file of their own."""
 
@@ -175,6 +272,8 @@ class Shelf:
 
     def keep(self, value: Any) -> Any:
         """Hold a tensor, or its place on disk."""
+        if isinstance(value, Turns):
+            return Turns(self.keep(value.values), value.shapes)
         if not isinstance(value, np.ndarray) or value.dtype == object:
             return value
         if self._budget.take(value):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.draws import Positions
-from nettrim_cli.data.recorder import Place
+from nettrim_cli.data.recorder import Place, Turns
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layer import Geometry
 
@@ -35,18 +35,17 @@ class Reading:
     constants: Mapping[str, Array] = field(default_factory=dict)
 
     def counts(self, place: Place, block: int) -> list[int]:
-        """Columns of a block in one batch, iteration by iteration; nothing of them is formed."""
+        """Columns of a block in one batch, turn by turn; nothing of them is formed."""
         found = {role: place.tensors[name] for role, (name, _) in self.names.items()}
-        turns = self._turns(found)
-        if not turns:
-            return []
-        shapes = {role: each.shape for role, each in self.constants.items()}
-        shapes |= {role: each.shape[self._depth :] for role, each in found.items()}
+        fixed = {role: each.shape for role, each in self.constants.items()}
+        turns = [{**fixed, **each} for each in self._shapes(found)]
+        lengths: Sequence[Array | None] = [self.constants.get("lengths")] * len(turns)
         if "lengths" in found:
-            lengths = place.get(self.names["lengths"][0])
-            return [ops.count_columns(shapes, self.geometry, block, lengths[t]) for t in turns]
-        lengths = self.constants.get("lengths")
-        return [ops.count_columns(shapes, self.geometry, block, lengths)] * len(turns)
+            lengths = self._each(place.get(self.names["lengths"][0]))
+        return [
+            ops.count_columns(shapes, self.geometry, block, some) if _full(shapes) else 0
+            for shapes, some in zip(turns, lengths)
+        ]
 
     def parts(
         self, place: Place, block: int, positions: Sequence[Positions | None], most: int
@@ -56,11 +55,14 @@ class Reading:
         Parameters
         ----------
         positions
-            Which of the columns of each iteration are wanted, None for all.
+            Which of the columns of each turn are wanted, None for all.
         """
         found = {role: place.get(name) for role, (name, _) in self.names.items()}
-        for turn, some in zip(self._turns(found), positions):
-            arrays = {role: each[turn] for role, each in found.items()}
+        turns = [self._each(each) for each in found.values()]
+        for values, some in zip(zip(*turns) if turns else [()], positions):
+            arrays = dict(zip(found, values))
+            if not _full({role: each.shape for role, each in arrays.items()}):
+                continue  # a branch that was not taken
             if "lengths" in arrays:
                 arrays["lengths"] = arrays["lengths"].astype(np.int64)
             yield from ops.columns_in_parts(
@@ -71,12 +73,28 @@ class Reading:
     def _depth(self) -> int:
         return max((stacked for _, stacked in self.names.values()), default=0)
 
-    def _turns(self, found: Mapping[str, Any]) -> list[tuple[int, ...]]:
-        """Each iteration; none of an empty sequence or a branch that was not taken."""
-        shapes = [getattr(each, "shape", None) for each in found.values()]
-        if any(shape is None or math.prod(shape) == 0 for shape in shapes):
-            return []
-        return list(np.ndindex(*(shapes[0] or ())[: self._depth] if shapes else ()))
+    def _shapes(self, found: Mapping[str, Any]) -> list[dict[str, tuple[int, ...]]]:
+        """Shapes of the tensors each time that they were there."""
+        if found and all(isinstance(each, Turns) for each in found.values()):
+            each = [turns.sizes for turns in found.values()]
+            return [dict(zip(found, sizes)) for sizes in zip(*each)]
+        shapes = {role: getattr(each, "shape", None) for role, each in found.items()}
+        whole = {role: shape for role, shape in shapes.items() if shape is not None}
+        if len(whole) < len(shapes) or not _full(whole):
+            return []  # an empty sequence, or a branch that was not taken
+        first = next(iter(whole.values()), ())
+        once = {role: shape[self._depth :] for role, shape in whole.items()}
+        return [once] * math.prod(first[: self._depth])
+
+    def _each(self, value: Any) -> list[Array]:
+        """A tensor's value each time that it was there."""
+        if isinstance(value, list):
+            return value
+        return [value[turn] for turn in np.ndindex(value.shape[: self._depth])]
+
+
+def _full(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return all(math.prod(shape) for shape in shapes.values())
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,12 @@ class Signals:
             return [ops.outputs_as_columns(each, geometry, block).T for each in found]
         except ops.Refusal:
             return None
+
+    @property
+    def lost(self) -> bool:
+        """Whether a tensor could not be handed out of its subgraph."""
+        names = {name for reading in self.readings for name, _ in reading.names.values()}
+        return any(place.tensors[name] is None for place in self.places for name in names)
 
     def added(self, at: int) -> list[Array]:
         """Rows (P, M) of each offset in batch `at`; empty ones where there are none."""

@@ -34,6 +34,7 @@ LEAST_COLUMNS = 512  # that are summed up at once, where there are so many
 WIDEST = 12_000  # inputs beyond which no matrix is inputs x inputs
 WIDE_BYTES = 512 << 20  # of the columns that stand for the sums where these are not formed,
 WIDE_COLUMNS = 6144  # and their number, whose cube the factorisation's time is
+CHANGING = "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
 
 
 @np.errstate(invalid="ignore", over="ignore")  # said once, by Samples.trouble
@@ -97,8 +98,9 @@ def collect(
     mine, theirs = (_finished(each, weights, computed=computed) for each in (kept, held))
     offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
     shared: dict[Any, Any] = {}
+    lost = CHANGING if reached.lost or dense.lost else ""
     return [
-        Samples(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset)
+        Samples(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset, lost)
         for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets)
     ]
 

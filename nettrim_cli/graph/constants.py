@@ -66,6 +66,13 @@ STORED: dict[int, np.dtype[Any]] = {
 }
 """Elements of raw data; bfloat16, which numpy lacks, as its 16 bits."""
 
+PACKED = {
+    getattr(TensorProto, name): bits
+    for name, bits in (("INT4", 4), ("UINT4", 4), ("INT2", 2), ("UINT2", 2))
+    if hasattr(TensorProto, name)
+}
+"""Integers of which a byte holds several, and their bits."""
+
 
 class Unfit(ValueError):
     """Values that cannot be stored."""
@@ -209,8 +216,50 @@ def read(holder: Any) -> NDArray[Any]:
         field = holder.raw_data if holder.HasField("raw_data") else None
         bits = np.array(holder.int32_data, np.int32).astype("<u2")
         return decode(bits if field is None else field, holder.data_type).reshape(holder.dims)
+    if holder.data_type in PACKED:
+        return _unpacked(holder)
     result: NDArray[Any] = numpy_helper.to_array(holder)
     return result
+
+
+def _unpacked(tensor: onnx.TensorProto) -> NDArray[np.int8]:
+    """Integers of which a byte, or an entry of int32_data, holds several, the lowest bits first."""
+    if tensor.HasField("raw_data"):
+        stored = np.frombuffer(tensor.raw_data, np.uint8)
+    else:
+        stored = np.array(tensor.int32_data, np.int32).astype(np.uint8)
+    bits = PACKED[tensor.data_type]
+    parts = (stored[:, None] >> _places(bits)) & (2**bits - 1)
+    found = parts.reshape(-1)[: math.prod(tensor.dims)].astype(np.int8)
+    if limits(tensor.data_type)[0] < 0:
+        found[found >= 2 ** (bits - 1)] -= 2**bits
+    return np.asarray(found.reshape(tensor.dims))
+
+
+def _packed(values: NDArray[Any], elem_type: int) -> NDArray[np.uint8]:
+    """Inverse of `_unpacked`, on one axis."""
+    bits = PACKED[elem_type]
+    each = 8 // bits
+    parts = np.zeros(-(-values.size // each) * each, np.uint8)
+    parts[: values.size] = values.reshape(-1).astype(np.int8).view(np.uint8) & (2**bits - 1)
+    moved = parts.reshape(-1, each) << _places(bits)
+    return np.asarray(np.bitwise_or.reduce(moved, axis=1))
+
+
+def _places(bits: int) -> NDArray[np.uint8]:
+    """Where the integers begin in a byte."""
+    return np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
+
+
+def limits(elem_type: int) -> tuple[int, int]:
+    """Least and largest value of an integer type."""
+    if elem_type not in PACKED:
+        known = np.iinfo(STORED[elem_type])
+        return int(known.min), int(known.max)
+    bits = PACKED[elem_type]
+    if type_name(elem_type).startswith("u"):
+        return 0, 2**bits - 1
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
 def decode(raw: Any, elem_type: int) -> NDArray[Any]:
@@ -224,11 +273,15 @@ def decode(raw: Any, elem_type: int) -> NDArray[Any]:
 def encode(values: NDArray[Any], elem_type: int) -> NDArray[Any]:
     """Values as the elements of raw data; floating-point ones are rounded to nearest even.
 
+    In the same shape, but for integers of which a byte holds several: these are bytes.
+
     Raises
     ------
     Unfit
         A value is not finite, or too large for the element type.
     """
+    if elem_type in PACKED:
+        return _packed(values, elem_type)
     if elem_type not in TREATED:
         return np.ascontiguousarray(values, STORED[elem_type])  # integers of a grid
     if elem_type != TensorProto.BFLOAT16:
@@ -336,8 +389,8 @@ def write(holder: Any, values: NDArray[Any]) -> None:
             holder.floats[:] = plain.tolist()
         return
     stored = encode(values, holder.data_type)
-    if tuple(holder.dims) != stored.shape:
-        raise ValueError(f"shape {stored.shape} where {tuple(holder.dims)} is stored")
+    if tuple(holder.dims) != values.shape:
+        raise ValueError(f"shape {values.shape} where {tuple(holder.dims)} is stored")
     if holder.HasField("raw_data"):
         holder.raw_data = stored.tobytes()
         return

@@ -14,7 +14,7 @@ from nettrim_cli.graph.inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.ops import Refusal
 from nettrim_cli.graph.paths import Outputs, from_end
-from nettrim_cli.graph.responses import response
+from nettrim_cli.graph.responses import applied, response, words
 from nettrim_cli.graph.traces import Trace
 
 ADDED = ("MatMul", "Gemm", "Conv", "ConvTranspose")
@@ -92,7 +92,7 @@ def _weight_slots(index: Index, node: Node) -> tuple[int, ...]:
     if not ops.is_product(node.op_type, node.domain):
         return tuple(slot for slot in slots if node.input[slot])
     constant = [slot for slot in slots if node.input[slot] in index.constants]
-    return tuple(constant[-1:])
+    return tuple(constant if len(constant) < len(slots) else constant[-1:])
 
 
 def _is_float_matrix(index: Index, name: str) -> bool:
@@ -112,6 +112,8 @@ def _weight(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
     kind, at = next(iter(ops.reads(geometry).values()))
     if kind == "input" and node.input[at] in index.constants:
         raise Refusal("its input is constant")
+    if len(_weight_slots(index, node)) > 1 and ops.is_product(node.op_type, node.domain):
+        raise Refusal("weight is multiplied with another constant by the same node")
     _require_finite(trace, "weight")
     return trace, geometry
 
@@ -201,7 +203,8 @@ def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> li
 
 def _alike(one: Geometry, two: Geometry) -> bool:
     """Whether two nodes see the same matrices in a weight, whatever they read besides."""
-    moving = ("strides", "pads", "dilations", "auto_pad", "output_padding", "output_shape", "beta")
+    window = ("strides", "pads", "dilations", "auto_pad", "output_padding", "output_shape")
+    moving = (*window, "beta", "applied")
     facts = [
         {name: value for name, value in each.attributes.items() if name not in moving}
         for each in (one, two)
@@ -248,6 +251,7 @@ def _site(index: Index, found: _Candidate, bias: Use | None, *, kept: bool) -> S
     last = node if bias is None or kept else index.nodes[bias.node]
     output = next(filter(None, last.output), node.title)
     gives = ops.output_axis(found.geometry) is not None and ops.grid(found.geometry) is None
+    gives &= not (ops.applies(found.geometry) or _summand(found.geometry, node))
     fixed = kept and bias is not None and bias.node == found.use.node
     return Site(
         node=found.use.node,
@@ -266,13 +270,24 @@ def _response(
     site = sites[0]
     if len(sites) > 1:
         return Response(follows=f"{len(sites)} places")
-    axis = ops.output_axis(site.geometry)
-    if axis is None or ops.grid(site.geometry) is not None:
-        return Response(follows=index.nodes[site.node].op_type)
-    found = response(index, site.output, Outputs(axis, sum(m for _, m in blocks)))
-    if len(blocks) > 1 or own_bias:
+    node, axis = index.nodes[site.node], ops.output_axis(site.geometry)
+    functions, summand = ops.applies(site.geometry), _summand(site.geometry, node)
+    if functions:
+        found = applied(functions, summand)
+    elif axis is None:
+        found = Response(follows=", ".join(words(index, site.output)))
+    else:
+        size = sum(m for _, m in blocks)
+        found = response(index, site.output, Outputs(axis, size), summand)
+    if axis is None or len(blocks) > 1 or own_bias or summand in index.constants:
         return Response(follows=found.follows)
     return found
+
+
+def _summand(geometry: Geometry, node: Node) -> str:
+    """What the node itself adds to its weight's results; empty for nothing."""
+    slot = ops.summand_slot(geometry)
+    return node.input[slot] if slot is not None and slot < len(node.input) else ""
 
 
 def _trace(index: Index, name: str, what: str) -> Trace:

@@ -115,8 +115,8 @@ class External:
             constants.write(holder, values)
             return
         stored = constants.encode(values, holder.data_type)
-        if tuple(holder.dims) != stored.shape:
-            raise ValueError(f"shape {stored.shape} where {tuple(holder.dims)} is stored")
+        if tuple(holder.dims) != values.shape:
+            raise ValueError(f"shape {values.shape} where {tuple(holder.dims)} is stored")
         self._held.pop(_unmark(holder), None)
         key = str(1 + max(map(int, self._held), default=0))
         self._held[key] = stored
@@ -211,7 +211,9 @@ class External:
         except ValueError as error:
             raise BadInput(f"{what}: {error}") from error
         size = region.sidecar.identity[2]
-        if region.offset < 0 or region.length < 0 or region.offset + region.length > size:
+        if region.offset < 0 or region.length < 0:
+            raise BadInput(f"{what}: a negative offset or length of its external data")
+        if region.offset + region.length > size:
             end = region.offset + region.length
             raise BadInput(
                 f"{what}: external data {region.sidecar.path} has {size:,} bytes, "

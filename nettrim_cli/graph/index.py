@@ -43,6 +43,9 @@ def attributes(node: Any) -> dict[str, Any]:
             result[attribute.name] = float(attribute.f)
         elif attribute.type == kinds.STRING:
             result[attribute.name] = attribute.s.decode("utf-8", "replace")
+        elif attribute.type == kinds.STRINGS:
+            texts = (each.decode("utf-8", "replace") for each in attribute.strings)
+            result[attribute.name] = tuple(texts)
         elif attribute.type == kinds.INTS:
             result[attribute.name] = tuple(int(i) for i in attribute.ints)
         elif attribute.type == kinds.FLOATS:
@@ -238,7 +241,7 @@ class Index:
         given = attributes(node)
         axis, block = given.get("axis", 1), given.get("block_size", 0)
         kind = given.get("output_dtype", 0) or scale.kind
-        step = dequantized(before.shape, before.kind, scale.values(), zero, axis, block)
+        step = dequantized(before.shape, before.kind, scale.values(), zero, (axis,), block)
         return step, _require_float(kind)
 
     def gridded(self, trace: Trace, node: Node, grid: Grid) -> Trace:
@@ -260,7 +263,7 @@ class Index:
         scale, zero = (each.reshape(()) if each.size == 1 else each for each in values)
         if zero.ndim and not scale.ndim:
             scale = np.full(zero.shape, scale)
-        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axis, 0)
+        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axes, 0)
         return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
 
     def sights(self, trace: Trace) -> list[Use]:

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nettrim_cli.graph.constants import elem_type, shape, type_name
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.recording import Writer
+from nettrim_cli.graph.writer import Writer
 
 SHAPES = frozenset((TensorProto.INT32, TensorProto.INT64))
 """Element types of what other nodes take for shapes, axes and bounds."""

@@ -21,7 +21,7 @@ from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.lipschitz import RULES
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.recording import Writer
+from nettrim_cli.graph.writer import Writer
 
 ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
 

@@ -19,7 +19,6 @@ from nettrim_cli.graph.detect import Binding, detect, weight_of
 from nettrim_cli.graph.external import External, serialize
 from nettrim_cli.graph.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
-from nettrim_cli.graph.order import sorted_model
 from nettrim_cli.graph.paths import from_end
 from nettrim_cli.graph.reading import check_model, parse, read_file
 from nettrim_cli.graph.traces import Trace
@@ -222,14 +221,14 @@ class Model:
         return (self.path, *self.external.files)
 
     def runnable(self) -> Runnable:
-        """The model as the engine takes it, with the nodes of subgraphs in dataflow order, too.
+        """The model as the engine takes it.
 
         Raises
         ------
         BadInput
             It is larger than a protobuf can be.
         """
-        return self.external.runnable(sorted_model(self.proto))
+        return self.external.runnable(self.proto)
 
     def to_bytes(self) -> bytes:
         """The protobuf as a file's content: equal models give equal bytes.

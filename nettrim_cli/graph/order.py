@@ -1,7 +1,7 @@
 """Nodes in dataflow order.
 
-The standard wants them so in files, yet converters append nodes at the end (the usual one to
-float16 does), and engines run such files.
+The standard wants them so in files, yet converters append nodes at the end of the main graph (the
+usual one to float16 does), and engines run such files.
 """
 
 from __future__ import annotations
@@ -33,22 +33,32 @@ def in_order(nodes: Sequence[Any]) -> list[Any]:
 
 
 def sorted_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model with all nodes in dataflow order: itself where they are, else a copy.
+    """A model with the nodes of its main graph in dataflow order: itself if they are, else a copy.
 
     Raises
     ------
     BadInput
-        Nodes wait for each other's results.
+        Nodes wait for each other's results, or those of a subgraph or of a local function are in
+        another order: engines sort the main graph alone.
     """
-    if all(_positions(each.node) == list(range(len(each.node))) for each in _all_graphs(model)):
+    for nodes, place in _inner_nodes(model):
+        if not _are_sorted(nodes):
+            raise BadInput(
+                f"the nodes of {place} are in no order in which they can run, and engines sort "
+                "those of the main graph alone: put each behind those whose results it reads"
+            )
+    if _are_sorted(model.graph.node):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for each in list(_all_graphs(copy))[::-1]:  # inner ones first: their owners are copied
-        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in in_order(each.node)]
-        del each.node[:]
-        each.node.extend(nodes)
+    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in in_order(copy.graph.node)]
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
     return copy
+
+
+def _are_sorted(nodes: Sequence[Any]) -> bool:
+    return _positions(nodes) == list(range(len(nodes)))
 
 
 def _positions(nodes: Sequence[Any]) -> list[int]:
@@ -77,10 +87,7 @@ def _positions(nodes: Sequence[Any]) -> list[int]:
 
 
 def _circle(nodes: Sequence[Any]) -> str:
-    names = [
-        f"'{node.name or next(filter(None, node.output), node.op_type)}' ({node.op_type})"
-        for node in nodes
-    ]
+    names = [f"'{_title(node)}' ({node.op_type})" for node in nodes]
     if len(names) == 1:
         return f"node {names[0]} reads its own result"
     shown = names[:MOST_NAMED] + [f"{len(names) - MOST_NAMED} more"] * (len(names) > MOST_NAMED)
@@ -109,10 +116,18 @@ def _subgraphs(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
-def _all_graphs(model: onnx.ModelProto) -> Iterator[Any]:
-    """The main graph, subgraphs after what they are in, and local functions."""
-    waiting: list[Any] = [model.graph, *model.functions]
+def _inner_nodes(model: onnx.ModelProto) -> Iterator[tuple[Sequence[Any], str]]:
+    """Nodes of each local function and subgraph, those inside of others later, and its name."""
+    waiting: list[tuple[Sequence[Any], str]] = [(model.graph.node, "")]
+    waiting += [(each.node, f"the local function '{each.name}'") for each in model.functions]
     while waiting:
-        each = waiting.pop()
-        yield each
-        waiting += [graph for node in each.node for graph in _subgraphs(node)]
+        nodes, place = waiting.pop()
+        if place:
+            yield nodes, place
+        for node in nodes:
+            owner = f"{node.op_type} '{_title(node)}'"
+            waiting += [(each.node, f"a subgraph of {owner}") for each in _subgraphs(node)]
+
+
+def _title(node: Any) -> str:
+    return str(node.name or next(filter(None, node.output), node.op_type))

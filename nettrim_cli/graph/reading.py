@@ -16,6 +16,28 @@ from nettrim_cli.graph.order import sorted_model
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
 
+SENTENCES = (
+    (
+        # It takes what nothing makes for a matter of order.
+        r"however input '(.*)' of node:\s*[nN]ame: (.*) OpType: (.*)",
+        r"nothing makes the tensor '\1' that node '\2' (\3) reads",
+    ),
+    (r"Graph output '(.*)' is not an output", r"nothing makes the model output '\1'"),
+    (
+        r"however '(.*)' has been used as (graph input|output) names multiple",
+        r"the tensor '\1' is made twice; give each input and each result a name of its own",
+    ),
+    (
+        r"(?:^|\n)(.*) initializer name is not unique",
+        r"two initializers are named '\1'; give each a name of its own",
+    ),
+    (
+        r"No Op registered for (\S+) with domain_version of (\d+)",
+        rf"no op \1 is known in version \2 of its operators (by onnx {onnx.__version__})",
+    ),
+)
+"""Regular expressions for what onnx's checker says, and how it is said here."""
+
 
 def read_file(path: Path) -> bytes:
     """Content of a regular file of at most 2 GB.
@@ -68,19 +90,21 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
         It is no valid model.
     """
     try:
+        if not proto.HasField("graph"):
+            raise BadInput("there is no graph in it")
         plain = without_values(proto)
-        onnx.checker.check_model(sorted_model(plain))
         for tensor in constants.all_tensors(plain):
             constants.check_size(tensor)
+        onnx.checker.check_model(sorted_model(plain))
     except Exception as error:  # ValidationError, or what the C++ below it throws
         raise BadInput(f"{path}: not a valid ONNX model: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:
-    """What the checker says in a line."""
+    """What the checker says in a line, in nettrim's words where it says what to do."""
     text = str(error).strip() or type(error).__name__
-    unmade = re.search(r"however input '(.*)' of node:\s*name: (.*) OpType: (.*)", text)
-    if unmade:  # it takes what nothing makes for a matter of order
-        name, title, op = unmade.groups()
-        return f"nothing makes the tensor '{name}' that node '{title}' ({op}) reads"
+    for pattern, sentence in SENTENCES:
+        found = re.search(pattern, text)
+        if found:
+            return found.expand(sentence).replace("node ''", "a node without a name")
     return text.splitlines()[0].strip()

@@ -1,8 +1,9 @@
 """What runs to record layers: the main graph with functions unfolded, inner tensors shown.
 
 A tensor inside of a subgraph is shown by one more output of the node that owns the subgraph: of an
-If the other branch gives an empty tensor, of a Loop or a Scan the iterations are stacked.  The
-written model knows nothing of it.
+If the other branch gives an empty tensor, of a Loop or a Scan the iterations are stacked.  Where
+their shapes turn out to differ, a Loop hands all values on from turn to turn instead, one behind
+the other, and their shapes beside them; a Scan cannot.  The written model knows nothing of it.
 
 Layers whose inputs are only there once their own node runs (those inside of a subgraph, and the
 recurrent weights, which read the hidden states) are recorded by a *probe*: a copy of that node
@@ -14,31 +15,37 @@ their new weights.  Where no weights change (the parallel scheme), node and prob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.flat import Body, Node
+from nettrim_cli.graph.flat import Body
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.ops import Refusal
 
+SHAPES = "#shapes"
 Place = tuple[int, int]
 """A subgraph: number of its owner, and which of the owner's."""
 
 
 @dataclass(frozen=True)
 class Show:
-    """An inner tensor on its way out: its name in the subgraph, and the owner's output."""
+    """An inner tensor on its way out: its name in the subgraph, and the owner's output.
+
+    Attributes
+    ----------
+    first
+        Whether it is the tensor itself, not what an inner node shows of it.
+    shapes
+        Where its values are carried, the owner's output that has their shapes; empty for one that
+        cannot be carried.
+    """
 
     inner: str
     outer: str
-    cast: bool
+    first: bool
+    shapes: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,11 @@ class Recording:
         What runs.
     stored, constants
         Names of stored tensors, and of those that no sample changes.
+    shapes
+        What comes out of a subgraph, and the output that has its shapes where values are carried
+        (empty where they cannot be).
+    turning
+        Those of them that come out of an iterating node.
     """
 
     def __init__(self, index: Index, layers: Iterable[Layer], *, cascade: bool) -> None:
@@ -94,6 +106,8 @@ class Recording:
         self.constants = set(index.constants)
         self.cascade = cascade
         self.shows: dict[Place, list[Show]] = {}
+        self.shapes: dict[str, str] = {}
+        self.turning: set[str] = set()
         self.hidden: dict[int, dict[int, str]] = {}
         self._index = index
         self._shown: dict[int, list[str]] = {}
@@ -167,135 +181,21 @@ class Recording:
 
     def _show(self, body: Body, source: str) -> Tap:
         """Lead a tensor out of the subgraph in which it is read."""
-        name, stacked, cast = source, 0, True
+        owners = [each.owner for each in body.way]
+        carried = not any(owner.op_type == "Scan" for owner in owners)
+        name = source
         for each in body.way:
             there = self.shows.setdefault(each.place, [])
             known = next((show for show in there if show.inner == name), None)
             if known is None:
-                known = Show(name, f"{self.mark}{len(self.shows)}.{len(there)}:{source}", cast)
+                outer = f"{self.mark}{len(self.shows)}.{len(there)}:{source}"
+                shapes = f"{outer}{SHAPES}" if carried else ""
+                known = Show(name, outer, name == source, shapes)
                 there.append(known)
-            name, cast = known.outer, False
-            stacked += each.owner.iterates
-            top = each.owner
-        self._shown.setdefault(top.number, []).append(name)
+            name = known.outer
+        stacked = sum(owner.iterates for owner in owners)
+        self._shown.setdefault(owners[-1].number, []).append(name)
+        self.shapes[name] = f"{name}{SHAPES}" if carried else ""
+        if stacked:
+            self.turning.add(name)
         return Tap(name, source, stacked=stacked)
-
-
-class Writer:
-    """Writes nodes of the flat view as protobuf again, under flat names.
-
-    Parameters
-    ----------
-    plan
-        What is to be shown; nothing by default.
-    rename
-        Other names for tensors, those inside of subgraphs among them.
-    """
-
-    def __init__(
-        self,
-        index: Index,
-        plan: Recording | None = None,
-        rename: Callable[[str], str] = lambda name: name,
-    ) -> None:
-        self.index, self.plan, self.rename = index, plan, rename
-
-    def model(self, name: str) -> onnx.ModelProto:
-        """A model without nodes that knows the operators of this one."""
-        made = onnx.ModelProto(ir_version=max(4, self.index.model.ir_version))
-        for domain, version in self.index.flat.versions.items():
-            made.opset_import.add(domain=domain, version=version)
-        made.graph.name = name
-        return made
-
-    def node(self, node: Node, *, probe: bool = False) -> onnx.NodeProto:
-        """A node; a probe hands its own results out under names that nobody reads."""
-        outputs = self._outputs(node)
-        if probe and self.plan is not None:
-            outputs = [name and self.plan.mark + name for name in outputs]
-        made = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
-        made.input.extend(self.rename(name) for name in node.input)
-        shown = self._shown(node)
-        if shown:
-            wanted = len(node.bodies[0].graph.output) - (node.op_type == "Loop")
-            outputs += [f"{shown[0].outer}#{at}" for at in range(len(outputs), wanted)]
-            outputs = [name or f"{shown[0].outer}#{at}" for at, name in enumerate(outputs)]
-            outputs += [show.outer for show in shown]
-        made.output.extend(self.rename(name) for name in outputs)
-        graphs = iter(enumerate(node.bodies))
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                copy = made.attribute.add(name=attribute.name, type=attribute.type)
-                copy.g.CopyFrom(self._graph(node, *next(graphs), shown))
-            elif attribute.graphs:
-                copy = made.attribute.add(name=attribute.name, type=attribute.type)
-                copy.graphs.extend(
-                    self._graph(node, *next(graphs), shown) for _ in attribute.graphs
-                )
-            else:
-                made.attribute.append(attribute)
-        if node.op_type == "Scan" and shown:
-            for attribute in made.attribute:
-                if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                    attribute.ints.extend([0] * len(shown))
-        return made
-
-    def _outputs(self, node: Node) -> list[str]:
-        outputs = list(node.output)
-        hidden = {} if self.plan is None else self.plan.hidden.get(node.number, {})
-        for slot, name in hidden.items():
-            outputs += [""] * (slot + 1 - len(outputs))
-            outputs[slot] = name
-        return outputs
-
-    def _shown(self, node: Node) -> list[Show]:
-        if self.plan is None:
-            return []
-        places = ((node.number, at) for at in range(len(node.bodies)))
-        return [show for place in places for show in self.plan.shows.get(place, ())]
-
-    def _graph(self, owner: Node, at: int, body: Body, shown: Sequence[Show]) -> onnx.GraphProto:
-        """A subgraph under flat names; what another branch shows is empty here."""
-        made = onnx.GraphProto(name=body.graph.name)
-        for name, tensor in body.initializers.items():
-            made.initializer.add().CopyFrom(tensor)
-            made.initializer[-1].name = self.rename(name)
-        for name, sparse in body.sparse.items():
-            made.sparse_initializer.add().CopyFrom(sparse)
-            made.sparse_initializer[-1].values.name = self.rename(name)
-        for names, values, target in (
-            (body.inputs, body.graph.input, made.input),
-            (body.outputs, body.graph.output, made.output),
-        ):
-            for name, value in zip(names, values):
-                target.add().CopyFrom(value)
-                target[-1].name = self.rename(name)
-        made.node.extend(self.node(node) for node in body.nodes)
-        mine = () if self.plan is None else self.plan.shows.get((owner.number, at), ())
-        for show in shown:
-            out = f"{show.outer}~{at}"
-            if show not in mine:
-                empty = helper.make_tensor(out, TensorProto.FLOAT, [0], [])
-                made.node.append(helper.make_node("Constant", [], [out], value=empty))
-            elif show.cast:
-                made.node.append(
-                    helper.make_node("Cast", [show.inner], [out], to=TensorProto.FLOAT)
-                )
-            else:
-                made.node.append(helper.make_node("Identity", [show.inner], [out]))
-            made.output.append(onnx.ValueInfoProto(name=out))
-        return made
-
-
-def value_type(name: str, kind: Any, rank: int | None) -> onnx.TypeProto:
-    """Type of a value by dtype and rank, or as the engine spells it: ``seq(tensor(float))``."""
-    if not isinstance(kind, str):
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-        axes = None if rank is None else [f"{name}.{axis}" for axis in range(rank)]
-        return helper.make_tensor_type_proto(dtype, axes)
-    outer, inner = kind.rstrip(")").split("(", 1)
-    if outer == "seq":
-        return helper.make_sequence_type_proto(value_type(name, inner, None))
-    if outer == "optional":
-        return helper.make_optional_type_proto(value_type(name, inner, None))
-    return helper.make_tensor_type_proto(TensorProto.DataType.Value(inner.upper()), None)

@@ -5,8 +5,9 @@ Everything is followed only as far as nothing else reads what is passed on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from nettrim_cli.graph.activations import (
 )
 from nettrim_cli.graph.index import Index, attributes
 from nettrim_cli.graph.layer import Floats, Response
+from nettrim_cli.graph.ops import Applied
 from nettrim_cli.graph.paths import (
     Next,
     Outputs,
+    Path,
     clipped,
     constant_of,
     is_idle,
@@ -32,10 +35,11 @@ from nettrim_cli.graph.paths import (
     own_path,
 )
 
+RETYPED = ("Cast", "DequantizeLinear", "QuantizeLinear")
 MOST_STEPS = 24  # nodes of an activation; the longest spelling of GELU has half as many
 
 
-def response(index: Index, tensor: str, outputs: Outputs) -> Response:
+def response(index: Index, tensor: str, outputs: Outputs, summand: str = "") -> Response:
     """What the network makes of the layer result `tensor` before anything else sees it.
 
     Understood are, in this order and each optional: constant factors and summands (a
@@ -48,19 +52,24 @@ def response(index: Index, tensor: str, outputs: Outputs) -> Response:
         The graph.
     tensor
         Name of the layer's result.
+    summand
+        Name of a tensor that the layer's own node has added to it; empty for none.
     """
-    path = own_path(index, tensor, outputs)
-    added = None if path.clips else _residual(index, path.tensor)
-    offset = "" if added is None else added[1]
-    if added is not None:
-        path = clipped(index, path.after(added[0], added[0].kind))
+    offset = summand
+    if summand:
+        path = clipped(index, Path(tensor, words=("Add",)))
+    else:
+        path = own_path(index, tensor, outputs)
+        added = None if path.clips else _residual(index, path.tensor)
+        if added is not None:
+            path, offset = clipped(index, path.after(added[0], added[0].kind)), added[1]
     found = None if path.clips else _activation(index, path.tensor, outputs)
     if found is not None:
-        words = (*path.words, name_of(found))
+        follows = (*path.words, name_of(found))
     elif path.clips:
-        words = path.words
+        follows = path.words
     else:
-        words = (*path.words, _words(index, path.tensor))
+        follows = (*path.words, *words(index, path.tensor))
     return Response(
         relu=path.clips,
         floor=path.low if path.clips else 0.0,
@@ -69,8 +78,23 @@ def response(index: Index, tensor: str, outputs: Outputs) -> Response:
         scale=path.scale,
         shift=path.shift,
         offset=offset,
-        follows=", ".join(words),
+        follows=", ".join(follows),
     )
+
+
+def applied(functions: Sequence[Applied], summand: str) -> Response:
+    """What a node itself makes of its layer's result: it adds a tensor, and applies functions."""
+    names = " + ".join(name for name, _ in functions)
+    whole = Response(offset=summand, follows=f"Add, {names}" if summand else names)
+    kind, given = functions[0]
+    if len(functions) > 1 or kind not in FUNCTIONS:
+        return whole
+    if kind == "Relu":
+        return replace(whole, relu=True)
+    if kind == "Clip":
+        low, high = given.get("min", -math.inf), given.get("max", math.inf)
+        return replace(whole, relu=True, floor=low, ceiling=high)
+    return replace(whole, activation=Elementwise((Step(kind, (0,), given),)))
 
 
 def _residual(index: Index, tensor: str) -> tuple[Next, str] | None:
@@ -171,11 +195,14 @@ class _Region:
         return Step(kind, tuple(inputs), attributes(node))
 
 
-def _words(index: Index, tensor: str) -> str:
-    """What reads a tensor, in words."""
-    following = next_of(index, tensor)
-    if following is not None:
-        return following.kind
+def words(index: Index, tensor: str) -> tuple[str, ...]:
+    """What reads a tensor, in words; behind changes of the number's type, what reads that."""
+    passed: list[str] = []
+    while (following := next_of(index, tensor)) is not None:
+        if following.kind not in RETYPED and not (passed and following.kind in ("Mul", "Add")):
+            return (*passed, following.kind)
+        passed.append(following.kind)
+        tensor = following.output
     while True:
         names = ["output"] if tensor in index.outputs else []
         users = index.users(tensor)
@@ -183,4 +210,4 @@ def _words(index: Index, tensor: str) -> str:
         if names == ["Identity"] or names == ["Dropout"]:
             tensor = index.nodes[users[0].node].output[0]
             continue
-        return " + ".join(dict.fromkeys(names)) or "nothing"
+        return (*passed, " + ".join(dict.fromkeys(names)) or "nothing")

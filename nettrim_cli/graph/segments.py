@@ -13,7 +13,8 @@ from typing import Any
 
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.layer import Runnable
-from nettrim_cli.graph.recording import Recording, Writer, value_type
+from nettrim_cli.graph.recording import Recording
+from nettrim_cli.graph.writer import Writer, value_type
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ class Segments:
 
 
 def build(
-    index: Index, plan: Recording, segment: Segment, kinds: Mapping[str, tuple[Any, Any]]
+    index: Index,
+    plan: Recording,
+    segment: Segment,
+    kinds: Mapping[str, tuple[Any, Any]],
+    *,
+    carried: bool = False,
 ) -> Runnable:
     """A model of its own for one piece, with the weights that `index` has now.
 
@@ -104,8 +110,11 @@ def build(
     kinds
         Of each tensor in ``segment.inputs``: dtype and rank (None where it changes), or for
         what is no tensor the engine's word for its type and None.
+    carried
+        Whether what subgraphs show is carried out of them whatever its shapes; these are then
+        outputs, too (``plan.shapes``), and what cannot be carried is none.
     """
-    writer = Writer(index, plan)
+    writer = Writer(index, plan, carried=carried)
     made = writer.model("segment")
     graph = made.graph
     read: set[str] = set()
@@ -121,5 +130,9 @@ def build(
     for name in segment.inputs:
         graph.input.add(name=name).type.CopyFrom(value_type(name, *kinds[name]))
     for name in segment.outputs:
-        graph.output.add(name=name)
+        shapes = plan.shapes.get(name) if carried else None
+        if shapes != "":
+            graph.output.add(name=name)
+        if shapes:
+            graph.output.add(name=shapes)
     return index.external.runnable(made)

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.recording import Writer
+from nettrim_cli.graph.writer import Writer
 
 
 def sizes(model: Model) -> Runnable:

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from nettrim_cli.graph.constants import TREATED, elem_type, shape, type_name
+from nettrim_cli.graph.constants import PACKED, TREATED, elem_type, shape, type_name
 from nettrim_cli.graph.external import NOTHING, External
 
 INTEGERS = frozenset(
     (
         *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16),
         TensorProto.INT32,
+        *PACKED,
     )
 )
 """Element types that may stand for real numbers."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.graph.constants import STORED
+from nettrim_cli.graph.constants import limits
 from nettrim_cli.graph.ops import Refusal
 from nettrim_cli.graph.traces import Array, Dequantized, Reshaped, Shape, Step, Taken, Transposed
 
@@ -173,16 +173,21 @@ def reshaped(kind: str, before: Shape, given: dict[str, Any], wanted: Sequence[i
 
 
 def dequantized(
-    stored: Shape, kind: int, scale: Array, zero: Array, axis: int, block: int
+    stored: Shape, kind: int, scale: Array, zero: Array, axes: tuple[int, ...], block: int
 ) -> Dequantized:
     """The step of a DequantizeLinear on a tensor of shape `stored`: per tensor, axis or block.
+
+    Parameters
+    ----------
+    axes
+        Axes of the tensor along which those of scale and zero point run.
 
     Raises
     ------
     Refusal
         Scale and zero point do not fit the tensor.
     """
-    axis = axis % max(1, len(stored))
+    axes = tuple(axis % max(1, len(stored)) for axis in axes)
     if zero.shape not in ((), scale.shape):
         raise Refusal("has a zero point that does not fit its scale")
 
@@ -190,18 +195,17 @@ def dequantized(
         if values.size == 1 and not block:
             return values.reshape(())
         if block and values.ndim == len(stored):
-            wide = np.repeat(values, block, axis=axis)
+            wide = np.repeat(values, block, axis=axes[0])
             cut = [slice(None)] * len(stored)
-            cut[axis] = slice(stored[axis])
+            cut[axes[0]] = slice(stored[axes[0]])
             return np.asarray(wide[tuple(cut)])
-        sizes = [1] * len(stored)
-        if values.ndim == 1 and stored and values.size == stored[axis]:
-            sizes[axis] = values.size
-            return values.reshape(sizes)
+        mine = axes[: values.ndim]
+        if stored and values.shape == tuple(stored[axis] for axis in mine):
+            return values.reshape([n if axis in mine else 1 for axis, n in enumerate(stored)])
         raise Refusal("has a scale of a shape that is not known")
 
     if not np.isfinite(scale).all() or not (scale > 0).all():
         raise Refusal("has a scale that is not a positive number")
-    limits = np.iinfo(STORED[kind])
-    exact = np.float64 if limits.max > 2**24 else np.float32
-    return Dequantized(spread(scale), spread(zero.astype(exact)), limits.min, limits.max)
+    least, most = limits(kind)
+    exact = np.float64 if most > 2**24 else np.float32
+    return Dequantized(spread(scale), spread(zero.astype(exact)), least, most)

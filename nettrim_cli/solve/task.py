@@ -112,6 +112,8 @@ class Samples:
         What layers with the same input share (factorisations); filled by the solvers.
     offset
         What is added behind the layer; None where nothing is or where it is not known.
+    lost
+        Why not all columns could be recorded; empty where they were.
     """
 
     C: Matrix | None
@@ -123,6 +125,7 @@ class Samples:
     exact: bool
     shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     offset: Offset | None = None
+    lost: str = ""
 
     @property
     def columns(self) -> int:
@@ -149,6 +152,8 @@ class Samples:
     @property
     def trouble(self) -> str:
         """Why nothing can be solved with these samples; empty where all is well."""
+        if self.lost:
+            return self.lost
         if self.X.shape[1] == 0:
             return "none of the calibration samples reaches it"
         fitted, held = [self.C, self.B, self.X, self.Z], [self.held_X, self.held_Z]

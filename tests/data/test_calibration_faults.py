@@ -54,6 +54,13 @@ def test_wrong_shape(tmp_path, form, x, taken, said):
     assert "model input 'x'" in text
 
 
+@pytest.mark.parametrize("kind", ["sequence", "optional", "map"])
+def test_inputs_that_are_no_tensors(tmp_path, kind):
+    text = message(save(tmp_path, "h5", x=numbers(3, 2)), Tensor("x", kind, None))
+    assert f"the model input 'x' is a {kind}" in text
+    assert "let the model make it of tensors" in text
+
+
 def test_null_dataset(tmp_path):
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:

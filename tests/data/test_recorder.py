@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from functools import partial
 
 import numpy as np
 import pytest
 from networks import initializers, input_samples, residual
 from onnx import numpy_helper
-from small import run
+from small import normal, run
 
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.recorder import Budget, Parked, Shelf, Stream
+from nettrim_cli.data.recorder import Budget, Parked, Shelf, Stream, Turns, load
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segments, build
@@ -34,7 +33,9 @@ def cut(proto):
 
 
 def advance(stream, proto, plan, piece) -> None:
-    making = partial(build, Index(proto), plan, piece)
+    def making(kinds, carried):
+        return build(Index(proto), plan, piece, kinds, carried=carried)
+
     stream.advance(making, piece.inputs, piece.outputs, piece.needed)
 
 
@@ -140,3 +141,16 @@ def test_forks_share_one_budget() -> None:
             if isinstance(value, np.ndarray)
         }
         assert 0 < sum(arrays.values()) == budget - stream.budget.left <= budget
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_tensors_of_many_shapes_are_the_same_from_memory_and_disk(memory_bytes) -> None:
+    parts = [normal(2, 3), normal(0, 5), np.float32(7), normal(4, 1, 2, seed=1)]
+    values = np.concatenate([np.ravel(each) for each in parts])
+    shapes = np.array([n for each in parts for n in (np.ndim(each), *np.shape(each))])
+    kept = Shelf(Budget(memory_bytes)).keep(Turns(values, shapes))
+    assert isinstance(kept.values, Parked) == (memory_bytes == 0)
+    found = load(kept)
+    assert len(found) == len(parts)
+    for one, two in zip(found, parts):
+        np.testing.assert_array_equal(one, two, strict=True)

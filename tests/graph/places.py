@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import numpy_helper, parser
@@ -111,6 +112,22 @@ PLACES = {
             "z": np.uint8([[128, 127], [1, 2], [0, 200]]),
         },
     ),
+    "DequantizeLinear of int4": Place(
+        "i = DequantizeLinear(w, s, z) y = MatMul(x, i)",
+        {"w": (GRID % 16 - 8).astype(ml_dtypes.int4), "s": 0.25, "z": np.array(-3, ml_dtypes.int4)},
+    ),
+    "DequantizeLinear of uint4 by blocks": Place(
+        "i = DequantizeLinear<axis = 1, block_size = 3>(w, s, z) j = Slice(i, from, to, one) "
+        "y = MatMul(x, j)",
+        {
+            "w": (np.random.default_rng(4).integers(0, 16, (3, 5))).astype(ml_dtypes.uint4),
+            "s": np.float32([[0.25, 0.5], [1, 2], [4, 8]]),
+            "z": np.array([[8, 7], [0, 1], [15, 8]]).astype(ml_dtypes.uint4),
+            "from": np.array([1]),
+            "to": np.array([5]),
+            "one": np.array([1]),
+        },
+    ),
     "DequantizeLinear, bias too": Place(
         "i = DequantizeLinear(w, s) j = DequantizeLinear(b, s) y = Gemm(x, i, j)",
         {"w": GRID, "s": 0.25, "b": np.int32([1000, -2, 3, 4])},
@@ -203,5 +220,6 @@ PLACES = {
         {"w": W, "b": B},
         runs=2,
     ),
+    "Einsum of three": Place('n = Neg(x) y = Einsum<equation = "ab,bc,ab->ac">(x, w, n)'),
     "left": Place("y = MatMul(w, x)", {"w": normal(4, 5, seed=4)}),
 }

@@ -153,3 +153,38 @@ def test_a_cast_that_rounds_is_refused(stored_as, cast_to, kept) -> None:
     assert layer.prunable is kept
     if not kept:
         assert "rounded by a Cast" in layer.refusal
+
+
+SMALL = {
+    kind: dtype
+    for kind, dtype in (
+        (TensorProto.INT4, ml_dtypes.int4),
+        (TensorProto.UINT4, ml_dtypes.uint4),
+        (getattr(TensorProto, "INT2", None), getattr(ml_dtypes, "int2", None)),
+        (getattr(TensorProto, "UINT2", None), getattr(ml_dtypes, "uint2", None)),
+    )
+    if kind is not None
+}
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("kind", SMALL)
+@given(st.integers(0, 9), st.integers(1, 3), st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_integers_of_which_a_byte_holds_several(kind, raw, rows, columns, seed) -> None:
+    least, most = constants.limits(kind)
+    random = np.random.default_rng(seed)
+    old, new = (random.integers(least, most + 1, (rows, columns)) for _ in range(2))
+
+    def tensor(values: np.ndarray) -> onnx.TensorProto:
+        made = numpy_helper.from_array(values.astype(SMALL[kind]), "w")
+        if not raw:
+            made.int32_data[:] = list(made.raw_data)
+            made.ClearField("raw_data")
+        constants.check_size(made)
+        return made
+
+    holder = tensor(old)
+    np.testing.assert_array_equal(constants.read(holder), old)
+    constants.write(holder, new.astype(np.float32))
+    assert holder == tensor(new)

@@ -246,6 +246,14 @@ def test_weights_shared_in_another_form_name_each_other():
     assert second.refusal == "weight is shared with layer 'a' in another form"
 
 
+def test_two_constants_that_a_node_multiplies_are_both_left():
+    text = 'g (float[n,2] x) => (float[n,2] y) { y = Einsum<equation = "ab,bc,cd->ad">(x, v, w) }'
+    layers = Model(build(text, v=normal(2, 2), w=normal(2, 2))).layers
+    assert [layer.refusal for layer in layers] == [
+        "weight is multiplied with another constant by the same node"
+    ] * 2
+
+
 def test_products_of_two_signals_are_no_layers():
     text = "g (float[n,2] x) => (float[n,n] y) { t = Transpose(x) y = MatMul(x, t) }"
     assert Model(build(text)).layers == ()

@@ -254,9 +254,14 @@ def test_a_missing_or_short_sidecar(path):
     save_external(path, "w.bin", VALUES.tobytes()[:-1])
     with pytest.raises(BadInput):
         Model.load(path)
-    for entries in ({"offset": 40}, {"offset": -4}, {"length": 2**50}, {"offset": "four"}):
+    for entries, said in (
+        ({"offset": 40}, "8 bytes of external data"),
+        ({"offset": -4}, "a negative offset"),
+        ({"length": 2**50}, "cut short"),
+        ({"offset": "four"}, "malformed offset"),
+    ):
         save_external(path, "w.bin", **entries)
-        with pytest.raises(BadInput, match="tensor"):
+        with pytest.raises(BadInput, match=f"tensor 'w': .*{said}"):
             Model.load(path)
     save_external(path, "")
     with pytest.raises(BadInput, match="names no file"):

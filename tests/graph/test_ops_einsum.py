@@ -47,6 +47,37 @@ def test_einsum(case, seed):
     assert_linear(node, slot)
 
 
+@settings(max_examples=100, deadline=None)
+@given(equations(), st.data(), st.integers(0, 99))
+def test_einsum_of_three(case, data, seed):
+    """The signal is what two operands make; axes that both have may be of size 1 in one."""
+    equation, weight, x, slot = case
+    left, y = equation.split("->")
+    terms = left.split(",")
+    if "..." in terms[1 - slot]:
+        return
+    axes = dict(zip(terms[1 - slot], x))
+    taken = [[a for a in axes if data.draw(st.booleans())] for _ in range(2)]
+    taken[0] += [a for a in axes if a not in taken[0] + taken[1]]
+    signals = ["".join(data.draw(st.permutations(each))) for each in taken]
+    shapes = [
+        tuple(
+            1 if data.draw(st.integers(0, 4)) == 0 and a in taken[1] else axes[a]
+            for a in signals[0]
+        ),
+        tuple(axes[a] for a in signals[1]),
+    ]
+    given_inputs = [
+        ("x", np.asarray(normal(*shapes[0], seed=seed))),
+        ("x2", np.asarray(normal(*shapes[1], seed=seed + 1))),
+    ]
+    at = data.draw(st.integers(0, 2))
+    given_inputs.insert(at, ("w", np.asarray(normal(*weight, seed=seed + 2))))
+    signals.insert(at, terms[slot])
+    node = OneNode("Einsum", dict(given_inputs), equation=f"{','.join(signals)}->{y}")
+    assert_linear(node, at)
+
+
 @pytest.mark.parametrize(
     ("equation", "shape", "blocks", "axis"),
     [
@@ -69,7 +100,7 @@ def test_blocks_and_axes(equation, shape, blocks, axis):
 @pytest.mark.parametrize(
     ("equation", "shape", "reason"),
     [
-        ("bd,de,ef->bf", (3, 5), "3 operands"),
+        ("bd", (3, 5), "does not match its operands"),
         ("d,dd->d", (3, 3), "diagonal"),
         ("bd,de->b", (3, 5), "sums up an axis of the weight alone"),
         ("b...d,...de->b...e", (2, 3, 5), "'...' in the weight"),

@@ -34,7 +34,8 @@ def assert_real(node: OneNode, slot: int, *, scale: float = 0.0, error: float = 
     grid, inputs = ops.grid(geometry), [*node.inputs, *[None] * 9]
     assert grid is not None
     sizes = [1] * stored.ndim
-    sizes[grid.axis] = -1
+    (axis,) = grid.axes
+    sizes[axis] = -1
 
     def over(at: int | None, usual: float) -> np.ndarray:
         value = np.asarray(usual) if at is None or inputs[at] is None else inputs[at]
@@ -188,7 +189,7 @@ def test_qattention():
     plain = OneNode("Attention", {**real, "b": inputs["b"]}, domain=MS, num_heads=2)
     np.testing.assert_allclose(plain.run()[0], y, rtol=1e-4, atol=1e-5)
     assert ops.bias_slot(geometry) == 2
-    assert ops.grid(geometry) == ops.Grid(4, 7, -1)
+    assert ops.grid(geometry) == ops.Grid(4, 7, (-1,))
 
 
 @pytest.mark.parametrize("slot", [0, 1])
@@ -216,3 +217,43 @@ def test_what_is_left_alone_says_why(name):
         with pytest.raises(Refusal, match=rf"^{op} \w+ \w+"):
             read_geometry(op, slot, {}, (2, 2), domain)
     assert ops.slots(op, 20, domain)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("each", [False, True])
+def test_dynamic_quantize_lstm_is_an_lstm_but_for_rounding(direction, each):
+    two, steps, batch, size, hidden = 1 + (direction == "bidirectional"), 5, 3, 4, 6
+    shapes = {"w": (two, size, 4 * hidden), "r": (two, hidden, 4 * hidden)}
+    stored = {name: whole(np.int8, *shape, seed=len(name)) for name, shape in shapes.items()}
+    count = (two, 4 * hidden) if each else (two,)
+    scales = {name: np.float32(0.004) * (1 + abs(normal(*count, seed=9))) for name in shapes}
+    spread = (two, 1, 4 * hidden if each else 1)
+    real = {name: stored[name] * scales[name].reshape(spread) for name in shapes}
+    float_weights = {name: value.swapaxes(1, 2).copy() for name, value in real.items()}
+    usual = {"b": normal(two, 8 * hidden, seed=3), "lengths": None, "h": None, "c": None, "p": None}
+    x, zeros = normal(steps, batch, size), np.zeros(count, np.int8)
+    grids = {"ws": scales["w"], "wz": zeros, "rs": scales["r"], "rz": zeros}
+    how = {"direction": direction, "hidden_size": hidden}
+    node = OneNode(
+        "DynamicQuantizeLSTM", {"x": x, **stored, **usual, **grids}, domain=MS, outputs=2, **how
+    )
+    plain = OneNode("LSTM", {"x": x, **float_weights, **usual}, outputs=2, **how)
+    outputs = node.run()
+    np.testing.assert_allclose(outputs[0], plain.run()[0], atol=0.05)
+    for slot, name in ((1, "w"), (2, "r")):
+        mine, other = node.geometry(slot), plain.geometry(slot)
+        assert mine.key == other.key
+        grid = ops.grid(mine)
+        assert node.inputs[grid.scale] is scales[name]
+        assert node.inputs[grid.zero_point] is zeros
+        matrices = ops.matrices(real[name], mine)
+        for one, two_ in zip(matrices, ops.matrices(float_weights[name], other), strict=True):
+            np.testing.assert_array_equal(one, two_)
+        assert tuple(U.shape for U in matrices) == ops.blocks(mine, stored[name].shape)
+        np.testing.assert_array_equal(ops.weight(matrices, mine, stored[name].shape), real[name])
+        for one, two_ in zip(
+            ops.biases(usual["b"], mine, stored[name].shape),
+            ops.biases(usual["b"], other, float_weights[name].shape),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, two_)

@@ -108,8 +108,7 @@ def test_fused_gemm():
     (U,), (bias,) = ops.matrices(inputs["w"], geometry), ops.biases(inputs["b"], geometry, (4, 3))
     z = U.T @ ops.columns({"x": inputs["x"]}, geometry) + bias[:, None]
     np.testing.assert_allclose(np.maximum(z, 0).T, node.run()[0], rtol=1e-5, atol=1e-6)
-    with pytest.raises(Refusal, match="applies Relu itself"):
-        ops.outputs_as_columns(node.run()[0], geometry)
+    assert ops.applies(geometry) == (("Relu", {}),)
 
 
 def test_attention():

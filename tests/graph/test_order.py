@@ -32,15 +32,9 @@ INNER = """<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
 
 
 def shuffled(proto: onnx.ModelProto, seed: int) -> onnx.ModelProto:
-    """All nodes of the main graph, its subgraphs and its functions in another order."""
+    """All nodes of the main graph in another order."""
     copy = onnx.ModelProto.FromString(proto.SerializeToString())
-    order = random.Random(seed)
-    for nodes in (*(each.node for each in copy.functions), copy.graph.node):
-        for node in nodes:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    mix(attribute.g.node, order)
-        mix(nodes, order)
+    mix(copy.graph.node, random.Random(seed))
     return copy
 
 
@@ -76,6 +70,27 @@ def test_shuffled_models_have_the_same_layers_and_keep_their_bytes(tmp_path, nam
         made.update(node.output)
     model.save(new)
     assert new.read_bytes() == path.read_bytes()
+
+
+INSIDE = {
+    "the local function 'twice'": lambda proto: proto.functions[0].node,
+    "a subgraph of If 'h'": lambda proto: proto.graph.node[1].attribute[0].g.node,
+}
+
+
+@pytest.mark.parametrize("place", INSIDE)
+def test_an_order_that_no_engine_mends_is_refused(tmp_path, place) -> None:
+    proto = with_subgraphs()
+    nodes = INSIDE[place](proto)
+    turned = [onnx.NodeProto.FromString(each.SerializeToString()) for each in nodes][::-1]
+    del nodes[:]
+    nodes.extend(turned)
+    with pytest.raises(Exception, match=r"topologically sorted|input 0|Input 0"):
+        run(proto, ["y"], {"x": normal(3, 4), "c": np.array(True)})
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(BadInput, match=f"the nodes of {place} are in no order"):
+        Model.load(path)
 
 
 def test_sorted_models_compute_the_same() -> None:

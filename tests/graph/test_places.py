@@ -80,9 +80,13 @@ def test_a_layer_is_reproduced_and_written_wherever_it_is(name) -> None:
     check(name, PLACES[name], [normal(rows, 3, seed=11), normal(5, 3, seed=12)])
 
 
+RECENT = [name for name in PLACES if "by blocks" in name or "int4" in name]
+"""Places that only the newest operator sets have."""
+
+
 @settings(max_examples=12, deadline=None)
 @given(
-    st.sampled_from(sorted(set(PLACES) - {"left", "DequantizeLinear by blocks", "Cast"})),
+    st.sampled_from([name for name in PLACES if name not in ("left", "Cast", *RECENT)]),
     st.lists(st.integers(1, 5), min_size=1, max_size=3),
     st.sampled_from(("13", "17", "21", "22")),
 )

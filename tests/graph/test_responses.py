@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from small import build, normal, only, run
 
 from nettrim_cli.graph import ops
+from nettrim_cli.graph.model import Model
 
 AFTER = {
     "Relu": ("y = Relu(z)", True, np.inf, "Relu"),
@@ -216,3 +219,133 @@ def test_what_is_broadcast_or_constant_is_no_residual(body) -> None:
     used = {"c": normal(7, 4)} if "c)" in body else {}
     _, layer = only(build(text, w=normal(4, 4), **used))
     assert layer.response.offset == ""
+
+
+FUSED = {
+    "": {},
+    "Relu": {},
+    "Tanh": {},
+    "LeakyRelu": {"alpha": 0.3},
+    "Clip": {"min": -0.2, "max": 0.5},
+    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+}
+MS = "com.microsoft"
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1)]
+
+
+def fused(op: str, act: str, summand: str) -> onnx.ModelProto:
+    """``r = Neg(x)``, then a FusedConv or a FusedGemm of x, then a Relu."""
+    given = {"activation": act} if act else {}
+    if op == "FusedGemm":
+        given |= {f"activation_{name}": value for name, value in FUSED[act].items()}
+    elif FUSED[act]:
+        given["activation_params"] = list(FUSED[act].values())
+    spatial = (1,) if op == "FusedConv" else ()
+    inputs = ["x", "w", "b", summand] if summand else ["x", "w", "b"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Neg", ["x"], ["r"]),
+            helper.make_node(op, inputs, ["a"], domain=MS, **given),
+            helper.make_node("Relu", ["a"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, *spatial])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            onnx.numpy_helper.from_array(normal(4, 4, *spatial, seed=1), "w"),
+            onnx.numpy_helper.from_array(normal(4, seed=2), "b"),
+            onnx.numpy_helper.from_array(normal(5, 4, *spatial, seed=3), "c"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=OPSETS, ir_version=8)
+
+
+FUSED_CASES = [("FusedConv", act, summand) for act in FUSED for summand in ("", "r", "c")]
+FUSED_CASES += [("FusedGemm", act, "") for act in FUSED if act not in ("Clip", "")]
+
+
+@pytest.mark.parametrize(("op", "act", "summand"), FUSED_CASES)
+def test_what_a_fused_op_does_itself_is_the_response(op, act, summand) -> None:
+    """What follows the node comes behind that, and is not read into it."""
+    proto = fused(op, act, summand)
+    model, layer = only(proto)
+    response, x = layer.response, normal(5, 4, *([1] * (op == "FusedConv")))
+    assert response.follows == ", ".join(["Add"] * bool(summand) + [act or "Relu"])
+    assert layer.sites[0].result == ("" if act or summand else "a")
+    assert response.offset == ("r" if summand == "r" else "")
+    (a,) = run(proto, ["a"], {"x": x})
+    ((U,), (b,)) = model.weight(layer)
+    z = U.T @ ops.columns({"x": x}, layer.geometry) + b[:, None]
+    if summand == "c":  # what is constant is recorded nowhere
+        assert (response.relu, response.activation) == (False, None)
+        return
+    z += -x.reshape(5, 4).T if summand else 0
+    if act in ("Relu", "Clip"):
+        z = np.clip(z, response.floor, response.ceiling)
+    elif act:
+        z = response.activation(z)
+    assert response.relu is (act in ("Relu", "Clip", ""))  # "": the Relu behind it
+    np.testing.assert_allclose(a.reshape(5, 4).T, z, rtol=1e-5, atol=1e-5)
+
+
+QUANTIZED = {
+    "": "q = QLinearConv(x, s, z, w, s, z, s, z)",
+    "DequantizeLinear, Relu": "q = QLinearConv(x, s, z, w, s, z, s, z)"
+    " d = DequantizeLinear(q, s, z) a = Relu(d)",
+    "Cast, Mul, Add, Relu": "q = ConvInteger(x, w, z, z) c = Cast<to = 1>(q) m = Mul(c, t)"
+    " p = Add(m, s) a = Relu(p)",
+    "Cast, Softmax": "q = ConvInteger(x, w, z, z) c = Cast<to = 1>(q) a = Softmax(c)",
+    "Relu": "q = com.microsoft.MatMulIntegerToFloat(x, w, s, s, z, z) a = Relu(q)",
+}
+
+
+@pytest.mark.parametrize("follows", QUANTIZED)
+def test_what_follows_a_layer_of_integers(follows) -> None:
+    body = QUANTIZED[follows]
+    last = "a" if "a = " in body else "q"
+    size = (4, 3) if "MatMul" in body else (4, 3, 1)
+    axes = "" if "MatMul" in body else ", 1"
+    text = (
+        f"g (uint8[n, 4{axes}] x, float t) => (float[n, k{axes}] y) {{ {body}"
+        f" y = Cast<to = 1>({last}) }}"
+    )
+    w = np.arange(12, dtype=np.uint8).reshape(size if "MatMul" in body else (3, 4, 1))
+    head = f'<ir_version: 8, opset_import: ["" : 17, "{MS}" : 1]>'
+    _, layer = only(build(text, head=head, w=w, s=np.float32(0.5), z=np.uint8(2)))
+    assert layer.refusal == ""
+    assert layer.response.follows == (follows or "Cast, output")
+    assert layer.response.relu is ("ToFloat" in body)
+
+
+GATES = {
+    "LSTM": ("Sigmoid + Tanh", {}),
+    "GRU": ("Sigmoid + Tanh", {}),
+    "RNN": ("Tanh", {}),
+    "LSTM of others": (
+        "HardSigmoid + Softsign",
+        {"activations": ["HardSigmoid", "Softsign", "Relu"]},
+    ),
+    "GRU of others": ("HardSigmoid + Tanh", {"activations": ["HardSigmoid", "Tanh"]}),
+    "RNN of others": ("Relu", {"activations": ["Relu"]}),
+}
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_what_follows_a_recurrent_layer_are_its_gates(kind) -> None:
+    (follows, given), op = GATES[kind], kind.split()[0]
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", "w", "r"], ["y"], hidden_size=2, **given)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            onnx.numpy_helper.from_array(normal(1, 2 * gates, 3), "w"),
+            onnx.numpy_helper.from_array(normal(1, 2 * gates, 2), "r"),
+        ],
+    )
+    layers = Model(helper.make_model(graph, opset_imports=OPSETS, ir_version=8)).layers
+    assert [each.refusal for each in layers] == ["", ""]
+    assert [each.response.follows for each in layers] == [follows, follows]
+    reset = layers[1].geometry.attributes.get("reset", ())
+    assert [name for name, *_ in reset] == ([follows.split()[0].lower()] if op == "GRU" else [])

@@ -58,7 +58,8 @@ def test_damping_pulls_to_the_dense_weights(free_bias) -> None:
         rows = x - x.mean(axis=1, keepdims=True) if free_bias else x
         goal = Z - Z.mean(axis=1, keepdims=True) if free_bias else Z
         root = np.sqrt(50 * delta) * np.diag(system.d)
-        expected = np.linalg.lstsq(np.vstack([rows.T, root]), np.vstack([goal.T, root @ W]))[0]
+        sides = np.vstack([rows.T, root]), np.vstack([goal.T, root @ W])
+        expected = np.linalg.lstsq(*sides, rcond=None)[0]
         assert np.allclose(U, expected, rtol=1e-3, atol=1e-3)
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 1e-3

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Grid, Op, Reads, Refusal, working
+from nettrim_cli.graph.ops.base import Applied, Grid, Op, Reads, Refusal, working
 from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
 from nettrim_cli.graph.ops.einsum import Einsum
 from nettrim_cli.graph.ops.integer import INTEGER
@@ -31,8 +31,10 @@ from nettrim_cli.graph.ops.untreated import UNTREATED
 
 __all__ = [
     "OPS",
+    "Applied",
     "Grid",
     "Refusal",
+    "applies",
     "bias",
     "bias_slot",
     "biases",
@@ -49,6 +51,7 @@ __all__ = [
     "read_geometry",
     "reads",
     "slots",
+    "summand_slot",
     "weight",
 ]
 
@@ -161,6 +164,19 @@ def grid(geometry: Geometry) -> Grid | None:
     All functions here take and give the real numbers.
     """
     return OPS[geometry.op].grid(geometry)
+
+
+def applies(geometry: Geometry) -> tuple[Applied, ...]:
+    """Functions, by op and attributes, that the node itself applies to its weight's results.
+
+    Several where different outputs go through different ones.
+    """
+    return OPS[geometry.op].applies(geometry)
+
+
+def summand_slot(geometry: Geometry) -> int | None:
+    """Input slot of a tensor that the node adds to its weight's results before that, if any."""
+    return OPS[geometry.op].summand_slot(geometry)
 
 
 def bias_slot(geometry: Geometry) -> int | None:
@@ -276,7 +292,9 @@ def columns_in_parts(
 
 
 def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> Floats:
-    """Columns (M, P) of an output tensor that belong to a block, in the order of `columns`.
+    """Columns (M, P) of a tensor like the output that belong to a block, in the order of `columns`.
+
+    They are what the weight makes unless the op makes more of it (`applies`, `summand_slot`).
 
     Raises
     ------

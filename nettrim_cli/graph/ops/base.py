@@ -15,6 +15,8 @@ Arrays = Mapping[str, NDArray[Any]]
 Reads = dict[str, tuple[str, int]]
 Shape = tuple[int, ...]
 Positions = NDArray[np.integer[Any]]
+Applied = tuple[str, Mapping[str, Any]]
+"""A function by the name of its ONNX operator, and its attributes."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Grid:
     ----------
     scale, zero_point
         Input slots of the node; None where the op has none (1 and 0 then).
-    axis
-        Axis of the weight along which values that are more than one run.
+    axes
+        Axes of the weight along which those of values that are more than one run.
     """
 
     scale: int | None
     zero_point: int | None
-    axis: int
+    axes: tuple[int, ...]
 
 
 class Refusal(Exception):
@@ -122,6 +124,19 @@ class Op:
         """Axis of the output tensor that the outputs of a single block lie along."""
         return None
 
+    def applies(self, geometry: Geometry) -> tuple[Applied, ...]:
+        """What the op makes of its weight's results before it gives anything out.
+
+        Several functions where different outputs go through different ones.  By default the
+        attribute ``applied`` of the geometry.
+        """
+        applied: tuple[Applied, ...] = geometry.attributes.get("applied", ())
+        return applied
+
+    def summand_slot(self, geometry: Geometry) -> int | None:
+        """Input slot of a tensor of the results' shape that is added to them before that."""
+        return None
+
     def bias_slot(self, geometry: Geometry) -> int | None:
         """Input slot of the op's own bias."""
         return self.bias_input
@@ -159,13 +174,16 @@ def per_group(count: int, groups: int, what: str) -> int:
     return count // groups
 
 
-def with_activation(geometry: Geometry, given: Mapping[str, Any]) -> Geometry:
-    """The geometry with the activation that the op applies before it gives out its result."""
-    activation = {"activation": given.get("activation", "")}
-    return replace(geometry, attributes={**geometry.attributes, **activation})
+class Fused(Op):
+    """What is added to an op with an activation of its own, which comes next in the bases."""
 
+    def parameters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Attributes of the activation, from those of the node."""
+        raise NotImplementedError
 
-def refuse_activation(geometry: Geometry) -> None:
-    """Raise Refusal if the op applies an activation itself."""
-    if geometry.attributes["activation"]:
-        raise Refusal(f"{geometry.op} applies {geometry.attributes['activation']} itself")
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As the op's, with ``applied``: the activation if there is one."""
+        plain = super().geometry(op, slot, given, shape)
+        name = given.get("activation", "")
+        applied = ((name, self.parameters(given)),) if name else ()
+        return replace(plain, attributes={**plain.attributes, "applied": applied})

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import (
     Arrays,
+    Fused,
     Op,
     Positions,
     Refusal,
     Shape,
     per_group,
-    refuse_activation,
-    with_activation,
     working,
     working_dtype,
 )
 
 MODES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+PARAMETERS = {"LeakyRelu": ("alpha",), "Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta")}
+"""What FusedConv's list of numbers stands for (onnxruntime's conv_activation_fusion)."""
 
 
 class Conv(Op):
@@ -140,17 +141,17 @@ class Conv(Op):
         return 1
 
 
-class FusedConv(Conv):
+class FusedConv(Fused, Conv):
     """onnxruntime's Conv with an activation, which comes after the bias and a summand Z."""
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As Conv, with ``activation`` ("" for none)."""
-        return with_activation(super().geometry(op, slot, given, shape), given)
+    def parameters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Those of ``activation_params``, in the order of the activation's own attributes."""
+        names = PARAMETERS.get(given["activation"], ())
+        return dict(zip(names, given.get("activation_params", ())))
 
-    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Only of a node without an activation (and without Z)."""
-        refuse_activation(geometry)
-        return super().outputs(y, geometry, block)
+    def summand_slot(self, geometry: Geometry) -> int | None:
+        """Z."""
+        return 3
 
 
 class ConvTranspose(Conv):
@@ -277,8 +278,10 @@ def _window(given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         raise Refusal("kernel_shape does not match the weight")
     if [len(strides), len(dilations), len(pads)] != [spatial, spatial, 2 * spatial]:
         raise Refusal("strides, dilations or pads do not match the number of axes")
-    if min(*strides, *dilations) < 1 or min(pads) < 0:
-        raise Refusal("strides or dilations below 1, or negative pads, are not treated")
+    if min(*strides, *dilations) < 1:
+        raise Refusal("strides or dilations below 1 have no meaning")
+    if min(pads) < 0:
+        raise Refusal("has negative pads, which onnxruntime does not run")
     return {
         "kernel_shape": kernel,
         "strides": strides,

@@ -1,15 +1,16 @@
 """Einsum with one constant operand, where it is a matrix product in disguise.
 
-Axes of the constant are of three kinds: those that x has, too, and the output has not are
-contracted (inputs of U), those that x has not are outputs of U, and those that all three have
-number the blocks.  Axes of x alone become columns, or are summed up before anything else.
+The signal x is what the other operands make together.  Axes of the constant are of three kinds:
+those that x has, too, and the output has not are contracted (inputs of U), those that x has not are
+outputs of U, and those that all three have number the blocks.  Axes of x alone become columns, or
+are summed up before anything else.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ REST = "..."
 
 
 class Einsum(Op):
-    """Two operands, one of them constant.
+    """Two operands or more, one of them constant: the weight of what the others make together.
 
     Attributes of the geometry: ``weight`` (axes of the constant as letters), ``blocks``,
     ``inputs``, ``outputs`` (those of the three kinds), ``sizes`` (of the axes of blocks and
-    inputs), ``x`` and ``y`` (axes of the signals), ``kept`` (axes that become columns).
+    inputs), ``signals`` and ``y`` (axes of what is read and made), ``kept`` (axes that become
+    columns).
     """
 
     product = True
@@ -39,12 +41,13 @@ class Einsum(Op):
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """Sort the axes by what they do."""
         operands, y = _terms(given.get("equation", ""))
-        if len(operands) != 2 or slot > 1:
-            raise Refusal(f"Einsum of {len(operands)} operands is not treated")
+        if len(operands) < 2 or slot >= len(operands):
+            raise Refusal("Einsum's equation does not match its operands")
         for term in operands:
             if len(set(term)) < len(term):
                 raise Refusal("Einsum that takes a diagonal is not treated")
-        weight, x = operands[slot], operands[1 - slot]
+        weight = operands.pop(slot)
+        x = list(dict.fromkeys(itertools.chain(*operands)))
         if REST in weight:
             if len(weight) - 1 != len(shape):
                 raise Refusal("Einsum with '...' in the weight is not treated")
@@ -69,11 +72,11 @@ class Einsum(Op):
             "inputs": inputs,
             "outputs": outputs,
             "sizes": tuple(sizes[axis] for axis in blocks + inputs),
-            "x": tuple(x),
+            "signals": tuple(tuple(term) for term in operands),
             "y": tuple(y),
             "kept": tuple(axis for axis in x if axis in y and axis not in blocks),
         }
-        names = ("blocks", "inputs", "sizes", "x", "kept")
+        names = ("blocks", "inputs", "sizes", "signals", "kept")
         return Geometry(op, slot, attributes, ("einsum", *(attributes[name] for name in names)))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
@@ -91,14 +94,17 @@ class Einsum(Op):
         return ((inputs, math.prod(shape) // (count * inputs)),) * count
 
     def reads(self, geometry: Geometry) -> Reads:
-        """The other operand."""
-        return {"x": ("input", 1 - geometry.slot)}
+        """The other operands: "x", "x2" and so on."""
+        slots = range(len(geometry.attributes["signals"]) + 1)
+        others = [slot for slot in slots if slot != geometry.slot]
+        return {_role(at): ("input", slot) for at, slot in enumerate(others)}
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
         """Contracted axes first, the kept ones flattened behind them."""
         a = geometry.attributes
         first = a["blocks"] + a["inputs"]
-        x = _arranged(working(arrays["x"]), a["x"], first + a["kept"])
+        signals = [working(arrays[_role(at)]) for at in range(len(a["signals"]))]
+        x = _arranged(signals, a["signals"], first + a["kept"])
         x = np.broadcast_to(x, a["sizes"] + x.shape[len(first) :])
         x = x[np.unravel_index(block, _block_sizes(geometry))] if a["blocks"] else x
         kept = x.shape[len(a["inputs"]) :]
@@ -107,7 +113,7 @@ class Einsum(Op):
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Axes of the outputs first, the kept ones flattened behind them."""
         a = geometry.attributes
-        y = _arranged(working(y), a["y"], a["blocks"] + a["outputs"] + a["kept"])
+        y = _arranged([working(y)], [a["y"]], a["blocks"] + a["outputs"] + a["kept"])
         y = y[np.unravel_index(block, _block_sizes(geometry))] if a["blocks"] else y
         sizes = y.shape[: len(a["outputs"])], y.shape[len(a["outputs"]) :]
         return y.reshape(math.prod(sizes[0]), math.prod(sizes[1]))
@@ -138,9 +144,16 @@ def _axes(term: str) -> list[str]:
     return [*start, *([rest] if rest else []), *end]
 
 
-def _arranged(x: Floats, axes: tuple[str, ...], wanted: tuple[str, ...]) -> Floats:
-    """Axes of x in the wanted order, summed up over those that are not wanted."""
-    result: Floats = np.einsum(f"{''.join(axes)}->{''.join(wanted)}", x)
+def _role(at: int) -> str:
+    return f"x{at + 1}" if at else "x"
+
+
+def _arranged(
+    signals: Sequence[Floats], axes: Sequence[tuple[str, ...]], wanted: tuple[str, ...]
+) -> Floats:
+    """Products of signals with axes in the wanted order, summed up over those not wanted."""
+    terms = ",".join("".join(each) for each in axes)
+    result: Floats = np.einsum(f"{terms}->{''.join(wanted)}", *signals)
     return result
 
 

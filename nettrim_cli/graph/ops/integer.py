@@ -18,6 +18,7 @@ from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Positions, Reads, Refusal, Shape
 from nettrim_cli.graph.ops.convolutions import Conv
 from nettrim_cli.graph.ops.products import Attention, MatMul
+from nettrim_cli.graph.ops.recurrent import Recurrent, W
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Integer(Op):
         (mine,) = (each for each in self.operands if each.tensor == geometry.slot)
         product = isinstance(self, MatMul)
         axis = (-2 if geometry.attributes["left"] else -1) if product else 0
-        return Grid(mine.scale, mine.zero, axis)
+        return Grid(mine.scale, mine.zero, (axis,))
 
     def reads(self, geometry: Geometry) -> Reads:
         """The signal with its scale and its zero point."""
@@ -98,6 +99,10 @@ class Integer(Op):
             raise Refusal(f"{geometry.op} rounds what its weight makes")
         return super().outputs(y, geometry, block)
 
+    def output_axis(self, geometry: Geometry) -> int | None:
+        """None where they are rounded: they are not what the weight makes."""
+        return None if self.rounds else super().output_axis(geometry)
+
 
 def _spread(values: NDArray[Any], rows: bool) -> Floats:
     values = values.astype(np.float32)
@@ -126,6 +131,46 @@ class IntegerConv(Integer, Conv):
         return super().geometry(op, slot, given, shape)
 
 
+class IntegerLstm(Recurrent):
+    """onnxruntime's DynamicQuantizeLSTM, whose weights are stored inputs first.
+
+    It rounds inputs and states to 8 bits, each in its own range: the columns are those before.
+    """
+
+    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+        """As LSTM."""
+        return super().geometry(op, slot, given, _turned(shape))
+
+    def grid(self, geometry: Geometry) -> Grid | None:
+        """One for a direction, or one for each of its outputs."""
+        scale = 8 if geometry.slot == W else 10
+        return Grid(scale, scale + 1, (0, 2))
+
+    def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
+        """As LSTM."""
+        return super().views(weight.swapaxes(1, 2), geometry)
+
+    def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """As LSTM."""
+        return super().blocks(geometry, _turned(shape))
+
+    def bias_shape(self, geometry: Geometry, shape: Shape) -> Shape:
+        """As LSTM."""
+        return super().bias_shape(geometry, _turned(shape))
+
+    def bias_views(
+        self, stored: NDArray[Any], geometry: Geometry, shape: Shape
+    ) -> list[NDArray[Any]]:
+        """As LSTM."""
+        return super().bias_views(stored, geometry, _turned(shape))
+
+
+def _turned(shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise Refusal(f"weight has {len(shape)} axes, 3 are wanted")
+    return (shape[0], shape[2], shape[1])
+
+
 QLINEAR = (Operand(0, 1, 2), Operand(3, 4, 5))
 
 INTEGER: dict[str, Op] = {
@@ -133,6 +178,7 @@ INTEGER: dict[str, Op] = {
     "MatMulInteger": IntegerMatMul(Operand(0, None, 2), Operand(1, None, 3)),
     "QLinearConv": IntegerConv(*QLINEAR, rounds=True),
     "QLinearMatMul": IntegerMatMul(*QLINEAR, rounds=True),
+    "com.microsoft.DynamicQuantizeLSTM": IntegerLstm(gates=4),
     "com.microsoft.QLinearConv": IntegerConv(*QLINEAR, rounds=True),
     "com.microsoft.QGemm": IntegerMatMul(*QLINEAR, rounds=True),
     "com.microsoft.QAttention": IntegerAttention(Operand(0, 3, 6), Operand(1, 4, 7), bias=2),

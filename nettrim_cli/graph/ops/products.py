@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import (
+    Applied,
     Arrays,
+    Fused,
     Op,
     Reads,
     Refusal,
     Shape,
-    refuse_activation,
-    with_activation,
     working,
 )
 
@@ -137,17 +137,15 @@ class Gemm(MatMul):
         return (outputs, 1) if geometry.attributes["left"] else (outputs,)
 
 
-class FusedGemm(Gemm):
+class FusedGemm(Fused, Gemm):
     """onnxruntime's Gemm with an activation, which comes after alpha, beta and C."""
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As Gemm, with ``activation`` ("" for none)."""
-        return with_activation(super().geometry(op, slot, given, shape), given)
-
-    def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Only of a node without an activation."""
-        refuse_activation(geometry)
-        return super().outputs(y, geometry, block)
+    def parameters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Those named after the activation."""
+        start = "activation_"
+        return {
+            name[len(start) :]: value for name, value in given.items() if name.startswith(start)
+        }
 
 
 class FusedMatMul(MatMul):
@@ -176,6 +174,10 @@ class Attention(MatMul):
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Refused: queries, keys and values stay inside."""
         return Op.outputs(self, y, geometry, block)
+
+    def applies(self, geometry: Geometry) -> tuple[Applied, ...]:
+        """The softmax of products of queries and keys."""
+        return (("Softmax", {}),)
 
     def output_axis(self, geometry: Geometry) -> int | None:
         """None: the products stay inside."""

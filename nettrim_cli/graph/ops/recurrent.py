@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Refusal, Shape, working
+from nettrim_cli.graph.ops.base import Applied, Arrays, Op, Reads, Refusal, Shape, working
 
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 W, R, B, LENGTHS, INITIAL = 1, 2, 3, 4, 5
@@ -45,9 +45,22 @@ class Recurrent(Op):
         if not fits or (slot == R and shape[1] != self.gates * shape[2]):
             raise Refusal(f"weight of shape {shape} does not match {op}'s direction and gates")
         layout = int(given.get("layout", 0))
-        attributes = {"reversed": turned, "layout": layout, "gates": self.gates}
+        attributes = {
+            "reversed": turned,
+            "layout": layout,
+            "gates": self.gates,
+            "applied": self._activations(given, len(turned)),
+        }
         key = ("steps", layout) if slot == W else ("states", layout, turned)
         return Geometry(op, slot, attributes, key)
+
+    def _activations(self, given: Mapping[str, Any], directions: int) -> tuple[Applied, ...]:
+        """The different functions of the gates; an LSTM's third one is its cell's."""
+        usual = ("Sigmoid", "Tanh", "Tanh")
+        each = {4: 3, 3: 2, 1: 1}[self.gates]
+        names = given.get("activations") or (usual[:each] if each > 1 else usual[1:2]) * directions
+        used = [name for at, name in enumerate(names) if at % each < 2]
+        return tuple((name, {}) for name in dict.fromkeys(used))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """``(inputs, directions, gates * H)``, or a turned matrix for each direction."""

@@ -37,7 +37,6 @@ UNTREATED: dict[str, Op] = {
             ("ConvTransposeWithDynamicPads", "has pads that another tensor tells", (1,)),
             ("DecoderAttention", INSIDE, (2, 3)),
             ("DecoderMaskedSelfAttention", NO_ENGINE, (1,)),
-            ("DynamicQuantizeLSTM", "rounds its states to 8 bits, which is not treated", (1, 2)),
             ("FusedMatMulActivation", NO_ENGINE, (0, 1)),
             ("GemmFastGelu", NO_ENGINE, (1,)),
             ("GemmFloat8", NO_ENGINE, (0, 1)),
