@@ -9,8 +9,11 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,51 +25,141 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.l0 import error_curve
-from nettrim_cli.solve.search import allocate
+from nettrim_cli.solve.search import allocate, spread
 from nettrim_cli.solve.task import Matrix, Samples, Task, norm
 from nettrim_cli.walk import Stage, layer_task
 
 DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
+ALL_DENSITIES = (
+    *(0.97, 0.9, 0.8, 0.68, 0.56, 0.44, 0.34, 0.26, 0.2, 0.15, 0.11, 0.08, 0.057),
+    *(0.04, 0.028, 0.018, 0.01),
+)
+PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
+NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
+
+Bounds = tuple[int, int]
 
 
-def allocate_zeros(
+@dataclass(frozen=True)
+class Curve:
+    """What zeros do to one layer's response.
+
+    Attributes
+    ----------
+    squares
+        Squared response error at each level, not relative.
+    size
+        Squared norm of the dense response.
+    sensitivity
+        Squared relative error of the network's output for a squared error of the response.
+    """
+
+    layer: Layer
+    squares: NDArray[np.float64]
+    size: float
+    sensitivity: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What zeros cost at each share, layer by layer.
+
+    Attributes
+    ----------
+    levels
+        Shares of zeros at which every curve was taken.
+    curves
+        Of each layer that could be measured.
+    """
+
+    levels: NDArray[np.float64]
+    curves: Sequence[Curve]
+
+    def shared(self, sparsity: float, bounds: Mapping[str, Bounds], *, kind: str) -> dict[str, int]:
+        """Zeros of each measured layer, by name, at a share of zeros over all of them.
+
+        Parameters
+        ----------
+        bounds
+            Fewest and most zeros of each layer.
+        kind
+            ``network``: least error of the network's output; ``error``: least sum of the layers'
+            own squared relative errors; ``uniform``: the same share for all.
+        """
+        layers = [each.layer for each in self.curves]
+        sizes, within = [e.parameters for e in layers], [bounds[e.name] for e in layers]
+        total = round(sparsity * sum(sizes))
+        if kind == "uniform":
+            zeros = spread(sizes, total, within)
+        else:
+            own = kind == "error" or not self.felt
+            costs = [each.squares * self._weight(each, own=own) for each in self.curves]
+            zeros = allocate(costs, sizes, self.levels, total, within)
+        return {layer.name: count for layer, count in zip(layers, zeros)}
+
+    def error(self, zeros: Mapping[str, int]) -> float:
+        """The network's relative error by the layers' own, as if they were independent."""
+        total = 0.0
+        for each in self.curves:
+            share = zeros[each.layer.name] / each.layer.parameters
+            cost = np.maximum.accumulate(each.squares) * self._weight(each, own=not self.felt)
+            total += float(np.interp(share, self.levels, cost))
+        return math.sqrt(total)
+
+    @property
+    def felt(self) -> bool:
+        """Whether the output moves at all; otherwise layers count by their own errors."""
+        return any(each.sensitivity > 0 for each in self.curves)
+
+    @staticmethod
+    def _weight(curve: Curve, *, own: bool) -> float:
+        if not own:
+            return curve.sensitivity
+        return 1 / curve.size if curve.size > 0 else 0.0
+
+
+def measure_costs(
     dense: Model,
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
     batches: Iterable[Batch],
-    sparsity: float,
+    sparsity: float | None,
     *,
+    influence: Mapping[str, Sequence[Matrix]] = NOTHING,
     threads: int,
-) -> dict[str, int]:
-    """Zeros of each layer at a share of zeros over all of them.
+) -> Costs:
+    """Measure every layer's curve and the network's sensitivity to it.
 
     Parameters
     ----------
     recorded
         Samples of each stage in the dense network.
     batches
-        Samples to measure the sensitivities on.
+        The samples again, for the sensitivities.
+    sparsity
+        Around which the curves are taken; over the whole range if None.
+    influence
+        Of the layers' outputs, block by block, where it is known.
 
     Returns
     -------
-    dict
-        By name; layers that cannot be measured are not in it.
+    Costs
+        Without the layers that cannot be measured.
     """
     levels = shares_of_zeros(sparsity)
     probe = Probe(dense, batches, threads=threads)
-    layers, curves = [], []
+    curves = []
     for stage, found in recorded:
         for layer in stage.layers:
+            matters = influence.get(layer.name, ())
             tasks = [
-                layer_task(dense, layer, each, block) for block, each in enumerate(found.pop(0))
+                layer_task(dense, layer, each, block, matter)
+                for block, (each, matter) in enumerate(zip_longest(found.pop(0), matters))
             ]
             with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):
-                    curves.append(_costs(layer, tasks, levels, sparsity, probe))
-                    layers.append(layer)
+                    curves.append(_curve(layer, tasks, levels, sparsity, probe))
             del tasks  # the sums and factorisations of its stage go before the next stage's come
-    sizes = [each.parameters for each in layers]
-    zeros = allocate(curves, sizes, levels, round(sparsity * sum(sizes)))
-    return {layer.name: count for layer, count in zip(layers, zeros)}
+    return Costs(levels, curves)
 
 
 def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
@@ -94,9 +187,11 @@ def _squares(task: Task, levels: NDArray[np.float64]) -> tuple[NDArray[np.float6
     return np.square(errors * (size if math.isfinite(size) else 1.0)), solved
 
 
-def shares_of_zeros(sparsity: float) -> NDArray[np.float64]:
-    """Where the curves are taken: none, and densities around the one asked for."""
-    kept = [min(1.0, (1 - sparsity) * each) for each in DENSITIES]
+def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
+    """Where the curves are taken: none, and densities around the one asked for, or all."""
+    kept: Sequence[float] = ALL_DENSITIES
+    if sparsity is not None:
+        kept = [min(1.0, (1 - sparsity) * each) for each in DENSITIES]
     return np.array([0.0, *(1 - each for each in kept if each < 1)])
 
 
@@ -126,21 +221,27 @@ class Probe:
         return [engine.run(batch.feeds) for batch in self.batches]
 
 
-def _costs(
+def _curve(
     layer: Layer,
     tasks: Sequence[Task],
     levels: NDArray[np.float64],
-    sparsity: float,
+    sparsity: float | None,
     probe: Probe,
-) -> NDArray[np.float64]:
-    """Squared error that a layer brings to the network's output at each share of zeros."""
+) -> Curve:
+    """A layer's curve, probed at one level."""
     parts = [_squares(task, levels) for task in tasks]
     squares = np.sum([square for square, _ in parts], axis=0)
-    at = int(np.argmin(np.abs(levels - sparsity)))
+    held = tasks[0].samples.held_X.shape[1] > 0
+    size = sum(response_size(task, held=held) ** 2 for task in tasks)
+    if sparsity is None:
+        with np.errstate(divide="ignore"):
+            at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
+    else:
+        at = int(np.argmin(np.abs(levels - sparsity)))
     own = squares[at]
     moved = probe.squared_error(layer, [solved[at] for _, solved in parts])
     sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
-    return np.asarray(squares * sensitivity, np.float64)
+    return Curve(layer, np.asarray(squares, np.float64), size, sensitivity)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at

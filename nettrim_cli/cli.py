@@ -21,7 +21,7 @@ import click
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import DiskFailed, NettrimError, OutOfMemory
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import TARGETS, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -40,6 +40,22 @@ def nettrim() -> None:
     """  # noqa: D301 (click wants the backspace itself)
 
 
+class Words(click.ParamType):  # type: ignore[type-arg]
+    """A value that a function reads from a person's words."""
+
+    name = "text"
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the value, or say what is wrong with it."""
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 def settings_options(command: Command) -> Command:
     """Add a flag for every field of the settings."""
     for each in reversed(fields(Settings)):
@@ -47,6 +63,8 @@ def settings_options(command: Command) -> Command:
         repeatable = kind.startswith("tuple")
         if rule["choices"]:
             type_: Any = click.Choice(rule["choices"])
+        elif rule["parse"]:
+            type_ = Words(rule["parse"])
         elif "int" in kind:
             type_ = click.IntRange(rule["low"], rule["high"])
         elif "float" in kind:
@@ -94,7 +112,9 @@ def prune(
 ) -> None:
     """Write a sparse MODEL that answers like the dense one.
 
-    The target is an error allowed to each layer (--epsilon) or a share of zeros (--sparsity).
+    The target is an error allowed to each layer (--epsilon), a share of zeros (--sparsity), or
+    what the whole network may lose: an error (--max-error), right answers (--max-drop), or its
+    size (--max-bytes).
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
@@ -102,8 +122,9 @@ def prune(
     from nettrim_cli.report.progress import Screen, Silent
     from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
 
-    if options["epsilon"] is not None and options["sparsity"] is not None:
-        raise click.UsageError("Give either --epsilon or --sparsity, not both.")
+    given = [f"--{each.replace('_', '-')}" for each in TARGETS if options[each] is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"Give one target: {' and '.join(given)} are {len(given)}.")
     target = output or pipeline.default_output(model)
     for path in reports:
         if path.suffix.lower() not in FORMATS:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.answers import (
+    NO_ANSWER,
+    Interval,
+    Margins,
+    drop_interval,
+    exact_interval,
+    top1,
+)
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
 from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts
+from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts, largest
 
 Array = NDArray[Any]
-NO_ANSWER = -1
 LARGE_BYTES = 1 << 28
 PIECE_BYTES = 1 << 24
 
@@ -36,8 +44,10 @@ class Tally:
 
     difference: float = 0.0
     reference: float = 0.0
-    answers: int = 0
     agreed: int = 0
+    margins: Margins = field(default_factory=Margins)
+    changed: list[Array] = field(default_factory=list)
+    scores: int = 0
     fixed: frozenset[int] | None = None
 
     def add(self, expected: Array, found: Array) -> None:
@@ -52,11 +62,20 @@ class Tally:
                 moved = np.where(exact == other, 0.0, other - exact)
                 self.difference += float(np.square(moved).sum())
             self.reference += squared_size(expected)
-        expected_answers, found_answers = answers(expected), answers(found)
-        if expected_answers is not None and found_answers is not None:
-            same = (expected_answers == found_answers) & (expected_answers != NO_ANSWER)
-            self.answers += same.size
+        wanted, given = top1(expected), top1(found)
+        if wanted is not None and given is not None:
+            same = (wanted == given) & (wanted != NO_ANSWER)
             self.agreed += int(np.count_nonzero(same))
+            self.changed.append(~same.reshape(-1))
+            self.margins.add(expected, found, wanted)
+            self.scores += expected.size
+
+    @property
+    def error(self) -> float:
+        """||found - expected||_F / ||expected||_F."""
+        if self.difference == 0:
+            return 0.0
+        return math.sqrt(self.difference / self.reference) if self.reference else math.inf
 
     def _add_other_shape(self, expected: Array, found: Array) -> None:
         """Where the data decide the shape, as how many objects are found: nothing is the same."""
@@ -71,14 +90,152 @@ class Tally:
             sizes = [squared_size(each) for each in (expected, found)]
             self.difference += max(sizes)
             self.reference += sizes[0]
-        asked = answers(expected)
-        self.answers += 0 if asked is None else asked.size
+        wanted = top1(expected)
+        if wanted is not None:
+            self.changed.append(np.ones(wanted.size, bool))
+            self.margins.add(expected, None, wanted)
 
     def facts(self, name: str) -> OutputFacts:
         """What the sums say."""
-        error = np.sqrt(self.difference / self.reference) if self.reference else np.inf
-        error = 0.0 if self.difference == 0 else float(error)
-        return OutputFacts(name, error, self.agreed / self.answers if self.answers else None)
+        if not self.changed:
+            return OutputFacts(name, self.error)
+        changed = np.concatenate(self.changed)
+        before = self.margins.arrays[0]
+        close = before[changed & np.isfinite(before)]
+        return OutputFacts(
+            name,
+            self.error,
+            self.agreed / len(changed),
+            interval(self.agreed, self.margins),
+            median(before[np.isfinite(before)]),
+            median(close),
+        )
+
+
+class Reference:
+    """A model's outputs on some samples, for others to be held against.
+
+    It runs when the first of them comes.
+
+    Parameters
+    ----------
+    batches
+        Gives the same samples each time.
+    """
+
+    def __init__(
+        self, model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
+    ) -> None:
+        self.model, self.batches, self.threads = model, batches, threads
+        self._kept: tuple[Sequence[str], list[list[Any]]] | None = None
+
+    @property
+    def outputs(self) -> tuple[Sequence[str], list[list[Any]]]:
+        """Their names, and batch by batch where they wait."""
+        if self._kept is None:
+            engine = Engine(self.model.runnable(), threads=self.threads, optimise=True)
+            shelf = Shelf(Budget(MEMORY_BYTES // 4))  # a search runs on beside them
+            self._kept = (
+                engine.outputs,
+                [
+                    [
+                        shelf.keep(each) if is_array(each) else None
+                        for each in engine.run(batch.feeds)
+                    ]
+                    for batch in self.batches()
+                ],
+            )
+        return self._kept
+
+    def against(self, candidate: Model) -> Findings:
+        """Run another model on the same samples.
+
+        Raises
+        ------
+        BadInput
+            The models' outputs do not match in number or shape, or there are no samples.
+        """
+        names, waiting = self.outputs
+        engine = Engine(candidate.runnable(), threads=self.threads, optimise=True)
+        pairs = list(_pairs(names, engine.outputs))
+        found = Findings(
+            {names[0]: Tally(fixed=_fixed(self.model, candidate, *names)) for names in pairs}
+        )
+        for batch, kept in zip(self.batches(), waiting):
+            first = [load(kept[names.index(one)]) for one, _ in pairs]
+            found.add(batch, first, engine.run(batch.feeds, [other for _, other in pairs]))
+        if not found.samples:
+            raise BadInput("there are no samples to compare the models on.")
+        return found
+
+
+class Findings:
+    """What two models answered on the same samples."""
+
+    def __init__(self, tallies: dict[str, Tally]) -> None:
+        self.tallies, self.samples = tallies, 0
+        self.labelled = Margins()  # of the labels' classes, where there are labels
+        self._right: list[Array] = [np.empty((2, 0), bool)]  # in each model
+
+    def add(self, batch: Batch, first: Sequence[Any], second: Sequence[Any]) -> None:
+        """Take in a batch's outputs of both."""
+        self.samples += batch.count
+        for tally, expected, found in zip(self.tallies.values(), first, second):
+            if is_array(expected) and is_array(found):
+                tally.add(expected, found)
+        at, labels = scored(first, batch.labels), batch.labels
+        if at is None or labels is None or not is_array(second[at]):
+            return
+        if first[at].shape == second[at].shape:
+            known = labels != NO_ANSWER
+            right = [known & (top1(each[at]) == labels) for each in (first, second)]
+            self._right.append(np.stack(right))
+            self.labelled.add(first[at], second[at], labels)
+
+    @property
+    def error(self) -> float:
+        """Largest relative error over the outputs; nan if one of them is."""
+        return largest([tally.error for tally in self.tallies.values()])
+
+    @property
+    def drop(self) -> float:
+        """Accuracy lost, or without labels the largest share of changed answers."""
+        one, two = np.concatenate(self._right, axis=1)
+        if len(one):
+            return float(np.mean(one) - np.mean(two))
+        counted = [each for each in self.tallies.values() if each.changed]
+        return max((float(np.mean(np.concatenate(each.changed))) for each in counted), default=1.0)
+
+    @property
+    def score_size(self) -> float:
+        """Root mean square of a score."""
+        squares = sum(each.reference for each in self.tallies.values() if each.changed)
+        return math.sqrt(squares / max(1, sum(each.scores for each in self.tallies.values())))
+
+    @property
+    def drops(self) -> list[Margins]:
+        """The margins that a drop is about: the labels', or every scored output's own answers."""
+        if self.labelled.counts:
+            return [self.labelled]
+        return [each.margins for each in self.tallies.values() if each.changed]
+
+    def compared(self, reference: Model, candidate: Model) -> Comparison:
+        """The figures of both, with those of their files."""
+        one, two = np.concatenate(self._right, axis=1)
+        shares: list[tuple[Any, Any]] = [(None, None)] * 2
+        changes = None
+        if count := len(one):
+            hits = [int(np.count_nonzero(each)) for each in (one, two)]
+            shares = [(hit / count, interval(hit, self.labelled)) for hit in hits]
+            lost, gained = (int(np.count_nonzero(each)) for each in (one & ~two, two & ~one))
+            changes = drop_interval(lost, gained, count)
+        return Comparison(
+            facts(reference, *shares[0]),
+            facts(candidate, *shares[1]),
+            tuple(tally.facts(name) for name, tally in self.tallies.items()),
+            self.samples,
+            changes,
+        )
 
 
 def compare_models(
@@ -102,44 +259,32 @@ def compare_models(
     BadInput
         The models' outputs do not match in number or shape, or there are no samples.
     """
-    engine = Engine(reference.runnable(), threads=threads, optimise=True)
-    shelf, names = Shelf(Budget(MEMORY_BYTES)), engine.outputs
-    answered = [
-        [shelf.keep(value) if is_array(value) else None for value in engine.run(batch.feeds)]
-        for batch in batches()
-    ]
-    del engine
-    engine = Engine(candidate.runnable(), threads=threads, optimise=True)
-    pairs = list(_pairs(names, engine.outputs))
-    tallies = [Tally(fixed=_fixed(reference, candidate, *names)) for names in pairs]
-    right, labelled, samples = [0, 0], 0, 0
-    for batch, kept in zip(batches(), answered):
-        first = [load(kept[names.index(one)]) for one, _ in pairs]
-        second = engine.run(batch.feeds, [other for _, other in pairs])
-        samples += batch.count
-        for tally, expected, found in zip(tallies, first, second):
-            if is_array(expected) and is_array(found):
-                tally.add(expected, found)
-        hits = [count_right(outputs, batch.labels) for outputs in (first, second)]
-        if batch.labels is not None and hits[0] is not None and hits[1] is not None:
-            right = [total + hit for total, hit in zip(right, hits) if hit is not None]
-            labelled += batch.count
-    if not samples:
-        raise BadInput("there are no samples to compare the models on.")
-    shares = [hit / labelled if labelled else None for hit in right]
-    return Comparison(
-        facts(reference, shares[0]),
-        facts(candidate, shares[1]),
-        tuple(tally.facts(name) for tally, (name, _) in zip(tallies, pairs)),
-        samples,
-    )
+    first = Reference(reference, batches, threads=threads)
+    return first.against(candidate).compared(reference, candidate)
 
 
-def facts(model: Model, accuracy: float | None) -> ModelFacts:
+def facts(
+    model: Model, accuracy: float | None = None, interval: Interval | None = None
+) -> ModelFacts:
     """A model in numbers, external data counted as part of it."""
     parameters, nonzeros = model.constants()
     plain, packed = sizes(model.files)
-    return ModelFacts(str(model.path), plain, packed, parameters, nonzeros, accuracy)
+    return ModelFacts(str(model.path), plain, packed, parameters, nonzeros, accuracy, interval)
+
+
+def own_answers(model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int) -> Findings:
+    """A model's answers alone: held against itself."""
+    engine = Engine(model.runnable(), threads=threads, optimise=True)
+    found = Findings({name: Tally() for name in engine.outputs})
+    for batch in batches():
+        outputs = engine.run(batch.feeds)
+        found.add(batch, outputs, outputs)
+    return found
+
+
+def packed(model: Model) -> int:
+    """Bytes of a model's files, gzipped, as they will be written."""
+    return sum(_packed(each, model.bytes_about) for each in model.contents())
 
 
 def sizes(files: Iterable[Path]) -> tuple[int, int]:
@@ -148,40 +293,40 @@ def sizes(files: Iterable[Path]) -> tuple[int, int]:
     Over LARGE_BYTES gzip works at its fastest level: the other levels take minutes.
     """
     paths = list(files)
-    plain, packed = sum(path.stat().st_size for path in paths), 0
-    level = 6 if plain <= LARGE_BYTES else 1
-    for path in paths:
-        pack = zlib.compressobj(level, zlib.DEFLATED, 31)
-        with open(path, "rb", buffering=0) as file:
-            while piece := file.read(PIECE_BYTES):
-                packed += len(pack.compress(piece))
-        packed += len(pack.flush())
-    return plain, packed
+    plain = sum(path.stat().st_size for path in paths)
+    return plain, sum(_packed(_pieces(path), plain) for path in paths)
 
 
-def answers(output: Array) -> Any:
-    """Top-1 answers of a batch, or None where the output is no list of scores.
-
-    Scores are (batch, classes) or (batch, positions, classes); integers of rank 1 are answers
-    already.  Scores with a NaN have ``NO_ANSWER``, which is never right.
-    """
-    if output.ndim == 1 and np.issubdtype(output.dtype, np.integer):
-        return output
-    if output.ndim not in (2, 3) or output.shape[-1] < 2 or output.dtype == object:
-        return None
-    found = output.argmax(axis=-1)
-    if np.issubdtype(output.dtype, np.inexact):
-        found[np.isnan(output).any(axis=-1)] = NO_ANSWER
-    return found
+def _pieces(path: Path) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
-def count_right(outputs: Sequence[Any], labels: Array | None) -> int | None:
-    """Answers of the first output that can be scored that equal the labels."""
-    for output in outputs:
-        found = answers(output) if is_array(output) else None
+def _packed(pieces: Iterable[bytes], plain: int) -> int:
+    """Bytes of a gzipped file, one of some that are so many bytes together."""
+    pack = zlib.compressobj(6 if plain <= LARGE_BYTES else 1, zlib.DEFLATED, 31)
+    return sum(len(pack.compress(each)) for each in pieces) + len(pack.flush())
+
+
+def scored(outputs: Sequence[Any], labels: Array | None) -> int | None:
+    """Which output is the first to give an answer for every label."""
+    for at, output in enumerate(outputs):
+        found = top1(output) if is_array(output) else None
         if found is not None and labels is not None and found.shape == labels.shape:
-            return int(np.count_nonzero((found == labels) & (found != NO_ANSWER)))
+            return at
     return None
+
+
+def interval(right: int, margins: Margins) -> Interval | None:
+    """The exact interval of a share of right answers; None where a sample has several."""
+    alone = all(each == 1 for each in margins.counts)
+    return exact_interval(right, len(margins.counts)) if alone else None
+
+
+def median(values: Array) -> float | None:
+    """The median, or None of nothing."""
+    return float(np.median(values)) if len(values) else None
 
 
 def squared_size(values: Array) -> float:

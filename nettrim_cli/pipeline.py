@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
 from nettrim_cli.certificate import certify
-from nettrim_cli.comparison import compare_models
+from nettrim_cli.comparison import Reference, compare_models
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
+from nettrim_cli.data.source import Indices
 from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.report.result import Comparison, Report
 from nettrim_cli.run import Run, counted, in_order, nonzeros, select
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import SEARCHED, Settings
+from nettrim_cli.targets import Reached, reach
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -95,38 +95,40 @@ def prune(
                 for batch in samples.batches(indices, size):
                     yield batch, held_out
 
-        def some() -> Iterator[Batch]:
-            return samples.batches(spread(fitted, samples), size)
-
-        def held_out() -> Iterator[Batch]:
-            return samples.batches(held, size)
+        def part(indices: Indices, size: int = size) -> Callable[[], Iterator[Batch]]:
+            return lambda: samples.batches(indices, size)
 
         listener.stage(f"recording {len(fitted):,} samples")
-        run = Run(dense, chosen, settings, threads, listener)
-        done = run.prune_layers(batches, some)
-        if not any(each.pruned for each in done):
+        run = Run(dense, chosen, settings, threads, listener, part(few_of(fitted, samples)))
+        reference = Reference(dense, part(held), threads=threads)
+        if settings.target[0] in SEARCHED:
+            found = reach(run, batches, part(fitted), reference)
+        else:
+            done = run.prune_layers(batches, run.zeros(batches))
+            found = Reached(run.pruned, done)
+        if not any(each.pruned for each in found.layers):
             raise NothingToDo(
                 f"{model}: no layer can be made sparser within the target; nothing was written. "
                 "Allow a larger --epsilon, or give a --sparsity."
             )
         listener.stage("writing and checking")
-        run.pruned.set_metadata("nettrim", describe(settings))
-        Engine(run.pruned.runnable(), threads=threads)  # what cannot be loaded is not written
-        run.pruned.save(target, force=force)
+        Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
+        found.model.save(target, force=force)
         written = Model.load(target)
-        comparison = compare_models(dense, written, held_out, threads=threads)
+        comparison = reference.against(written).compared(dense, written)
         # Three networks run side by side, so with fewer samples at once.
-        fewer = samples.batches(held, max(1, size // 4))
+        fewer = part(held, max(1, size // 4))()
         # What was written has been compared with what is in memory, which shares the dense data.
-        certificate = certify(dense, run.pruned, fewer, threads=threads)
+        certificate = certify(dense, found.model, fewer, threads=threads)
     return Report(
-        layers=in_order(dense, [*(counted(each, dense, written) for each in done), *left]),
+        layers=in_order(dense, [*(counted(each, dense, written) for each in found.layers), *left]),
         comparison=comparison,
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
         warnings=tuple(run.warnings(len(fitted) + len(held))),
         certificate=certificate,
+        target=found.target,
     )
 
 
@@ -187,11 +189,6 @@ def gate(found: Comparison, *, max_drop: float | None, max_error: float | None) 
         raise GateFailed(f"drop {found.drop:.4g} is above --max-drop {max_drop:g}.")
 
 
-def describe(settings: Settings) -> str:
-    """The run's settings for the model's metadata."""
-    return json.dumps({"version": __version__, **settings.as_dict()}, sort_keys=True)
-
-
 def default_output(model: PathLike) -> Path:
     """``model.pruned.onnx`` beside ``model.onnx``."""
     path = Path(model)
@@ -211,6 +208,13 @@ def batch_size(samples: Calibration, model: Model, threads: int) -> int:
     return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
 
 
+def few_of(indices: Indices, samples: Calibration) -> Indices:
+    """Samples from all over the file, as its order may be by class: fewer of large ones."""
+    wanted = min(PROBE_SAMPLES, PROBE_BYTES // max(1, samples.bytes_per_sample))
+    count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
+
+
 def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
     """Bytes of the largest tensor that one sample makes; 0 where it cannot be told."""
     (batch,) = samples.batches(np.arange(1), 1)
@@ -219,13 +223,6 @@ def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
     except EngineFailed:  # it makes sequences on its way, or does not run at all
         return 0
     return 4 * max(map(int, found), default=0)
-
-
-def spread(indices: NDArray[np.int64], samples: Calibration) -> NDArray[np.int64]:
-    """Samples from all over the file, as its order may be by class: fewer of large ones."""
-    wanted = min(PROBE_SAMPLES, PROBE_BYTES // max(1, samples.bytes_per_sample))
-    count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
-    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
 
 def names(tensors: Iterable[object]) -> str:

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nettrim_cli.allocation import allocate_zeros, response_size, share_zeros
+from nettrim_cli import __version__
+from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.graph.influence import influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import Limit, Settings
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.task import Matrix, Samples, Solution, Status, Task
+from nettrim_cli.solve.search import spread
+from nettrim_cli.solve.task import Choice, Matrix, Samples, Solution, Status, Task
 from nettrim_cli.walk import Stage, layer_task, stages, walk
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
+Batches = Callable[[], Iterable[tuple[Batch, bool]]]
 FEW = 2  # columns to an input below which a layer's fit is poor,
 ENOUGH = 5  # and from which on more samples help little (docs/method.md)
 
 
 class Run:
-    """The layers of one run: their order, their targets, what came out."""
+    """The layers of one run: their order, their targets, what came out.
+
+    Parameters
+    ----------
+    probed
+        Samples that the whole network may be run on once for each layer.
+    """
 
     def __init__(
         self,
@@ -40,34 +52,41 @@ class Run:
         settings: Settings,
         threads: int,
         listener: Listener,
+        probed: Callable[[], Iterable[Batch]],
     ) -> None:
+        self.probed = probed
         self.dense, self.pruned = dense, dense.clone()
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
+        self.bounds = {each.name: bounds_of(each, settings) for each in chosen}
+        # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.
+        self.influence = {} if settings.target_epsilon is not None else influences(dense)
         self._thin: dict[str, tuple[int, int]] = {}
+        self._choices: dict[tuple[str, int], Choice] = {}
 
     def prune_layers(
-        self,
-        batches: Callable[[], Iterable[tuple[Batch, bool]]],
-        some: Callable[[], Iterable[Batch]],
+        self, batches: Batches, zeros: Mapping[str, int] | None = None, *, again: bool = False
     ) -> list[LayerReport]:
-        """Solve every layer in dataflow order and set its weights in ``pruned``.
+        """Solve every layer in dataflow order and set its weights in ``pruned``, a new copy.
 
         Parameters
         ----------
-        batches
-            All samples, with a flag that says whether the batch is held out.
-        some
-            Those that the whole network may be run on once for each layer.
+        zeros
+            Of each layer; None where epsilon is the target.
+        again
+            Whether the choices of the last pass, whose zeros were nearly as many, still hold.
         """
-        zeros = self._zeros(batches, some)
+        self.pruned = self.dense.clone()
+        self.pruned.set_metadata("nettrim", describe(self.settings))
+        if not again:
+            self._choices.clear()
         self.listener.plan({layer.name: layer.parameters for layer in self.chosen})
         reports: list[LayerReport] = []
         following = self.pruned if self.settings.scheme == "cascade" else None
         for stage, found in self._walk(following, batches()):
             for layer in stage.layers:
                 self.listener.begin(layer.name, len(reports), len(self.chosen))
-                report = self._prune_layer(layer, found.pop(0), zeros.get(layer.name))
+                report = self._prune_layer(layer, found.pop(0), zeros)
                 self.listener.end(report)
                 reports.append(report)
         return reports
@@ -97,47 +116,65 @@ class Run:
             seed=self.settings.seed,
         )
 
-    def _zeros(
-        self,
-        batches: Callable[[], Iterable[tuple[Batch, bool]]],
-        some: Callable[[], Iterable[Batch]],
-    ) -> dict[str, int]:
-        """Zeros of each layer where sparsity is the target."""
-        sparsity = self.settings.sparsity
-        if sparsity is None:
-            return {}
-        if self.settings.method != "l0" or len(self.chosen) == 1:
-            return {each.name: round(sparsity * each.parameters) for each in self.chosen}
+    def measure(self, batches: Batches, sparsity: float | None = None) -> Costs:
+        """What zeros cost in each layer, around a sparsity or at all of them."""
         self.listener.stage("measuring how sensitive each layer is")
-        return allocate_zeros(
-            self.dense, self._walk(None, batches()), some(), sparsity, threads=self.threads
+        recorded = self._walk(None, batches())
+        return measure_costs(
+            self.dense,
+            recorded,
+            self.probed(),
+            sparsity,
+            influence=self.influence,
+            threads=self.threads,
         )
 
+    def zeros(self, batches: Batches) -> dict[str, int] | None:
+        """Zeros of each layer where sparsity is the target, else None."""
+        sparsity = self.settings.sparsity
+        if sparsity is None:
+            return None
+        names, sizes = list(self.bounds), [each.parameters for each in self.chosen]
+        if self.kind == "uniform" or len(names) == 1:
+            total = round(sparsity * sum(sizes))
+            return dict(zip(names, spread(sizes, total, list(self.bounds.values()))))
+        return self.measure(batches, sparsity).shared(sparsity, self.bounds, kind=self.kind)
+
+    @property
+    def kind(self) -> str:
+        """How zeros are shared out."""
+        usual = "network" if self.settings.method == "l0" else "uniform"
+        return self.settings.allocate or usual
+
     def _prune_layer(
-        self, layer: Layer, samples: Sequence[Samples], zeros: int | None
+        self, layer: Layer, samples: Sequence[Samples], shared: Mapping[str, int] | None
     ) -> LayerReport:
         begun = time.monotonic()
         fewest = min(samples, key=lambda each: each.columns)
         if fewest.columns:
             self._thin[layer.name] = (fewest.columns, layer.shape[0])
         trouble = next(filter(None, (each.trouble for each in samples)), "")
-        if zeros is None and self.settings.sparsity is not None:
+        zeros = None if shared is None else shared.get(layer.name)
+        if zeros is None and shared is not None:
             trouble = trouble or "its sensitivity could not be measured"
         if trouble:
             return _dense_report(self.dense, layer, trouble)
         tasks = [
             replace(
-                layer_task(self.dense, layer, each, block),
+                layer_task(self.dense, layer, each, block, matter),
                 epsilon=self.settings.target_epsilon,
                 gamma=self.settings.gamma,
                 threads=self.threads,
+                choice=self._choices.get((layer.name, block)),
             )
-            for block, each in enumerate(samples)
+            for block, (each, matter) in enumerate(
+                zip_longest(samples, self.influence.get(layer.name, ()))
+            )
         ]
-        if zeros is not None:
-            shared = share_zeros(tasks, zeros)
-            tasks = [replace(t, keep=t.weights - each) for t, each in zip(tasks, shared)]
-        solutions = [self._solve(task) for task in tasks]
+        solutions = self._solutions(tasks, zeros, self.bounds[layer.name])
+        for block, each in enumerate(solutions):
+            if each.choice is not None:
+                self._choices[layer.name, block] = each.choice
         solution, matrices = self._store(layer, tasks, solutions)
         weights, _ = self.dense.weight(layer)
         found = [weights_of(task, matrix) for task, matrix in zip(tasks, matrices)]
@@ -158,6 +195,24 @@ class Run:
             violation=solution.violation,
             note=solution.note,
         )
+
+    def _solutions(
+        self, tasks: Sequence[Task], zeros: int | None, bounds: tuple[int, int]
+    ) -> list[Solution]:
+        """Weights of each block, with so many zeros or as epsilon allows within the bounds."""
+        if zeros is None:
+            found = [self._solve(task) for task in tasks]
+            zeros = sum(task.weights for task in tasks)
+            zeros -= sum(nonzeros([weights_of(t, each.U)]) for t, each in zip(tasks, found))
+            nearest = min(max(zeros, bounds[0]), bounds[1])
+            if nearest == zeros:
+                return found
+            zeros = nearest
+        shared = share_zeros(tasks, zeros)
+        return [
+            self._solve(replace(task, epsilon=None, keep=task.weights - each))
+            for task, each in zip(tasks, shared)
+        ]
 
     def _solve(self, task: Task) -> Solution:
         try:
@@ -258,6 +313,7 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
             f"{model.path}: no layer can be pruned ({found or 'it has no layers with weights'}). "
             "'nettrim inspect' lists the layers."
         )
+    _check_limits(model, chosen, settings)
     total = sum(each.parameters for each in chosen)
     zeros = total - sum(nonzeros(model.weight(each)[0]) for each in chosen)
     if settings.sparsity is not None and zeros >= settings.sparsity * total:
@@ -266,6 +322,18 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
             f"--sparsity {settings.sparsity} asks for no more."
         )
     return chosen, left
+
+
+def describe(settings: Settings) -> str:
+    """The run's settings for the model's metadata."""
+    return json.dumps({"version": __version__, **settings.as_dict()}, sort_keys=True)
+
+
+def bounds_of(layer: Layer, settings: Settings) -> tuple[int, int]:
+    """Fewest and most zeros that the settings' limits leave a layer."""
+    low, high = settings.bounds_of(layer.name)
+    slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
+    return math.ceil(low * layer.parameters - slack), math.floor(high * layer.parameters + slack)
 
 
 def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:
@@ -278,6 +346,25 @@ def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
     """The report with its non-zeros counted in the written file."""
     layer = next(each for each in written.layers if each.name == report.name)
     return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))
+
+
+def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
+    for text in settings.limit:
+        pattern = Limit.parse(text).pattern
+        if not any(fnmatchcase(each.name, pattern) for each in chosen):
+            raise BadInput(
+                f"{model.path}: --limit {text} matches no layer that is pruned; "
+                "'nettrim inspect' lists the layers."
+            )
+    if settings.sparsity is None:
+        return
+    total = sum(each.parameters for each in chosen)
+    low, high = (sum(each) / total for each in zip(*(bounds_of(e, settings) for e in chosen)))
+    if not low <= settings.sparsity <= high:
+        raise BadInput(
+            f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
+            f"--sparsity {settings.sparsity} is not among them."
+        )
 
 
 def _unwanted(layer: Layer, settings: Settings) -> str:

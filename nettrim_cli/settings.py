@@ -6,14 +6,20 @@ its metadata, and the docs are generated from ``--help``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 from nettrim_cli.errors import BadInput
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
+ALLOCATIONS = ("network", "error", "uniform")
+TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
+SEARCHED = TARGETS[2:]  # a global sparsity is searched for
 DEFAULT_EPSILON = 0.05
 
 
@@ -26,8 +32,13 @@ def option(
     open_ends: bool = False,
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    parse: Callable[[str], Any] | None = None,
 ) -> Any:
-    """Declare a field with what the command line needs to know of it."""
+    """Declare a field with what the command line needs to know of it.
+
+    ``parse`` reads the words of a person where they are not just a number; ``ValueError`` says
+    what was wrong with them.
+    """
     return field(
         default=default,
         metadata={
@@ -37,8 +48,63 @@ def option(
             "open": open_ends,
             "choices": choices,
             "metavar": metavar,
+            "parse": parse,
         },
     )
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes in words: ``500000``, ``500k``, ``1.5M``, ``2 MiB``.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", text.strip().lower())
+    if found is None or found[2] not in UNITS:
+        raise ValueError(f"{text!r} is no size; write 500000, 500k or 1.5M")
+    return math.floor(float(found[1]) * UNITS[found[2]])
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Bounds on the share of zeros of the layers whose name matches a shell pattern."""
+
+    pattern: str
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read ``PATTERN=LOW:HIGH``; an end that is left out is 0 or 1.
+
+        Raises
+        ------
+        ValueError
+            It is not of this form, or not 0 <= LOW <= HIGH <= 1.
+        """
+        pattern, equals, ends = text.rpartition("=")
+        low, colon, high = ends.partition(":")
+        try:
+            found = cls(pattern, float(low or 0), float(high or 1))
+        except ValueError:
+            equals = ""
+        if not (pattern and equals and colon and 0 <= found.low <= found.high <= 1):
+            raise ValueError(
+                f"{text!r} is no limit; write PATTERN=LOW:HIGH with shares of zeros, "
+                "such as 'fc4=0:0.5'"
+            )
+        return found
+
+
+def checked_limit(text: str) -> str:
+    """The text of a limit as it is, once it is known to be one."""
+    Limit.parse(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -47,9 +113,9 @@ class Settings:
 
     Attributes
     ----------
-    epsilon, sparsity
-        The target; at most one is given, and with neither ``epsilon`` is ``DEFAULT_EPSILON``.
-        Both are fractions.
+    epsilon, sparsity, max_error, max_drop, max_bytes
+        The target; at most one is given, and with none ``epsilon`` is ``DEFAULT_EPSILON``.
+        All but the bytes are fractions.
 
     Raises
     ------
@@ -72,6 +138,47 @@ class Settings:
         high=1,
         open_ends=True,
         metavar="S",
+    )
+    max_error: float | None = option(
+        None,
+        "Target: most zeros with which no output's relative error on held-out samples exceeds E.",
+        low=0,
+        high=1,
+        open_ends=True,
+        metavar="E",
+    )
+    max_drop: float | None = option(
+        None,
+        "Target: most zeros with which accuracy (without labels: agreement with the dense "
+        "model's answers) falls by no more than D, such as 0.005, by a bound that holds for new "
+        "samples, too.",
+        low=0,
+        high=1,
+        open_ends=True,
+        metavar="D",
+    )
+    max_bytes: int | None = option(
+        None,
+        "Target: fewest zeros with which the gzipped file has at most B bytes, such as 500k "
+        "or 1.5M.",
+        low=1,
+        metavar="B",
+        parse=parse_bytes,
+    )
+    allocate: str | None = option(
+        None,
+        "How zeros are shared out over the layers, with any target but epsilon. "
+        "network: so that the network's output suffers least (best by measurement; default of "
+        "l0). error: so that the layers' own relative errors do. "
+        "uniform: the same share in every layer (default of the other methods).",
+        choices=ALLOCATIONS,
+    )
+    limit: tuple[str, ...] = option(
+        (),
+        "Bounds on the share of zeros of layers whose name matches, such as 'fc4=0:0.5' "
+        "(repeatable; the last that matches a layer holds).",
+        metavar="PATTERN=LOW:HIGH",
+        parse=checked_limit,
     )
     method: str = option(
         "l0",
@@ -122,11 +229,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check each value against the bounds that its field declares."""
-        if self.epsilon is not None and self.sparsity is not None:
-            raise BadInput("Give either an epsilon or a sparsity as the target, not both.")
+        given = [each for each in TARGETS if getattr(self, each) is not None]
+        if len(given) > 1:
+            raise BadInput(f"Give one target: {' and '.join(given)} are {len(given)}.")
+        for text in self.limit:
+            try:
+                Limit.parse(text)
+            except ValueError as error:
+                raise BadInput(f"limit {error}.") from error
         for each in fields(self):
             value, rule = getattr(self, each.name), each.metadata
-            if rule["choices"] and value not in rule["choices"]:
+            if rule["choices"] and value not in rule["choices"] and value != each.default:
                 wanted = " or ".join(rule["choices"])
                 raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
             if rule["low"] is None or value is None:
@@ -137,11 +250,25 @@ class Settings:
                 raise BadInput(f"{each.name} is {value!r}; it must be {bounds(rule)}.")
 
     @property
+    def target(self) -> tuple[str, float]:
+        """Name and value of the target."""
+        for name in TARGETS:
+            if (value := getattr(self, name)) is not None:
+                return name, value
+        return "epsilon", DEFAULT_EPSILON
+
+    @property
     def target_epsilon(self) -> float | None:
-        """The relative error allowed to a layer, or None where sparsity is the target."""
-        if self.sparsity is not None:
-            return None
-        return DEFAULT_EPSILON if self.epsilon is None else self.epsilon
+        """The relative error allowed to a layer, or None where that is not the target."""
+        name, value = self.target
+        return value if name == "epsilon" else None
+
+    def bounds_of(self, layer: str) -> tuple[float, float]:
+        """Least and largest share of zeros that a layer may have, by name."""
+        for each in reversed([Limit.parse(text) for text in self.limit]):
+            if fnmatchcase(layer, each.pattern):
+                return each.low, each.high
+        return 0.0, 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata and reports."""

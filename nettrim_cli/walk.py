@@ -60,8 +60,20 @@ def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
     ]
 
 
-def layer_task(dense: Model, layer: Layer, samples: Samples, block: int = 0) -> Task:
-    """What a solver is to know of a layer's block; the target is left to the caller."""
+def layer_task(
+    dense: Model,
+    layer: Layer,
+    samples: Samples,
+    block: int = 0,
+    influence: NDArray[np.float64] | None = None,
+) -> Task:
+    """What a solver is to know of a layer's block; the target is left to the caller.
+
+    Parameters
+    ----------
+    influence
+        (M,) of the block's outputs (see ``graph.influence``).
+    """
     whole = dense_matrices(dense, layer)[block]
     response = layer.response
     known = not response.offset or samples.offset is not None  # what the activation is applied to
@@ -71,6 +83,7 @@ def layer_task(dense: Model, layer: Layer, samples: Samples, block: int = 0) -> 
         samples=samples,
         scale=response.scale,
         shift=response.shift,
+        influence=influence,
         relu=response.relu and known,
         floor=response.floor,
         ceiling=response.ceiling,

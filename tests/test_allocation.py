@@ -7,10 +7,10 @@ import pytest
 from networks import NETWORKS, input_samples, mlp, save_model
 from small import build, normal, run
 
-from nettrim_cli.allocation import Probe, allocate_zeros, shares_of_zeros
+from nettrim_cli.allocation import Probe, measure_costs, shares_of_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import prune, spread
+from nettrim_cli.pipeline import few_of, prune
 from nettrim_cli.settings import Settings
 from nettrim_cli.walk import stages, walk
 
@@ -23,12 +23,18 @@ def batches_of(x, size=16):
     return batches
 
 
-def share_out(proto, sparsity, samples=96):
+def measure(proto, sparsity, samples=96):
     dense = Model(proto)
     batches = batches_of(input_samples(proto, samples))
     recorded = walk(dense, None, stages(dense.layers), batches(), threads=1, seed=0)
     some = [batch for batch, _ in batches()]
-    return dense, allocate_zeros(dense, recorded, some, sparsity, threads=1)
+    return dense, measure_costs(dense, recorded, some, sparsity, threads=1)
+
+
+def share_out(proto, sparsity, kind="network", limits=None):
+    dense, costs = measure(proto, sparsity)
+    bounds = {each.name: (0, each.parameters) for each in dense.layers} | (limits or {})
+    return dense, costs.shared(sparsity, bounds, kind=kind)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.7, 0.95])
@@ -89,7 +95,7 @@ def test_fewer_of_large_samples_are_probed(kilobytes, batch, count) -> None:
         def batch_size(self, wanted):
             return batch or wanted
 
-    chosen = spread(np.arange(1000, 2000), Data())
+    chosen = few_of(np.arange(1000, 2000), Data())
     assert len(chosen) == len(set(chosen)) == count
     assert chosen[0] == 1000
     assert count == 1 or chosen[-1] == 1999

@@ -108,6 +108,11 @@ def test_reports_in_every_format(files, capsys) -> None:
         ["--threads", "0"],
         ["--method", "magic"],
         ["--holdout", "1"],
+        ["--max-error", "0.1"],
+        ["--max-drop", "0"],
+        ["--max-bytes", "many"],
+        ["--allocate", "fair"],
+        ["--limit", "fc4"],
         ["--report", "report.txt"],
         ["--report", "report"],
     ],
@@ -126,7 +131,8 @@ def test_every_setting_is_an_option_with_help(capsys) -> None:
     assert run(["prune", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for each in fields(Settings):
-        assert f"--{each.name}" in text
+        name = each.name.replace("_", "-")
+        assert f"--{name} " in text
         assert each.metadata["help"].split(".")[0][:30] in text
 
 

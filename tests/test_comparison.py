@@ -11,7 +11,8 @@ from networks import initializers, mlp, save_model
 from onnx import numpy_helper
 from small import build
 
-from nettrim_cli.comparison import Tally, answers, compare_models, count_right
+from nettrim_cli.answers import top1
+from nettrim_cli.comparison import Tally, compare_models, scored
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.errors import BadInput, GateFailed
 from nettrim_cli.graph.model import Model
@@ -156,15 +157,15 @@ def test_a_silent_reference_makes_any_answer_infinitely_wrong() -> None:
     ids=["scores", "numbers", "one-class", "values", "picture", "words", "nan"],
 )
 def test_what_counts_as_an_answer(output, expected) -> None:
-    found = answers(output)
+    found = top1(output)
     assert (None if found is None else found.tolist()) == expected
 
 
 def test_labels_are_held_against_the_first_output_that_fits() -> None:
     outputs = [[1, 2], np.zeros((4, 1)), SCORES, 9 - SCORES]
-    assert count_right(outputs, np.array([2, 0, 1, 1])) == 3
-    assert count_right(outputs, None) is None
-    assert count_right(outputs[:2], np.array([2, 0, 1, 1])) is None
+    assert scored(outputs, np.array([2, 0, 1, 1])) == 2
+    assert scored(outputs, None) is None
+    assert scored(outputs[:2], np.array([2, 0, 1, 1])) is None
 
 
 def test_sizes_and_counts_are_the_files(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -20,10 +21,13 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from small import build, normal
 
 from nettrim_cli import files as writing
+from nettrim_cli import pipeline
 from nettrim_cli.cli import run
+from nettrim_cli.comparison import packed
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import BadInput, DiskFailed
 from nettrim_cli.graph.model import Model
+from nettrim_cli.settings import Settings
 
 FAST = ["--sparsity", "0.5", "--threads", "1"]
 
@@ -466,3 +470,15 @@ def external_values(folder: Path, tensor: TensorProto) -> np.ndarray:
     entries = {each.key: each.value for each in tensor.external_data}
     offset = int(entries.get("offset", 0))
     return np.memmap(folder / entries["location"], "<f4", "r", offset, tuple(tensor.dims))
+
+
+def test_a_size_as_target_counts_the_external_data(pair) -> None:
+    model, data = pair
+    dense = packed(Model.load(model))
+    target = model.with_name("small.onnx")
+    settings = Settings(max_bytes=int(0.7 * dense), threads=1)
+    report = pipeline.prune(model, data, target, settings)
+    names = [target, *(target.parent / each for each in companions(target.parent))]
+    written = sum(len(gzip.compress(each.read_bytes(), 6)) for each in names)
+    assert report.comparison.candidate.bytes_gzip == pytest.approx(written, abs=60)
+    assert 0.6 * dense < report.comparison.candidate.bytes_gzip <= 0.7 * dense + 60

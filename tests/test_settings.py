@@ -9,7 +9,16 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.settings import DEFAULT_EPSILON, METHODS, SCHEMES, Settings
+from nettrim_cli.settings import (
+    ALLOCATIONS,
+    DEFAULT_EPSILON,
+    METHODS,
+    SCHEMES,
+    TARGETS,
+    Limit,
+    Settings,
+    parse_bytes,
+)
 
 
 def test_every_field_explains_itself() -> None:
@@ -37,6 +46,13 @@ def test_every_field_explains_itself() -> None:
         {"method": "magic"},
         {"scheme": "spiral"},
         {"epsilon": 0.1, "sparsity": 0.5},
+        {"max_error": 0.1, "sparsity": 0.5},
+        {"max_error": 0},
+        {"max_drop": 0.0},
+        {"max_drop": 1},
+        {"max_bytes": 0},
+        {"allocate": "fair"},
+        {"limit": ("fc4",)},
     ],
     ids=str,
 )
@@ -57,6 +73,9 @@ def test_values_out_of_bounds_are_refused_by_name(wrong) -> None:
         {"threads": 1024},
         *({"method": each} for each in METHODS),
         *({"scheme": each} for each in SCHEMES),
+        *({"allocate": each} for each in ALLOCATIONS),
+        {"max_bytes": 10**13},
+        {"limit": ("fc4=0:0.5", "*=:.9")},
     ],
     ids=str,
 )
@@ -76,3 +95,59 @@ def test_settings_are_plain_values_and_do_not_change() -> None:
     assert json.loads(json.dumps(settings.as_dict()))["include"] == ["a*", "b"]
     with pytest.raises(FrozenInstanceError):
         settings.seed = 3  # type: ignore[misc]
+
+
+def test_every_target_is_one() -> None:
+    assert Settings().target == ("epsilon", DEFAULT_EPSILON)
+    for name in TARGETS:
+        value = 1000 if name == "max_bytes" else 0.5
+        settings = Settings(**{name: value})
+        assert settings.target == (name, value)
+        assert (settings.target_epsilon is None) == (name != "epsilon")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        *(("500000", 500_000), ("500k", 500_000), ("1.5M", 1_500_000), (" 2 MB ", 2_000_000)),
+        *(("3KiB", 3072), ("1.5mi", 1_572_864), (".5G", 500_000_000), ("7b", 7), ("1.9", 1)),
+    ],
+)
+def test_bytes_as_people_write_them(text, count) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "k", "-5", "5 T", "1,5M", "1e6", "i", "5 ib", "nan"])
+def test_what_is_no_size(text) -> None:
+    with pytest.raises(ValueError, match="is no size"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("fc4=0:0.5", Limit("fc4", 0, 0.5)),
+        ("*=:0.9", Limit("*", 0, 0.9)),
+        ("/a=b:0/c=.25:", Limit("/a=b:0/c", 0.25, 1)),
+        ("x=1:1", Limit("x", 1, 1)),
+    ],
+)
+def test_limits_as_people_write_them(text, limit) -> None:
+    assert Limit.parse(text) == limit
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "fc4", "fc4=0.5", "=0:1", "a=0.6:0.5", "a=-1:0", "a=0:2", "a=x:1", "a=nan:1", "a:0:1"],
+)
+def test_what_is_no_limit(text) -> None:
+    with pytest.raises(ValueError, match="is no limit"):
+        Limit.parse(text)
+
+
+def test_the_last_limit_that_matches_holds() -> None:
+    settings = Settings(limit=("*=0:0.9", "fc*=0.2:0.5", "fc2=:"))
+    assert settings.bounds_of("conv") == (0, 0.9)
+    assert settings.bounds_of("fc1") == (0.2, 0.5)
+    assert settings.bounds_of("fc2") == (0, 1)
+    assert Settings().bounds_of("fc2") == (0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,19 @@ class Model:
             It is larger than a protobuf can be.
         """
         return serialize(self.proto)
+
+    def contents(self) -> Iterator[Iterable[bytes]]:
+        """What each file that ``save`` writes is to hold, piece by piece."""
+        if not self.external.files:
+            yield (self.to_bytes(),)
+            return
+        yield self.external.pieces(self.proto)
+        yield (serialize(self.external.relocated(self.proto, self.path.name)),)
+
+    @property
+    def bytes_about(self) -> int:
+        """About how many bytes it has, external data included."""
+        return int(self.proto.ByteSize()) + sum(e.stat().st_size for e in self.external.files)
 
     def check_output(
         self, path: str | os.PathLike[str], others: Sequence[Path] = (), *, force: bool = False

@@ -26,7 +26,10 @@ class Listener(Protocol):
         """Say what is done now, in words: ``recording 2,000 samples``."""
 
     def plan(self, weights: Mapping[str, int]) -> None:
-        """Tell the layers to come with their number of weights; without it layers count alike."""
+        """Tell the layers to come with their number of weights; without it layers count alike.
+
+        A search solves them several times, and tells them each time.
+        """
 
     def begin(self, layer: str, index: int, total: int) -> None:
         """Start with a layer: the ``index``-th, from 0, of ``total``."""
@@ -122,8 +125,8 @@ class Screen:
         self._draw()
 
     def plan(self, weights: Mapping[str, int]) -> None:
-        """Let layers count by their weights in the bar and the time left."""
-        self._weights = dict(weights)
+        """Let layers count by their weights in the bar and the time left, from the first again."""
+        self._weights, self._done, self._started = dict(weights), [], None
 
     def begin(self, layer: str, index: int, total: int) -> None:
         """Show a layer as the current one."""

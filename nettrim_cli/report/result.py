@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,7 +61,10 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model file in numbers; ``parameters`` counts every constant floating-point element."""
+    """A model file in numbers; ``parameters`` counts every constant floating-point element.
+
+    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %).
+    """
 
     path: str
     bytes_raw: int
@@ -68,6 +72,7 @@ class ModelFacts:
     parameters: int
     nonzeros: int
     accuracy: float | None = None
+    accuracy_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,27 +85,38 @@ class OutputFacts:
         ||candidate - reference||_F / ||reference||_F over all samples.
     agreement
         Share of samples with the same top-1 answer (last axis); None where that means nothing.
+    agreement_interval
+        Exact (Clopper and Pearson, 95 %); None where a sample has several answers, too.
+    margin, margin_changed
+        Median over all answers, and over those that changed, of the margin between first and
+        second class in the reference: an answer that changes by a small margin was a close call.
     """
 
     name: str
     error: float
     agreement: float | None = None
+    agreement_interval: tuple[float, float] | None = None
+    margin: float | None = None
+    margin_changed: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models side by side on the same samples."""
+    """Two models side by side on the same samples.
+
+    ``accuracy_drop_interval`` holds with at least 95 % (``answers.drop_interval``).
+    """
 
     reference: ModelFacts
     candidate: ModelFacts
     outputs: tuple[OutputFacts, ...]
     samples: int
+    accuracy_drop_interval: tuple[float, float] | None = None
 
     @property
     def error(self) -> float:
         """Largest relative error over the outputs; nan if one of them is."""
-        errors = [each.error for each in self.outputs]
-        return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)
+        return largest([each.error for each in self.outputs])
 
     @property
     def drop(self) -> float | None:
@@ -180,10 +196,54 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One try of a search: the share of zeros, what was measured on the held-out samples.
+
+    ``bound`` is what the figure is on new samples at most (one-sided, 95 %), where that counts.
+    """
+
+    sparsity: float
+    reached: float
+    bound: float | None = None
+
+    @property
+    def figure(self) -> float:
+        """What is held against the limit."""
+        return self.reached if self.bound is None else max(self.reached, self.bound)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target of the whole network that was searched for.
+
+    Attributes
+    ----------
+    name
+        Of the setting: ``max_error``, ``max_drop``, ``max_bytes``.
+    wanted, reached
+        The limit, and what was measured on the held-out samples (or of the file).
+    bound
+        Upper bound on ``reached`` for new samples, one-sided, 95 %; None where there is none.
+    sparsity
+        Share of zeros over the layers at which it was reached.
+    rounds
+        All tries, in order.
+    """
+
+    name: str
+    wanted: float
+    reached: float
+    bound: float | None
+    sparsity: float
+    rounds: tuple[Round, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole run of ``nettrim prune``.
 
-    ``comparison`` was measured, and ``certificate`` holds, on the held-out samples.
+    ``comparison`` was measured, and ``certificate`` holds, on the held-out samples; ``target`` is
+    there where one was searched for.
     """
 
     layers: tuple[LayerReport, ...]
@@ -193,6 +253,7 @@ class Report:
     seconds: float
     warnings: tuple[str, ...] = field(default=())
     certificate: Certificate = field(default=Certificate())
+    target: Target | None = None
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -233,6 +294,12 @@ class Report:
             "sparsity": self.sparsity,
             "comparison": self.comparison.as_dict(),
             "certificate": asdict(self.certificate),
+            "target": None if self.target is None else asdict(self.target),
             "seconds": self.seconds,
             "warnings": list(self.warnings),
         }
+
+
+def largest(errors: Sequence[float]) -> float:
+    """The largest of some errors; nan if one of them is, 0 of none."""
+    return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import grid, words
 from nettrim_cli.report.grid import ESSENTIAL, Column
-from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report
+from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report, Target
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -178,6 +178,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
         ("non-zeros", words.count(before), words.count(report.nonzeros), sparsity),
         *_file_rows(report.comparison),
         *_quality_rows(report.comparison, "held-out samples", report.certificate),
+        *_target_rows(report.target),
     ]
 
 
@@ -254,7 +255,8 @@ def _quality_rows(
     on = f"on {words.count(comparison.samples)} {samples}"
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
     if before is not None or after is not None:
-        remark = ", ".join(filter(None, (words.points(before, after), on)))
+        change = words.points(before, after, comparison.accuracy_drop_interval)
+        remark = ", ".join(filter(None, (change, on)))
         rows.append(("accuracy", _share(before), _share(after), remark))
     several = len(comparison.outputs) > 1
     for each in comparison.outputs:
@@ -265,9 +267,31 @@ def _quality_rows(
         rows.append(("output error", "", f"{words.error(each.error)} %", remark))
     for each in comparison.outputs:
         if each.agreement is not None:
-            name = words.clean(each.name) if several else ""
-            rows.append(("same top-1", "", _share(each.agreement), name))
+            parts = [words.clean(each.name) if several else ""]
+            if each.agreement_interval is not None:
+                low, high = (words.percent(end, 2) for end in each.agreement_interval)
+                parts.append(f"95 %: {low} to {high}")
+            parts.append(words.margins(each.margin, each.margin_changed))
+            remark = "; ".join(filter(None, parts))
+            rows.append(("same top-1", "", _share(each.agreement), remark))
     return rows
+
+
+def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
+    """What was wanted, what was reached, in how many rounds."""
+    if target is None:
+        return []
+
+    def show(figure: float) -> str:
+        return words.size(int(figure)) if target.name == "max_bytes" else _share(figure)
+
+    rounds = len(target.rounds)
+    found = f"in {rounds} round{'s' if rounds != 1 else ''}"
+    reached = f"reached {show(target.reached)}"
+    if target.bound is not None:
+        reached += f", on new samples at most {show(target.bound)} (95 %)"
+    label = target.name.replace("_", " ")
+    return [(label, "", show(target.wanted), f"{reached}, {found}")]
 
 
 def _share(share: float | None) -> str:

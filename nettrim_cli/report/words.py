@@ -96,16 +96,34 @@ def factor(before: int, after: int) -> str:
     return f"{percent(abs(after - before) / before)} % {word}"
 
 
-def points(before: float | None, after: float | None) -> str:
-    """The change of an accuracy in points: ``0.31 points lost``, ``0.10 points gained``."""
+def points(
+    before: float | None, after: float | None, lost: tuple[float, float] | None = None
+) -> str:
+    """The change of an accuracy in points: ``0.31 points lost``, ``0.10 points gained``.
+
+    ``lost`` is an interval for what was lost, which is then told in the same direction:
+    ``0.31 points lost (95 %: -0.02 to 0.66)``.
+    """
     if before is None or after is None:
         return ""
     if not math.isfinite(after - before):
         return "not comparable"
-    lost = f"{100 * (before - after):.2f}"
-    if float(lost) == 0:
-        return "unchanged"
-    return f"{lost.removeprefix('-')} points {'gained' if lost.startswith('-') else 'lost'}"
+    change = f"{100 * (before - after):.2f}"
+    gained = change.startswith("-") and float(change) != 0
+    text = f"{change.removeprefix('-')} points {'gained' if gained else 'lost'}"
+    if float(change) == 0:
+        text = "unchanged"
+    if lost is None:
+        return text
+    low, high = (-lost[1], -lost[0]) if gained else lost
+    return f"{text} (95 %: {100 * low:.2f} to {100 * high:.2f})"
+
+
+def margins(usual: float | None, changed: float | None) -> str:
+    """By what margins the reference had given the answers that changed, and all."""
+    if usual is None or changed is None:
+        return ""
+    return f"changed ones had a margin of {changed:.3g}, all of {usual:.3g}"
 
 
 def shape(sides: Sequence[int]) -> str:

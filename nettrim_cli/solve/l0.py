@@ -9,6 +9,8 @@
    arrives from earlier layers.
 4. The held-out samples choose: the damping where samples are few, the target of the cascade, the
    kind of refit, or none: the dense weights of largest scaled magnitude as they are.
+
+A layer that gives no zeros may still be refitted to the same targets.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ from nettrim_cli.solve.problem import (
     rising,
 )
 from nettrim_cli.solve.search import fewest
-from nettrim_cli.solve.task import Matrix, Solution, Status, Task
+from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
 TINY = 2e7  # multiplications in a product, up to which a solve more costs next to nothing
+WHOLE = "kept whole: zeros cost less elsewhere"
 
-Candidate = tuple[float, Matrix, str]  # held-out error, U, what it is
+Candidate = tuple[float, Matrix, str, Choice | None]  # held-out error, U, what it is
 
 
 def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = None) -> Solution:
@@ -65,7 +68,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         if keep >= task.weights:
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
-            return Solution(task.W, Status.SOLVED, note="kept whole: zeros cost less elsewhere")
+            _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
+            return Solution(U, Status.SOLVED, note=note, choice=choice)
         penalty = KeepLargest(keep)
     problem = LayerProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
@@ -74,11 +78,11 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         found = [each for each in found if task.error(each[1], held=False) <= allowed]
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
-    _, U, note = min(found, key=lambda each: each[0])
+    _, U, note, choice = min(found, key=lambda each: each[0])
     targets = len(repairs(task))
     rounds = len(problem.schedule) * (targets if _is_tiny(problem) else min(2, targets))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
-    return Solution(U, Status.SOLVED, rounds, note=note)
+    return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
 def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Matrix]]:
@@ -114,7 +118,7 @@ def candidates(
         for each in tried:
             yield from _refitted(problem, each, problem.supports(problem.rhs(each), penalty, look))
         U = problem.unfitted(penalty)
-        yield judged(task, U), U, UNFITTED
+        yield judged(task, U), U, UNFITTED, None
         return
     V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
@@ -125,7 +129,7 @@ def candidates(
             V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
     U = problem.unfitted(penalty)
-    yield judged(task, U), U, UNFITTED
+    yield judged(task, U), U, UNFITTED, None
 
 
 def _is_tiny(problem: LayerProblem) -> bool:
@@ -137,15 +141,34 @@ def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Cand
     """Weights on the support of V, and those refitted for the response where it is not linear."""
     task = problem.task
     yield _linear(problem, repair, V)
-    if task.relu or task.activation is not None:
+    behind = task.relu or task.activation is not None
+    if behind and (task.settled is None or task.settled.behind):
         U = problem.response_weights(V, repair)
         what = "ReLU refit" if task.relu else "activation's refit"
-        yield judged(task, U), U, f"{described(task, repair)}, {what}".lstrip(", ")
+        note = f"{described(task, repair)}, {what}".lstrip(", ")
+        yield judged(task, U), U, note, _choice(problem, repair, behind=True)
+
+
+def _kept_whole(task: Task) -> Iterator[Candidate]:
+    """All weights as they are, or refitted to repair what earlier layers did."""
+    yield judged(task, task.W), task.W, WHOLE, None
+    offset = task.samples.offset
+    if not task.samples.exact or not (offset is None or offset.exact):
+        problem = LayerProblem.of(task)
+        for repair, V in problem.refits(problem.start, repairs(task)):
+            error, U, note, choice = _linear(problem, repair, V)
+            if math.isfinite(error):
+                yield error, U, f"kept whole, {note}", choice
 
 
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
     U = problem.linear_weights(V, repair)
-    return judged(problem.task, U), U, described(problem.task, repair)
+    choice = _choice(problem, repair, behind=False)
+    return judged(problem.task, U), U, described(problem.task, repair), choice
+
+
+def _choice(problem: LayerProblem, repair: Repair, *, behind: bool) -> Choice:
+    return Choice(repair, problem.system.delta, behind, problem.task.samples.exact)
 
 
 def _compared(problem: LayerProblem, repair: Repair, V: Matrix) -> float:
@@ -191,7 +214,7 @@ def _search(task: Task, allowed: float, look: Look | None) -> tuple[int, int, li
             held = judged(task, U)
             worse = max(held, task.error(U, held=False))
             if worse < best:
-                best, found[keep] = worse, (held, U, what)
+                best, found[keep] = worse, (held, U, what, None)
         return best
 
     none = error(0) <= allowed

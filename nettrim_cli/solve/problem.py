@@ -82,6 +82,8 @@ class LayerProblem:
 
         A short run with each is judged on the held-out samples.
         """
+        if task.settled is not None:
+            return cls.of(task, task.settled.delta)
         samples, usual = task.samples, damping(task.samples.columns, len(task.samples.X) - 1)
         ample = samples.columns >= AMPLE * (len(samples.X) - 1)
         if ample or samples.held_X.shape[1] == 0:
@@ -106,6 +108,8 @@ class LayerProblem:
         self.own = task.samples.target_of(whole)
         self.dense = self.own if task.samples.exact else task.samples.target
         self.worth = worth(task)
+        if task.influence is not None:
+            self.worth = self.worth * task.influence
         self.unit = self.scale * self.worth
         self.start = (self.weight * self.system.d[:, None] * self.unit).astype(np.float32)
         self.start[~self.system.alive] = 0
@@ -338,6 +342,8 @@ def worth(task: Task) -> Matrix:
 
 def repairs(task: Task) -> tuple[Repair, ...]:
     """The shares of earlier layers' error that a layer may be asked to repair."""
+    if task.settled is not None:
+        return (Repair(*task.settled.repair),)
     own = (1.0,) if task.samples.exact else (1.0, 0.5, 0.0)
     offset = task.samples.offset
     skip = (1.0,) if offset is None or offset.exact else (1.0, 0.0)

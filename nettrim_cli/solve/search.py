@@ -69,7 +69,11 @@ def _between(low: int, high: int, low_error: float, high_error: float, allowed: 
 
 
 def allocate(
-    curves: Sequence[Matrix], sizes: Sequence[int], levels: Matrix, zeros: int
+    curves: Sequence[Matrix],
+    sizes: Sequence[int],
+    levels: Matrix,
+    zeros: int,
+    bounds: Sequence[tuple[int, int]] | None = None,
 ) -> list[int]:
     """Zeros of each layer that minimise the sum of costs at a total number of zeros.
 
@@ -84,32 +88,76 @@ def allocate(
         Shares of zeros, ascending, starting at 0.
     zeros
         Zeros wanted over all layers.
+    bounds
+        Fewest and most zeros of each layer; from none to all by default.
 
     Returns
     -------
     list of int
-        Zeros of each layer, their sum being ``zeros`` (capped by what the levels allow).
+        Zeros of each layer, their sum being ``zeros`` as far as bounds and levels allow.
 
     Notes
     -----
-    The convex lower hull of each curve is walked by steepest descent of cost a zero, which is
-    the optimum of the convexified problem (Lagrange; each step is a segment of a hull).
+    The convex lower hull of each curve within its bounds is walked by steepest descent of cost
+    a zero, which is the optimum of the convexified problem (Lagrange; each step is a segment of
+    a hull).
     """
+    levels = np.asarray(levels, np.float64)
     steps: list[tuple[float, int, float]] = []
+    shares: list[float] = []
     for layer, (curve, size) in enumerate(zip(curves, sizes)):
-        costs = np.maximum.accumulate(np.asarray(curve, np.float64))
-        for left, right in _hull(np.asarray(levels, np.float64), costs):
-            rise = costs[right] - costs[left]
-            amount = (levels[right] - levels[left]) * size
-            steps.append((rise / amount, layer, float(amount)))
-    shares = [0.0] * len(sizes)
-    left_over = float(zeros)
+        low, high = (0, size) if bounds is None else bounds[layer]
+        points, costs = _within(levels * size, np.asarray(curve, np.float64), low, high)
+        shares.append(float(points[0]))
+        for left, right in _hull(points, costs):
+            amount = float(points[right] - points[left])
+            steps.append(((costs[right] - costs[left]) / amount, layer, amount))
+    left_over = max(0.0, zeros - sum(shares))
     for _, layer, amount in sorted(steps, key=lambda each: each[:2]):
         taken = min(amount, left_over)
         shares[layer] += taken
         left_over -= taken
+    return _whole(shares)
+
+
+def spread(sizes: Sequence[int], zeros: int, bounds: Sequence[tuple[int, int]]) -> list[int]:
+    """Zeros of each layer, the same share of each as far as its bounds allow.
+
+    Parameters
+    ----------
+    bounds
+        Fewest and most zeros of each layer.
+
+    Returns
+    -------
+    list of int
+        Their sum is ``zeros``, or as near as the bounds allow.
+    """
+
+    def at(share: float) -> list[float]:
+        pairs = zip(sizes, bounds)
+        return [min(max(share * size, low), high) for size, (low, high) in pairs]
+
+    below, above = 0.0, 1.0
+    for _ in range(64):  # halvings until floating point has nothing left
+        middle = (below + above) / 2
+        below, above = (middle, above) if sum(at(middle)) < zeros else (below, middle)
+    return _whole(at(above))
+
+
+def _within(at: Matrix, curve: Matrix, low: int, high: int) -> tuple[Matrix, Matrix]:
+    """Points of a non-decreasing curve between two counts, both ends among them."""
+    curve = np.maximum.accumulate(curve)
+    high = min(high, at[-1])
+    inner = at[(at > low) & (at < high)]
+    points = np.concatenate([[low], inner, [high] if high > low else []])
+    return points, np.interp(points, at, curve)
+
+
+def _whole(shares: Sequence[float]) -> list[int]:
+    """Round to whole numbers with the same sum, those next to the whole number above first."""
     counts = [math.floor(each) for each in shares]
-    room = sorted(range(len(sizes)), key=lambda i: counts[i] - shares[i])
+    room = sorted(range(len(shares)), key=lambda i: counts[i] - shares[i])
     for layer in room[: max(0, round(sum(shares)) - sum(counts))]:
         counts[layer] += 1
     return counts

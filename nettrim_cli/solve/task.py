@@ -168,6 +168,28 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What held-out samples chose for a layer; it holds for nearly as many weights, too.
+
+    Attributes
+    ----------
+    repair
+        Shares of the errors of earlier layers that are repaired.
+    delta
+        Damping.
+    behind
+        Whether the refit was for the response behind the activation.
+    exact
+        Whether no error arrived from earlier layers.
+    """
+
+    repair: tuple[float, float]
+    delta: float
+    behind: bool
+    exact: bool
+
+
+@dataclass(frozen=True)
 class Task:
     """One layer to prune.
 
@@ -182,6 +204,9 @@ class Task:
         Whether act clips to the range from ``floor`` to ``ceiling``.
     activation
         Any other act, elementwise on (M, P) arrays; None for the identity.
+    influence
+        (M,) how much an error of each response matters behind the layer, relative; None for
+        alike.  It decides in which outputs the kept weights do most good.
     epsilon, keep
         The target: relative error allowed, or the number of weights to keep; one is None.
     gamma
@@ -190,6 +215,8 @@ class Task:
         Threads that a solver may start.
     limits
         When a convex solve may end.
+    choice
+        What was chosen for nearly the same task, which is then not chosen anew.
     """
 
     W: Matrix
@@ -201,11 +228,19 @@ class Task:
     floor: float = 0.0
     ceiling: float = math.inf
     activation: Callable[[Matrix], Matrix] | None = None
+    influence: Matrix | None = None
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
     threads: int = 1
     limits: Limits = Limits()
+    choice: Choice | None = None
+
+    @property
+    def settled(self) -> Choice | None:
+        """The choice where it still fits: errors arrive from earlier layers, or do not."""
+        fits = self.choice is not None and self.choice.exact == self.samples.exact
+        return self.choice if fits else None
 
     @property
     def rows(self) -> slice:
@@ -281,6 +316,8 @@ class Solution:
         Relative duality gap and constraint violation of a convex program; None otherwise.
     note
         What was chosen on held-out samples, or why the layer stays dense.
+    choice
+        The same for a solver.
     """
 
     U: Matrix
@@ -289,6 +326,7 @@ class Solution:
     gap: float | None = None
     violation: float | None = None
     note: str = ""
+    choice: Choice | None = None
 
 
 def every(columns: int, most: int) -> slice:

@@ -163,3 +163,15 @@ def test_a_reader_that_leaves_does_not_stop_the_work() -> None:
         process.stdin.close()
         assert process.stdout.read() == b"result"
         assert process.wait() == 3
+
+
+def test_a_second_plan_starts_from_the_first_layer_again() -> None:
+    screen = Screen(console=Console(file=io.StringIO()))
+    screen.plan({"a": 10, "b": 30})
+    screen.begin("a", 0, 2)
+    screen.end(LayerReport("a", "Gemm", (5, 2), 10, 10, 5, status="solved"))
+    assert screen.share == 0.25
+    screen.plan({"a": 10, "b": 30})
+    assert screen.share == 0
+    screen.begin("b", 1, 2)
+    assert screen.headline.startswith("layer 1 of 2: b")

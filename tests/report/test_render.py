@@ -31,7 +31,15 @@ from nettrim_cli.report.render import (
     show_layers,
     show_report,
 )
-from nettrim_cli.report.result import Comparison, LayerReport, ModelFacts, OutputFacts, Report
+from nettrim_cli.report.result import (
+    Comparison,
+    LayerReport,
+    ModelFacts,
+    OutputFacts,
+    Report,
+    Round,
+    Target,
+)
 
 ODD = (
     "[bold]x[/bold] [/]",
@@ -432,3 +440,67 @@ def test_shortened_names_fit(name: str, width: int) -> None:
     cut = words.shorten(plain, width)
     assert cell_len(cut) <= width
     assert cut == plain or "…" in cut
+
+
+# ---------------------------------------------------------------------- targets and intervals
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def searched(name: str, wanted: float, reached: float, bound: float | None, rounds: int) -> Report:
+    tries = tuple(Round(0.9 - k / 100, reached, bound) for k in range(rounds))
+    return whole(solved("a"), target=Target(name, wanted, reached, bound, 0.9, tries))
+
+
+@pytest.mark.parametrize(
+    ("report", "words_shown"),
+    [
+        (
+            searched("max_error", 0.05, 0.0487, None, 2),
+            "max error 5.00 % reached 4.87 %, in 2 rounds",
+        ),
+        (
+            searched("max_bytes", 500_000, 498_765, None, 1),
+            "max bytes 500 kB reached 499 kB, in 1 round",
+        ),
+        (
+            searched("max_drop", 0.005, -0.0025, 0.0048, 3),
+            "max drop 0.50 % reached -0.25 %, on new samples at most 0.48 % (95 %), in 3 rounds",
+        ),
+    ],
+    ids=["error", "bytes", "drop"],
+)
+def test_a_target_is_told_with_what_was_reached(report, words_shown) -> None:
+    assert words_shown in squeezed(shown(report))
+    cells = (
+        words_shown.split("%", 1)[1] if "%" in words_shown[:20] else words_shown.split("kB", 1)[1]
+    )
+    assert cells.strip() in squeezed(render(report, ".md"))
+    held = strict(render(report, ".json"))["target"]
+    assert held["reached"] == report.target.reached
+    assert len(held["rounds"]) == len(report.target.rounds)
+
+
+def test_no_target_is_told_where_none_was_searched_for() -> None:
+    assert strict(render(whole(solved("a")), ".json"))["target"] is None
+    assert "max " not in shown(whole(solved("a")))
+
+
+def test_intervals_and_margins_are_told_beside_their_figures() -> None:
+    output = OutputFacts("logits", 0.1, 0.9725, (0.95123, 0.98765), 5.1234, 0.4321)
+    report = whole(
+        solved("a"),
+        comparison=comparison(outputs=(output,), accuracy_drop_interval=(-0.01, 0.0155)),
+    )
+    text = squeezed(shown(report))
+    assert "0.25 points lost (95 %: -1.00 to 1.55), on 400 held-out samples" in text
+    assert "95 %: 95.12 to 98.77; changed ones had a margin of 0.432, all of 5.12" in text
+
+
+def test_the_interval_of_a_gain_is_told_as_one() -> None:
+    assert words.points(0.8, 0.81, (-0.02, 0.005)) == "1.00 points gained (95 %: -0.50 to 2.00)"
+    assert words.points(0.8, 0.8, (-0.02, 0.005)) == "unchanged (95 %: -2.00 to 0.50)"
+    assert words.points(0.8, 0.79, None) == "1.00 points lost"
+    assert words.margins(1.0, None) == words.margins(None, None) == ""

@@ -422,3 +422,25 @@ def test_odd_layers_in_the_papers_program(block) -> None:
             epsilon = task.epsilon * net_trim_epsilon(task)
             size = net_trim_epsilon(task)
             assert strict_violation(task, found.U, epsilon) <= 5.5e-3 * epsilon + 2e-6 * size, seed
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
+    task = random_task(seed, cascade=True, relu=relu, keep=20)
+    first = solve_l0(task)
+    again = solve_l0(replace(task, choice=first.choice))
+    if first.choice is None:  # no refit at all was best
+        return
+    assert (again.choice, again.note) == (first.choice, first.note)
+    assert support_size(task, again.U) == 20
+    assert judged(task, again.U) < 1.3 * judged(task, first.U)  # supports may differ
+    assert again.iterations * len(repairs(task)) == first.iterations  # a support for each
+
+
+def test_a_choice_for_other_signals_is_no_choice() -> None:
+    exact, cascade = (random_task(0, cascade=each, keep=20) for each in (False, True))
+    choice = solve_l0(exact).choice
+    found = solve_l0(replace(cascade, choice=choice))
+    assert found.iterations == solve_l0(cascade).iterations
+    assert found.note == solve_l0(cascade).note

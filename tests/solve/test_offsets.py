@@ -127,6 +127,15 @@ def test_the_chosen_target_is_never_far_from_the_best(tiny, factor, monkeypatch)
         assert judged(task, solve_l0(task).U) < factor * min(every)
 
 
+def test_a_layer_that_is_kept_whole_repairs_too() -> None:
+    task = residual_task(3, keep=10**6, noise=0.3)
+    found = solve_l0(task)
+    assert "kept whole, repairs" in found.note
+    assert judged(task, found.U) < 0.7 * judged(task, task.W)
+    first = residual_task(3, exact=True, keep=10**6)
+    assert np.array_equal(solve_l0(first).U, first.W)
+
+
 def test_a_residual_connection_frees_inactive_units() -> None:
     """relu(z + r): z may be anything below -r, which a linear fit does not know."""
     better = 0
@@ -172,8 +181,8 @@ def test_every_candidate_keeps_the_count(options, exact, tiny, monkeypatch) -> N
     found = list(candidates(LayerProblem.of(task), KeepLargest(24)))
     targets = len(repairs(task)) if tiny else 1
     assert len(found) == (2 if options else 1) * targets + (1 if exact or tiny else 2)
-    assert all(support_size(task, U) <= 24 for _, U, _ in found)
-    assert judged(task, solve_l0(task).U) <= min(error for error, _, _ in found) * 1.0001
+    assert all(support_size(task, U) <= 24 for _, U, *_ in found)
+    assert judged(task, solve_l0(task).U) <= min(error for error, *_ in found) * 1.0001
 
 
 def test_the_papers_program_has_minus_the_residual_as_bound() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.search import allocate, fewest, smallest_share
+from nettrim_cli.solve.search import allocate, fewest, smallest_share, spread
 
 QUICK = settings(max_examples=100, deadline=None)
 
@@ -127,3 +127,60 @@ def test_a_cheaper_layer_gives_first() -> None:
     levels = np.array([0, 0.5, 1.0])
     found = allocate([np.array([0, 1, 2.0]), np.array([0, 0.1, 0.2])], [10, 10], levels, 10)
     assert found == [0, 10]
+
+
+BOUNDED = st.lists(  # sizes at which every level is a whole number
+    st.tuples(st.sampled_from([4, 8]), st.integers(0, 8), st.integers(0, 8)),
+    min_size=1,
+    max_size=3,
+)
+
+
+def within(layers):
+    """Sizes, and bounds inside them."""
+    bounds = [tuple(sorted((min(low, n), min(high, n)))) for n, low, high in layers]
+    return [n for n, _, _ in layers], bounds
+
+
+@given(st.integers(0, 10**6), BOUNDED, st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_allocate_within_bounds_matches_every_way_of_sharing(seed, layers, share) -> None:
+    sizes, bounds = within(layers)
+    levels = np.arange(5) / 4
+    curves = convex_curves(seed, len(sizes), levels)
+    ways = list(itertools.product(*(range(low, high + 1) for low, high in bounds)))
+    fewest_zeros, most = (sum(each) for each in zip(*bounds))
+    zeros = round(fewest_zeros + share * (most - fewest_zeros))
+
+    def total(counts):
+        shares = [count / size for count, size in zip(counts, sizes)]
+        return sum(np.interp(s, levels, curve) for s, curve in zip(shares, curves))
+
+    found = allocate(curves, sizes, levels, zeros, bounds)
+    assert tuple(found) in ways
+    assert sum(found) == zeros
+    assert total(found) == pytest.approx(min(total(w) for w in ways if sum(w) == zeros), abs=1e-9)
+
+
+@given(BOUNDED, st.integers(0, 26))
+@QUICK
+def test_spread_is_as_even_as_bounds_allow(layers, zeros) -> None:
+    sizes, bounds = within(layers)
+    found = spread(sizes, zeros, bounds)
+    fewest_zeros, most = (sum(each) for each in zip(*bounds))
+    assert sum(found) == min(max(zeros, fewest_zeros), most)
+    assert all(low <= count <= high for count, (low, high) in zip(found, bounds))
+    for (a, n, (low, _)), (b, m, (_, high)) in itertools.permutations(zip(found, sizes, bounds), 2):
+        if a > low and b < high:  # nothing whole could go from the larger share to the smaller
+            assert (a - 1) / n <= (b + 1) / m + 1e-9
+
+
+def test_spread_without_bounds_gives_the_same_share() -> None:
+    assert spread([10, 200, 3000], 2889, [(0, 10), (0, 200), (0, 3000)]) == [9, 180, 2700]
+
+
+def test_bounds_that_ask_for_more_or_less_than_wanted_hold() -> None:
+    levels, curves = np.array([0, 0.5, 0.9]), [np.array([0, 1, 3.0])] * 2
+    assert allocate(curves, [10, 10], levels, 2, [(4, 6), (0, 10)]) == [4, 0]
+    assert allocate(curves, [10, 10], levels, 20, [(0, 3), (0, 10)]) == [3, 9]
+    assert allocate(curves, [10, 10], levels, 20, [(10, 10), (0, 0)]) == [10, 0]

@@ -1,0 +1,296 @@
+"""What a user wants of the whole network: an error, a share of right answers, a size.
+
+The share of zeros that meets it is searched for.  One pass over the dense network measures every
+layer's curve, from which the figure is foretold for any share; then the layers are solved at the
+best guess, the figure is measured, the guess corrected.  Later rounds take the choices of the
+first one, so that they cost less than half of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.allocation import Costs
+from nettrim_cli.answers import NORMAL, Margins, drop_bound
+from nettrim_cli.comparison import Reference, own_answers, packed
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.errors import GateFailed, NothingToDo
+from nettrim_cli.graph.model import Model
+from nettrim_cli.report.result import LayerReport, Round, Target
+from nettrim_cli.run import Batches, Run, nonzeros
+from nettrim_cli.solve.seek import Seeker
+
+GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 111)])
+NEAR = 3  # by which weights may differ between rounds for the choices to hold
+STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The network that was kept, its layers, and the target where one was searched for."""
+
+    model: Model
+    layers: list[LayerReport]
+    target: Target | None = None
+
+
+class Goal(Protocol):
+    """A figure of the pruned network that has a limit.
+
+    Attributes
+    ----------
+    falls
+        Whether it falls as zeros grow in number.
+    margin, tolerance, memory
+        Of the search, see ``solve.seek.Seeker``.
+    """
+
+    falls: bool
+    margin: float
+    tolerance: float
+    memory: float
+
+    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Some shares of zeros, ascending, and what the figure is to be at them."""
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """The figure, and an upper bound on it for new samples where there is one."""
+
+
+@dataclass
+class Scene:
+    """What the goals know of a run."""
+
+    run: Run
+    costs: Costs
+    limit: float
+    fitted: Callable[[], Iterable[Batch]]
+    reference: Reference
+
+    def zeros(self, sparsity: float) -> dict[str, int]:
+        """Zeros of each layer at a share of zeros over all."""
+        return self.costs.shared(sparsity, self.run.bounds, kind=self.run.kind)
+
+
+class ErrorGoal:
+    """The largest relative error of an output."""
+
+    falls, margin, tolerance, memory = False, 0.02, 0.03, math.inf
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """By the layers' own errors."""
+        scene = self.scene
+        return GRID, np.array([scene.costs.error(scene.zeros(each)) for each in GRID])
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """On the held-out samples."""
+        return self.scene.reference.against(pruned).error, None
+
+
+class DropGoal:
+    """Accuracy lost, or without labels the share of changed answers."""
+
+    falls, margin, tolerance, memory = False, 0.05, 0.15, 2.0
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.others = own_answers(scene.run.dense, scene.fitted, threads=scene.run.threads)
+        if not self.others.drops:
+            raise GateFailed("--max-drop needs an output with a score for each class.")
+
+    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As if scores moved like noise of the error that the layers' own foretell."""
+        scene = self.scene
+        errors = np.array([scene.costs.error(scene.zeros(each)) for each in GRID])
+        held = self.others.samples * scene.run.settings.holdout
+        typical = self.others.score_size
+        drops = [
+            max(_expected_drop(each, error, typical, held) for each in self.others.drops)
+            for error in errors
+        ]
+        return GRID, np.array(drops)
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """On the held-out samples; the bound takes the margins of the others, too."""
+        found = self.scene.reference.against(pruned)
+        bounds = [drop_bound(a, b)[1] for a, b in zip(found.drops, self.others.drops)]
+        return found.drop, max(bounds)
+
+
+class BytesGoal:
+    """Bytes of the gzipped file."""
+
+    falls, margin, tolerance, memory = True, 0.005, 0.02, math.inf
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        if packed(scene.run.dense) <= scene.limit:
+            raise NothingToDo(
+                f"{scene.run.dense.path}: the gzipped file has at most {scene.limit:,.0f} bytes "
+                "already."
+            )
+
+    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sizes with the smallest of the dense weights zero, at four shares."""
+        found = {each: self._size(each) for each in (0.5, 0.95)}
+        for _ in range(2):
+            (one, more), (two, less) = sorted(found.items())[0], sorted(found.items())[-1]
+            slope = (more - less) / (two - one)
+            at = one + (more - self.scene.limit) / slope if slope > 0 else 0.99
+            at = min(max(at, 0.05), 0.995)
+            found.setdefault(at, self._size(at))
+        ordered = sorted(found)
+        return np.array(ordered), np.array([found[each] for each in ordered])
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """Of the file as it will be written."""
+        return packed(pruned), None
+
+    def _size(self, sparsity: float) -> float:
+        run = self.scene.run
+        model, zeros = run.dense.clone(), self.scene.zeros(sparsity)
+        for layer in run.chosen:
+            if count := zeros.get(layer.name):
+                weights = [each.copy() for each in run.dense.weight(layer)[0]]
+                sizes = np.abs(np.concatenate([each.ravel() for each in weights]))
+                least = np.partition(sizes, count - 1)[count - 1]
+                for each in weights:
+                    each[np.abs(each) <= least] = 0
+                model.set_weight(layer, weights, None)
+        return packed(model)
+
+
+GOALS: dict[str, Callable[[Scene], Goal]] = {
+    "max_error": ErrorGoal,
+    "max_drop": DropGoal,
+    "max_bytes": BytesGoal,
+}
+
+
+def reach(
+    run: Run,
+    batches: Batches,
+    fitted: Callable[[], Iterable[Batch]],
+    reference: Reference,
+) -> Reached:
+    """Search for the share of zeros that meets the run's target.
+
+    Parameters
+    ----------
+    batches
+        All samples, those held out with a flag.
+    fitted
+        Those that are not held out.
+    reference
+        The dense network on the held-out samples.
+
+    Raises
+    ------
+    GateFailed
+        No share of zeros was found that meets it.
+    NothingToDo
+        The dense network meets it already, or no layer can be made sparser.
+    """
+    name, limit = run.settings.target
+    costs = run.measure(batches)
+    if not costs.curves:
+        raise NothingToDo(f"{run.dense.path}: no layer can be measured on these samples.")
+    scene = Scene(run, costs, limit, fitted, reference)
+    goal = GOALS[name](scene)
+    low, high = _ends(run, costs)
+    seeker = _seeker(goal, limit, low, high)
+    kept: tuple[float, Reached, Target] | None = None
+    rounds: list[Round] = []
+    settled: float | None = None  # density at which all choices were made
+    while (knob := seeker.guess()) is not None:
+        sparsity = min(max(1 - knob if goal.falls else knob, low), high)
+        density = 1 - sparsity
+        again = settled is not None and 1 / NEAR < density / settled < NEAR
+        settled = settled if again else density
+        run.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
+        layers = run.prune_layers(batches, scene.zeros(sparsity), again=again)
+        reached, bound = goal.measured(run.pruned)
+        rounds.append(Round(sparsity, reached, bound))
+        figure = rounds[-1].figure
+        run.listener.message(f"round {len(rounds)}: {sparsity:.2%} zeros, {name} {figure:.4g}")
+        seeker.tell(knob, _steering(rounds[-1], limit))
+        if figure <= limit and (kept is None or knob > kept[0]):
+            target = Target(name, limit, reached, bound, sparsity)
+            kept = knob, Reached(run.pruned, layers), target
+    if kept is None:
+        raise GateFailed(_missed(run, name, rounds))
+    return replace(kept[1], target=replace(kept[2], rounds=tuple(rounds)))
+
+
+def _steering(found: Round, limit: float) -> float:
+    """What the search is told: the bound, as what was measured on few samples goes up and down.
+
+    It is over the limit wherever either is.
+    """
+    if found.bound is None or found.reached <= limit or found.bound > found.reached:
+        return found.figure
+    return max(math.sqrt(found.bound * found.reached), limit * (1 + 1e-9))
+
+
+def _seeker(goal: Goal, limit: float, low: float, high: float) -> Seeker:
+    """The search within the shares of zeros that there may be."""
+    at, expected = goal.expected()
+    knobs = np.unique(np.concatenate([[low], at[(at > low) & (at < high)], [high]]))
+    foretold = np.interp(knobs, at, expected)
+    if goal.falls:
+        knobs, foretold = 1 - knobs[::-1], foretold[::-1]
+    return Seeker(knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory)
+
+
+def _ends(run: Run, costs: Costs) -> tuple[float, float]:
+    """The least and the largest share of zeros that limits and curves allow, over all layers."""
+    low = high = total = zeros = 0.0
+    for layer in (each.layer for each in costs.curves):
+        fewest, most = run.bounds[layer.name]
+        total += layer.parameters
+        zeros += layer.parameters - nonzeros(run.dense.weight(layer)[0])
+        low += fewest
+        high += max(fewest, min(most, costs.levels[-1] * layer.parameters))
+    return max(low, zeros + 1) / total, high / total
+
+
+def _missed(run: Run, name: str, rounds: Sequence[Round]) -> str:
+    """Why nothing was written, in a sentence or two."""
+    best = min(rounds, key=lambda each: each.figure)
+    option = f"--{name.replace('_', '-')}"
+    wanted = f"{run.settings.target[1]:,g}"
+    text = (
+        f"{run.dense.path}: no share of zeros was found that meets {option} {wanted}; the nearest "
+        f"was {best.figure:,.4g} at {best.sparsity:.1%} zeros. Nothing was written. "
+        f"Allow a larger {option}"
+    )
+    if name == "max_drop" and best.reached <= run.settings.target[1]:
+        return f"{text}: what was measured is within it, but not by enough for so few samples."
+    return f"{text}." if name == "max_bytes" else f"{text}, or give more samples."
+
+
+def _expected_drop(margins: Margins, error: float, typical: float, held: float) -> float:
+    """The bound on a drop, on so many held-out samples, where scores have noise of that error.
+
+    Without scores the share of changed answers is guessed to be the error.
+    """
+    from scipy.special import ndtr  # the normal distribution
+
+    before = margins.arrays[0]
+    before = before[np.isfinite(before)]
+    noise = max(math.sqrt(2) * error * typical, 1e-30)
+    right = (before > 0).astype(np.float64)
+    now = ndtr(before / noise) if margins.scores else np.abs(right - min(error, 1))
+    crossing = float(np.mean(np.abs(right - now))) if len(before) else 0.0
+    deviation = STEADIER * math.sqrt(crossing / max(held, 1))
+    drop = max(float(np.mean(right - now)), 0.0) if len(before) else 0.0
+    return drop + NORMAL * deviation

@@ -1,0 +1,94 @@
+"""The search ends within the limit and near it, whatever the guess was worth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nettrim_cli.solve.seek import ENOUGH, MOST, Seeker
+
+KNOBS = np.linspace(0.02, 0.98, 49)
+
+
+def odds(share):
+    return math.log(share / (1 - share))
+
+
+def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf):
+    seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, memory)
+    while (knob := seeker.guess()) is not None:
+        assert KNOBS[0] - 1e-9 <= knob <= KNOBS[-1] + 1e-9
+        seeker.tell(knob, truth(knob))
+    return seeker
+
+
+@given(
+    st.floats(0.5, 2.5),
+    st.floats(0.3, 3.0),
+    st.floats(-0.4, 0.4),
+    st.floats(0.1, 0.9),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> None:
+    def expected(knob):
+        return (knob / (1 - knob)) ** power
+
+    def truth(knob):
+        return factor * expected(knob) * math.exp(tilt * odds(knob) * min(1, power))
+
+    limit = truth(at)
+    seeker = seek(truth, expected, limit)
+    assert len(seeker.tries) <= MOST
+    assert seeker.best is not None
+    assert truth(seeker.best) <= limit
+    if len(seeker.tries) < ENOUGH:  # it said itself that the next guess is no farther
+        assert odds(at) - odds(seeker.best) < 0.05 + 0.1 / (power * (1 - abs(tilt)))
+
+
+def test_a_perfect_guess_takes_one_try_and_is_taken() -> None:
+    def truth(knob):
+        return knob / (1 - knob) * 0.999
+
+    seeker = seek(truth, truth, 1.0)
+    assert len(seeker.tries) == 1
+    assert seeker.best == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, 2.0])
+def test_nothing_is_found_where_nothing_will_do(figure) -> None:
+    seeker = seek(lambda _: figure, lambda knob: knob, 0.5)
+    assert seeker.best is None
+    assert len(seeker.tries) <= MOST
+    tried = [knob for knob, _ in seeker.tries]
+    assert tried == sorted(tried, reverse=True)
+
+
+def test_the_end_is_taken_where_everything_will_do() -> None:
+    seeker = seek(lambda _: 0.0, lambda knob: knob, 5.0)
+    assert seeker.best == pytest.approx(KNOBS[-1])
+    assert len(seeker.tries) == 1
+
+
+def test_a_guess_that_is_no_number_and_one_that_falls_are_survived() -> None:
+    for guess in (lambda _: math.nan, lambda _: 0.0, lambda knob: 1 - knob):
+        seeker = seek(lambda knob: knob, guess, 0.5)
+        assert seeker.best is not None
+        assert KNOBS[0] <= seeker.best + 1e-9 <= 0.5
+
+
+def test_what_is_chance_is_forgotten_with_the_distance() -> None:
+    def expected(knob):
+        return knob / (1 - knob)
+
+    guesses = []
+    for memory in (math.inf, 2.0):
+        seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory)
+        seeker.tell(seeker.guess(), 3.0)
+        guesses.append(odds(seeker.guess()))
+    assert guesses[0] == pytest.approx(-math.log(3), abs=0.02)
+    assert guesses[1] == pytest.approx(-math.log(3) * math.exp(guesses[1] / 2), abs=0.02)
+    assert guesses[1] > guesses[0] + 0.2
