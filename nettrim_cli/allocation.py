@@ -9,7 +9,7 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -35,7 +35,6 @@ ALL_DENSITIES = (
     *(0.04, 0.028, 0.018, 0.01),
 )
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
-PROBE_SAMPLES = 128
 NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
 
 Bounds = tuple[int, int]
@@ -122,7 +121,7 @@ class Costs:
 def measure_costs(
     dense: Model,
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
-    batches: Callable[[], Iterable[tuple[Batch, bool]]],
+    batches: Iterable[Batch],
     sparsity: float | None,
     *,
     influence: Mapping[str, Sequence[Matrix]] = NOTHING,
@@ -197,23 +196,11 @@ def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
 
 
 class Probe:
-    """Measures how far the network's output moves when one layer is changed.
+    """Measures how far the network's output moves when one layer is changed."""
 
-    Parameters
-    ----------
-    batches
-        The first PROBE_SAMPLES samples of it are used.
-    """
-
-    def __init__(
-        self,
-        dense: Model,
-        batches: Callable[[], Iterable[tuple[Batch, bool]]],
-        *,
-        threads: int,
-    ) -> None:
+    def __init__(self, dense: Model, batches: Iterable[Batch], *, threads: int) -> None:
         self.dense, self.threads = dense, threads
-        self.batches = list(_first(batches(), PROBE_SAMPLES))
+        self.batches = list(batches)
         self.expected = self._run(dense)
 
     def squared_error(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> float:
@@ -270,13 +257,3 @@ def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:
             difference += float(np.square(other - exact).sum()) if same else size
             reference += size
     return difference / reference if reference else 0.0
-
-
-def _first(batches: Iterable[tuple[Batch, bool]], samples: int) -> Iterator[Batch]:
-    """Batches until there are enough samples."""
-    seen = 0
-    for batch, _ in batches:
-        yield batch
-        seen += batch.count
-        if seen >= samples:
-            return
