@@ -188,7 +188,7 @@ def compared(cells: Sequence[Cell]) -> list[list[str]]:
                 method,
                 str(len(both)),
                 over("error"),
-                over("error", lambda a, _: a["sparsity"] <= 0.9),
+                over("error", lambda a, _: 0.5 <= a["sparsity"] <= 0.9),
                 over("error", equal),
                 f"{worst[0]['error'] / worst[1]['error']:.3f} "
                 f"({worst[0]['model']} {worst[0]['sparsity']:.0%})",

@@ -230,6 +230,8 @@ def test_ratios_are_geometric_means_over_the_cells_that_both_have() -> None:
         wanted, abs=5e-4
     )
     assert worst == "3.000 (net 95%)"
+    lower = [cell("nettrim", 0.3, 0.1), cell("other", 0.3, 0.9)]
+    assert compared([*cells, *lower])[0][3] == to_ninety  # 30 % is not of 50 to 90 %
     said = lost(cells)
     assert said == [
         "other is better: net 90%, 0.2000 against 0.2000",
