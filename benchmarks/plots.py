@@ -120,7 +120,8 @@ def peers(figures: dict[str, Any]) -> None:
     """Output error of each method against the zeros that it reached, by model."""
     models, columns = list(figures["models"]), 3
     lines = -(-len(models) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(10, 2.8 * lines), squeeze=False)
+    size = {"figsize": (10, 2.8 * lines), "sharey": True}
+    figure, axes = plt.subplots(lines, columns, squeeze=False, **size)
     shown = {}
     for axis, model in zip(axes.flat, models):
         for method, colour in PEERS.items():
