@@ -117,8 +117,13 @@ def layers(cells: list[dict[str, Any]]) -> None:
 
 
 def peers(figures: dict[str, Any]) -> None:
-    """Output error of each method against the zeros that it reached, by model."""
-    models, columns = list(figures["models"]), 3
+    """Output error of each method against the zeros that it reached, by model.
+
+    A model at one sparsity makes no line and is left to the table.
+    """
+    levels = {(each["model"], each["sparsity"]) for each in figures["cells"]}
+    models = [m for m in figures["models"] if sum(name == m for name, _ in levels) > 1]
+    columns = 3
     lines = -(-len(models) // columns)
     size = {"figsize": (10, 2.8 * lines), "sharey": True}
     figure, axes = plt.subplots(lines, columns, squeeze=False, **size)
