@@ -72,7 +72,8 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
     try:
         found = difference(dense, written)
         joint, meanings = measuring_model(dense, written, found)
-        measures = measure(Engine(joint, threads=threads), meanings, batches)
+        engine = Engine(joint, threads=threads, arena=False, as_listed=True)
+        measures = measure(engine, meanings, batches)
     except (Refusal, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
         return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
