@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.layer import Layer, Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.l0 import error_curve
 from nettrim_cli.solve.search import allocate, spread
@@ -199,6 +200,8 @@ def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
 class Probe:
     """Measures how far the network's output moves when one layer is changed.
 
+    Beyond a budget of memory its samples and the dense outputs wait on disk.
+
     Parameters
     ----------
     batches
@@ -213,25 +216,36 @@ class Probe:
         threads: int,
     ) -> None:
         self.dense, self.threads = dense, threads
-        self.batches = list(_first(batches(), PROBE_SAMPLES))
-        self.expected = self._run(dense)
+        shelf = Shelf(Budget(MEMORY_BYTES // 4))
+        engine = Engine(dense.runnable(), threads=threads, arena=False)
+        self.samples = [
+            (
+                {name: shelf.keep(value) for name, value in batch.feeds.items()},
+                [shelf.keep(each) for each in engine.run(batch.feeds)],
+            )
+            for batch in _first(batches(), PROBE_SAMPLES)
+        ]
 
     def squared_error(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> float:
-        """Relative squared error of the outputs with other weights for one layer's blocks."""
+        """Relative squared error of the outputs with other weights for one layer's blocks.
+
+        Outputs that are no numbers do not count.
+        """
+        engine = Engine(self._changed(layer, matrices), threads=self.threads)
+        sums = np.zeros((len(engine.outputs), 2))
+        for feeds, expected in self.samples:
+            found = engine.run({name: load(value) for name, value in feeds.items()})
+            sums += [_squares_of(load(one), other) for one, other in zip(expected, found)]
+        return float(sum(moved / size for moved, size in sums.tolist() if size))
+
+    def _changed(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> Runnable:
+        """The network with those weights, as the engine takes it: no other copy stays."""
         changed = self.dense.clone()
         weights, biases = list(matrices), None
         if layer.has_bias:
             weights, biases = [each[:-1] for each in matrices], [each[-1] for each in matrices]
         changed.set_weight(layer, weights, biases)
-        outputs = zip(*self._run(changed))
-        return sum(
-            _relative_square(expected, found)
-            for expected, found in zip(zip(*self.expected), outputs)
-        )
-
-    def _run(self, model: Model) -> list[list[Any]]:
-        engine = Engine(model.runnable(), threads=self.threads)
-        return [engine.run(batch.feeds) for batch in self.batches]
+        return changed.runnable()
 
 
 def _curve(
@@ -258,18 +272,15 @@ def _curve(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
-def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:
-    """||found - expected||^2 / ||expected||^2 over the batches of one output; 0 for non-numbers."""
-    difference = reference = 0.0
-    for one, other in zip(expected, found):
-        if is_array(one) and np.issubdtype(one.dtype, np.floating):
-            exact = one.astype(np.float64)
-            size = float(np.square(exact).sum())
-            # Where the data decide the shape, another one means that all is lost.
-            same = one.shape == other.shape
-            difference += float(np.square(other - exact).sum()) if same else size
-            reference += size
-    return difference / reference if reference else 0.0
+def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
+    """||found - expected||^2 and ||expected||^2 of an output; 0 for non-numbers."""
+    if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
+        return 0.0, 0.0
+    exact = expected.astype(np.float64)
+    size = float(np.square(exact).sum())
+    # Where the data decide the shape, another one means that all is lost.
+    same = expected.shape == found.shape
+    return float(np.square(found - exact).sum()) if same else size, size
 
 
 def _first(batches: Iterable[tuple[Batch, bool]], samples: int) -> Iterator[Batch]:

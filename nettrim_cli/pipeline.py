@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20  # of what is fed at once,
-TENSOR_BYTES = 64 << 20  # and of the largest tensor that this makes
+TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
 
 

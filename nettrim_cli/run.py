@@ -47,7 +47,7 @@ class Run:
         threads: int,
         listener: Listener,
     ) -> None:
-        self.dense, self.pruned = dense, dense.clone()
+        self.dense = self.pruned = dense  # until there is a pruned one
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
         self.bounds = {each.name: bounds_of(each, settings) for each in chosen}
