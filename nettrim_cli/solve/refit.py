@@ -17,6 +17,7 @@ Product = Callable[[Matrix], Matrix]
 # What a neuron's factorisation costs, in multiplications of a step of conjugate gradients: for
 # k kept inputs of N, CUBE k^3 + GATHER k N + CALL (benchmarks/refit.py).
 CUBE, GATHER, CALL = 0.4, 30, 1.5e6
+SUBSTITUTE, SOLVE = 20, 4e5  # a solve with a factor reads memory: SUBSTITUTE k^2 + SOLVE
 STEPS = 4  # of conjugate gradients in each round of a response's refit
 FACTORS_BYTES = 256 << 20  # of factors that are kept for its rounds
 
@@ -147,7 +148,7 @@ def refit_response(
     P = np.float32(X.shape[1])
     A = damped_gram(X, delta)
     support = start != 0
-    solved = _solver(A, support, rounds * STEPS)
+    solved = _solver(A, support, rounds)
     V = Q = start
     momentum, last = 1.0, np.inf
     for _ in range(rounds):
@@ -168,14 +169,15 @@ def refit_response(
     return V, bias
 
 
-def _solver(A: Operator, support: Matrix, steps: int) -> Callable[[Matrix, Matrix], Matrix]:
+def _solver(A: Operator, support: Matrix, rounds: int) -> Callable[[Matrix, Matrix], Matrix]:
     """The refit for many right-hand sides in turn, each from a start of its own.
 
-    The factors are kept where they fit and cost less than so many steps in all.
+    The factors are kept where they fit and cost less than the rounds' conjugate gradients.
     """
-    bytes_kept = 4 * float(np.square(np.count_nonzero(support, axis=0), dtype=np.float64).sum())
-    cheaper = factors_price(support) < steps * float(support.size * len(support))
-    if not (isinstance(A, np.ndarray) and cheaper and bytes_kept <= FACTORS_BYTES):
+    squares = np.square(np.count_nonzero(support, axis=0), dtype=np.float64)
+    price = factors_price(support) + rounds * float((SUBSTITUTE * squares + SOLVE).sum())
+    cheaper = price < rounds * STEPS * float(support.size * len(support))
+    if not (isinstance(A, np.ndarray) and cheaper and 4 * squares.sum() <= FACTORS_BYTES):
         return lambda rhs, start: refit_iteratively(A.__matmul__, rhs, support, start, STEPS)
     factored = list(factors(A, support))
     return lambda rhs, start: substituted(factored, rhs, start * support)

@@ -117,6 +117,7 @@ def test_kept_factors_and_conjugate_gradients_end_alike(free_bias, monkeypatch) 
     for kept_bytes in (1 << 30, 0):
         monkeypatch.setattr(module, "FACTORS_BYTES", kept_bytes)
         monkeypatch.setattr(module, "CALL", 0)
+        monkeypatch.setattr(module, "SOLVE", 0)
         V, bias = refit_response(X, sets, 1e-2, np.float32(1e-2) * W, start, b, rounds=40)
         ends.append(one_sided(X, sets, 1e-2, W, V, bias))
     before = one_sided(X, sets, 1e-2, W, start, b)
