@@ -408,7 +408,7 @@ SEQUENCE = (
 )
 
 
-@pytest.mark.parametrize(("body", "wanted"), [(WIDE, 16), (SEQUENCE, 256)])
+@pytest.mark.parametrize(("body", "wanted"), [(WIDE, 4), (SEQUENCE, 256)])
 def test_a_batch_is_as_small_as_the_largest_tensor_on_the_way_asks_for(
     tmp_path, body, wanted
 ) -> None:
