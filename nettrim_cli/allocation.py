@@ -170,7 +170,7 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
         return [zeros]
     sizes = [task.weights for task in tasks]
     levels = shares_of_zeros(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
-    curves = [_squares(task, levels)[0] for task in tasks]
+    curves = [_squares(task, levels, ())[0] for task in tasks]
     return allocate(curves, sizes, levels, zeros)
 
 
@@ -180,13 +180,22 @@ def response_size(task: Task, *, held: bool) -> float:
 
 
 @np.errstate(all="ignore")  # what comes out is looked at
-def _squares(task: Task, levels: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Matrix]]:
-    """Squared response error of a block at each share of zeros, not relative; and the weights."""
+def _squares(
+    task: Task, levels: NDArray[np.float64], probed: Sequence[int]
+) -> tuple[NDArray[np.float64], dict[int, Matrix]]:
+    """Squared response error of a block at each share of zeros, not relative; and some weights.
+
+    Parameters
+    ----------
+    probed
+        The levels, by number, whose weights are wanted.
+    """
     keeps = [task.weights - round(each * task.weights) for each in levels]
-    found, solved = error_curve(task, keeps)
+    found, solved = error_curve(task, keeps, [keeps[at] for at in probed])
     errors = np.where(np.isfinite(found), found, 1.0)  # no number: all of the response is lost
     size = response_size(task, held=task.samples.held_X.shape[1] > 0)
-    return np.square(errors * (size if math.isfinite(size) else 1.0)), solved
+    squares = np.square(errors * (size if math.isfinite(size) else 1.0))
+    return squares, {at: solved[keeps[at]] for at in probed}
 
 
 def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
@@ -256,15 +265,16 @@ def _curve(
     probe: Probe,
 ) -> Curve:
     """A layer's curve, probed at one level."""
-    parts = [_squares(task, levels) for task in tasks]
+    near = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
+    probed = range(len(levels)) if near is None else (near,)
+    parts = [_squares(task, levels, probed) for task in tasks]
     squares = np.sum([square for square, _ in parts], axis=0)
     held = tasks[0].samples.held_X.shape[1] > 0
     size = sum(response_size(task, held=held) ** 2 for task in tasks)
-    if sparsity is None:
+    at = near
+    if at is None:
         with np.errstate(divide="ignore"):
             at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
-    else:
-        at = int(np.argmin(np.abs(levels - sparsity)))
     own = squares[at]
     moved = probe.squared_error(layer, [solved[at] for _, solved in parts])
     sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
