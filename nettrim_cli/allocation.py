@@ -214,7 +214,7 @@ class Probe:
     Parameters
     ----------
     batches
-        The first PROBE_SAMPLES samples of it are used.
+        The first of them are used, PROBE_SAMPLES at most unless one has more.
     """
 
     def __init__(
@@ -294,10 +294,10 @@ def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
 
 
 def _first(batches: Iterable[tuple[Batch, bool]], samples: int) -> Iterator[Batch]:
-    """Batches until there are enough samples."""
+    """The first batches, with no more samples than that together; one at least."""
     seen = 0
     for batch, _ in batches:
+        if seen and seen + batch.count > samples:
+            return
         yield batch
         seen += batch.count
-        if seen >= samples:
-            return

@@ -86,3 +86,10 @@ def test_the_probe_measures_the_whole_network() -> None:
     expected = np.square(two - one, dtype=np.float64).sum() / np.square(one).sum()
     assert probe.squared_error(layer, [matrix]) == pytest.approx(expected, rel=1e-4)
     assert np.array_equal(dense.weight(layer)[0][0], weight)
+
+
+@pytest.mark.parametrize(("size", "used"), [(16, 128), (42, 126), (100, 100), (300, 300)])
+def test_a_probe_takes_whole_batches_and_no_more_samples_than_it_needs(size, used) -> None:
+    proto = mlp()
+    probe = Probe(Model(proto), batches_of(input_samples(proto, 400), size), threads=1)
+    assert sum(len(feeds["x"]) for feeds, _ in probe.samples) == used
