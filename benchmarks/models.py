@@ -128,7 +128,7 @@ MODELS = {
         "type of a file from its bytes: Dense, Conv, Dense",
         samples.file_bytes,
         Task("types told as by extension", tasks.classes, tasks.equal),
-        240,
+        600,
         400,
     ),
     "minilm": RealModel(
@@ -148,7 +148,7 @@ MODELS = {
         "object detector: YOLOv8n",
         samples.photos,
         Task("overlap of the classes seen", tasks.detections, tasks.overlap),
-        48,
+        160,
         64,
     ),
     "captcha": RealModel(

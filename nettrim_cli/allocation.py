@@ -9,7 +9,7 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -36,7 +36,6 @@ ALL_DENSITIES = (
     *(0.04, 0.028, 0.018, 0.01),
 )
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
-PROBE_SAMPLES = 128
 NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
 
 Bounds = tuple[int, int]
@@ -123,7 +122,7 @@ class Costs:
 def measure_costs(
     dense: Model,
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
-    batches: Callable[[], Iterable[tuple[Batch, bool]]],
+    batches: Iterable[Batch],
     sparsity: float | None,
     *,
     influence: Mapping[str, Sequence[Matrix]] = NOTHING,
@@ -210,20 +209,9 @@ class Probe:
     """Measures how far the network's output moves when one layer is changed.
 
     Beyond a budget of memory its samples and the dense outputs wait on disk.
-
-    Parameters
-    ----------
-    batches
-        The first of them are used, PROBE_SAMPLES at most unless one has more.
     """
 
-    def __init__(
-        self,
-        dense: Model,
-        batches: Callable[[], Iterable[tuple[Batch, bool]]],
-        *,
-        threads: int,
-    ) -> None:
+    def __init__(self, dense: Model, batches: Iterable[Batch], *, threads: int) -> None:
         self.dense, self.threads = dense, threads
         shelf = Shelf(Budget(MEMORY_BYTES // 4))
         engine = Engine(dense.runnable(), threads=threads, arena=False)
@@ -232,7 +220,7 @@ class Probe:
                 {name: shelf.keep(value) for name, value in batch.feeds.items()},
                 [shelf.keep(each) for each in engine.run(batch.feeds)],
             )
-            for batch in _first(batches(), PROBE_SAMPLES)
+            for batch in batches
         ]
 
     def squared_error(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> float:
@@ -291,13 +279,3 @@ def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
     # Where the data decide the shape, another one means that all is lost.
     same = expected.shape == found.shape
     return float(np.square(found - exact).sum()) if same else size, size
-
-
-def _first(batches: Iterable[tuple[Batch, bool]], samples: int) -> Iterator[Batch]:
-    """The first batches, with no more samples than that together; one at least."""
-    seen = 0
-    for batch, _ in batches:
-        if seen and seen + batch.count > samples:
-            return
-        yield batch
-        seen += batch.count

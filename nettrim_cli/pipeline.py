@@ -35,6 +35,8 @@ PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20  # of what is fed at once,
 TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
+PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
+PROBE_SAMPLES = 128  # and their number
 
 
 def prune(
@@ -97,7 +99,7 @@ def prune(
             return lambda: samples.batches(indices, size)
 
         listener.stage(f"recording {len(fitted):,} samples")
-        run = Run(dense, chosen, settings, threads, listener)
+        run = Run(dense, chosen, settings, threads, listener, part(few_of(fitted, samples)))
         reference = Reference(dense, part(held), threads=threads)
         if settings.target[0] in SEARCHED:
             found = reach(run, batches, part(fitted), reference)
@@ -203,6 +205,13 @@ def batch_size(samples: Calibration, model: Model, threads: int) -> int:
         return samples.fixed_batch
     fed, largest = max(1, samples.bytes_per_sample), max(1, largest_bytes(samples, model, threads))
     return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
+
+
+def few_of(indices: Indices, samples: Calibration) -> Indices:
+    """Samples from all over the file, as its order may be by class: fewer of large ones."""
+    wanted = min(PROBE_SAMPLES, PROBE_BYTES // max(1, samples.bytes_per_sample))
+    count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
 
 def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:

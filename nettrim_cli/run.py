@@ -37,7 +37,13 @@ ENOUGH = 5  # and from which on more samples help little (docs/method.md)
 
 
 class Run:
-    """The layers of one run: their order, their targets, what came out."""
+    """The layers of one run: their order, their targets, what came out.
+
+    Parameters
+    ----------
+    probed
+        Samples that the whole network may be run on once for each layer.
+    """
 
     def __init__(
         self,
@@ -46,7 +52,9 @@ class Run:
         settings: Settings,
         threads: int,
         listener: Listener,
+        probed: Callable[[], Iterable[Batch]],
     ) -> None:
+        self.probed = probed
         self.dense = self.pruned = dense  # until there is a pruned one
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
@@ -115,7 +123,7 @@ class Run:
         return measure_costs(
             self.dense,
             recorded,
-            batches,
+            self.probed(),
             sparsity,
             influence=self.influence,
             threads=self.threads,

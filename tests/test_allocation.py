@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from networks import NETWORKS, input_samples, mlp
+from networks import NETWORKS, input_samples, mlp, save_model
 from small import build, normal, run
 
 from nettrim_cli.allocation import Probe, measure_costs, shares_of_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import few_of, prune
+from nettrim_cli.settings import Settings
 from nettrim_cli.walk import stages, walk
 
 
@@ -25,7 +27,8 @@ def measure(proto, sparsity, samples=96):
     dense = Model(proto)
     batches = batches_of(input_samples(proto, samples))
     recorded = walk(dense, None, stages(dense.layers), batches(), threads=1, seed=0)
-    return dense, measure_costs(dense, recorded, batches, sparsity, threads=1)
+    some = [batch for batch, _ in batches()]
+    return dense, measure_costs(dense, recorded, some, sparsity, threads=1)
 
 
 def share_out(proto, sparsity, kind="network", limits=None):
@@ -62,6 +65,42 @@ def test_a_layer_that_hardly_matters_gives_more() -> None:
     assert whisper["b"] > 3 * whisper["a"]
 
 
+def test_samples_may_be_in_the_order_of_their_classes(tmp_path) -> None:
+    proto = build(
+        """g (float[N,16] x, float[N,16] z) => (float[N,16] y) {
+            a = MatMul(x, w1) p = Relu(a)
+            b = MatMul(z, w2) q = Relu(b)
+            y = Add(p, q)
+        }""",
+        w1=normal(16, 16, seed=5),
+        w2=normal(16, 16, seed=6),
+    )
+    model = save_model(tmp_path / "model.onnx", proto)
+    late = np.arange(800)[:, None] >= 400  # beyond what the probes take
+    x, z = normal(800, 16, seed=3) * ~late, normal(800, 16, seed=4) * late
+    np.savez(tmp_path / "calib.npz", x=x.astype(np.float32), z=z.astype(np.float32))
+    report = prune(model, tmp_path / "calib.npz", settings=Settings(sparsity=0.5, threads=1))
+    first, second = (each.nonzeros_after for each in report.layers)
+    assert 0.5 < first / second < 2
+
+
+@pytest.mark.parametrize(
+    ("kilobytes", "batch", "count"),
+    [(1, None, 128), (2048, None, 8), (65536, None, 1), (1, 48, 96)],
+)
+def test_fewer_of_large_samples_are_probed(kilobytes, batch, count) -> None:
+    class Data:
+        bytes_per_sample = kilobytes << 10
+
+        def batch_size(self, wanted):
+            return batch or wanted
+
+    chosen = few_of(np.arange(1000, 2000), Data())
+    assert len(chosen) == len(set(chosen)) == count
+    assert chosen[0] == 1000
+    assert count == 1 or chosen[-1] == 1999
+
+
 @pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.999])
 def test_levels_rise_from_none_to_beyond_the_target(sparsity) -> None:
     levels = shares_of_zeros(sparsity)
@@ -74,7 +113,7 @@ def test_levels_rise_from_none_to_beyond_the_target(sparsity) -> None:
 def test_the_probe_measures_the_whole_network() -> None:
     proto = mlp()
     dense, x = Model(proto), input_samples(proto, 48)
-    probe = Probe(dense, batches_of(x), threads=1)
+    probe = Probe(dense, [batch for batch, _ in batches_of(x)()], threads=1)
     layer = dense.layers[1]
     (weight,), (bias,) = dense.weight(layer)
     matrix = np.vstack([weight, bias[None]])
@@ -86,10 +125,3 @@ def test_the_probe_measures_the_whole_network() -> None:
     expected = np.square(two - one, dtype=np.float64).sum() / np.square(one).sum()
     assert probe.squared_error(layer, [matrix]) == pytest.approx(expected, rel=1e-4)
     assert np.array_equal(dense.weight(layer)[0][0], weight)
-
-
-@pytest.mark.parametrize(("size", "used"), [(16, 128), (42, 126), (100, 100), (300, 300)])
-def test_a_probe_takes_whole_batches_and_no_more_samples_than_it_needs(size, used) -> None:
-    proto = mlp()
-    probe = Probe(Model(proto), batches_of(input_samples(proto, 400), size), threads=1)
-    assert sum(len(feeds["x"]) for feeds, _ in probe.samples) == used

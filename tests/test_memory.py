@@ -92,7 +92,7 @@ def test_outputs_that_wait_hold_no_memory_of_the_engine() -> None:
     model, batches = wide()
     Engine(model.runnable(), threads=1).run({"x": np.ones((1, 1), np.float32)})  # what loads once
     before = resident_bytes()
-    probe = allocation.Probe(model, lambda: ((each, False) for each in batches), threads=1)
+    probe = allocation.Probe(model, batches, threads=1)
     reference = Reference(model, lambda: batches, threads=1)
     (((output,),),) = [reference.outputs[1]]
     assert np.allclose(output, 1)
@@ -109,7 +109,7 @@ def test_samples_of_a_probe_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
     found = []
     for budget in (1 << 20, 0):
         monkeypatch.setattr(allocation, "MEMORY_BYTES", budget)
-        probe = allocation.Probe(model, lambda: ((each, False) for each in parts), threads=1)
+        probe = allocation.Probe(model, parts, threads=1)
         kept = [*probe.samples[0][0].values(), *probe.samples[0][1]]
         assert all(isinstance(each, Parked) == (budget == 0) for each in kept)
         found.append(probe.squared_error(layer, [matrix]))

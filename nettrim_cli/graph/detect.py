@@ -13,10 +13,12 @@ from nettrim_cli.graph.index import Index, Use, attributes
 from nettrim_cli.graph.inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.paths import Outputs
+from nettrim_cli.graph.paths import Outputs, from_end
 from nettrim_cli.graph.responses import applied, response, words
 from nettrim_cli.graph.traces import Trace
 
+ADDED = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+"""Ops whose bias may come by an Add behind them."""
 RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}
 """Ops with two weights, and what their inputs 1 and 2 are called."""
 
@@ -315,14 +317,14 @@ def _bias(index: Index, found: _Candidate) -> Use | None:
         _require_finite(trace, "bias")
         return Use(number, slot)
     blocks = ops.blocks(geometry, found.trace.shape)
-    axis = ops.output_axis(geometry)
-    if geometry.op != "MatMul" or len(blocks) != 1 or axis is None:
+    if geometry.op not in ADDED or len(blocks) != 1:
         return None
-    return _added_bias(index, node.output[0], blocks[0][1], axis)
+    axis = from_end(index, node.output[0], ops.output_axis(geometry))
+    return None if axis is None else _added_bias(index, node.output[0], blocks[0][1], axis)
 
 
 def _added_bias(index: Index, tensor: str, size: int, axis: int) -> Use | None:
-    """The constant that an Add behind a MatMul brings, if it is a bias."""
+    """The constant that an Add behind a product brings, if it is a bias."""
     use = index.only_user(tensor)
     if use is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,29 +12,16 @@ import onnx
 from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.constants import FLOATS, TREATED, elem_type, shape, type_name, widens
+from nettrim_cli.graph.constants import FLOATS, TREATED, elem_type, type_name, widens
 from nettrim_cli.graph.external import NOTHING, External
 from nettrim_cli.graph.flat import ENTER, STANDARD, Node, flatten
 from nettrim_cli.graph.ops import Grid, Refusal
+from nettrim_cli.graph.ranks import Ranks
 from nettrim_cli.graph.traces import INTEGERS, Array, Joined, Step, Stored, Trace
 from nettrim_cli.graph.ways import MOVES, dequantized, moves
 
-KEEP_RANK = frozenset(
-    (
-        *("Identity", "Dropout", "Cast", "Transpose", "Pad", "Conv", "ConvTranspose"),
-        *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Gelu", "HardSwish"),
-        *("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Exp", "Sqrt", "Abs", "Neg"),
-        *("BatchNormalization", "LayerNormalization", "Softmax", "LogSoftmax"),
-        *("MaxPool", "AveragePool", "GlobalAveragePool"),
-    )
-)
-"""Standard ops whose output has as many axes as their first input."""
-
 WAYS = MOVES | {"Identity", "Cast", "DequantizeLinear", "Concat"}
 """Standard ops on the way from a stored constant that a trace can go back."""
-
-BROADCAST = frozenset(("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"))
-"""Standard ops whose output has as many axes as their largest input."""
 
 
 @dataclass(frozen=True)
@@ -349,15 +336,25 @@ class Index:
         return self._ranks.get(name)
 
     def _find_ranks(self) -> dict[str, int]:
-        ranks = {name: len(tensor.dims) for name, tensor in self.initializers.items()}
-        for value in (*self.graph.input, *self.graph.value_info, *self.graph.output):
+        """By the rules, else as declared; what is declared of outputs is often wrong."""
+        declared = {}
+        for value in (*self.graph.output, *self.graph.value_info, *self.graph.input):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
-                ranks[value.name] = len(value.type.tensor_type.shape.dim)
+                declared[value.name] = len(value.type.tensor_type.shape.dim)
+        inputs = {each.name for each in self.graph.input}
+        found = Ranks(self.integers, {k: n for k, n in declared.items() if k in inputs}, {})
+        for name in self.constants:
+            with suppress(Refusal):
+                shape = self.trace(name).shape
+                found.ranks[name] = len(shape)
+                if len(shape) == 1:
+                    found.lengths[name] = shape[0]
         for node in self.nodes:
-            found = _rank(node, ranks)
-            if found is not None:
-                ranks.setdefault(node.output[0], found)
-        return ranks
+            found.add(node, attributes(node))
+            for name in node.output:
+                if name in declared:
+                    found.ranks.setdefault(name, declared[name])
+        return found.ranks
 
     def all_names(self) -> set[str]:
         """Every tensor name, wherever it is."""
@@ -379,22 +376,3 @@ def _require_float(kind: int) -> int:
     if kind in FLOATS:
         raise Refusal(f"holds {type_name(kind)} values, which are not treated yet")
     raise Refusal(f"holds {type_name(kind)} values, not floating-point ones")
-
-
-def _rank(node: Node, ranks: Mapping[str, int]) -> int | None:
-    """Rank of a node's first output from the ranks of its inputs."""
-    if node.domain not in STANDARD:
-        return None
-    known = [ranks.get(name) for name in node.input]
-    if node.op_type in ("Flatten", "Gemm"):
-        return 2
-    if node.op_type == "Constant":
-        return None if node.holder is None else len(shape(node.holder))
-    if not known:
-        return None
-    if node.op_type in KEEP_RANK:
-        return known[0]
-    if node.op_type in BROADCAST or (node.op_type == "MatMul" and known[-1] == 2):
-        ready = [rank for rank in known if rank is not None]
-        return max(ready) if len(ready) == len(known) else None
-    return None

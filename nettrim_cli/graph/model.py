@@ -19,6 +19,7 @@ from nettrim_cli.graph.detect import Binding, detect, weight_of
 from nettrim_cli.graph.external import External, serialize
 from nettrim_cli.graph.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
+from nettrim_cli.graph.paths import from_end
 from nettrim_cli.graph.reading import check_model, parse, read_file
 from nettrim_cli.graph.traces import Trace
 
@@ -329,8 +330,9 @@ class Model:
             values = ops.bias(biases, layer.geometry, layer.weight_shape, before)
         else:
             values = biases[0].reshape(before.shape if before.size == biases[0].size else -1)
-            if before.size == 1 and ops.output_axis(layer.geometry) == -2:
-                values = values[:, None]
+            if values.ndim == 1 and before.size == 1:
+                axis = from_end(self._index, layer.output, ops.output_axis(layer.geometry)) or -1
+                values = values.reshape(-1, *(1,) * (-1 - axis))
         if trace.exact:
             values = constants.cast(values, before.dtype)
         if np.array_equal(np.broadcast_to(before, values.shape), values):

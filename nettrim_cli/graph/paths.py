@@ -183,18 +183,23 @@ def constant_of(index: Index, tensor: str, name: str, outputs: Outputs) -> Float
         value = index.trace(name).values()
     except Refusal:
         return None
-    rank = index.rank(tensor)
-    if not np.isfinite(value).all() or value.ndim > (rank or 1):
+    if not np.isfinite(value).all() or value.ndim > (index.rank(tensor) or 1):
         return None
     if value.size == 1:
         return np.asarray(value.reshape(()))
-    axis = outputs.axis
-    if axis > 0:
-        if rank is None:
-            return None
-        axis -= rank
+    axis = from_end(index, tensor, outputs.axis)
+    if axis is None:
+        return None
     wanted = (1,) * (value.ndim + axis) + (outputs.size,) + (1,) * (-1 - axis)
     return value.reshape(-1, 1) if value.shape == wanted else None
+
+
+def from_end(index: Index, tensor: str, axis: int | None) -> int | None:
+    """An axis of a tensor counted from the end, below 0; None where that is not known."""
+    if axis is None or axis < 0:
+        return axis
+    rank = index.rank(tensor)
+    return None if rank is None else axis - rank
 
 
 def _batch_normalization(

@@ -251,17 +251,20 @@ def _quality_rows(
     comparison: Comparison, samples: str, certificate: Certificate | None = None
 ) -> list[tuple[str, str, str, str]]:
     """Accuracy, error of each output and agreement, with the samples that they were taken on."""
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
+    on = f"on {words.count(comparison.samples)} {samples}"
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
     if before is not None or after is not None:
         change = words.points(before, after, comparison.accuracy_drop_interval)
-        rows.append(("accuracy", _share(before), _share(after), change))
+        remark = ", ".join(filter(None, (change, on)))
+        rows.append(("accuracy", _share(before), _share(after), remark))
     several = len(comparison.outputs) > 1
     for each in comparison.outputs:
         found = certificate.output(each.name) if certificate else None
         proved = words.proved(found.bound, found.reason) if found else ""
-        remarks = [words.clean(each.name)] * several + [proved] * bool(proved)
-        rows.append(("output error", "", f"{words.error(each.error)} %", ", ".join(remarks)))
+        remarks = (words.clean(each.name) if several else "", "" if rows else on, proved)
+        remark = ", ".join(filter(None, remarks))
+        rows.append(("output error", "", f"{words.error(each.error)} %", remark))
     for each in comparison.outputs:
         if each.agreement is not None:
             parts = [words.clean(each.name) if several else ""]
@@ -271,10 +274,6 @@ def _quality_rows(
             parts.append(words.margins(each.margin, each.margin_changed))
             remark = "; ".join(filter(None, parts))
             rows.append(("same top-1", "", _share(each.agreement), remark))
-    if rows:
-        label, one, two, remark = rows[0]
-        on = f"on {words.count(comparison.samples)} {samples}"
-        rows[0] = (label, one, two, f"{remark}, {on}" if remark else on)
     return rows
 
 

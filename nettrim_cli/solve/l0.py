@@ -34,6 +34,7 @@ from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
+TINY = 2e7  # multiplications in a product, up to which a solve more costs next to nothing
 WHOLE = "kept whole: zeros cost less elsewhere"
 
 Candidate = tuple[float, Matrix, str, Choice | None]  # held-out error, U, what it is
@@ -77,7 +78,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) * (2 if len(repairs(task)) > 1 else 1)
+    targets = len(repairs(task))
+    rounds = len(problem.schedule) * (targets if _is_tiny(problem) else min(2, targets))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
@@ -118,10 +120,16 @@ def candidates(
     """Weights for the best target, with each refit and without any: held-out error, U, what it is.
 
     Targets are compared on one support, that of the middle one, which costs a refit each; the
-    best gets a support of its own.
+    best gets a support of its own.  In a tiny layer all of them do.
     """
     task = problem.task
     tried, repair = repairs(task), middle(task)
+    if _is_tiny(problem):
+        for each in tried:
+            yield from _refitted(problem, each, problem.supports(problem.rhs(each), penalty, look))
+        U = problem.unfitted(penalty)
+        yield judged(task, U), U, UNFITTED, None
+        return
     V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
         refitted = dict(problem.refits(V, tried))
@@ -129,6 +137,19 @@ def candidates(
         if repair != middle(task):
             yield _linear(problem, repair, refitted[repair])
             V = problem.supports(problem.rhs(repair), penalty, look)
+    yield from _refitted(problem, repair, V)
+    U = problem.unfitted(penalty)
+    yield judged(task, U), U, UNFITTED, None
+
+
+def _is_tiny(problem: LayerProblem) -> bool:
+    inputs, outputs = problem.start.shape
+    return bool(float(inputs) ** 2 * outputs <= TINY)
+
+
+def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Candidate]:
+    """Weights on the support of V, and those refitted for the response where it is not linear."""
+    task = problem.task
     yield _linear(problem, repair, V)
     behind = task.relu or task.activation is not None
     if behind and (task.settled is None or task.settled.behind):
@@ -136,8 +157,6 @@ def candidates(
         what = "ReLU refit" if task.relu else "activation's refit"
         note = f"{described(task, repair)}, {what}".lstrip(", ")
         yield judged(task, U), U, note, _choice(problem, repair, behind=True)
-    U = problem.unfitted(penalty)
-    yield judged(task, U), U, UNFITTED, None
 
 
 def _kept_whole(task: Task) -> Iterator[Candidate]:

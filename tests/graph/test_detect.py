@@ -106,6 +106,37 @@ BIASES = {
 }
 
 
+CHANNELS = {
+    "Add": ("c = Conv(x, w) y = Add(c, b)", {"b": normal(4, 1, 1)}, True),
+    "Add left": ("c = Conv(x, w) y = Add(b, c)", {"b": normal(1, 4, 1, 1)}, True),
+    "Add one number": ("c = Conv(x, w) y = Add(c, b)", {"b": 0.5}, True),
+    "Add Reshape": (
+        "c = Conv(x, w) r = Reshape(b, s) y = Add(c, r)",
+        {"b": normal(4), "s": np.array([1, -1, 1, 1])},
+        True,
+    ),
+    "ConvTranspose": ("c = ConvTranspose(x, v) y = Add(c, b)", {"b": normal(4, 1, 1)}, True),
+    "along the width": ("c = Conv(x, w) y = Add(c, b)", {"b": normal(4)}, False),
+    "another axis": ("c = Conv(x, w) y = Add(c, b)", {"b": normal(4, 1)}, False),
+    "a bias of its own": (
+        "c = Conv(x, w, a) y = Add(c, b)",
+        {"a": normal(4, seed=2), "b": normal(4, 1, 1)},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_the_bias_of_a_convolution_may_be_added_behind_it(kind):
+    body, tensors, expected = CHANNELS[kind]
+    kernel = {"v": normal(3, 4, 2, 2)} if "v)" in body else {"w": normal(4, 3, 2, 2)}
+    proto = build(f"g (float[n,3,5,5] x) => (float[n,4,h,w_] y) {{ {body} }}", **kernel, **tensors)
+    _, layer = only(proto)
+    assert layer.has_bias is expected
+    assert layer.output == ("y" if expected and kind != "a bias of its own" else "c")
+    assert_layer_works(proto, normal(2, 3, 5, 5))
+
+
 @pytest.mark.parametrize("kind", BIASES)
 def test_bias_is_found(kind):
     body, tensors, expected = BIASES[kind]

@@ -37,7 +37,7 @@ LEFT = {
     "matting": "not matched by --include",
 }
 """The only reason for which layers may be left in the models that have such."""
-INCLUDE = {"matting": ("/stage5/*", "/stage6/*")}
+INCLUDE = {"matting": ("/stage6/*",)}
 """Where pruning the whole model would take longer than a test may."""
 SPARSITY = 0.5
 

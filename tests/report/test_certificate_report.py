@@ -78,6 +78,19 @@ def test_the_end_of_a_proof_is_said_and_wrapped() -> None:
         assert max(map(len, text.splitlines())) <= width
 
 
+def test_samples_stand_before_what_is_proved_on_them() -> None:
+    report = certified(OutputBound("logits", reason=ENDED))
+    report = replace(report, comparison=replace(report.comparison, **unscored(report)))
+    text = re.sub(r"\s+", " ", printed(report))
+    assert f"on {report.comparison.samples} held-out samples, {ENDED}" in text
+
+
+def unscored(report: Report) -> dict[str, object]:
+    """What a comparison without labels differs by."""
+    sides = ("reference", "candidate")
+    return {each: replace(getattr(report.comparison, each), accuracy=None) for each in sides}
+
+
 def test_several_outputs_are_told_apart_and_exact_ones_need_no_proof() -> None:
     found = (OutputFacts("a", 0.1), OutputFacts("b", 0.0), OutputFacts("c\x1b", 0.2))
     report = certified(
