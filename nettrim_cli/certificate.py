@@ -106,7 +106,7 @@ def _measuring_engine(
 ) -> tuple[Engine, Mapping[str, tuple[str, str]]]:
     """The measuring model, loaded, and what its outputs mean; what it was made of goes."""
     joint, meanings = measuring_model(dense, written, found)
-    return Engine(joint, threads=threads), meanings
+    return Engine(joint, threads=threads, arena=False, as_listed=True), meanings
 
 
 def measure(
