@@ -23,7 +23,7 @@ from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput,
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
-from nettrim_cli.report.result import Comparison, Report
+from nettrim_cli.report.result import Comparison, LayerReport, Report
 from nettrim_cli.run import Run, counted, in_order, nonzeros, select
 from nettrim_cli.settings import SEARCHED, Settings
 from nettrim_cli.targets import Reached, reach
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20  # of what is fed at once,
-TENSOR_BYTES = 64 << 20  # and of the largest tensor that this makes
+TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
 PROBE_SAMPLES = 128  # and their number
@@ -114,14 +114,13 @@ def prune(
         listener.stage("writing and checking")
         Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
         found.model.save(target, force=force)
-        written = Model.load(target)
-        comparison = reference.against(written).compared(dense, written)
+        comparison, layers = _written(target, dense, found, reference)
         # Three networks run side by side, so with fewer samples at once.
         fewer = part(held, max(1, size // 4))()
         # What was written has been compared with what is in memory, which shares the dense data.
         certificate = certify(dense, found.model, fewer, threads=threads)
     return Report(
-        layers=in_order(dense, [*(counted(each, dense, written) for each in found.layers), *left]),
+        layers=in_order(dense, [*layers, *left]),
         comparison=comparison,
         settings=settings.as_dict(),
         version=__version__,
@@ -228,6 +227,15 @@ def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
 def names(tensors: Iterable[object]) -> str:
     """Names of inputs, for a sentence."""
     return ", ".join(sorted(str(getattr(each, "name", each)) for each in tensors))
+
+
+def _written(
+    target: Path, dense: Model, found: Reached, reference: Reference
+) -> tuple[Comparison, list[LayerReport]]:
+    """The file as it was written against the dense model; it is not in memory any more then."""
+    written = Model.load(target)
+    comparison = reference.against(written).compared(dense, written)
+    return comparison, [counted(each, dense, written) for each in found.layers]
 
 
 @contextmanager
