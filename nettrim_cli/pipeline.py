@@ -36,7 +36,8 @@ BATCH_BYTES = 16 << 20  # of what is fed at once,
 TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
-PROBE_SAMPLES = 128  # and their number
+FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number,
+PROBE_RUNS = 4  # times the samples over all layers, between these
 
 
 def prune(
@@ -99,7 +100,9 @@ def prune(
             return lambda: samples.batches(indices, size)
 
         listener.stage(f"recording {len(fitted):,} samples")
-        run = Run(dense, chosen, settings, threads, listener, part(few_of(fitted, samples)))
+        run = Run(
+            dense, chosen, settings, threads, listener, part(few_of(fitted, samples, len(chosen)))
+        )
         reference = Reference(dense, part(held), threads=threads)
         if settings.target[0] in SEARCHED:
             found = reach(run, batches, part(fitted), reference)
@@ -207,9 +210,13 @@ def batch_size(samples: Calibration, model: Model, threads: int) -> int:
     return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
 
 
-def few_of(indices: Indices, samples: Calibration) -> Indices:
-    """Samples from all over the file, as its order may be by class: fewer of large ones."""
-    wanted = min(PROBE_SAMPLES, PROBE_BYTES // max(1, samples.bytes_per_sample))
+def few_of(indices: Indices, samples: Calibration, layers: int) -> Indices:
+    """Samples from all over the file, as its order may be by class: fewer of large ones.
+
+    The network runs on them once for each layer, which together is to cost a few runs on all.
+    """
+    wanted = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * len(indices) // layers))
+    wanted = min(wanted, PROBE_BYTES // max(1, samples.bytes_per_sample))
     count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
