@@ -100,9 +100,8 @@ def prune(
             return lambda: samples.batches(indices, size)
 
         listener.stage(f"recording {len(fitted):,} samples")
-        run = Run(
-            dense, chosen, settings, threads, listener, part(few_of(fitted, samples, len(chosen)))
-        )
+        probed = few_of(fitted, samples, len(chosen))
+        run = Run(dense, chosen, settings, threads, listener, part(probed))
         reference = Reference(dense, part(held), threads=threads)
         if settings.target[0] in SEARCHED:
             found = reach(run, batches, part(fitted), reference)
