@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -287,8 +287,13 @@ def main() -> None:
         write_table(options.table, MODELS, options.folder)
 
 
-def prepare(name: str, folder: Path) -> Path:
+def prepare(name: str, folder: Path, *, calibration: int | None = None) -> Path:
     """The model's file; its samples are beside the figures in ``folder/name``.
+
+    Parameters
+    ----------
+    calibration
+        So many samples to prune with, where it is not the table's number.
 
     Raises
     ------
@@ -297,9 +302,11 @@ def prepare(name: str, folder: Path) -> Path:
     """
     home = folder / name
     home.mkdir(parents=True, exist_ok=True)
-    path = model_file(MODELS[name], home)
+    model = MODELS[name]
+    path = model_file(model, home)
     if not (home / "test.h5").exists():
-        write_samples(MODELS[name], path, home)
+        wanted = model.calibration if calibration is None else calibration
+        write_samples(replace(model, calibration=wanted), path, home)
     if not (home / "model.onnx").exists():
         shutil.copy(path, home / "model.onnx")
     return home

@@ -9,7 +9,8 @@ samples that no method has seen:
     python benchmarks/peers.py --models mlp minilm --sparsity 0.7 0.9 --json peers.json
 
 Finished cells are kept in a folder and measured again only where something has changed that they
-depend on.  SparseGPT takes minutes on some models: `--time-limit` bounds a cell.
+depend on.  SparseGPT takes minutes on some models: `--time-limit` bounds a cell, and `--finished`
+tells what the folder holds.  `ocr-cls:100` is a model with 100 calibration samples.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ from peers_table import show, write_table
 import nettrim_cli
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-REFERENCE = 0.5  # the layers that nettrim prunes at this sparsity are those that all prune
-PACKAGED = ("minilm", "magika", "ocr-cls", "ocr-rec", "ocr-det")
+PACKAGED = ("minilm", "magika", "ocr-cls:100", "ocr-cls:450", "ocr-rec", "ocr-det")
+CALIBRATION = {"ocr-cls": 450}  # samples, where not as `models.py` has them
 ONNXSIM = "0.8.1"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CODE = Path(nettrim_cli.__file__).parent
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5000, help="for calibration, at most")
     parser.add_argument("--time-limit", type=float, default=3600, help="seconds for a cell")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the tables here, too")
+    parser.add_argument("--finished", action="store_true", help="measure nothing")
     options = parser.parse_args()
     methods = available(options.methods)
     figures: dict[str, Any] = {"machine": f"{machine(options.threads)}, {platform.system()}"}
@@ -137,16 +139,18 @@ def prepared(name: str, options: Any) -> Subject:
     FileNotFoundError
         There is no such model, or the package that carries it is not installed.
     """
-    home = options.folder / name
+    title, _, count = name.partition(":")
+    most = int(count or options.samples)
+    home = options.folder / name.replace(":", "-")
     home.mkdir(parents=True, exist_ok=True)
-    if name in SAMPLES:
-        files = [sample_file(name, file) for file in ("model.onnx", "calib.h5", "test.h5")]
+    if title in SAMPLES:
+        files = [sample_file(title, file) for file in ("model.onnx", "calib.h5", "test.h5")]
         subject = Subject(name, *files, home)
     else:
-        subject = packaged(name, home, options)
-    chosen = home / f"calib-{options.samples}.h5"
-    if draw(subject.calibration, chosen, options.samples):
-        subject = Subject(**{**vars(subject), "calibration": chosen})
+        subject = replace(packaged(title, home, options), name=name)
+    chosen = home / f"calib-{most}.h5"
+    if draw(subject.calibration, chosen, most):
+        subject = replace(subject, calibration=chosen)
     return subject
 
 
@@ -159,7 +163,7 @@ def packaged(name: str, home: Path, options: Any) -> Subject:
 
     if name not in models.MODELS:
         raise FileNotFoundError(f"no model is called {name}")
-    place = models.prepare(name, options.folder)
+    place = models.prepare(name, options.folder, calibration=CALIBRATION.get(name))
     files = [place / file for file in ("model.onnx", "calib.h5", "test.h5")]
     task = models.MODELS[name].task
     feeds, truth = models.read_samples(files[2])
@@ -193,9 +197,13 @@ def draw(source: Path, target: Path, count: int) -> bool:
 def sweep(
     subject: Subject, methods: Sequence[str], options: Any
 ) -> tuple[dict[str, Any], list[Cell]] | None:
-    """All cells of a model and what is known of the dense one; None where nettrim fails."""
+    """All cells of a model and what is known of the dense one; None where nettrim has none.
+
+    The layers that nettrim prunes at the first of the sparsities are those that all prune.
+    """
     samples = digest(subject.model, subject.calibration, subject.test)
-    reference = cell(subject, "nettrim", REFERENCE, [], samples, options)
+    tried = (cell(subject, "nettrim", each, [], samples, options) for each in options.sparsity)
+    reference = next((each for each in tried if each is not None), {"failed": "nothing finished"})
     if "failed" in reference:
         print(f"{subject.name}: skipped: nettrim: {reference['failed']}", flush=True)
         return None
@@ -205,8 +213,9 @@ def sweep(
     for sparsity in options.sparsity:
         for method in methods:
             found = cell(subject, method, sparsity, layers, samples, options)
-            cells.append(found)
-            print(summary(found), flush=True)
+            if found is not None:
+                cells.append(found)
+                print(summary(found), flush=True)
     about = {
         "scored": subject.scored,
         "score": reference["dense_score"],
@@ -224,8 +233,11 @@ def cell(
     layers: Sequence[str],
     samples: str,
     options: Any,
-) -> Cell:
-    """One method on one model at one sparsity, from the folder where it is still true."""
+) -> Cell | None:
+    """One method on one model at one sparsity, from the folder where it is still true.
+
+    None where it is not and nothing is to be measured.
+    """
     code = digest(*sorted(CODE.rglob("*.py")) if method == "nettrim" else [METHODS_FILE])
     facts = {"code": code, "samples": samples, "threads": options.threads}
     if method != "nettrim":
@@ -233,8 +245,11 @@ def cell(
     if "onnxsim" in method:
         facts["onnxsim"] = version("onnxsim")
     kept = subject.home / f"{method.replace(' ', '-')}@{sparsity:g}.json"
-    if kept.exists() and holds(found := json.loads(kept.read_text()), facts, options.time_limit):
+    limit = 0 if options.finished else options.time_limit
+    if kept.exists() and holds(found := json.loads(kept.read_text()), facts, limit):
         return dict(found["cell"])
+    if options.finished:
+        return None
     found = {"model": subject.name, "method": method, "sparsity": sparsity}
     found |= measured(subject, method, sparsity, layers, options)
     kept.write_text(json.dumps({"facts": facts, "cell": found}, indent=1))

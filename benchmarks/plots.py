@@ -120,9 +120,9 @@ def peers(figures: dict[str, Any]) -> None:
     """Output error of each method against the zeros that it reached, by model."""
     models, columns = list(figures["models"]), 3
     lines = -(-len(models) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(10, 2.8 * lines), sharex=True, squeeze=False
-    )
+    size = {"figsize": (10, 2.8 * lines), "sharey": True}
+    figure, axes = plt.subplots(lines, columns, squeeze=False, **size)
+    shown = {}
     for axis, model in zip(axes.flat, models):
         for method, colour in PEERS.items():
             mine = [
@@ -131,22 +131,22 @@ def peers(figures: dict[str, Any]) -> None:
                 if (each["model"], each["method"]) == (model, method) and "error" in each
             ]
             if mine:
-                axis.semilogy(*zip(*sorted(mine)), "o-", ms=3, color=colour, label=method)
+                (shown[method],) = axis.semilogy(*zip(*sorted(mine)), "o-", ms=3, color=colour)
         axis.set_title(model, fontsize=9)
+        axis.set_xlabel("zeros in the pruned layers, %")
     for axis in axes.flat[len(models) :]:
         axis.set_visible(False)
-    for axis in axes[-1]:
-        axis.set_xlabel("zeros in the pruned layers, %")
     for axis in axes[:, 0]:
         axis.set_ylabel("output error, test samples")
-    axes[0, 0].legend(frameon=False, fontsize=7)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": len(shown)}
+    figure.legend(shown.values(), shown.keys(), frameon=False, fontsize=8, **place)
     save(figure, "benchmarks.svg")
 
 
 def save(figure: Any, name: str) -> None:
     """Write a figure and say so."""
     figure.tight_layout()
-    figure.savefig(DOCS / name, metadata={"Date": None})
+    figure.savefig(DOCS / name, metadata={"Date": None}, bbox_inches="tight")
     print(f"wrote docs/{name}")
 
 

@@ -28,6 +28,7 @@ from peers_methods import (
 from peers_table import (
     BEGIN,
     END,
+    PAGE_HEADERS,
     compared,
     geometric_mean,
     lost,
@@ -158,6 +159,38 @@ def test_fewer_samples_are_drawn_for_everybody(tmp_path: Path) -> None:
         assert file["rate"][()] == [8]
 
 
+def test_a_model_may_be_asked_for_with_fewer_samples(tmp_path: Path) -> None:
+    options = SimpleNamespace(folder=tmp_path, samples=5000)
+    whole, part = (peers.prepared(each, options) for each in ("resnet", "resnet:30"))
+    assert whole.calibration == peers.sample_file("resnet", "calib.h5")
+    assert (part.name, part.model, part.test) == ("resnet:30", whole.model, whole.test)
+    assert part.home != whole.home
+    with h5py.File(part.calibration) as file:
+        assert {len(each) for each in file.values()} == {30}
+
+
+def test_the_layers_are_those_of_the_first_sparsity_that_nettrim_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = {"dense_score": 1, "dense_bytes_raw": 2, "dense_bytes_gzip": 1}
+    kept = cell("nettrim", 0.7, 0.1, **dense)
+    asked = []
+
+    def found(subject: Any, method: str, sparsity: float, layers: Any, *rest: Any) -> Any:
+        asked.append((method, sparsity, layers))
+        return None if sparsity == 0.5 else {**kept, "method": method}
+
+    monkeypatch.setattr(peers, "cell", found)
+    onnx.save(network(), tmp_path / "net.onnx")
+    subject = peers.Subject("net", *[tmp_path / "net.onnx"] * 3, tmp_path)
+    options = SimpleNamespace(sparsity=(0.5, 0.7, 0.9))
+    about, cells = peers.sweep(subject, ["nettrim", "magnitude"], options)
+    assert asked[:2] == [("nettrim", 0.5, []), ("nettrim", 0.7, [])]
+    assert all(layers == ["first"] for _, _, layers in asked[2:])
+    assert len(cells) == 4  # two methods at two sparsities
+    assert about["layers"]["first"]["zeros"] == 0
+
+
 def cell(method: str, sparsity: float, error: float, **more: Any) -> dict[str, Any]:
     layers = {"first": {"weights": 30, "zeros": 15, "where": f"{method}{sparsity}"}}
     figures = {"reached": sparsity, "score": 0.5, "seconds": 2.0, "processor_seconds": 1.0}
@@ -185,7 +218,7 @@ def test_ratios_are_geometric_means_over_the_cells_that_both_have() -> None:
         cell("other", 0.95, 0.3),
         {"model": "net", "method": "other", "sparsity": 0.6, "failed": "no time"},
     ]
-    ((name, count, error, to_ninety, same, worst, seconds, _),) = compared(cells)
+    ((name, count, error, to_ninety, same, worst, _, seconds),) = compared(cells)
     assert (name, count) == ("other", "3")
     wanted = [
         (1 / 4 * 1 * 3) ** (1 / 3),
@@ -197,6 +230,8 @@ def test_ratios_are_geometric_means_over_the_cells_that_both_have() -> None:
         wanted, abs=5e-4
     )
     assert worst == "3.000 (net 95%)"
+    lower = [cell("nettrim", 0.3, 0.1), cell("other", 0.3, 0.9)]
+    assert compared([*cells, *lower])[0][3] == to_ninety  # 30 % is not of 50 to 90 %
     said = lost(cells)
     assert said == [
         "other is better: net 90%, 0.2000 against 0.2000",
@@ -213,6 +248,21 @@ def test_rows_mark_the_best_and_say_what_failed() -> None:
     assert found[2][-1] == "not done in 3 s"
     lines = markdown(["a", "b", "c"], [["1", "2", "3"]]).splitlines()
     assert lines == ["| a | b | c |", "| --- | --- | ---: |", "| 1 | 2 | 3 |"]
+
+
+def test_the_page_tells_time_as_a_multiple_of_sparsegpt() -> None:
+    found = figures(
+        cell("nettrim", 0.5, 0.1, processor_seconds=3.0),
+        cell("onnxsim SparseGPT", 0.5, 0.2, processor_seconds=2.0),
+        cell("onnxsim SparseGPT", 0.9, 0.2, processor_seconds=30.0),
+        cell("nettrim", 0.6, 0.1, processor_seconds=3.0),
+        {"model": "net", "method": "onnxsim SparseGPT", "sparsity": 0.6, "failed": "late"},
+    )
+    lines = rows(found, "net", page=True)
+    assert {len(each) for each in lines} == {len(PAGE_HEADERS)}
+    column = PAGE_HEADERS.index("CPU time")
+    assert [each[column] for each in lines] == ["1.50", "1.00", "1.00", "", ""]
+    assert [each[-1] for each in lines][-1] == "late"
 
 
 def test_notes_say_which_layers_a_method_does_not_treat() -> None:
@@ -241,6 +291,7 @@ def test_the_table_is_written_between_its_marks(tmp_path: Path) -> None:
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     assert "| 50% | nettrim | 50.00% | 0.1000 * |" in text
+    assert "wall time" not in text
     write_table(target, figures(cell("nettrim", 0.5, 0.1), cell("other", 0.5, 0.4)))
     assert target.read_text() == text
 
@@ -258,15 +309,23 @@ def test_cells_are_measured_again_only_where_something_changed(
     nowhere = tmp_path / "nowhere"
     subject = peers.Subject("net", nowhere, nowhere, nowhere, tmp_path)
 
-    def cell(limit: float, samples: str = "a", layers: tuple[str, ...] = ("first",)) -> Any:
-        options = SimpleNamespace(threads=1, time_limit=limit)
+    def cell(
+        limit: float,
+        samples: str = "a",
+        layers: tuple[str, ...] = ("first",),
+        finished: bool = False,
+    ) -> Any:
+        options = SimpleNamespace(threads=1, time_limit=limit, finished=finished)
         return peers.cell(subject, "magnitude", 0.5, layers, samples, options)
 
+    assert cell(5, finished=True) is None
     assert cell(5) == cell(4) == cell(5)
+    assert cell(9, finished=True) == cell(5)
     assert runs == [5]
     assert cell(9)["error"] == 0.5  # there is more time now
     assert cell(1)["error"] == cell(20)["error"] == 0.5
     assert runs == [5, 9]
+    assert cell(9, samples="b", finished=True) is None
     cell(9, samples="b")
     cell(9, samples="b", layers=("second",))
     assert runs == [5, 9, 9, 9]
