@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     from nettrim_cli.pipeline import compare, prune
     from nettrim_cli.report.result import Report
     from nettrim_cli.settings import Settings
+
+# NumPy's and SciPy's OpenBLAS have threads of their own, which spin for some milliseconds after
+# each product and keep the processor from the other's.  Read where these are loaded after this.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 __version__ = "0.1.0"
 __all__ = ["NettrimError", "Report", "Settings", "__version__", "compare", "prune"]

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.layer import Layer, Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.l0 import error_curve
 from nettrim_cli.solve.search import allocate, spread
@@ -168,7 +169,7 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
         return [zeros]
     sizes = [task.weights for task in tasks]
     levels = shares_of_zeros(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
-    curves = [_squares(task, levels)[0] for task in tasks]
+    curves = [_squares(task, levels, ())[0] for task in tasks]
     return allocate(curves, sizes, levels, zeros)
 
 
@@ -178,13 +179,22 @@ def response_size(task: Task, *, held: bool) -> float:
 
 
 @np.errstate(all="ignore")  # what comes out is looked at
-def _squares(task: Task, levels: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Matrix]]:
-    """Squared response error of a block at each share of zeros, not relative; and the weights."""
+def _squares(
+    task: Task, levels: NDArray[np.float64], probed: Sequence[int]
+) -> tuple[NDArray[np.float64], dict[int, Matrix]]:
+    """Squared response error of a block at each share of zeros, not relative; and some weights.
+
+    Parameters
+    ----------
+    probed
+        The levels, by number, whose weights are wanted.
+    """
     keeps = [task.weights - round(each * task.weights) for each in levels]
-    found, solved = error_curve(task, keeps)
+    found, solved = error_curve(task, keeps, [keeps[at] for at in probed])
     errors = np.where(np.isfinite(found), found, 1.0)  # no number: all of the response is lost
     size = response_size(task, held=task.samples.held_X.shape[1] > 0)
-    return np.square(errors * (size if math.isfinite(size) else 1.0)), solved
+    squares = np.square(errors * (size if math.isfinite(size) else 1.0))
+    return squares, {at: solved[keeps[at]] for at in probed}
 
 
 def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
@@ -196,29 +206,43 @@ def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
 
 
 class Probe:
-    """Measures how far the network's output moves when one layer is changed."""
+    """Measures how far the network's output moves when one layer is changed.
+
+    Beyond a budget of memory its samples and the dense outputs wait on disk.
+    """
 
     def __init__(self, dense: Model, batches: Iterable[Batch], *, threads: int) -> None:
         self.dense, self.threads = dense, threads
-        self.batches = list(batches)
-        self.expected = self._run(dense)
+        shelf = Shelf(Budget(MEMORY_BYTES // 4))
+        engine = Engine(dense.runnable(), threads=threads, arena=False)
+        self.samples = [
+            (
+                {name: shelf.keep(value) for name, value in batch.feeds.items()},
+                [shelf.keep(each) for each in engine.run(batch.feeds)],
+            )
+            for batch in batches
+        ]
 
     def squared_error(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> float:
-        """Relative squared error of the outputs with other weights for one layer's blocks."""
+        """Relative squared error of the outputs with other weights for one layer's blocks.
+
+        Outputs that are no numbers do not count.
+        """
+        engine = Engine(self._changed(layer, matrices), threads=self.threads)
+        sums = np.zeros((len(engine.outputs), 2))
+        for feeds, expected in self.samples:
+            found = engine.run({name: load(value) for name, value in feeds.items()})
+            sums += [_squares_of(load(one), other) for one, other in zip(expected, found)]
+        return float(sum(moved / size for moved, size in sums.tolist() if size))
+
+    def _changed(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> Runnable:
+        """The network with those weights, as the engine takes it: no other copy stays."""
         changed = self.dense.clone()
         weights, biases = list(matrices), None
         if layer.has_bias:
             weights, biases = [each[:-1] for each in matrices], [each[-1] for each in matrices]
         changed.set_weight(layer, weights, biases)
-        outputs = zip(*self._run(changed))
-        return sum(
-            _relative_square(expected, found)
-            for expected, found in zip(zip(*self.expected), outputs)
-        )
-
-    def _run(self, model: Model) -> list[list[Any]]:
-        engine = Engine(model.runnable(), threads=self.threads)
-        return [engine.run(batch.feeds) for batch in self.batches]
+        return changed.runnable()
 
 
 def _curve(
@@ -229,15 +253,16 @@ def _curve(
     probe: Probe,
 ) -> Curve:
     """A layer's curve, probed at one level."""
-    parts = [_squares(task, levels) for task in tasks]
+    near = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
+    probed = range(len(levels)) if near is None else (near,)
+    parts = [_squares(task, levels, probed) for task in tasks]
     squares = np.sum([square for square, _ in parts], axis=0)
     held = tasks[0].samples.held_X.shape[1] > 0
     size = sum(response_size(task, held=held) ** 2 for task in tasks)
-    if sparsity is None:
+    at = near
+    if at is None:
         with np.errstate(divide="ignore"):
             at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
-    else:
-        at = int(np.argmin(np.abs(levels - sparsity)))
     own = squares[at]
     moved = probe.squared_error(layer, [solved[at] for _, solved in parts])
     sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
@@ -245,15 +270,12 @@ def _curve(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
-def _relative_square(expected: Iterable[Any], found: Iterable[Any]) -> float:
-    """||found - expected||^2 / ||expected||^2 over the batches of one output; 0 for non-numbers."""
-    difference = reference = 0.0
-    for one, other in zip(expected, found):
-        if is_array(one) and np.issubdtype(one.dtype, np.floating):
-            exact = one.astype(np.float64)
-            size = float(np.square(exact).sum())
-            # Where the data decide the shape, another one means that all is lost.
-            same = one.shape == other.shape
-            difference += float(np.square(other - exact).sum()) if same else size
-            reference += size
-    return difference / reference if reference else 0.0
+def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
+    """||found - expected||^2 and ||expected||^2 of an output; 0 for non-numbers."""
+    if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
+        return 0.0, 0.0
+    exact = expected.astype(np.float64)
+    size = float(np.square(exact).sum())
+    # Where the data decide the shape, another one means that all is lost.
+    same = expected.shape == found.shape
+    return float(np.square(found - exact).sum()) if same else size, size

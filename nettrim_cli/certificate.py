@@ -71,8 +71,8 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
     """
     try:
         found = difference(dense, written)
-        joint, meanings = measuring_model(dense, written, found)
-        measures = measure(Engine(joint, threads=threads), meanings, batches)
+        engine, meanings = _measuring_engine(dense, written, found, threads)
+        measures = measure(engine, meanings, batches)
     except (Refusal, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
         return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
@@ -99,6 +99,14 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
             for each in found.layers.values()
         ),
     )
+
+
+def _measuring_engine(
+    dense: Model, written: Model, found: Difference, threads: int
+) -> tuple[Engine, Mapping[str, tuple[str, str]]]:
+    """The measuring model, loaded, and what its outputs mean; what it was made of goes."""
+    joint, meanings = measuring_model(dense, written, found)
+    return Engine(joint, threads=threads, arena=False, as_listed=True), meanings
 
 
 def measure(

@@ -133,7 +133,8 @@ class Reference:
     def outputs(self) -> tuple[Sequence[str], list[list[Any]]]:
         """Their names, and batch by batch where they wait."""
         if self._kept is None:
-            engine = Engine(self.model.runnable(), threads=self.threads, optimise=True)
+            model = self.model.runnable()
+            engine = Engine(model, threads=self.threads, optimise=True, arena=False)
             shelf = Shelf(Budget(MEMORY_BYTES // 4))  # a search runs on beside them
             self._kept = (
                 engine.outputs,

@@ -23,7 +23,7 @@ from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput,
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
-from nettrim_cli.report.result import Comparison, Report
+from nettrim_cli.report.result import Comparison, LayerReport, Report
 from nettrim_cli.run import Run, counted, in_order, nonzeros, select
 from nettrim_cli.settings import SEARCHED, Settings
 from nettrim_cli.targets import Reached, reach
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20  # of what is fed at once,
-TENSOR_BYTES = 64 << 20  # and of the largest tensor that this makes
+TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
-PROBE_SAMPLES = 128  # and their number
+FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number,
+PROBE_RUNS = 4  # times the samples over all layers, between these
 
 
 def prune(
@@ -99,7 +100,8 @@ def prune(
             return lambda: samples.batches(indices, size)
 
         listener.stage(f"recording {len(fitted):,} samples")
-        run = Run(dense, chosen, settings, threads, listener, part(few_of(fitted, samples)))
+        probed = few_of(fitted, samples, len(chosen))
+        run = Run(dense, chosen, settings, threads, listener, part(probed))
         reference = Reference(dense, part(held), threads=threads)
         if settings.target[0] in SEARCHED:
             found = reach(run, batches, part(fitted), reference)
@@ -114,14 +116,13 @@ def prune(
         listener.stage("writing and checking")
         Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
         found.model.save(target, force=force)
-        written = Model.load(target)
-        comparison = reference.against(written).compared(dense, written)
+        comparison, layers = _written(target, dense, found, reference)
         # Three networks run side by side, so with fewer samples at once.
         fewer = part(held, max(1, size // 4))()
         # What was written has been compared with what is in memory, which shares the dense data.
         certificate = certify(dense, found.model, fewer, threads=threads)
     return Report(
-        layers=in_order(dense, [*(counted(each, dense, written) for each in found.layers), *left]),
+        layers=in_order(dense, [*layers, *left]),
         comparison=comparison,
         settings=settings.as_dict(),
         version=__version__,
@@ -208,9 +209,13 @@ def batch_size(samples: Calibration, model: Model, threads: int) -> int:
     return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
 
 
-def few_of(indices: Indices, samples: Calibration) -> Indices:
-    """Samples from all over the file, as its order may be by class: fewer of large ones."""
-    wanted = min(PROBE_SAMPLES, PROBE_BYTES // max(1, samples.bytes_per_sample))
+def few_of(indices: Indices, samples: Calibration, layers: int) -> Indices:
+    """Samples from all over the file, as its order may be by class: fewer of large ones.
+
+    The network runs on them once for each layer, which together is to cost a few runs on all.
+    """
+    wanted = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * len(indices) // layers))
+    wanted = min(wanted, PROBE_BYTES // max(1, samples.bytes_per_sample))
     count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
@@ -228,6 +233,15 @@ def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
 def names(tensors: Iterable[object]) -> str:
     """Names of inputs, for a sentence."""
     return ", ".join(sorted(str(getattr(each, "name", each)) for each in tensors))
+
+
+def _written(
+    target: Path, dense: Model, found: Reached, reference: Reference
+) -> tuple[Comparison, list[LayerReport]]:
+    """The file as it was written against the dense model; it is not in memory any more then."""
+    written = Model.load(target)
+    comparison = reference.against(written).compared(dense, written)
+    return comparison, [counted(each, dense, written) for each in found.layers]
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Run:
         probed: Callable[[], Iterable[Batch]],
     ) -> None:
         self.probed = probed
-        self.dense, self.pruned = dense, dense.clone()
+        self.dense = self.pruned = dense  # until there is a pruned one
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
         self.bounds = {each.name: bounds_of(each, settings) for each in chosen}

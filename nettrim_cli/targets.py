@@ -81,7 +81,7 @@ class Scene:
 class ErrorGoal:
     """The largest relative error of an output."""
 
-    falls, margin, tolerance, memory = False, 0.02, 0.03, math.inf
+    falls, margin, tolerance, memory = False, 0.02, 0.06, math.inf
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene

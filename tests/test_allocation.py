@@ -95,10 +95,24 @@ def test_fewer_of_large_samples_are_probed(kilobytes, batch, count) -> None:
         def batch_size(self, wanted):
             return batch or wanted
 
-    chosen = few_of(np.arange(1000, 2000), Data())
+    chosen = few_of(np.arange(1000, 2000), Data(), 4)
     assert len(chosen) == len(set(chosen)) == count
     assert chosen[0] == 1000
     assert count == 1 or chosen[-1] == 1999
+
+
+@pytest.mark.parametrize(
+    ("samples", "layers", "count"), [(1000, 4, 128), (500, 36, 55), (90, 80, 32)]
+)
+def test_many_layers_are_probed_on_fewer_samples(samples, layers, count) -> None:
+    class Data:
+        bytes_per_sample = 8
+
+        @staticmethod
+        def batch_size(wanted):
+            return wanted
+
+    assert len(few_of(np.arange(samples), Data(), layers)) == count
 
 
 @pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.999])

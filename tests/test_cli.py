@@ -270,7 +270,7 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     words = ["--force", "-o", str(output), "--threads", "1", "--epsilon", "0.3"]
     if stage != "writing":
         model, data = SLOW / "model.onnx", SLOW / "calib.h5"
-        words += ["--samples", "100", "--scheme", "parallel", "--include", "*fc[34]*"]
+        words += ["--samples", "1000", "--include", "*fc[234]*"]
     with subprocess.Popen(
         [sys.executable, "-c", DRIVER, stage, "prune", str(model), "--data", str(data), *words],
         stdout=subprocess.PIPE,

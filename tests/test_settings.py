@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -151,3 +154,15 @@ def test_the_last_limit_that_matches_holds() -> None:
     assert settings.bounds_of("fc1") == (0.2, 0.5)
     assert settings.bounds_of("fc2") == (0, 1)
     assert Settings().bounds_of("fc2") == (0, 1)
+
+
+def test_waiting_threads_of_blas_give_the_processor_up() -> None:
+    """The wish is in place before NumPy is loaded, and a user's own is left."""
+    script = "import nettrim_cli, os, sys; print(os.environ[K], 'numpy' in sys.modules)"
+    script = script.replace("K", "'OPENBLAS_THREAD_TIMEOUT'")
+    usual = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+    for own, expected in (({}, "16"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")):
+        said = subprocess.run(
+            [sys.executable, "-c", script], env=usual | own, capture_output=True, text=True
+        )
+        assert said.stdout.split() == [expected, "False"]

@@ -33,6 +33,9 @@ class Engine:
         Whether onnxruntime keeps the memory of tensors for others.  Off where all outputs are
         kept: they would hold far more memory than they need.
 
+    as_listed
+        Whether nodes run in the model's own order, as far as they can, instead of the engine's.
+
     Raises
     ------
     EngineFailed
@@ -46,6 +49,7 @@ class Engine:
         threads: int,
         optimise: bool = False,
         arena: bool = True,
+        as_listed: bool = False,
     ) -> None:
         import onnxruntime
 
@@ -55,7 +59,11 @@ class Engine:
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # A thread that spins for its next task would take a core from BLAS.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = arena
+        if as_listed:
+            options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if model.folder:

@@ -49,7 +49,16 @@ class Elementwise:
     steps: tuple[Step, ...]
 
     def __call__(self, A: Floats) -> NDArray[np.float32]:
-        """Apply it to (M, P) results of the layer, in float32."""
+        """Apply it to (M, P) results of the layer, in float32, some columns at a time."""
+        if A.size <= BLOCK_VALUES:
+            return self._of_block(A)
+        result = np.empty_like(A, np.float32)
+        step = max(1, BLOCK_VALUES // len(A))
+        for at in range(0, A.shape[1], step):
+            result[:, at : at + step] = self._of_block(A[:, at : at + step])
+        return result
+
+    def _of_block(self, A: Floats) -> NDArray[np.float32]:
         results: list[Any] = [np.asarray(A, np.float32)]
         with np.errstate(all="ignore"):
             for step in self.steps:
@@ -57,6 +66,8 @@ class Elementwise:
                 results.append(FUNCTIONS[step.op](step.given, *inputs))
         return np.asarray(results[-1], np.float32)
 
+
+BLOCK_VALUES = 1 << 19  # that a cache holds, with what is made of them
 
 ERF = np.array([1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592], np.float32)
 

@@ -21,6 +21,7 @@ from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.lipschitz import RULES
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.order import in_order
 from nettrim_cli.graph.writer import Writer
 
 ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
@@ -134,7 +135,7 @@ def measuring_model(
             for name in (*node.input, node.output[0]):
                 build.shape(name)
     try:
-        return changed.external.runnable(build.model), build.meanings
+        return changed.external.runnable(build.whole()), build.meanings
     except BadInput as error:
         raise Refusal(f"the two models together are {error}") from error
 
@@ -155,7 +156,8 @@ class _Builder:
         graph.input.extend(each for each in dense.graph.input if each.name not in stored)
         graph.initializer.extend(dense.graph.initializer)
         graph.sparse_initializer.extend(dense.graph.sparse_initializer)
-        graph.node.extend(writer.node(node) for node in dense.flat.top)
+        self.measures: list[onnx.NodeProto] = []
+        self.networks = [[writer.node(node) for node in dense.flat.top]]
         self.same = stored - _altered(dense, changed)
         for each in graph.input:
             self.add("Identity", [each.name], self.prefix + each.name)
@@ -168,7 +170,13 @@ class _Builder:
                 graph.sparse_initializer.add().CopyFrom(sparse)
                 graph.sparse_initializer[-1].values.name = self.prefix + sparse.values.name
         writer = Writer(changed, rename=self.rename)
-        graph.node.extend(writer.node(node) for node in changed.flat.top)
+        self.networks.append([writer.node(node) for node in changed.flat.top])
+
+    def whole(self) -> onnx.ModelProto:
+        """The model, to be run node by node: it measures as soon as it can, and lets go."""
+        steps = [node for pair in zip(*self.networks, strict=True) for node in pair]
+        self.model.graph.node.extend(in_order([*self.measures, *steps]))
+        return self.model
 
     def rename(self, name: str) -> str:
         """Name of a changed tensor in the joint graph."""
@@ -185,7 +193,7 @@ class _Builder:
             return self.rename(name) if name in self.changed.constants else name
 
         writer = Writer(self.changed, rename=rename)
-        self.model.graph.node.extend(writer.node(node) for node in nodes)
+        self.measures.extend(writer.node(node) for node in nodes)
         return rename(layer.response)
 
     def squares(self, kind: str, subject: str, one: str, two: str = "") -> None:
@@ -218,7 +226,7 @@ class _Builder:
 
     def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int) -> None:
         """One more node."""
-        self.model.graph.node.append(helper.make_node(op, list(inputs), [output], **attributes))
+        self.measures.append(helper.make_node(op, list(inputs), [output], **attributes))
 
 
 def _free(stem: str, taken: Iterable[str]) -> str:

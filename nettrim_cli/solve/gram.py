@@ -23,7 +23,7 @@ from nettrim_cli.solve.task import Matrix
 
 DEAD = 1e-6  # root mean square of an input, relative to the largest, below which it is dead
 FLOOR = 1e-3  # smallest scale of an input, relative to the largest
-INVERSES_BYTES = 1 << 30  # of inverses that a system keeps
+INVERSES_BYTES = 256 << 20  # of inverses that a system keeps
 BLOCK_BYTES = 32 << 20  # of the float64 rows that are worked on at once
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import (
@@ -85,23 +84,34 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
-def error_curve(task: Task, keeps: Sequence[int]) -> tuple[list[float], list[Matrix]]:
-    """Held-out error and weights at several counts, from one warm-started path.
+def error_curve(
+    task: Task, keeps: Sequence[int], wanted: Sequence[int] | None = None
+) -> tuple[list[float], dict[int, Matrix]]:
+    """Held-out error at several counts, and weights, from one warm-started path.
 
     Errors do not fall as counts do: where the path found better weights for a smaller count,
     a larger one takes those.
+
+    Parameters
+    ----------
+    wanted
+        The counts whose weights are asked for, all by default.
     """
+    asked = set(keeps if wanted is None else wanted)
     order = sorted({keep for keep in keeps if keep < task.weights}, reverse=True)
-    best = {keep: (judged(task, task.W, GLANCE), task.W) for keep in keeps if keep >= task.weights}
+    errors = {keep: judged(task, task.W, GLANCE) for keep in keeps if keep >= task.weights}
+    weights = dict.fromkeys(asked.intersection(errors), task.W)
+    path: list[int] = []
     if order:
         problem = LayerProblem.chosen(task, KeepLargest(order[len(order) // 2]))
         for keep, V in zip(order, problem.path(problem.rhs(Repair()), order)):
-            U = problem.linear_weights(V, Repair())
-            best[keep] = (judged(task, U, GLANCE), U)
-    for larger, smaller in reversed(list(pairwise(order))):
-        if best[smaller][0] < best[larger][0]:
-            best[larger] = best[smaller]
-    return [best[keep][0] for keep in keeps], [best[keep][1] for keep in keeps]
+            U = problem.linear_weights(V, Repair()).astype(task.W.dtype)
+            path.append(keep)
+            errors[keep] = error = judged(task, U, GLANCE)
+            better = [each for each in path if error < errors[each] or each == keep]
+            errors.update(dict.fromkeys(better, error))
+            weights.update(dict.fromkeys(asked.intersection(better), U))
+    return [errors[keep] for keep in keeps], weights
 
 
 def candidates(

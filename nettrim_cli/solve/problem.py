@@ -289,7 +289,7 @@ class LayerProblem:
         task, samples = self.task, self.task.samples
         Z, offset, missing = samples.Z[:, columns], samples.offset, None
         if repair.own < 1 and not samples.exact:
-            own = np.vstack([self.weight, self.bias]).T @ samples.X[:, columns]
+            own = (samples.X[:, columns].T @ np.vstack([self.weight, self.bias])).T
             Z = repair.own * Z + (1 - repair.own) * own
         if offset is not None and not offset.exact:
             lacking = offset.dense[:, columns] - offset.reached[:, columns]
@@ -309,7 +309,7 @@ class LayerProblem:
                 reached=reached,
                 missing=missing,
             ), mean
-        point = (Z * self.scale[:, None]).astype(np.float32)
+        point = Z if task.scale is None else Z * self.scale[:, None].astype(np.float32)
         added = task.argument(np.zeros((len(Z), 1), np.float32))
         return Curve.of(
             task.activation,

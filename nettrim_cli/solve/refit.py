@@ -9,7 +9,7 @@ import scipy.linalg
 
 from nettrim_cli.solve.gram import Operator
 from nettrim_cli.solve.responses import Target
-from nettrim_cli.solve.task import Matrix
+from nettrim_cli.solve.task import Matrix, column_blocks
 from nettrim_cli.solve.wide import damped_gram
 
 Product = Callable[[Matrix], Matrix]
@@ -152,21 +152,34 @@ def refit_response(
     V = Q = start
     momentum, last = 1.0, np.inf
     for _ in range(rounds):
-        Z = Q.T @ X
+        products, means, total = _imputed(X, target, Q, bias)
         if bias is not None:
-            Z += bias[:, None]
-        R = target.residual(Z)
-        total = float(np.dot(R.ravel(), R.ravel()))
-        Z -= R
-        if bias is not None:
-            bias = Z.mean(axis=1)
-        fresh = solved(X @ Z.T / P + pull, Q)
+            bias = means
+        fresh = solved(products / P + pull, Q)
         momentum = 1.0 if total > last else momentum
         last = total
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         Q = fresh + np.float32((momentum - 1) / following) * (fresh - V)
         V, momentum = fresh, following
     return V, bias
+
+
+def _imputed(
+    X: Matrix, target: Target, V: Matrix, bias: Matrix | None
+) -> tuple[Matrix, Matrix, float]:
+    """``X T'`` (N, M), the means of ``T = Z - R(Z)`` (M,), and ||R||^2; some columns at a time."""
+    products, total = np.zeros_like(V), 0.0
+    sums = np.zeros(V.shape[1])
+    for columns in column_blocks(X.shape[1], V.shape[1]):
+        Z = (X[:, columns].T @ V).T  # in the order of what is recorded
+        if bias is not None:
+            Z += bias[:, None]
+        R = target.residual(Z, columns)
+        total += float(np.vdot(R.T, R.T))
+        Z -= R
+        sums += Z.sum(axis=1)
+        products += X[:, columns] @ Z.T
+    return products, (sums / X.shape[1]).astype(V.dtype), total
 
 
 def _solver(A: Operator, support: Matrix, rounds: int) -> Callable[[Matrix, Matrix], Matrix]:

@@ -31,6 +31,7 @@ from nettrim_cli.solve.task import Matrix
 
 Function = Callable[[Matrix], Matrix]
 
+ALL = slice(None)
 SLOPES = 257  # points at which the slopes of a function are looked at
 
 
@@ -98,9 +99,9 @@ class Intervals:
         """Omega: the entries whose interval is a point."""
         return np.asarray(self.lower == self.upper)
 
-    def residual(self, Z: Matrix) -> Matrix:
-        """R(z), entry by entry."""
-        return np.asarray(Z - np.clip(Z, self.lower, self.upper))
+    def residual(self, Z: Matrix, columns: slice = ALL) -> Matrix:
+        """R(z), entry by entry, of some of the columns."""
+        return np.asarray(Z - np.clip(Z, self.lower[:, columns], self.upper[:, columns]))
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,15 @@ class Curve:
         steepest = np.square(slopes).max(axis=1, keepdims=True)
         return cls(function, point, added, function(A), steepest)
 
-    def residual(self, Z: Matrix) -> Matrix:
+    def residual(self, Z: Matrix, columns: slice = ALL) -> Matrix:
         """What a step takes from Z: ``w (z - point)``, w the secant's squared slope, at most 1.
 
         Relative to the steepest slope ``w (z - point)^2`` is the squared error of the response
         itself: the refit's samples are weighed anew by what they matter where Z is now.
         """
-        change = self.function(Z + self.added) - self.wanted
-        moved = np.asarray(Z - self.point)
+        added = self.added if self.added.shape[1] == 1 else self.added[:, columns]
+        change = self.function(Z + added) - self.wanted[:, columns]
+        moved = np.asarray(Z - self.point[:, columns])
         bottom = moved * self.steepest
         R = np.divide(np.square(change), bottom, out=np.zeros_like(moved), where=bottom != 0)
         return np.where(np.abs(R) > np.abs(moved), moved, R)
@@ -154,8 +156,8 @@ class Curve:
 class Target(Protocol):
     """What a refit aims at."""
 
-    def residual(self, Z: Matrix, /) -> Matrix:
-        """What a step is to take from (M, P) results Z."""
+    def residual(self, Z: Matrix, columns: slice, /) -> Matrix:
+        """What a step is to take from the results Z (M, P') in some of the columns."""
 
 
 class Fit(Protocol):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[Any]
 
 TOLERANCE = 5e-3
+BLOCK_VALUES = 1 << 19  # of responses that are worked on at once, which a cache holds
 
 
 class Status(str, Enum):
@@ -286,7 +287,8 @@ class Task:
         if (offset := samples.offset) is not None:
             reached = (offset.held_reached if held else offset.reached)[:, columns]
         Y = self.dense_response(held=held)[:, columns]
-        found = self.respond(U.T.astype(np.float32) @ X[self.rows, columns], reached)
+        # Transposed twice: in the order of what is recorded, so that it is read as it lies.
+        found = self.respond((X[self.rows, columns].T @ U.astype(np.float32)).T, reached)
         return relative(found - Y, Y)
 
     def dense_response(self, *, held: bool) -> Matrix:
@@ -332,6 +334,12 @@ class Solution:
 def every(columns: int, most: int) -> slice:
     """An even choice of at least ``most`` of so many columns, less than twice as many."""
     return slice(None, None, max(1, columns // most))
+
+
+def column_blocks(columns: int, outputs: int) -> Iterator[slice]:
+    """Slices of columns whose responses are BLOCK_VALUES at most."""
+    step = max(1, BLOCK_VALUES // max(1, outputs))
+    return (slice(at, min(at + step, columns)) for at in range(0, columns, step))
 
 
 def relative(difference: Matrix, reference: Matrix) -> float:

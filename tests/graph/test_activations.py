@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -114,6 +115,28 @@ def test_any_spelling_is_the_activation(kind) -> None:
     )
     assert parallel(response_of(layer, z), y)
     assert np.array_equal(response_of(layer, z), response_of(again, z))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arguments_are_worked_on_block_by_block(order, monkeypatch) -> None:
+    body, _ = SPELLINGS["Gelu by Erf"]
+    head = '<ir_version: 8, opset_import: ["" : 18]>'
+    text = f"g (float[n,3] x) => (float[n,4] y) {{ z = Gemm(x, w) {body} }}"
+    _, layer = only(build(text, head=head, w=normal(3, 4), **constants(body)))
+    function = layer.response.activation
+    z = np.asarray(3 * normal(4, 1 << 18), order=order)
+    monkeypatch.setattr(activations, "BLOCK_VALUES", z.size)
+    whole = function(z)
+    monkeypatch.setattr(activations, "BLOCK_VALUES", 4 * 5000)
+    tracemalloc.start()
+    try:
+        found = function(z)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(found, whole)
+    assert found.flags[f"{order}_CONTIGUOUS"]
+    assert peak < 1.5 * z.nbytes  # the result itself, and blocks
 
 
 @pytest.mark.parametrize(

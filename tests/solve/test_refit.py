@@ -7,8 +7,9 @@ import pytest
 from small_layers import correlated
 
 from nettrim_cli.solve import refit as module
+from nettrim_cli.solve import task
 from nettrim_cli.solve.refit import refit, refit_exactly, refit_iteratively, refit_response
-from nettrim_cli.solve.responses import Intervals
+from nettrim_cli.solve.responses import Curve, Intervals
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -123,3 +124,28 @@ def test_kept_factors_and_conjugate_gradients_end_alike(free_bias, monkeypatch) 
     before = one_sided(X, sets, 1e-2, W, start, b)
     assert ends[0] < 0.9 * before
     assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("curved", [True, False])
+def test_a_refit_works_on_some_columns_at_a_time(curved, monkeypatch) -> None:
+    random = np.random.default_rng(6)
+    X = correlated(random, 20, 500).astype(np.float32)
+    W = random.normal(size=(20, 8)).astype(np.float32) / 5
+    Z, start = W.T @ X, W * (random.random(W.shape) < 0.5)
+    added = random.normal(size=Z.shape).astype(np.float32)
+    sets = Intervals.of_response(Z, reached=added)
+    target = Curve.of(np.tanh, Z, added) if curved else sets
+    b, widths, found = np.zeros(8, np.float32), [], []
+
+    class Watched:
+        def residual(self, Z, columns):
+            widths.append(Z.shape[1])
+            return target.residual(Z, columns)
+
+    for values in (1 << 20, 8 * 60):
+        monkeypatch.setattr(task, "BLOCK_VALUES", values)
+        found.append(refit_response(X, Watched(), 1e-2, 1e-2 * W, start, b, rounds=3))
+    assert widths == [500] * 3 + [*[60] * 8, 20] * 3
+    for one, other in zip(*found):
+        assert np.allclose(one, other, rtol=1e-3, atol=1e-5)
+    assert not np.array_equal(found[0][0], start)

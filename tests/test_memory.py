@@ -1,0 +1,116 @@
+"""What is not held twice, what goes once it is used, and what waits on disk."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import Files, mlp
+from small import build
+
+from nettrim_cli import allocation, certificate
+from nettrim_cli.comparison import Reference
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.engine import Engine
+from nettrim_cli.data.recorder import Parked
+from nettrim_cli.graph.layer import Runnable
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import prune
+from nettrim_cli.settings import Settings
+
+STATM = Path("/proc/self/statm")
+HELD_BYTES = 64 << 20
+
+
+class Watching(Engine):
+    """Notes how many models and payloads there are whenever it runs."""
+
+    models: weakref.WeakSet[Model]
+    payloads: weakref.WeakSet[Runnable]
+    seen: list[tuple[int, int]]
+
+    def __init__(self, model, **options) -> None:
+        super().__init__(model, **options)
+        Watching.payloads.add(model)
+
+    def run(self, feeds, outputs=None):
+        Watching.seen.append((len(Watching.models), len(Watching.payloads)))
+        return super().run(feeds, outputs)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Every model that is read or copied is counted for as long as it is there."""
+    Watching.models, Watching.payloads = weakref.WeakSet(), weakref.WeakSet()
+    Watching.seen = []
+    monkeypatch.setattr(Runnable, "__hash__", object.__hash__)
+    monkeypatch.setattr(Runnable, "__eq__", object.__eq__)
+    load, clone = Model.load.__func__, Model.clone
+
+    def noted(model):
+        Watching.models.add(model)
+        return model
+
+    monkeypatch.setattr(Model, "load", classmethod(lambda *a: noted(load(*a))))
+    monkeypatch.setattr(Model, "clone", lambda *a: noted(clone(*a)))
+    return monkeypatch
+
+
+def test_a_probe_runs_beside_the_dense_model_alone(watched, files: Files) -> None:
+    """The changed copy, and what the engine was made of, are gone before it runs."""
+    watched.setattr(allocation, "Engine", Watching)
+    prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    assert len(Watching.seen) >= 4  # the dense network, and each of three layers
+    assert set(Watching.seen) == {(1, 0)}
+
+
+def test_a_certificate_is_measured_beside_two_models(watched, files: Files) -> None:
+    """The file as it was read back, and the measuring model's own weights, are gone."""
+    watched.setattr(certificate, "Engine", Watching)
+    prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    assert Watching.seen
+    assert set(Watching.seen) == {(2, 0)}
+
+
+def wide(count: int = 128) -> tuple[Model, list[Batch]]:
+    """A network with a megabyte a sample on its way to one number."""
+    text = "g (float[N,1] x) => (float[N,1] y) { h = MatMul(x, w1)\n y = MatMul(h, w2) }"
+    width = 1 << 18
+    ones = np.ones(width, np.float32)
+    proto = build(text, w1=ones[None], w2=ones[:, None] / width)
+    return Model(proto), [Batch({"x": np.ones((count, 1), np.float32)}, count, None)]
+
+
+def resident_bytes() -> int:
+    return 4096 * int(STATM.read_text().split()[1])
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="the resident set is read from /proc")
+def test_outputs_that_wait_hold_no_memory_of_the_engine() -> None:
+    model, batches = wide()
+    Engine(model.runnable(), threads=1).run({"x": np.ones((1, 1), np.float32)})  # what loads once
+    before = resident_bytes()
+    probe = allocation.Probe(model, batches, threads=1)
+    reference = Reference(model, lambda: batches, threads=1)
+    (((output,),),) = [reference.outputs[1]]
+    assert np.allclose(output, 1)
+    assert len(probe.samples) == 1
+    assert resident_bytes() - before < HELD_BYTES  # on the way were twice as many
+
+
+def test_samples_of_a_probe_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
+    model = Model(mlp())
+    x = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    parts = [Batch({"x": each}, len(each), None) for each in np.split(x, 4)]
+    layer = model.layers[1]
+    matrix = np.vstack([*model.weight(layer)[0], *model.weight(layer)[1]]) / 2
+    found = []
+    for budget in (1 << 20, 0):
+        monkeypatch.setattr(allocation, "MEMORY_BYTES", budget)
+        probe = allocation.Probe(model, parts, threads=1)
+        kept = [*probe.samples[0][0].values(), *probe.samples[0][1]]
+        assert all(isinstance(each, Parked) == (budget == 0) for each in kept)
+        found.append(probe.squared_error(layer, [matrix]))
+    assert found[0] == found[1] > 0
