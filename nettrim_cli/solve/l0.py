@@ -67,8 +67,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         if keep >= task.weights:
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
-            _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
-            return Solution(U, Status.SOLVED, note=note, choice=choice)
+            _, U, note = min(_kept_whole(task), key=lambda each: each[0])
+            return Solution(U, Status.SOLVED, note=note)
         penalty = KeepLargest(keep)
     problem = LayerProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
@@ -159,16 +159,19 @@ def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Cand
         yield judged(task, U), U, note, _choice(problem, repair, behind=True)
 
 
-def _kept_whole(task: Task) -> Iterator[Candidate]:
-    """All weights as they are, or refitted to repair what earlier layers did."""
-    yield judged(task, task.W), task.W, WHOLE, None
+def _kept_whole(task: Task) -> Iterator[tuple[float, Matrix, str]]:
+    """All weights as they are, or refitted to repair what earlier layers did.
+
+    That is no choice for fewer weights: they are refitted in other ways, too.
+    """
+    yield judged(task, task.W), task.W, WHOLE
     offset = task.samples.offset
     if not task.samples.exact or not (offset is None or offset.exact):
         problem = LayerProblem.of(task)
         for repair, V in problem.refits(problem.start, repairs(task)):
-            error, U, note, choice = _linear(problem, repair, V)
+            error, U, note, _ = _linear(problem, repair, V)
             if math.isfinite(error):
-                yield error, U, f"kept whole, {note}", choice
+                yield error, U, f"kept whole, {note}"
 
 
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:

@@ -207,14 +207,10 @@ class LayerProblem:
         }
         base = found.pop(nothing)
         for each in tried:
-            yield (
-                each,
-                base
-                + sum(
-                    np.float32(np.dot(each, corner)) * (weights - base)
-                    for corner, weights in found.items()
-                ),
-            )
+            weights = base.copy()
+            for corner, there in found.items():
+                weights += np.float32(np.dot(each, corner)) * (there - base)
+            yield each, weights
 
     def energy(self, rhs: Matrix, V: Matrix) -> float:
         """``<V, A V> / 2 - <V, rhs>``: what is minimised, but for a constant."""
