@@ -179,7 +179,7 @@ def _widths(index: Index, sites: Mapping[int, list[tuple[Layer, Site]]]) -> dict
         known = [widths[name] for name in node.input if name in widths]
         if node.op_type == "Concat" and len(known) == len(node.input):
             widths.setdefault(node.output[0], sum(known))
-        elif known and node.op_type in (*ELEMENTWISE, "Mul", "BatchNormalization"):
+        elif known and node.op_type in (*ELEMENTWISE, *SUMS, "Mul", "BatchNormalization"):
             widths.setdefault(node.output[0], max(known))
     return widths
 
@@ -272,21 +272,23 @@ def _constant(index: Index, name: str) -> Energy | None:
     if name not in index.constants:
         return None
     try:
-        return np.asarray(index.trace(name).values(), np.float64).reshape(-1)
+        values = np.asarray(index.trace(name).values(), np.float64).reshape(-1)
     except Refusal:
         return None
+    return values if values.size else None
 
 
 ELEMENTWISE = (
     *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "HardSwish", "Mish"),
     *("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Exp", "Sqrt", "Abs", "Neg", "Softplus", "Swish"),
-    *("Identity", "Dropout", "Cast", "Pow", "Add", "Sub", "Sum", "Mean", "Max", "Min", "LRN"),
+    *("Identity", "Dropout", "Cast", "Pow", "LRN"),
     *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample", "Pad"),
     *("QuantizeLinear", "DequantizeLinear"),
 )
+SUMS = ("Add", "Sub", "Sum", "Mean", "Max", "Min")
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Add", "Sub", "Sum", "Mean", "Max", "Min"), _passed),
-    **{op: _only for op in ELEMENTWISE if op not in ("Add", "Sub", "Sum", "Mean", "Max", "Min")},
+    **dict.fromkeys(SUMS, _passed),
+    **dict.fromkeys(ELEMENTWISE, _only),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"), _only),
     "Mul": _times,
     "Div": _divided,

@@ -145,6 +145,19 @@ def test_a_recurrent_layer_reads_through_its_gates() -> None:
     assert np.allclose(found["z"][0] / found["z"][0][0], wanted / wanted[0], rtol=1e-4)
 
 
+def test_a_constant_without_values_says_nothing() -> None:
+    proto = build(
+        "g (float[N,6] x) => (float[M,4] y) "
+        "{ z = MatMul(x, w0) a = Mul(z, none) y = MatMul(a, w1) }",
+        w0=normal(6, 6),
+        none=np.empty((0, 6), np.float32),
+        w1=normal(6, 4, seed=1),
+    )
+    (found,) = influences(Model(proto))["z"]
+    wanted = np.linalg.norm(normal(6, 4, seed=1), axis=1)
+    assert np.allclose(found / found[0], wanted / wanted[0], rtol=1e-4)
+
+
 @pytest.mark.parametrize(("size", "channels"), [(1, 6), (6, 6), (24, 6), (7, 6)])
 def test_energies_keep_their_sum(size, channels) -> None:
     energy = np.arange(1.0, size + 1)
