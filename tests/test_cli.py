@@ -293,11 +293,12 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
 
 # Says "here" at the stage asked for, then goes on (or waits, where the stage is too short).
 DRIVER = """
-import sys, time
+import signal, sys, time
 from nettrim_cli import cli, files
 from nettrim_cli.report import progress
 
 stage = sys.argv.pop(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 
 def here(wait=0.0):
     print("here", flush=True)
