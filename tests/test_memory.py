@@ -74,6 +74,26 @@ def test_a_certificate_is_measured_beside_two_models(watched, files: Files) -> N
     assert set(Watching.seen) == {(2, 0)}
 
 
+def test_a_certificates_engine_is_gone_when_norms_are_computed(watched, files: Files) -> None:
+    """An engine and the norms read all weights, which may be files larger than memory."""
+    engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+    alive = []
+
+    class Counted(Engine):
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
+            engines.add(self)
+
+    norm = certificate._layer_norm
+    watched.setattr(certificate, "Engine", Counted)
+    watched.setattr(
+        certificate, "_layer_norm", lambda *args: alive.append(len(engines)) or norm(*args)
+    )
+    prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    assert len(alive) >= 3
+    assert set(alive) == {0}
+
+
 def wide(count: int = 128) -> tuple[Model, list[Batch]]:
     """A network with a megabyte a sample on its way to one number."""
     text = "g (float[N,1] x) => (float[N,1] y) { h = MatMul(x, w1)\n y = MatMul(h, w2) }"
