@@ -9,32 +9,29 @@ that layer alone pruned.  The zeros then go where the estimated output error gro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.engine import Engine, is_array
-from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.layer import Layer, Runnable
+from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.probe import Probe
 from nettrim_cli.solve.l0 import error_curve
-from nettrim_cli.solve.search import allocate, spread
+from nettrim_cli.solve.search import allocate, between, finer, spread
 from nettrim_cli.solve.task import Matrix, Samples, Task, norm
 from nettrim_cli.walk import Stage, layer_task
 
-DENSITIES = (6.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
-ALL_DENSITIES = (
-    *(0.97, 0.9, 0.8, 0.68, 0.56, 0.44, 0.34, 0.26, 0.2, 0.15, 0.11, 0.08, 0.057),
-    *(0.04, 0.028, 0.018, 0.01),
-)
+DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
+ALL_DENSITIES = (0.95, 0.75, 0.5, 0.33, 0.22, 0.14, 0.09, 0.055, 0.033, 0.019, 0.01)
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
 NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
 
@@ -53,12 +50,15 @@ class Curve:
         Squared norm of the dense response.
     sensitivity
         Squared relative error of the network's output for a squared error of the response.
+    deltas
+        Damping that was chosen for each block; None where none was.
     """
 
     layer: Layer
     squares: NDArray[np.float64]
     size: float
     sensitivity: float
+    deltas: Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,21 @@ class Costs:
             zeros = spread(sizes, total, within)
         else:
             own = kind == "error" or not self.felt
-            costs = [each.squares * self._weight(each, own=own) for each in self.curves]
-            zeros = allocate(costs, sizes, self.levels, total, within)
+            fine = finer(self.levels)
+            costs = [
+                between(self.levels, each.squares, fine) * self._weight(each, own=own)
+                for each in self.curves
+            ]
+            zeros = allocate(costs, sizes, fine, total, within)
         return {layer.name: count for layer, count in zip(layers, zeros)}
 
     def error(self, zeros: Mapping[str, int]) -> float:
         """The network's relative error by the layers' own, as if they were independent."""
         total = 0.0
         for each in self.curves:
-            share = zeros[each.layer.name] / each.layer.parameters
-            cost = np.maximum.accumulate(each.squares) * self._weight(each, own=not self.felt)
-            total += float(np.interp(share, self.levels, cost))
+            share = np.array([zeros[each.layer.name] / each.layer.parameters])
+            cost = between(self.levels, each.squares, share)
+            total += float(cost[0]) * self._weight(each, own=not self.felt)
         return math.sqrt(total)
 
     @property
@@ -121,6 +125,7 @@ class Costs:
 
 def measure_costs(
     dense: Model,
+    plan: Sequence[Stage],
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
     batches: Iterable[Batch],
     sparsity: float | None,
@@ -132,8 +137,8 @@ def measure_costs(
 
     Parameters
     ----------
-    recorded
-        Samples of each stage in the dense network.
+    plan, recorded
+        The stages, and the samples of each in the dense network.
     batches
         The samples again, for the sensitivities.
     sparsity
@@ -147,9 +152,9 @@ def measure_costs(
         Without the layers that cannot be measured.
     """
     levels = shares_of_zeros(sparsity)
-    probe = Probe(dense, batches, threads=threads)
+    probe = Probe(dense, plan, batches, threads=threads)
     curves = []
-    for stage, found in recorded:
+    for number, (stage, found) in enumerate(recorded):
         for layer in stage.layers:
             matters = influence.get(layer.name, ())
             tasks = [
@@ -158,7 +163,8 @@ def measure_costs(
             ]
             with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):
-                    curves.append(_curve(layer, tasks, levels, sparsity, probe))
+                    moves = partial(probe.squared_error, number, layer)
+                    curves.append(_curve(layer, tasks, levels, sparsity, moves))
             del tasks  # the sums and factorisations of its stage go before the next stage's come
     return Costs(levels, curves)
 
@@ -169,8 +175,9 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
         return [zeros]
     sizes = [task.weights for task in tasks]
     levels = shares_of_zeros(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
-    curves = [_squares(task, levels, ())[0] for task in tasks]
-    return allocate(curves, sizes, levels, zeros)
+    fine = finer(levels)
+    curves = [between(levels, _squares(task, levels, ()).squares, fine) for task in tasks]
+    return allocate(curves, sizes, fine, zeros)
 
 
 def response_size(task: Task, *, held: bool) -> float:
@@ -178,10 +185,14 @@ def response_size(task: Task, *, held: bool) -> float:
     return norm(task.dense_response(held=held))
 
 
+class _Squares(NamedTuple):
+    squares: NDArray[np.float64]
+    weights: dict[int, Matrix]
+    delta: float | None
+
+
 @np.errstate(all="ignore")  # what comes out is looked at
-def _squares(
-    task: Task, levels: NDArray[np.float64], probed: Sequence[int]
-) -> tuple[NDArray[np.float64], dict[int, Matrix]]:
+def _squares(task: Task, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
     """Squared response error of a block at each share of zeros, not relative; and some weights.
 
     Parameters
@@ -190,11 +201,13 @@ def _squares(
         The levels, by number, whose weights are wanted.
     """
     keeps = [task.weights - round(each * task.weights) for each in levels]
-    found, solved = error_curve(task, keeps, [keeps[at] for at in probed])
-    errors = np.where(np.isfinite(found), found, 1.0)  # no number: all of the response is lost
+    found = error_curve(task, keeps, [keeps[at] for at in probed])
+    errors = np.where(
+        np.isfinite(found.errors), found.errors, 1.0
+    )  # no number: all of the response is lost
     size = response_size(task, held=task.samples.held_X.shape[1] > 0)
     squares = np.square(errors * (size if math.isfinite(size) else 1.0))
-    return squares, {at: solved[keeps[at]] for at in probed}
+    return _Squares(squares, {at: found.weights[keeps[at]] for at in probed}, found.delta)
 
 
 def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
@@ -205,58 +218,24 @@ def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
     return np.array([0.0, *(1 - each for each in kept if each < 1)])
 
 
-class Probe:
-    """Measures how far the network's output moves when one layer is changed.
-
-    Beyond a budget of memory its samples and the dense outputs wait on disk.
-    """
-
-    def __init__(self, dense: Model, batches: Iterable[Batch], *, threads: int) -> None:
-        self.dense, self.threads = dense, threads
-        shelf = Shelf(Budget(MEMORY_BYTES // 4))
-        engine = Engine(dense.runnable(), threads=threads, arena=False)
-        self.samples = [
-            (
-                {name: shelf.keep(value) for name, value in batch.feeds.items()},
-                [shelf.keep(each) for each in engine.run(batch.feeds)],
-            )
-            for batch in batches
-        ]
-
-    def squared_error(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> float:
-        """Relative squared error of the outputs with other weights for one layer's blocks.
-
-        Outputs that are no numbers do not count.
-        """
-        engine = Engine(self._changed(layer, matrices), threads=self.threads)
-        sums = np.zeros((len(engine.outputs), 2))
-        for feeds, expected in self.samples:
-            found = engine.run({name: load(value) for name, value in feeds.items()})
-            sums += [_squares_of(load(one), other) for one, other in zip(expected, found)]
-        return float(sum(moved / size for moved, size in sums.tolist() if size))
-
-    def _changed(self, layer: Layer, matrices: Sequence[NDArray[np.floating[Any]]]) -> Runnable:
-        """The network with those weights, as the engine takes it: no other copy stays."""
-        changed = self.dense.clone()
-        weights, biases = list(matrices), None
-        if layer.has_bias:
-            weights, biases = [each[:-1] for each in matrices], [each[-1] for each in matrices]
-        changed.set_weight(layer, weights, biases)
-        return changed.runnable()
-
-
 def _curve(
     layer: Layer,
     tasks: Sequence[Task],
     levels: NDArray[np.float64],
     sparsity: float | None,
-    probe: Probe,
+    moves: Callable[[list[Matrix]], float],
 ) -> Curve:
-    """A layer's curve, probed at one level."""
+    """A layer's curve, probed at one level.
+
+    Parameters
+    ----------
+    moves
+        Squared relative error of the outputs with other weights of the layer.
+    """
     near = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
     probed = range(len(levels)) if near is None else (near,)
     parts = [_squares(task, levels, probed) for task in tasks]
-    squares = np.sum([square for square, _ in parts], axis=0)
+    squares = np.sum([each.squares for each in parts], axis=0)
     held = tasks[0].samples.held_X.shape[1] > 0
     size = sum(response_size(task, held=held) ** 2 for task in tasks)
     at = near
@@ -264,18 +243,7 @@ def _curve(
         with np.errstate(divide="ignore"):
             at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
     own = squares[at]
-    moved = probe.squared_error(layer, [solved[at] for _, solved in parts])
+    moved = moves([each.weights[at] for each in parts])
     sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
-    return Curve(layer, np.asarray(squares, np.float64), size, sensitivity)
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
-def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
-    """||found - expected||^2 and ||expected||^2 of an output; 0 for non-numbers."""
-    if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
-        return 0.0, 0.0
-    exact = expected.astype(np.float64)
-    size = float(np.square(exact).sum())
-    # Where the data decide the shape, another one means that all is lost.
-    same = expected.shape == found.shape
-    return float(np.square(found - exact).sum()) if same else size, size
+    deltas = [each.delta for each in parts]
+    return Curve(layer, np.asarray(squares, np.float64), size, sensitivity, deltas)

@@ -63,6 +63,7 @@ class Run:
         self.influence = {} if settings.target_epsilon is not None else influences(dense)
         self._thin: dict[str, tuple[int, int]] = {}
         self._choices: dict[tuple[str, int], Choice] = {}
+        self._deltas: dict[tuple[str, int], float | None] = {}
 
     def prune_layers(
         self, batches: Batches, zeros: Mapping[str, int] | None = None, *, again: bool = False
@@ -120,14 +121,19 @@ class Run:
         """What zeros cost in each layer, around a sparsity or at all of them."""
         self.listener.stage("measuring how sensitive each layer is")
         recorded = self._walk(None, batches())
-        return measure_costs(
+        costs = measure_costs(
             self.dense,
+            self.plan,
             recorded,
             self.probed(),
             sparsity,
             influence=self.influence,
             threads=self.threads,
         )
+        for curve in costs.curves:
+            for block, delta in enumerate(curve.deltas):
+                self._deltas[curve.layer.name, block] = delta
+        return costs
 
     def zeros(self, batches: Batches) -> dict[str, int] | None:
         """Zeros of each layer where sparsity is the target, else None."""
@@ -166,14 +172,15 @@ class Run:
                 gamma=self.settings.gamma,
                 threads=self.threads,
                 choice=self._choices.get((layer.name, block)),
+                delta=self._deltas.get((layer.name, block)),
             )
             for block, (each, matter) in enumerate(
                 zip_longest(samples, self.influence.get(layer.name, ()))
             )
         ]
         solutions = self._solutions(tasks, zeros, self.bounds[layer.name])
-        for block, each in enumerate(solutions):
-            if each.choice is not None:
+        for block, (task, each) in enumerate(zip(tasks, solutions)):
+            if each.choice is not None and task.settled is None:
                 self._choices[layer.name, block] = each.choice
         solution, matrices = self._store(layer, tasks, solutions)
         weights, _ = self.dense.weight(layer)

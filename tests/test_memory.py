@@ -10,15 +10,17 @@ import pytest
 from networks import Files, mlp
 from small import build
 
-from nettrim_cli import allocation, certificate
+from nettrim_cli import certificate
 from nettrim_cli.comparison import Reference
+from nettrim_cli.data import recorder
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.data.recorder import Parked
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
+from nettrim_cli.probe import Probe
 from nettrim_cli.settings import Settings
+from nettrim_cli.walk import stages
 
 STATM = Path("/proc/self/statm")
 HELD_BYTES = 64 << 20
@@ -58,11 +60,16 @@ def watched(monkeypatch):
     return monkeypatch
 
 
-def test_a_probe_runs_beside_the_dense_model_alone(watched, files: Files) -> None:
+def test_a_probe_runs_beside_the_dense_model_alone(watched) -> None:
     """The changed copy, and what the engine was made of, are gone before it runs."""
-    watched.setattr(allocation, "Engine", Watching)
-    prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
-    assert len(Watching.seen) >= 4  # the dense network, and each of three layers
+    watched.setattr(recorder, "Engine", Watching)
+    dense = Model(mlp())
+    Watching.models.add(dense)
+    x = np.ones((8, 16), np.float32)
+    probe = Probe(dense, stages(dense.layers), [Batch({"x": x}, 8, None)], threads=1)
+    (weight,), (bias,) = dense.weight(dense.layers[1])
+    assert probe.squared_error(1, dense.layers[1], [np.vstack([weight, bias[None]]) / 2]) > 0
+    assert len(Watching.seen) == 3  # the dense network, its part before the layer, the one behind
     assert set(Watching.seen) == {(1, 0)}
 
 
@@ -112,25 +119,9 @@ def test_outputs_that_wait_hold_no_memory_of_the_engine() -> None:
     model, batches = wide()
     Engine(model.runnable(), threads=1).run({"x": np.ones((1, 1), np.float32)})  # what loads once
     before = resident_bytes()
-    probe = allocation.Probe(model, batches, threads=1)
+    probe = Probe(model, stages(model.layers), batches, threads=1)
     reference = Reference(model, lambda: batches, threads=1)
     (((output,),),) = [reference.outputs[1]]
     assert np.allclose(output, 1)
-    assert len(probe.samples) == 1
+    assert len(probe.expected) == 1
     assert resident_bytes() - before < HELD_BYTES  # on the way were twice as many
-
-
-def test_samples_of_a_probe_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
-    model = Model(mlp())
-    x = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
-    parts = [Batch({"x": each}, len(each), None) for each in np.split(x, 4)]
-    layer = model.layers[1]
-    matrix = np.vstack([*model.weight(layer)[0], *model.weight(layer)[1]]) / 2
-    found = []
-    for budget in (1 << 20, 0):
-        monkeypatch.setattr(allocation, "MEMORY_BYTES", budget)
-        probe = allocation.Probe(model, parts, threads=1)
-        kept = [*probe.samples[0][0].values(), *probe.samples[0][1]]
-        assert all(isinstance(each, Parked) == (budget == 0) for each in kept)
-        found.append(probe.squared_error(layer, [matrix]))
-    assert found[0] == found[1] > 0

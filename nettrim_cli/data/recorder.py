@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -187,6 +187,20 @@ class Stream:
                 self._types.update(piece.types)
             self.places[at] = Place(alive, place.count, place.held_out)
 
+    def results(self, build: Build, inputs: Iterable[str]) -> Iterator[list[Any]]:
+        """Outputs of a piece of the graph for every batch; what is alive stays as it is.
+
+        What ``build`` holds is let go before anything runs.
+        """
+        wanted = tuple(inputs)
+        if not self.places:
+            return
+        kinds = {name: self._kind(name) for name in wanted}
+        engine = Engine(build(kinds, False), threads=self.threads, arena=False)
+        del build
+        for place in self.places:
+            yield engine.run({name: place.get(name) for name in wanted})
+
     def _kind(self, name: str) -> tuple[Any, int | None]:
         """Type and rank of a tensor (None where it changes), else the engine's word for it."""
         values = [place.tensors[name] for place in self.places]
@@ -250,8 +264,7 @@ class _Piece:
 
     def _run(self, feeds: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if self.engine is None:
-            runnable = self.build(self.carried)
-            self.engine = Engine(runnable, threads=self.threads, arena=False)
+            self.engine = Engine(self.build(self.carried), threads=self.threads, arena=False)
             self.types = self.engine.types
         if not self.carried:
             return list(zip(self.outputs, self.engine.run(feeds, self.outputs)))

@@ -55,8 +55,18 @@ class Segments:
             name: position for position, item in enumerate(plan.items) for name in item.outputs
         }
         self._timeless = {self._maker[name] for name in self._constants if name in self._maker}
+        self._last = tuple(stops[-1]) if stops else ()
         pieces = self._share_out(stops)
         self.pieces = self._with_edges(pieces, stops)
+
+    def rest(self, number: int) -> Segment:
+        """What the last stop still needs when so many pieces have run."""
+        done = {at for piece in self.pieces[:number] for at in piece.items} - self._timeless
+        items = self._closure(self._last, done)
+        made = {name for name, at in self._maker.items() if at in items}
+        read = {name for at in items for name in self._reads[at]} - made
+        outputs = tuple(name for name in self._last if name in made - self._constants)
+        return Segment(tuple(sorted(items)), tuple(sorted(read)), outputs, frozenset(self._last))
 
     def _share_out(self, stops: Sequence[Sequence[str]]) -> list[list[int]]:
         """Items of each piece: what the stop needs and no earlier piece has run."""

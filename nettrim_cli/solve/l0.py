@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import (
@@ -34,7 +35,6 @@ from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
 UNFITTED = "not refitted"
-TINY = 2e7  # multiplications in a product, up to which a solve more costs next to nothing
 WHOLE = "kept whole: zeros cost less elsewhere"
 
 Candidate = tuple[float, Matrix, str, Choice | None]  # held-out error, U, what it is
@@ -78,15 +78,22 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
-    targets = len(repairs(task))
-    rounds = len(problem.schedule) * (targets if _is_tiny(problem) else min(2, targets))
+    rounds = len(problem.schedule) * min(2, len(repairs(task)))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
+class ErrorCurve(NamedTuple):
+    """A layer's held-out error at several counts, weights for some, and the damping of both."""
+
+    errors: list[float]
+    weights: dict[int, Matrix]
+    delta: float | None
+
+
 def error_curve(
     task: Task, keeps: Sequence[int], wanted: Sequence[int] | None = None
-) -> tuple[list[float], dict[int, Matrix]]:
+) -> ErrorCurve:
     """Held-out error at several counts, and weights, from one warm-started path.
 
     Errors do not fall as counts do: where the path found better weights for a smaller count,
@@ -102,8 +109,10 @@ def error_curve(
     errors = {keep: judged(task, task.W, GLANCE) for keep in keeps if keep >= task.weights}
     weights = dict.fromkeys(asked.intersection(errors), task.W)
     path: list[int] = []
+    delta = None
     if order:
         problem = LayerProblem.chosen(task, KeepLargest(order[len(order) // 2]))
+        delta = problem.system.delta
         for keep, V in zip(order, problem.path(problem.rhs(Repair()), order)):
             U = problem.linear_weights(V, Repair()).astype(task.W.dtype)
             path.append(keep)
@@ -111,7 +120,7 @@ def error_curve(
             better = [each for each in path if error < errors[each] or each == keep]
             errors.update(dict.fromkeys(better, error))
             weights.update(dict.fromkeys(asked.intersection(better), U))
-    return [errors[keep] for keep in keeps], weights
+    return ErrorCurve([errors[keep] for keep in keeps], weights, delta)
 
 
 def candidates(
@@ -120,16 +129,10 @@ def candidates(
     """Weights for the best target, with each refit and without any: held-out error, U, what it is.
 
     Targets are compared on one support, that of the middle one, which costs a refit each; the
-    best gets a support of its own.  In a tiny layer all of them do.
+    best gets a support of its own.
     """
     task = problem.task
     tried, repair = repairs(task), middle(task)
-    if _is_tiny(problem):
-        for each in tried:
-            yield from _refitted(problem, each, problem.supports(problem.rhs(each), penalty, look))
-        U = problem.unfitted(penalty)
-        yield judged(task, U), U, UNFITTED, None
-        return
     V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
         refitted = dict(problem.refits(V, tried))
@@ -140,11 +143,6 @@ def candidates(
     yield from _refitted(problem, repair, V)
     U = problem.unfitted(penalty)
     yield judged(task, U), U, UNFITTED, None
-
-
-def _is_tiny(problem: LayerProblem) -> bool:
-    inputs, outputs = problem.start.shape
-    return bool(float(inputs) ** 2 * outputs <= TINY)
 
 
 def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Candidate]:

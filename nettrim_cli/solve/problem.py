@@ -80,10 +80,11 @@ class LayerProblem:
     def chosen(cls, task: Task, penalty: Penalty) -> LayerProblem:
         """The problem, damped as usual or, where samples are few, less if that is better.
 
-        A short run with each is judged on the held-out samples.
+        A short run with each is judged on the held-out samples, unless the task knows.
         """
-        if task.settled is not None:
-            return cls.of(task, task.settled.delta)
+        known = task.delta if task.settled is None else task.settled.delta
+        if known is not None:
+            return cls.of(task, known)
         samples, usual = task.samples, damping(task.samples.columns, len(task.samples.X) - 1)
         ample = samples.columns >= AMPLE * (len(samples.X) - 1)
         if ample or samples.held_X.shape[1] == 0:

@@ -10,6 +10,10 @@ import numpy as np
 
 from nettrim_cli.solve.task import Matrix
 
+FINE = 6  # shares of zeros that are looked at from one level of a curve to the next,
+TOWARDS_NONE = np.arange(0.25, 4, 0.5)  # and below the first, in logarithms of odds
+NOTHING = 1e-12  # of a curve's largest cost
+
 
 def fewest(
     error: Callable[[int], float], allowed: float, total: int, *, tries: int = 9
@@ -118,6 +122,43 @@ def allocate(
         shares[layer] += taken
         left_over -= taken
     return _whole(shares)
+
+
+def between(levels: Matrix, curve: Matrix, shares: Matrix) -> Matrix:
+    """A curve's costs at any shares of zeros, read as powers of the odds of a zero.
+
+    Costs rise by orders of magnitude from level to level: straight lines between these would be
+    far above them.  Below the lowest level that is not 0 the power goes on, down to the cost at 0.
+
+    Parameters
+    ----------
+    levels
+        Shares of zeros, ascending, starting at 0.
+    curve
+        Cost at each level, made non-decreasing.
+    shares
+        Any, up to the last level.
+    """
+    curve = np.maximum.accumulate(np.asarray(curve, np.float64))
+    top = curve[-1]
+    if len(levels) < 3 or top <= 0:
+        return np.interp(shares, levels, curve)
+    with np.errstate(divide="ignore"):
+        at, wanted = (np.log(each / (1 - each)) for each in (levels[1:], np.asarray(shares)))
+        logs = np.log(np.maximum(curve[1:], NOTHING * top))
+    found = np.interp(wanted, at, logs)
+    steep = (logs[1] - logs[0]) / (at[1] - at[0])
+    below = wanted < at[0]
+    found[below] = logs[0] + steep * (wanted[below] - at[0]) if steep > 0 else logs[0]
+    return np.asarray(np.maximum(np.exp(found), curve[0]))
+
+
+def finer(levels: Matrix) -> Matrix:
+    """The levels, with more between them and towards 0, evenly in the logarithms of their odds."""
+    odds = np.log(levels[1:] / (1 - levels[1:]))
+    among = np.interp(np.arange(0, len(odds) - 1, 1 / FINE), np.arange(len(odds)), odds)
+    found = np.concatenate([odds[0] - TOWARDS_NONE, among])
+    return np.unique(np.concatenate([levels, 1 / (1 + np.exp(-found))]))
 
 
 def spread(sizes: Sequence[int], zeros: int, bounds: Sequence[tuple[int, int]]) -> list[int]:

@@ -218,6 +218,8 @@ class Task:
         When a convex solve may end.
     choice
         What was chosen for nearly the same task, which is then not chosen anew.
+    delta
+        Damping that was chosen on nearly the same inputs, likewise.
     """
 
     W: Matrix
@@ -236,6 +238,7 @@ class Task:
     threads: int = 1
     limits: Limits = Limits()
     choice: Choice | None = None
+    delta: float | None = None
 
     @property
     def settled(self) -> Choice | None:

@@ -19,7 +19,7 @@ from small_layers import (
 from nettrim_cli.solve.l0 import candidates, error_curve, solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
 from nettrim_cli.solve.penalties import KeepLargest, KeepOfEach, largest
-from nettrim_cli.solve.problem import LayerProblem, Repair, judged, repairs, rising
+from nettrim_cli.solve.problem import LayerProblem, Repair, judged, rising
 from nettrim_cli.solve.refit import refit
 from nettrim_cli.solve.task import Status
 
@@ -156,7 +156,8 @@ def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
     every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
-    assert len(every) == 2 * len(repairs(task)) + 1  # all targets: linear and for the ReLU
+    # The best target of the shared support, then with its own: linear, for the ReLU, and unfitted.
+    assert len(every) in (3, 4)
     assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 
@@ -224,7 +225,7 @@ def test_no_response(relu) -> None:
 def test_an_error_curve_never_falls_and_is_near_the_method(seed) -> None:
     task = random_task(seed, inputs=20, outputs=8, columns=300)
     keeps = [160, 120, 80, 50, 30, 20, 10, 5, 0]
-    errors, weights = error_curve(task, keeps)
+    errors, weights, _ = error_curve(task, keeps)
     assert errors[0] == pytest.approx(0, abs=1e-6)
     assert np.all(np.diff(errors) >= 0)
     assert all(support_size(task, U) <= keep for keep, U in weights.items())
@@ -235,10 +236,10 @@ def test_an_error_curve_never_falls_and_is_near_the_method(seed) -> None:
 
 def test_an_error_curve_takes_counts_in_any_order() -> None:
     task = random_task(10)
-    errors, weights = error_curve(task, [10, 60, 30, 10])
+    errors, weights, _ = error_curve(task, [10, 60, 30, 10])
     assert errors[0] == errors[3] > errors[2] > errors[1]
     assert set(weights) == {10, 30, 60}
-    ordered, some = error_curve(task, [60, 30, 10], [30])
+    ordered, some, _ = error_curve(task, [60, 30, 10], [30])
     assert ordered == errors[1:]
     assert set(some) == {30}
     assert np.array_equal(some[30], weights[30])
@@ -437,7 +438,7 @@ def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
     assert (again.choice, again.note) == (first.choice, first.note)
     assert support_size(task, again.U) == 20
     assert judged(task, again.U) < 1.3 * judged(task, first.U)  # supports may differ
-    assert again.iterations * len(repairs(task)) == first.iterations  # a support for each
+    assert 2 * again.iterations == first.iterations  # a support for the comparison, another one
 
 
 def test_a_choice_for_other_signals_is_no_choice() -> None:

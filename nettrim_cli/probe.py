@@ -1,0 +1,128 @@
+"""How far the network's output moves when one layer is changed.
+
+A few samples wait where the layers are read, in dataflow order, so that only what lies behind a
+layer runs again for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.engine import is_array
+from nettrim_cli.data.recorder import MEMORY_BYTES, Build, Shelf, Stream, load
+from nettrim_cli.graph.flat import Node
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.recording import Recording
+from nettrim_cli.graph.segments import Segment, Segments, build
+from nettrim_cli.walk import Stage
+
+Array = NDArray[np.floating[Any]]
+
+
+class Probe:
+    """The dense network on its way through some samples, with its outputs for them.
+
+    Parameters
+    ----------
+    plan
+        The layers in the order in which they will be asked for.
+    batches
+        The samples; beyond a budget of memory they, and what is alive of them, wait on disk.
+    """
+
+    def __init__(
+        self, dense: Model, plan: Sequence[Stage], batches: Iterable[Batch], *, threads: int
+    ) -> None:
+        self.dense = dense
+        self.recording = Recording(dense.index, (), cascade=False)
+        self._at = {item.node: at for at, item in enumerate(self.recording.items)}
+        self._outputs = [each.name for each in dense.outputs]
+        places = [self._places(stage)[0] for stage in plan]
+        reads = [sorted(self.recording.items[each].reads) for each in places]
+        self.segments = Segments(self.recording, [*reads, self._outputs])
+        fed = ((batch, False) for batch in batches)
+        self.start = Stream.read(fed, threads=threads, memory_bytes=MEMORY_BYTES // 4)
+        self.stream = self.start.fork()
+        self._reached = 0
+        whole, shelf = self.segments.rest(0), Shelf(self.start.budget)
+        self.expected = [
+            [shelf.keep(each) for each in found] for found in self._run(dense, self.start, whole)
+        ]
+
+    def squared_error(self, stage: int, layer: Layer, matrices: Sequence[Array]) -> float:
+        """Relative squared error of the outputs with other weights for one layer's blocks.
+
+        Outputs that are no numbers do not count.
+
+        Parameters
+        ----------
+        stage
+            The layer's place in the plan; never one before those that were asked for earlier.
+        matrices
+            (N, M) of each block, or (N+1, M) with the bias in the last row.
+        """
+        self._advance(stage)
+        stream, behind = self.stream, self.segments.rest(self._reached)
+        if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
+            stream, behind = self.start, self.segments.rest(0)
+        sums = np.zeros((len(self._outputs), 2))
+        numbers = [self._outputs.index(name) for name in behind.outputs]
+        for expected, found in zip(
+            self.expected, self._run(self._changed(layer, matrices), stream, behind)
+        ):
+            for number, each in zip(numbers, found):
+                sums[number] += _squares_of(load(expected[number]), each)
+        return float(sum(moved / size for moved, size in sums.tolist() if size))
+
+    def _places(self, layers: Layer | Stage) -> list[int]:
+        """Where in the recording the nodes are that read the layers, or the owners of these."""
+        nodes = [self.dense.index.nodes[site.node] for site in layers.sites]
+        return [self._at[outermost(each).number] for each in nodes]
+
+    def _advance(self, stage: int) -> None:
+        """Run what the layers up to a stage read."""
+        while self._reached <= stage:
+            piece = self.segments.pieces[self._reached]
+            built = self._builder(self.dense, piece)
+            self.stream.advance(built, piece.inputs, piece.outputs, piece.needed)
+            self._reached += 1
+
+    def _run(self, model: Model, stream: Stream, piece: Segment) -> Iterator[list[Any]]:
+        return stream.results(self._builder(model, piece), piece.inputs)
+
+    def _builder(self, model: Model, piece: Segment) -> Build:
+        return lambda kinds, _: build(model.index, self.recording, piece, kinds)
+
+    def _changed(self, layer: Layer, matrices: Sequence[Array]) -> Model:
+        """A copy of the network with those weights."""
+        changed = self.dense.clone()
+        weights, biases = list(matrices), None
+        if layer.has_bias:
+            weights, biases = [each[:-1] for each in matrices], [each[-1] for each in matrices]
+        changed.set_weight(layer, weights, biases)
+        return changed
+
+
+def outermost(node: Node) -> Node:
+    """The node of the main graph that a node is, or is inside of."""
+    while node.body is not None:
+        node = node.body.owner
+    return node
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
+def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
+    """||found - expected||^2 and ||expected||^2 of an output; 0 for non-numbers."""
+    if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
+        return 0.0, 0.0
+    exact = expected.astype(np.float64)
+    size = float(np.square(exact).sum())
+    # Where the data decide the shape, another one means that all is lost.
+    same = expected.shape == found.shape
+    return float(np.square(found - exact).sum()) if same else size, size
