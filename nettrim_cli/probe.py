@@ -20,6 +20,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segment, Segments, build
+from nettrim_cli.solve.task import BLOCK_VALUES
 from nettrim_cli.walk import Stage
 
 Array = NDArray[np.floating[Any]]
@@ -42,18 +43,21 @@ class Probe:
         self.dense = dense
         self.recording = Recording(dense.index, (), cascade=False)
         self._at = {item.node: at for at, item in enumerate(self.recording.items)}
-        self._outputs = [each.name for each in dense.outputs]
+        outputs = [each.name for each in dense.outputs]
         places = [self._places(stage)[0] for stage in plan]
         reads = [sorted(self.recording.items[each].reads) for each in places]
-        self.segments = Segments(self.recording, [*reads, self._outputs])
+        self.segments = Segments(self.recording, [*reads, outputs])
         fed = ((batch, False) for batch in batches)
         self.start = Stream.read(fed, threads=threads, memory_bytes=MEMORY_BYTES // 4)
         self.stream = self.start.fork()
         self._reached = 0
         whole, shelf = self.segments.rest(0), Shelf(self.start.budget)
-        self.expected = [
-            [shelf.keep(each) for each in found] for found in self._run(dense, self.start, whole)
-        ]
+        self.outputs = whole.outputs
+        self.expected: list[list[Any]] = []
+        self.sizes = np.zeros(len(whole.outputs))  # squared, over all samples
+        for outputs in self._run(dense, self.start, whole):
+            self.sizes += [squared_distance(each) for each in outputs]
+            self.expected.append([shelf.keep(each) for each in outputs])
 
     def squared_error(self, stage: int, layer: Layer, matrices: Sequence[Array]) -> float:
         """Relative squared error of the outputs with other weights for one layer's blocks.
@@ -71,14 +75,14 @@ class Probe:
         stream, behind = self.stream, self.segments.rest(self._reached)
         if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
             stream, behind = self.start, self.segments.rest(0)
-        sums = np.zeros((len(self._outputs), 2))
-        numbers = [self._outputs.index(name) for name in behind.outputs]
-        for expected, found in zip(
-            self.expected, self._run(self._changed(layer, matrices), stream, behind)
-        ):
+        changed = self._run(self._changed(layer, matrices), stream, behind)
+        numbers = [self.outputs.index(name) for name in behind.outputs]
+        moved = np.zeros(len(self.sizes))
+        for expected, found in zip(self.expected, changed):
             for number, each in zip(numbers, found):
-                sums[number] += _squares_of(load(expected[number]), each)
-        return float(sum(moved / size for moved, size in sums.tolist() if size))
+                moved[number] += squared_distance(load(expected[number]), each)
+        pairs = zip(moved.tolist(), self.sizes.tolist())
+        return float(sum(distance / size for distance, size in pairs if size))
 
     def _places(self, layers: Layer | Stage) -> list[int]:
         """Where in the recording the nodes are that read the layers, or the owners of these."""
@@ -117,12 +121,17 @@ def outermost(node: Node) -> Node:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
-def _squares_of(expected: Any, found: Any) -> tuple[float, float]:
-    """||found - expected||^2 and ||expected||^2 of an output; 0 for non-numbers."""
+def squared_distance(expected: Any, found: Any = None) -> float:
+    """||found - expected||^2 of an output, from zero by default; 0 for non-numbers."""
     if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
-        return 0.0, 0.0
-    exact = expected.astype(np.float64)
-    size = float(np.square(exact).sum())
+        return 0.0
     # Where the data decide the shape, another one means that all is lost.
-    same = expected.shape == found.shape
-    return float(np.square(found - exact).sum()) if same else size, size
+    same = found is not None and expected.shape == found.shape
+    total, one = 0.0, expected.reshape(-1)
+    other = found.reshape(-1) if same else None
+    for at in range(0, one.size, BLOCK_VALUES):
+        part = one[at : at + BLOCK_VALUES].astype(np.float64)
+        if other is not None:
+            part -= other[at : at + BLOCK_VALUES]
+        total += float(part @ part)
+    return total

@@ -376,7 +376,7 @@ def test_inputs_backed_by_initializers_and_weights_in_constant_nodes() -> None:
 
 @pytest.mark.parametrize("scheme", ["cascade", "parallel"])
 def test_a_run_carries_its_certificate(files: Files, scheme: str) -> None:
-    chosen = Settings(sparsity=0.5, scheme=scheme, threads=1)
+    chosen = Settings(sparsity=0.5, scheme=scheme, allocate="uniform", threads=1)
     report = prune(files.model, files.data, files.output, chosen)
     (output,) = report.certificate.outputs
     assert report.comparison.error <= output.bound * (1 + 1e-6)
