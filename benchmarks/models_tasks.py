@@ -96,7 +96,8 @@ def read_lines(session: Session, feeds: Feeds) -> Array:
     """Text by PaddleOCR's alphabet, which the model carries."""
     listed = session.get_modelmeta().custom_metadata_map["character"].split("\n")
     alphabet = ["", *listed, " "]
-    return np.array([_collapsed(o[0][0], alphabet) for o in runs(session, feeds)], dtype="S64")
+    found = [_collapsed(o[0][0], alphabet) for o in runs(session, feeds)]
+    return np.array([text.encode() for text in found], dtype="S64")
 
 
 def read_captchas(table: str) -> Callable[[Session, Feeds], Array]:

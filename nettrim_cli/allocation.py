@@ -24,7 +24,7 @@ from nettrim_cli.data.calibration import Batch
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.probe import Probe
+from nettrim_cli.probe import Movement, Probe
 from nettrim_cli.solve.l0 import error_curve
 from nettrim_cli.solve.search import allocate, between, finer, spread
 from nettrim_cli.solve.task import Matrix, Samples, Task, norm
@@ -48,8 +48,10 @@ class Curve:
         Squared response error at each level, not relative.
     size
         Squared norm of the dense response.
-    sensitivity
-        Squared relative error of the network's output for a squared error of the response.
+    sensitivity, unflattened
+        Squared relative error of the network's outputs for a squared error of the response: as
+        they are, and before a final Softmax or Sigmoid (see ``probe``), by which zeros are shared
+        out.
     deltas
         Damping that was chosen for each block; None where none was.
     """
@@ -58,6 +60,7 @@ class Curve:
     squares: NDArray[np.float64]
     size: float
     sensitivity: float
+    unflattened: float
     deltas: Sequence[float | None]
 
 
@@ -93,11 +96,12 @@ class Costs:
         if kind == "uniform":
             zeros = spread(sizes, total, within)
         else:
-            own = kind == "error" or not self.felt
+            own = kind == "error" or not any(each.unflattened > 0 for each in self.curves)
             fine = finer(self.levels)
+            weights = [own_weight(each) if own else each.unflattened for each in self.curves]
             costs = [
-                between(self.levels, each.squares, fine) * self._weight(each, own=own)
-                for each in self.curves
+                between(self.levels, each.squares, fine) * weight
+                for each, weight in zip(self.curves, weights)
             ]
             zeros = allocate(costs, sizes, fine, total, within)
         return {layer.name: count for layer, count in zip(layers, zeros)}
@@ -108,7 +112,7 @@ class Costs:
         for each in self.curves:
             share = np.array([zeros[each.layer.name] / each.layer.parameters])
             cost = between(self.levels, each.squares, share)
-            total += float(cost[0]) * self._weight(each, own=not self.felt)
+            total += float(cost[0]) * (each.sensitivity if self.felt else own_weight(each))
         return math.sqrt(total)
 
     @property
@@ -116,11 +120,10 @@ class Costs:
         """Whether the output moves at all; otherwise layers count by their own errors."""
         return any(each.sensitivity > 0 for each in self.curves)
 
-    @staticmethod
-    def _weight(curve: Curve, *, own: bool) -> float:
-        if not own:
-            return curve.sensitivity
-        return 1 / curve.size if curve.size > 0 else 0.0
+
+def own_weight(curve: Curve) -> float:
+    """What makes a layer's squared errors relative to its response."""
+    return 1 / curve.size if curve.size > 0 else 0.0
 
 
 def measure_costs(
@@ -163,7 +166,7 @@ def measure_costs(
             ]
             with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):
-                    moves = partial(probe.squared_error, number, layer)
+                    moves = partial(probe.movement, number, layer)
                     curves.append(_curve(layer, tasks, levels, sparsity, moves))
             del tasks  # the sums and factorisations of its stage go before the next stage's come
     return Costs(levels, curves)
@@ -223,14 +226,14 @@ def _curve(
     tasks: Sequence[Task],
     levels: NDArray[np.float64],
     sparsity: float | None,
-    moves: Callable[[list[Matrix]], float],
+    moves: Callable[[list[Matrix]], Movement],
 ) -> Curve:
     """A layer's curve, probed at one level.
 
     Parameters
     ----------
     moves
-        Squared relative error of the outputs with other weights of the layer.
+        What other weights of the layer do to the outputs.
     """
     near = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
     probed = range(len(levels)) if near is None else (near,)
@@ -244,6 +247,6 @@ def _curve(
             at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
     own = squares[at]
     moved = moves([each.weights[at] for each in parts])
-    sensitivity = moved / own if own > 0 and np.isfinite(moved) else 0.0
+    felt, before = (each / own if own > 0 and np.isfinite(each) else 0.0 for each in moved)
     deltas = [each.delta for each in parts]
-    return Curve(layer, np.asarray(squares, np.float64), size, sensitivity, deltas)
+    return Curve(layer, np.asarray(squares, np.float64), size, felt, before, deltas)

@@ -2,12 +2,15 @@
 
 A few samples wait where the layers are read, in dataflow order, so that only what lies behind a
 layer runs again for it.
+
+A Softmax or a Sigmoid at the end flattens all changes but those of samples that are in doubt.  A
+few samples have hardly any of these, so the movement of what it reads is told, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +18,27 @@ from numpy.typing import NDArray
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import is_array
 from nettrim_cli.data.recorder import MEMORY_BYTES, Build, Shelf, Stream, load
-from nettrim_cli.graph.flat import Node
+from nettrim_cli.graph.flat import STANDARD, Node
+from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segment, Segments, build
+from nettrim_cli.graph.ways import MOVES, TAKE
 from nettrim_cli.solve.task import BLOCK_VALUES
 from nettrim_cli.walk import Stage
 
 Array = NDArray[np.floating[Any]]
+FLATTENING = ("Softmax", "Sigmoid")
+PASSING = ("Identity", "Cast", *MOVES - TAKE)
+"""Ops between these and the output that change no values."""
+
+
+class Movement(NamedTuple):
+    """Sums over the outputs of their relative squared errors: as they are, and unflattened."""
+
+    outputs: float
+    unflattened: float
 
 
 class Probe:
@@ -43,24 +58,26 @@ class Probe:
         self.dense = dense
         self.recording = Recording(dense.index, (), cascade=False)
         self._at = {item.node: at for at, item in enumerate(self.recording.items)}
-        outputs = [each.name for each in dense.outputs]
+        ends = {each.name: unflattened(dense.index, each.name) for each in dense.outputs}
         places = [self._places(stage)[0] for stage in plan]
         reads = [sorted(self.recording.items[each].reads) for each in places]
-        self.segments = Segments(self.recording, [*reads, outputs])
+        self.segments = Segments(self.recording, [*reads, [*{*ends, *ends.values()}]])
         fed = ((batch, False) for batch in batches)
         self.start = Stream.read(fed, threads=threads, memory_bytes=MEMORY_BYTES // 4)
         self.stream = self.start.fork()
         self._reached = 0
         whole, shelf = self.segments.rest(0), Shelf(self.start.budget)
-        self.outputs = whole.outputs
+        self.names = whole.outputs
+        self.outputs = [name in ends for name in self.names]
+        self.unflattened = [name in ends.values() for name in self.names]
         self.expected: list[list[Any]] = []
         self.sizes = np.zeros(len(whole.outputs))  # squared, over all samples
         for outputs in self._run(dense, self.start, whole):
             self.sizes += [squared_distance(each) for each in outputs]
             self.expected.append([shelf.keep(each) for each in outputs])
 
-    def squared_error(self, stage: int, layer: Layer, matrices: Sequence[Array]) -> float:
-        """Relative squared error of the outputs with other weights for one layer's blocks.
+    def movement(self, stage: int, layer: Layer, matrices: Sequence[Array]) -> Movement:
+        """Relative squared errors of the outputs with other weights for one layer's blocks.
 
         Outputs that are no numbers do not count.
 
@@ -76,13 +93,13 @@ class Probe:
         if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
             stream, behind = self.start, self.segments.rest(0)
         changed = self._run(self._changed(layer, matrices), stream, behind)
-        numbers = [self.outputs.index(name) for name in behind.outputs]
+        numbers = [self.names.index(name) for name in behind.outputs]
         moved = np.zeros(len(self.sizes))
         for expected, found in zip(self.expected, changed):
             for number, each in zip(numbers, found):
                 moved[number] += squared_distance(load(expected[number]), each)
-        pairs = zip(moved.tolist(), self.sizes.tolist())
-        return float(sum(distance / size for distance, size in pairs if size))
+        shares = np.divide(moved, self.sizes, out=np.zeros_like(moved), where=self.sizes != 0)
+        return Movement(*(float(shares[on].sum()) for on in (self.outputs, self.unflattened)))
 
     def _places(self, layers: Layer | Stage) -> list[int]:
         """Where in the recording the nodes are that read the layers, or the owners of these."""
@@ -111,6 +128,21 @@ class Probe:
             weights, biases = [each[:-1] for each in matrices], [each[-1] for each in matrices]
         changed.set_weight(layer, weights, biases)
         return changed
+
+
+def unflattened(index: Index, name: str) -> str:
+    """What a Softmax or a Sigmoid makes an output of; the output itself where none does."""
+    found = name
+    while (number := index.producers.get(found)) is not None:
+        node = index.nodes[number]
+        if node.domain not in STANDARD or node.body is not None:
+            return name
+        if node.op_type in FLATTENING:
+            return name if node.input[0] in index.constants else node.input[0]
+        if node.op_type not in PASSING:
+            return name
+        found = node.input[0]
+    return name
 
 
 def outermost(node: Node) -> Node:

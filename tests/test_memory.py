@@ -68,7 +68,7 @@ def test_a_probe_runs_beside_the_dense_model_alone(watched) -> None:
     x = np.ones((8, 16), np.float32)
     probe = Probe(dense, stages(dense.layers), [Batch({"x": x}, 8, None)], threads=1)
     (weight,), (bias,) = dense.weight(dense.layers[1])
-    assert probe.squared_error(1, dense.layers[1], [np.vstack([weight, bias[None]]) / 2]) > 0
+    assert probe.movement(1, dense.layers[1], [np.vstack([weight, bias[None]]) / 2]) > (0, 0)
     assert len(Watching.seen) == 3  # the dense network, its part before the layer, the one behind
     assert set(Watching.seen) == {(1, 0)}
 

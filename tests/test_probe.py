@@ -63,7 +63,8 @@ def check_every_layer(proto, batches):
     for number, stage in enumerate(plan):
         for layer in stage.layers:
             matrices, changed = changed_weights(dense, layer)
-            found = probe.squared_error(number, layer, matrices)
+            found, before = probe.movement(number, layer, matrices)
+            assert before == found
             assert found == pytest.approx(moved(dense, changed, batches), rel=1e-3)
             total += found
             same, _ = dense.weight(layer)
@@ -88,6 +89,23 @@ def test_a_weight_that_is_read_again_later_moves_both_places() -> None:
     check_every_layer(proto, batches_of(normal(32, 16, seed=3)))
 
 
+@pytest.mark.parametrize("op", ["Softmax", "Sigmoid"])
+def test_what_is_flattened_at_the_end_is_told_as_it_was_before(op) -> None:
+    text = "g (float[N,8] x) => (float[N,1,4] y) { s = Cast<to = 1>(x) z = MatMul(s, w) %s }"
+    tensors = {"w": normal(8, 4, seed=1), "one": np.array([1])}
+    proto = build(text % f"p = {op}(z) y = Unsqueeze(p, one)", **tensors)
+    plain = build(text % "y = Unsqueeze(z, one)", **tensors)
+    batches, found = batches_of(20 * normal(32, 8, seed=2)), []
+    for each in (proto, plain):
+        dense = Model(each)
+        probe = Probe(dense, stages(dense.layers), batches, threads=1)
+        matrices, changed = changed_weights(dense, dense.layers[0])
+        found.append(probe.movement(0, dense.layers[0], matrices))
+        assert found[-1].outputs == pytest.approx(moved(dense, changed, batches), rel=1e-3)
+    assert found[0].unflattened == pytest.approx(found[1].outputs, rel=1e-6)
+    assert found[0].outputs != pytest.approx(found[0].unflattened, rel=0.05)
+
+
 def test_what_lies_before_a_layer_does_not_run_again() -> None:
     proto = mlp()
     dense = Model(proto)
@@ -96,7 +114,7 @@ def test_what_lies_before_a_layer_does_not_run_again() -> None:
     rest = [len(probe.segments.rest(number + 1).items) for number in range(len(plan))]
     assert rest == sorted(rest, reverse=True)
     assert rest[-1] == 1 < rest[0] == len(probe.recording.items)
-    assert probe.squared_error(len(plan) - 1, dense.layers[-1], weights(dense, -1)) == 0
+    assert probe.movement(len(plan) - 1, dense.layers[-1], weights(dense, -1)) == (0, 0)
     assert not {"x"} & set(probe.stream.places[0].tensors)
 
 
@@ -109,8 +127,8 @@ def test_its_samples_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
         probe = Probe(dense, stages(dense.layers), batches, threads=1)
         kept = [*probe.start.places[0].tensors.values(), *probe.expected[0]]
         assert all(isinstance(each, Parked) == (budget == 0) for each in kept)
-        found.append(probe.squared_error(1, dense.layers[1], [weights(dense, 1)[0] / 2]))
-    assert found[0] == found[1] > 0
+        found.append(probe.movement(1, dense.layers[1], [weights(dense, 1)[0] / 2]))
+    assert found[0] == found[1] > (0, 0)
 
 
 def weights(dense, at):
