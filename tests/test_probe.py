@@ -118,6 +118,21 @@ def test_what_lies_before_a_layer_does_not_run_again() -> None:
     assert not {"x"} & set(probe.stream.places[0].tensors)
 
 
+def test_unchanged_weights_in_half_precision_move_nothing() -> None:
+    text = """g (float[N,8] x) => (float16[N,4] y) {
+        h = Cast<to = 10>(x) a = Mul(h, f) z = MatMul(a, w1) y = MatMul(z, w2)
+    }"""
+    half = {
+        "f": normal(8, seed=5, dtype=np.float16),
+        "w1": normal(8, 8, seed=1, dtype=np.float16),
+        "w2": normal(8, 4, seed=2, dtype=np.float16),
+    }
+    dense = Model(build(text, **half))
+    probe = Probe(dense, stages(dense.layers), batches_of(normal(32, 8, seed=3)), threads=1)
+    layer = dense.layers[0]
+    assert probe.movement(0, layer, dense.weight(layer)[0]) == (0, 0)
+
+
 def test_its_samples_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
     dense = Model(mlp())
     batches = batches_of(np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32), 10)
