@@ -6,7 +6,7 @@ DEMO   := demo
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fmt lint types check bench bench-peers models clean
+.PHONY: help setup demo test test-all fmt lint types check bench bench-layers bench-peers models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,7 +53,9 @@ types: setup  ## check types
 
 check: lint types test  ## what has to hold before a commit
 
-bench: setup  ## run the benchmarks (minutes); see benchmarks/README.md
+bench: bench-layers bench-peers  ## run the benchmarks; see benchmarks/README.md
+
+bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/accuracy.py

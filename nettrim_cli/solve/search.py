@@ -150,6 +150,7 @@ def between(levels: Matrix, curve: Matrix, shares: Matrix) -> Matrix:
     steep = (logs[1] - logs[0]) / (at[1] - at[0])
     below = wanted < at[0]
     found[below] = logs[0] + steep * (wanted[below] - at[0]) if steep > 0 else logs[0]
+    found[wanted == -np.inf] = -np.inf  # no zeros
     return np.asarray(np.maximum(np.exp(found), curve[0]))
 
 

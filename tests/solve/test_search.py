@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.search import allocate, fewest, smallest_share, spread
+from nettrim_cli.solve.search import allocate, between, fewest, finer, smallest_share, spread
 
 QUICK = settings(max_examples=100, deadline=None)
 
@@ -127,6 +127,46 @@ def test_a_cheaper_layer_gives_first() -> None:
     levels = np.array([0, 0.5, 1.0])
     found = allocate([np.array([0, 1, 2.0]), np.array([0, 0.1, 0.2])], [10, 10], levels, 10)
     assert found == [0, 10]
+
+
+LEVELS = np.array([0, 0.3, 0.6, 0.8, 0.95])
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 2.5])
+def test_between_levels_a_power_of_the_odds_is_met_exactly(power) -> None:
+    shares = np.array([0.01, 0.1, 0.3, 0.45, 0.7, 0.9, 0.95])
+    curve = 3 * np.append(0, (LEVELS[1:] / (1 - LEVELS[1:])) ** power)
+    expected = 3 * (shares / (1 - shares)) ** power
+    assert between(LEVELS, curve, shares) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 4))
+@QUICK
+def test_between_levels_costs_rise_from_level_to_level(seed, dead) -> None:
+    random = np.random.default_rng(seed)
+    curve = 10.0 ** random.uniform(-9, 0, 5)  # not even monotone
+    curve[:dead] = 0
+    rising, fine = np.maximum.accumulate(curve), finer(LEVELS)
+    found = between(LEVELS, curve, fine)
+    assert np.all(np.diff(found) >= -1e-12 * rising[-1])
+    assert between(LEVELS, curve, LEVELS) == pytest.approx(rising, abs=2e-12 * rising[-1])
+    assert found[0] == pytest.approx(rising[0], abs=2e-12 * rising[-1])
+
+
+def test_between_levels_nothing_costs_nothing_and_one_level_is_a_line() -> None:
+    assert not between(LEVELS, np.zeros(5), finer(LEVELS)).any()
+    assert between(np.array([0, 0.5]), np.array([0, 2.0]), np.array([0.1, 0.5])).tolist() == [
+        0.4,
+        2,
+    ]
+
+
+def test_finer_levels_have_the_levels_among_them() -> None:
+    fine = finer(LEVELS)
+    assert set(LEVELS.tolist()) <= set(fine.tolist())
+    assert np.all(np.diff(fine) > 0)
+    assert fine[-1] == LEVELS[-1]
+    assert 0 < fine[1] < LEVELS[1] / 10
 
 
 BOUNDED = st.lists(  # sizes at which every level is a whole number
