@@ -15,7 +15,6 @@ that a later run with other models adds to the table:
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from models_tasks import Task
 SEED = 5
 RAPID, SILERO = "rapidocr-onnxruntime", "silero-vad"
 NPM = "@imgly/background-removal-data"
+PEAK = Path(__file__).parent / "peak.py"
 
 
 @dataclass(frozen=True)
@@ -350,16 +350,14 @@ def measure(name: str, home: Path, sparsity: float, threads: int) -> dict[str, A
 
 def nettrim(command: list[str], home: Path) -> tuple[int, str, float, int]:
     """Exit code, output (errors where it failed), seconds and peak resident bytes of a run."""
-    begun = time.monotonic()
-    with (home / "stdout").open("w+") as out, (home / "stderr").open("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nettrim_cli", *command], stdout=out, stderr=errors
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = code = os.waitstatus_to_exitcode(status)
+    begun, peak = time.monotonic(), home / "peak"
+    peak.write_text("0")  # of a run that a signal ends
+    with (home / "stdout").open("w") as out, (home / "stderr").open("w") as errors:
+        code = subprocess.run(
+            [sys.executable, PEAK, peak, *command], stdout=out, stderr=errors
+        ).returncode
     said = (home / ("stderr" if code else "stdout")).read_text()
-    scale = 1 if sys.platform == "darwin" else 1024
-    return code, said, time.monotonic() - begun, usage.ru_maxrss * scale
+    return code, said, time.monotonic() - begun, int(peak.read_text())
 
 
 def summary(figures: dict[str, Any]) -> str:

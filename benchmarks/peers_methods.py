@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from peak import peak_bytes
 
 Array = NDArray[Any]
 Layers = dict[str, list[onnx.TensorProto]]
@@ -262,19 +262,6 @@ def batches(model: onnx.ModelProto, path: Path) -> list[dict[str, Array]]:
             batch[name] = part[0] if values.ndim > len(inputs[name]) else part
         found.append(batch)
     return found
-
-
-def peak_bytes() -> int:
-    """Largest resident set of this process.
-
-    Linux counts what the parent held before `exec` in `getrusage`, and does not in its own file.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(each for each in status.read_text().splitlines() if "VmHWM" in each)
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":
