@@ -26,7 +26,7 @@ WEIGHTS = {
     "DynamicQuantizeLSTM": (1, 2),
 }
 """Ops of the models tested, with the inputs that carry weights."""
-BIASES = {"Gemm": 2, "Conv": 2, "ConvTranspose": 2, "LSTM": 3}
+BIASES = {"Gemm": 2, "Conv": 2, "ConvTranspose": 2, "LSTM": 3, "DynamicQuantizeLSTM": 3}
 
 Place = tuple[Any, ...]
 

@@ -33,7 +33,6 @@ LEFT = {
     "ocr-rec": "depthwise",
     "vad": "none of the calibration samples reaches it",  # the other rate's half
     "vad-ifless": "none of the calibration samples reaches it",
-    "captcha-int8": "DynamicQuantizeLSTM",
     "matting": "not matched by --include",
 }
 """The only reason for which layers may be left in the models that have such."""
