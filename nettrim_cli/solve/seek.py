@@ -15,7 +15,7 @@ import numpy as np
 
 from nettrim_cli.solve.task import Matrix
 
-ENOUGH, MOST = 4, 6  # tries when one is within the limit, and when none is
+ENOUGH, MOST = 3, 6  # tries when one is within the limit, and when none is
 LEAST, LARGEST = 1e-9, 1e9  # of a figure, relative to the limit
 FINE = 2000
 
