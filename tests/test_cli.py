@@ -299,6 +299,7 @@ from nettrim_cli.report import progress
 
 stage = sys.argv.pop(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 
 def here(wait=0.0):
     print("here", flush=True)
