@@ -53,7 +53,7 @@ types: setup  ## check types
 
 check: lint types test  ## what has to hold before a commit
 
-bench: bench-layers bench-peers  ## run the benchmarks; see benchmarks/README.md
+bench: bench-layers bench-peers  ## run all benchmarks (hours at first); see benchmarks/README.md
 
 bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python benchmarks/startup.py
