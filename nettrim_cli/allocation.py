@@ -3,7 +3,8 @@
 One pass over the dense network gives each layer's error at a few shares of zeros.  Errors of
 different layers are not comparable, so each is weighed by the layer's sensitivity: how much the
 network's output moves, squared, for the layer's own squared error, measured on some samples with
-that layer alone pruned (``probe``).  The zeros then go where the estimated output error grows least.
+that layer alone pruned (``probe``).  The zeros then go where the estimated output error grows
+least.
 """
 
 from __future__ import annotations
