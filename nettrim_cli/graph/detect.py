@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.constants import FLOATS, elem_type, shape
@@ -13,7 +16,7 @@ from nettrim_cli.graph.index import Index, Use, attributes
 from nettrim_cli.graph.inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.ops import Refusal
-from nettrim_cli.graph.paths import Outputs, from_end
+from nettrim_cli.graph.paths import Outputs, from_end, normalization
 from nettrim_cli.graph.responses import applied, response, words
 from nettrim_cli.graph.traces import Trace
 
@@ -25,10 +28,20 @@ RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}
 
 @dataclass(frozen=True)
 class Binding:
-    """Where a layer's values are: uses of its weight, and of its bias if it has one."""
+    """Where a layer's values are.
+
+    Attributes
+    ----------
+    weights, biases
+        Uses of its weight, and of its bias if it has one.
+    mean
+        Of a layer without: the use of the mean of a BatchNormalization behind it, which does what
+        a bias of the other sign would; and its values in the model as it was loaded.
+    """
 
     weights: tuple[Use, ...]
     biases: tuple[Use, ...] = ()
+    mean: tuple[Use, NDArray[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +234,7 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
     biases = [_bias(index, each) for each in candidates]
     bias = _common_bias(index, biases)
     sites = tuple(_site(index, each, own, kept=not bias) for each, own in zip(candidates, biases))
+    mean = None if any(biases) else _mean(index, found.use.node, sites, blocks)
     node = index.nodes[found.use.node]
     layer = Layer(
         name=candidates[0].name,
@@ -228,12 +242,12 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
         weight_shape=weight,
         sites=sites,
         blocks=blocks,
-        has_bias=bool(bias),
+        has_bias=bool(bias) or mean is not None,
         dtype=found.trace.stored_type,
         response=_response(index, sites, blocks, own_bias=not bias and any(biases)),
         depthwise=ops.depthwise(found.geometry, weight),
     )
-    return layer, Binding(tuple(each.use for each in candidates), bias)
+    return layer, Binding(tuple(each.use for each in candidates), bias, mean)
 
 
 def _site(index: Index, found: _Candidate, bias: Use | None, *, kept: bool) -> Site:
@@ -365,6 +379,27 @@ def _common_bias(index: Index, found: Sequence[Use | None]) -> tuple[Use, ...]:
     if inside and not sole:
         return ()  # a function's node cannot be given a tensor of its own
     return tuple(uses)
+
+
+def _mean(
+    index: Index, number: int, sites: Sequence[Site], blocks: Sequence[tuple[int, int]]
+) -> tuple[Use, NDArray[Any]] | None:
+    """The mean that is taken off a layer's results, where nothing else is; None if none is."""
+    site, node = sites[0], index.nodes[number]
+    axis = ops.output_axis(site.geometry)
+    if len(sites) > 1 or len(blocks) > 1 or axis is None:
+        return None
+    if ops.applies(site.geometry) or _summand(site.geometry, node):
+        return None
+    following = normalization(index, site.output, Outputs(axis, blocks[0][1]))
+    if following is None:
+        return None
+    use = Use(following.passed[-1], 3)
+    try:
+        trace = index.weight_trace(_name(index, use))
+    except Refusal:
+        return None
+    return (use, trace.values()) if trace.exact and index.is_own(trace, (use,)) else None
 
 
 def _name(index: Index, use: Use) -> str:

@@ -131,7 +131,8 @@ class Model:
             U of shape (N, M) for each block, alpha of Gemm included; float32, or float64 where
             stored so.  The caller's own: C-contiguous, writable.
         biases
-            Of shape (M,) for each block, beta of Gemm included; None if the layer has none.
+            Of shape (M,) for each block, beta of Gemm included; None if the layer has none.  Where
+            a BatchNormalization's mean stands for it, what that has changed by.
 
         Raises
         ------
@@ -143,6 +144,9 @@ class Model:
         found = ops.matrices(trace.values(), layer.geometry)
         dtype = _floats(trace.values()[:0]).dtype
         matrices = [np.array(each, dtype, order="C") for each in found]
+        if binding.mean is not None:
+            use, before = binding.mean
+            return matrices, [(before - self._trace(use).values()).astype(dtype)]
         if not binding.biases:
             return matrices, None
         stored = self._trace(binding.biases[0]).values()
@@ -160,6 +164,7 @@ class Model:
 
         Values are cast to the stored dtype; zeros are written as +0.  A bias that other nodes
         read too, or that is one number for all outputs, is replaced by one of the layer's own.
+        Where the mean of a BatchNormalization stands for it, that is changed.
 
         Parameters
         ----------
@@ -324,6 +329,10 @@ class Model:
         return binding.biases[0].node == binding.weights[0].node
 
     def _store_bias(self, layer: Layer, binding: Binding, biases: list[Floats]) -> None:
+        if binding.mean is not None:
+            use, mean = binding.mean
+            self._trace(use).store(constants.cast(mean - biases[0], mean.dtype))
+            return
         trace = self._trace(binding.biases[0])
         before = trace.values()
         if self._is_own(binding):

@@ -230,6 +230,15 @@ def _batch_normalization(
     return scale, beta - mean * scale
 
 
+def normalization(index: Index, tensor: str, outputs: Outputs) -> Next | None:
+    """The inference BatchNormalization that reads a tensor, if nothing else does."""
+    following = next_of(index, tensor)
+    if following is None or following.kind != "BatchNormalization":
+        return None
+    known = _batch_normalization(index, tensor, following, outputs)
+    return None if known is None else following
+
+
 def _values(index: Index, name: str) -> Floats | None:
     """A finite constant, as far as it can be read."""
     if name not in index.constants:

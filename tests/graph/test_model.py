@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
 from small import HEAD, build, normal, only
 
 from nettrim_cli.errors import BadInput
@@ -128,3 +129,66 @@ def test_inputs_and_outputs_are_described():
     ]
     assert model.outputs[0].shape == ("n", 4)
     assert model.layers[0].prunable
+
+
+NORMALISED = """g (float[n,2,4,4] x) => (float[n,3,4,4] y) {
+    c = Conv<pads = [1,1,1,1]>(x, w)
+    y = BatchNormalization(c, s, t, m, v)
+}"""
+
+
+def normalised(text: str = NORMALISED, **more: np.ndarray) -> onnx.ModelProto:
+    tensors = {"w": normal(3, 2, 3, 3), "s": normal(3), "t": normal(3, seed=1)}
+    tensors |= {"m": normal(3, seed=2), "v": np.abs(normal(3, seed=3)) + 1}
+    return build(text, **tensors, **more)
+
+
+def test_the_mean_behind_a_layer_without_a_bias_stands_for_one():
+    proto = normalised()
+    model, layer = only(proto)
+    assert layer.has_bias
+    matrices, (bias,) = model.weight(layer)
+    assert not bias.any()
+    wanted = normal(3, seed=7)
+    changed = model.clone()
+    changed.set_weight(layer, matrices, [wanted])
+    np.testing.assert_allclose(changed.weight(layer)[1][0], wanted, atol=1e-6)
+    assert not model.weight(layer)[1][0].any()
+    # The network is what it were with that bias in the convolution.
+    biased = normalised(NORMALISED.replace("(x, w)", "(x, w, b)"), b=wanted)
+    x = normal(5, 2, 4, 4, seed=8)
+    runs = [ReferenceEvaluator(each).run(None, {"x": x})[0] for each in (biased, changed.proto)]
+    np.testing.assert_allclose(*runs, atol=1e-5)
+    means = [each for each in changed.proto.graph.initializer if each.name == "m"]
+    means[0].CopyFrom(next(each for each in proto.graph.initializer if each.name == "m"))
+    assert changed.to_bytes() == proto.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # It has a bias, which is its own.
+        NORMALISED.replace("(x, w)", "(x, w, b)"),
+        # Something else reads the result, or the mean, or it is that of a batch.
+        NORMALISED.replace("m, v)", "m, v)\n z = Relu(c)").replace(
+            " y) {", " y, float[n,3,4,4] z) {"
+        ),
+        NORMALISED.replace("s, t, m, v", "s, m, m, v"),
+        NORMALISED.replace(
+            "y = BatchNormalization(", "y, o, p = BatchNormalization<training_mode = 1>("
+        ),
+    ],
+    ids=["a bias", "another reader", "a shared mean", "training"],
+)
+def test_a_mean_that_does_more_stays(text):
+    biased = "(x, w, b)" in text
+    proto = normalised(text, **({"b": normal(3, seed=4)} if biased else {}))
+    model, layer = only(proto)
+    assert layer.has_bias == biased
+    matrices, biases = model.weight(layer)
+    model.set_weight(layer, matrices, [each + 1 for each in biases] if biases else None)
+    before, after = (
+        next(numpy_helper.to_array(e) for e in each.graph.initializer if e.name == "m")
+        for each in (proto, model.proto)
+    )
+    np.testing.assert_array_equal(before, after)
