@@ -29,7 +29,7 @@ from nettrim_cli.probe import Movement, Probe
 from nettrim_cli.solve.l0 import error_curve
 from nettrim_cli.solve.search import allocate, between, finer, spread
 from nettrim_cli.solve.task import Matrix, Samples, Task, norm
-from nettrim_cli.walk import Stage, layer_task
+from nettrim_cli.walk import Stage, layer_task, set_matrices
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
 ALL_DENSITIES = (0.95, 0.75, 0.5, 0.33, 0.22, 0.14, 0.09, 0.055, 0.033, 0.019, 0.01)
@@ -133,6 +133,7 @@ def measure_costs(
     recorded: Iterable[tuple[Stage, list[list[Samples]]]],
     batches: Iterable[Batch],
     sparsity: float | None,
+    sparse: Model | None = None,
     *,
     influence: Mapping[str, Sequence[Matrix]] = NOTHING,
     threads: int,
@@ -147,6 +148,8 @@ def measure_costs(
         The samples again, for the sensitivities.
     sparsity
         Around which the curves are taken; over the whole range if None.
+    sparse
+        A copy of the dense network that is given the weights of every layer as it was probed.
     influence
         Of the layers' outputs, block by block, where it is known.
 
@@ -168,7 +171,10 @@ def measure_costs(
             with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
                 if not any(task.samples.trouble for task in tasks):
                     moves = partial(probe.movement, number, layer)
-                    curves.append(_curve(layer, tasks, levels, sparsity, moves))
+                    curve, weights = _curve(layer, tasks, levels, sparsity, moves)
+                    curves.append(curve)
+                    if sparse is not None:
+                        set_matrices(sparse, layer, weights)
             del tasks  # the sums and factorisations of its stage go before the next stage's come
     return Costs(levels, curves)
 
@@ -228,8 +234,8 @@ def _curve(
     levels: NDArray[np.float64],
     sparsity: float | None,
     moves: Callable[[list[Matrix]], Movement],
-) -> Curve:
-    """A layer's curve, probed at one level.
+) -> tuple[Curve, list[Matrix]]:
+    """A layer's curve, probed at one level, and the weights at it.
 
     Parameters
     ----------
@@ -247,7 +253,8 @@ def _curve(
         with np.errstate(divide="ignore"):
             at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
     own = squares[at]
-    moved = moves([each.weights[at] for each in parts])
+    weights = [each.weights[at] for each in parts]
+    moved = moves(weights)
     felt, before = (each / own if own > 0 and np.isfinite(each) else 0.0 for each in moved)
     deltas = [each.delta for each in parts]
-    return Curve(layer, np.asarray(squares, np.float64), size, felt, before, deltas)
+    return Curve(layer, np.asarray(squares, np.float64), size, felt, before, deltas), weights

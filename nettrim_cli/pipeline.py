@@ -24,9 +24,10 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.report.result import Comparison, LayerReport, Report
-from nettrim_cli.run import Run, counted, in_order, nonzeros, select
+from nettrim_cli.run import Reached, Run, counted, in_order, nonzeros, select
 from nettrim_cli.settings import SEARCHED, Settings
-from nettrim_cli.targets import Reached, reach
+from nettrim_cli.sweeps import sweep
+from nettrim_cli.targets import reach
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -106,8 +107,11 @@ def prune(
         if settings.target[0] in SEARCHED:
             found = reach(run, batches, part(fitted), reference)
         else:
-            done = run.prune_layers(batches, run.zeros(batches))
-            found = Reached(run.pruned, done)
+            zeros = run.zeros(batches)
+            layers = run.prune_layers(batches, zeros)
+            found = Reached(run.pruned, layers)
+            if zeros is not None:
+                found = sweep(run, batches, zeros, found, reference)
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(
                 f"{model}: no layer can be made sparser within the target; nothing was written. "

@@ -26,7 +26,7 @@ from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segment, Segments, build
 from nettrim_cli.graph.ways import MOVES, TAKE
 from nettrim_cli.solve.task import BLOCK_VALUES
-from nettrim_cli.walk import Stage
+from nettrim_cli.walk import Stage, set_matrices
 
 Array = NDArray[np.floating[Any]]
 FLATTENING = ("Softmax", "Sigmoid")
@@ -126,10 +126,7 @@ class Probe:
     def _changed(self, layer: Layer, matrices: Sequence[Array]) -> Model:
         """A copy of the network with those weights."""
         changed = self.dense.clone()
-        weights, biases = list(matrices), None
-        if layer.has_bias:
-            weights, biases = [each[:-1] for each in matrices], [each[-1] for each in matrices]
-        changed.set_weight(layer, weights, biases)
+        set_matrices(changed, layer, matrices)
         return changed
 
 

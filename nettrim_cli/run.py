@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ from nettrim_cli.allocation import Costs, measure_costs, response_size, share_ze
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput, NothingToDo
-from nettrim_cli.graph.influence import influences
+from nettrim_cli.graph.influence import between, influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.result import LayerReport
+from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import Limit, Settings
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.search import spread
 from nettrim_cli.solve.task import Choice, Matrix, Samples, Solution, Status, Task
-from nettrim_cli.walk import Stage, layer_task, stages, walk
+from nettrim_cli.walk import Stage, layer_task, set_matrices, stages, walk
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 Batches = Callable[[], Iterable[tuple[Batch, bool]]]
 FEW = 2  # columns to an input below which a layer's fit is poor,
 ENOUGH = 5  # and from which on more samples help little (docs/method.md)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A pruned network, its layers, and the target where one was searched for."""
+
+    model: Model
+    layers: list[LayerReport]
+    target: Target | None = None
 
 
 class Run:
@@ -60,7 +69,8 @@ class Run:
         self.settings, self.threads, self.listener = settings, threads, listener
         self.bounds = {each.name: bounds_of(each, settings) for each in chosen}
         # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.
-        self.influence = {} if settings.target_epsilon is not None else influences(dense)
+        self.of_dense = {} if settings.target_epsilon is not None else influences(dense)
+        self.influence = self.of_dense
         self._thin: dict[str, tuple[int, int]] = {}
         self._choices: dict[tuple[str, int], Choice] = {}
         self._deltas: dict[tuple[str, int], float | None] = {}
@@ -120,20 +130,30 @@ class Run:
     def measure(self, batches: Batches, sparsity: float | None = None) -> Costs:
         """What zeros cost in each layer, around a sparsity or at all of them."""
         self.listener.stage("measuring how sensitive each layer is")
-        recorded = self._walk(None, batches())
+        recorded, sparse = self._walk(None, batches()), self.dense.clone()
         costs = measure_costs(
             self.dense,
             self.plan,
             recorded,
             self.probed(),
             sparsity,
+            sparse,
             influence=self.influence,
             threads=self.threads,
         )
+        self.weigh(sparse)
         for curve in costs.curves:
             for block, delta in enumerate(curve.deltas):
                 self._deltas[curve.layer.name, block] = delta
         return costs
+
+    def weigh(self, sparse: Model) -> None:
+        """Tell from a sparse version of the network what matters, beside the dense one.
+
+        A unit that hardly anything reads any more is not worth many weights.
+        """
+        if self.of_dense:
+            self.influence = between(self.of_dense, influences(sparse))
 
     def zeros(self, batches: Batches) -> dict[str, int] | None:
         """Zeros of each layer where sparsity is the target, else None."""
@@ -235,11 +255,8 @@ class Run:
         """Set the layer's weights and read them back as the file will have them."""
         solution = joined(solutions)
         if solution.status is not Status.DENSE:
-            found = [each.U for each in solutions]
-            biases = [each[-1] for each in found] if layer.has_bias else None
             try:
-                weights = [weights_of(task, each) for task, each in zip(tasks, found)]
-                self.pruned.set_weight(layer, weights, biases)
+                set_matrices(self.pruned, layer, [each.U for each in solutions])
             except BadInput as error:
                 self.pruned.set_weight(layer, *self.dense.weight(layer))
                 solution = replace(solution, status=Status.DENSE, note=str(error))

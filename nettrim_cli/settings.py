@@ -194,6 +194,15 @@ class Settings:
         "parallel: every layer reads the dense model's signals.",
         choices=SCHEMES,
     )
+    sweeps: int = option(
+        1,
+        "Passes over the layers, with any target but epsilon. Each after the first chooses all "
+        "weights anew by what matters in the network as it is pruned by then, at some two fifths "
+        "of the time of the first; the best on held-out samples is kept.",
+        low=1,
+        high=100,
+        metavar="N",
+    )
     gamma: float = option(
         1.1**0.5,
         "all but l0, in cascade: slack over the error that the unpruned layer would make "
@@ -232,6 +241,11 @@ class Settings:
         given = [each for each in TARGETS if getattr(self, each) is not None]
         if len(given) > 1:
             raise BadInput(f"Give one target: {' and '.join(given)} are {len(given)}.")
+        if self.sweeps > 1 and self.target_epsilon is not None:
+            raise BadInput(
+                "More sweeps need a target of the whole network, such as --sparsity: within an "
+                "epsilon of each layer's own there is nothing to choose anew."
+            )
         for text in self.limit:
             try:
                 Limit.parse(text)

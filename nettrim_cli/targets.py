@@ -22,22 +22,14 @@ from nettrim_cli.comparison import Reference, own_answers, packed
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.errors import GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.result import LayerReport, Round, Target
-from nettrim_cli.run import Batches, Run, nonzeros
+from nettrim_cli.report.result import Round, Target
+from nettrim_cli.run import Batches, Reached, Run, nonzeros
 from nettrim_cli.solve.seek import Seeker
+from nettrim_cli.sweeps import sweep
 
 GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 111)])
 NEAR = 3  # by which weights may differ between rounds for the choices to hold
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
-
-
-@dataclass(frozen=True)
-class Reached:
-    """The network that was kept, its layers, and the target where one was searched for."""
-
-    model: Model
-    layers: list[LayerReport]
-    target: Target | None = None
 
 
 class Goal(Protocol):
@@ -228,7 +220,17 @@ def reach(
             kept = knob, Reached(run.pruned, layers), target
     if kept is None:
         raise GateFailed(_missed(run, name, rounds))
-    return replace(kept[1], target=replace(kept[2], rounds=tuple(rounds)))
+    _, found, target = kept
+
+    def accepted(other: Reached) -> Reached | None:
+        last = Round(target.sparsity, *goal.measured(other.model))
+        if last.figure > limit:
+            return None
+        told = replace(target, reached=last.reached, bound=last.bound, rounds=tuple(rounds))
+        return replace(other, target=told)
+
+    found = replace(found, target=replace(target, rounds=tuple(rounds)))
+    return sweep(run, batches, scene.zeros(target.sparsity), found, reference, accepted)
 
 
 def _steering(found: Round, limit: float) -> float:

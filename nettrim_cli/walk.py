@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,20 @@ def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
     return [
         np.vstack([weight, bias[None]]).astype(np.float32) for weight, bias in zip(weights, last)
     ]
+
+
+def set_matrices(model: Model, layer: Layer, matrices: Sequence[NDArray[Any]]) -> None:
+    """Replace a layer's weights by (N, M) of each block, the bias below them if it has one.
+
+    Raises
+    ------
+    BadInput
+        A value is not finite, or does not fit into the stored dtype.
+    """
+    if layer.has_bias:
+        model.set_weight(layer, [each[:-1] for each in matrices], [each[-1] for each in matrices])
+    else:
+        model.set_weight(layer, matrices, None)
 
 
 def layer_task(

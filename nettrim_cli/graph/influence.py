@@ -54,6 +54,19 @@ def influences(model: Model) -> dict[str, list[NDArray[np.float64]]]:
     return found
 
 
+def between(
+    one: Mapping[str, Sequence[NDArray[np.float64]]],
+    two: Mapping[str, Sequence[NDArray[np.float64]]],
+) -> dict[str, list[NDArray[np.float64]]]:
+    """Geometric means of the influences in two versions of a model, with mean square 1 again."""
+    found = {**one, **two}
+    for name in one.keys() & two.keys():
+        joint = [np.sqrt(a * b) for a, b in zip(one[name], two[name])]
+        size = np.sqrt(np.mean(np.square(np.concatenate(joint))))
+        found[name] = [each / size for each in joint]
+    return {name: list(each) for name, each in found.items()}
+
+
 def _of_layer(layer: Layer, energy: Energy) -> list[NDArray[np.float64]]:
     if energy.size == 1 or not np.isfinite(energy).all():
         return []
