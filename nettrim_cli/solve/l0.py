@@ -34,6 +34,7 @@ from nettrim_cli.solve.problem import (
 from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
+QUICK = (0.12,) * 8 + (0.5,) * 8
 UNFITTED = "not refitted"
 WHOLE = "kept whole: zeros cost less elsewhere"
 
@@ -133,13 +134,11 @@ def candidates(
     """
     task = problem.task
     tried, repair = repairs(task), middle(task)
-    V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
+        V = problem.supports(problem.rhs(repair), penalty, look, QUICK)
         refitted = dict(problem.refits(V, tried))
         repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
-        if repair != middle(task):
-            yield _linear(problem, repair, refitted[repair])
-            V = problem.supports(problem.rhs(repair), penalty, look)
+    V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
     U = problem.unfitted(penalty)
     yield judged(task, U), U, UNFITTED, None
