@@ -26,7 +26,7 @@ from nettrim_cli.settings import Limit, Settings
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.search import spread
 from nettrim_cli.solve.task import Choice, Matrix, Samples, Solution, Status, Task
-from nettrim_cli.walk import Stage, layer_task, set_matrices, stages, walk
+from nettrim_cli.walk import Stage, dense_matrices, layer_task, set_matrices, stages, walk
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -74,6 +74,7 @@ class Run:
         self._thin: dict[str, tuple[int, int]] = {}
         self._choices: dict[tuple[str, int], Choice] = {}
         self._deltas: dict[tuple[str, int], float | None] = {}
+        self._before: Model | None = None
 
     def prune_layers(
         self, batches: Batches, zeros: Mapping[str, int] | None = None, *, again: bool = False
@@ -85,8 +86,10 @@ class Run:
         zeros
             Of each layer; None where epsilon is the target.
         again
-            Whether the choices of the last pass, whose zeros were nearly as many, still hold.
+            Whether the choices of the last pass, whose zeros were nearly as many, still hold, and
+            its weights are a start.
         """
+        self._before = self.pruned if again else None
         self.pruned = self.dense.clone()
         self.pruned.set_metadata("nettrim", describe(self.settings))
         if not again:
@@ -130,7 +133,8 @@ class Run:
     def measure(self, batches: Batches, sparsity: float | None = None) -> Costs:
         """What zeros cost in each layer, around a sparsity or at all of them."""
         self.listener.stage("measuring how sensitive each layer is")
-        recorded, sparse = self._walk(None, batches()), self.dense.clone()
+        recorded = self._walk(None, batches())
+        sparse = None if sparsity is None else self.dense.clone()
         costs = measure_costs(
             self.dense,
             self.plan,
@@ -141,7 +145,8 @@ class Run:
             influence=self.influence,
             threads=self.threads,
         )
-        self.weigh(sparse)
+        if sparse is not None:
+            self.weigh(sparse)
         for curve in costs.curves:
             for block, delta in enumerate(curve.deltas):
                 self._deltas[curve.layer.name, block] = delta
@@ -193,6 +198,7 @@ class Run:
                 threads=self.threads,
                 choice=self._choices.get((layer.name, block)),
                 delta=self._deltas.get((layer.name, block)),
+                start=self._start(layer, block),
             )
             for block, (each, matter) in enumerate(
                 zip_longest(samples, self.influence.get(layer.name, ()))
@@ -222,6 +228,13 @@ class Run:
             violation=solution.violation,
             note=solution.note,
         )
+
+    def _start(self, layer: Layer, block: int) -> Matrix | None:
+        """The last pass's weights of a block, where they are a start."""
+        if self._before is None:
+            return None
+        found = dense_matrices(self._before, layer)[block]
+        return found if layer.has_bias else found[:-1]
 
     def _solutions(
         self, tasks: Sequence[Task], zeros: int | None, bounds: tuple[int, int]

@@ -208,6 +208,8 @@ def reach(
         density = 1 - sparsity
         again = settled is not None and 1 / NEAR < density / settled < NEAR
         settled = settled if again else density
+        if again:
+            run.weigh(run.pruned)
         run.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
         layers = run.prune_layers(batches, scene.zeros(sparsity), again=again)
         reached, bound = goal.measured(run.pruned)

@@ -112,8 +112,7 @@ class LayerProblem:
         if task.influence is not None:
             self.worth = self.worth * task.influence
         self.unit = self.scale * self.worth
-        self.start = (self.weight * self.system.d[:, None] * self.unit).astype(np.float32)
-        self.start[~self.system.alive] = 0
+        self.start = self.scaled(self.weight)
 
     def target(self, repair: Repair) -> Matrix:
         """What repairs a share of the error of earlier layers, as the system takes it."""
@@ -132,10 +131,17 @@ class LayerProblem:
         scaled = self.system.right_hand_side(self.target(repair), self.weight)
         return np.asarray(scaled * self.unit.astype(np.float32))
 
+    def scaled(self, weight: Matrix) -> Matrix:
+        """V of weights (N, M)."""
+        V = (weight * self.system.d[:, None] * self.unit).astype(np.float32)
+        V[~self.system.alive] = 0
+        return V
+
     @property
     def schedule(self) -> tuple[float, ...]:
-        """Value of rho for each iteration."""
-        return rising(ITERATIONS, *self.start.shape)
+        """Value of rho for each iteration: from a start of its own, the larger ones."""
+        whole = rising(ITERATIONS, *self.start.shape)
+        return whole if self.task.start is None else whole[len(whole) // 2 :]
 
     def product(self, V: Matrix) -> Matrix:
         """``A @ V``."""
@@ -157,7 +163,10 @@ class LayerProblem:
         """
         if not penalty.prox(self.start, 1.0).any():
             return np.zeros_like(self.start)
-        V, _ = self.run(rhs, penalty, schedule or self.schedule, self.start, look, steps=12)
+        start = self.start
+        if self.task.start is not None:
+            start = self.scaled(self.task.start[: len(self.weight)])
+        V, _ = self.run(rhs, penalty, schedule or self.schedule, start, look, steps=12)
         return self.polished(rhs, penalty, V)
 
     def run(

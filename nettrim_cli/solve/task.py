@@ -220,6 +220,8 @@ class Task:
         What was chosen for nearly the same task, which is then not chosen anew.
     delta
         Damping that was chosen on nearly the same inputs, likewise.
+    start
+        Shape of W: weights for nearly the same task, from which fewer steps lead to these.
     """
 
     W: Matrix
@@ -239,6 +241,7 @@ class Task:
     limits: Limits = Limits()
     choice: Choice | None = None
     delta: float | None = None
+    start: Matrix | None = None
 
     @property
     def settled(self) -> Choice | None:
