@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
 from nettrim_cli.certificate import certify
+from nettrim_cli.chosen import nonzeros, select
 from nettrim_cli.comparison import Reference, compare_models
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
@@ -24,9 +25,9 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.report.result import Comparison, LayerReport, Report
-from nettrim_cli.run import Reached, Run, counted, in_order, nonzeros, select
+from nettrim_cli.run import Reached, Run, counted, in_order
 from nettrim_cli.settings import SEARCHED, Settings
-from nettrim_cli.sweeps import sweep
+from nettrim_cli.sweeps import solved
 from nettrim_cli.targets import reach
 
 if TYPE_CHECKING:
@@ -107,11 +108,7 @@ def prune(
         if settings.target[0] in SEARCHED:
             found = reach(run, batches, part(fitted), reference)
         else:
-            zeros = run.zeros(batches)
-            layers = run.prune_layers(batches, zeros)
-            found = Reached(run.pruned, layers)
-            if zeros is not None:
-                found = sweep(run, batches, zeros, found, reference)
+            found = solved(run, batches, reference)
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(
                 f"{model}: no layer can be made sparser within the target; nothing was written. "

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -15,14 +14,15 @@ import numpy as np
 
 from nettrim_cli import __version__
 from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
+from nettrim_cli.chosen import bounds_of, dense_report, nonzeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
-from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.influence import between, influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport, Target
-from nettrim_cli.settings import Limit, Settings
+from nettrim_cli.settings import Settings
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.search import spread
 from nettrim_cli.solve.task import Choice, Matrix, Samples, Solution, Status, Task
@@ -77,7 +77,12 @@ class Run:
         self._before: Model | None = None
 
     def prune_layers(
-        self, batches: Batches, zeros: Mapping[str, int] | None = None, *, again: bool = False
+        self,
+        batches: Batches,
+        zeros: Mapping[str, int] | None = None,
+        *,
+        again: bool = False,
+        onwards: bool = False,
     ) -> list[LayerReport]:
         """Solve every layer in dataflow order and set its weights in ``pruned``, a new copy.
 
@@ -86,10 +91,11 @@ class Run:
         zeros
             Of each layer; None where epsilon is the target.
         again
-            Whether the choices of the last pass, whose zeros were nearly as many, still hold, and
-            its weights are a start.
+            Whether the choices of the last pass, whose zeros were nearly as many, still hold.
+        onwards
+            Whether its weights are a start, too.
         """
-        self._before = self.pruned if again else None
+        self._before = self.pruned if onwards else None
         self.pruned = self.dense.clone()
         self.pruned.set_metadata("nettrim", describe(self.settings))
         if not again:
@@ -189,7 +195,7 @@ class Run:
         if zeros is None and shared is not None:
             trouble = trouble or "its sensitivity could not be measured"
         if trouble:
-            return _dense_report(self.dense, layer, trouble)
+            return dense_report(self.dense, layer, trouble)
         tasks = [
             replace(
                 layer_task(self.dense, layer, each, block, matter),
@@ -318,59 +324,14 @@ def joint_error(tasks: Sequence[Task], matrices: Sequence[Matrix], *, held: bool
     return moved / whole if whole != 0 else max(errors)
 
 
-def nonzeros(matrices: Iterable[Matrix]) -> int:
-    """Entries that are not zero, of all blocks."""
-    return sum(int(np.count_nonzero(each)) for each in matrices)
-
-
 def weights_of(task: Task, matrix: Matrix) -> Matrix:
     """The weights without the bias."""
     return matrix[:-1] if task.has_bias else matrix
 
 
-def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
-    """The layers to prune, and a report of each that is left alone with the reason.
-
-    Raises
-    ------
-    NothingToDo
-        No layer is left to prune, or the sparsity asked for is already there.
-    """
-    chosen: list[Layer] = []
-    left: list[LayerReport] = []
-    for layer in model.layers:
-        reason = layer.refusal or _unwanted(layer, settings) or _not_finite(model, layer)
-        if reason:
-            left.append(_dense_report(model, layer, reason))
-        else:
-            chosen.append(layer)
-    if not chosen:
-        found = "; ".join(f"{each.name}: {each.note}" for each in left[:3])
-        raise NothingToDo(
-            f"{model.path}: no layer can be pruned ({found or 'it has no layers with weights'}). "
-            "'nettrim inspect' lists the layers."
-        )
-    _check_limits(model, chosen, settings)
-    total = sum(each.parameters for each in chosen)
-    zeros = total - sum(nonzeros(model.weight(each)[0]) for each in chosen)
-    if settings.sparsity is not None and zeros >= settings.sparsity * total:
-        raise NothingToDo(
-            f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
-            f"--sparsity {settings.sparsity} asks for no more."
-        )
-    return chosen, left
-
-
 def describe(settings: Settings) -> str:
     """The run's settings for the model's metadata."""
     return json.dumps({"version": __version__, **settings.as_dict()}, sort_keys=True)
-
-
-def bounds_of(layer: Layer, settings: Settings) -> tuple[int, int]:
-    """Fewest and most zeros that the settings' limits leave a layer."""
-    low, high = settings.bounds_of(layer.name)
-    slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
-    return math.ceil(low * layer.parameters - slack), math.floor(high * layer.parameters + slack)
 
 
 def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:
@@ -383,46 +344,3 @@ def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
     """The report with its non-zeros counted in the written file."""
     layer = next(each for each in written.layers if each.name == report.name)
     return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))
-
-
-def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
-    for text in settings.limit:
-        pattern = Limit.parse(text).pattern
-        if not any(fnmatchcase(each.name, pattern) for each in chosen):
-            raise BadInput(
-                f"{model.path}: --limit {text} matches no layer that is pruned; "
-                "'nettrim inspect' lists the layers."
-            )
-    if settings.sparsity is None:
-        return
-    total = sum(each.parameters for each in chosen)
-    low, high = (sum(each) / total for each in zip(*(bounds_of(e, settings) for e in chosen)))
-    if not low <= settings.sparsity <= high:
-        raise BadInput(
-            f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
-            f"--sparsity {settings.sparsity} is not among them."
-        )
-
-
-def _unwanted(layer: Layer, settings: Settings) -> str:
-    if settings.include and not any(fnmatchcase(layer.name, each) for each in settings.include):
-        return "not matched by --include"
-    if any(fnmatchcase(layer.name, each) for each in settings.exclude):
-        return "matched by --exclude"
-    if layer.depthwise and not settings.include:
-        return "depthwise convolution: left dense unless --include names it"
-    return ""
-
-
-def _not_finite(model: Model, layer: Layer) -> str:
-    weights, biases = model.weight(layer)
-    if all(np.isfinite(each).all() for each in (*weights, *(biases or ()))):
-        return ""
-    return "holds weights that are not finite"
-
-
-def _dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
-    count = nonzeros(model.weight(layer)[0]) if layer.prunable else layer.parameters
-    return LayerReport(
-        layer.name, layer.op, layer.shape, layer.parameters, count, count, note=reason
-    )

@@ -14,6 +14,14 @@ from nettrim_cli.comparison import Reference
 from nettrim_cli.run import Batches, Reached, Run
 
 
+def solved(run: Run, batches: Batches, reference: Reference) -> Reached:
+    """All passes at a target that says how many zeros, or which error, each layer gets."""
+    zeros = run.zeros(batches)
+    layers = run.prune_layers(batches, zeros)
+    found = Reached(run.pruned, layers)
+    return found if zeros is None else sweep(run, batches, zeros, found, reference)
+
+
 def sweep(
     run: Run,
     batches: Batches,

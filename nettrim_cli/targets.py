@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from nettrim_cli.allocation import Costs
 from nettrim_cli.answers import NORMAL, Margins, drop_bound
+from nettrim_cli.chosen import nonzeros
 from nettrim_cli.comparison import Reference, own_answers, packed
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.errors import GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Round, Target
-from nettrim_cli.run import Batches, Reached, Run, nonzeros
+from nettrim_cli.run import Batches, Reached, Run
 from nettrim_cli.solve.seek import Seeker
 from nettrim_cli.sweeps import sweep
 
@@ -211,7 +212,7 @@ def reach(
         if again:
             run.weigh(run.pruned)
         run.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
-        layers = run.prune_layers(batches, scene.zeros(sparsity), again=again)
+        layers = run.prune_layers(batches, scene.zeros(sparsity), again=again, onwards=again)
         reached, bound = goal.measured(run.pruned)
         rounds.append(Round(sparsity, reached, bound))
         figure = rounds[-1].figure

@@ -168,10 +168,11 @@ def test_only_the_first_round_makes_all_choices(files, monkeypatch) -> None:
     rounds = []
 
     class Watched(Run):
-        def prune_layers(self, batches, zeros, *, again=False):
+        def prune_layers(self, batches, zeros, *, again=False, onwards=False):
             before = dict(self._choices)
-            reports = super().prune_layers(batches, zeros, again=again)
+            reports = super().prune_layers(batches, zeros, again=again, onwards=onwards)
             rounds.append((again, before, dict(self._choices)))
+            assert onwards == again
             return reports
 
     monkeypatch.setattr(pipeline, "Run", Watched)

@@ -34,7 +34,7 @@ from nettrim_cli.solve.problem import (
 from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
-QUICK = (0.12,) * 8 + (0.5,) * 8
+QUICK = 16  # iterations for supports on which targets are compared
 UNFITTED = "not refitted"
 WHOLE = "kept whole: zeros cost less elsewhere"
 
@@ -79,8 +79,9 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) * min(2, len(repairs(task)))
-    rounds += solves * len(rising(SHORT, *problem.start.shape))
+    size, several = problem.start.shape, len(repairs(task)) > 1
+    rounds = len(problem.schedule) + several * len(rising(QUICK, *size))
+    rounds += solves * len(rising(SHORT, *size))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
@@ -135,7 +136,8 @@ def candidates(
     task = problem.task
     tried, repair = repairs(task), middle(task)
     if len(tried) > 1:
-        V = problem.supports(problem.rhs(repair), penalty, look, QUICK)
+        quick = rising(QUICK, *problem.start.shape)
+        V = problem.supports(problem.rhs(repair), penalty, look, quick)
         refitted = dict(problem.refits(V, tried))
         repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
     V = problem.supports(problem.rhs(repair), penalty, look)

@@ -16,10 +16,10 @@ from small_layers import (
     support_size,
 )
 
-from nettrim_cli.solve.l0 import candidates, described, error_curve, solve_l0
+from nettrim_cli.solve.l0 import candidates, error_curve, solve_l0
 from nettrim_cli.solve.net_trim import solve_net_trim
 from nettrim_cli.solve.penalties import KeepLargest, KeepOfEach, largest
-from nettrim_cli.solve.problem import LayerProblem, Repair, judged, middle, rising
+from nettrim_cli.solve.problem import LayerProblem, Repair, judged, rising
 from nettrim_cli.solve.refit import refit
 from nettrim_cli.solve.task import Status
 
@@ -156,9 +156,7 @@ def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
     every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
-    # The best target's linear fit and the ReLU's, and none; before these that of the shared support
-    # where the best target is not the one that this was found for.
-    assert len(every) == (3 if every[0][2] == described(task, middle(task)) else 4)
+    assert len(every) == 3  # the best target's linear fit and the ReLU's, and none
     assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 
@@ -439,7 +437,21 @@ def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
     assert (again.choice, again.note) == (first.choice, first.note)
     assert support_size(task, again.U) == 20
     assert judged(task, again.U) < 1.3 * judged(task, first.U)  # supports may differ
-    assert 2 * again.iterations == first.iterations  # a support for the comparison, another one
+    # The first has a support for the comparison, too, from fewer iterations.
+    assert again.iterations < first.iterations < 1.5 * again.iterations
+
+
+@pytest.mark.parametrize("cascade", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_from_weights_for_nearly_as_many_half_the_steps_suffice(seed, cascade) -> None:
+    task = random_task(seed, cascade=cascade, keep=20)
+    near = solve_l0(replace(task, keep=24))
+    fresh, onwards = (
+        solve_l0(replace(task, choice=near.choice, start=start)) for start in (None, near.U)
+    )
+    assert 2 * onwards.iterations == fresh.iterations
+    assert support_size(task, onwards.U) == 20
+    assert judged(task, onwards.U) < 1.15 * judged(task, fresh.U)
 
 
 def test_a_choice_for_other_signals_is_no_choice() -> None:

@@ -1,0 +1,106 @@
+"""Which layers a run prunes, within which bounds, and why the others are left alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.settings import Limit, Settings
+
+
+def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
+    """The layers to prune, and a report of each that is left alone with the reason.
+
+    Raises
+    ------
+    NothingToDo
+        No layer is left to prune, or the sparsity asked for is already there.
+    """
+    chosen: list[Layer] = []
+    left: list[LayerReport] = []
+    for layer in model.layers:
+        reason = layer.refusal or _unwanted(layer, settings) or _not_finite(model, layer)
+        if reason:
+            left.append(dense_report(model, layer, reason))
+        else:
+            chosen.append(layer)
+    if not chosen:
+        found = "; ".join(f"{each.name}: {each.note}" for each in left[:3])
+        raise NothingToDo(
+            f"{model.path}: no layer can be pruned ({found or 'it has no layers with weights'}). "
+            "'nettrim inspect' lists the layers."
+        )
+    _check_limits(model, chosen, settings)
+    total = sum(each.parameters for each in chosen)
+    zeros = total - sum(nonzeros(model.weight(each)[0]) for each in chosen)
+    if settings.sparsity is not None and zeros >= settings.sparsity * total:
+        raise NothingToDo(
+            f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
+            f"--sparsity {settings.sparsity} asks for no more."
+        )
+    return chosen, left
+
+
+def bounds_of(layer: Layer, settings: Settings) -> tuple[int, int]:
+    """Fewest and most zeros that the settings' limits leave a layer."""
+    low, high = settings.bounds_of(layer.name)
+    slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
+    return math.ceil(low * layer.parameters - slack), math.floor(high * layer.parameters + slack)
+
+
+def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:
+    """Entries that are not zero, of all blocks."""
+    return sum(int(np.count_nonzero(each)) for each in matrices)
+
+
+def dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
+    """The report of a layer that is left alone."""
+    count = nonzeros(model.weight(layer)[0]) if layer.prunable else layer.parameters
+    return LayerReport(
+        layer.name, layer.op, layer.shape, layer.parameters, count, count, note=reason
+    )
+
+
+def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
+    for text in settings.limit:
+        pattern = Limit.parse(text).pattern
+        if not any(fnmatchcase(each.name, pattern) for each in chosen):
+            raise BadInput(
+                f"{model.path}: --limit {text} matches no layer that is pruned; "
+                "'nettrim inspect' lists the layers."
+            )
+    if settings.sparsity is None:
+        return
+    total = sum(each.parameters for each in chosen)
+    low, high = (sum(each) / total for each in zip(*(bounds_of(e, settings) for e in chosen)))
+    if not low <= settings.sparsity <= high:
+        raise BadInput(
+            f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
+            f"--sparsity {settings.sparsity} is not among them."
+        )
+
+
+def _unwanted(layer: Layer, settings: Settings) -> str:
+    if settings.include and not any(fnmatchcase(layer.name, each) for each in settings.include):
+        return "not matched by --include"
+    if any(fnmatchcase(layer.name, each) for each in settings.exclude):
+        return "matched by --exclude"
+    if layer.depthwise and not settings.include:
+        return "depthwise convolution: left dense unless --include names it"
+    return ""
+
+
+def _not_finite(model: Model, layer: Layer) -> str:
+    weights, biases = model.weight(layer)
+    if all(np.isfinite(each).all() for each in (*weights, *(biases or ()))):
+        return ""
+    return "holds weights that are not finite"
