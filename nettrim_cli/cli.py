@@ -125,6 +125,8 @@ def prune(
     given = [f"--{each.replace('_', '-')}" for each in TARGETS if options[each] is not None]
     if len(given) > 1:
         raise click.UsageError(f"Give one target: {' and '.join(given)} are {len(given)}.")
+    if options["sweeps"] > 1 and given in ([], ["--epsilon"]):
+        raise click.UsageError("--sweeps needs a target of the whole network, such as --sparsity.")
     target = output or pipeline.default_output(model)
     for path in reports:
         if path.suffix.lower() not in FORMATS:

@@ -109,6 +109,7 @@ class Run:
                 report = self._prune_layer(layer, found.pop(0), zeros)
                 self.listener.end(report)
                 reports.append(report)
+        self._before = None  # it is as large as the model
         return reports
 
     def warnings(self, used: int) -> Iterator[str]:

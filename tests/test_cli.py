@@ -113,6 +113,7 @@ def test_reports_in_every_format(files, capsys) -> None:
         ["--max-bytes", "many"],
         ["--allocate", "fair"],
         ["--limit", "fc4"],
+        ["--sweeps", "0"],
         ["--report", "report.txt"],
         ["--report", "report"],
     ],
@@ -124,6 +125,14 @@ def test_wrong_usage_exits_2_with_a_hint(files, capsys, options) -> None:
     assert out == ""
     assert "Error: " in err
     assert options[0].lstrip("-") in err
+    assert files.listing == ["calib.h5", "model.onnx"]
+
+
+@pytest.mark.parametrize("target", [[], ["--epsilon", "0.1"]], ids=["none", "epsilon"])
+def test_sweeps_without_a_target_of_the_network_are_wrong_usage(files, capsys, target) -> None:
+    given = ["prune", str(files.model), "--data", str(files.data), "--sweeps", "2", *target]
+    assert run(given) == 2
+    assert "--sweeps needs a target of the whole network" in capsys.readouterr().err
     assert files.listing == ["calib.h5", "model.onnx"]
 
 
