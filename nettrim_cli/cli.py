@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from nettrim_cli import __version__
-from nettrim_cli.errors import DiskFailed, NettrimError, OutOfMemory
+from nettrim_cli.errors import BadInput, DiskFailed, NettrimError, OutOfMemory
 from nettrim_cli.settings import TARGETS, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -125,8 +125,10 @@ def prune(
     given = [f"--{each.replace('_', '-')}" for each in TARGETS if options[each] is not None]
     if len(given) > 1:
         raise click.UsageError(f"Give one target: {' and '.join(given)} are {len(given)}.")
-    if options["sweeps"] > 1 and given in ([], ["--epsilon"]):
-        raise click.UsageError("--sweeps needs a target of the whole network, such as --sparsity.")
+    try:
+        settings = Settings(**options)
+    except BadInput as error:  # what single options may not be, click has told already
+        raise click.UsageError(str(error)) from error
     target = output or pipeline.default_output(model)
     for path in reports:
         if path.suffix.lower() not in FORMATS:
@@ -136,9 +138,7 @@ def prune(
             raise click.UsageError(f"--report {path}: each output needs a file of its own.")
         check_output(path, [model, data], force)
     with Silent() if quiet else Screen(verbose=verbose) as listener:
-        report = pipeline.prune(
-            model, data, target, Settings(**options), force=force, listener=listener
-        )
+        report = pipeline.prune(model, data, target, settings, force=force, listener=listener)
     for path in reports:
         write_atomically(path, render(report, path.suffix).encode("utf-8"))
     if quiet:

@@ -18,7 +18,7 @@ from nettrim_cli.chosen import bounds_of, dense_report, nonzeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.influence import between, influences
+from nettrim_cli.graph.influence import blended, influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport, Target
@@ -164,8 +164,7 @@ class Run:
 
         A unit that hardly anything reads any more is not worth many weights.
         """
-        if self.of_dense:
-            self.influence = between(self.of_dense, influences(sparse))
+        self.influence = blended(self.of_dense, influences(sparse))
 
     def zeros(self, batches: Batches) -> dict[str, int] | None:
         """Zeros of each layer where sparsity is the target, else None."""

@@ -196,9 +196,9 @@ class Settings:
     )
     sweeps: int = option(
         1,
-        "Passes over the layers, with any target but epsilon. Each after the first chooses all "
-        "weights anew by what matters in the network as it is pruned by then, at some two fifths "
-        "of the time of the first; the best on held-out samples is kept.",
+        "Passes over the layers, with l0 and any target but epsilon. Each after the first chooses "
+        "all weights anew by what matters in the network as it is pruned by then, at some two "
+        "fifths of the time of the first; the best on held-out samples is kept.",
         low=1,
         high=100,
         metavar="N",
@@ -241,10 +241,10 @@ class Settings:
         given = [each for each in TARGETS if getattr(self, each) is not None]
         if len(given) > 1:
             raise BadInput(f"Give one target: {' and '.join(given)} are {len(given)}.")
-        if self.sweeps > 1 and self.target_epsilon is not None:
+        if self.sweeps > 1 and (self.target_epsilon is not None or self.method != "l0"):
             raise BadInput(
-                "More sweeps need a target of the whole network, such as --sparsity: within an "
-                "epsilon of each layer's own there is nothing to choose anew."
+                "More sweeps need method l0 and a target of the whole network, such as --sparsity: "
+                "elsewhere they would choose nothing anew."
             )
         for text in self.limit:
             try:

@@ -128,11 +128,16 @@ def test_wrong_usage_exits_2_with_a_hint(files, capsys, options) -> None:
     assert files.listing == ["calib.h5", "model.onnx"]
 
 
-@pytest.mark.parametrize("target", [[], ["--epsilon", "0.1"]], ids=["none", "epsilon"])
-def test_sweeps_without_a_target_of_the_network_are_wrong_usage(files, capsys, target) -> None:
-    given = ["prune", str(files.model), "--data", str(files.data), "--sweeps", "2", *target]
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--epsilon", "0.1"], ["--sparsity", "0.5", "--method", "net-trim"]],
+    ids=["no target", "epsilon", "net-trim"],
+)
+def test_sweeps_that_would_change_nothing_are_wrong_usage(files, capsys, options) -> None:
+    given = ["prune", str(files.model), "--data", str(files.data), "--sweeps", "2", *options]
     assert run(given) == 2
-    assert "--sweeps needs a target of the whole network" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "sweeps need method l0 and a target of the whole network" in said
     assert files.listing == ["calib.h5", "model.onnx"]
 
 

@@ -234,7 +234,7 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
     biases = [_bias(index, each) for each in candidates]
     bias = _common_bias(index, biases)
     sites = tuple(_site(index, each, own, kept=not bias) for each, own in zip(candidates, biases))
-    mean = None if any(biases) else _mean(index, found.use.node, sites, blocks)
+    mean = None if any(biases) else _mean(index, sites, blocks)
     node = index.nodes[found.use.node]
     layer = Layer(
         name=candidates[0].name,
@@ -382,14 +382,14 @@ def _common_bias(index: Index, found: Sequence[Use | None]) -> tuple[Use, ...]:
 
 
 def _mean(
-    index: Index, number: int, sites: Sequence[Site], blocks: Sequence[tuple[int, int]]
+    index: Index, sites: Sequence[Site], blocks: Sequence[tuple[int, int]]
 ) -> tuple[Use, NDArray[Any]] | None:
     """The mean that is taken off a layer's results, where nothing else is; None if none is."""
-    site, node = sites[0], index.nodes[number]
+    site = sites[0]
     axis = ops.output_axis(site.geometry)
     if len(sites) > 1 or len(blocks) > 1 or axis is None:
         return None
-    if ops.applies(site.geometry) or _summand(site.geometry, node):
+    if ops.applies(site.geometry) or _summand(site.geometry, index.nodes[site.node]):
         return None
     following = normalization(index, site.output, Outputs(axis, blocks[0][1]))
     if following is None:

@@ -54,11 +54,14 @@ def influences(model: Model) -> dict[str, list[NDArray[np.float64]]]:
     return found
 
 
-def between(
+def blended(
     one: Mapping[str, Sequence[NDArray[np.float64]]],
     two: Mapping[str, Sequence[NDArray[np.float64]]],
 ) -> dict[str, list[NDArray[np.float64]]]:
-    """Geometric means of the influences in two versions of a model, with mean square 1 again."""
+    """Geometric means of the influences in two versions of a model, with mean square 1 again.
+
+    Of a layer that is in one of them only, that one's.
+    """
     found = {**one, **two}
     for name in one.keys() & two.keys():
         joint = [np.sqrt(a * b) for a, b in zip(one[name], two[name])]

@@ -34,7 +34,6 @@ from nettrim_cli.solve.problem import (
 from nettrim_cli.solve.search import fewest
 from nettrim_cli.solve.task import Choice, Matrix, Solution, Status, Task
 
-QUICK = 16  # iterations for supports on which targets are compared
 UNFITTED = "not refitted"
 WHOLE = "kept whole: zeros cost less elsewhere"
 
@@ -80,7 +79,7 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
     size, several = problem.start.shape, len(repairs(task)) > 1
-    rounds = len(problem.schedule) + several * len(rising(QUICK, *size))
+    rounds = len(problem.schedule) + several * len(rising(SHORT, *size))
     rounds += solves * len(rising(SHORT, *size))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
@@ -136,10 +135,11 @@ def candidates(
     task = problem.task
     tried, repair = repairs(task), middle(task)
     if len(tried) > 1:
-        quick = rising(QUICK, *problem.start.shape)
+        quick = rising(SHORT, *problem.start.shape)
         V = problem.supports(problem.rhs(repair), penalty, look, quick)
         refitted = dict(problem.refits(V, tried))
         repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
+        yield _linear(problem, repair, refitted[repair])
     V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
     U = problem.unfitted(penalty)
@@ -168,7 +168,8 @@ def _kept_whole(task: Task) -> Iterator[tuple[float, Matrix, str]]:
     if not task.samples.exact or not (offset is None or offset.exact):
         problem = LayerProblem.of(task)
         for repair, V in problem.refits(problem.start, repairs(task)):
-            error, U, note, _ = _linear(problem, repair, V)
+            U = problem.linear_weights(V, repair, whole=True)
+            error, note = judged(task, U), described(task, repair)
             if math.isfinite(error):
                 yield error, U, f"kept whole, {note}"
 

@@ -257,9 +257,17 @@ class LayerProblem:
         U[:, ~live] = 0
         return U if bias is None else np.vstack([U, bias])
 
-    def linear_weights(self, V: Matrix, repair: Repair) -> Matrix:
-        """The task's U with the best bias for the linear response."""
+    def linear_weights(self, V: Matrix, repair: Repair, *, whole: bool = False) -> Matrix:
+        """The task's U with the best bias for the linear response.
+
+        Parameters
+        ----------
+        whole
+            Whether inputs that carry no signal keep their dense weights.
+        """
         U = self.weights(V, None)
+        if whole:
+            U[~self.system.alive] = self.weight[~self.system.alive]
         if not self.task.has_bias:
             return U
         return np.vstack([U, self.system.bias(self.target(repair), U)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small import build, normal, run
 
-from nettrim_cli.graph.influence import between, fitted, influences
+from nettrim_cli.graph.influence import blended, fitted, influences
 from nettrim_cli.graph.model import Model
 
 BATCH_NORMALIZATION = {"g": normal(6, seed=1), "b": normal(6, seed=2), "m": normal(6, seed=3)}
@@ -170,10 +170,10 @@ def test_energies_keep_their_sum(size, channels) -> None:
         assert found == energy.mean()
 
 
-def test_between_two_is_their_geometric_mean_by_layer() -> None:
+def test_two_blended_are_their_geometric_mean_by_layer() -> None:
     one = {"a": [np.array([1.0, 1.0]), np.array([1.0])], "b": [np.array([0.5])]}
     two = {"a": [np.array([4.0, 1.0]), np.array([4.0])], "c": [np.array([2.0])]}
-    found = between(one, two)
+    found = blended(one, two)
     size = np.sqrt((4 + 1 + 4) / 3)
     np.testing.assert_allclose(np.concatenate(found["a"]), np.array([2, 1, 2]) / size)
     assert (found["b"], found["c"]) == (one["b"], two["c"])
@@ -191,7 +191,7 @@ def test_a_unit_that_nothing_reads_any_more_matters_less_than_before() -> None:
     weights[2] = 0
     sparse.set_weight(second, [weights], None)
     before, after = (influences(each)[first.name][0] for each in (dense, sparse))
-    joint = between({first.name: [before]}, {first.name: [after]})[first.name][0]
+    joint = blended({first.name: [before]}, {first.name: [after]})[first.name][0]
     assert after[2] < 0.1 * before[2]
     assert after[2] < joint[2] < before[2]
     assert np.mean(np.square(joint)) == pytest.approx(1)

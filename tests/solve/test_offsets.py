@@ -113,7 +113,6 @@ def test_refits_for_several_targets_are_those_of_each(exact) -> None:
 
 def test_the_chosen_target_is_never_far_from_the_best() -> None:
     """Every target with a support of its own is what the choice saves."""
-    ratios = []
     for seed in range(8):
         task = residual_task(seed, keep=30, noise=0.1 * (seed % 3), columns=80 + 40 * seed)
         problem, penalty = LayerProblem.of(task), KeepLargest(30)
@@ -121,9 +120,7 @@ def test_the_chosen_target_is_never_far_from_the_best() -> None:
         for repair in repairs(task):
             V = problem.supports(problem.rhs(repair), penalty)
             every.append(judged(task, problem.linear_weights(V, repair)))
-        ratios.append(judged(task, solve_l0(task).U) / min(every))
-    assert max(ratios) < 1.1
-    assert np.mean(ratios) < 1.02
+        assert judged(task, solve_l0(task).U) < 1.05 * min(every)
 
 
 def test_a_layer_that_is_kept_whole_repairs_too() -> None:
@@ -177,7 +174,7 @@ def test_outputs_are_worth_what_passes_on() -> None:
 def test_every_candidate_keeps_the_count(options, exact) -> None:
     task = residual_task(5, exact=exact, keep=24, **options)
     found = list(candidates(LayerProblem.of(task), KeepLargest(24)))
-    assert len(found) == (3 if options else 2)
+    assert len(found) == (2 if options else 1) + (1 if exact else 2)
     assert all(support_size(task, U) <= 24 for _, U, *_ in found)
     assert judged(task, solve_l0(task).U) <= min(error for error, *_ in found) * 1.0001
 
@@ -195,3 +192,14 @@ def test_the_papers_program_has_minus_the_residual_as_bound() -> None:
     plain = replace(task, samples=replace(samples, offset=None), relu=False)
     linear = solve_net_trim(replace(plain, epsilon=0.1 * size / np.linalg.norm(Z)))
     assert np.abs(found.U).sum() < np.abs(linear.U).sum()
+
+
+def test_a_layer_that_is_kept_whole_keeps_the_weights_of_silent_inputs() -> None:
+    task = residual_task(3, keep=10**6, noise=0.3)
+    samples = task.samples
+    for each in (samples.X, samples.held_X, samples.C, samples.B):
+        each[0] = 0
+    samples.C[:, 0] = 0
+    found = solve_l0(task)
+    assert "kept whole, repairs" in found.note
+    np.testing.assert_allclose(found.U[0], task.W[0], rtol=1e-6)
