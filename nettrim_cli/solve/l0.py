@@ -78,9 +78,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
-    size, several = problem.start.shape, len(repairs(task)) > 1
-    rounds = len(problem.schedule) + several * len(rising(SHORT, *size))
-    rounds += solves * len(rising(SHORT, *size))
+    rounds = len(problem.schedule) + (len(problem.brief) if len(repairs(task)) > 1 else 0)
+    rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
 
@@ -135,11 +134,11 @@ def candidates(
     task = problem.task
     tried, repair = repairs(task), middle(task)
     if len(tried) > 1:
-        quick = rising(SHORT, *problem.start.shape)
-        V = problem.supports(problem.rhs(repair), penalty, look, quick)
+        V = problem.supports(problem.rhs(repair), penalty, look, problem.brief)
         refitted = dict(problem.refits(V, tried))
         repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
-        yield _linear(problem, repair, refitted[repair])
+        if repair != middle(task):
+            yield _linear(problem, repair, refitted[repair])
     V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
     U = problem.unfitted(penalty)
