@@ -78,7 +78,7 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) + (len(problem.brief) if len(repairs(task)) > 1 else 0)
+    rounds = len(problem.schedule) * min(2, len(repairs(task)))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
 
@@ -133,13 +133,13 @@ def candidates(
     """
     task = problem.task
     tried, repair = repairs(task), middle(task)
+    V = problem.supports(problem.rhs(repair), penalty, look)
     if len(tried) > 1:
-        V = problem.supports(problem.rhs(repair), penalty, look, problem.brief)
         refitted = dict(problem.refits(V, tried))
         repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
         if repair != middle(task):
             yield _linear(problem, repair, refitted[repair])
-    V = problem.supports(problem.rhs(repair), penalty, look)
+            V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
     U = problem.unfitted(penalty)
     yield judged(task, U), U, UNFITTED, None

@@ -143,13 +143,6 @@ class LayerProblem:
         whole = rising(ITERATIONS, *self.start.shape)
         return whole if self.task.start is None else whole[len(whole) // 2 :]
 
-    @property
-    def brief(self) -> tuple[float, ...]:
-        """The same for supports to compare on: half as many where they cost anything."""
-        inputs, outputs = self.start.shape
-        dear = float(inputs) ** 2 * outputs * MOST**2 > SMALL
-        return rising(SHORT, inputs, outputs) if dear else self.schedule
-
     def product(self, V: Matrix) -> Matrix:
         """``A @ V``."""
         return np.asarray(self.system.A @ V)

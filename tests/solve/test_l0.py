@@ -442,15 +442,6 @@ def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
     assert 2 * again.iterations == first.iterations  # a support for the comparison, another one
 
 
-def test_targets_are_compared_on_half_the_iterations_where_these_cost_anything() -> None:
-    small, large = (
-        LayerProblem.of(random_task(0, inputs, 60, 400, cascade=True, keep=900))
-        for inputs in (30, 350)
-    )
-    assert small.brief == small.schedule
-    assert len(large.brief) == pytest.approx(len(large.schedule) / 2, rel=0.05)
-
-
 @pytest.mark.parametrize("cascade", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_from_weights_for_nearly_as_many_half_the_steps_suffice(seed, cascade) -> None:
