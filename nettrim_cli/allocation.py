@@ -32,7 +32,7 @@ from nettrim_cli.solve.task import Matrix, Samples, Task, norm
 from nettrim_cli.walk import Stage, layer_task, set_matrices
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
-ALL_DENSITIES = (0.95, 0.75, 0.5, 0.33, 0.22, 0.14, 0.09, 0.055, 0.033, 0.019, 0.01)
+ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
 NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
 

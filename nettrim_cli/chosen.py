@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,6 +16,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import Limit, Settings
+from nettrim_cli.solve.task import Solution, Task
 
 
 def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
@@ -55,6 +57,41 @@ def bounds_of(layer: Layer, settings: Settings) -> tuple[int, int]:
     low, high = settings.bounds_of(layer.name)
     slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
     return math.ceil(low * layer.parameters - slack), math.floor(high * layer.parameters + slack)
+
+
+def within_ceiling(
+    tasks: Sequence[Task], solutions: Sequence[Solution], most: int
+) -> list[Solution]:
+    """The solutions with dense weights put back where a layer has more zeros than it may.
+
+    Inputs that the layers before have silenced leave weights zero that nobody asked for.  Those
+    that carry least come back, and the bias makes up for their mean.
+    """
+    inner = [slice(None, -1) if task.has_bias else slice(None) for task in tasks]
+    zero = [each.U[at] == 0 for each, at in zip(solutions, inner)]
+    excess = sum(np.count_nonzero(each) for each in zero) - most
+    if excess <= 0:
+        return list(solutions)
+    matrices = [each.U.copy() for each in solutions]
+    gone = [each & (task.W[at] != 0) for task, each, at in zip(tasks, zero, inner)]
+    carried = np.concatenate([_carried(task)[each] for task, each in zip(tasks, gone)])
+    back = np.zeros(carried.size, bool)
+    back[np.argsort(carried, kind="stable")[:excess]] = True
+    ends = np.cumsum([np.count_nonzero(each) for each in gone])[:-1]
+    for task, U, at, mask, part in zip(tasks, matrices, inner, gone, np.split(back, ends)):
+        more = np.zeros(mask.shape, U.dtype)
+        more[mask] = np.where(part, task.W[at][mask], 0)
+        U[at] += more
+        if task.has_bias:
+            U[-1] -= task.samples.X[:-1].mean(axis=1) @ more
+    return [replace(each, U=U) for each, U in zip(solutions, matrices)]
+
+
+def _carried(task: Task) -> NDArray[Any]:
+    """What each dense weight adds to the results of its output: its root mean square."""
+    X = task.samples.X[:-1]
+    size = X.std(axis=1) if task.has_bias else np.sqrt(np.square(X).mean(axis=1))
+    return np.asarray(np.abs(task.W[: len(X)]) * size[:, None])
 
 
 def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:

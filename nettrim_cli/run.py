@@ -14,7 +14,7 @@ import numpy as np
 
 from nettrim_cli import __version__
 from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
-from nettrim_cli.chosen import bounds_of, dense_report, nonzeros
+from nettrim_cli.chosen import bounds_of, dense_report, nonzeros, within_ceiling
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput
@@ -214,6 +214,7 @@ class Run:
         for block, (task, each) in enumerate(zip(tasks, solutions)):
             if each.choice is not None and task.settled is None:
                 self._choices[layer.name, block] = each.choice
+        solutions = within_ceiling(tasks, solutions, self.bounds[layer.name][1])
         solution, matrices = self._store(layer, tasks, solutions)
         weights, _ = self.dense.weight(layer)
         found = [weights_of(task, matrix) for task, matrix in zip(tasks, matrices)]

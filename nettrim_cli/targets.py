@@ -30,6 +30,8 @@ from nettrim_cli.sweeps import sweep
 
 GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 111)])
 NEAR = 3  # by which weights may differ between rounds for the choices to hold
+REPAIRED, SLOPE = 0.64, 0.1  # what a cascade leaves of the error of independent layers, at odds of 1
+ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
 
 
@@ -70,6 +72,16 @@ class Scene:
         """Zeros of each layer at a share of zeros over all."""
         return self.costs.shared(sparsity, self.run.bounds, kind=self.run.kind)
 
+    def errors(self) -> NDArray[np.float64]:
+        """The network's error expected at each of GRID, from the layers' own.
+
+        In a cascade later layers repair a part of it.
+        """
+        found = np.array([self.costs.error(self.zeros(each)) for each in GRID])
+        if self.run.settings.scheme == "cascade":
+            found *= REPAIRED * (GRID / (1 - GRID)) ** SLOPE
+        return found
+
 
 class ErrorGoal:
     """The largest relative error of an output."""
@@ -81,8 +93,7 @@ class ErrorGoal:
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By the layers' own errors."""
-        scene = self.scene
-        return GRID, np.array([scene.costs.error(scene.zeros(each)) for each in GRID])
+        return GRID, self.scene.errors()
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples."""
@@ -102,15 +113,14 @@ class DropGoal:
 
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own foretell."""
-        scene = self.scene
-        errors = np.array([scene.costs.error(scene.zeros(each)) for each in GRID])
-        held = self.others.samples * scene.run.settings.holdout
+        errors = self.scene.errors()
+        held = self.others.samples * self.scene.run.settings.holdout
         typical = self.others.score_size
         drops = [
             max(_expected_drop(each, error, typical, held) for each in self.others.drops)
             for error in errors
         ]
-        return GRID, np.array(drops)
+        return GRID, np.array(drops) * (np.array(drops) / ALIKE) ** STEEPER
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples; the bound takes the margins of the others, too."""

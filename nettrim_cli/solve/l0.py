@@ -129,7 +129,7 @@ def candidates(
     """Weights for the best target, with each refit and without any: held-out error, U, what it is.
 
     Targets are compared on one support, that of the middle one, which costs a refit each; the
-    best gets a support of its own.
+    best gets a support of its own.  Where all is settled, what lost before is not tried again.
     """
     task = problem.task
     tried, repair = repairs(task), middle(task)
@@ -141,16 +141,18 @@ def candidates(
             yield _linear(problem, repair, refitted[repair])
             V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
-    U = problem.unfitted(penalty)
-    yield judged(task, U), U, UNFITTED, None
+    if task.settled is None:
+        U = problem.unfitted(penalty)
+        yield judged(task, U), U, UNFITTED, None
 
 
 def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Candidate]:
     """Weights on the support of V, and those refitted for the response where it is not linear."""
-    task = problem.task
-    yield _linear(problem, repair, V)
+    task, settled = problem.task, problem.task.settled
+    if settled is None or not settled.behind:
+        yield _linear(problem, repair, V)
     behind = task.relu or task.activation is not None
-    if behind and (task.settled is None or task.settled.behind):
+    if behind and (settled is None or settled.behind):
         U = problem.response_weights(V, repair)
         what = "ReLU refit" if task.relu else "activation's refit"
         note = f"{described(task, repair)}, {what}".lstrip(", ")

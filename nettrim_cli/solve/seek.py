@@ -3,7 +3,7 @@
 The figure rises with the knob u from 0 to 1 (an error with the share of zeros, a size with the
 share of weights).  What was expected of it gives its shape, each try how far that is off: between
 tries the logarithm of the ratio is interpolated, outside them it is the nearest try's or, where
-much of it is chance, fades away from it.
+much of it is chance, fades away from it.  The farther from a try, the more is left for surprises.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nettrim_cli.solve.task import Matrix
 
 ENOUGH, MOST = 3, 6  # tries when one is within the limit, and when none is
 LEAST, LARGEST = 1e-9, 1e9  # of a figure, relative to the limit
+UNSURE, FAR = 0.25, 0.3  # of a figure, for odds unlike the nearest try's up to FAR; in logarithms
 FINE = 2000
 
 
@@ -99,6 +100,8 @@ class Seeker:
             ratios = np.log(np.clip(found, LEAST, LARGEST)) - np.interp(at, self._at, self._known)
             outside = np.abs(self._at - np.clip(self._at, at[0], at[-1]))
             offsets = np.interp(self._at, at, ratios) * np.exp(-outside / self.memory)
+            apart = np.min(np.abs(self._at[:, None] - at), axis=1)
+            offsets += UNSURE * np.minimum(apart, FAR)
         figures = self._known + offsets
         above = np.flatnonzero(figures > wanted)
         if not len(above):

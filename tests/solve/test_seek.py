@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.seek import ENOUGH, MOST, Seeker
+from nettrim_cli.solve.seek import ENOUGH, FAR, MOST, UNSURE, Seeker
 
 KNOBS = np.linspace(0.02, 0.98, 49)
 
@@ -89,6 +89,7 @@ def test_what_is_chance_is_forgotten_with_the_distance() -> None:
         seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory)
         seeker.tell(seeker.guess(), 3.0)
         guesses.append(odds(seeker.guess()))
-    assert guesses[0] == pytest.approx(-math.log(3), abs=0.02)
-    assert guesses[1] == pytest.approx(-math.log(3) * math.exp(guesses[1] / 2), abs=0.02)
+    far = UNSURE * FAR
+    assert guesses[0] == pytest.approx(-math.log(3) - far, abs=0.02)
+    assert guesses[1] == pytest.approx(-math.log(3) * math.exp(guesses[1] / 2) - far, abs=0.02)
     assert guesses[1] > guesses[0] + 0.2
