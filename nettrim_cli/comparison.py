@@ -203,7 +203,7 @@ class Findings:
         """Accuracy lost, or without labels the largest share of changed answers."""
         one, two = np.concatenate(self._right, axis=1)
         if len(one):
-            return float(np.mean(one) - np.mean(two))
+            return (int(one.sum()) - int(two.sum())) / len(one)  # to the last digit
         counted = [each for each in self.tallies.values() if each.changed]
         return max((float(np.mean(np.concatenate(each.changed))) for each in counted), default=1.0)
 

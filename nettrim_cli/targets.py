@@ -103,7 +103,7 @@ class ErrorGoal:
 class DropGoal:
     """Accuracy lost, or without labels the share of changed answers."""
 
-    falls, margin, tolerance, memory = False, 0.05, 0.15, 2.0
+    falls, margin, tolerance, memory = False, 0.15, 0.3, 2.0
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene

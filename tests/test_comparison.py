@@ -76,6 +76,14 @@ def test_accuracy_and_drop_by_labels(tmp_path) -> None:
         gate(found, max_drop=None, max_error=1.99)
 
 
+def test_a_drop_is_what_was_counted_whatever_rounding_makes_of_accuracies(tmp_path) -> None:
+    x = np.tile(SCORES[:1], (10, 1))  # 2 by the model, 0 by its negative
+    assert 0.8 - 0.2 > 0.6
+    found = through(tmp_path, SAME, NEGATED, x, labels=[2] * 8 + [0] * 2)
+    assert found.drop == 0.6
+    gate(found, max_drop=0.6, max_error=None)
+
+
 @pytest.mark.parametrize("labels", [None, [0, 0, 0, 0]])
 def test_answers_that_are_not_numbers_are_wrong_and_fail_every_gate(tmp_path, labels) -> None:
     found = through(tmp_path, SAME, POISONED, labels=labels)

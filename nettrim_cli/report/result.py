@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DIGITS = 12  # of a difference of shares that rounding leaves
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -122,9 +124,9 @@ class Comparison:
     def drop(self) -> float | None:
         """Accuracy lost, or without labels the share of changed top-1 answers; a fraction."""
         if self.reference.accuracy is not None and self.candidate.accuracy is not None:
-            return self.reference.accuracy - self.candidate.accuracy
+            return round(self.reference.accuracy - self.candidate.accuracy, DIGITS)
         shares = [each.agreement for each in self.outputs if each.agreement is not None]
-        return 1 - min(shares) if shares else None
+        return round(1 - min(shares), DIGITS) if shares else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

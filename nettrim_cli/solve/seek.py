@@ -33,7 +33,7 @@ class Seeker:
     limit
         What the figure may be.
     margin
-        How far below the limit a corrected guess aims, in logarithms; doubled at each miss.
+        How far below the limit a guess aims, in logarithms; doubled at each miss but the first.
     memory
         How far, in logarithms of odds, what a try was off tells of other knobs: less where much
         of it is chance.
@@ -90,10 +90,9 @@ class Seeker:
 
     def _aim(self) -> float:
         """The largest knob at which the figure, as far as is known now, is below the limit."""
-        wanted, offsets = 0.0, np.zeros(FINE)
+        misses = sum(figure > self.limit for _, figure in self.tries)
+        wanted, offsets = -self.margin * 2 ** max(0, misses - 1), np.zeros(FINE)
         if self.tries:
-            misses = sum(figure > self.limit for _, figure in self.tries)
-            wanted = -self.margin * 2 ** max(0, misses - 1)
             tries = sorted((_odds(knob), figure) for knob, figure in self.tries)
             at = np.array([each for each, _ in tries])
             found = np.array([figure / self.limit for _, figure in tries])
