@@ -43,6 +43,7 @@ from peers_table import show, write_table
 import nettrim_cli
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+MILD = {"ocr-cls": (0.3, 0.5, 0.7)}  # in place of those, for models that bear little
 PACKAGED = ("minilm", "magika", "ocr-cls:100", "ocr-cls:450", "ocr-rec", "ocr-det")
 CALIBRATION = {"ocr-cls": 450}  # samples, where not as `models.py` has them
 ONNXSIM = "0.8.1"
@@ -81,7 +82,7 @@ def main() -> None:
     """Run it."""
     parser = arguments(__doc__)
     parser.add_argument("--models", nargs="+", default=[*SAMPLES, *PACKAGED], metavar="MODEL")
-    parser.add_argument("--sparsity", nargs="+", type=float, default=SPARSITIES)
+    parser.add_argument("--sparsity", nargs="+", type=float, help="in place of each model's own")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--folder", type=Path, default=Path("build/peers"), help="finished cells")
     parser.add_argument("--samples", type=int, default=5000, help="for calibration, at most")
@@ -202,7 +203,8 @@ def sweep(
     The layers that nettrim prunes at the first of the sparsities are those that all prune.
     """
     samples = digest(subject.model, subject.calibration, subject.test)
-    tried = (cell(subject, "nettrim", each, [], samples, options) for each in options.sparsity)
+    sparsities = options.sparsity or MILD.get(subject.name.partition(":")[0], SPARSITIES)
+    tried = (cell(subject, "nettrim", each, [], samples, options) for each in sparsities)
     reference = next((each for each in tried if each is not None), {"failed": "nothing finished"})
     if "failed" in reference:
         print(f"{subject.name}: skipped: nettrim: {reference['failed']}", flush=True)
@@ -210,7 +212,7 @@ def sweep(
     layers = list(reference["layers"])
     dense = counted(onnx.load(subject.model), layers)
     cells = []
-    for sparsity in options.sparsity:
+    for sparsity in sparsities:
         for method in methods:
             found = cell(subject, method, sparsity, layers, samples, options)
             if found is not None:
