@@ -39,7 +39,7 @@ class Seeker:
         of it is chance.
     tolerance
         A try is good enough if it is within the limit and the next guess would move the share
-        of zeros' or weights' odds by less, in logarithms.
+        of zeros' or weights' odds by less, in logarithms: the first, and later ones in proportion.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Seeker:
         if missed and found >= min(missed):
             low = self._at[0] if best is None else _odds(best)
             found = _share((low + _odds(min(missed))) / 2)
-        if best is not None and _odds(found) - _odds(best) < self.tolerance:
+        if best is not None and _odds(found) - _odds(best) < self.tolerance * len(self.tries):
             return None
         if missed and _odds(min(missed)) - self._at[0] < 1e-6:
             return None  # not even the least will do
