@@ -46,7 +46,8 @@ def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> 
     assert seeker.best is not None
     assert truth(seeker.best) <= limit
     if len(seeker.tries) < ENOUGH:  # it said itself that the next guess is no farther
-        assert odds(at) - odds(seeker.best) < 0.05 + 0.1 / (power * (1 - abs(tilt)))
+        promised = 0.05 * len(seeker.tries)
+        assert odds(at) - odds(seeker.best) < promised + 0.1 / (power * (1 - abs(tilt)))
 
 
 def test_a_perfect_guess_takes_one_try_and_is_taken() -> None:
@@ -93,3 +94,35 @@ def test_what_is_chance_is_forgotten_with_the_distance() -> None:
     assert guesses[0] == pytest.approx(-math.log(3) - far, abs=0.02)
     assert guesses[1] == pytest.approx(-math.log(3) * math.exp(guesses[1] / 2) - far, abs=0.02)
     assert guesses[1] > guesses[0] + 0.2
+
+
+def test_every_guess_aims_below_the_limit_and_the_lower_the_farther() -> None:
+    def expected(knob):
+        return knob / (1 - knob)
+
+    def seeker():
+        return Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.1, 0.05)
+
+    assert odds(seeker().guess()) == pytest.approx(-0.1, abs=0.02)
+    near, far = seeker(), seeker()
+    for each, at in ((near, -0.2), (far, -0.3)):
+        knob = 1 / (1 + math.exp(-at))
+        each.tell(knob, expected(knob))  # as foretold
+    # a + .1 + UNSURE (a - at) = 0 at the guess a
+    for each, at in ((near, -0.2), (far, -0.3)):
+        guess = (UNSURE * at - 0.1) / (1 + UNSURE)
+        assert odds(each.guess()) == pytest.approx(guess, abs=0.02)
+
+
+def test_a_second_correction_must_promise_more_than_a_first() -> None:
+    def tries(gain):
+        """How many there are where the second leaves a gain of so much of the odds."""
+        seeker = Seeker(KNOBS, np.array([k / (1 - k) for k in KNOBS]), 1.0, 0.0, 0.1)
+        knob = 1 / (1 + math.exp(-0.5))
+        seeker.tell(knob, 2.0)
+        below = 1 / (1 + math.exp(0.5))
+        seeker.tell(below, math.exp(-gain * 1.25))
+        return 2 if seeker.guess() is None else 3
+
+    assert tries(0.1) == 2
+    assert tries(0.5) == 3
