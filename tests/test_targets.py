@@ -122,6 +122,14 @@ def test_every_allocation_keeps_to_the_limits(files, allocate, target) -> None:
         assert report.sparsity == pytest.approx(0.6, abs=0.002)
 
 
+def test_a_ceiling_holds_where_the_layer_before_delivers_nothing(files) -> None:
+    one, two, _ = (layer.name for layer in Model.load(files.model).layers)
+    report = pruned(files, sparsity=0.7, limit=(f"{one}=0.99:", f"{two}=0:0.5"))
+    shares = {each.name: each.sparsity_after for each in report.layers}
+    assert shares[one] >= 0.99
+    assert shares[two] <= 0.5
+
+
 def test_uniform_gives_every_layer_the_same_share(files) -> None:
     report = pruned(files, sparsity=0.7, allocate="uniform")
     assert all(each.sparsity_after == pytest.approx(0.7, abs=0.02) for each in report.layers)
