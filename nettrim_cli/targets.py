@@ -120,7 +120,7 @@ class DropGoal:
             max(_expected_drop(each, error, typical, held) for each in self.others.drops)
             for error in errors
         ]
-        return GRID, np.array(drops) * (np.array(drops) / ALIKE) ** STEEPER
+        return GRID, ALIKE * (np.array(drops) / ALIKE) ** (1 + STEEPER)
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples; the bound takes the margins of the others, too."""
