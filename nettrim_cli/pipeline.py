@@ -109,6 +109,7 @@ def prune(
             found = reach(run, batches, part(fitted), reference)
         else:
             found = solved(run, batches, reference)
+        run.trail = None  # no more passes: its memory is wanted for what follows
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(
                 f"{model}: no layer can be made sparser within the target; nothing was written. "

@@ -16,13 +16,14 @@ from nettrim_cli import __version__
 from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
 from nettrim_cli.chosen import bounds_of, dense_report, nonzeros, within_ceiling
 from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.recorder import Trail
 from nettrim_cli.data.statistics import useful_columns
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.influence import blended, influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport, Target
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import SEARCHED, Settings
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.search import spread
 from nettrim_cli.solve.task import Choice, Matrix, Samples, Solution, Status, Task
@@ -75,6 +76,8 @@ class Run:
         self._choices: dict[tuple[str, int], Choice] = {}
         self._deltas: dict[tuple[str, int], float | None] = {}
         self._before: Model | None = None
+        passes = settings.sweeps > 1 or settings.target[0] in SEARCHED
+        self.trail = Trail() if passes else None
 
     def prune_layers(
         self,
@@ -103,7 +106,7 @@ class Run:
         self.listener.plan({layer.name: layer.parameters for layer in self.chosen})
         reports: list[LayerReport] = []
         following = self.pruned if self.settings.scheme == "cascade" else None
-        for stage, found in self._walk(following, batches()):
+        for stage, found in self._walk(following, batches(), self.trail):
             for layer in stage.layers:
                 self.listener.begin(layer.name, len(reports), len(self.chosen))
                 report = self._prune_layer(layer, found.pop(0), zeros)
@@ -126,7 +129,10 @@ class Run:
             )
 
     def _walk(
-        self, pruned: Model | None, batches: Iterable[tuple[Batch, bool]]
+        self,
+        pruned: Model | None,
+        batches: Iterable[tuple[Batch, bool]],
+        trail: Trail | None = None,
     ) -> Iterator[tuple[Stage, list[list[Samples]]]]:
         return walk(
             self.dense,
@@ -135,6 +141,7 @@ class Run:
             batches,
             threads=self.threads,
             seed=self.settings.seed,
+            trail=trail,
         )
 
     def measure(self, batches: Batches, sparsity: float | None = None) -> Costs:

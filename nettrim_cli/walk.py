@@ -6,7 +6,7 @@ at the first pruned layer and runs with the weights pruned so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.recorder import Stream
+from nettrim_cli.data.recorder import Budget, Stream, Trail
 from nettrim_cli.data.signals import Reading, Signals
 from nettrim_cli.data.statistics import collect
 from nettrim_cli.graph import ops
@@ -114,6 +114,7 @@ def walk(
     *,
     threads: int,
     seed: int,
+    trail: Trail | None = None,
 ) -> Iterator[tuple[Stage, list[list[Samples]]]]:
     """Yield each stage with the samples of its layers, block by block.
 
@@ -123,8 +124,12 @@ def walk(
         The model whose weights the caller changes stage by stage (cascade); None for parallel.
     batches
         With a flag that says whether the batch is held out.
+    trail
+        Of the dense network in earlier walks of this plan and these batches: what is on it does
+        not run again.
     """
-    way = Way(dense, pruned, plan, Stream.read(batches, threads=threads))
+    trail = trail or Trail(0)
+    way = Way(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), trail)
     for number, stage in enumerate(plan):
         way.advance(number)
         signals = way.signals(stage)
@@ -153,9 +158,15 @@ class Way:
     """The streams of both networks, and what is known to differ between them."""
 
     def __init__(
-        self, dense: Model, pruned: Model | None, plan: Sequence[Stage], stream: Stream
+        self,
+        dense: Model,
+        pruned: Model | None,
+        plan: Sequence[Stage],
+        start: Callable[[], Stream],
+        trail: Trail,
     ) -> None:
-        self.dense, self.pruned, self.plan, self.stream = dense, pruned, plan, stream
+        self.dense, self.pruned, self.plan, self.trail = dense, pruned, plan, trail
+        self.stream = trail.follow(0, start)
         layers = [layer for stage in plan for layer in stage.layers]
         self.recording = Recording(dense.index, layers, cascade=pruned is not None)
         taps = [
@@ -172,7 +183,9 @@ class Way:
         self._source = {tap.name: tap.source for each in taps for tap in each}
         self.pieces = Segments(self.recording, self.stops).pieces
         again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
-        self._start = stream.fork() if again else None
+        # What is on the trail stays in memory: the pruned network has memory of its own then.
+        self._budget = Budget() if trail.stops else self.stream.budget
+        self._start = self.stream.fork(self._budget) if again else None
         self.second: Stream | None = None
         self._touched: set[str] = set()  # tensors that the pruned layers influence
         self._inexact: set[str] = set()  # those recorded since
@@ -183,8 +196,8 @@ class Way:
         if self.pruned is not None and self.second is None:
             made = {name for at in piece.items for name in self.recording.inside(at)}
             if made & self._touched:
-                self.second = self.stream.fork()
-        self._run(self.dense, self.stream, piece)
+                self.second = self.stream.fork(self._budget)
+        self.stream = self.trail.follow(number + 1, lambda: self._dense(piece), piece.outputs)
         if self.pruned is not None and self.second is not None:
             self._run(self.pruned, self.second, piece)
         self._note(piece.outputs)
@@ -230,7 +243,7 @@ class Way:
         alive = self.pieces[number].needed
         if self._start is None or not any(self._source.get(n, n) in reached for n in alive):
             return
-        self.second = self._start.fork()
+        self.second = self._start.fork(self._budget)
         for piece in self.pieces[: number + 1]:
             self._run(self.pruned, self.second, piece)
         self._note(alive)
@@ -268,6 +281,10 @@ class Way:
 
     def _note(self, names: Iterable[str]) -> None:
         self._inexact |= {n for n in names if self._source.get(n, n) in self._touched}
+
+    def _dense(self, piece: Segment) -> Stream:
+        self._run(self.dense, self.stream, piece)
+        return self.stream
 
     def _run(self, model: Model, stream: Stream, piece: Segment) -> None:
         plan = self.recording

@@ -8,9 +8,10 @@ from networks import NETWORKS, attention, input_samples, mlp, residual
 from small import build, normal, run
 
 from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.recorder import Trail
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.walk import dense_matrices, layer_task, stages, walk
+from nettrim_cli.walk import Way, dense_matrices, layer_task, stages, walk
 
 
 def batches(x, size=8):
@@ -99,6 +100,38 @@ def test_a_cascade_reads_the_pruned_network_and_aims_at_the_dense_one(name) -> N
             np.testing.assert_allclose(results, wanted, rtol=1e-4, atol=1e-5)
         same = np.array_equal(samples.X[:-1], columns(dense.proto, layer, x[:16]))
         assert samples.exact is same
+
+
+@pytest.mark.parametrize("share", [0, 0.9, 2])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_trail_leaves_every_sample_as_it_is(name, share, monkeypatch) -> None:
+    dense, plan = Model(NETWORKS[name]()), stages(Model(NETWORKS[name]()).layers)
+    x = input_samples(dense.proto, 24)
+    runs: list[int] = []
+    dense_run = Way._dense
+    monkeypatch.setattr(Way, "_dense", lambda *given: (runs.append(1), dense_run(*given))[1])
+
+    def passed(trail):
+        pruned, seen = dense.clone(), []
+        for stage, found in walk(dense, pruned, plan, batches(x), threads=1, seed=0, trail=trail):
+            for layer, (samples,) in zip(stage.layers, found):
+                arrays = (samples.X, samples.Z, samples.held_X, samples.held_Z)
+                seen.append([samples.exact, *(each.copy() for each in arrays)])
+                halve(pruned, layer)
+        return seen
+
+    whole = Trail(1 << 30)
+    expected = passed(None)
+    passed(whole)
+    trail = Trail(int(share * ((1 << 30) - whole.left)))
+    for _ in range(2):
+        runs.clear()
+        for one, two in zip(passed(trail), expected, strict=True):
+            assert one[0] == two[0]
+            assert all(np.array_equal(a, b) for a, b in zip(one[1:], two[1:]))
+    kept = len(trail.stops)
+    assert kept == 0 if share == 0 else 0 < kept <= len(plan) if share < 1 else kept > len(plan)
+    assert len(runs) == len(plan) + 1 - max(1, kept)
 
 
 def test_only_what_comes_after_a_pruned_layer_is_inexact() -> None:

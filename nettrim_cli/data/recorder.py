@@ -31,6 +31,7 @@ Build = Callable[[Kinds, bool], Runnable]
 """A model for inputs of these kinds; the flag says whether what subgraphs show is carried."""
 
 MEMORY_BYTES = 256 << 20
+TRAIL_BYTES = 1 << 30
 
 
 class Spill:
@@ -53,9 +54,14 @@ class Parked:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes of the disk."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def load(self) -> Array:
         """Read it."""
-        raw = np.empty(math.prod(self.shape) * self.dtype.itemsize, np.uint8)
+        raw = np.empty(self.nbytes, np.uint8)
         self.spill.file.seek(self.offset)
         left = raw.data
         while left.nbytes:  # one read gives 2 GB at most
@@ -96,7 +102,7 @@ class Turns:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes of the memory."""
+        """Bytes that it takes, wherever it waits."""
         return int(getattr(self.values, "nbytes", 0))
 
     @property
@@ -120,6 +126,13 @@ class Turns:
 def load(kept: Any) -> Any:
     """What a ``Shelf`` kept."""
     return kept.load() if isinstance(kept, (Parked, Turns)) else kept
+
+
+def size_of(kept: Any) -> int:
+    """Bytes of what a ``Shelf`` kept."""
+    if isinstance(kept, list):
+        return sum(map(size_of, kept))
+    return int(getattr(kept, "nbytes", 0))
 
 
 class Stream:
@@ -153,9 +166,9 @@ class Stream:
             stream.places.append(Place(kept, batch.count, held_out))
         return stream
 
-    def fork(self) -> Stream:
-        """A stream of its own from here on, which shares what is alive, and the budget."""
-        other = Stream(list(self.places), threads=self.threads, budget=self.budget)
+    def fork(self, budget: Budget | None = None) -> Stream:
+        """A stream of its own from here on, which shares what is alive, and the budget if none."""
+        other = Stream(list(self.places), threads=self.threads, budget=budget or self.budget)
         other._types.update(self._types)
         return other
 
@@ -210,10 +223,45 @@ class Stream:
         return values[0].dtype, ranks.pop() if len(ranks) == 1 else None
 
 
+class Trail:
+    """A stream at each of its stops, for more passes of it over the same samples.
+
+    Parameters
+    ----------
+    most
+        Bytes that may be kept of what is new at each stop, in memory and on disk; none of 0.
+    """
+
+    def __init__(self, most: int = TRAIL_BYTES) -> None:
+        self.left = most
+        self.stops: list[Stream] = []
+
+    def follow(
+        self, stop: int, run: Callable[[], Stream], names: Iterable[str] | None = None
+    ) -> Stream:
+        """The stream at a stop: as it was, else as it is run, and kept where there is room.
+
+        Parameters
+        ----------
+        names
+            The tensors that are new there, all by default.
+        """
+        if stop < len(self.stops):
+            return self.stops[stop].fork()
+        stream = run()
+        fresh = None if names is None else set(names)
+        for place in stream.places:
+            new = place.tensors if fresh is None else fresh
+            self.left -= sum(size_of(place.tensors[name]) for name in new)
+        if self.left > 0:  # once it is not, no later stop is kept either
+            self.stops.append(stream.fork())
+        return stream
+
+
 class Budget:
     """Bytes of memory that are left for tensors that wait, whoever holds them."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int = MEMORY_BYTES) -> None:
         self.left = left
 
     def take(self, value: Array) -> bool:

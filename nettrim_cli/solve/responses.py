@@ -146,11 +146,16 @@ class Curve:
         itself: the refit's samples are weighed anew by what they matter where Z is now.
         """
         added = self.added if self.added.shape[1] == 1 else self.added[:, columns]
-        change = self.function(Z + added) - self.wanted[:, columns]
         moved = np.asarray(Z - self.point[:, columns])
-        bottom = moved * self.steepest
-        R = np.divide(np.square(change), bottom, out=np.zeros_like(moved), where=bottom != 0)
-        return np.where(np.abs(R) > np.abs(moved), moved, R)
+        share = self.function(Z + added)
+        share -= self.wanted[:, columns]
+        with np.errstate(all="ignore"):
+            share /= moved
+            np.square(share, out=share)
+            share *= np.where(self.steepest > 0, 1 / self.steepest, np.float32(0))
+        np.fmin(share, np.float32(1), out=share)  # where nothing has moved it is no number
+        moved *= share
+        return moved
 
 
 class Target(Protocol):

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from small import normal, run
 
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.recorder import Budget, Parked, Shelf, Stream, Turns, load
+from nettrim_cli.data.recorder import Budget, Parked, Shelf, Stream, Trail, Turns, load, size_of
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.recording import Recording
 from nettrim_cli.graph.segments import Segments, build
@@ -154,3 +154,60 @@ def test_tensors_of_many_shapes_are_the_same_from_memory_and_disk(memory_bytes) 
     assert len(found) == len(parts)
     for one, two in zip(found, parts):
         np.testing.assert_array_equal(one, two, strict=True)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
+    proto = residual()
+    x = input_samples(proto, 14)
+    plan, pieces = cut(proto)
+    trail, runs = Trail(), []
+
+    def passed() -> list[np.ndarray]:
+        def read():
+            runs.append("x")
+            return Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
+
+        stream, found = trail.follow(0, read), []
+        for stop, (piece, (name,)) in enumerate(zip(pieces, STOPS), 1):
+
+            def advanced(stream=stream, piece=piece, name=name):
+                runs.append(name)
+                advance(stream, proto, plan, piece)
+                return stream
+
+            stream = trail.follow(stop, advanced, piece.outputs)
+            found.append(joined(stream, name))
+        return found
+
+    first, second = passed(), passed()
+    assert runs == ["x", "x", "r1", "f"]
+    assert all(np.array_equal(one, two) for one, two in zip(first, second))
+    assert np.array_equal(second[-1], run(proto, ["f"], {"x": x})[0])
+
+
+def test_a_trail_ends_where_its_room_does() -> None:
+    def stream(*sizes):
+        places = [{str(at): np.zeros(each, np.uint8) for at, each in enumerate(sizes)}]
+        found = Stream.read([(Batch(each, 1, None), False) for each in places], threads=1)
+        return lambda: found
+
+    trail = Trail(100)
+    trail.follow(0, stream(30))
+    trail.follow(1, stream(30, 40), ["1"])  # what was there before counts once
+    assert (len(trail.stops), trail.left) == (2, 30)
+    trail.follow(2, stream(31))
+    trail.follow(3, stream(1))  # later stops are no use without this one
+    assert len(trail.stops) == 2
+    assert trail.follow(2, stream(7)).places[0].get("0").size == 7  # it runs again
+    none = Trail(0)
+    none.follow(0, stream(0))
+    assert not none.stops
+
+
+def test_sizes_are_those_of_the_values_wherever_they_wait() -> None:
+    value = np.zeros((3, 5), np.float32)
+    assert size_of(value) == size_of(Shelf(Budget(0)).keep(value)) == 60
+    assert size_of(Turns(value.ravel(), np.array([2, 3, 5]))) == 60
+    assert size_of([value, [value]]) == 120
+    assert size_of(None) == 0
