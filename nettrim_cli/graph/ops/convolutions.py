@@ -26,6 +26,7 @@ from nettrim_cli.graph.ops.base import (
 MODES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 PARAMETERS = {"LeakyRelu": ("alpha",), "Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta")}
 """What FusedConv's list of numbers stands for (onnxruntime's conv_activation_fusion)."""
+INDICES = 8  # float32 values that take as much memory as the indices to a picked value
 
 
 class Conv(Op):
@@ -68,9 +69,10 @@ class Conv(Op):
         """Some samples at a time: the columns are larger than the tensor that they come from."""
         x = arrays["x"]
         kernel = geometry.attributes["kernel_shape"]
-        inputs = x.shape[1] // geometry.attributes["group"] * math.prod(kernel)
+        channels = x.shape[1] // geometry.attributes["group"]
+        inputs = channels * math.prod(kernel)
         if positions is not None:
-            step = max(1, most // max(1, inputs))
+            step = max(1, most // (max(channels, INDICES) * math.prod(kernel)))
             for at in range(0, len(positions), step):
                 yield self._picked(x, geometry, block, positions[at : at + step])
             return
@@ -103,28 +105,27 @@ class Conv(Op):
         shape = (len(x), *self.output_shape(spatial, geometry))
         sample, *out = np.unravel_index(positions, shape)
         first = sample * (x.shape[1] * size) + block * channels * size
-        result = np.empty((channels, *kernel, len(positions)), x.dtype)
-        for place in np.ndindex(*kernel):
-            met = self._sources(np.stack(out), place, spatial, geometry)
-            outside = ((met < 0) | (met >= np.array(spatial)[:, None])).any(axis=0)
-            met[:, outside] = 0
-            at = first + np.ravel_multi_index(tuple(met), spatial)
-            for channel, row in enumerate(result[(slice(None), *place)]):
-                np.take(flat[channel * size :], at, out=row, mode="clip")
-            result[(slice(None), *place, outside)] = 0
+        places = np.indices(kernel).reshape(len(kernel), -1)
+        met = self._sources(np.stack(out), places, spatial, geometry)
+        outside = ((met < 0) | (met >= np.array(spatial)[:, None, None])).any(axis=0)
+        met[:, outside] = 0
+        at = first + np.ravel_multi_index(tuple(met), spatial)
+        result = np.empty((channels, *at.shape), x.dtype)
+        for channel, plane in enumerate(result):
+            np.take(flat[channel * size :], at, out=plane, mode="clip")
+        result[:, outside] = 0
         return working(result.reshape(-1, len(positions)))
 
     def _sources(
-        self, out: Positions, place: Shape, spatial: Shape, geometry: Geometry
+        self, out: Positions, places: Positions, spatial: Shape, geometry: Geometry
     ) -> Positions:
-        """Where in the input a place of the kernel lies for output positions (axes, P).
+        """Where in the input (axes, K, P) places of the kernel (axes, K) lie for output positions.
 
-        Outside of the input where it meets padding.
+        Outside of the input where they meet padding.
         """
-        names = ("strides", "dilations")
-        strides, dilations = (np.array(geometry.attributes[each])[:, None] for each in names)
+        strides, dilations = _steps(geometry)
         before = np.array([begin for begin, _ in conv_margins(spatial, geometry)])[:, None]
-        found: Positions = out * strides + np.array(place)[:, None] * dilations - before
+        found: Positions = (places * dilations - before)[..., None] + (out * strides)[:, None]
         return found
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
@@ -215,22 +216,28 @@ class ConvTranspose(Conv):
         yield self.columns(arrays, geometry, block)
 
     def _sources(
-        self, out: Positions, place: Shape, spatial: Shape, geometry: Geometry
+        self, out: Positions, places: Positions, spatial: Shape, geometry: Geometry
     ) -> Positions:
-        """Where in the input what a place of the kernel spreads came from, by output positions.
+        """Where in the input what places of the kernel spread came from, by output positions.
 
         Outside of the input where nothing did.
         """
-        names = ("strides", "dilations")
-        strides, dilations = (np.array(geometry.attributes[each])[:, None] for each in names)
+        strides, dilations = _steps(geometry)
         before = np.array([begin for begin, _ in spread_margins(spatial, geometry)])[:, None]
-        spread = out + before - np.array(place)[:, None] * dilations
-        return np.where(spread % strides == 0, spread // strides, -1)
+        spread = (out + before)[:, None] - (places * dilations)[..., None]
+        steps = strides[..., None]
+        return np.where(spread % steps == 0, spread // steps, -1)
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
         rows = zip(_full(spatial, geometry), spread_margins(spatial, geometry), strict=True)
         return tuple(size - sum(margin) for size, margin in rows)
+
+
+def _steps(geometry: Geometry) -> tuple[Positions, Positions]:
+    """Strides and dilations, (axes, 1) each."""
+    strides, dilations = (geometry.attributes[name] for name in ("strides", "dilations"))
+    return np.array(strides)[:, None], np.array(dilations)[:, None]
 
 
 def _full(spatial: Sequence[int], geometry: Geometry) -> list[int]:
