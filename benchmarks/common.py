@@ -162,6 +162,12 @@ def raced(
     }
 
 
+def verdict(figure: float, floor: float, aim: float) -> str:
+    """A figure beside what it must not exceed and what it is to come down to."""
+    word = "aim reached" if figure <= aim else "held" if figure <= floor else "MISSED"
+    return f"{figure:.3f}, floor {floor:.2f}, aim {aim:.2f}: {word}"
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print columns: text to the left, numbers to the right."""
     cells = [[_spell(each) for each in row] for row in rows]

@@ -37,6 +37,7 @@ from common import (
     machine,
     print_table,
     recorded_layers,
+    verdict,
     write_json,
 )
 from layers import Method, refitted, without_bias
@@ -127,8 +128,7 @@ def floors(model: str, cells: list[dict[str, Any]]) -> bool:
     means, held = mean_errors(cells), True
     for other, (floor, aim) in FLOORS.items():
         ratio = means[OURS] / means[other]
-        word = "aim reached" if ratio <= aim else "held" if ratio <= floor else "MISSED"
-        print(f"{model}: nettrim / {other} {ratio:.3f}, floor {floor:.2f}, aim {aim:.2f}: {word}")
+        print(f"{model}: nettrim / {other} {verdict(ratio, floor, aim)}")
         held &= ratio <= floor
     print(flush=True)
     return held

@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import print_table
+from common import print_table, verdict
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 PLOT = "![Output error against the zeros reached, by model and method](benchmarks.svg)"
 OURS = "nettrim"
 UNIT = "onnxsim SparseGPT"  # its processor time is 1 on the page
+FLOORS = {  # with aims: of ratios to SparseGPT, and of nettrim's output errors
+    "error, 50 to 90 %, geometric mean": (0.5, 0.3),
+    "error, worst cell": (1.0, 0.7),
+    "CPU time at 70 %, geometric mean": (0.7, 0.2),
+}
+ERRORS = {("minilm", 0.7): (0.45, 0.36), ("minilm", 0.8): (0.56, 0.45), ("mlp", 0.95): (0.11, 0.08)}
 NEAR = 0.01  # two cells are of equal sparsity within this
 SEEN, KEPT = ("zeros", "method", "reached", "error", "score"), ("MiB", "MB", "gzip MB")
 HEADERS = (*SEEN, "s", "CPU s", *KEPT)
@@ -41,7 +47,7 @@ def show(figures: Figures) -> None:
     if ratios := compared(figures["cells"]):
         print("\nnettrim's over the other's, geometric means (below 1: nettrim is better)")
         print_table([*RATIOS, *TIMES.values()], ratios)
-        for line in lost(figures["cells"]):
+        for line in [*lost(figures["cells"]), *floors(figures["cells"])]:
             print(f"  {line}")
 
 
@@ -53,7 +59,8 @@ def write_table(target: Path, figures: Figures) -> None:
     if ratios := [each[:-1] for each in compared(figures["cells"])]:  # wall time is the machine's
         parts += ["### nettrim's figures over the others', geometric means"]
         parts += [markdown([*RATIOS, TIMES["processor_seconds"]], ratios)]
-        parts += ["\n".join(f"- {each}" for each in lost(figures["cells"]))]
+        lines = [*lost(figures["cells"]), *floors(figures["cells"])]
+        parts += ["\n".join(f"- {each}" for each in lines)]
     for name, about in figures["models"].items():
         parts += [
             f"### {title(name, about)}",
@@ -215,6 +222,29 @@ def lost(cells: Sequence[Cell]) -> list[str]:
         if apart:
             where = listed(f"{a['model']} {a['sparsity']:.0%}" for a, _ in apart)
             lines.append(f"{method} reached another sparsity than nettrim: {where}")
+    return lines
+
+
+def floors(cells: Sequence[Cell]) -> list[str]:
+    """Whether what the project promises against SparseGPT, and of single errors, is held."""
+    both = pairs(cells, UNIT)
+    ratios = [(a["sparsity"], a["error"] / b["error"]) for a, b in both]
+    key = "processor_seconds"
+    found = [
+        geometric_mean(ratio for sparsity, ratio in ratios if 0.5 <= sparsity <= 0.9),
+        max((ratio for _, ratio in ratios), default=None),
+        geometric_mean(a[key] / b[key] for a, b in both if a["sparsity"] == 0.7),
+    ]
+    lines = [
+        f"over SparseGPT's, {name}: {verdict(figure, *FLOORS[name])}"
+        for name, figure in zip(FLOORS, found, strict=True)
+        if figure is not None
+    ]
+    for each in cells:
+        limits = ERRORS.get((each["model"], each["sparsity"]))
+        if limits and each["method"] == OURS and "failed" not in each:
+            name = f"{each['model']} {each['sparsity']:.0%}"
+            lines.append(f"nettrim's error, {name}: {verdict(each['error'], *limits)}")
     return lines
 
 

@@ -30,6 +30,7 @@ from peers_table import (
     END,
     PAGE_HEADERS,
     compared,
+    floors,
     geometric_mean,
     lost,
     markdown,
@@ -239,6 +240,29 @@ def test_ratios_are_geometric_means_over_the_cells_that_both_have() -> None:
         "other reached another sparsity than nettrim: net 90%",
     ]
     assert lost(cells[:1] + cells[3:4]) == ["other: nettrim's error is lower in all 1 cells"]
+
+
+def test_floors_are_held_or_missed() -> None:
+    cells = [
+        cell("nettrim", 0.5, 0.1, model="minilm"),
+        cell("nettrim", 0.7, 0.4, model="minilm", processor_seconds=3.0),
+        cell("onnxsim SparseGPT", 0.5, 0.4),
+        cell("onnxsim SparseGPT", 0.7, 0.4),
+        cell("onnxsim SparseGPT", 0.95, 0.1),
+        cell("nettrim", 0.95, 0.08),
+    ]
+    for each in cells[2:4]:
+        each["model"] = "minilm"
+    assert floors(cells) == [
+        "over SparseGPT's, error, 50 to 90 %, geometric mean: 0.500, floor 0.50, aim 0.30: held",
+        "over SparseGPT's, error, worst cell: 1.000, floor 1.00, aim 0.70: held",
+        "over SparseGPT's, CPU time at 70 %, geometric mean: 3.000, floor 0.70, aim 0.20: MISSED",
+        "nettrim's error, minilm 70%: 0.400, floor 0.45, aim 0.36: held",
+    ]
+    assert floors([cell("nettrim", 0.95, 0.08, model="mlp"), *cells[4:]])[-1] == (
+        "nettrim's error, mlp 95%: 0.080, floor 0.11, aim 0.08: aim reached"
+    )
+    assert floors(cells[5:]) == []
 
 
 def test_rows_mark_the_best_and_say_what_failed() -> None:
