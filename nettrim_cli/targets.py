@@ -28,7 +28,7 @@ from nettrim_cli.run import Batches, Reached, Run
 from nettrim_cli.solve.seek import Seeker
 from nettrim_cli.sweeps import sweep
 
-GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 111)])
+GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 56)])
 NEAR = 3  # by which weights may differ between rounds for the choices to hold
 REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow

@@ -19,6 +19,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import (
     GLANCE,
@@ -156,7 +158,7 @@ def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Cand
         U = problem.response_weights(V, repair)
         what = "ReLU refit" if task.relu else "activation's refit"
         note = f"{described(task, repair)}, {what}".lstrip(", ")
-        yield judged(task, U), U, note, _choice(problem, repair, behind=True)
+        yield _against_others(task, U), U, note, _choice(problem, repair, behind=True)
 
 
 def _kept_whole(task: Task) -> Iterator[tuple[float, Matrix, str]]:
@@ -178,7 +180,14 @@ def _kept_whole(task: Task) -> Iterator[tuple[float, Matrix, str]]:
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
     U = problem.linear_weights(V, repair)
     choice = _choice(problem, repair, behind=False)
-    return judged(problem.task, U), U, described(problem.task, repair), choice
+    return _against_others(problem.task, U), U, described(problem.task, repair), choice
+
+
+def _against_others(task: Task, U: Matrix) -> float:
+    """The held-out error; 0 where there are no others, as all is settled, and U is finite."""
+    if task.settled is None:
+        return judged(task, U)
+    return 0.0 if np.isfinite(U).all() else math.nan
 
 
 def _choice(problem: LayerProblem, repair: Repair, *, behind: bool) -> Choice:
