@@ -179,6 +179,12 @@ def inspect(model: Path, as_json: bool) -> None:
     metavar="E",
     help="Exit 3 if the relative error of an output is larger.",
 )
+@click.option(
+    "--proof/--no-proof",
+    default=True,
+    show_default=True,
+    help="Bound output errors by those of the layers, which takes most of the time.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def compare(
@@ -187,6 +193,7 @@ def compare(
     data: Path,
     max_drop: float | None,
     max_error: float | None,
+    proof: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -197,7 +204,7 @@ def compare(
     from nettrim_cli import pipeline
     from nettrim_cli.report import render
 
-    found = pipeline.compare(reference, candidate, data, threads=threads)
+    found = pipeline.compare(reference, candidate, data, threads=threads, proof=proof)
     if as_json:
         sys.stdout.write(render.as_json(found.as_dict()))
     else:

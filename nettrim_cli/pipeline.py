@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,16 +112,12 @@ def prune(
             found = solved(run, batches, reference)
         run.trail = None  # no more passes: its memory is wanted for what follows
         if not any(each.pruned for each in found.layers):
-            raise NothingToDo(
-                f"{model}: no layer can be made sparser within the target; nothing was written. "
-                "Allow a larger --epsilon, or give a --sparsity."
-            )
+            raise NothingToDo(nothing_to_do(model, settings, found.layers))
         listener.stage("writing and checking")
         Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
         found.model.save(target, force=force)
         comparison, layers = _written(target, dense, found, reference)
-        # Three networks run side by side, so with fewer samples at once.
-        fewer = part(held, max(1, size // 4))()
+        fewer = part(held, side_by_side(size))()
         # What was written has been compared with what is in memory, which shares the dense data.
         certificate = certify(dense, found.model, fewer, threads=threads)
     return Report(
@@ -136,9 +133,20 @@ def prune(
 
 
 def compare(
-    reference: PathLike, candidate: PathLike, data: PathLike, *, threads: int | None = None
+    reference: PathLike,
+    candidate: PathLike,
+    data: PathLike,
+    *,
+    threads: int | None = None,
+    proof: bool = False,
 ) -> Comparison:
     """Compare two models on all samples of a file.
+
+    Parameters
+    ----------
+    proof
+        Whether to bound the candidate's output errors from those of its layers, too: both models
+        run side by side for it.
 
     Raises
     ------
@@ -158,9 +166,13 @@ def compare(
     ):
         everything = np.arange(samples.samples)
         size = batch_size(samples, first, count)
-        return compare_models(
+        found = compare_models(
             first, second, lambda: samples.batches(everything, size), threads=count
         )
+        if not proof:
+            return found
+        fewer = samples.batches(everything, side_by_side(size))
+        return replace(found, certificate=certify(first, second, fewer, threads=count))
 
 
 def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], int]:
@@ -192,6 +204,15 @@ def gate(found: Comparison, *, max_drop: float | None, max_error: float | None) 
         raise GateFailed(f"drop {found.drop:.4g} is above --max-drop {max_drop:g}.")
 
 
+def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:
+    """Why no layer was made sparser, and what to do, in a sentence or two."""
+    reason = next((f" ({each.name}: {each.note})" for each in layers if each.note), "")
+    text = f"{model}: no layer can be made sparser within the target{reason}; nothing was written."
+    if settings.target_epsilon is not None:
+        return f"{text} Allow a larger --epsilon, or give a --sparsity."
+    return text
+
+
 def default_output(model: PathLike) -> Path:
     """``model.pruned.onnx`` beside ``model.onnx``."""
     path = Path(model)
@@ -209,6 +230,11 @@ def batch_size(samples: Calibration, model: Model, threads: int) -> int:
         return samples.fixed_batch
     fed, largest = max(1, samples.bytes_per_sample), max(1, largest_bytes(samples, model, threads))
     return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
+
+
+def side_by_side(size: int) -> int:
+    """Samples to a batch where three networks run at once, which a certificate takes."""
+    return max(1, size // 4)
 
 
 def few_of(indices: Indices, samples: Calibration, layers: int) -> Indices:

@@ -51,7 +51,7 @@ class Goal(Protocol):
     tolerance: float
     memory: float
 
-    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Some shares of zeros, ascending, and what the figure is to be at them."""
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
@@ -63,21 +63,20 @@ class Scene:
     """What the goals know of a run."""
 
     run: Run
-    costs: Costs
     limit: float
     fitted: Callable[[], Iterable[Batch]]
     reference: Reference
 
-    def zeros(self, sparsity: float) -> dict[str, int]:
+    def zeros(self, costs: Costs, sparsity: float) -> dict[str, int]:
         """Zeros of each layer at a share of zeros over all."""
-        return self.costs.shared(sparsity, self.run.bounds, kind=self.run.kind)
+        return costs.shared(sparsity, self.run.bounds, kind=self.run.kind)
 
-    def errors(self) -> NDArray[np.float64]:
+    def errors(self, costs: Costs) -> NDArray[np.float64]:
         """The network's error expected at each of GRID, from the layers' own.
 
         In a cascade later layers repair a part of it.
         """
-        found = np.array([self.costs.error(self.zeros(each)) for each in GRID])
+        found = np.array([costs.error(self.zeros(costs, each)) for each in GRID])
         if self.run.settings.scheme == "cascade":
             found *= REPAIRED * (GRID / (1 - GRID)) ** SLOPE
         return found
@@ -91,9 +90,9 @@ class ErrorGoal:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
 
-    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By the layers' own errors."""
-        return GRID, self.scene.errors()
+        return GRID, self.scene.errors(costs)
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples."""
@@ -111,9 +110,9 @@ class DropGoal:
         if not self.others.drops:
             raise GateFailed("--max-drop needs an output with a score for each class.")
 
-    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own foretell."""
-        errors = self.scene.errors()
+        errors = self.scene.errors(costs)
         held = self.others.samples * self.scene.run.settings.holdout
         typical = self.others.score_size
         drops = [
@@ -142,15 +141,15 @@ class BytesGoal:
                 "already."
             )
 
-    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Sizes with the smallest of the dense weights zero, at four shares."""
-        found = {each: self._size(each) for each in (0.5, 0.95)}
+        found = {each: self._size(costs, each) for each in (0.5, 0.95)}
         for _ in range(2):
             (one, more), (two, less) = sorted(found.items())[0], sorted(found.items())[-1]
             slope = (more - less) / (two - one)
             at = one + (more - self.scene.limit) / slope if slope > 0 else 0.99
             at = min(max(at, 0.05), 0.995)
-            found.setdefault(at, self._size(at))
+            found.setdefault(at, self._size(costs, at))
         ordered = sorted(found)
         return np.array(ordered), np.array([found[each] for each in ordered])
 
@@ -158,9 +157,9 @@ class BytesGoal:
         """Of the file as it will be written."""
         return packed(pruned), None
 
-    def _size(self, sparsity: float) -> float:
+    def _size(self, costs: Costs, sparsity: float) -> float:
         run = self.scene.run
-        model, zeros = run.dense.clone(), self.scene.zeros(sparsity)
+        model, zeros = run.dense.clone(), self.scene.zeros(costs, sparsity)
         for layer in run.chosen:
             if count := zeros.get(layer.name):
                 weights = [each.copy() for each in run.dense.weight(layer)[0]]
@@ -204,13 +203,13 @@ def reach(
         The dense network meets it already, or no layer can be made sparser.
     """
     name, limit = run.settings.target
+    scene = Scene(run, limit, fitted, reference)
+    goal = GOALS[name](scene)  # which may tell at once that there is nothing to search for
     costs = run.measure(batches)
     if not costs.curves:
         raise NothingToDo(f"{run.dense.path}: no layer can be measured on these samples.")
-    scene = Scene(run, costs, limit, fitted, reference)
-    goal = GOALS[name](scene)
     low, high = _ends(run, costs)
-    seeker = _seeker(goal, limit, low, high)
+    seeker = _seeker(goal, costs, limit, low, high)
     kept: tuple[float, Reached, Target] | None = None
     rounds: list[Round] = []
     settled: float | None = None  # density at which all choices were made
@@ -222,7 +221,7 @@ def reach(
         if again:
             run.weigh(run.pruned)
         run.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
-        layers = run.prune_layers(batches, scene.zeros(sparsity), again=again, onwards=again)
+        layers = run.prune_layers(batches, scene.zeros(costs, sparsity), again=again, onwards=again)
         reached, bound = goal.measured(run.pruned)
         rounds.append(Round(sparsity, reached, bound))
         figure = rounds[-1].figure
@@ -243,7 +242,8 @@ def reach(
         return replace(other, target=told)
 
     found = replace(found, target=replace(target, rounds=tuple(rounds)))
-    return sweep(run, batches, scene.zeros(target.sparsity), found, reference, accepted)
+    zeros = scene.zeros(costs, target.sparsity)
+    return sweep(run, batches, zeros, found, reference, accepted)
 
 
 def _steering(found: Round, limit: float) -> float:
@@ -256,9 +256,9 @@ def _steering(found: Round, limit: float) -> float:
     return max(math.sqrt(found.bound * found.reached), limit * (1 + 1e-9))
 
 
-def _seeker(goal: Goal, limit: float, low: float, high: float) -> Seeker:
+def _seeker(goal: Goal, costs: Costs, limit: float, low: float, high: float) -> Seeker:
     """The search within the shares of zeros that there may be."""
-    at, expected = goal.expected()
+    at, expected = goal.expected(costs)
     knobs = np.unique(np.concatenate([[low], at[(at > low) & (at < high)], [high]]))
     foretold = np.interp(knobs, at, expected)
     if goal.falls:

@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from nettrim_cli import __version__, cli
@@ -197,6 +198,55 @@ def test_compare_measures_and_gates(files, capsys) -> None:
     out, err = capsys.readouterr()
     assert "output error" in out
     assert "--max-error" in err
+
+
+def test_compare_proves_what_can_be_proved(files, capsys) -> None:
+    assert prune(files) == 0
+    capsys.readouterr()
+    words = ["compare", str(files.model), str(files.output), "--data", str(files.data)]
+    assert run([*words, "--no-proof"]) == 0
+    assert "proved" not in capsys.readouterr().out
+    assert run([*words, "--no-proof", "--json"]) == 0
+    assert "certificate" not in json.loads(capsys.readouterr().out)
+    assert run(words) == 0
+    assert "proved from the layers alone: at most" in capsys.readouterr().out
+    assert run([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    (bound,) = facts["certificate"]["outputs"]
+    assert facts["outputs"][0]["error"] <= bound["bound_measured"] <= bound["bound"]
+    assert [each["name"] for each in facts["certificate"]["layers"]] == [
+        layer.name for layer in Model.load(files.model).layers
+    ]
+
+
+def test_of_a_model_of_another_make_nothing_is_proved(files, capsys) -> None:
+    proto = onnx.load(files.model)
+    last = proto.graph.node[-1]
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["before"], [last.output[0]]))
+    last.output[0] = "before"
+    other = files.folder / "other.onnx"
+    onnx.save(proto, other)
+    assert run(["compare", str(files.model), str(other), "--data", str(files.data)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "output error 0 % nothing is proved: the two models have different nodes" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "target"),
+    [
+        (["--max-error", "0.3"], "max error 30.00 % reached"),
+        (["--max-drop", "0.25", "--sweeps", "2"], "max drop 25.00 % reached"),
+        (["--max-bytes", "3k", "--allocate", "error"], "max bytes 3.00 kB reached"),
+        (["--max-error", "0.3", "--limit", "*=0.1:0.6", "--holdout", "0.4"], "max error 30.00 %"),
+    ],
+)
+def test_targets_of_the_whole_network_are_reported(files, capsys, options, target) -> None:
+    words = ["prune", str(files.model), "--data", str(files.data), "--threads", "1", *options]
+    code = run(words)
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    assert target in " ".join(out.split())
+    assert files.output.exists()
 
 
 def test_an_internal_error_is_one_line_and_a_file(files, capsys, monkeypatch, tmp_path) -> None:

@@ -275,6 +275,13 @@ def test_the_output_may_neither_exist_nor_be_the_input(files) -> None:
             prune(files.model, files.data, same, force=True)
 
 
+def test_where_nothing_can_be_pruned_it_is_said_why(files) -> None:
+    words = "within the target .* no sparser weights within epsilon.* Allow a larger --epsilon"
+    with pytest.raises(NothingToDo, match=words):
+        prune(files.model, files.data, settings=Settings(epsilon=1e-7, **TINY))
+    assert files.listing == ["calib.h5", "model.onnx"]
+
+
 def test_default_output_is_beside_the_model() -> None:
     assert default_output("a/b.onnx") == Path("a/b.pruned.onnx")
     assert default_output("a/b") == Path("a/b.pruned.onnx")

@@ -108,6 +108,12 @@ def test_what_cannot_be_met_or_is_met_already_writes_nothing(files, options, kin
     assert files.listing == ["calib.h5", "model.onnx"]
 
 
+def test_what_is_met_already_is_told_before_any_work(files, monkeypatch) -> None:
+    monkeypatch.setattr(Run, "measure", None)
+    with pytest.raises(NothingToDo, match="already"):
+        pruned(files, max_bytes=10**9)
+
+
 @pytest.mark.parametrize("allocate", ALLOCATIONS)
 @pytest.mark.parametrize("target", [{"sparsity": 0.6}, {"max_error": 0.4}], ids=str)
 def test_every_allocation_keeps_to_the_limits(files, allocate, target) -> None:

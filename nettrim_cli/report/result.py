@@ -106,7 +106,8 @@ class OutputFacts:
 class Comparison:
     """Two models side by side on the same samples.
 
-    ``accuracy_drop_interval`` holds with at least 95 % (``answers.drop_interval``).
+    ``accuracy_drop_interval`` holds with at least 95 % (``answers.drop_interval``); ``certificate``
+    is what is proved of the candidate on these samples, None where that was not asked for.
     """
 
     reference: ModelFacts
@@ -114,6 +115,7 @@ class Comparison:
     outputs: tuple[OutputFacts, ...]
     samples: int
     accuracy_drop_interval: tuple[float, float] | None = None
+    certificate: Certificate | None = None
 
     @property
     def error(self) -> float:
@@ -130,7 +132,10 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "error": self.error, "drop": self.drop}
+        found = {**asdict(self), "error": self.error, "drop": self.drop}
+        if self.certificate is None:
+            del found["certificate"]
+        return found
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     )
     head = ("", "reference", "candidate", "")
     rows = [head, *_file_rows(comparison), parameters, nonzeros]
-    grid.pairs([*rows, *_quality_rows(comparison, "samples")], console)
+    grid.pairs([*rows, *_quality_rows(comparison, "samples", comparison.certificate)], console)
 
 
 def show_layers(
