@@ -6,7 +6,7 @@ DEMO   := demo
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fmt lint types check bench bench-layers bench-peers models clean
+.PHONY: help setup demo test test-all fmt lint types check bench bench-layers bench-targets bench-peers models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,7 +53,7 @@ types: setup  ## check types
 
 check: lint types test  ## what has to hold before a commit
 
-bench: bench-layers bench-peers  ## run all benchmarks (hours at first); see benchmarks/README.md
+bench: bench-layers bench-targets bench-peers  ## the benchmarks behind docs/ (hours at first); see benchmarks/README.md
 
 bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python benchmarks/startup.py
@@ -61,6 +61,10 @@ bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/layers.py --sparsity .7
 	$(BIN)/python benchmarks/net_trim.py --threads 2
+
+bench-targets: setup  ## what targets of the whole network cost, and allocations (an hour)
+	$(BIN)/python benchmarks/targets.py
+	$(BIN)/python benchmarks/allocation.py
 
 bench-peers: $(VENV)/models  ## whole models against onnxsim's methods (hours at first; finished cells are kept in build/)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

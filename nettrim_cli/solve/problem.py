@@ -29,6 +29,7 @@ MOST = 4  # times as many for a small layer
 SMALL = 1e8  # multiplications in a product, above which a layer gets no more iterations
 ALPHA = 1.6  # over-relaxation: 2 to 3 % less error at the same cost
 STEADY = 0.5  # rho of paths, where the count falls instead of rho growing
+OTHERS = 0.1, 3.0  # times the usual damping that are tried: less, and where columns are fewer than inputs more
 BETTER = 0.99  # of the usual damping's error: what a smaller one must reach
 AMPLE = 4  # calibration columns to an input, above which the damping hardly matters
 
@@ -78,7 +79,7 @@ class LayerProblem:
 
     @classmethod
     def chosen(cls, task: Task, penalty: Penalty) -> LayerProblem:
-        """The problem, damped as usual or, where samples are few, less if that is better.
+        """The problem, damped as usual or, where samples are few, in another way if that is better.
 
         A short run with each is judged on the held-out samples, unless the task knows.
         """
@@ -96,8 +97,13 @@ class LayerProblem:
             found = judged(task, problem.linear_weights(V, repair), GLANCE)
             return found if math.isfinite(found) else math.inf
 
-        as_usual, less = cls.of(task, usual), cls.of(task, usual / 10)
-        return less if error(less) < BETTER * error(as_usual) else as_usual
+        best = cls.of(task, usual)
+        least = BETTER * error(best)
+        for factor in OTHERS if samples.columns < len(samples.X) else OTHERS[:1]:
+            other = cls.of(task, factor * usual)
+            if (found := error(other)) < least:
+                best, least = other, found
+        return best
 
     def __post_init__(self) -> None:
         """Prepare the dense weights and both ends of the cascade's target."""
