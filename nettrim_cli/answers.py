@@ -20,6 +20,8 @@ Interval = tuple[float, float]
 NO_ANSWER = -1
 CONFIDENCE = 0.95
 NORMAL = 1.645  # quantile of the normal distribution for a bound with that confidence
+TIE = float(np.finfo(np.float64).tiny)  # margin of an answer that others equal
+TOLD = 5  # times the held-out samples, beyond which others tell nothing new
 NEIGHBOURS = 50  # samples of nearly the same margin whose moves are tried, or a fourth of all
 
 
@@ -58,7 +60,7 @@ def margins(output: Array, wanted: Array) -> Array:
     np.put_along_axis(scores, at, -np.inf, axis=-1)
     with np.errstate(invalid="ignore"):
         found = own - scores.max(axis=-1)
-    found[(found == 0) & (output.argmax(axis=-1) == wanted)] = np.finfo(np.float64).tiny
+    found[(found == 0) & (output.argmax(axis=-1) == wanted)] = TIE
     return np.where(known & ~np.isnan(found), found, -np.inf)
 
 
@@ -136,10 +138,13 @@ def drop_bound(found: Margins, others: Margins) -> Interval:
         Mean over all margins of how often they cross 0 when they move as those of their
         neighbours did, the held-out samples with the nearest margins.
     bound
-        Upper end of a one-sided interval of confidence ``CONFIDENCE``, of Wilson's form with the
-        variance of that U-statistic (Hoeffding's projection on each sample; the answers of one
-        sample are not independent).  Without scores both are those of ``drop_interval``.
+        Upper end of a one-sided interval of confidence ``CONFIDENCE``, of Wilson's form with
+        Student's quantile for so many held-out samples and the variance of that U-statistic
+        (Hoeffding's projection on each sample; the answers of one sample are not independent).
+        Without scores both are those of ``drop_interval``.
     """
+    from scipy.special import stdtrit  # quantile of Student's distribution
+
     (before, after), more = found.arrays, others.arrays[0]
     n, rows = len(before), np.concatenate([before, more])
     if n == 0:
@@ -169,5 +174,10 @@ def drop_bound(found: Margins, others: Margins) -> Interval:
     counts = np.array(found.counts + others.counts)
     samples = np.repeat(np.arange(len(counts)), counts)
     deviation = float(np.linalg.norm(np.bincount(samples, influence)))
-    least = NORMAL**2 / (2 * len(counts))  # where no answer changes, and chance has no say
-    return estimate, estimate + least + math.hypot(NORMAL * deviation, least)
+    # Where no answer changes chance has no say; of few moves many samples learn no more.
+    told = min(len(counts), TOLD * len(found.counts))
+    least = NORMAL**2 / (2 * told)
+    if len(found.counts) < 2:
+        return estimate, 1.0  # one move tells nothing of others
+    quantile = float(stdtrit(len(found.counts) - 1, CONFIDENCE))  # moves were told by so few
+    return estimate, min(1.0, estimate + least + math.hypot(quantile * deviation, least))

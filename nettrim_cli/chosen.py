@@ -52,11 +52,13 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     return chosen, left
 
 
-def bounds_of(layer: Layer, settings: Settings) -> tuple[int, int]:
-    """Fewest and most zeros that the settings' limits leave a layer."""
+def bounds_of(layer: Layer, settings: Settings, zeros: int = 0) -> tuple[int, int]:
+    """Fewest and most zeros that the settings' limits, and the zeros there are, leave a layer."""
     low, high = settings.bounds_of(layer.name)
     slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
-    return math.ceil(low * layer.parameters - slack), math.floor(high * layer.parameters + slack)
+    fewest = max(zeros, math.ceil(low * layer.parameters - slack))
+    most = math.floor(high * layer.parameters + slack)
+    return min(fewest, most), most
 
 
 def within_ceiling(

@@ -134,13 +134,14 @@ def prune(
         if path.suffix.lower() not in FORMATS:
             known = ", ".join(FORMATS)
             raise click.UsageError(f"--report {path}: the suffix must be one of {known}.")
-        if path.absolute() == target.absolute() or reports.count(path) > 1:
+        if [each.resolve() for each in (target, *reports)].count(path.resolve()) > 1:
             raise click.UsageError(f"--report {path}: each output needs a file of its own.")
         check_output(path, [model, data], force)
     with Silent() if quiet else Screen(verbose=verbose) as listener:
         report = pipeline.prune(model, data, target, settings, force=force, listener=listener)
-    for path in reports:
-        write_atomically(path, render(report, path.suffix).encode("utf-8"))
+    with pipeline.standing(target):
+        for path in reports:
+            write_atomically(path, render(report, path.suffix).encode("utf-8"))
     if quiet:
         for text in report.warnings:
             click.echo(f"warning: {text}", err=True)
@@ -237,15 +238,18 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return complain("interrupted; nothing was written", 128 + signal.SIGINT)
+    except (KeyboardInterrupt, click.Abort) as error:
+        text = f"interrupted; {standing(error) or 'nothing was written'}"
+        return complain(text, 128 + signal.SIGINT)
     except Ended as ended:
-        return complain(f"ended by {ended}; nothing was written", 128 + ended.number)
+        text = f"ended by {ended}; {standing(ended) or 'nothing was written'}"
+        return complain(text, 128 + ended.number)
     except NettrimError as error:
-        return complain(str(error), error.exit_code)
-    except MemoryError:
+        return complain("; ".join(filter(None, (str(error), standing(error)))), error.exit_code)
+    except MemoryError as error:
         advice = "out of memory: use fewer --samples, or leave the largest layers out (--exclude)"
-        return complain(advice, OutOfMemory.exit_code)
+        text = "; ".join(filter(None, (advice, standing(error))))
+        return complain(text, OutOfMemory.exit_code)
     except (BrokenPipeError, SystemExit):  # click turns a closed pipe into an exit
         return leave_quietly()
     except OSError as error:
@@ -253,6 +257,14 @@ def run(arguments: list[str]) -> int:
         return complain(f"{what}{error.strerror or error}", DiskFailed.exit_code)
     except Exception:
         return confess()
+
+
+def standing(error: BaseException) -> str:
+    """That the output was written before the run ended, where it was."""
+    from nettrim_cli.pipeline import WRITTEN
+
+    path = getattr(error, WRITTEN, None) or getattr(error.__cause__, WRITTEN, None)
+    return f"{path} was written, its report was not" if path else ""
 
 
 class Ended(BaseException):

@@ -58,10 +58,14 @@ class Tally:
         if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
             exact, other = expected.astype(np.float64), found.astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
-                # Masks hold equal infinities, which would differ by NaN.
-                moved = np.where(exact == other, 0.0, other - exact)
+                # Masks hold equal infinities, and some models NaN, which would differ by NaN.
+                same = (exact == other) | (np.isnan(exact) & np.isnan(other))
+                moved = np.where(same, 0.0, other - exact)
                 self.difference += float(np.square(moved).sum())
             self.reference += squared_size(expected)
+        else:  # each string that differs is all wrong
+            self.difference += float(np.count_nonzero(expected != found))
+            self.reference += float(expected.size)
         wanted, given = top1(expected), top1(found)
         if wanted is not None and given is not None:
             same = (wanted == given) & (wanted != NO_ANSWER)

@@ -40,6 +40,7 @@ TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number,
+WRITTEN = "nettrim_output"  # what an exception says of a file that stands
 PROBE_RUNS = 4  # times the samples over all layers, between these
 
 
@@ -116,10 +117,11 @@ def prune(
         listener.stage("writing and checking")
         Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
         found.model.save(target, force=force)
-        comparison, layers = _written(target, dense, found, reference)
-        fewer = part(held, side_by_side(size))()
-        # What was written has been compared with what is in memory, which shares the dense data.
-        certificate = certify(dense, found.model, fewer, threads=threads)
+        with standing(target):
+            comparison, layers = _written(target, dense, found, reference)
+            fewer = part(held, side_by_side(size))()
+            # It has been compared with what is in memory, which shares the dense data.
+            certificate = certify(dense, found.model, fewer, threads=threads)
     return Report(
         layers=in_order(dense, [*layers, *left]),
         comparison=comparison,
@@ -159,6 +161,13 @@ def compare(
             f"{candidate}: its inputs are {names(second.inputs)}, those of {reference} are "
             f"{names(first.inputs)}: the same data cannot feed both."
         )
+    other = {each.name: each.dtype for each in second.inputs}
+    for each in first.inputs:
+        if each.dtype != other[each.name]:
+            raise BadInput(
+                f"{candidate}: its input '{each.name}' is {other[each.name]}, that of {reference} "
+                f"is {each.dtype}: the same data cannot feed both."
+            )
     with (
         _naming(f"{reference} or {candidate}"),
         Calibration.open(data, first.inputs) as samples,
@@ -270,6 +279,16 @@ def _written(
     written = Model.load(target)
     comparison = reference.against(written).compared(dense, written)
     return comparison, [counted(each, dense, written) for each in found.layers]
+
+
+@contextmanager
+def standing(output: Path) -> Iterator[None]:
+    """Mark whatever ends the run from here on with the file that has been written."""
+    try:
+        yield
+    except BaseException as error:
+        setattr(error, WRITTEN, output)
+        raise
 
 
 @contextmanager

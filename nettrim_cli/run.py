@@ -68,7 +68,10 @@ class Run:
         self.dense = self.pruned = dense  # until there is a pruned one
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
-        self.bounds = {each.name: bounds_of(each, settings) for each in chosen}
+        self.bounds = {
+            each.name: bounds_of(each, settings, each.parameters - nonzeros(dense.weight(each)[0]))
+            for each in chosen
+        }
         # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.
         self.of_dense = {} if settings.target_epsilon is not None else influences(dense)
         self.influence = self.of_dense

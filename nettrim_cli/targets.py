@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.allocation import Costs
-from nettrim_cli.answers import NORMAL, Margins, drop_bound
+from nettrim_cli.answers import NORMAL, TIE, Margins, drop_bound
 from nettrim_cli.chosen import nonzeros
 from nettrim_cli.comparison import Reference, own_answers, packed
 from nettrim_cli.data.calibration import Batch
@@ -32,6 +32,7 @@ GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 56
 NEAR = 3  # by which weights may differ between rounds for the choices to hold
 REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
+LEAST = 0.002  # zeros that hardly change a file's size
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
 
 
@@ -42,7 +43,7 @@ class Goal(Protocol):
     ----------
     falls
         Whether it falls as zeros grow in number.
-    margin, tolerance, memory
+    margin, tolerance, memory, unsure
         Of the search, see ``solve.seek.Seeker``.
     """
 
@@ -50,6 +51,7 @@ class Goal(Protocol):
     margin: float
     tolerance: float
     memory: float
+    unsure: float
 
     def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Some shares of zeros, ascending, and what the figure is to be at them."""
@@ -85,7 +87,7 @@ class Scene:
 class ErrorGoal:
     """The largest relative error of an output."""
 
-    falls, margin, tolerance, memory = False, 0.02, 0.06, math.inf
+    falls, margin, tolerance, memory, unsure = False, 0.02, 0.06, math.inf, 0.25
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -102,7 +104,7 @@ class ErrorGoal:
 class DropGoal:
     """Accuracy lost, or without labels the share of changed answers."""
 
-    falls, margin, tolerance, memory = False, 0.15, 0.3, 2.0
+    falls, margin, tolerance, memory, unsure = False, 0.15, 0.3, 2.0, 0.25
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -131,7 +133,7 @@ class DropGoal:
 class BytesGoal:
     """Bytes of the gzipped file."""
 
-    falls, margin, tolerance, memory = True, 0.005, 0.02, math.inf
+    falls, margin, tolerance, memory, unsure = True, 0.005, 0.02, math.inf, 0.02
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -142,14 +144,15 @@ class BytesGoal:
             )
 
     def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sizes with the smallest of the dense weights zero, at four shares."""
+        """Sizes with the smallest of the dense weights zero, at four shares, and the dense one."""
         found = {each: self._size(costs, each) for each in (0.5, 0.95)}
         for _ in range(2):
             (one, more), (two, less) = sorted(found.items())[0], sorted(found.items())[-1]
             slope = (more - less) / (two - one)
             at = one + (more - self.scene.limit) / slope if slope > 0 else 0.99
-            at = min(max(at, 0.05), 0.995)
+            at = min(max(at, LEAST), 0.995)
             found.setdefault(at, self._size(costs, at))
+        found.setdefault(LEAST, self._size(costs, LEAST))
         ordered = sorted(found)
         return np.array(ordered), np.array([found[each] for each in ordered])
 
@@ -209,6 +212,11 @@ def reach(
     if not costs.curves:
         raise NothingToDo(f"{run.dense.path}: no layer can be measured on these samples.")
     low, high = _ends(run, costs)
+    if low > high:
+        raise NothingToDo(
+            f"{run.dense.path}: --limit allows no more zeros than there are already; nothing was "
+            "written. Allow more, or leave these layers out (--exclude)."
+        )
     seeker = _seeker(goal, costs, limit, low, high)
     kept: tuple[float, Reached, Target] | None = None
     rounds: list[Round] = []
@@ -218,8 +226,7 @@ def reach(
         density = 1 - sparsity
         again = settled is not None and 1 / NEAR < density / settled < NEAR
         settled = settled if again else density
-        if again:
-            run.weigh(run.pruned)
+        run.weigh(run.pruned if again else run.dense)
         run.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
         layers = run.prune_layers(batches, scene.zeros(costs, sparsity), again=again, onwards=again)
         reached, bound = goal.measured(run.pruned)
@@ -263,7 +270,7 @@ def _seeker(goal: Goal, costs: Costs, limit: float, low: float, high: float) -> 
     foretold = np.interp(knobs, at, expected)
     if goal.falls:
         knobs, foretold = 1 - knobs[::-1], foretold[::-1]
-    return Seeker(knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory)
+    return Seeker(knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure)
 
 
 def _ends(run: Run, costs: Costs) -> tuple[float, float]:
@@ -301,7 +308,7 @@ def _expected_drop(margins: Margins, error: float, typical: float, held: float) 
     from scipy.special import ndtr  # the normal distribution
 
     before = margins.arrays[0]
-    before = before[np.isfinite(before)]
+    before = before[np.isfinite(before) & (before != TIE)]  # of a constant output all are ties
     noise = max(math.sqrt(2) * error * typical, 1e-30)
     right = (before > 0).astype(np.float64)
     now = ndtr(before / noise) if margins.scores else np.abs(right - min(error, 1))

@@ -24,6 +24,19 @@ from nettrim_cli.answers import (
 SCORES = np.array([[1, 2, 3], [4, 0, 1], [0, 5, 2], [1, 1, 0]], np.float32)
 
 
+@pytest.mark.parametrize(("held", "others"), [(1, 99), (2, 98), (5, 95), (10, 90)])
+def test_a_bound_from_few_moves_is_wide(held, others) -> None:
+    random, holds = np.random.default_rng(0), 0
+    for _ in range(100):
+        before = np.abs(random.standard_normal(held))
+        found = Margins([before], [before - 0.3 * random.standard_normal(held)], [1] * held)
+        rest = np.abs(random.standard_normal(others))
+        bound = drop_bound(found, Margins([rest], [rest], [1] * others))[1]
+        assert bound <= 1
+        holds += bound >= 0.092  # what moves of this size change of a large number of answers
+    assert holds >= 90
+
+
 def of(before, after, answers=1):
     """Margins as they are, without the scores they came from."""
     found = Margins([np.asarray(before, float)], [np.asarray(after, float)])

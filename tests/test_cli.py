@@ -16,10 +16,12 @@ import numpy as np
 import onnx
 import pytest
 
-from nettrim_cli import __version__, cli
+from nettrim_cli import __version__, cli, pipeline
 from nettrim_cli import run as run_module
 from nettrim_cli.cli import run
+from nettrim_cli.errors import DiskFailed
 from nettrim_cli.graph.model import Model
+from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +182,46 @@ def test_inspect_lists_the_layers(files, capsys) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert facts["totals"]["prunable_weights"] == 720
     assert [each["shape"] for each in facts["layers"]] == [[16, 24], [24, 12], [12, 4]]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (cli.Ended(15), 143),
+        (DiskFailed("full"), 74),
+        (MemoryError(), 71),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize("place", ["certify", "render"])
+def test_what_ends_a_run_after_the_output_says_that_it_stands(
+    files, capsys, monkeypatch, error, code, place
+) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise error
+
+    if place == "certify":
+        monkeypatch.setattr(pipeline, "certify", ended)
+    else:
+        monkeypatch.setattr(render_module, "render", ended)
+    report = files.folder / "report.json"
+    assert prune(files, "--report", report) == code
+    err = capsys.readouterr().err
+    assert f"{files.output} was written, its report was not" in err
+    assert "nothing was written" not in err
+    assert not report.exists()
+    assert len(Model.load(files.output).layers) == 3
+
+
+def test_a_report_is_no_other_name_of_the_output(files, capsys) -> None:
+    link = files.folder / "link.json"
+    link.symlink_to(files.output)
+    assert prune(files, "--report", link, "--force") == 2
+    assert "a file of its own" in capsys.readouterr().err
+    twice = files.folder / "sub" / ".." / "r.json"
+    (files.folder / "sub").mkdir()
+    assert prune(files, "--report", files.folder / "r.json", "--report", twice) == 2
 
 
 def test_compare_measures_and_gates(files, capsys) -> None:

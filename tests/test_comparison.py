@@ -130,6 +130,23 @@ def test_outputs_that_do_not_match_are_refused(tmp_path) -> None:
         through(tmp_path, SAME, narrow)
 
 
+def test_strings_that_differ_are_errors() -> None:
+    tally = Tally()
+    tally.add(np.array(["a", "b", "c", "d"], object), np.array(["a", "b", "x", "d"], object))
+    assert tally.error == pytest.approx(0.5)  # the root of a fourth, as for vectors
+    same = Tally()
+    same.add(np.array(["a"], object), np.array(["a"], object))
+    assert same.error == 0
+
+
+def test_what_is_no_number_in_both_models_is_the_same() -> None:
+    tally = Tally()
+    tally.add(np.array([1.0, np.nan, np.inf]), np.array([1.0, np.nan, np.inf]))
+    assert tally.error == 0
+    tally.add(np.array([1.0]), np.array([np.nan]))
+    assert math.isnan(tally.error)
+
+
 def test_nothing_to_compare_on(tmp_path) -> None:
     with pytest.raises(BadInput, match="no samples"):
         through(tmp_path, SAME, SAME, x=SCORES[:0])

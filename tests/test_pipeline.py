@@ -306,6 +306,13 @@ def test_models_with_other_inputs_are_not_compared(files) -> None:
         compare(files.model, save_model(files.folder / "other.onnx", other), files.data)
 
 
+def test_models_with_inputs_of_other_types_are_not_compared(files) -> None:
+    body = "g (double[N,16] x) => (double[N,4] y) { y = MatMul(x, w) }"
+    other = build(body, w=normal(16, 4).astype(np.float64))
+    with pytest.raises(BadInput, match=r"'x' is float64, that of .* is float32"):
+        compare(files.model, save_model(files.folder / "other.onnx", other), files.data)
+
+
 def test_a_model_with_an_unused_or_constant_input_of_a_layer(tmp_path) -> None:
     """A layer that reads a constant has no samples to speak of; the others are pruned."""
     proto = build(

@@ -108,6 +108,66 @@ def test_what_cannot_be_met_or_is_met_already_writes_nothing(files, options, kin
     assert files.listing == ["calib.h5", "model.onnx"]
 
 
+def sparse_already(folder, files, share=0.5) -> Files:
+    """The model with the smallest of each layer's weights zero."""
+    proto = onnx.load(files.model)
+    model = Model(proto)
+    for layer in model.layers:
+        weights, _ = model.weight(layer)
+        for weight in weights:
+            weight[np.abs(weight) <= np.quantile(np.abs(weight), share)] = 0
+        model.set_weight(layer, weights, None)
+    return Files(save_model(folder / "sparse.onnx", model.proto), files.data)
+
+
+def zeros_of(path) -> list[int]:
+    model = Model.load(path)
+    return [
+        sum(np.count_nonzero(each == 0) for each in model.weight(layer)[0])
+        for layer in model.layers
+    ]
+
+
+@pytest.mark.parametrize("target", [{"sparsity": 0.53}, {"max_error": 0.1}], ids=str)
+@pytest.mark.parametrize("allocate", ALLOCATIONS)
+def test_zeros_that_are_there_cost_nothing_and_stay(files, target, allocate) -> None:
+    sparse = sparse_already(files.folder, files)
+    before, output = zeros_of(sparse.model), files.folder / "sparse.pruned.onnx"
+    report = pruned(sparse, **target, allocate=allocate)
+    assert all(two >= one for one, two in zip(before, zeros_of(output)))
+    if "sparsity" in target:
+        assert report.sparsity == pytest.approx(0.53, abs=0.005)
+        assert report.comparison.error < 0.1
+
+
+def test_a_ceiling_below_the_zeros_there_are_leaves_nothing_to_do(files) -> None:
+    sparse = sparse_already(files.folder, files)
+    with pytest.raises(NothingToDo, match="--limit allows no more zeros"):
+        pruned(sparse, max_error=0.3, limit=("*=0:0.3",))
+    assert files.listing == ["calib.h5", "model.onnx", "sparse.onnx"]
+
+
+def test_a_size_just_below_the_dense_one_takes_few_zeros(files) -> None:
+    dense = len(gzip.compress(files.model.read_bytes(), 6))
+    report = pruned(files, max_bytes=int(0.97 * dense))
+    fewer = pruned(files, sparsity=0.6 * report.sparsity)
+    assert fewer.comparison.candidate.bytes_gzip > 0.97 * dense
+
+
+def test_an_output_that_never_changes_says_nothing_of_a_drop(tmp_path) -> None:
+    text = "g (float[N,8] x) => (float[N,4] y, float[N,4] z) { %s z = MatMul(x, nothing) }"
+    body = "h = MatMul(x, w1) r = Relu(h) y = MatMul(r, w2)"
+    weights = {"w1": normal(8, 24, seed=1), "w2": normal(24, 4, seed=2)}
+    both = build(text % body, nothing=np.zeros((8, 4), np.float32), **weights)
+    alone = build(f"g (float[N,8] x) => (float[N,4] y) {{ {body} }}", **weights)
+    found = []
+    for name, proto in (("one", alone), ("two", both)):
+        (tmp_path / name).mkdir()
+        report = pruned(made(tmp_path / name, proto), max_drop=0.2, exclude=("z",))
+        found.append(report.sparsity)
+    assert found[1] > 0.7 * found[0]
+
+
 def test_what_is_met_already_is_told_before_any_work(files, monkeypatch) -> None:
     monkeypatch.setattr(Run, "measure", None)
     with pytest.raises(NothingToDo, match="already"):

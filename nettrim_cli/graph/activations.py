@@ -99,10 +99,9 @@ def erf(x: Any) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """``1 / (1 + exp(-x))`` in float32, exact to 1e-7."""
-    value = np.tanh(np.float32(0.5) * x)
-    value += np.float32(1)
-    value *= np.float32(0.5)
+    """``1 / (1 + exp(-x))`` without overflow, small values to their last digits, too."""
+    value = np.exp(np.minimum(x, 0))
+    value /= np.float32(1) + np.exp(-np.abs(x))
     return value
 
 

@@ -29,8 +29,8 @@ MOST = 4  # times as many for a small layer
 SMALL = 1e8  # multiplications in a product, above which a layer gets no more iterations
 ALPHA = 1.6  # over-relaxation: 2 to 3 % less error at the same cost
 STEADY = 0.5  # rho of paths, where the count falls instead of rho growing
-OTHERS = 0.1, 3.0  # times the usual damping that are tried: less, and where columns are fewer than inputs more
-BETTER = 0.99  # of the usual damping's error: what a smaller one must reach
+OTHERS = 10.0, 0.25  # what the usual damping is divided by; the last where inputs outnumber columns
+BETTER = 0.99  # of the usual damping's error: what another one must reach
 AMPLE = 4  # calibration columns to an input, above which the damping hardly matters
 
 LEAST = 1e-3  # share of an output's squared error that is passed on, at least
@@ -100,7 +100,7 @@ class LayerProblem:
         best = cls.of(task, usual)
         least = BETTER * error(best)
         for factor in OTHERS if samples.columns < len(samples.X) else OTHERS[:1]:
-            other = cls.of(task, factor * usual)
+            other = cls.of(task, usual / factor)
             if (found := error(other)) < least:
                 best, least = other, found
         return best

@@ -15,9 +15,10 @@ import numpy as np
 
 from nettrim_cli.solve.task import Matrix
 
-ENOUGH, MOST = 3, 6  # tries when one is within the limit, and when none is
+ENOUGH, MOST = 3, 6  # tries when one is within the limit, and when none is or many were not
 LEAST, LARGEST = 1e-9, 1e9  # of a figure, relative to the limit
-UNSURE, FAR = 0.25, 0.3  # of a figure, for odds unlike the nearest try's up to FAR; in logarithms
+FAR = 0.3  # odds this much unlike the nearest try's, in logarithms, are as unsure as any
+PATIENCE = 3  # misses from which on every try is far below: 1, 2, 4, 8 in the odds' logarithm
 FINE = 2000
 
 
@@ -37,6 +38,9 @@ class Seeker:
     memory
         How far, in logarithms of odds, what a try was off tells of other knobs: less where much
         of it is chance.
+    unsure
+        How much of a figure, in logarithms, is left for surprises where odds are unlike those of
+        the nearest try, for each unit of their logarithm up to FAR.
     tolerance
         A try is good enough if it is within the limit and the next guess would move the share
         of zeros' or weights' odds by less, in logarithms: the first, and later ones in proportion.
@@ -53,6 +57,7 @@ class Seeker:
     margin: float
     tolerance: float
     memory: float = math.inf
+    unsure: float = 0.25
     tries: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,13 +80,17 @@ class Seeker:
     def guess(self) -> float | None:
         """The next knob to try; None when the search is over."""
         best = self.best
-        if len(self.tries) >= (MOST if best is None else ENOUGH):
+        missed = [knob for knob, figure in self.tries if figure > self.limit]
+        lost = best is None or len(missed) >= PATIENCE
+        if len(self.tries) >= (MOST if lost else ENOUGH):
             return None
         found = self._aim()
-        missed = [knob for knob, figure in self.tries if figure > self.limit]
         if missed and found >= min(missed):
             low = self._at[0] if best is None else _odds(best)
             found = _share((low + _odds(min(missed))) / 2)
+        if best is None and len(missed) >= PATIENCE:  # what was foretold is no guide
+            lower = _odds(min(missed)) - 2.0 ** (len(missed) - PATIENCE)
+            found = min(found, _share(max(lower, self._at[0])))
         if best is not None and _odds(found) - _odds(best) < self.tolerance * len(self.tries):
             return None
         if missed and _odds(min(missed)) - self._at[0] < 1e-6:
@@ -100,7 +109,7 @@ class Seeker:
             outside = np.abs(self._at - np.clip(self._at, at[0], at[-1]))
             offsets = np.interp(self._at, at, ratios) * np.exp(-outside / self.memory)
             apart = np.min(np.abs(self._at[:, None] - at), axis=1)
-            offsets += UNSURE * np.minimum(apart, FAR)
+            offsets += self.unsure * np.minimum(apart, FAR)
         figures = self._known + offsets
         above = np.flatnonzero(figures > wanted)
         if not len(above):

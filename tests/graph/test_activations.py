@@ -104,6 +104,8 @@ def test_the_sigmoid_and_its_integral_are_scipys() -> None:
     found = activations.softplus(x)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.logaddexp(wide, 0), rtol=3e-7, atol=1e-38)
+    small = np.float32([-30, -60, -86])
+    np.testing.assert_allclose(activations.sigmoid(small), np.exp(small.astype(float)), rtol=1e-5)
     for function in (activations.sigmoid, activations.softplus):
         assert np.isnan(function(np.float32([np.nan]))[0])
 

@@ -319,6 +319,9 @@ def test_the_damping_is_chosen_where_samples_are_few() -> None:
         task = random_task(seed, inputs=20, outputs=6, columns=30, keep=40)
         found.add(LayerProblem.chosen(task, KeepLargest(40)).system.delta)
     assert found == {0.1, 0.01}
+    fewer = [random_task(seed, inputs=20, outputs=6, columns=14, keep=40) for seed in range(12)]
+    chosen = {LayerProblem.chosen(each, KeepLargest(40)).system.delta for each in fewer}
+    assert 0.4 in chosen <= {0.4, 0.1, 0.01}
     system = LayerProblem.chosen(task, KeepLargest(40)).system
     assert set(system._inverses) == {np.float32(0.6), np.float32(0.51)}  # of both dampings
     blind = random_task(0, inputs=20, outputs=6, columns=30, keep=40)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.seek import ENOUGH, FAR, MOST, UNSURE, Seeker
+from nettrim_cli.solve.seek import ENOUGH, FAR, MOST, Seeker
+
+UNSURE = Seeker.unsure
 
 KNOBS = np.linspace(0.02, 0.98, 49)
 
@@ -48,6 +50,16 @@ def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> 
     if len(seeker.tries) < ENOUGH:  # it said itself that the next guess is no farther
         promised = 0.05 * len(seeker.tries)
         assert odds(at) - odds(seeker.best) < promised + 0.1 / (power * (1 - abs(tilt)))
+
+
+def test_where_the_foretold_is_no_guide_small_knobs_are_tried() -> None:
+    def truth(knob):
+        return 2.0 if knob > 0.3 else 0.1 * knob
+
+    seeker = seek(truth, lambda knob: 1e-4 * knob / (1 - knob), 1.0)
+    assert len(seeker.tries) <= MOST
+    assert seeker.best is not None
+    assert 0.02 < seeker.best <= 0.3
 
 
 def test_a_perfect_guess_takes_one_try_and_is_taken() -> None:
