@@ -189,13 +189,15 @@ class Findings:
             if is_array(expected) and is_array(found):
                 tally.add(expected, found)
         at, labels = scored(first, batch.labels), batch.labels
-        if at is None or labels is None or not is_array(second[at]):
+        if at is None or labels is None:
             return
-        if first[at].shape == second[at].shape:
-            known = labels != NO_ANSWER
-            right = [known & (top1(each[at]) == labels) for each in (first, second)]
-            self._right.append(np.stack(right))
-            self.labelled.add(first[at], second[at], labels)
+        same = is_array(second[at]) and first[at].shape == second[at].shape
+        known = labels != NO_ANSWER
+        right = known & (top1(first[at]) == labels)
+        # Answers that are not there, or of other samples, are wrong.
+        still = known & (top1(second[at]) == labels) if same else np.zeros_like(right)
+        self._right.append(np.stack([right, still]))
+        self.labelled.add(first[at], second[at] if same else None, labels)
 
     @property
     def error(self) -> float:

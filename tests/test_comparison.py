@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from small import build
 
 from nettrim_cli.answers import top1
-from nettrim_cli.comparison import Tally, compare_models, scored
+from nettrim_cli.comparison import Findings, Tally, compare_models, scored
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.errors import BadInput, GateFailed
 from nettrim_cli.graph.model import Model
@@ -128,6 +128,16 @@ def test_outputs_that_do_not_match_are_refused(tmp_path) -> None:
     narrow = "g (float[N,3] x) => (float[N,1] y) { y = ReduceMax<axes = [1]>(x) }"
     with pytest.raises(BadInput, match=r"\(3, 3\) and \(3, 1\)"):
         through(tmp_path, SAME, narrow)
+
+
+def test_answers_that_are_missing_are_wrong() -> None:
+    found = Findings({"y": Tally(fixed=frozenset())})
+    labels = np.array([2, 0, 1, 0])
+    found.add(Batch({}, 4, labels), [SCORES], [SCORES])
+    found.add(Batch({}, 4, labels), [SCORES], [SCORES[:3]])
+    assert found.samples == 8
+    assert found.drop == 0.5
+    assert len(found.labelled.arrays[0]) == 8
 
 
 def test_strings_that_differ_are_errors() -> None:
