@@ -43,7 +43,7 @@ from peers_table import show, write_table
 import nettrim_cli
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-MILD = {"ocr-cls": (0.3, 0.5, 0.7)}  # in place of those, for models that bear little
+MILD = {"ocr-cls": (0.3, *SPARSITIES)}  # in place of those, for models that bear little
 PACKAGED = ("minilm", "magika", "ocr-cls:100", "ocr-cls:450", "ocr-rec", "ocr-det")
 CALIBRATION = {"ocr-cls": 450}  # samples, where not as `models.py` has them
 ONNXSIM = "0.8.1"
