@@ -94,6 +94,9 @@ class Tally:
             sizes = [squared_size(each) for each in (expected, found)]
             self.difference += max(sizes)
             self.reference += sizes[0]
+        else:
+            self.difference += float(max(expected.size, found.size))
+            self.reference += float(expected.size)
         wanted = top1(expected)
         if wanted is not None:
             self.changed.append(np.ones(wanted.size, bool))

@@ -144,9 +144,11 @@ def test_strings_that_differ_are_errors() -> None:
     tally = Tally()
     tally.add(np.array(["a", "b", "c", "d"], object), np.array(["a", "b", "x", "d"], object))
     assert tally.error == pytest.approx(0.5)  # the root of a fourth, as for vectors
-    same = Tally()
+    same = Tally(fixed=frozenset())
     same.add(np.array(["a"], object), np.array(["a"], object))
     assert same.error == 0
+    same.add(np.array(["b"], object), np.array(["b", "c"], object))  # other than were expected
+    assert same.error == 1
 
 
 def test_what_is_no_number_in_both_models_is_the_same() -> None:
