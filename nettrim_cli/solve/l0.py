@@ -66,7 +66,7 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         if keep is None:
             allowed = _allowed(task)
             keep, solves, found = _search(task, allowed, look)
-        if keep >= nonzeros(task):
+        if keep >= task.nonzeros:
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
             _, U, note = min(_kept_whole(task), key=lambda each: each[0])
@@ -83,11 +83,6 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
     rounds = len(problem.schedule) * min(2, len(repairs(task)))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
     return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
-
-
-def nonzeros(task: Task) -> int:
-    """Weights that are no zeros, bias not counted."""
-    return int(np.count_nonzero(task.W[:-1] if task.has_bias else task.W))
 
 
 class ErrorCurve(NamedTuple):
@@ -112,7 +107,7 @@ def error_curve(
         The counts whose weights are asked for, all by default.
     """
     asked = set(keeps if wanted is None else wanted)
-    there = nonzeros(task)
+    there = task.nonzeros
     order = sorted({keep for keep in keeps if keep < there}, reverse=True)
     errors = {keep: judged(task, task.W, GLANCE) for keep in keeps if keep >= there}
     weights = dict.fromkeys(asked.intersection(errors), task.W)

@@ -259,6 +259,11 @@ class Task:
         """Number of weights, bias not counted."""
         return self.W.size - (self.W.shape[1] if self.has_bias else 0)
 
+    @property
+    def nonzeros(self) -> int:
+        """Weights that are no zeros, bias not counted."""
+        return int(np.count_nonzero(self.W[:-1] if self.has_bias else self.W))
+
     def argument(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
         """What act is applied to: ``scale * z + shift + offset``, a new float32 array."""
         A = np.array(Z, np.float32)
