@@ -143,8 +143,8 @@ def prune(
         for path in reports:
             write_atomically(path, render(report, path.suffix).encode("utf-8"))
     if quiet:
-        for text in report.warnings:
-            click.echo(f"warning: {text}", err=True)
+        for each in report.warnings:
+            click.echo(f"warning: {each.text}", err=True)
     else:
         show_report(report, console_for_stdout(), output=str(target))
 

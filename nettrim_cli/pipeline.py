@@ -25,6 +25,7 @@ from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput,
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
+from nettrim_cli.report.diagnostic import ordered
 from nettrim_cli.report.result import Comparison, LayerReport, Report
 from nettrim_cli.run import Reached, Run, counted, in_order
 from nettrim_cli.settings import SEARCHED, Settings
@@ -128,7 +129,7 @@ def prune(
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=tuple(run.warnings(len(fitted) + len(held))),
+        warnings=ordered(run.warnings(len(fitted) + len(held))),
         certificate=certificate,
         target=found.target,
     )

@@ -22,6 +22,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.influence import blended, influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import SEARCHED, Settings
 from nettrim_cli.solve.methods import METHODS
@@ -118,7 +119,7 @@ class Run:
         self._before = None  # it is as large as the model
         return reports
 
-    def warnings(self, used: int) -> Iterator[str]:
+    def warnings(self, used: int) -> Iterator[Diagnostic]:
         """Say where more samples than the `used` ones, held-out ones among them, would help."""
         thin = {k: (c, n) for k, (c, n) in self._thin.items() if c < useful_columns(n, FEW * n)}
         if thin:
@@ -126,9 +127,11 @@ class Run:
             enough = useful_columns(inputs, ENOUGH * inputs)
             useful = math.ceil(used * enough / columns / 100) * 100
             others = f" (and {len(thin) - 1} more layers)" if len(thin) > 1 else ""
-            yield (
+            yield Diagnostic(
+                "few-samples",
                 f"few samples: layer {name} has {inputs} inputs but only {columns} calibration "
-                f"columns{others}; some {useful:,} samples would be useful, {used:,} were used."
+                f"columns{others}; some {useful:,} samples would be useful, {used:,} were used.",
+                f"few samples for layer {name}{others}: some {useful:,} would be useful",
             )
 
     def _walk(

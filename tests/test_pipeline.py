@@ -224,9 +224,10 @@ def test_a_target_that_is_met_already(files) -> None:
 
 def test_few_samples_are_a_warning_with_a_number(files) -> None:
     report = prune(files.model, files.data, settings=Settings(samples=20, sparsity=0.5, **TINY))
-    (text,) = report.warnings
-    assert "16 calibration columns" in text
-    assert "20 were used" in text
+    (found,) = report.warnings
+    assert found.code == "few-samples"
+    assert "16 calibration columns" in found.text
+    assert "20 were used" in found.text
     assert not prune(files.model, files.data, settings=Settings(**TINY), force=True).warnings
 
 

@@ -326,7 +326,7 @@ def test_a_branch_that_is_never_taken_asks_for_no_more_samples(tmp_path) -> None
     assert [each.note for each in report.layers if not each.pruned] == [
         "none of the calibration samples reaches it"
     ]
-    (warning,) = [each for each in report.warnings if each.startswith("few samples")]
+    (warning,) = [each.text for each in report.warnings if each.code == "few-samples"]
     assert "/p has 3 inputs but only" in warning
     assert "only 0" not in warning
     assert "more layers" not in warning

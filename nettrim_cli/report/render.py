@@ -134,7 +134,8 @@ def _markdown(report: Report) -> str:
         ]
         parts += ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", proved)]
     if report.warnings:
-        parts += ["## Warnings", "\n".join(f"- {_escape(each)}" for each in report.warnings)]
+        lines = [f"- {_escape(each.text)} ({each.code})" for each in report.warnings]
+        parts += ["## Warnings", "\n".join(lines)]
     settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
     if settings:
         parts += ["## Settings", _table(("setting", "value"), "ll", settings)]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nettrim_cli.report.diagnostic import Diagnostic
+
 DIGITS = 12  # of a difference of shares that rounding leaves
 
 
@@ -258,7 +260,7 @@ class Report:
     settings: dict[str, Any]
     version: str
     seconds: float
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Diagnostic, ...] = field(default=())
     certificate: Certificate = field(default=Certificate())
     target: Target | None = None
 
@@ -303,7 +305,7 @@ class Report:
             "certificate": asdict(self.certificate),
             "target": None if self.target is None else asdict(self.target),
             "seconds": self.seconds,
-            "warnings": list(self.warnings),
+            "warnings": [each.as_dict() for each in self.warnings],
         }
 
 

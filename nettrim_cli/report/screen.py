@@ -64,7 +64,7 @@ def show_report(report: Report, console: Console, output: str | None = None) -> 
     if report.warnings:
         grid.blank(console)
     for each in report.warnings:
-        grid.paragraph(f"! {words.clean(each)}", console, WARN, hanging=3)
+        grid.paragraph(f"! {words.clean(each.text)}", console, WARN, hanging=3)
     grid.blank(console)
     path = words.clean(report.comparison.candidate.path if output is None else output)
     grid.line(f"written to {path}", console, "bold")

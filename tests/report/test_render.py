@@ -21,6 +21,7 @@ from rich.console import Console
 
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.report import words
+from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.render import (
     FORMATS,
     as_json,
@@ -90,6 +91,10 @@ def screen(width: int = 120, **options: Any) -> Console:
     return Console(file=io.StringIO(), width=width, **options)
 
 
+def few(*texts: str) -> tuple[Diagnostic, ...]:
+    return tuple(Diagnostic("few-samples", each) for each in texts)
+
+
 def shown(report: Report, width: int = 120) -> str:
     console = screen(width)
     show_report(report, console)
@@ -142,7 +147,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 
 
 def test_markdown_has_a_row_per_layer_and_the_totals() -> None:
-    report = whole(solved("a"), dense("c"), warnings=("few samples",))
+    report = whole(solved("a"), dense("c"), warnings=few("few samples"))
     text = render(report, ".md")
     head, rule, *rows = table(text, "Layers")
     assert len(rows) == 2
@@ -152,12 +157,12 @@ def test_markdown_has_a_row_per_layer_and_the_totals() -> None:
     totals = {each[0]: each[1:] for each in table(text, "Totals")}
     assert totals["non-zeros"] == ["300,000", "30,000", "90.0 % sparsity"]
     assert totals["gzipped"] == ["2.36 MB", "401 kB", "5.9 times smaller"]
-    assert "- few samples" in text
+    assert "- few samples (few-samples)" in text
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_survive_in_files(name: str) -> None:
-    report = whole(solved(name, note=name), dense("c", note=name), warnings=(name,))
+    report = whole(solved(name, note=name), dense("c", note=name), warnings=few(name))
     assert strict(render(report, ".json"))["layers"][0]["name"] == name
     rows = list(csv.DictReader(io.StringIO(render(report, ".csv"), newline="")))
     assert [rows[0]["name"], rows[0]["note"], rows[1]["note"]] == [name] * 3
@@ -177,7 +182,7 @@ def test_every_format_takes_an_empty_report(suffix: str) -> None:
 
 def test_report_shows_the_numbers() -> None:
     stuck = solved("fc2", status="max-iterations", error_holdout=None, nonzeros_after=20_000)
-    text = shown(whole(solved("fc1"), stuck, dense("fc3", "excluded by [x]"), warnings=("few",)))
+    text = shown(whole(solved("fc1"), stuck, dense("fc3", "excluded by [x]"), warnings=few("few")))
     lines = [" ".join(each.split()) for each in text.splitlines()]
     assert "fc1 Gemm 300 x 1000 0.0 90.0 8.12 12.44 1,600 212 3.2 solved" in lines
     assert "fc2 Gemm 300 x 1000 0.0 93.3 8.12 – 1,600 212 3.2 max-iter" in lines
@@ -227,7 +232,7 @@ def test_a_gain_is_no_loss() -> None:
 def test_no_line_is_too_long_and_no_name_breaks_the_table(width: int, notes: bool) -> None:
     layers = [solved(n, note=n if notes else "", gap=0.1, violation=0.2) for n in ODD]
     layers += [dense(n, note=n * 3) for n in ODD]
-    text = shown(whole(*layers, warnings=ODD), width)
+    text = shown(whole(*layers, warnings=few(*ODD)), width)
     lines = text.split("\n")
     assert "\x1b" not in text
     limit = max(width, max(cell_len(words.clean(word)) for word in " ".join(ODD).split(" ")) + 5)

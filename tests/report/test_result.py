@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import Comparison, LayerReport, ModelFacts, OutputFacts, Report
 
 
@@ -61,7 +62,12 @@ def test_error_is_the_largest_of_the_outputs() -> None:
 
 def test_as_dict_carries_what_the_dataclasses_know() -> None:
     report = Report(
-        (layer("a", 100, 90, 20),), comparison((0.9, 0.8)), {"seed": 1}, "7", 2.5, ("w",)
+        (layer("a", 100, 90, 20),),
+        comparison((0.9, 0.8)),
+        {"seed": 1},
+        "7",
+        2.5,
+        (Diagnostic("few-samples", "w"),),
     )
     held = report.as_dict()
     assert held["layers"][0]["sparsity_after"] == pytest.approx(0.8)
@@ -69,4 +75,4 @@ def test_as_dict_carries_what_the_dataclasses_know() -> None:
     assert held["comparison"]["drop"] == pytest.approx(0.1)
     assert held["comparison"]["reference"]["path"] == "0.onnx"
     assert (held["settings"], held["version"], held["seconds"]) == ({"seed": 1}, "7", 2.5)
-    assert held["warnings"] == ["w"]
+    assert held["warnings"] == [{"code": "few-samples", "severity": "note", "text": "w"}]
