@@ -9,13 +9,11 @@ from pathlib import Path
 
 def main() -> None:
     """Run it."""
-    from nettrim_cli.cli import main as nettrim
+    from nettrim_cli.cli import run
 
-    target = Path(sys.argv.pop(1))
-    try:
-        nettrim()
-    finally:
-        target.write_text(str(peak_bytes()))
+    code = run(sys.argv[2:])
+    Path(sys.argv[1]).write_text(str(peak_bytes()))
+    sys.exit(code)
 
 
 def peak_bytes() -> int:

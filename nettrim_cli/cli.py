@@ -6,13 +6,12 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,10 +20,12 @@ import click
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput, DiskFailed, NettrimError, OutOfMemory
-from nettrim_cli.settings import TARGETS, Settings
+from nettrim_cli.process import channel, supervisor
+from nettrim_cli.settings import TARGETS, Settings, parse_bytes, parse_seconds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -85,6 +86,31 @@ def settings_options(command: Command) -> Command:
     return command
 
 
+def limits(command: Command) -> Command:
+    """Add the limits that the supervisor keeps."""
+
+    def tell(context: click.Context, option: click.Parameter, value: float | None) -> None:
+        if value is None:
+            return
+        if not channel.supervised() and not hasattr(os, "fork"):
+            raise click.UsageError(f"{option.opts[0]} needs a system on which processes can fork.")
+        channel.tell("limit", "seconds" if option.name == "time_limit" else "bytes", value)
+
+    for name, parse, metavar, text in (
+        ("--max-memory", parse_bytes, "B", "Exit 71 where more memory is taken, such as 2G."),
+        ("--time-limit", parse_seconds, "T", "Exit 124 after so long, such as 90, 15m or 2h."),
+    ):
+        command = click.option(
+            *(name,),
+            type=Words(parse),
+            metavar=metavar,
+            help=text,
+            callback=tell,
+            expose_value=False,
+        )(command)
+    return command
+
+
 @nettrim.command()
 @click.argument("model", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Calibration samples: .h5, .npz or .npy.")
@@ -98,6 +124,7 @@ def settings_options(command: Command) -> Command:
     help="Write the report as .json, .md or .csv (repeatable).",
 )
 @settings_options
+@limits
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell each layer on stderr as it is done.")
 def prune(
@@ -118,7 +145,7 @@ def prune(
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
-    from nettrim_cli.files import check_output, write_atomically
+    from nettrim_cli.files import check_output, reserved, write_atomically
     from nettrim_cli.report.progress import Screen, Silent
     from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
 
@@ -137,11 +164,15 @@ def prune(
         if [each.resolve() for each in (target, *reports)].count(path.resolve()) > 1:
             raise click.UsageError(f"--report {path}: each output needs a file of its own.")
         check_output(path, [model, data], force)
-    with Silent() if quiet else Screen(verbose=verbose) as listener:
-        report = pipeline.prune(model, data, target, settings, force=force, listener=listener)
-    with pipeline.standing(target):
+    with ExitStack() as stack:
         for path in reports:
-            write_atomically(path, render(report, path.suffix).encode("utf-8"))
+            stack.enter_context(reserved(path))
+        listener: Silent | Screen = Silent() if quiet else Screen(verbose=verbose)
+        stack.enter_context(listener)
+        report = pipeline.prune(model, data, target, settings, force=force, listener=listener)
+        with pipeline.standing(target):
+            for path in reports:
+                write_atomically(path, render(report, path.suffix).encode("utf-8"))
     if quiet:
         for each in report.warnings:
             click.echo(f"warning: {each.text}", err=True)
@@ -151,6 +182,7 @@ def prune(
 
 @nettrim.command()
 @click.argument("model", type=PATH)
+@limits
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inspect(model: Path, as_json: bool) -> None:
     """List the layers of MODEL: what can be pruned, and why not where it cannot."""
@@ -187,6 +219,7 @@ def inspect(model: Path, as_json: bool) -> None:
     help="Bound output errors by those of the layers, which takes most of the time.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
+@limits
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def compare(
     reference: Path,
@@ -214,16 +247,22 @@ def compare(
 
 
 def main() -> None:
-    """Run the command line; every ending has its exit code (see the README)."""
+    """The command ``nettrim``, as ``nettrim_cli.__main__`` starts it."""
+    from nettrim_cli.__main__ import main as supervised
+
+    supervised()
+
+
+def command(arguments: list[str]) -> int:
+    """Run a command in a process that does nothing else, and give its exit code."""
     if not sys.warnoptions:  # Python's own warnings are for developers: python -W shows them
         warnings.simplefilter("ignore")
-    with quick_endings():
-        code = run(sys.argv[1:])
-        try:
-            sys.stdout.flush()
-        except (OSError, ValueError, AttributeError):  # closed early, or never open
-            leave_quietly()
-        sys.exit(code)
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):  # closed early, or never open
+        leave_quietly()
+    return code
 
 
 def run(arguments: list[str]) -> int:
@@ -240,10 +279,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         text = f"interrupted; {standing(error) or 'nothing was written'}"
-        return complain(text, 128 + signal.SIGINT)
-    except Ended as ended:
-        text = f"ended by {ended}; {standing(ended) or 'nothing was written'}"
-        return complain(text, 128 + ended.number)
+        return complain(text, INTERRUPTED)
     except NettrimError as error:
         return complain("; ".join(filter(None, (str(error), standing(error)))), error.exit_code)
     except MemoryError as error:
@@ -267,29 +303,6 @@ def standing(error: BaseException) -> str:
     return f"{path} was written, its report was not" if path else ""
 
 
-class Ended(BaseException):
-    """A signal that asks the process to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-@contextmanager
-def quick_endings() -> Iterator[None]:
-    """Turn TERM and HUP into exceptions, so that temporary files go as on Ctrl-C."""
-
-    def end(number: int, _: object) -> None:
-        raise Ended(number)
-
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # nohup and its like have the signal ignored, and mean it.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
-    yield
-
-
 def leave_quietly() -> int:
     """Send what stdout still holds nowhere, so that the interpreter's end does not stumble."""
     with suppress(OSError, ValueError, AttributeError):
@@ -301,8 +314,7 @@ def leave_quietly() -> int:
 
 def complain(text: str, code: int) -> int:
     """One line on stderr, control characters spelled out."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    click.echo(f"nettrim: {shown}", err=True)
+    supervisor.complain(text)
     return code
 
 

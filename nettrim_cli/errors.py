@@ -45,7 +45,7 @@ class EngineFailed(NettrimError):
 
 
 class OutOfMemory(NettrimError):
-    """The work does not fit into memory."""
+    """The work does not fit into memory, or into ``--max-memory``."""
 
     exit_code = 71
 
@@ -62,7 +62,19 @@ class DiskFailed(NettrimError):
     exit_code = 74
 
 
+class Busy(NettrimError):
+    """Another run holds the output."""
+
+    exit_code = 75
+
+
 class Refused(NettrimError):
     """Refused for security: a file that leads out of its own folder, or a pickle."""
 
     exit_code = 77
+
+
+class OutOfTime(NettrimError):
+    """``--time-limit`` is reached; said by what supervises the run."""
+
+    exit_code = 124

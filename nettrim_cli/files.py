@@ -7,12 +7,14 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from nettrim_cli.errors import CannotWrite, DiskFailed, NettrimError
+from nettrim_cli.process.channel import identity, tell
+from nettrim_cli.temporary import hold, temporary_file
 
 DIGITS = 16
 
@@ -77,20 +79,36 @@ def check_output(
     if not folder.is_dir():
         raise CannotWrite(f"{target}: the folder {folder} does not exist; create it first")
     # Modes say nothing to root and little on network disks: try it.
-    probe = _temporary(folder)
     try:
-        os.close(_create(probe))
+        with temporary_file(folder):
+            pass
     except OSError as error:
         raise _as_ours(error, target) from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
+
+
+@contextlib.contextmanager
+def reserved(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other runs from writing `path` during the with-block.
+
+    Raises
+    ------
+    Busy
+        Another run is about to write it.
+    CannotWrite, DiskFailed
+        Its folder takes no files.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(path))
+        except OSError as error:
+            raise _as_ours(error, Path(path)) from error
+        yield
 
 
 def write_atomically(
     path: str | os.PathLike[str],
     payload: bytes,
-    check: Callable[[bytes], None] | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Write `payload` to `path`: afterwards it is there as a whole, or nothing has changed.
 
@@ -105,7 +123,7 @@ def write_atomically(
     payload
         Its whole content.
     check
-        Called with the bytes as read back; what it raises ends the writing.
+        Called with the path of the temporary file; what it raises ends the writing.
 
     Raises
     ------
@@ -115,21 +133,22 @@ def write_atomically(
         The disk is full or failed, or what was read back differs.
     """
     target = Path(os.path.realpath(path))
-    temporary = _temporary(target.parent)
     try:
-        _write_synced(temporary, payload, _mode(target))
-        found = temporary.read_bytes()
-        if found != payload:
-            raise DiskFailed(f"{target}: what was read back differs from what was written")
-        if check is not None:
-            check(found)
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
+        with temporary_file(target.parent) as (temporary, file):
+            _write_synced(file, (payload,))
+            if (mode := _mode(target)) is not None:
+                os.chmod(temporary, mode)
+            if temporary.read_bytes() != payload:
+                raise DiskFailed(f"{target}: what was read back differs from what was written")
+            if check is not None:
+                check(temporary)
+            tell("output", target, identity(os.fstat(file.fileno())))
+            if os.name == "nt":  # where open files cannot be renamed, nor removed by another run
+                file.close()
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
     except OSError as error:
         raise _as_ours(error, Path(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def check_companion(path: str | os.PathLike[str]) -> None:
@@ -186,26 +205,29 @@ def companion(
         The disk is full or failed, or what was read back differs.
     """
     target = Path(os.path.realpath(path))
-    temporary = _temporary(target.parent)
     fresh: Path | None = None
     try:
-        digest = _write_pieces(temporary, pieces)
-        if _digest(temporary) != digest:
-            raise DiskFailed(f"{target}: what was read back differs from what was written")
-        final = target.with_name(f"{_stem(target)}.{digest}.data")
-        if not final.exists():
-            fresh = final
-        os.replace(temporary, final)
-        _sync_folder(target.parent)
+        with temporary_file(target.parent) as (temporary, file):
+            digest = _write_synced(file, pieces)
+            if _digest(temporary) != digest:
+                raise DiskFailed(f"{target}: what was read back differs from what was written")
+            final = target.with_name(f"{_stem(target)}.{digest}.data")
+            if not final.exists():
+                fresh = final
+                tell("companion", final)
+            if os.name == "nt":
+                file.close()
+            os.replace(temporary, final)
+            _sync_folder(target.parent)
         yield final.name
         fresh = None
     except OSError as error:
         raise _as_ours(error, Path(path)) from error
     finally:
-        for each in (temporary, fresh):
+        # The new content may be in place although what came after it has failed.
+        if fresh is not None and not _refers(target, fresh.name):
             with contextlib.suppress(OSError):
-                if each is not None:
-                    each.unlink()
+                fresh.unlink()
     kept = {os.path.realpath(each) for each in (*keep, final)}
     for old in target.parent.iterdir():
         if _is_companion(old.name, target) and os.path.realpath(old) not in kept:
@@ -223,16 +245,23 @@ def _is_companion(name: str, target: Path) -> bool:
     return re.fullmatch(pattern, name) is not None
 
 
-def _write_pieces(path: Path, pieces: Iterable[bytes]) -> str:
-    """Write a file, synced; gives the digest of its content."""
+def _write_synced(file: BinaryIO, pieces: Iterable[bytes]) -> str:
+    """Write a file's content, synced; gives its digest."""
     digest = hashlib.sha256()
-    with os.fdopen(_create(path), "wb") as file:
-        for piece in pieces:
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
+    for piece in pieces:
+        digest.update(piece)
+        file.write(piece)
+    file.flush()
+    os.fsync(file.fileno())
     return digest.hexdigest()[:DIGITS]
+
+
+def _refers(target: Path, companion: str) -> bool:
+    """Whether a file holds the name of a companion."""
+    try:
+        return companion.encode("utf-8") in target.read_bytes()
+    except OSError:
+        return False
 
 
 def _digest(path: Path) -> str:
@@ -254,24 +283,6 @@ def _mode(target: Path) -> int | None:
         return stat.S_IMODE(os.stat(target).st_mode)
     except OSError:
         return None
-
-
-def _temporary(folder: Path) -> Path:
-    return folder / f".nettrim-{secrets.token_hex(8)}.tmp"
-
-
-def _create(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags, 0o666)
-
-
-def _write_synced(path: Path, payload: bytes, mode: int | None) -> None:
-    with os.fdopen(_create(path), "wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    if mode is not None:
-        os.chmod(path, mode)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -22,9 +22,11 @@ from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.source import Indices
 from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
+from nettrim_cli.files import reserved
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
+from nettrim_cli.process.channel import tell
 from nettrim_cli.report.diagnostic import ordered
 from nettrim_cli.report.result import Comparison, LayerReport, Report
 from nettrim_cli.run import Reached, Run, counted, in_order
@@ -79,11 +81,13 @@ def prune(
     settings = settings or Settings()
     listener = listener or _silent()
     target = Path(output) if output is not None else default_output(model)
+    tell("about", model)
     dense = Model.load(model)
     dense.check_output(target, [Path(data)], force=force)
     chosen, left = select(dense, settings)
     with (
         _naming(model),
+        reserved(target),
         Calibration.open(data, dense.inputs) as samples,
         _limits(settings.threads) as threads,
     ):
@@ -156,6 +160,7 @@ def compare(
     NettrimError
         One of its kinds: a file is missing or bad, or the models do not fit each other.
     """
+    tell("about", f"{reference} or {candidate}")
     first, second = Model.load(reference), Model.load(candidate)
     if {each.name for each in first.inputs} != {each.name for each in second.inputs}:
         raise BadInput(
@@ -187,6 +192,7 @@ def compare(
 
 def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], int]:
     """Path, layers, non-zeros of each prunable layer, and parameters of a whole model."""
+    tell("about", model)
     found = Model.load(model)
     counts = {
         layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable

@@ -70,6 +70,23 @@ def parse_bytes(text: str) -> int:
     return math.floor(float(found[1]) * UNITS[found[2]])
 
 
+SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds in words: ``90``, ``90s``, ``15m``, ``1.5h``.
+
+    Raises
+    ------
+    ValueError
+        It is none of these, or no time at all.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip().lower())
+    if found is None or found[2] not in SECONDS or not float(found[1]):
+        raise ValueError(f"{text!r} is no time; write 90, 15m or 1.5h")
+    return float(found[1]) * SECONDS[found[2]]
+
+
 @dataclass(frozen=True)
 class Limit:
     """Bounds on the share of zeros of the layers whose name matches a shell pattern."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nettrim_cli"
-WINGS = ("graph", "data", "solve", "report")
-SHARED = {"errors", "settings"}
+WINGS = ("graph", "data", "solve", "report", "process")
+SHARED = {"errors", "settings", "temporary", "process.channel"}
 ALLOWED = {
-    "graph": {"errors", "files"},
-    "data": {"errors", "graph.layer", "graph.ops", "solve.task"},
+    "graph": {"errors", "files", "process.channel"},
+    "data": {"errors", "graph.layer", "graph.ops", "solve.task", "process.channel"},
     "solve": {"errors"},
-    "report": {"errors"},
+    "report": {"errors", "process.channel"},
+    "process": set(),
 }
 FOR_TYPES = {"report": {"graph.layer"}}
 LIBRARIES = {
@@ -25,6 +26,7 @@ LIBRARIES = {
     "data": {"onnxruntime", "h5py", "numpy", "scipy"},
     "solve": {"numpy", "scipy", "threadpoolctl"},
     "report": {"rich"},
+    "process": set(),
 }
 HOME = {"onnx": "graph", "onnxruntime": "data", "h5py": "data"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -76,7 +78,7 @@ def test_imports_run_one_way(path) -> None:
 
 
 def test_the_small_modules_at_the_top_lean_on_nothing() -> None:
-    for name in ("errors", "settings", "files"):
+    for name in ("errors", "settings", "files", "temporary"):
         for imported, _ in imports(PACKAGE / f"{name}.py"):
             top, _, rest = imported.partition(".")
             assert top in sys.stdlib_module_names or rest in SHARED, f"{name} imports {imported}"

@@ -188,7 +188,6 @@ def test_inspect_lists_the_layers(files, capsys) -> None:
     ("error", "code"),
     [
         (KeyboardInterrupt(), 130),
-        (cli.Ended(15), 143),
         (DiskFailed("full"), 74),
         (MemoryError(), 71),
     ],
@@ -436,7 +435,8 @@ cli.main()
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from nettrim_cli.cli import quick_endings\n"
-        "with quick_endings(): assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN\n"
+        "from nettrim_cli.process.supervisor import supervised\n"
+        "ignored = lambda: int(signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)\n"
+        "assert supervised(ignored) == 0 and ignored() == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -26,7 +26,7 @@ def old(tmp_path: Path) -> Path:
 
 def test_write(tmp_path):
     seen = []
-    write_atomically(tmp_path / "out", b"new", seen.append)
+    write_atomically(tmp_path / "out", b"new", lambda path: seen.append(path.read_bytes()))
     assert (tmp_path / "out").read_bytes() == b"new"
     assert seen == [b"new"]
     assert names(tmp_path) == ["out"]
@@ -54,7 +54,7 @@ def test_a_link_stays_a_link(tmp_path, old):
 
 @pytest.mark.parametrize("error", [BadInput("no"), KeyboardInterrupt(), MemoryError()])
 def test_a_failing_check_leaves_the_old_file(tmp_path, old, error):
-    def check(found: bytes) -> None:
+    def check(temporary: Path) -> None:
         assert names(tmp_path) != ["out"]
         raise error
 

@@ -23,11 +23,8 @@ from nettrim_cli.walk import stages, walk
 
 RUN = """
 import resource, sys
-from nettrim_cli.cli import main
-try:
-    main()
-except SystemExit as ended:
-    assert not ended.code, ended.code
+from nettrim_cli.cli import run
+assert run(sys.argv[1:]) == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
 

@@ -301,8 +301,8 @@ class Model:
         """
         self.check_output(path, force=force)
 
-        def check(found: bytes) -> None:
-            check_model(parse(found, Path(path)), Path(path))
+        def check(temporary: Path) -> None:
+            check_model(parse(temporary.read_bytes(), Path(path)), Path(path))
 
         if not self.external.files:
             write_atomically(path, self.to_bytes(), check)

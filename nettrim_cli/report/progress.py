@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from nettrim_cli.process.channel import tell
 from nettrim_cli.report import words
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.report.screen import patient_console
@@ -54,13 +55,15 @@ class Silent:
         pass
 
     def stage(self, text: str) -> None:
-        """Ignore it."""
+        """Say it to the supervisor only."""
+        tell("doing", text)
 
     def plan(self, weights: Mapping[str, int]) -> None:
         """Ignore it."""
 
     def begin(self, layer: str, index: int, total: int) -> None:
-        """Ignore it."""
+        """Say it to the supervisor only."""
+        tell("doing", f"solving layer {layer}")
 
     def iteration(self, done: int, of: int) -> None:
         """Ignore it."""
@@ -120,6 +123,7 @@ class Screen:
 
     def stage(self, text: str) -> None:
         """Show what is done now."""
+        tell("doing", text)
         self._text, self._layer = words.clean(text), ""
         self._iteration = (0, 0)
         self._draw()
@@ -130,6 +134,7 @@ class Screen:
 
     def begin(self, layer: str, index: int, total: int) -> None:
         """Show a layer as the current one."""
+        tell("doing", f"solving layer {layer}")
         if self._started is None:
             self._started = time.monotonic()
         self._layer, self._total = layer, total

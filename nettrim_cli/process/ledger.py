@@ -1,0 +1,133 @@
+"""What a supervisor knows of a run: its limits, its files, and sentences for its endings."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from contextlib import suppress
+
+from nettrim_cli.process.channel import identity, messages
+
+UNTOUCHED = "nothing was written"
+
+
+class Ledger:
+    """What a run has told so far.
+
+    Attributes
+    ----------
+    seconds, bytes
+        Its limits.
+    """
+
+    def __init__(self, default_bytes: int) -> None:
+        self.seconds, self.bytes = math.inf, default_bytes
+        self.has_limit = self.has_memory = False
+        self.about, self.doing = "the model", ""
+        self.temporaries: list[str] = []
+        self.companions: list[str] = []
+        self.outputs: list[tuple[str, str]] = []
+        self.inputs: dict[str, str] = {}
+        self._buffer = bytearray()
+
+    def take(self, found: bytes) -> None:
+        """Read messages."""
+        self._buffer += found
+        for kind, *facts in messages(self._buffer):
+            if kind == "limit":
+                self._set_limit(*facts)
+            elif kind in ("about", "doing"):
+                setattr(self, kind, facts[0])
+            elif kind == "temporary":
+                self.temporaries.append(facts[0])
+            elif kind == "companion":
+                self.companions.append(facts[0])
+            elif kind == "output":
+                self.outputs.append((facts[0], facts[1]))
+            elif kind == "input":
+                self.inputs[facts[0]] = facts[1]
+
+    def clean_up(self) -> str:
+        """Remove what the run left behind, and say what stands of it."""
+        standing = [path for path, mark in self.outputs if _identity(path) == mark]
+        for path in (*self.temporaries, *(() if standing else self.companions)):
+            with suppress(OSError):
+                os.unlink(path)
+        if not standing:
+            return UNTOUCHED
+        if len(standing) == 1:
+            return f"{standing[0]} was written, its report was not"
+        return f"{', '.join(dict.fromkeys(standing))} were written, the rest was not"
+
+    def ended_by(self, number: int) -> str:
+        """The run was ended by a signal."""
+        name = signal.Signals(number).name
+        return "interrupted" if number == signal.SIGINT else f"ended by {name}"
+
+    def out_of_time(self) -> str:
+        """It is over its time."""
+        return f"{self.about}: over --time-limit, {self.seconds:g} s{self._stage}"
+
+    def engine_hangs(self) -> str:
+        """The engine does not come back."""
+        return (
+            f"{self.about}: onnxruntime did not come back in a time that is generous for such a "
+            f"model{self._stage}; it may hold a loop that never ends (--time-limit allows more)"
+        )
+
+    def out_of_memory(self, taken: int) -> str:
+        """It is over its memory."""
+        limit = (
+            f"--max-memory, {size(self.bytes)}"
+            if self.has_memory
+            else f"the default limit of {size(self.bytes)}, most of what was free "
+            "(--max-memory sets another)"
+        )
+        return (
+            f"{self.about}: {size(taken)} of memory{self._stage} are over {limit}; use fewer "
+            "--samples or smaller ones, or leave the largest layers out (--exclude)"
+        )
+
+    def killed_for_memory(self) -> str:
+        """The system has killed it."""
+        return (
+            f"{self.about}: the system ran out of memory{self._stage} and ended the run; use "
+            "fewer --samples or smaller ones, or leave the largest layers out (--exclude)"
+        )
+
+    def crashed(self, number: int) -> tuple[int, str]:
+        """Native code has crashed: the exit code, and why."""
+        for path, mark in self.inputs.items():
+            if _identity(path) != mark:
+                return 65, f"{path}: changed while the run read it; start anew"
+        name = signal.Signals(number).name
+        return 69, (
+            f"{self.about}: the inference engine crashed ({name}){self._stage}; the model asks "
+            "for something that onnxruntime does not survive"
+        )
+
+    @property
+    def _stage(self) -> str:
+        return f" while {self.doing}" if self.doing else ""
+
+    def _set_limit(self, name: str, value: str) -> None:
+        if name == "seconds":
+            self.seconds, self.has_limit = float(value), True
+        else:
+            self.bytes, self.has_memory = int(value), True
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 1000:.3g} kB"
+
+
+def _identity(path: str) -> str:
+    try:
+        return identity(os.stat(path))
+    except OSError:
+        return ""

@@ -1,0 +1,235 @@
+"""A run in a process of its own, watched by a light one that answers for it.
+
+The supervisor is there before anything heavy is imported.  It ends the run on a signal, over a
+limit, and says in a sentence why it ended wherever the run itself cannot: an engine that crashes
+or never comes back cannot hide that.  What the run leaves behind it removes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from mmap import mmap
+
+from nettrim_cli.process import memory
+from nettrim_cli.process.channel import CLOCK, CLOCK_BYTES, NEVER, Channel, connect
+from nettrim_cli.process.ledger import Ledger
+
+ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP")
+LONGEST_WAIT, SHORTEST_WAIT = 0.1, 0.01  # seconds between two looks at limits
+FILLED_PER_SECOND = 8 << 30  # bytes of memory that a process can fill, about
+REAPED_WITHIN = 0.3  # seconds; a killed process that waits for a disk may take longer
+DEATH_OF_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+
+
+def supervised(work: Callable[[], int]) -> int:
+    """Run `work` in a process of its own, where the system has such, and give its exit code.
+
+    What `work` does is done in a copy of this process: nothing of it is seen here.
+    """
+    if not hasattr(os, "fork"):
+        return work()
+    endings = [
+        getattr(signal, name)
+        for name in ENDINGS
+        # nohup and shells' background jobs have signals ignored, and mean it.
+        if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN
+    ]
+    watched = {*endings, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    try:
+        woken, wakes = os.pipe()
+        heard, told = os.pipe()
+        os.set_blocking(wakes, False)
+        clock = _shared_clock()
+        parent, process = os.getpid(), os.fork()
+    except OSError:  # no more processes or files: better alone than not at all
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        return work()
+    if process == 0:
+        for number in endings:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        for handle in (woken, wakes, heard):
+            os.close(handle)
+        end_with(parent)
+        connect(Channel(told, clock))
+        memory.refuse_huge_allocations(default_memory())
+        leave(work())
+    os.close(told)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    for number in watched:
+        signal.signal(number, lambda *_: None)  # the pipe says which it was
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+    return Supervisor(process, heard, woken, clock, endings).wait()
+
+
+def leave(code: int) -> None:
+    """End this process at once: what native code would do on the way out cannot fail any more."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when its parent does, even if that is killed."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGKILL)
+        return
+    import threading
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(128 + signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Supervisor:
+    """Waits for a run to end, or ends it.
+
+    Parameters
+    ----------
+    process
+        Its number.
+    heard
+        Handle from which its messages are read.
+    woken
+        Handle from which the numbers of signals are read.
+    clock
+        Memory shared with it: until when the engine's call must end.
+    endings
+        Signals that end the run.
+    """
+
+    def __init__(
+        self, process: int, heard: int, woken: int, clock: mmap, endings: list[int]
+    ) -> None:
+        self.process, self.heard, self.woken, self.clock = process, heard, woken, clock
+        self.endings = endings
+        self.ledger = Ledger(default_memory())
+        self.begun = time.monotonic()
+        self.kills = _oom_kills()
+        self.reading = [heard, woken]
+        self.status: int | None = None
+
+    def wait(self) -> int:
+        """Until the run has ended; gives its exit code."""
+        patience = 0.0
+        while True:
+            ready, _, _ = select.select(self.reading, [], [], patience)
+            if self.woken in ready:
+                for number in os.read(self.woken, 64):
+                    if number in self.endings and not self._reap():
+                        return self._end(128 + number, self.ledger.ended_by(number))
+            if self.heard in ready:
+                self._listen()
+            if self._reap():
+                return self._ended()
+            passed = time.monotonic() - self.begun
+            if passed > self.ledger.seconds:
+                return self._end(124, self.ledger.out_of_time())
+            if time.monotonic() > CLOCK.unpack_from(self.clock)[0] and not self.ledger.has_limit:
+                return self._end(124, self.ledger.engine_hangs())
+            taken = memory.used(self.process) or 0
+            if taken > self.ledger.bytes:
+                return self._end(71, self.ledger.out_of_memory(taken))
+            room = (self.ledger.bytes - taken) / FILLED_PER_SECOND
+            left = self.ledger.seconds - passed
+            patience = max(SHORTEST_WAIT, min(LONGEST_WAIT, room, left))
+
+    def _reap(self) -> bool:
+        """Whether the run has ended."""
+        if self.status is None:
+            done, status = os.waitpid(self.process, os.WNOHANG)
+            self.status = status if done else None
+        return self.status is not None
+
+    def _listen(self, *, drain: bool = False) -> None:
+        """Take in what there is of messages."""
+        while select.select([self.heard], [], [], 0)[0]:
+            found = os.read(self.heard, 1 << 16)
+            self.ledger.take(found)
+            if not found:
+                self.reading = [self.woken]
+            if not (found and drain):
+                return
+
+    def _end(self, code: int, sentence: str) -> int:
+        """End the run, clean up behind it and say why."""
+        with suppress(ProcessLookupError):
+            os.kill(self.process, signal.SIGKILL)
+        latest = time.monotonic() + REAPED_WITHIN
+        while not self._reap() and time.monotonic() < latest:
+            time.sleep(0.002)
+        self._listen(drain=True)
+        return self._say(code, sentence)
+
+    def _say(self, code: int, sentence: str) -> int:
+        standing = self.ledger.clean_up()
+        show_cursor()
+        complain(f"{sentence}; {standing}")
+        return code
+
+    def _ended(self) -> int:
+        """The run has ended by itself: its exit code, or what became of it."""
+        assert self.status is not None
+        self._listen(drain=True)
+        if not os.WIFSIGNALED(self.status):
+            return os.WEXITSTATUS(self.status)
+        number = os.WTERMSIG(self.status)
+        if number in self.endings:
+            return self._say(128 + number, self.ledger.ended_by(number))
+        if number == signal.SIGKILL:
+            if _oom_kills() > self.kills:
+                return self._say(71, self.ledger.killed_for_memory())
+            return self._say(128 + number, self.ledger.ended_by(number))
+        return self._say(*self.ledger.crashed(number))
+
+
+def default_memory() -> int:
+    """Bytes that a run may take where the user set no limit."""
+    room = memory.available()
+    return sys.maxsize if room is None else int(memory.SHARE * room)
+
+
+def show_cursor() -> None:
+    """Take away what is left of a progress bar."""
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            sys.stderr.write("\r\x1b[2K\x1b[?25h")
+            sys.stderr.flush()
+
+
+def complain(text: str) -> None:
+    """One line on stderr, control characters spelled out."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"nettrim: {shown}\n")
+        sys.stderr.flush()
+
+
+def _shared_clock() -> mmap:
+    clock = mmap(-1, CLOCK_BYTES)
+    CLOCK.pack_into(clock, 0, NEVER)
+    return clock
+
+
+def _oom_kills() -> int:
+    """How often the system has killed a process for want of memory."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/vmstat", "rb") as file:
+        for line in file:
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    return 0
