@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.errors import EngineFailed
+from nettrim_cli.errors import EngineFailed, OutOfMemory
 from nettrim_cli.graph.layer import Runnable
+from nettrim_cli.process.channel import engine_call
 
 Array = NDArray[Any]
 FOLDER = "session.model_external_initializers_file_folder_path"
 LARGE_BYTES = 1 << 28
+
+# A call that takes longer than this is taken for one that never ends, unless --time-limit is set.
+PATIENT_SECONDS, PATIENT_BYTES_PER_SECOND = 45.0, 1_000_000
+NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|bad allocation")
 
 
 class Engine:
@@ -40,6 +45,8 @@ class Engine:
     ------
     EngineFailed
         onnxruntime cannot load the model.
+    OutOfMemory
+        It has no room for it.
     """
 
     def __init__(
@@ -74,11 +81,13 @@ class Engine:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._replaced = _replace(options, model, share=bool(model.folder) and not optimise)
-            self._session = onnxruntime.InferenceSession(
-                model.payload, options, providers=["CPUExecutionProvider"]
-            )
+            self._bytes = len(model.payload) + model.external_bytes
+            with engine_call(_patience(self._bytes)):
+                self._session = onnxruntime.InferenceSession(
+                    model.payload, options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:
-            raise EngineFailed(f"onnxruntime cannot load the model: {explain(error)}") from error
+            raise _failed("load", error) from error
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
         self.types = {each.name: str(each.type) for each in self._session.get_outputs()}
@@ -94,9 +103,30 @@ class Engine:
         names = list(self.outputs if outputs is None else outputs)
         mine = {name: feeds[name] for name in self.inputs}
         try:
-            return list(self._session.run(names, mine))
+            with engine_call(_patience(self._bytes + _size(mine))):
+                return list(self._session.run(names, mine))
         except Exception as error:
-            raise EngineFailed(f"onnxruntime cannot run the model: {explain(error)}") from error
+            raise _failed("run", error) from error
+
+
+def _patience(size: int) -> float:
+    """Seconds in which a model and a batch of so many bytes are done with on any machine."""
+    return PATIENT_SECONDS + size / PATIENT_BYTES_PER_SECOND
+
+
+def _size(feeds: Mapping[str, Any]) -> int:
+    """Bytes of what is fed; sequences, which are small, count nothing."""
+    return sum(int(getattr(each, "nbytes", 0)) for each in feeds.values())
+
+
+def _failed(what: str, error: Exception) -> EngineFailed | OutOfMemory:
+    """What a failure of the engine means."""
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return OutOfMemory(
+            f"onnxruntime has no memory to {what} the model: {brief(error)}; use fewer --samples "
+            "or smaller ones"
+        )
+    return EngineFailed(f"onnxruntime cannot {what} the model: {explain(error)}")
 
 
 def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
