@@ -122,6 +122,24 @@ def drop_interval(lost: int, gained: int, count: int) -> Interval:
     return worse[0] - better[1], worse[1] - better[0]
 
 
+def samples_for(width: float, wanted: float, count: int) -> float:
+    """About how many held-out samples bring a bound within ``wanted`` of what was measured.
+
+    Parameters
+    ----------
+    width
+        By how much the bound of ``drop_bound`` is above it with ``count`` of them.
+
+    Notes
+    -----
+    The width is ``l / r + hypot(c / sqrt(r), l / r)`` with r times the samples, l the least that so
+    many tell and c their deviation; solved for r.
+    """
+    least = NORMAL**2 / (2 * TOLD * count)
+    squared = max(width**2 - 2 * width * least, 0.0)
+    return count * (squared + 2 * wanted * least) / wanted**2
+
+
 def drop_bound(found: Margins, others: Margins) -> Interval:
     """The share of right answers lost by a change of the model: estimate, and an upper bound.
 

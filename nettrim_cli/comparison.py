@@ -16,12 +16,14 @@ from nettrim_cli.answers import (
     NO_ANSWER,
     Interval,
     Margins,
+    drop_bound,
     drop_interval,
     exact_interval,
     top1,
 )
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.data.labels import IGNORED
 from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
@@ -137,6 +139,11 @@ class Reference:
         self._kept: tuple[Sequence[str], list[list[Any]]] | None = None
 
     @property
+    def samples(self) -> int:
+        """How many there are."""
+        return sum(batch.count for batch in self.batches())
+
+    @property
     def outputs(self) -> tuple[Sequence[str], list[list[Any]]]:
         """Their names, and batch by batch where they wait."""
         if self._kept is None:
@@ -195,12 +202,14 @@ class Findings:
         if at is None or labels is None:
             return
         same = is_array(second[at]) and first[at].shape == second[at].shape
-        known = labels != NO_ANSWER
-        right = known & (top1(first[at]) == labels)
+        known = labels != IGNORED
+        expected, labels = first[at][known], labels[known]
+        found = second[at][known] if same else None
+        right = top1(expected) == labels
         # Answers that are not there, or of other samples, are wrong.
-        still = known & (top1(second[at]) == labels) if same else np.zeros_like(right)
+        still = np.zeros_like(right) if found is None else top1(found) == labels
         self._right.append(np.stack([right, still]))
-        self.labelled.add(first[at], second[at] if same else None, labels)
+        self.labelled.add(expected, found, labels)
 
     @property
     def error(self) -> float:
@@ -221,6 +230,12 @@ class Findings:
         """Root mean square of a score."""
         squares = sum(each.reference for each in self.tallies.values() if each.changed)
         return math.sqrt(squares / max(1, sum(each.scores for each in self.tallies.values())))
+
+    @property
+    def bound(self) -> float | None:
+        """What new samples lose at most, with 95 %; None where no answers are told."""
+        found = [drop_bound(each, Margins())[1] for each in self.drops]
+        return max(found) if found else None
 
     @property
     def drops(self) -> list[Margins]:

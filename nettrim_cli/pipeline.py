@@ -15,6 +15,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
+from nettrim_cli.aftermath import (
+    dead_outputs,
+    emptied,
+    few_held_out,
+    not_finite,
+    unseen,
+    unsolved,
+)
 from nettrim_cli.certificate import certify
 from nettrim_cli.chosen import nonzeros, select
 from nettrim_cli.comparison import Reference, compare_models
@@ -26,8 +34,9 @@ from nettrim_cli.files import reserved
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
+from nettrim_cli.plausibility import dropped, examine
 from nettrim_cli.process.channel import tell
-from nettrim_cli.report.diagnostic import ordered
+from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import Comparison, LayerReport, Report
 from nettrim_cli.run import Reached, Run, counted, in_order
 from nettrim_cli.settings import SEARCHED, Settings
@@ -88,17 +97,14 @@ def prune(
     with (
         _naming(model),
         reserved(target),
-        Calibration.open(data, dense.inputs) as samples,
+        Calibration.open(data, dense.inputs, ignored=settings.ignore_label) as samples,
         _limits(settings.threads) as threads,
     ):
-        fitted, held = split(
-            samples.samples,
-            settings.samples,
-            settings.holdout,
-            settings.seed,
-            batch=samples.batch_size(1),
-        )
+        wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
+        fitted, held = split(samples.samples, *wanted, batch=alone)
         size = batch_size(samples, dense, threads)
+        listener.stage("looking at samples and labels")
+        doubts = _doubts(dense, samples, (fitted, held), settings, size=size, threads=threads)
 
         def batches() -> Iterator[tuple[Batch, bool]]:
             for indices, held_out in ((fitted, False), (held, True)):
@@ -123,7 +129,9 @@ def prune(
         Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
         found.model.save(target, force=force)
         with standing(target):
-            comparison, layers = _written(target, dense, found, reference)
+            comparison, layers, bound = _written(target, dense, found, reference)
+            some = part(few_of(held, samples, 1))()
+            doubts += _afterthoughts(run, found, layers, comparison.samples, some)
             fewer = part(held, side_by_side(size))()
             # It has been compared with what is in memory, which shares the dense data.
             certificate = certify(dense, found.model, fewer, threads=threads)
@@ -133,9 +141,11 @@ def prune(
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=ordered(run.warnings(len(fitted) + len(held))),
+        warnings=ordered([*doubts, *run.warnings(len(fitted) + len(held))]),
         certificate=certificate,
         target=found.target,
+        asked=settings.target,
+        bound=bound,
     )
 
 
@@ -281,11 +291,44 @@ def names(tensors: Iterable[object]) -> str:
 
 def _written(
     target: Path, dense: Model, found: Reached, reference: Reference
-) -> tuple[Comparison, list[LayerReport]]:
+) -> tuple[Comparison, list[LayerReport], float | None]:
     """The file as it was written against the dense model; it is not in memory any more then."""
     written = Model.load(target)
-    comparison = reference.against(written).compared(dense, written)
-    return comparison, [counted(each, dense, written) for each in found.layers]
+    answers = reference.against(written)
+    searched = found.target is not None and found.target.bound is not None
+    bound = found.target.bound if found.target and searched else answers.bound
+    layers = [counted(each, dense, written) for each in found.layers]
+    return answers.compared(dense, written), layers, bound
+
+
+def _afterthoughts(
+    run: Run, found: Reached, layers: Sequence[LayerReport], held: int, some: Iterable[Batch]
+) -> list[Diagnostic]:
+    """What there is to say of what was written, of so many held-out samples, and on some."""
+    return [
+        *dead_outputs(run.dense, found.model, some, threads=run.threads),
+        *few_held_out(found.target, held, run.settings.holdout),
+        *unsolved(layers),
+        *emptied(layers),
+        *not_finite(layers),
+        *unseen(layers, run.unread),
+    ]
+
+
+def _doubts(
+    dense: Model,
+    samples: Calibration,
+    parts: tuple[Indices, Indices],
+    settings: Settings,
+    *,
+    size: int,
+    threads: int,
+) -> list[Diagnostic]:
+    """What there is to doubt of samples and labels before anything is solved."""
+    strict = settings.target[0] == "max_drop"
+    wanted, used = min(settings.samples, samples.samples), sum(map(len, parts))
+    found = examine(dense, samples, parts, size, threads=threads, strict=strict)
+    return [*found, *dropped(used, wanted, samples.batch_size(1))]
 
 
 @contextmanager

@@ -76,6 +76,7 @@ class Run:
         # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.
         self.of_dense = {} if settings.target_epsilon is not None else influences(dense)
         self.influence = self.of_dense
+        self.unread: dict[str, list[str]] = {}  # by layer, nodes that no sample reaches
         self._thin: dict[str, tuple[int, int]] = {}
         self._choices: dict[tuple[str, int], Choice] = {}
         self._deltas: dict[tuple[str, int], float | None] = {}
@@ -203,6 +204,9 @@ class Run:
         fewest = min(samples, key=lambda each: each.columns)
         if fewest.columns:
             self._thin[layer.name] = (fewest.columns, layer.shape[0])
+        if samples[0].unread:
+            nodes = [self.dense.index.nodes[layer.sites[at].node] for at in samples[0].unread]
+            self.unread[layer.name] = [each.title for each in nodes]
         trouble = next(filter(None, (each.trouble for each in samples)), "")
         zeros = None if shared is None else shared.get(layer.name)
         if zeros is None and shared is not None:

@@ -242,6 +242,11 @@ class Settings:
         open_ends=True,
         metavar="SHARE",
     )
+    ignore_label: int | None = option(
+        None,
+        "The label that marks samples without a class, such as -1: accuracy leaves them out.",
+        metavar="N",
+    )
     seed: int = option(0, "Seed of every random choice.", low=0, metavar="N")
     threads: int | None = option(
         None, "Processor threads to use (default: all).", low=1, high=1024, metavar="N"

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.allocation import Costs
-from nettrim_cli.answers import NORMAL, TIE, Margins, drop_bound
+from nettrim_cli.answers import NORMAL, TIE, Margins, drop_bound, samples_for
 from nettrim_cli.chosen import nonzeros
 from nettrim_cli.comparison import Reference, own_answers, packed
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.errors import GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
+from nettrim_cli.report import words
 from nettrim_cli.report.result import Round, Target
 from nettrim_cli.run import Batches, Reached, Run
 from nettrim_cli.solve.seek import Seeker
@@ -238,7 +239,7 @@ def reach(
             target = Target(name, limit, reached, bound, sparsity)
             kept = knob, Reached(run.pruned, layers), target
     if kept is None:
-        raise GateFailed(_missed(run, name, rounds))
+        raise GateFailed(_missed(run, name, rounds, reference.samples))
     _, found, target = kept
 
     def accepted(other: Reached) -> Reached | None:
@@ -285,8 +286,8 @@ def _ends(run: Run, costs: Costs) -> tuple[float, float]:
     return max(low, zeros + 1) / total, high / total
 
 
-def _missed(run: Run, name: str, rounds: Sequence[Round]) -> str:
-    """Why nothing was written, in a sentence or two."""
+def _missed(run: Run, name: str, rounds: Sequence[Round], samples: int) -> str:
+    """Why nothing was written, in a sentence or two; so many samples were held out."""
     best = min(rounds, key=lambda each: each.figure)
     option = f"--{name.replace('_', '-')}"
     wanted = f"{run.settings.target[1]:,g}"
@@ -296,7 +297,14 @@ def _missed(run: Run, name: str, rounds: Sequence[Round]) -> str:
         f"Allow a larger {option}"
     )
     if name == "max_drop" and best.reached <= run.settings.target[1]:
-        return f"{text}: what was measured is within it, but not by enough for so few samples."
+        held = run.settings.target[1] - best.reached
+        more = ""
+        if best.bound is not None and held > 0:
+            needed = words.about(samples_for(best.bound - best.reached, held, samples))
+            more = f" ({samples:,} held out; about {needed} would do)"
+        return (
+            f"{text}: what was measured is within it, but not by enough for so few samples{more}."
+        )
     return f"{text}." if name == "max_bytes" else f"{text}, or give more samples."
 
 

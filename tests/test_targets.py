@@ -89,7 +89,7 @@ def test_answers_without_scores_have_a_drop_too(tmp_path) -> None:
 
 def test_a_drop_needs_answers(tmp_path) -> None:
     proto = build("g (float[N,8] x) => (float[N,1] y) { y = MatMul(x, w) }", w=normal(8, 1, seed=1))
-    with pytest.raises(GateFailed, match="score for each class"):
+    with pytest.raises(BadInput, match="no output has one answer for each label"):
         pruned(made(tmp_path, proto), max_drop=0.1)
 
 

@@ -15,9 +15,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.data.convert import Converter
-from nettrim_cli.data.matching import LABELS, find_sources, match_all
-from nettrim_cli.data.source import Array, Container, Indices, Source, spell
+from nettrim_cli.data.labels import find_labels
+from nettrim_cli.data.matching import find_sources, match_all
+from nettrim_cli.data.source import Array, Container, Indices
 from nettrim_cli.errors import BadInput, MissingInput
 from nettrim_cli.graph.layer import Tensor
 
@@ -33,7 +33,8 @@ class Batch:
     count
         Number of samples.
     labels
-        Class numbers (count,), None where the file has none.
+        Class numbers (count,), None where the file has none; ``labels.IGNORED`` where a sample
+        has no class.
     """
 
     feeds: dict[str, Array]
@@ -52,9 +53,13 @@ class Calibration:
         The file.
     samples
         Number of samples in the file.
+    about_labels
+        What a user should know of how labels were found; empty where nothing.
     """
 
-    def __init__(self, container: Container, inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, container: Container, inputs: Sequence[Tensor], ignored: int | None = None
+    ) -> None:
         self._container = container
         self.path = container.path
         if not inputs:
@@ -62,11 +67,17 @@ class Calibration:
         sources = find_sources(container, inputs)
         self._feeds = match_all(self.path, inputs, sources)
         self.samples = max(feed.samples for feed in self._feeds)
-        taken = any(tensor.name == LABELS for tensor in inputs)
-        self._labels = None if taken else self._find_labels()
+        taken = {*(tensor.name for tensor in inputs), *(source.name for source in sources)}
+        self._labels, self.about_labels = find_labels(container, taken, self.samples, ignored)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], inputs: Sequence[Tensor]) -> Calibration:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        inputs: Sequence[Tensor],
+        *,
+        ignored: int | None = None,
+    ) -> Calibration:
         """Open a file and match its datasets with the model's inputs.
 
         Parameters
@@ -75,6 +86,8 @@ class Calibration:
             A file with a suffix in `READERS`.
         inputs
             The inputs that the model must be fed.
+        ignored
+            The label that marks samples without a class.
 
         Raises
         ------
@@ -98,7 +111,7 @@ class Calibration:
         except OSError as error:
             raise MissingInput(f"{file} cannot be read ({error.strerror or error}).") from error
         try:
-            return cls(container, inputs)
+            return cls(container, inputs, ignored)
         except BaseException:
             container.close()
             raise
@@ -121,9 +134,14 @@ class Calibration:
         self.close()
 
     @property
-    def has_labels(self) -> bool:
-        """Whether batches carry labels."""
-        return self._labels is not None
+    def labels(self) -> str:
+        """Name of the dataset with the labels that batches carry; empty without them."""
+        return self._labels.name if self._labels else ""
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """By model input, the name of the dataset that feeds it."""
+        return {feed.tensor.name: feed.source.name for feed in self._feeds}
 
     @property
     def fixed_batch(self) -> int | None:
@@ -175,57 +193,6 @@ class Calibration:
                 for feed in self._feeds
             }
             yield Batch(feeds, len(part), self._labels.read(part) if self._labels else None)
-
-    def _find_labels(self) -> Labels | None:
-        source = self._container.find(LABELS)
-        return None if source is None else Labels(self.path, source, self.samples)
-
-
-class Labels:
-    """Class numbers of the samples.
-
-    Raises
-    ------
-    BadInput
-        Not one whole number for each of the samples.
-    """
-
-    def __init__(self, path: Path, source: Source, samples: int) -> None:
-        shape = source.shape
-        what = f"{path}: dataset '{LABELS}' {spell(shape, source.dtype)}"
-        if len(shape) == 2 and shape[1] > 1:
-            raise BadInput(
-                f"{what} should hold one class number per sample: "
-                "if it is one-hot, store labels.argmax(axis=1)."
-            )
-        if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
-            raise BadInput(f"{what} should be ({samples},) class numbers, one per sample.")
-        if shape[0] != samples:
-            raise BadInput(
-                f"{what} has {shape[0]} entries for {samples} samples: "
-                "store one class number for every sample."
-            )
-        if source.dtype.kind not in "iufb":
-            raise BadInput(f"{what} should hold whole numbers: store the classes' numbers.")
-        self._path, self._source = path, source
-        kind = "float64" if source.dtype.kind == "f" else "int64"
-        self._convert = Converter(path, source, kind, "nettrim")
-
-    def read(self, indices: Indices) -> NDArray[np.int64]:
-        """Class numbers (len(indices),) of some samples."""
-        values: Array = self._convert(self._source.read(indices), indices).reshape(-1)
-        numbers: NDArray[np.int64]
-        if values.dtype.kind != "f":
-            numbers = values
-            return numbers
-        wrong = np.flatnonzero((values != np.rint(values)) | (np.abs(values) >= 2.0**53))
-        if len(wrong):
-            raise BadInput(
-                f"{self._path}: dataset '{LABELS}', sample {indices[wrong[0]]}: "
-                f"{values[wrong[0]]} is not a class number: store whole numbers."
-            )
-        numbers = values.astype(np.int64)
-        return numbers
 
 
 def split(

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from nettrim_cli.data.convert import Converter
+from nettrim_cli.data.labels import LABELS, is_spelling
 from nettrim_cli.data.source import Array, Container, Indices, Source, listing, row_bytes, spell
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Tensor
 
-LABELS = "labels"
 NO_TENSORS = ("sequence", "optional", "map")
 MAX_SAMPLE_BYTES = 1 << 30  # a hostile file may announce samples of any size
 FIRST = np.zeros(1, dtype=np.int64)
@@ -115,7 +115,8 @@ def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]
 
 def only_source(container: Container, tensor: Tensor) -> Source | None:
     """Take the single dataset that is not the labels."""
-    names = [name for name in container.names() if name.strip("/") != LABELS]
+    others = [name for name in container.names() if name.strip("/") != LABELS]
+    names = [name for name in others if not is_spelling(name)] or others
     if len(names) > 1:
         raise BadInput(
             f"{container.path}: no dataset is named as the model input '{tensor.name}' "

@@ -119,6 +119,15 @@ class Signals:
         """Columns of a block in batch `at`: at each place, in each iteration."""
         return [reading.counts(self.places[at], block) for reading in self.readings]
 
+    def unread(self, block: int) -> tuple[int, ...]:
+        """Which of several places, by number, no column of a block comes from."""
+        if len(self.readings) == 1:
+            return ()
+        counts = [self.counts(at, block) for at in range(len(self.places))]
+        return tuple(
+            place for place in range(len(self.readings)) if not any(sum(e[place]) for e in counts)
+        )
+
     def parts(self, at: int, block: int, positions: Positions | None, most: int) -> Iterator[Array]:
         """Columns of a block in batch `at`, at all places, some `most` values at a time.
 

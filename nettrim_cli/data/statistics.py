@@ -99,8 +99,12 @@ def collect(
     offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
     shared: dict[Any, Any] = {}
     lost = CHANGING if reached.lost or dense.lost else ""
+    unread = reached.unread(block)
     return [
-        Samples(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset, lost)
+        Samples(
+            *(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset, lost),
+            unread=unread,
+        )
         for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets)
     ]
 

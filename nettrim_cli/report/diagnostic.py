@@ -58,5 +58,26 @@ def ordered(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 SEVERITIES = {
+    "labels-at-chance": Severity.CRITICAL,
+    "constant-labels": Severity.CRITICAL,
+    "constant-output": Severity.CRITICAL,
+    "dead-output": Severity.CRITICAL,
+    "one-answer": Severity.WARNING,
+    "untrained-range": Severity.WARNING,
+    "saturated-output": Severity.WARNING,
+    "nan-output": Severity.WARNING,
+    "dominant-samples": Severity.WARNING,
+    "copied-samples": Severity.WARNING,
+    "unused-labels": Severity.WARNING,
+    "unseen-branch": Severity.WARNING,
+    "not-solved": Severity.WARNING,
+    "not-finite": Severity.WARNING,
+    "empty-layer": Severity.WARNING,
+    "dropped-samples": Severity.WARNING,
+    "few-held-out": Severity.NOTE,
+    "unseen-layer": Severity.NOTE,
+    "unscaled-input": Severity.NOTE,
+    "constant-input": Severity.NOTE,
+    "labels-by-another-name": Severity.NOTE,
     "few-samples": Severity.NOTE,
 }

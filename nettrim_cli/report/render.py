@@ -99,7 +99,7 @@ CSV_FIELDS = (
 
 
 def _markdown(report: Report) -> str:
-    """Layers and totals as two GitHub tables, then the warnings."""
+    """The verdict and the warnings, then layers and totals as GitHub tables."""
     layers = [
         (
             *(each.name, each.op, words.shape(each.shape)),
@@ -115,6 +115,9 @@ def _markdown(report: Report) -> str:
         "# nettrim report",
         f"{_escape(report.comparison.reference.path)} → {_escape(target)}, "
         f"nettrim {_escape(report.version)}, {words.duration(report.seconds)}",
+        f"**{_escape(report.verdict.outcome)}**",
+        _escape(report.verdict.sureness),
+        *_warnings(report),
         "## Layers",
         _table(MARKDOWN_FIELDS, "lllrrrrrrlrl", layers),
         "## Totals",
@@ -133,13 +136,15 @@ def _markdown(report: Report) -> str:
             for each in report.certificate.layers
         ]
         parts += ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", proved)]
-    if report.warnings:
-        lines = [f"- {_escape(each.text)} ({each.code})" for each in report.warnings]
-        parts += ["## Warnings", "\n".join(lines)]
     settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
     if settings:
         parts += ["## Settings", _table(("setting", "value"), "ll", settings)]
     return "\n\n".join(parts) + "\n"
+
+
+def _warnings(report: Report) -> list[str]:
+    lines = [f"- {_escape(each.text)} ({each.code})" for each in report.warnings]
+    return ["## Warnings", "\n".join(lines)] if lines else []
 
 
 MARKDOWN_FIELDS = (

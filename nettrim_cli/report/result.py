@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nettrim_cli.report.diagnostic import Diagnostic
+from nettrim_cli.report.verdict import Verdict, verdict
 
 DIGITS = 12  # of a difference of shares that rounding leaves
 
@@ -253,6 +254,14 @@ class Report:
 
     ``comparison`` was measured, and ``certificate`` holds, on the held-out samples; ``target`` is
     there where one was searched for.
+
+    Attributes
+    ----------
+    asked
+        Name and value of the target.
+    bound
+        What new samples lose at most, one-sided, 95 %: a share of right answers, or without labels
+        of answers that change; None where that means nothing.
     """
 
     layers: tuple[LayerReport, ...]
@@ -263,6 +272,13 @@ class Report:
     warnings: tuple[Diagnostic, ...] = field(default=())
     certificate: Certificate = field(default=Certificate())
     target: Target | None = None
+    asked: tuple[str, float] = ("epsilon", 0.05)
+    bound: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The run in two lines."""
+        return verdict(self)
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -295,6 +311,7 @@ class Report:
             for each in self.layers
         ]
         return {
+            "verdict": self.verdict.as_dict(),
             "version": self.version,
             "settings": self.settings,
             "layers": layers,
@@ -304,6 +321,7 @@ class Report:
             "comparison": self.comparison.as_dict(),
             "certificate": asdict(self.certificate),
             "target": None if self.target is None else asdict(self.target),
+            "bound": self.bound,
             "seconds": self.seconds,
             "warnings": [each.as_dict() for each in self.warnings],
         }

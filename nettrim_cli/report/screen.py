@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import grid, words
+from nettrim_cli.report.diagnostic import Diagnostic, Severity
 from nettrim_cli.report.grid import ESSENTIAL, Column
 from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report, Target
 
@@ -45,11 +46,16 @@ def patient_console(*, stderr: bool) -> Console:
 
 
 def show_report(report: Report, console: Console, output: str | None = None) -> None:
-    """Print a run: a row per layer, the totals, the warnings and where the model went.
+    """Print a run: the verdict and what calls it into question, layers, totals, other warnings.
 
     ``output`` is the written file, if another than ``report.comparison.candidate.path``.
     """
-    layers = report.layers
+    layers, judged = report.layers, report.verdict
+    grid.paragraph(judged.outcome, console, f"bold {GOOD if judged.reached else WARN}", hanging=3)
+    grid.paragraph(judged.sureness, console, hanging=3)
+    notes = [each for each in report.warnings if each.severity is Severity.NOTE]
+    _show_warnings([each for each in report.warnings if each not in notes], console)
+    grid.blank(console)
     sentences = ["" if each.pruned else f"left dense: {_note(each)}" for each in layers]
     if layers:
         fitted = grid.fit(_layer_columns(layers), console.width)
@@ -61,13 +67,17 @@ def show_report(report: Report, console: Console, output: str | None = None) -> 
     *pruned, remark = rows[0]
     rows[0] = (pruned[0], pruned[1], pruned[2], f"{remark}, in {words.duration(report.seconds)}")
     grid.pairs(rows, console)
-    if report.warnings:
-        grid.blank(console)
-    for each in report.warnings:
-        grid.paragraph(f"! {words.clean(each.text)}", console, WARN, hanging=3)
+    _show_warnings(notes, console)
     grid.blank(console)
     path = words.clean(report.comparison.candidate.path if output is None else output)
     grid.line(f"written to {path}", console, "bold")
+
+
+def _show_warnings(warnings: Sequence[Diagnostic], console: Console) -> None:
+    if warnings:
+        grid.blank(console)
+    for each in warnings:
+        grid.paragraph(f"! {words.clean(each.text)}", console, WARN, hanging=3)
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
@@ -177,7 +187,9 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
         ("weights", "", words.count(report.weights), "in the pruned layers"),
         ("non-zeros", words.count(before), words.count(report.nonzeros), sparsity),
         *_file_rows(report.comparison),
-        *_quality_rows(report.comparison, "held-out samples", report.certificate),
+        *_quality_rows(
+            report.comparison, "held-out samples", report.certificate, bound=report.bound
+        ),
         *_target_rows(report.target),
     ]
 
@@ -248,14 +260,24 @@ def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
 
 
 def _quality_rows(
-    comparison: Comparison, samples: str, certificate: Certificate | None = None
+    comparison: Comparison,
+    samples: str,
+    certificate: Certificate | None = None,
+    *,
+    bound: float | None = None,
 ) -> list[tuple[str, str, str, str]]:
-    """Accuracy, error of each output and agreement, with the samples that they were taken on."""
+    """Accuracy, error of each output and agreement, with the samples that they were taken on.
+
+    With a bound on what new samples lose that is all that is said of them.
+    """
     rows: list[tuple[str, str, str, str]] = []
     on = f"on {words.count(comparison.samples)} {samples}"
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
     if before is not None or after is not None:
-        change = words.points(before, after, comparison.accuracy_drop_interval)
+        lost = comparison.accuracy_drop_interval if bound is None else None
+        change = words.points(before, after, lost)
+        if bound is not None:
+            change += f" (95 %: at most {words.percent(bound, 2)} lost)"
         remark = ", ".join(filter(None, (change, on)))
         rows.append(("accuracy", _share(before), _share(after), remark))
     several = len(comparison.outputs) > 1
@@ -268,7 +290,9 @@ def _quality_rows(
     for each in comparison.outputs:
         if each.agreement is not None:
             parts = [words.clean(each.name) if several else ""]
-            if each.agreement_interval is not None:
+            if bound is not None and before is None:
+                parts.append(f"95 %: at most {words.percent(bound, 2)} % change")
+            elif bound is None and each.agreement_interval is not None:
                 low, high = (words.percent(end, 2) for end in each.agreement_interval)
                 parts.append(f"95 %: {low} to {high}")
             parts.append(words.margins(each.margin, each.margin_changed))
@@ -288,8 +312,6 @@ def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
     rounds = len(target.rounds)
     found = f"in {rounds} round{'s' if rounds != 1 else ''}"
     reached = f"reached {show(target.reached)}"
-    if target.bound is not None:
-        reached += f", on new samples at most {show(target.bound)} (95 %)"
     label = target.name.replace("_", " ")
     return [(label, "", show(target.wanted), f"{reached}, {found}")]
 

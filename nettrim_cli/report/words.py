@@ -27,6 +27,17 @@ def percent(share: float | None, digits: int = 1) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def plain_percent(share: float) -> str:
+    """A share that a user gave, as per cent without the sign: 0.9 -> ``90``, 0.005 -> ``0.5``."""
+    return f"{100 * share:.6g}"
+
+
+def new_samples(bound: float, *, labels: bool) -> str:
+    """What new samples lose at most: points of accuracy, or without labels answers."""
+    unit = "points are lost" if labels else "% of answers change"
+    return f"at most {percent(bound, 2)} {unit} (95 %)"
+
+
 def error(share: float | None) -> str:
     """A relative error as per cent without the sign: two decimals, fewer digits when tiny or huge.
 
@@ -58,6 +69,12 @@ def proved(bound: float | None, reason: str) -> str:
 def count(number: int | None) -> str:
     """A count with thousands separators."""
     return UNKNOWN if number is None else f"{number:,}"
+
+
+def about(number: float) -> str:
+    """A count of two digits, rounded up: 4133 -> ``4,200``."""
+    step = 10 ** max(0, len(str(math.ceil(number))) - 2)
+    return count(math.ceil(number / step) * step)
 
 
 def size(number: int) -> str:

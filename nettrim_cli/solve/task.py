@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[Any]
 
 TOLERANCE = 5e-3
+UNREACHED = "none of the calibration samples reaches it"
 BLOCK_VALUES = 1 << 19  # of responses that are worked on at once, which a cache holds
 
 
@@ -115,6 +116,8 @@ class Samples:
         What is added behind the layer; None where nothing is or where it is not known.
     lost
         Why not all columns could be recorded; empty where they were.
+    unread
+        Which of the layer's places, by number, no column came from.
     """
 
     C: Matrix | None
@@ -127,6 +130,7 @@ class Samples:
     shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     offset: Offset | None = None
     lost: str = ""
+    unread: tuple[int, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -156,15 +160,20 @@ class Samples:
         if self.lost:
             return self.lost
         if self.X.shape[1] == 0:
-            return "none of the calibration samples reaches it"
-        fitted, held = [self.C, self.B, self.X, self.Z], [self.held_X, self.held_Z]
+            return UNREACHED
+        fitted, held = [self.X, self.Z], [self.held_X, self.held_Z]
         if self.offset is not None:
-            fitted += [self.offset.reached, self.offset.dense, self.offset.missing]
+            fitted += [self.offset.reached, self.offset.dense]
             held += [self.offset.held_reached, self.offset.held_dense]
-        if not all(np.isfinite(each).all() for each in fitted if each is not None):
-            return "its signals are not finite on the calibration samples"
-        if not all(np.isfinite(each).all() for each in held):
-            return "its signals are not finite on the held-out samples"
+        for columns, where in ((fitted, "calibration"), (held, "held-out")):
+            if not all(np.isfinite(each).all() for each in columns if each is not None):
+                return f"its signals are not finite on the {where} samples"
+        sums = (self.C, self.B, None if self.offset is None else self.offset.missing)
+        if not all(np.isfinite(each).all() for each in sums if each is not None):
+            return (
+                f"its signals, up to {np.abs(self.X).max():.3g}, are too large: sums of their "
+                "squares are not finite"
+            )
         return ""
 
 

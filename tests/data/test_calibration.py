@@ -253,7 +253,7 @@ def test_labels(tmp_path, form, dtype, column):
     stored = labels[:, None] if column else labels
     path = save(tmp_path, form, x=numbers(5, 2), labels=stored)
     with Calibration.open(path, [x_input("N", 2)]) as data:
-        assert data.has_labels
+        assert data.labels
         got = [batch.labels for batch in data.batches(np.array([4, 0, 3]), 2)]
     assert [part.tolist() for part in got] == [[1, 1], [0]]
     assert all(part.dtype == np.int64 for part in got)
@@ -261,7 +261,7 @@ def test_labels(tmp_path, form, dtype, column):
 
 def test_no_labels(tmp_path):
     with Calibration.open(save(tmp_path, "npy", x=numbers(5, 2)), [x_input("N", 2)]) as data:
-        assert not data.has_labels
+        assert not data.labels
         assert next(data.batches(np.arange(5), 2)).labels is None
 
 
@@ -269,7 +269,7 @@ def test_an_input_named_labels(tmp_path):
     path = save(tmp_path, "h5", x=numbers(5, 2), labels=numbers(5, 3))
     inputs = [x_input("N", 2), Tensor("labels", "float32", ("N", 3))]
     with Calibration.open(path, inputs) as data:
-        assert not data.has_labels
+        assert not data.labels
     assert feeds(path, *inputs)[0]["labels"].shape == (4, 3)
 
 

@@ -63,7 +63,7 @@ def test_no_bound_is_printed_below_itself(share: float) -> None:
 
 def test_the_bound_stands_beside_the_measured_error_on_one_line() -> None:
     lines = printed(certified(OutputBound("logits", 0.31415, 0.1432))).splitlines()
-    (line,) = (each for each in lines if "output error" in each)
+    (line,) = (each for each in lines if each.startswith(" output error"))
     assert re.search(
         r"output error +14\.32 % +proved from the layers alone: at most 31\.5 %$", line
     )
@@ -98,7 +98,9 @@ def test_several_outputs_are_told_apart_and_exact_ones_need_no_proof() -> None:
     )
     text = printed(replace(report, comparison=comparison(outputs=found)))
     rows = [
-        line.split("output error")[1].strip() for line in text.splitlines() if "output e" in line
+        line.split("output error")[1].strip()
+        for line in text.splitlines()
+        if line.startswith(" output e")
     ]
     assert [re.sub(r"\s+", " ", row) for row in rows] == [
         "10.00 % a, proved from the layers alone: at most 50.0 %",

@@ -249,7 +249,7 @@ def test_no_line_is_too_long_and_no_name_breaks_the_table(width: int, notes: boo
 @pytest.mark.parametrize("width", WIDTHS)
 def test_columns_go_by_importance(width: int) -> None:
     text = shown(whole(solved("fc1"), dense("fc2")), width)
-    head = text.splitlines()[1].split()
+    head = next(each for each in text.splitlines() if each.startswith(" layer")).split()
     assert {"layer", "shape", "before", "after", "calib", "held-out", "status"} <= set(head)
     assert ("iter" in head, "op" in head) == (width >= 80, width >= 80)
     assert ("columns" in head) == (width >= 120)
@@ -472,7 +472,7 @@ def searched(name: str, wanted: float, reached: float, bound: float | None, roun
         ),
         (
             searched("max_drop", 0.005, -0.0025, 0.0048, 3),
-            "max drop 0.50 % reached -0.25 %, on new samples at most 0.48 % (95 %), in 3 rounds",
+            "max drop 0.50 % reached -0.25 %, in 3 rounds",
         ),
     ],
     ids=["error", "bytes", "drop"],
