@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from nettrim_cli.report import diagnostic
@@ -25,3 +28,9 @@ def test_the_most_severe_come_first_and_each_comes_once(monkeypatch) -> None:
     texts = [("a", "1"), ("c", "2"), ("b", "3"), ("c", "4"), ("b", "3")]
     found = ordered(Diagnostic(code, text) for code, text in texts)
     assert [each.text for each in found] == ["3", "2", "4", "1"]
+
+
+def test_every_code_is_documented_with_its_severity_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "warnings.md").read_text("utf-8")
+    found = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE)
+    assert found == [(code, each.name.lower()) for code, each in SEVERITIES.items()]
