@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_info, threadpool_limits
 
 # Helpers of the graph tests (``small``) serve the others, too, whichever file is run alone.
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
@@ -18,6 +20,30 @@ settings.load_profile("nettrim")
 
 SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"
 SAMPLES = ("lenet", "mlp", "resnet", "transformer")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--threads N``: BLAS and nettrim's default have so many, whatever the machine has."""
+    parser.addoption("--threads", type=int, help="threads of BLAS, and nettrim's default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold BLAS to ``--threads``, and show nettrim so many processors."""
+    threads = config.getoption("--threads")
+    if not threads:
+        return
+    if hasattr(os, "sched_setaffinity"):
+        processors = sorted(os.sched_getaffinity(0))
+        if threads <= len(processors):  # processes that tests start see no more, either
+            os.sched_setaffinity(0, processors[:threads])
+        else:
+            os.sched_getaffinity = lambda _: set(range(threads))
+    import scipy.linalg  # noqa: F401  (it brings a BLAS of its own, as numpy does)
+
+    threadpool_limits(threads)
+    counts = {each["num_threads"] for each in threadpool_info()}
+    if counts != {threads}:
+        pytest.exit(f"BLAS has {counts} threads where --threads={threads}", 3)
 
 
 @pytest.fixture

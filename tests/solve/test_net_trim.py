@@ -81,10 +81,13 @@ def test_cascade(form, seed) -> None:
 def test_an_error_of_all_needs_no_weights(form, epsilon) -> None:
     if "shift" in form:  # V = -shift, so zero weights may be outside
         form = {**form, "shift": np.zeros(5)}
-    found = solve_net_trim(random_task(1, epsilon=epsilon, **form))
+    task = random_task(1, epsilon=epsilon, **form)
+    found = solve_net_trim(task)
     if "ceiling" not in form:  # saturated results are held to the letter
         assert not found.U.any()
-        assert found.gap == found.violation == 0
+        assert found.gap == 0
+        # Two norms of the same numbers: each has half the rounding of a float32 sum of squares.
+        assert found.violation <= task.samples.Z.size * 2.0**-24
         assert found.status is Status.SOLVED
 
 
