@@ -6,7 +6,7 @@ DEMO   := demo
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fmt lint types check bench bench-layers bench-targets bench-peers models clean
+.PHONY: help setup demo test test-kernels test-all fmt lint types check bench bench-layers bench-targets bench-peers models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense
 
 test: setup  ## run the quick tests, lint and types among them
 	$(BIN)/python -m pytest
+
+test-kernels: setup  ## run the quick tests under each BLAS kernel and with 1, 2, 4 threads (an hour; ARGS="tests/solve" runs some)
+	$(BIN)/python tests/kernels.py $(ARGS)
 
 # The packages' files are read, nothing of them is run: their dependencies are not wanted, and
 # where one cannot be had its tests are skipped and say so.
