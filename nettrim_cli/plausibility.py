@@ -5,7 +5,7 @@ Where the result would mean nothing the run ends (65); what is only suspicious i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.samples_seen import FEWEST, Case, is_bytes, look, rows_of
 
 Array = NDArray[Any]
+Check = Callable[[Case], Iterator[Diagnostic]]
 COPIES = 0.1  # share of copies that is told
 FEW = 0.25  # share of the samples that are few,
 MOST = 1e-3  # what they leave the others of the energy where it is told,
@@ -45,6 +46,7 @@ def examine(
     *,
     threads: int,
     strict: bool,
+    checks: Sequence[Check] | None = None,
 ) -> list[Diagnostic]:
     """Judge samples and labels before they are used.
 
@@ -56,6 +58,8 @@ def examine(
         Samples to a batch.
     strict
         Whether accuracy decides, so that labels at chance are an error.
+    checks
+        What is looked at; all of ``CHECKS`` by default.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def examine(
     """
     seen = look(model, samples, np.concatenate(parts), size, threads)
     case = Case(model, samples, parts[1], seen, strict)
-    return [each for check in CHECKS for each in check(case)]
+    return [each for check in checks or CHECKS for each in check(case)]
 
 
 def dropped(used: int, wanted: int, batch: int) -> Iterator[Diagnostic]:
@@ -264,7 +268,8 @@ def _dataset(case: Case, name: str) -> str:
     return f"{case.samples.path}: dataset '{case.samples.datasets[name]}'"
 
 
-CHECKS = (
+LABEL_CHECKS = (labels_fit, unused_labels)
+CHECKS: Sequence[Check] = (
     *(equal_samples, dominant_samples, labels_fit, unused_labels, one_answer, broken_outputs),
     *(scaled_answers, trained_range, picture_range, constant_inputs),
 )

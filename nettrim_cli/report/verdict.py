@@ -50,9 +50,15 @@ def verdict(report: Report) -> Verdict:
     return Verdict(reached, f"{word}: {_asked(report)} {_lost(report)}".strip(), _sureness(report))
 
 
+def asked(report: Report) -> tuple[str, float]:
+    """Name and value of the target."""
+    target = report.target
+    return report.asked if target is None else (target.name, target.wanted)
+
+
 def is_reached(report: Report) -> bool:
     """Whether what was asked is there."""
-    name, wanted = report.asked
+    name, wanted = asked(report)
     if name == "sparsity":
         return report.sparsity >= wanted - HALF_STEP
     if name == "epsilon":
@@ -65,7 +71,7 @@ def is_reached(report: Report) -> bool:
 
 def _asked(report: Report) -> str:
     """What there is, beside what was asked."""
-    name, wanted = report.asked
+    name, wanted = asked(report)
     zeros = f"{words.percent(report.sparsity)} % zeros"
     target = report.target
     if name == "sparsity":
