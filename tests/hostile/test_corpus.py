@@ -1,0 +1,62 @@
+"""Hundreds of hostile models and data files: the right exit code and one sentence, or a result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import model_ops
+import pytest
+from cases import Case, Codes
+from worker import Ending, Worker
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
+
+FAST = ["--sparsity", "0.5", "--threads", "1", "--method", "l0", "--scheme", "parallel"]
+FAST += ["--allocate", "uniform"]
+MOST_BYTES = 2 << 30
+MODELS = [*model_ops.cases()]
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker() as warm:
+        yield warm
+
+
+def check(ending: Ending, codes: Codes, named: str, says: str = "") -> None:
+    """What every ending must be."""
+    told = f"exit {ending.code}, wanted {codes}\n{ending.err}{ending.out}"
+    assert ending.code in codes, told
+    assert ending.peak_bytes < MOST_BYTES, told
+    assert "Traceback" not in ending.err + ending.out, told
+    assert all(c.isprintable() or c == "\n" for c in ending.err + ending.out), told
+    assert not ending.fault, ending.fault
+    if ending.code:
+        assert ending.out == "", told
+        assert ending.err.startswith("nettrim: "), told
+        assert ending.err.count("\n") == 1, told
+        assert named in ending.err, told
+        assert says.lower() in ending.err.lower(), told
+    else:
+        assert all(line.startswith("warning: ") for line in ending.err.splitlines()), told
+
+
+def run(worker: Worker, folder: Path, *arguments: str) -> Ending:
+    """Run a command; nothing but an output may be left behind."""
+    before = {each.name for each in folder.iterdir()}
+    ending = worker.run(folder, [*arguments])
+    output = {"model.pruned.onnx"} if arguments[0] == "prune" and not ending.code else set()
+    more = {each.name for each in folder.iterdir()} - before
+    external = {each for each in more if each.startswith("model.pruned.onnx.") and output}
+    assert more - external == output, ending
+    return ending
+
+
+@pytest.mark.parametrize("case", MODELS, ids=str)
+def test_a_hostile_model(worker, tmp_path, case: Case) -> None:
+    named = case.write(tmp_path)
+    check(run(worker, tmp_path, "inspect", named), case.inspect, named)
+    words = ["prune", named, "--data", "data.npz", *FAST]
+    check(run(worker, tmp_path, *words), case.codes, named, case.says)
