@@ -252,10 +252,11 @@ def batch_size(samples: Calibration, model: Model, threads: int) -> int:
 
     A sample is as large as it is fed, or as the largest tensor on its way through the model.
     """
+    largest = largest_bytes(samples, model, threads)
     if samples.fixed_batch:
         return samples.fixed_batch
-    fed, largest = max(1, samples.bytes_per_sample), max(1, largest_bytes(samples, model, threads))
-    return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // largest))
+    fed = max(1, samples.bytes_per_sample)
+    return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // max(1, largest)))
 
 
 def side_by_side(size: int) -> int:
@@ -275,11 +276,20 @@ def few_of(indices: Indices, samples: Calibration, layers: int) -> Indices:
 
 
 def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
-    """Bytes of the largest tensor that one sample makes; 0 where it cannot be told."""
-    (batch,) = samples.batches(np.arange(1), 1)
+    """Bytes of the largest tensor that one sample makes; 0 where it cannot be told.
+
+    What follows may rely on it that the engine runs the model.
+
+    Raises
+    ------
+    EngineFailed
+        It does not.
+    """
+    (batch,) = samples.batches(np.arange(samples.batch_size(1)), 1)
     try:
         found = Engine(sizes(model), threads=threads).run(batch.feeds)
-    except EngineFailed:  # it makes sequences on its way, or does not run at all
+    except EngineFailed:
+        Engine(model.runnable(), threads=threads).run(batch.feeds)  # it may make sequences
         return 0
     return 4 * max(map(int, found), default=0)
 

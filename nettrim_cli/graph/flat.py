@@ -26,7 +26,7 @@ ENTER = "nettrim.enter"
 HELD = ("value", "value_float", "value_floats", "value_int", "value_ints")
 """Attributes of a Constant whose value can be read and written (see ``constants``)."""
 
-MOST_NODES = 1_000_000
+MOST_NODES = 100_000  # functions that call others can make any number of a few bytes
 Key = tuple[str, str, str]
 
 
@@ -196,6 +196,8 @@ class _Flattener:
             self.flat.versions[_domain(imported.domain)] = imported.version
         self.calls: list[Key] = []
         graph = model.graph
+        if _unfolded(graph.node, self.functions, {}) > MOST_NODES:
+            raise BadInput(f"the model unfolds to more than {MOST_NODES:,} nodes")
         for tensor in graph.sparse_initializer:
             self.flat.sparse[tensor.values.name] = tensor
         for tensor in graph.initializer:
@@ -220,8 +222,6 @@ class _Flattener:
         self.flat.nodes.append(node)
         if inside:
             scope.nodes.append(node)
-        if len(self.flat.nodes) > MOST_NODES:
-            raise BadInput(f"the model unfolds to more than {MOST_NODES:,} nodes")
 
     def _plain(self, source: Any, scope: _Scope) -> Node:
         """A node that is no call, its subgraphs read before it."""
@@ -340,6 +340,19 @@ class _Flattener:
 
 def _domain(name: str) -> str:
     return "" if name in STANDARD else name
+
+
+def _unfolded(nodes: Iterable[Any], functions: dict[Key, Any], sizes: dict[Key, int]) -> int:
+    """Number of nodes once every call is replaced by its function's; `sizes` are theirs."""
+    total = 0
+    for node in nodes:
+        key = (node.domain, node.op_type, node.overload)
+        if key in functions and key not in sizes:
+            sizes[key] = 0  # a function that calls itself is refused when it is read
+            sizes[key] = _unfolded(functions[key].node, functions, sizes)
+        graphs = (graph for attribute in node.attribute for graph in _graphs(attribute))
+        total += 1 + sizes.get(key, 0) + sum(_unfolded(g.node, functions, sizes) for g in graphs)
+    return total
 
 
 def _given(attributes: Iterable[Any], given: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

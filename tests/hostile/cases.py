@@ -22,6 +22,8 @@ REFUSED: Codes = (77,)
 # What onnx's checker lets pass and the engine refuses, or the other way round, whichever
 # versions are installed: both codes tell that it is the model.
 UNRUNNABLE: Codes = (65, 69)
+# The only layer is malformed: nettrim says so of it, or onnx, or the engine.
+ILL_LAYER: Codes = (4, 65, 69)
 # The specification leaves it open, and the engine may take it: then the result must run.
 UNCLEAR: Codes = (0, 4, 65, 69)
 

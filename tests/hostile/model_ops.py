@@ -5,43 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from cases import BAD, FINE, UNCLEAR, UNRUNNABLE, Case, Codes, model_case, text
+from cases import BAD, FINE, ILL_LAYER, UNCLEAR, UNRUNNABLE, Case, Codes, model_case, text
 from small import normal
 
 HUGE, MOST = 2**31, 2**63 - 1
 
 # On (N, 2, 6, 6) with a kernel of (3, 2, 3, 3).
 CONVOLUTIONS: dict[str, tuple[str, Codes]] = {
-    "pads-short": ("pads = [1, 1, 1]", UNRUNNABLE),
-    "pads-long": ("pads = [1, 1, 1, 1, 1, 1]", UNRUNNABLE),
+    "pads-short": ("pads = [1, 1, 1]", ILL_LAYER),
+    "pads-long": ("pads = [1, 1, 1, 1, 1, 1]", ILL_LAYER),
     "pads-negative": ("pads = [-1, -1, -1, -1]", UNCLEAR),
-    "pads-below-the-kernel": ("pads = [-9, -9, -9, -9]", UNRUNNABLE),
+    "pads-below-the-kernel": ("pads = [-9, -9, -9, -9]", ILL_LAYER),
     "pads-2^30": (f"pads = [{2**30}, {2**30}, {2**30}, {2**30}]", BAD),
-    "pads-2^62": (f"pads = [{2**62}, {2**62}, {2**62}, {2**62}]", UNRUNNABLE),
-    "pads-most": (f"pads = [{MOST}, 0, {MOST}, 0]", UNRUNNABLE),
+    "pads-2^62": (f"pads = [{2**62}, {2**62}, {2**62}, {2**62}]", ILL_LAYER),
+    "pads-most": (f"pads = [{MOST}, 0, {MOST}, 0]", ILL_LAYER),
     "pads-a-float": ("pads = [1.5, 1.5, 1.5, 1.5]", BAD),
     "pads-text": ('pads = "same"', BAD),
-    "strides-zero": ("strides = [0, 0]", UNRUNNABLE),
-    "strides-negative": ("strides = [-1, -1]", UNRUNNABLE),
-    "strides-short": ("strides = [1]", UNRUNNABLE),
-    "strides-long": ("strides = [1, 1, 1]", UNRUNNABLE),
+    "strides-zero": ("strides = [0, 0]", ILL_LAYER),
+    "strides-negative": ("strides = [-1, -1]", ILL_LAYER),
+    "strides-short": ("strides = [1]", ILL_LAYER),
+    "strides-long": ("strides = [1, 1, 1]", ILL_LAYER),
     "strides-2^31": (f"strides = [{HUGE}, {HUGE}]", UNCLEAR),
     "strides-most": (f"strides = [{MOST}, {MOST}]", UNCLEAR),
-    "dilations-zero": ("dilations = [0, 0]", UNRUNNABLE),
-    "dilations-negative": ("dilations = [-1, 1]", UNRUNNABLE),
-    "dilations-short": ("dilations = [1]", UNRUNNABLE),
+    "dilations-zero": ("dilations = [0, 0]", ILL_LAYER),
+    "dilations-negative": ("dilations = [-1, 1]", ILL_LAYER),
+    "dilations-short": ("dilations = [1]", ILL_LAYER),
     "dilations-2^31": (f"dilations = [{HUGE}, 1]", BAD),
-    "dilations-most": (f"dilations = [{MOST}, {MOST}]", UNRUNNABLE),
-    "group-zero": ("group = 0", UNRUNNABLE),
-    "group-negative": ("group = -1", UNRUNNABLE),
-    "group-that-does-not-divide": ("group = 4", UNRUNNABLE),
-    "group-2^31": (f"group = {HUGE}", UNRUNNABLE),
-    "group-most": (f"group = {MOST}", UNRUNNABLE),
-    "kernel-other-than-the-weights": ("kernel_shape = [2, 2]", UNRUNNABLE),
-    "kernel-zero": ("kernel_shape = [0, 0]", UNRUNNABLE),
-    "kernel-negative": ("kernel_shape = [-3, -3]", UNRUNNABLE),
-    "kernel-long": ("kernel_shape = [3, 3, 3]", UNRUNNABLE),
-    "padding-unknown": ('auto_pad = "SOMEHOW"', UNRUNNABLE),
+    "dilations-most": (f"dilations = [{MOST}, {MOST}]", ILL_LAYER),
+    "group-zero": ("group = 0", ILL_LAYER),
+    "group-negative": ("group = -1", ILL_LAYER),
+    "group-that-does-not-divide": ("group = 4", ILL_LAYER),
+    "group-2^31": (f"group = {HUGE}", ILL_LAYER),
+    "group-most": (f"group = {MOST}", ILL_LAYER),
+    "kernel-other-than-the-weights": ("kernel_shape = [2, 2]", ILL_LAYER),
+    "kernel-zero": ("kernel_shape = [0, 0]", ILL_LAYER),
+    "kernel-negative": ("kernel_shape = [-3, -3]", ILL_LAYER),
+    "kernel-long": ("kernel_shape = [3, 3, 3]", ILL_LAYER),
+    "padding-unknown": ('auto_pad = "SOMEHOW"', ILL_LAYER),
     "padding-twice": ('auto_pad = "SAME_UPPER", pads = [1, 1, 1, 1]', UNCLEAR),
     "attribute-unknown": ("frobnicate = 3", BAD),
 }
@@ -166,58 +166,58 @@ BEHIND: dict[str, tuple[str, Codes]] = {
 
 # y = Einsum<equation>(x, w) of (N, 6) and (6, 5).
 EQUATIONS: dict[str, Codes] = {
-    "": UNRUNNABLE,
-    "->": UNRUNNABLE,
+    "": ILL_LAYER,
+    "->": ILL_LAYER,
     "ni,ij": FINE,
     "ni,ij->": UNCLEAR,
-    "ni,ij->nk": UNRUNNABLE,
-    "ni,ij,jk->nk": UNRUNNABLE,
-    "ni,ji->nj": UNRUNNABLE,
+    "ni,ij->nk": ILL_LAYER,
+    "ni,ij,jk->nk": ILL_LAYER,
+    "ni,ji->nj": ILL_LAYER,
     "n i , i j -> n j": FINE,
-    "ni,ij->nj->nj": UNRUNNABLE,
+    "ni,ij->nj->nj": ILL_LAYER,
     "...i,ij->...j": FINE,
-    "..i,ij->..j": UNRUNNABLE,
-    "ni,ii->n": UNRUNNABLE,
-    "nn,ij->ij": UNRUNNABLE,
-    "nij,jk->nik": UNRUNNABLE,
-    "n1,1j->nj": UNRUNNABLE,
-    "näi,ij->nj": UNRUNNABLE,
-    "ni,ij->" + "n" * 300: UNRUNNABLE,
+    "..i,ij->..j": ILL_LAYER,
+    "ni,ii->n": ILL_LAYER,
+    "nn,ij->ij": ILL_LAYER,
+    "nij,jk->nik": ILL_LAYER,
+    "n1,1j->nj": ILL_LAYER,
+    "näi,ij->nj": ILL_LAYER,
+    "ni,ij->" + "n" * 300: ILL_LAYER,
 }
 
 RECURRENT: dict[str, tuple[str, Codes]] = {
-    "hidden-zero": ("hidden_size = 0", UNRUNNABLE),
-    "hidden-negative": ("hidden_size = -4", UNRUNNABLE),
-    "hidden-other": ("hidden_size = 5", UNRUNNABLE),
-    "hidden-2^31": (f"hidden_size = {HUGE}", UNRUNNABLE),
-    "hidden-most": (f"hidden_size = {MOST}", UNRUNNABLE),
-    "direction-unknown": ('hidden_size = 4, direction = "sideways"', UNRUNNABLE),
-    "direction-both": ('hidden_size = 4, direction = "bidirectional"', UNRUNNABLE),
-    "activations-unknown": ('hidden_size = 4, activations = ["A", "B", "C"]', UNRUNNABLE),
-    "activations-few": ('hidden_size = 4, activations = ["Tanh"]', UNRUNNABLE),
+    "hidden-zero": ("hidden_size = 0", ILL_LAYER),
+    "hidden-negative": ("hidden_size = -4", ILL_LAYER),
+    "hidden-other": ("hidden_size = 5", ILL_LAYER),
+    "hidden-2^31": (f"hidden_size = {HUGE}", ILL_LAYER),
+    "hidden-most": (f"hidden_size = {MOST}", ILL_LAYER),
+    "direction-unknown": ('hidden_size = 4, direction = "sideways"', ILL_LAYER),
+    "direction-both": ('hidden_size = 4, direction = "bidirectional"', ILL_LAYER),
+    "activations-unknown": ('hidden_size = 4, activations = ["A", "B", "C"]', ILL_LAYER),
+    "activations-few": ('hidden_size = 4, activations = ["Tanh"]', ILL_LAYER),
     "clip-negative": ("hidden_size = 4, clip = -1.0", UNCLEAR),
     "layout-unknown": ("hidden_size = 4, layout = 7", UNCLEAR),
 }
 
 QUANTIZED: dict[str, tuple[str, dict[str, np.ndarray], Codes]] = {
-    "far-axis": ("axis = 13", {"s": np.full(5, 0.1, np.float32)}, UNRUNNABLE),
-    "least-axis": (f"axis = {-MOST}", {"s": np.full(5, 0.1, np.float32)}, UNRUNNABLE),
-    "scales-too-few": ("axis = 1", {"s": np.full(3, 0.1, np.float32)}, UNRUNNABLE),
-    "scales-none": ("axis = 1", {"s": np.zeros(0, np.float32)}, UNRUNNABLE),
+    "far-axis": ("axis = 13", {"s": np.full(5, 0.1, np.float32)}, ILL_LAYER),
+    "least-axis": (f"axis = {-MOST}", {"s": np.full(5, 0.1, np.float32)}, ILL_LAYER),
+    "scales-too-few": ("axis = 1", {"s": np.full(3, 0.1, np.float32)}, ILL_LAYER),
+    "scales-none": ("axis = 1", {"s": np.zeros(0, np.float32)}, ILL_LAYER),
     "scale-zero": ("axis = 1", {"s": np.zeros(5, np.float32)}, UNCLEAR),
     "scale-nan": ("axis = 1", {"s": np.full(5, np.nan, np.float32)}, UNCLEAR),
     "scale-negative": ("axis = 1", {"s": np.full(5, -0.1, np.float32)}, UNCLEAR),
     "scale-infinite": ("axis = 1", {"s": np.full(5, np.inf, np.float32)}, UNCLEAR),
-    "scale-of-integers": ("axis = 1", {"s": np.ones(5, np.int64)}, UNRUNNABLE),
+    "scale-of-integers": ("axis = 1", {"s": np.ones(5, np.int64)}, ILL_LAYER),
     "zero-point-of-another-type": (
         "axis = 1",
         {"s": np.full(5, 0.1, np.float32), "z": np.zeros(5, np.uint8)},
-        UNRUNNABLE,
+        ILL_LAYER,
     ),
     "zero-point-of-another-size": (
         "axis = 1",
         {"s": np.full(5, 0.1, np.float32), "z": np.zeros(4, np.int8)},
-        UNRUNNABLE,
+        ILL_LAYER,
     ),
 }
 
@@ -232,18 +232,20 @@ def cases() -> Iterator[Case]:
             wide = {**dict.fromkeys(TRANSPOSED, UNCLEAR)} if op == "ConvTranspose" else {}
             yield model_case(f"{op}-{name}", text(body, w=weights), wide.get(name, codes))
     for name, (body, codes) in BEHIND.items():
-        proto = text(f"g (float[N,6] x) => (y) {{ h = MatMul(x, w) {body} }}", w=normal(6, 5))
+        proto = text(f"g (float[N,6] x) => (float[A,B] y) {{ h = MatMul(x, w) {body} }}", w=normal(6, 5))
         yield model_case(name, proto, codes)
     for equation, codes in EQUATIONS.items():
-        body = f'g (float[N,6] x) => (y) {{ y = Einsum<equation = "{equation}">(x, w) }}'
+        rank = "A" * len(equation.partition(">")[2].replace("...", "i").replace(" ", "")) or "AB"
+        shape = ",".join(rank[:5])
+        body = f'g (float[N,6] x) => (float[{shape}] y) {{ y = Einsum<equation = "{equation}">(x, w) }}'
         yield model_case(f"einsum-{equation[:20]}", text(body, w=normal(6, 5)), codes)
     for name, (attributes, codes) in RECURRENT.items():
-        body = f"g (float[5,N,3] x) => (y) {{ y, h, c = LSTM<{attributes}>(x, w, r) }}"
+        body = f"g (float[5,N,3] x) => (float[5,A,N,4] y) {{ y, h, c = LSTM<{attributes}>(x, w, r) }}"
         proto = text(body, w=normal(1, 16, 3), r=normal(1, 16, 4, seed=1))
         yield model_case(f"lstm-{name}", proto, codes)
     for name, (attributes, constants, codes) in QUANTIZED.items():
         more = ", z" if "z" in constants else ""
-        body = f"""g (float[N,6] x) => (y) {{
+        body = f"""g (float[N,6] x) => (float[N,5] y) {{
             w = DequantizeLinear<{attributes}>(q, s{more}) y = MatMul(x, w) }}"""
         whole = (20 * normal(6, 5)).astype(np.int8)
         yield model_case(f"quantized-{name}", text(body, q=whole, **constants), codes)

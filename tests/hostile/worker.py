@@ -146,7 +146,11 @@ def wait(child: int, until: float) -> tuple[int, int]:
 
 def command(arguments: list[str]) -> int:
     """Run a command in this process; look at the output that it reports to have written."""
+    import warnings
+
     from nettrim_cli.cli import run
+
+    warnings.simplefilter("ignore")  # as the command line has them
 
     code = run(arguments)
     sys.stdout.flush()
