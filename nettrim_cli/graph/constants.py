@@ -327,14 +327,23 @@ def _bits(elem_type: int) -> int:
     return next((bits for prefix, bits in known if name.startswith(prefix)), 0)
 
 
+MOST_AXES = 64
+"""NumPy has no arrays of more."""
+
+
 def check_size(tensor: onnx.TensorProto) -> None:
     """Make sure that a tensor has as many values as its shape promises.
 
     Raises
     ------
     ValueError
-        It has fewer or more, or a negative size.
+        It has fewer or more, a negative size, more axes than an array, or is a segment.
     """
+    if len(tensor.dims) > MOST_AXES:
+        axes = len(tensor.dims)
+        raise ValueError(f"tensor '{tensor.name}' has {axes} axes, at most {MOST_AXES} are read")
+    if tensor.HasField("segment"):
+        raise ValueError(f"tensor '{tensor.name}' is stored in segments, which are not read")
     if tensor.HasField("raw_data"):
         wanted, found = raw_bytes(tensor), len(tensor.raw_data)
         if found != wanted:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -92,12 +94,30 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
     try:
         if not proto.HasField("graph"):
             raise BadInput("there is no graph in it")
+        _require_text(proto)
         plain = without_values(proto)
         for tensor in constants.all_tensors(plain):
             constants.check_size(tensor)
         onnx.checker.check_model(sorted_model(plain))
     except Exception as error:  # ValidationError, or what the C++ below it throws
         raise BadInput(f"{path}: not a valid ONNX model: {_said(error)}") from error
+
+
+def _require_text(message: Any) -> None:
+    """Make sure that all names are text: protobuf gives out others as bytes."""
+    tensor = isinstance(message, onnx.TensorProto)  # its values are not looked at
+    fields = [] if tensor else message.ListFields()
+    named = [message.name] if tensor else []
+    for field, value in fields:
+        several = value if isinstance(value, Iterable) and not isinstance(value, bytes) else [value]
+        if field.message_type is not None:
+            for each in several:
+                _require_text(each)
+        elif field.type == field.TYPE_STRING and field.name != "doc_string":
+            named.extend([value] if isinstance(value, (str, bytes)) else value)
+    for name in named:
+        if isinstance(name, bytes):
+            raise BadInput(f"the name {name!r} is not UTF-8 text")
 
 
 def _said(error: Exception) -> str:
