@@ -101,7 +101,7 @@ def prune(
         _limits(settings.threads) as threads,
     ):
         wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
-        fitted, held = split(samples.samples, *wanted, batch=alone)
+        fitted, held = split(samples.samples, *wanted, batch=alone, path=data)
         size = batch_size(samples, dense, threads)
         listener.stage("looking at samples and labels")
         doubts = _doubts(dense, samples, (fitted, held), settings, size=size, threads=threads)

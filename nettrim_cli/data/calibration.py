@@ -196,7 +196,13 @@ class Calibration:
 
 
 def split(
-    samples: int, wanted: int, holdout: float, seed: int, *, batch: int = 1
+    samples: int,
+    wanted: int,
+    holdout: float,
+    seed: int,
+    *,
+    batch: int = 1,
+    path: str | os.PathLike[str] = "the calibration data",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw the samples to calibrate on and the samples to judge by.
 
@@ -212,6 +218,8 @@ def split(
         The same seed draws the same samples.
     batch
         Both parts are whole multiples of it: the model's fixed batch size.
+    path
+        Their file, for a message.
 
     Returns
     -------
@@ -225,7 +233,7 @@ def split(
     """
     if samples < 2 * batch:
         raise BadInput(
-            f"the calibration data have {samples} sample{'' if samples == 1 else 's'}; at least "
+            f"{path}: {samples} sample{' is' if samples == 1 else 's are'} too few; at least "
             f"{2 * batch} are needed, {batch} to solve for and {batch} to judge by: add samples."
         )
     groups = max(min(wanted, samples) // batch, 2)

@@ -23,6 +23,7 @@ MAX_LINKS = 32  # soft links and virtual datasets on the way to one dataset
 MAX_OBJECTS = 10_000  # objects looked at when a file is listed, sources of a virtual dataset
 MAX_CHUNK_BYTES = 1 << 28  # a compressed chunk inflates as a whole
 MAX_CACHE_BYTES = 1 << 26
+CHECKSUM_BYTES = 4  # at the end of a chunk
 
 
 class Hdf5Container:
@@ -194,7 +195,7 @@ class Hdf5Container:
         return Hdf5Source(self, name, dataset, text)
 
     def _check_filters(self, properties: Any, dataset: Any, name: str) -> None:
-        count = properties.get_nfilters()
+        count, h5z = properties.get_nfilters(), self._h5.h5z
         size = math.prod(dataset.chunks) * dataset.dtype.itemsize
         if count and size > MAX_CHUNK_BYTES:
             raise BadInput(
@@ -204,12 +205,26 @@ class Hdf5Container:
             )
         for index in range(count):
             code, _, _, label = properties.get_filter(index)
-            if not self._h5.h5z.filter_avail(code):
+            if code == h5z.FILTER_FLETCHER32:
+                self._check_sums(dataset, name)
+            if code == h5z.FILTER_SZIP or not h5z.filter_avail(code):
                 kind = label.decode(errors="replace") or f"number {code}"
                 raise BadInput(
-                    f"{self.path}: dataset '{name}' is compressed by the filter {kind}, and filter "
-                    "plugins are not loaded: write it again with compression='gzip'."
+                    f"{self.path}: dataset '{name}' is compressed by the filter {kind}, but szip and "
+                    "filter plugins are not loaded: write it again with compression='gzip'."
                 )
+
+    def _check_sums(self, dataset: Any, name: str) -> None:
+        """Refuse chunks too short for their checksum, at which HDF5 crashes."""
+
+        def short(chunk: Any) -> bool | None:
+            return True if chunk.size < CHECKSUM_BYTES else None
+
+        if dataset.id.chunk_iter(short):
+            raise BadInput(
+                f"{self.path}: dataset '{name}' is damaged (a chunk without its checksum): "
+                "write the file again."
+            )
 
 
 class Hdf5Source:

@@ -94,6 +94,8 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
     try:
         if not proto.HasField("graph"):
             raise BadInput("there is no graph in it")
+        if not proto.graph.output:
+            raise BadInput("it has no outputs")
         _require_text(proto)
         plain = without_values(proto)
         for tensor in constants.all_tensors(plain):

@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx
-from cases import BAD, FINE, ILL_LAYER, NOTHING, UNCLEAR, UNRUNNABLE, Case, Codes, edited, model_case, text
+from cases import (
+    BAD,
+    FINE,
+    ILL_LAYER,
+    NOTHING,
+    UNCLEAR,
+    UNRUNNABLE,
+    Case,
+    Codes,
+    edited,
+    model_case,
+    text,
+)
 from onnx import TensorProto, helper
 from small import HEAD, normal
 
@@ -103,12 +115,12 @@ def renamed(old: str, new: str) -> Callable[[Any], None]:
 
 WAIT = "wait for each other"
 STRUCTURE: tuple[Edit, ...] = (
-    ("node-reads-itself", put("graph.node[1].input[0]", "r"), BAD, WAIT),
+    ("node-reads-itself", put("graph.node[1].input[0]", "r"), BAD, "its own result"),
     ("cycle-of-three", put("graph.node[0].input[0]", "y"), BAD, WAIT),
     ("nothing-makes-an-input", put("graph.node[1].input[0]", "gone"), BAD, "gone"),
     ("nothing-makes-the-output", put("graph.output[0].name", "gone"), BAD, "gone"),
     ("no-nodes", drop("graph.node"), BAD, "nothing makes"),
-    ("no-outputs", drop("graph.output"), UNRUNNABLE, ""),
+    ("no-outputs", drop("graph.output"), BAD, "no outputs"),
     ("no-inputs", drop("graph.input"), BAD, "nothing makes the tensor 'x'"),
     ("no-initializers", drop("graph.initializer"), BAD, "nothing makes"),
     ("no-graph", drop("graph"), BAD, "no graph"),
@@ -347,5 +359,7 @@ def cases() -> Iterator[Case]:
     proto = text(f"g (float[N,6] x) => (float[N,6] y) {{ {body} }}")
     yield model_case("no-layer", proto, NOTHING)
     old = HEAD.replace("8", "3")
-    proto = text("g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", head=old, w=normal(6, 4))
+    proto = text(
+        "g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", head=old, w=normal(6, 4)
+    )
     yield model_case("old-weights-that-are-no-inputs", proto, UNCLEAR)

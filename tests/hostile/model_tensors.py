@@ -85,7 +85,7 @@ TENSORS = (
     ("weight-typed", typed("float_data", W.ravel().tolist()), FINE, ""),
     ("weight-typed-short", typed("float_data", [1.0]), BAD, "w"),
     ("weight-typed-long", typed("float_data", [1.0] * 99), BAD, "w"),
-    ("weight-in-the-wrong-field", typed("int64_data", [1] * 30), BAD, "w"),
+    ("weight-in-the-wrong-field", typed("int64_data", [1] * 30), BAD, "int64_data"),
     ("weight-halves-too-large", typed("int32_data", [2**30] * 30, 10), UNCLEAR, ""),
     ("weight-twice", lambda p: p.graph.initializer[0].float_data.append(1.0), BAD, "w"),
     ("weight-segment", segment, BAD, "w"),

@@ -7,6 +7,7 @@ or kills is gone with it, and its exit code, time and peak memory are the child'
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -95,14 +97,25 @@ def serve() -> None:
 
 
 def warm_up() -> None:
-    """Import what the commands import when they are run."""
-    import h5py  # noqa: F401
-    import onnxruntime  # noqa: F401
+    """Import and set up what the commands do when they are first run; no thread is started."""
+    import tempfile
 
-    import nettrim_cli.cli
-    import nettrim_cli.pipeline
-    import nettrim_cli.report.progress
-    import nettrim_cli.report.render  # noqa: F401
+    import numpy as np
+    from cases import SERVED
+
+    from nettrim_cli.cli import run
+
+    with tempfile.TemporaryDirectory() as folder:
+        model, data, output = (str(Path(folder, each)) for each in ("m.onnx", "x.npz", "y.onnx"))
+        Path(model).write_bytes(SERVED)
+        np.savez(data, x=np.random.default_rng(0).standard_normal((12, 6), np.float32))
+        quick = ["--sparsity", "0.5", "--threads", "1", "--allocate", "uniform"]
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            codes = [run(["prune", model, "--data", data, "-o", output, *quick])]
+            codes += [run(["compare", model, output, "--data", data, "--threads", "1"])]
+            codes += [run(["inspect", model])]
+    assert codes == [0, 0, 0], codes
+    gc.freeze()
 
 
 def fork(folder: str, arguments: list[str], seconds: float) -> Ending:
@@ -171,7 +184,7 @@ def wrong_output(model: str, data: str) -> str:
 
     dense, output = Model.load(model), default_output(model)
     with Calibration.open(data, dense.inputs) as samples:
-        batch = next(samples.batches(np.arange(samples.samples), 8))
+        batch = next(samples.batches(np.arange(min(samples.samples, samples.batch_size(8))), 8))
     try:
         after = answers(str(output), batch.feeds)
     except Exception as error:
