@@ -233,7 +233,7 @@ def split(
     """
     if samples < 2 * batch:
         raise BadInput(
-            f"{path}: {samples} sample{' is' if samples == 1 else 's are'} too few; at least "
+            f"{path}: {samples} sample{'' if samples == 1 else 's'}; at least "
             f"{2 * batch} are needed, {batch} to solve for and {batch} to judge by: add samples."
         )
     groups = max(min(wanted, samples) // batch, 2)

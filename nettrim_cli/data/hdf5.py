@@ -210,8 +210,8 @@ class Hdf5Container:
             if code == h5z.FILTER_SZIP or not h5z.filter_avail(code):
                 kind = label.decode(errors="replace") or f"number {code}"
                 raise BadInput(
-                    f"{self.path}: dataset '{name}' is compressed by the filter {kind}, but szip and "
-                    "filter plugins are not loaded: write it again with compression='gzip'."
+                    f"{self.path}: dataset '{name}' is compressed by the filter {kind}, but szip "
+                    "and filter plugins are not loaded: write it again with compression='gzip'."
                 )
 
     def _check_sums(self, dataset: Any, name: str) -> None:

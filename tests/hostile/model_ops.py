@@ -108,7 +108,8 @@ BEHIND: dict[str, tuple[str, Codes]] = {
         UNRUNNABLE,
     ),
     "clip-min-above-max": (
-        "a = Constant<value = float {3.0}>() b = Constant<value = float {-3.0}>() y = Clip(h, a, b)",
+        "a = Constant<value = float {3.0}>() b = Constant<value = float {-3.0}>() "
+        "y = Clip(h, a, b)",
         UNCLEAR,
     ),
     "add-that-does-not-fit": ("c = Constant<value = float[3] {1,2,3}>() y = Add(h, c)", UNRUNNABLE),
@@ -235,7 +236,8 @@ def cases() -> Iterator[Case]:
     for equation, codes in EQUATIONS.items():
         rank = "A" * len(equation.partition(">")[2].replace("...", "i").replace(" ", "")) or "AB"
         shape = ",".join(rank[:5])
-        body = f'g (float[N,6] x) => (float[{shape}] y) {{ y = Einsum<equation = "{equation}">(x, w) }}'
+        node = f'y = Einsum<equation = "{equation}">(x, w)'
+        body = f"g (float[N,6] x) => (float[{shape}] y) {{ {node} }}"
         yield model_case(f"einsum-{equation[:20]}", text(body, w=normal(6, 5)), codes)
     for name, (attributes, codes) in RECURRENT.items():
         body = (

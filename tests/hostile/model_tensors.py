@@ -91,7 +91,7 @@ TENSORS = (
     ("weight-segment", segment, BAD, "w"),
     ("weight-nan", values(W * np.nan), UNCLEAR, ""),
     ("weight-infinite", values(W * np.inf), UNCLEAR, ""),
-    ("weight-one-nan", values(np.where(W == W.max(), np.nan, W)), UNCLEAR, ""),
+    ("weight-one-nan", values(np.where(W > 1, np.nan, W)), UNCLEAR, ""),
     ("weight-3e38", values(np.full((6, 5), 3e38, np.float32)), UNCLEAR, ""),
     ("weight-1e-40", values(np.full((6, 5), 1e-40, np.float32)), UNCLEAR, ""),
     ("weight-zero", values(np.zeros((6, 5), np.float32)), UNCLEAR, ""),
