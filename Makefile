@@ -6,7 +6,7 @@ DEMO   := demo
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-all fmt lint types check bench bench-layers bench-targets bench-peers models clean
+.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ $(VENV)/models: $(VENV)/installed benchmarks/models.txt
 
 test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose models they prune
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+torture: setup  ## kills, signals, races, full disks, limits and a million mutations (a day)
+	PYTHONPATH=tests:tests/graph:tests/hostile $(BIN)/python tests/hostile/torture.py
 
 fmt: setup  ## format and mend what ruff can
 	$(BIN)/ruff format .

@@ -1,0 +1,18 @@
+"""The long runs of ``make torture``, each a few times."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torture
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
+
+
+@pytest.mark.parametrize(("part", "count"), [("kills", 4), ("disks", 2), ("mutations", 100)])
+def test_a_few_of_each(part, count) -> None:
+    tally = torture.Tally()
+    torture.PARTS[part][0](count, 16, tally)
+    assert sum(each.total() for each in tally.counts.values()) >= count
+    assert not tally.violations
