@@ -49,10 +49,10 @@ class Bench:
         np.savez(folder / "data.npz", x=normal(64, 48))
         self.external = external
         begun = time.monotonic()
-        assert self.start().wait(SECONDS) == 0
+        self.finish()
         self.seconds = time.monotonic() - begun
         self.new = self.output.read_bytes()
-        assert self.start("--sparsity", "0.3").wait(SECONDS) == 0
+        self.finish("--sparsity", "0.3")
         self.old = self.output.read_bytes()
 
     def start(self, *more: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
@@ -64,6 +64,12 @@ class Bench:
             text=True,
             preexec_fn=before,
         )
+
+    def finish(self, *more: str) -> None:
+        """A run that nothing disturbs."""
+        run = self.start(*more)
+        _, err = run.communicate(timeout=SECONDS)
+        assert run.returncode == 0, err
 
     def reset(self) -> None:
         """Put the old output back; what lies around stays."""
