@@ -10,21 +10,20 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import fields
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from nettrim_cli import __version__
-from nettrim_cli.errors import BadInput, DiskFailed, NettrimError, OutOfMemory
-from nettrim_cli.process import channel, supervisor
-from nettrim_cli.settings import TARGETS, Settings, parse_bytes, parse_seconds
+from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, OutOfMemory
+from nettrim_cli.flags import PATH, limits, options_of, reporting, reports_option
+from nettrim_cli.process import supervisor
+from nettrim_cli.settings import TARGETS, Gate, Settings
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -41,89 +40,12 @@ def nettrim() -> None:
     """  # noqa: D301 (click wants the backspace itself)
 
 
-class Words(click.ParamType):  # type: ignore[type-arg]
-    """A value that a function reads from a person's words."""
-
-    name = "text"
-
-    def __init__(self, parse: Callable[[str], Any]) -> None:
-        self.parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the value, or say what is wrong with it."""
-        try:
-            return self.parse(value)
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
-
-
-def settings_options(command: Command) -> Command:
-    """Add a flag for every field of the settings."""
-    for each in reversed(fields(Settings)):
-        rule, kind = each.metadata, str(each.type)
-        repeatable = kind.startswith("tuple")
-        if rule["choices"]:
-            type_: Any = click.Choice(rule["choices"])
-        elif rule["parse"]:
-            type_ = Words(rule["parse"])
-        elif "int" in kind:
-            type_ = click.IntRange(rule["low"], rule["high"])
-        elif "float" in kind:
-            type_ = click.FloatRange(
-                rule["low"], rule["high"], min_open=rule["open"], max_open=rule["open"]
-            )
-        else:
-            type_ = str
-        command = click.option(
-            f"--{each.name.replace('_', '-')}",
-            type=type_,
-            default=None if repeatable else each.default,
-            multiple=repeatable,
-            help=rule["help"],
-            metavar=rule["metavar"] or None,
-            show_default=not repeatable and each.default is not None,
-        )(command)
-    return command
-
-
-def limits(command: Command) -> Command:
-    """Add the limits that the supervisor keeps."""
-
-    def tell(context: click.Context, option: click.Parameter, value: float | None) -> None:
-        if value is None:
-            return
-        if not channel.supervised() and not hasattr(os, "fork"):
-            raise click.UsageError(f"{option.opts[0]} needs a system on which processes can fork.")
-        channel.tell("limit", "seconds" if option.name == "time_limit" else "bytes", value)
-
-    for name, parse, metavar, text in (
-        ("--max-memory", parse_bytes, "B", "Exit 71 where more memory is taken, such as 2G."),
-        ("--time-limit", parse_seconds, "T", "Exit 124 after so long, such as 90, 15m or 2h."),
-    ):
-        command = click.option(
-            *(name,),
-            type=Words(parse),
-            metavar=metavar,
-            help=text,
-            callback=tell,
-            expose_value=False,
-        )(command)
-    return command
-
-
 @nettrim.command()
 @click.argument("model", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Calibration samples: .h5, .npz or .npy.")
 @click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
-@click.option("--force", is_flag=True, help="Replace an existing output (never an input).")
-@click.option(
-    "--report",
-    "reports",
-    type=PATH,
-    multiple=True,
-    help="Write the report as .json, .md or .csv (repeatable).",
-)
-@settings_options
+@reports_option(".json, .md or .csv")
+@options_of(Settings)
 @limits
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell each layer on stderr as it is done.")
@@ -145,7 +67,6 @@ def prune(
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
-    from nettrim_cli.files import check_output, reserved, write_atomically
     from nettrim_cli.report.progress import Screen, Silent
     from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
 
@@ -157,27 +78,24 @@ def prune(
     except BadInput as error:  # what single options may not be, click has told already
         raise click.UsageError(str(error)) from error
     target = output or pipeline.default_output(model)
-    for path in reports:
-        if path.suffix.lower() not in FORMATS:
-            known = ", ".join(FORMATS)
-            raise click.UsageError(f"--report {path}: the suffix must be one of {known}.")
-        if [each.resolve() for each in (target, *reports)].count(path.resolve()) > 1:
-            raise click.UsageError(f"--report {path}: each output needs a file of its own.")
-        check_output(path, [model, data], force)
-    with ExitStack() as stack:
-        for path in reports:
-            stack.enter_context(reserved(path))
-        listener: Silent | Screen = Silent() if quiet else Screen(verbose=verbose)
-        stack.enter_context(listener)
-        report = pipeline.prune(model, data, target, settings, force=force, listener=listener)
+    with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
+        with Silent() if quiet else Screen(verbose=verbose) as listener:
+            try:
+                report = pipeline.prune(
+                    model, data, target, settings, force=force, listener=listener
+                )
+            except GateFailed as missed:
+                if missed.report is not None:
+                    write(partial(render, missed.report))
+                raise
         with pipeline.standing(target):
-            for path in reports:
-                write_atomically(path, render(report, path.suffix).encode("utf-8"))
+            write(partial(render, report))
     if quiet:
         for each in report.warnings:
             click.echo(f"warning: {each.text}", err=True)
     else:
-        show_report(report, console_for_stdout(), output=str(target))
+        with printing():
+            show_report(report, console_for_stdout(), output=str(target))
 
 
 @nettrim.command()
@@ -190,28 +108,20 @@ def inspect(model: Path, as_json: bool) -> None:
     from nettrim_cli.report import render
 
     found = pipeline.inspect(model)
-    if as_json:
-        sys.stdout.write(render.as_json(render.layers_as_dict(*found[:3], parameters=found[3])))
-    else:
-        render.show_layers(*found[:3], console=render.console_for_stdout(), parameters=found[3])
+    with printing():
+        if as_json:
+            layers = render.layers_as_dict(*found[:3], parameters=found[3])
+            click.echo(render.as_json(layers), nl=False)
+        else:
+            render.show_layers(*found[:3], console=render.console_for_stdout(), parameters=found[3])
 
 
 @nettrim.command()
 @click.argument("reference", type=PATH)
 @click.argument("candidate", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Samples, with labels for accuracy.")
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(0, 1),
-    metavar="D",
-    help="Exit 3 if accuracy (without labels: agreement) falls by more, such as 0.005.",
-)
-@click.option(
-    "--max-error",
-    type=click.FloatRange(0),
-    metavar="E",
-    help="Exit 3 if the relative error of an output is larger.",
-)
+@options_of(Gate)
+@reports_option(".json or .md")
 @click.option(
     "--proof/--no-proof",
     default=True,
@@ -225,25 +135,58 @@ def compare(
     reference: Path,
     candidate: Path,
     data: Path,
-    max_drop: float | None,
-    max_error: float | None,
+    force: bool,
+    reports: tuple[Path, ...],
     proof: bool,
     threads: int | None,
     as_json: bool,
+    **gates: Any,
 ) -> None:
     """Run REFERENCE and CANDIDATE on the same samples and compare answers and sizes.
 
-    With --max-drop or --max-error it is a gate for CI: exit code 3 if the limit is exceeded.
+    REFERENCE is the dense model, CANDIDATE the pruned one.  With --max-drop or --max-error it is
+    a gate for CI: exit code 3 if a limit is exceeded, 65 if that cannot be told.
     """
     from nettrim_cli import pipeline
     from nettrim_cli.report import render
+    from nettrim_cli.report.gate import complaint
 
-    found = pipeline.compare(reference, candidate, data, threads=threads, proof=proof)
-    if as_json:
-        sys.stdout.write(render.as_json(found.as_dict()))
-    else:
-        render.show_comparison(found, render.console_for_stdout())
-    pipeline.gate(found, max_drop=max_drop, max_error=max_error)
+    try:
+        gate = Gate(**gates)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    asked = gate if any(each is not None for each in gates.values()) else None
+    inputs, formats = [reference, candidate, data], render.COMPARISON_FORMATS
+    with reporting(reports, formats, inputs, force=force) as write:
+        found = pipeline.compare(
+            reference, candidate, data, gate=asked, threads=threads, proof=proof
+        )
+        write(partial(render.render_comparison, found))
+    with printing(GateFailed(complaint(found)) if found.passed is False else None):
+        if as_json:
+            click.echo(render.as_json(found.as_dict()), nl=False)
+        else:
+            render.show_comparison(found, render.console_for_stdout())
+
+
+@contextmanager
+def printing(decided: NettrimError | None = None) -> Iterator[None]:
+    """Print in the with-block, and raise then what was decided before, whatever becomes of that.
+
+    A reader that leaves changes nothing.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        leave_quietly()
+    except OSError:
+        if decided is None:
+            raise
+        leave_quietly()
+    if decided is not None:
+        raise decided
 
 
 def main() -> None:

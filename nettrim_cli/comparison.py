@@ -4,121 +4,28 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.answers import (
-    NO_ANSWER,
-    Interval,
-    Margins,
-    drop_bound,
-    drop_interval,
-    exact_interval,
-    top1,
-)
+from nettrim_cli.answers import Interval, Margins, drop_bound, drop_interval, top1
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.engine import Engine, is_array
+from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.labels import IGNORED
 from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
+from nettrim_cli.data.values import Part, parts
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.result import Comparison, ModelFacts, OutputFacts, largest
+from nettrim_cli.report.result import Comparison, ModelFacts, largest
+from nettrim_cli.tally import Tally, interval
 
 Array = NDArray[Any]
 LARGE_BYTES = 1 << 28
 PIECE_BYTES = 1 << 24
-
-
-@dataclass
-class Tally:
-    """Running sums for one output.
-
-    Attributes
-    ----------
-    fixed
-        Axes whose size the data may not decide; None for all of them.
-    """
-
-    difference: float = 0.0
-    reference: float = 0.0
-    agreed: int = 0
-    margins: Margins = field(default_factory=Margins)
-    changed: list[Array] = field(default_factory=list)
-    scores: int = 0
-    fixed: frozenset[int] | None = None
-
-    def add(self, expected: Array, found: Array) -> None:
-        """Take in one batch."""
-        if expected.shape != found.shape:
-            self._add_other_shape(expected, found)
-            return
-        if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
-            exact, other = expected.astype(np.float64), found.astype(np.float64)
-            with np.errstate(invalid="ignore", over="ignore"):
-                # Masks hold equal infinities, and some models NaN, which would differ by NaN.
-                same = (exact == other) | (np.isnan(exact) & np.isnan(other))
-                moved = np.where(same, 0.0, other - exact)
-                self.difference += float(np.square(moved).sum())
-            self.reference += squared_size(expected)
-        else:  # each string that differs is all wrong
-            self.difference += float(np.count_nonzero(expected != found))
-            self.reference += float(expected.size)
-        wanted, given = top1(expected), top1(found)
-        if wanted is not None and given is not None:
-            same = (wanted == given) & (wanted != NO_ANSWER)
-            self.agreed += int(np.count_nonzero(same))
-            self.changed.append(~same.reshape(-1))
-            self.margins.add(expected, found, wanted)
-            self.scores += expected.size
-
-    @property
-    def error(self) -> float:
-        """||found - expected||_F / ||expected||_F."""
-        if self.difference == 0:
-            return 0.0
-        return math.sqrt(self.difference / self.reference) if self.reference else math.inf
-
-    def _add_other_shape(self, expected: Array, found: Array) -> None:
-        """Where the data decide the shape, as how many objects are found: nothing is the same."""
-        pairs = enumerate(zip(expected.shape, found.shape))
-        differing = {at for at, (one, two) in pairs if one != two}
-        if expected.ndim != found.ndim or self.fixed is None or differing & self.fixed:
-            raise BadInput(
-                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
-                "they do not answer the same question."
-            )
-        if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
-            sizes = [squared_size(each) for each in (expected, found)]
-            self.difference += max(sizes)
-            self.reference += sizes[0]
-        else:
-            self.difference += float(max(expected.size, found.size))
-            self.reference += float(expected.size)
-        wanted = top1(expected)
-        if wanted is not None:
-            self.changed.append(np.ones(wanted.size, bool))
-            self.margins.add(expected, None, wanted)
-
-    def facts(self, name: str) -> OutputFacts:
-        """What the sums say."""
-        if not self.changed:
-            return OutputFacts(name, self.error)
-        changed = np.concatenate(self.changed)
-        before = self.margins.arrays[0]
-        close = before[changed & np.isfinite(before)]
-        return OutputFacts(
-            name,
-            self.error,
-            self.agreed / len(changed),
-            interval(self.agreed, self.margins),
-            median(before[np.isfinite(before)]),
-            median(close),
-        )
 
 
 class Reference:
@@ -136,7 +43,7 @@ class Reference:
         self, model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
     ) -> None:
         self.model, self.batches, self.threads = model, batches, threads
-        self._kept: tuple[Sequence[str], list[list[Any]]] | None = None
+        self._kept: tuple[Sequence[str], list[list[dict[str, Part]]]] | None = None
 
     @property
     def samples(self) -> int:
@@ -144,8 +51,8 @@ class Reference:
         return sum(batch.count for batch in self.batches())
 
     @property
-    def outputs(self) -> tuple[Sequence[str], list[list[Any]]]:
-        """Their names, and batch by batch where they wait."""
+    def outputs(self) -> tuple[Sequence[str], list[list[dict[str, Part]]]]:
+        """Their names, and batch by batch what each holds, where its arrays wait."""
         if self._kept is None:
             model = self.model.runnable()
             engine = Engine(model, threads=self.threads, optimise=True, arena=False)
@@ -154,13 +61,25 @@ class Reference:
                 engine.outputs,
                 [
                     [
-                        shelf.keep(each) if is_array(each) else None
-                        for each in engine.run(batch.feeds)
+                        {
+                            path: replace(each, array=shelf.keep(each.array))
+                            for path, each in parts(name, value, batch.count).items()
+                        }
+                        for name, value in zip(engine.outputs, engine.run(batch.feeds))
                     ]
                     for batch in self.batches()
                 ],
             )
         return self._kept
+
+    @property
+    def unmeasured(self) -> dict[str, str]:
+        """Outputs of which no error can be told on these samples, and why."""
+        found: dict[str, Tally] = {}
+        for batch in self.outputs[1]:
+            for path, part in (pair for output in batch for pair in output.items()):
+                found.setdefault(path, Tally()).see(part)
+        return unmeasured(found)
 
     def against(self, candidate: Model) -> Findings:
         """Run another model on the same samples.
@@ -173,38 +92,52 @@ class Reference:
         names, waiting = self.outputs
         engine = Engine(candidate.runnable(), threads=self.threads, optimise=True)
         pairs = list(_pairs(names, engine.outputs))
-        found = Findings(
-            {names[0]: Tally(fixed=_fixed(self.model, candidate, *names)) for names in pairs}
-        )
+        fixed = {one: _fixed(self.model, candidate, one, other) for one, other in pairs}
+        found = Findings(fixed)
         for batch, kept in zip(self.batches(), waiting):
-            first = [load(kept[names.index(one)]) for one, _ in pairs]
-            found.add(batch, first, engine.run(batch.feeds, [other for _, other in pairs]))
+            first = {
+                path: replace(each, array=load(each.array))
+                for one, _ in pairs
+                for path, each in kept[names.index(one)].items()
+            }
+            values = engine.run(batch.feeds, [other for _, other in pairs])
+            found.add(batch, first, named(batch, fixed, values))
         if not found.samples:
             raise BadInput("there are no samples to compare the models on.")
         return found
 
 
 class Findings:
-    """What two models answered on the same samples."""
+    """What two models answered on the same samples.
 
-    def __init__(self, tallies: dict[str, Tally]) -> None:
-        self.tallies, self.samples = tallies, 0
+    Parameters
+    ----------
+    fixed
+        By output, the axes to which both models give a size; of those inside of sequences and
+        maps no axis has one.
+    """
+
+    def __init__(self, fixed: Mapping[str, frozenset[int]]) -> None:
+        self.fixed, self.samples = fixed, 0
+        self.tallies: dict[str, Tally] = {}
         self.labelled = Margins()  # of the labels' classes, where there are labels
         self._right: list[Array] = [np.empty((2, 0), bool)]  # in each model
 
-    def add(self, batch: Batch, first: Sequence[Any], second: Sequence[Any]) -> None:
+    def add(self, batch: Batch, first: Mapping[str, Part], second: Mapping[str, Part]) -> None:
         """Take in a batch's outputs of both."""
         self.samples += batch.count
-        for tally, expected, found in zip(self.tallies.values(), first, second):
-            if is_array(expected) and is_array(found):
-                tally.add(expected, found)
-        at, labels = scored(first, batch.labels), batch.labels
-        if at is None or labels is None:
+        for path in {**first, **second}:
+            tally = self.tallies.setdefault(path, Tally(fixed=self.fixed.get(path, frozenset())))
+            tally.take(first.get(path), second.get(path), batch.count)
+        place, labels = scored(first, batch.labels), batch.labels
+        if place is None or labels is None:
             return
-        same = is_array(second[at]) and first[at].shape == second[at].shape
+        expected: Array = first[place].array
+        found: Any = second[place].array if place in second else None
+        same = found is not None and expected.shape == found.shape
         known = labels != IGNORED
-        expected, labels = first[at][known], labels[known]
-        found = second[at][known] if same else None
+        expected, labels = expected[known], labels[known]
+        found = found[known] if same else None
         right = top1(expected) == labels
         # Answers that are not there, or of other samples, are wrong.
         still = np.zeros_like(right) if found is None else top1(found) == labels
@@ -213,8 +146,14 @@ class Findings:
 
     @property
     def error(self) -> float:
-        """Largest relative error over the outputs; nan if one of them is."""
-        return largest([tally.error for tally in self.tallies.values()])
+        """Largest relative error over the outputs; nan if one of them is, or none is measured."""
+        told = [each.error for each in self.tallies.values() if not each.why_unmeasured]
+        return largest(told) if told else math.nan
+
+    @property
+    def unmeasured(self) -> dict[str, str]:
+        """Outputs whose error cannot be told, and why."""
+        return unmeasured(self.tallies)
 
     @property
     def drop(self) -> float:
@@ -228,8 +167,9 @@ class Findings:
     @property
     def score_size(self) -> float:
         """Root mean square of a score."""
-        squares = sum(each.reference for each in self.tallies.values() if each.changed)
-        return math.sqrt(squares / max(1, sum(each.scores for each in self.tallies.values())))
+        scores = [each for each in self.tallies.values() if each.changed]
+        elements = sum(each.elements for each in scores)
+        return math.sqrt(sum(each.reference for each in scores) / max(1, elements))
 
     @property
     def bound(self) -> float | None:
@@ -244,8 +184,8 @@ class Findings:
             return [self.labelled]
         return [each.margins for each in self.tallies.values() if each.changed]
 
-    def compared(self, reference: Model, candidate: Model) -> Comparison:
-        """The figures of both, with those of their files."""
+    def compared(self, reference: Model, candidate: Model, *, written: bool = True) -> Comparison:
+        """The figures of both, with those of their files; the candidate may not be in one."""
         one, two = np.concatenate(self._right, axis=1)
         shares: list[tuple[Any, Any]] = [(None, None)] * 2
         changes = None
@@ -256,55 +196,52 @@ class Findings:
             changes = drop_interval(lost, gained, count)
         return Comparison(
             facts(reference, *shares[0]),
-            facts(candidate, *shares[1]),
+            facts(candidate, *shares[1], written=written),
             tuple(tally.facts(name) for name, tally in self.tallies.items()),
             self.samples,
             changes,
         )
 
 
-def compare_models(
-    reference: Model,
-    candidate: Model,
-    batches: Callable[[], Iterable[Batch]],
-    *,
-    threads: int,
-) -> Comparison:
-    """Run both models, each as its file has it, and compare every output.
-
-    One runs after the other, so that only one is in memory.
-
-    Parameters
-    ----------
-    batches
-        Gives the same samples each time.
-
-    Raises
-    ------
-    BadInput
-        The models' outputs do not match in number or shape, or there are no samples.
-    """
-    first = Reference(reference, batches, threads=threads)
-    return first.against(candidate).compared(reference, candidate)
-
-
 def facts(
-    model: Model, accuracy: float | None = None, interval: Interval | None = None
+    model: Model,
+    accuracy: float | None = None,
+    interval: Interval | None = None,
+    *,
+    written: bool = True,
 ) -> ModelFacts:
     """A model in numbers, external data counted as part of it."""
     parameters, nonzeros = model.constants()
-    plain, packed = sizes(model.files)
-    return ModelFacts(str(model.path), plain, packed, parameters, nonzeros, accuracy, interval)
+    if written:
+        path, (plain, gzipped) = str(model.path), sizes(model.files)
+    else:
+        path, gzipped = "", packed(model)
+        plain = sum(len(piece) for content in model.contents() for piece in content)
+    return ModelFacts(path, plain, gzipped, parameters, nonzeros, accuracy, interval)
+
+
+def unmeasured(tallies: Mapping[str, Tally]) -> dict[str, str]:
+    """Outputs whose error cannot be told, and why."""
+    return {name: each.why_unmeasured for name, each in tallies.items() if each.why_unmeasured}
 
 
 def own_answers(model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int) -> Findings:
     """A model's answers alone: held against itself."""
     engine = Engine(model.runnable(), threads=threads, optimise=True)
-    found = Findings({name: Tally() for name in engine.outputs})
+    found = Findings({})
     for batch in batches():
-        outputs = engine.run(batch.feeds)
+        outputs = named(batch, engine.outputs, engine.run(batch.feeds))
         found.add(batch, outputs, outputs)
     return found
+
+
+def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str, Part]:
+    """What the outputs of a batch hold, by name."""
+    return {
+        path: part
+        for name, value in zip(names, values, strict=True)
+        for path, part in parts(name, value, batch.count).items()
+    }
 
 
 def packed(model: Model) -> int:
@@ -334,31 +271,16 @@ def _packed(pieces: Iterable[bytes], plain: int) -> int:
     return sum(len(pack.compress(each)) for each in pieces) + len(pack.flush())
 
 
-def scored(outputs: Sequence[Any], labels: Array | None) -> int | None:
-    """Which output is the first to give an answer for every label."""
-    for at, output in enumerate(outputs):
-        found = top1(output) if is_array(output) else None
-        if found is not None and labels is not None and found.shape == labels.shape:
-            return at
+def scored(outputs: Mapping[str, Part], labels: Array | None) -> str | None:
+    """Which output is the first to give an answer for every label, by the number of its class."""
+    for path, part in outputs.items():
+        if part.array is None or labels is None or part.array.dtype.kind in "OSU":
+            continue
+        found = top1(part.array)
+        numbered = part.keys is None or part.keys == tuple(range(len(part.keys)))
+        if numbered and found is not None and found.shape == labels.shape:
+            return path
     return None
-
-
-def interval(right: int, margins: Margins) -> Interval | None:
-    """The exact interval of a share of right answers; None where a sample has several."""
-    alone = all(each == 1 for each in margins.counts)
-    return exact_interval(right, len(margins.counts)) if alone else None
-
-
-def median(values: Array) -> float | None:
-    """The median, or None of nothing."""
-    return float(np.median(values)) if len(values) else None
-
-
-def squared_size(values: Array) -> float:
-    """Squared Frobenius norm of the numbers that are finite."""
-    exact = values.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return float(np.square(exact[np.isfinite(exact)]).sum())
 
 
 def _fixed(reference: Model, candidate: Model, one: str, two: str) -> frozenset[int]:

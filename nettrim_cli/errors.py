@@ -7,6 +7,8 @@ never used, so an exit of 1 is always a defect.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NettrimError(Exception):
     """Base of every error that nettrim raises on purpose."""
@@ -14,10 +16,20 @@ class NettrimError(Exception):
     exit_code = 70
 
 
+class WrongUsage(NettrimError):
+    """The command asks for what makes no sense; told once the files have been looked at."""
+
+    exit_code = 2
+
+
 class GateFailed(NettrimError):
-    """A floor that the user set (``--max-drop``, ``--max-error``) was missed."""
+    """A floor that the user set (``--max-drop``, ``--max-error``) was missed.
+
+    ``report`` is what was found all the same, a ``report.result.Report``, where there is one.
+    """
 
     exit_code = 3
+    report: Any = None
 
 
 class NothingToDo(NettrimError):

@@ -122,7 +122,9 @@ def _answers(case: Case) -> tuple[str, Array, int | None] | None:
     for output in case.model.outputs:
         parts = case.seen.outputs.get(output.name, [])
         answers = [top1(each) for each in parts]
-        if not parts or any(each is None or each.ndim != 1 for each in answers):
+        if not parts or any(
+            each is None or each.ndim != 1 or each.dtype.kind in "OSU" for each in answers
+        ):
             continue
         found = np.concatenate(answers)
         if len(found) == count:

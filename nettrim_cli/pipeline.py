@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,23 +24,25 @@ from nettrim_cli.aftermath import (
 )
 from nettrim_cli.certificate import certify
 from nettrim_cli.chosen import nonzeros, select
-from nettrim_cli.comparison import Reference, compare_models
+from nettrim_cli.comparison import Reference
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.source import Indices
-from nettrim_cli.errors import BadInput, EngineFailed, GateFailed, MissingInput, NothingToDo
+from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo
 from nettrim_cli.files import reserved
+from nettrim_cli.gates import checks
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.plausibility import dropped, examine
 from nettrim_cli.process.channel import tell
+from nettrim_cli.provenance import check_operands
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import Comparison, LayerReport, Report
-from nettrim_cli.run import Reached, Run, counted, in_order
-from nettrim_cli.settings import SEARCHED, Settings
+from nettrim_cli.run import Batches, Reached, Run, counted, in_order
+from nettrim_cli.settings import SEARCHED, Gate, Settings
 from nettrim_cli.sweeps import solved
-from nettrim_cli.targets import reach
+from nettrim_cli.targets import Missed, reach
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -53,6 +54,7 @@ BATCH_SAMPLES = 256
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number,
 WRITTEN = "nettrim_output"  # what an exception says of a file that stands
+FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
 PROBE_RUNS = 4  # times the samples over all layers, between these
 
 
@@ -119,7 +121,7 @@ def prune(
         run = Run(dense, chosen, settings, threads, listener, part(probed))
         reference = Reference(dense, part(held), threads=threads)
         if settings.target[0] in SEARCHED:
-            found = reach(run, batches, part(fitted), reference)
+            found = _searched(run, batches, part(fitted), reference, left, begun)
         else:
             found = solved(run, batches, reference)
         run.trail = None  # no more passes: its memory is wanted for what follows
@@ -154,6 +156,7 @@ def compare(
     candidate: PathLike,
     data: PathLike,
     *,
+    gate: Gate | None = None,
     threads: int | None = None,
     proof: bool = False,
 ) -> Comparison:
@@ -161,6 +164,8 @@ def compare(
 
     Parameters
     ----------
+    gate
+        Limits that it is held against.
     proof
         Whether to bound the candidate's output errors from those of its layers, too: both models
         run side by side for it.
@@ -172,6 +177,7 @@ def compare(
     """
     tell("about", f"{reference} or {candidate}")
     first, second = Model.load(reference), Model.load(candidate)
+    notes = tuple(check_operands(first, second, Path(data)))
     if {each.name for each in first.inputs} != {each.name for each in second.inputs}:
         raise BadInput(
             f"{candidate}: its inputs are {names(second.inputs)}, those of {reference} are "
@@ -191,9 +197,12 @@ def compare(
     ):
         everything = np.arange(samples.samples)
         size = batch_size(samples, first, count)
-        found = compare_models(
-            first, second, lambda: samples.batches(everything, size), threads=count
-        )
+        if gate is not None:  # some outputs tell batches apart, but not samples
+            size = min(size, max(1, samples.samples // FEWEST_BATCHES))
+        base = Reference(first, lambda: samples.batches(everything, size), threads=count)
+        answers = base.against(second)
+        limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
+        found = replace(answers.compared(first, second), checks=limits, notes=notes)
         if not proof:
             return found
         fewer = samples.batches(everything, side_by_side(size))
@@ -208,26 +217,6 @@ def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], in
         layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
     }
     return str(found.path), found.layers, counts, found.constants()[0]
-
-
-def gate(found: Comparison, *, max_drop: float | None, max_error: float | None) -> None:
-    """Hold a comparison against floors.
-
-    Raises
-    ------
-    GateFailed
-        A floor is missed, or the figure that it asks for cannot be had.
-    """
-    errors = [each.error for each in found.outputs]
-    if max_error is not None and not all(each <= max_error for each in errors):
-        worst = max(errors, key=lambda each: math.inf if math.isnan(each) else each)
-        raise GateFailed(f"output error {worst:.4g} is above --max-error {max_error:g}.")
-    if max_drop is None:
-        return
-    if found.drop is None:
-        raise GateFailed("--max-drop needs labels, or an output with a score for each class.")
-    if not found.drop <= max_drop:
-        raise GateFailed(f"drop {found.drop:.4g} is above --max-drop {max_drop:g}.")
 
 
 def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:
@@ -297,6 +286,34 @@ def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
 def names(tensors: Iterable[object]) -> str:
     """Names of inputs, for a sentence."""
     return ", ".join(sorted(str(getattr(each, "name", each)) for each in tensors))
+
+
+def _searched(
+    run: Run,
+    batches: Batches,
+    fitted: Callable[[], Iterable[Batch]],
+    reference: Reference,
+    left: Sequence[LayerReport],
+    begun: float,
+) -> Reached:
+    """A network that meets its target; where none does there is a report of the nearest one."""
+    try:
+        return reach(run, batches, fitted, reference)
+    except Missed as missed:
+        if (nearest := missed.nearest) is not None:
+            answers = reference.against(nearest.model)
+            missed.report = Report(
+                layers=in_order(run.dense, [*nearest.layers, *left]),
+                comparison=answers.compared(run.dense, nearest.model, written=False),
+                settings=run.settings.as_dict(),
+                version=__version__,
+                seconds=time.monotonic() - begun,
+                target=nearest.target,
+                asked=run.settings.target,
+                bound=nearest.target and nearest.target.bound,
+                missed=str(missed),
+            )
+        raise
 
 
 def _written(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.engine import is_array
 from nettrim_cli.data.recorder import MEMORY_BYTES, Build, Shelf, Stream, load
+from nettrim_cli.data.values import parts
 from nettrim_cli.graph.flat import STANDARD, Node
 from nettrim_cli.graph.index import Index
 from nettrim_cli.graph.layer import Layer
@@ -155,6 +156,10 @@ def outermost(node: Node) -> Node:
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
 def squared_distance(expected: Any, found: Any = None) -> float:
     """||found - expected||^2 of an output, from zero by default; 0 for non-numbers."""
+    if isinstance(expected, (list, dict)):  # with tensors inside
+        ours, theirs = parts("", expected, 0), {} if found is None else parts("", found, 0)
+        there = {path: theirs[path].array for path in ours if path in theirs}
+        return sum(squared_distance(ours[path].array, there.get(path)) for path in ours)
     if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
         return 0.0
     # Where the data decide the shape, another one means that all is lost.

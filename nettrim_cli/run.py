@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nettrim_cli import __version__
 from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
 from nettrim_cli.chosen import bounds_of, dense_report, nonzeros, within_ceiling
 from nettrim_cli.data.calibration import Batch
@@ -22,6 +20,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.influence import blended, influences
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.provenance import KEY, describe
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import SEARCHED, Settings
@@ -69,6 +68,7 @@ class Run:
         self.dense = self.pruned = dense  # until there is a pruned one
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
+        self._description = describe(settings, dense)
         self.bounds = {
             each.name: bounds_of(each, settings, each.parameters - nonzeros(dense.weight(each)[0]))
             for each in chosen
@@ -105,7 +105,7 @@ class Run:
         """
         self._before = self.pruned if onwards else None
         self.pruned = self.dense.clone()
-        self.pruned.set_metadata("nettrim", describe(self.settings))
+        self.pruned.set_metadata(KEY, self._description)
         if not again:
             self._choices.clear()
         self.listener.plan({layer.name: layer.parameters for layer in self.chosen})
@@ -345,11 +345,6 @@ def joint_error(tasks: Sequence[Task], matrices: Sequence[Matrix], *, held: bool
 def weights_of(task: Task, matrix: Matrix) -> Matrix:
     """The weights without the bias."""
     return matrix[:-1] if task.has_bias else matrix
-
-
-def describe(settings: Settings) -> str:
-    """The run's settings for the model's metadata."""
-    return json.dumps({"version": __version__, **settings.as_dict()}, sort_keys=True)
 
 
 def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:

@@ -6,14 +6,13 @@ its metadata, and the docs are generated from ``--help``.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
 from nettrim_cli.errors import BadInput
+from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
@@ -53,40 +52,6 @@ def option(
     )
 
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes in words: ``500000``, ``500k``, ``1.5M``, ``2 MiB``.
-
-    Raises
-    ------
-    ValueError
-        It is none of these.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", text.strip().lower())
-    if found is None or found[2] not in UNITS:
-        raise ValueError(f"{text!r} is no size; write 500000, 500k or 1.5M")
-    return math.floor(float(found[1]) * UNITS[found[2]])
-
-
-SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-
-
-def parse_seconds(text: str) -> float:
-    """Seconds in words: ``90``, ``90s``, ``15m``, ``1.5h``.
-
-    Raises
-    ------
-    ValueError
-        It is none of these, or no time at all.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip().lower())
-    if found is None or found[2] not in SECONDS or not float(found[1]):
-        raise ValueError(f"{text!r} is no time; write 90, 15m or 1.5h")
-    return float(found[1]) * SECONDS[found[2]]
-
-
 @dataclass(frozen=True)
 class Limit:
     """Bounds on the share of zeros of the layers whose name matches a shell pattern."""
@@ -107,7 +72,7 @@ class Limit:
         pattern, equals, ends = text.rpartition("=")
         low, colon, high = ends.partition(":")
         try:
-            found = cls(pattern, float(low or 0), float(high or 1))
+            found = cls(pattern, parse_fraction(low or "0"), parse_fraction(high or "1"))
         except ValueError:
             equals = ""
         if not (pattern and equals and colon and 0 <= found.low <= found.high <= 1):
@@ -122,6 +87,51 @@ def checked_limit(text: str) -> str:
     """The text of a limit as it is, once it is known to be one."""
     Limit.parse(text)
     return text
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Limits that a comparison of two models is held against; fractions.
+
+    Raises
+    ------
+    BadInput
+        If a value is outside its bounds, or there is nothing of which to be sure.
+    """
+
+    max_drop: float | None = option(
+        None,
+        "Exit 3 if accuracy (without labels: agreement) falls by more, such as 0.5%.",
+        low=0,
+        high=1,
+        metavar="D",
+        parse=parse_share,
+    )
+    max_error: float | None = option(
+        None,
+        "Exit 3 if the relative error of an output is larger, such as 5%.",
+        low=0,
+        metavar="E",
+        parse=parse_share,
+    )
+    confidence: float | None = option(
+        None,
+        "Exit 3 also if new samples could exceed a limit: their bound of this confidence, such as "
+        "95%, decides.",
+        low=0.5,
+        high=1,
+        open_ends=True,
+        metavar="C",
+        parse=parse_share,
+    )
+
+    def __post_init__(self) -> None:
+        """Check each value against the bounds that its field declares."""
+        check_bounds(self)
+        if self.confidence is not None and self.max_drop is None and self.max_error is None:
+            raise BadInput(
+                "--confidence says how sure a limit is to be: give --max-drop or --max-error, too."
+            )
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ class Settings:
         high=1,
         open_ends=True,
         metavar="E",
+        parse=parse_share,
     )
     sparsity: float | None = option(
         None,
@@ -155,6 +166,7 @@ class Settings:
         high=1,
         open_ends=True,
         metavar="S",
+        parse=parse_share,
     )
     max_error: float | None = option(
         None,
@@ -163,6 +175,7 @@ class Settings:
         high=1,
         open_ends=True,
         metavar="E",
+        parse=parse_share,
     )
     max_drop: float | None = option(
         None,
@@ -173,6 +186,7 @@ class Settings:
         high=1,
         open_ends=True,
         metavar="D",
+        parse=parse_share,
     )
     max_bytes: int | None = option(
         None,
@@ -241,6 +255,7 @@ class Settings:
         high=1,
         open_ends=True,
         metavar="SHARE",
+        parse=parse_share,
     )
     ignore_label: int | None = option(
         None,
@@ -273,17 +288,7 @@ class Settings:
                 Limit.parse(text)
             except ValueError as error:
                 raise BadInput(f"limit {error}.") from error
-        for each in fields(self):
-            value, rule = getattr(self, each.name), each.metadata
-            if rule["choices"] and value not in rule["choices"] and value != each.default:
-                wanted = " or ".join(rule["choices"])
-                raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
-            if rule["low"] is None or value is None:
-                continue
-            low, high = rule["low"], rule["high"]
-            inside = low < value < high if rule["open"] else low <= value <= (high or value)
-            if not inside:
-                raise BadInput(f"{each.name} is {value!r}; it must be {bounds(rule)}.")
+        check_bounds(self)
 
     @property
     def target(self) -> tuple[str, float]:
@@ -309,6 +314,32 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata and reports."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def check_bounds(options: Any) -> None:
+    """Check the values of a dataclass of options against what its fields declare.
+
+    Raises
+    ------
+    BadInput
+        One is no choice, or outside its bounds.
+    """
+    for each in fields(options):
+        value, rule = getattr(options, each.name), each.metadata
+        if rule["choices"] and value not in rule["choices"] and value != each.default:
+            wanted = " or ".join(rule["choices"])
+            raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
+        if value is not None and not inside(value, rule):
+            raise BadInput(f"{each.name} is {value!r}; it must be {bounds(rule)}.")
+
+
+def inside(value: float, rule: Mapping[str, Any]) -> bool:
+    """Whether a value is within the bounds of a field, if there are any."""
+    low: Any = rule.get("low")
+    high: Any = rule.get("high")
+    if rule.get("open"):
+        return bool(low < value < high)
+    return (low is None or low <= value) and (high is None or value <= high)
 
 
 def bounds(rule: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from nettrim_cli.answers import NORMAL, TIE, Margins, drop_bound, samples_for
 from nettrim_cli.chosen import nonzeros
 from nettrim_cli.comparison import Reference, own_answers, packed
 from nettrim_cli.data.calibration import Batch
-from nettrim_cli.errors import GateFailed, NothingToDo
+from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report import words
 from nettrim_cli.report.result import Round, Target
@@ -35,6 +35,14 @@ REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, 
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
 LEAST = 0.002  # zeros that hardly change a file's size
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
+
+
+class Missed(GateFailed):
+    """No share of zeros was found that meets the target; ``nearest`` is what came nearest."""
+
+    def __init__(self, text: str, nearest: Reached | None) -> None:
+        super().__init__(text)
+        self.nearest = nearest
 
 
 class Goal(Protocol):
@@ -92,6 +100,11 @@ class ErrorGoal:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
+        for name, why in scene.reference.unmeasured.items():
+            raise BadInput(
+                f"--max-error cannot be kept: the error of output '{name}' cannot be measured, as "
+                f"{why}."
+            )
 
     def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By the layers' own errors."""
@@ -111,7 +124,7 @@ class DropGoal:
         self.scene = scene
         self.others = own_answers(scene.run.dense, scene.fitted, threads=scene.run.threads)
         if not self.others.drops:
-            raise GateFailed("--max-drop needs an output with a score for each class.")
+            raise BadInput("--max-drop needs an output with a score for each class.")
 
     def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own foretell."""
@@ -201,8 +214,10 @@ def reach(
 
     Raises
     ------
-    GateFailed
+    Missed
         No share of zeros was found that meets it.
+    BadInput
+        What it is about cannot be measured.
     NothingToDo
         The dense network meets it already, or no layer can be made sparser.
     """
@@ -219,7 +234,7 @@ def reach(
             "written. Allow more, or leave these layers out (--exclude)."
         )
     seeker = _seeker(goal, costs, limit, low, high)
-    kept: tuple[float, Reached, Target] | None = None
+    best: tuple[tuple[bool, float], Reached, Target] | None = None
     rounds: list[Round] = []
     settled: float | None = None  # density at which all choices were made
     while (knob := seeker.guess()) is not None:
@@ -235,12 +250,14 @@ def reach(
         figure = rounds[-1].figure
         run.listener.message(f"round {len(rounds)}: {sparsity:.2%} zeros, {name} {figure:.4g}")
         seeker.tell(knob, _steering(rounds[-1], limit))
-        if figure <= limit and (kept is None or knob > kept[0]):
-            target = Target(name, limit, reached, bound, sparsity)
-            kept = knob, Reached(run.pruned, layers), target
-    if kept is None:
-        raise GateFailed(_missed(run, name, rounds, reference.samples))
-    _, found, target = kept
+        target = Target(name, limit, reached, bound, sparsity)
+        rank = (True, knob) if figure <= limit else (False, -figure)
+        if best is None or rank > best[0] or math.isnan(best[0][1]):
+            best = rank, Reached(run.pruned, layers), target
+    if best is None or not best[0][0]:
+        nearest = best and replace(best[1], target=replace(best[2], rounds=tuple(rounds)))
+        raise Missed(_missed(run, name, rounds, reference.samples), nearest)
+    _, found, target = best
 
     def accepted(other: Reached) -> Reached | None:
         last = Round(target.sparsity, *goal.measured(other.model))

@@ -13,11 +13,14 @@ from scipy import stats
 from nettrim_cli.answers import (
     NEIGHBOURS,
     NORMAL,
+    Drop,
     Margins,
+    counted_drop,
     drop_bound,
     drop_interval,
     exact_interval,
     margins,
+    measured_drop,
     top1,
 )
 
@@ -180,4 +183,48 @@ def test_answers_without_scores_have_the_exact_bound() -> None:
     found.scores = False
     estimate, bound = drop_bound(found, of(before, before))
     assert estimate == pytest.approx(3 / 200)
-    assert stats.binom.cdf(3, 200, bound) == pytest.approx(0.0125, rel=1e-6)
+    assert stats.binom.cdf(3, 200, bound) == pytest.approx(0.025, rel=1e-6)
+
+
+def test_the_models_own_answers_can_only_be_lost() -> None:
+    found = of([1.0] * 200, [-1.0] * 3 + [1.0] * 197)
+    found.scores, found.own = False, True
+    drop = measured_drop(found, NONE)
+    assert stats.binom.cdf(3, 200, drop.upper()) == pytest.approx(0.05, rel=1e-6)
+    assert stats.binom.sf(2, 200, drop.lower()) == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.02, 0.015), (0.1, 0.05), (0.3, 0.1)])
+@pytest.mark.parametrize("count", [50, 300])
+def test_bounds_on_what_was_counted_hold_as_often_as_they_say(lost, gained, count) -> None:
+    random, trials, above, below = np.random.default_rng(2), 300, 0, 0
+    for _ in range(trials):
+        drawn = random.random(count)
+        after, before = np.where(drawn < lost, -1, 1), np.where(drawn > 1 - gained, -1, 1)
+        drop = counted_drop(of(before, after))
+        above += drop.upper() >= lost - gained
+        below += drop.lower() <= lost - gained
+    least = 0.95 - 3 * math.sqrt(0.95 * 0.05 / trials)  # by chance alone, for a fixed seed
+    assert min(above, below) / trials >= least
+
+
+def test_several_answers_of_a_sample_are_no_independent_ones_without_scores_either() -> None:
+    before, after = np.ones(60), np.ones(60)
+    after[:9] = -1
+    for answers in (1, 3):
+        found = of(before, after, answers=answers)
+        found.scores = False
+        drop = measured_drop(found, NONE)
+        assert drop.estimate == pytest.approx(0.15)
+        assert drop.samples == 60 // answers
+        assert -1 <= drop.lower() < 0.15 < drop.upper() <= 1
+        assert drop.upper(0.9) < drop.upper() < drop.upper(samples=10)
+
+
+def test_a_bound_is_foretold_as_it_would_be_with_so_many_samples() -> None:
+    few, more = Drop(0.1, 0.02, 100, 100), Drop(0.1, 0.01, 400, 400)
+    assert few.upper(samples=400) == pytest.approx(more.upper())
+    assert few.lower(samples=400) == pytest.approx(more.lower())
+    one, two = Drop(0.1, 0.0, 50, 50, 7, 2), Drop(0.1, 0.0, 100, 100, 14, 4)
+    assert one.upper(samples=100) == pytest.approx(two.upper())
+    assert one.upper(samples=100) < one.upper()

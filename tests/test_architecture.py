@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nettrim_cli"
 WINGS = ("graph", "data", "solve", "report", "process")
-SHARED = {"errors", "settings", "temporary", "process.channel"}
+SHARED = {"errors", "quantities", "settings", "temporary", "process.channel"}
 ALLOWED = {
     "graph": {"errors", "files", "process.channel"},
     "data": {"errors", "graph.layer", "graph.ops", "solve.task", "process.channel"},
@@ -78,7 +78,7 @@ def test_imports_run_one_way(path) -> None:
 
 
 def test_the_small_modules_at_the_top_lean_on_nothing() -> None:
-    for name in ("errors", "settings", "files", "temporary"):
+    for name in ("errors", "quantities", "settings", "files", "temporary"):
         for imported, _ in imports(PACKAGE / f"{name}.py"):
             top, _, rest = imported.partition(".")
             assert top in sys.stdlib_module_names or rest in SHARED, f"{name} imports {imported}"

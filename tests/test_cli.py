@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from small import build
 
 from nettrim_cli import __version__, cli, pipeline
 from nettrim_cli import run as run_module
@@ -106,7 +107,10 @@ def test_reports_in_every_format(files, capsys) -> None:
         ["--no-such-option"],
         ["--epsilon", "0.1"],
         ["--sparsity", "1.5"],
-        ["--sparsity", "90%"],
+        ["--sparsity", "90"],
+        ["--sparsity", "100%"],
+        ["--max-drop", "1"],
+        ["--holdout", "nan"],
         ["--samples", "1"],
         ["--threads", "0"],
         ["--method", "magic"],
@@ -239,6 +243,156 @@ def test_compare_measures_and_gates(files, capsys) -> None:
     out, err = capsys.readouterr()
     assert "output error" in out
     assert "--max-error" in err
+
+
+@pytest.fixture
+def gate(files, capsys):
+    """The words of a comparison of a model with one pruned from it."""
+    assert prune(files) == 0
+    capsys.readouterr()
+    return ["compare", str(files.model), str(files.output), "--data", str(files.data)]
+
+
+@pytest.mark.parametrize("limit", [["--max-error", "0.01%"], ["--max-error", "90%"]])
+@pytest.mark.parametrize("shown", [[], ["--json"]])
+@pytest.mark.parametrize("both", [True, False])
+def test_a_reader_that_leaves_changes_nothing_of_what_was_decided(gate, limit, shown, both) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = command(*gate, "--no-proof", *limit, *shown)
+    stderr = writer if both else subprocess.PIPE
+    ended = subprocess.run(line, stdout=writer, stderr=stderr, timeout=60)
+    os.close(writer)
+    missed = limit[1] == "0.01%"
+    assert ended.returncode == (3 if missed else 0)
+    if not both:
+        assert ended.stderr.count(b"\n") == missed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize(("limit", "code"), [("0.01%", 3), ("90%", 74)])
+def test_a_full_disk_under_stdout_changes_no_missed_limit(gate, limit, code) -> None:
+    with open("/dev/full", "w") as full:
+        line = command(*gate, "--no-proof", "--max-error", limit)
+        ended = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert ended.returncode == code
+    assert ended.stderr.count(b"\n") == 1
+
+
+def test_the_verdict_stands_first_with_figure_and_limit(gate, capsys) -> None:
+    limits = ["--max-error", "90%", "--max-drop", "0.5", "--confidence", "95%"]
+    assert run([*gate, *limits]) == 0
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
+    assert first.strip().startswith("passed  error of output")
+    assert "within --max-error 90 %, on 120 samples" in first
+    assert "on new samples at most" in second
+    assert third.strip().startswith("passed  accuracy lost:")
+    assert run([*gate, *limits, "--max-error", "0.1%"]) == 3
+    out, err = capsys.readouterr()
+    assert out.strip().startswith("failed  error of output")
+    assert "above --max-error 0.1 %" in out.splitlines()[0]
+    assert "above --max-error 0.1 %" in err
+
+
+@pytest.mark.parametrize(("limit", "code"), [("90%", 0), ("0.1%", 3)])
+def test_reports_of_a_comparison_are_written_whatever_came_out(
+    files, gate, capsys, limit, code
+) -> None:
+    paths = [files.folder / f"gate{suffix}" for suffix in (".json", ".md")]
+    options = [each for path in paths for each in ("--report", str(path))]
+    words = [*gate, "--no-proof", "--max-error", limit, *options]
+    assert run(words) == code
+    facts = json.loads(paths[0].read_text("utf-8"))
+    (check,) = facts["checks"]
+    assert facts["passed"] == check["passed"] == (code == 0)
+    assert check["limit"] == pytest.approx(float(limit[:-1]) / 100)
+    assert check["figure"] == facts["error"]
+    text = paths[1].read_text("utf-8")
+    status = "failed" if code else "passed"
+    assert text.startswith(f"# nettrim comparison\n\n**{status}**: error of output")
+    assert f"--max-error {limit[:-1]} %" in text
+    assert run(words) == 73  # they exist
+    assert run([*words, "--force"]) == code
+    capsys.readouterr()
+    for wrong in ("x.csv", "x.txt"):
+        assert run([*gate, "--report", wrong]) == 2
+    assert run([*gate, "--report", str(files.data.with_suffix(".json"))]) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--confidence", "95%"],
+        ["--max-drop", "1%", "--confidence", "95"],
+        ["--max-drop", "1%", "--confidence", "0.5"],
+        ["--max-drop", "1"],
+        ["--max-drop", "nan"],
+        ["--max-error", "5"],
+        ["--max-error", "-1%"],
+    ],
+    ids=" ".join,
+)
+def test_limits_that_make_no_sense_are_wrong_usage(capsys, options) -> None:
+    assert run(["compare", "a.onnx", "b.onnx", "--data", "c.npz", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert options[-2] in err
+
+
+def test_points_are_told_from_shares(capsys) -> None:
+    assert run(["compare", "a", "b", "--data", "c", "--max-drop", "1"]) == 2
+    assert "one point" in (err := capsys.readouterr().err)
+    assert "0.01 or 1%" in err
+    assert run(["prune", "a", "--data", "c", "--sparsity", "70"]) == 2
+    assert "0.7 or 70%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command_", ["compare", "prune"])
+def test_a_limit_that_cannot_be_checked_is_no_missed_one(tmp_path, capsys, command_) -> None:
+    """Of a detector that finds nothing there is no error, and no answer to count."""
+    text = """g (float[N,3] x) => (float[M,3] y) {
+        h = MatMul(x, w)
+        s = ReduceSum<keepdims = 0>(h, a)
+        most = Constant<value_float = 1e9>()
+        c = Greater(s, most)
+        y = Compress<axis = 0>(h, c)
+    }"""
+    weights = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
+    model, data = tmp_path / "model.onnx", tmp_path / "x.npy"
+    onnx.save(build(text, w=weights, a=np.array([1])), model)
+    np.save(data, np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32))
+    models = [str(model)] if command_ == "prune" else [str(model)] * 2
+    for option in ("--max-error", "--max-drop"):
+        assert run([command_, *models, "--data", str(data), option, "1%"]) == 65
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert option in err
+    assert sorted(tmp_path.iterdir()) == [model, data]
+
+
+@pytest.mark.parametrize(
+    "options", [["--max-error", "1e-9"], ["--max-drop", "1e-9"], ["--max-bytes", "100"]]
+)
+def test_reports_are_written_where_nothing_meets_the_target(files, capsys, options) -> None:
+    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
+    reports = [each for path in paths for each in ("--report", str(path))]
+    words = ["prune", str(files.model), "--data", str(files.data), *options, *reports]
+    assert run(words) == 3
+    err = capsys.readouterr().err
+    assert not files.output.exists()
+    facts = json.loads(paths[0].read_text("utf-8"))
+    assert facts["missed"].startswith(str(files.model))
+    assert facts["missed"] in err
+    assert facts["target"]["met"] is False
+    assert facts["target"]["reached"] in [each["reached"] for each in facts["target"]["rounds"]]
+    assert facts["comparison"]["candidate"]["path"] == ""
+    sizes = facts["comparison"]["candidate"]  # with metadata, which the dense model has not
+    assert 0 < sizes["bytes_gzip"] < sizes["bytes_raw"] < files.model.stat().st_size + 2000
+    text = paths[1].read_text("utf-8")
+    assert text.startswith("# nettrim report\n\n**Target missed**: ")
+    assert "nothing written" in text
+    rows = list(csv.DictReader(paths[2].read_text("utf-8").splitlines()))
+    assert {row["target_met"] for row in rows} == {"False"}
 
 
 def test_compare_proves_what_can_be_proved(files, capsys) -> None:

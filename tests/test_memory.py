@@ -121,7 +121,7 @@ def test_outputs_that_wait_hold_no_memory_of_the_engine() -> None:
     before = resident_bytes()
     probe = Probe(model, stages(model.layers), batches, threads=1)
     reference = Reference(model, lambda: batches, threads=1)
-    (((output,),),) = [reference.outputs[1]]
-    assert np.allclose(output, 1)
+    ((output,),) = reference.outputs[1]
+    assert np.allclose(output["y"].array, 1)
     assert len(probe.expected) == 1
     assert resident_bytes() - before < HELD_BYTES  # on the way were twice as many

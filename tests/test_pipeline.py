@@ -128,7 +128,9 @@ def check_run(files: Files, report, settings: Settings) -> None:
     assert_only_weights_differ(files.model, files.output)
     written = Model.load(files.output)
     (entry,) = (each for each in written.proto.metadata_props if each.key == "nettrim")
-    assert json.loads(entry.value) == {"version": __version__, **settings.as_dict()}
+    digest = hashlib.sha256(files.model.read_bytes()).hexdigest()
+    origin = {"version": __version__, "dense_sha256": digest}
+    assert json.loads(entry.value) == {**origin, **settings.as_dict()}
     by_name = {layer.name: layer for layer in written.layers}
     total = zeros = 0
     for each in report.layers:

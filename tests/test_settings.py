@@ -18,14 +18,14 @@ from nettrim_cli.settings import (
     METHODS,
     SCHEMES,
     TARGETS,
+    Gate,
     Limit,
     Settings,
-    parse_bytes,
 )
 
 
 def test_every_field_explains_itself() -> None:
-    for each in fields(Settings):
+    for each in (*fields(Settings), *fields(Gate)):
         assert each.metadata["help"].endswith((".", ").")), each.name
 
 
@@ -110,23 +110,6 @@ def test_every_target_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        *(("500000", 500_000), ("500k", 500_000), ("1.5M", 1_500_000), (" 2 MB ", 2_000_000)),
-        *(("3KiB", 3072), ("1.5mi", 1_572_864), (".5G", 500_000_000), ("7b", 7), ("1.9", 1)),
-    ],
-)
-def test_bytes_as_people_write_them(text, count) -> None:
-    assert parse_bytes(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "k", "-5", "5 T", "1,5M", "1e6", "i", "5 ib", "nan"])
-def test_what_is_no_size(text) -> None:
-    with pytest.raises(ValueError, match="is no size"):
-        parse_bytes(text)
-
-
-@pytest.mark.parametrize(
     ("text", "limit"),
     [
         ("fc4=0:0.5", Limit("fc4", 0, 0.5)),
@@ -166,3 +149,23 @@ def test_waiting_threads_of_blas_give_the_processor_up() -> None:
             [sys.executable, "-c", script], env=usual | own, capture_output=True, text=True
         )
         assert said.stdout.split() == [expected, "False"]
+
+
+def test_limits_take_per_cent() -> None:
+    assert Limit.parse("fc=5%:50%") == Limit("fc", 0.05, 0.5)
+    assert Limit.parse("fc=0:1").high == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"max_drop": -0.1}, "max_drop"),
+        ({"max_error": -1}, "max_error"),
+        ({"max_drop": 0.1, "confidence": 0.5}, "confidence"),
+        ({"max_drop": 0.1, "confidence": 1}, "confidence"),
+        ({"confidence": 0.9}, "give --max-drop or --max-error"),
+    ],
+)
+def test_gates_that_make_no_sense(wrong, words) -> None:
+    with pytest.raises(BadInput, match=words):
+        Gate(**wrong)

@@ -206,6 +206,10 @@ class Model:
                 return
         self.proto.metadata_props.add(key=key, value=value)
 
+    def metadata(self, key: str) -> str | None:
+        """An entry of the model's metadata."""
+        return next((each.value for each in self.proto.metadata_props if each.key == key), None)
+
     def constants(self) -> tuple[int, int]:
         """Parameters of the whole model, and how many of them are not zero.
 

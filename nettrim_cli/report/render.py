@@ -17,8 +17,10 @@ from dataclasses import asdict
 from typing import Any
 
 from nettrim_cli.report import words
-from nettrim_cli.report.result import Report
+from nettrim_cli.report.gate import outcome
+from nettrim_cli.report.result import Comparison, Report
 from nettrim_cli.report.screen import (
+    comparison_rows,
     console_for_stdout,
     layers_as_dict,
     show_comparison,
@@ -28,11 +30,13 @@ from nettrim_cli.report.screen import (
 )
 
 __all__ = [
+    "COMPARISON_FORMATS",
     "FORMATS",
     "as_json",
     "console_for_stdout",
     "layers_as_dict",
     "render",
+    "render_comparison",
     "show_comparison",
     "show_layers",
     "show_report",
@@ -48,6 +52,17 @@ def render(report: Report, suffix: str) -> str:
         If the suffix (with its dot, in any case) is not in ``FORMATS``.
     """
     return FORMATS[suffix.lower()](report)
+
+
+def render_comparison(comparison: Comparison, suffix: str) -> str:
+    """Render a comparison as the text of a file.
+
+    Raises
+    ------
+    KeyError
+        If the suffix (with its dot, in any case) is not in ``COMPARISON_FORMATS``.
+    """
+    return COMPARISON_FORMATS[suffix.lower()](comparison)
 
 
 def as_json(value: Any) -> str:
@@ -82,7 +97,8 @@ def _csv(report: Report) -> str:
         proved = report.certificate.layer(layer["name"])
         found = dict.fromkeys(CERTIFICATE_FIELDS) if proved is None else asdict(proved)
         sides = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
-        row = _plain({**found, **layer, **sides})
+        met = {"target_met": None if report.target is None else report.target.met}
+        row = _plain({**found, **layer, **sides, **met})
         writer.writerow([row[each] for each in CSV_FIELDS])
     return text.getvalue()
 
@@ -95,6 +111,7 @@ CSV_FIELDS = (
     *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
     *("iterations", "status", "seconds", "gap", "violation", "note"),
     *CERTIFICATE_FIELDS,
+    "target_met",
 )
 
 
@@ -110,9 +127,10 @@ def _markdown(report: Report) -> str:
         )
         for each in report.layers
     ]
-    target = report.comparison.candidate.path
+    target = report.comparison.candidate.path or "(nothing written)"
     parts = [
         "# nettrim report",
+        *([f"**Target missed**: {_escape(report.missed)}"] if report.missed else []),
         f"{_escape(report.comparison.reference.path)} → {_escape(target)}, "
         f"nettrim {_escape(report.version)}, {words.duration(report.seconds)}",
         f"**{_escape(report.verdict.outcome)}**",
@@ -170,4 +188,22 @@ def _escape(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
+def _comparison_markdown(comparison: Comparison) -> str:
+    """What became of the limits, the paths, then all figures."""
+    parts = ["# nettrim comparison"]
+    for each in comparison.checks:
+        status, text, sureness = outcome(each)
+        parts.append(f"**{status}**: {_escape(text)}; {_escape(sureness)}.")
+    parts += [f"**Note**: {_escape(each)}" for each in comparison.notes]
+    one, two = comparison.reference.path, comparison.candidate.path
+    parts.append(f"{_escape(one)} → {_escape(two)}, {words.count(comparison.samples)} samples")
+    rows = comparison_rows(comparison)
+    parts.append(_table(("", "reference", "candidate", ""), "lrrl", rows))
+    return "\n\n".join(parts) + "\n"
+
+
 FORMATS: dict[str, Callable[[Report], str]] = {".json": _json, ".md": _markdown, ".csv": _csv}
+COMPARISON_FORMATS: dict[str, Callable[[Comparison], str]] = {
+    ".json": lambda comparison: as_json(comparison.as_dict()),
+    ".md": _comparison_markdown,
+}

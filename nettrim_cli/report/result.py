@@ -66,7 +66,9 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model file in numbers; ``parameters`` counts every constant floating-point element.
+    """A model in numbers; ``parameters`` counts every constant floating-point element.
+
+    ``path`` is empty where it was not written, and its sizes are those that it would have had.
 
     ``accuracy_interval`` is exact (Clopper and Pearson, 95 %).
     """
@@ -86,8 +88,11 @@ class OutputFacts:
 
     Attributes
     ----------
+    name
+        Of the output; of an array inside of a sequence with its place, such as ``list[0]``.
     error
-        ||candidate - reference||_F / ||reference||_F over all samples.
+        ||candidate - reference||_F / ||reference||_F over all samples; the share that differs where
+        the elements are answers; None where nothing can be measured.
     agreement
         Share of samples with the same top-1 answer (last axis); None where that means nothing.
     agreement_interval
@@ -95,14 +100,63 @@ class OutputFacts:
     margin, margin_changed
         Median over all answers, and over those that changed, of the margin between first and
         second class in the reference: an answer that changes by a small margin was a close call.
+    answers
+        Whether the elements are answers: strings, truths, or numbers of classes and tokens.
+    unmeasured
+        Why there is no error.
     """
 
     name: str
-    error: float
+    error: float | None
     agreement: float | None = None
     agreement_interval: tuple[float, float] | None = None
     margin: float | None = None
     margin_changed: float | None = None
+    answers: bool = False
+    unmeasured: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A limit that a comparison was held against.
+
+    Attributes
+    ----------
+    name
+        Of the option: ``max_error`` or ``max_drop``.
+    what
+        What was measured, in words.
+    limit, figure
+        What was asked, and what was measured on the samples.
+    low, high
+        One-sided bounds of that confidence on the figure for new samples.
+    by_bound
+        Whether ``high`` decides, too, and not the figure alone.
+    samples, needed
+        Those measured on; about how many would make the bounds agree with the figure, None where
+        they do or no number would.
+    """
+
+    name: str
+    what: str
+    limit: float
+    figure: float
+    low: float
+    high: float
+    confidence: float
+    by_bound: bool
+    samples: int
+    needed: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the limit is kept; a figure that is no number keeps none."""
+        return self.figure <= self.limit and not (self.by_bound and not self.high <= self.limit)
+
+    @property
+    def settled(self) -> bool:
+        """Whether new samples are as sure to be on the same side of the limit."""
+        return self.high <= self.limit if self.figure <= self.limit else not self.low <= self.limit
 
 
 @dataclass(frozen=True)
@@ -110,7 +164,8 @@ class Comparison:
     """Two models side by side on the same samples.
 
     ``accuracy_drop_interval`` holds with at least 95 % (``answers.drop_interval``); ``certificate``
-    is what is proved of the candidate on these samples, None where that was not asked for.
+    is what is proved of the candidate on these samples, None where that was not asked for;
+    ``checks`` are the limits that were asked for, ``notes`` what a reader should know first.
     """
 
     reference: ModelFacts
@@ -119,11 +174,19 @@ class Comparison:
     samples: int
     accuracy_drop_interval: tuple[float, float] | None = None
     certificate: Certificate | None = None
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every limit is kept; None where there are none."""
+        return all(each.passed for each in self.checks) if self.checks else None
 
     @property
     def error(self) -> float:
-        """Largest relative error over the outputs; nan if one of them is."""
-        return largest([each.error for each in self.outputs])
+        """Largest relative error over the outputs; nan if one of them is, or none is measured."""
+        told = [each.error for each in self.outputs if each.error is not None]
+        return largest(told) if told or not self.outputs else math.nan
 
     @property
     def drop(self) -> float | None:
@@ -135,7 +198,11 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        found = {**asdict(self), "error": self.error, "drop": self.drop}
+        checks = [
+            {**asdict(each), "passed": each.passed, "settled": each.settled} for each in self.checks
+        ]
+        found = {**asdict(self), "error": self.error, "drop": self.drop, "checks": checks}
+        found["passed"] = self.passed
         if self.certificate is None:
             del found["certificate"]
         return found
@@ -247,13 +314,19 @@ class Target:
     sparsity: float
     rounds: tuple[Round, ...] = ()
 
+    @property
+    def met(self) -> bool:
+        """Whether the limit is kept, by the bound, too."""
+        return Round(self.sparsity, self.reached, self.bound).figure <= self.wanted
+
 
 @dataclass(frozen=True)
 class Report:
     """A whole run of ``nettrim prune``.
 
     ``comparison`` was measured, and ``certificate`` holds, on the held-out samples; ``target`` is
-    there where one was searched for.
+    there where one was searched for.  Where it was missed ``missed`` says so, nothing was written,
+    and everything is of the network that came nearest.
 
     Attributes
     ----------
@@ -274,6 +347,7 @@ class Report:
     target: Target | None = None
     asked: tuple[str, float] = ("epsilon", 0.05)
     bound: float | None = None
+    missed: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -320,7 +394,10 @@ class Report:
             "sparsity": self.sparsity,
             "comparison": self.comparison.as_dict(),
             "certificate": asdict(self.certificate),
-            "target": None if self.target is None else asdict(self.target),
+            "target": None
+            if self.target is None
+            else {**asdict(self.target), "met": self.target.met},
+            "missed": self.missed,
             "bound": self.bound,
             "seconds": self.seconds,
             "warnings": [each.as_dict() for each in self.warnings],

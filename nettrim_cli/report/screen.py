@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import grid, words
 from nettrim_cli.report.diagnostic import Diagnostic, Severity
+from nettrim_cli.report.gate import outcome
 from nettrim_cli.report.grid import ESSENTIAL, Column
 from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report, Target
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from nettrim_cli.graph.layer import Layer
 
 PIPE_WIDTH = 120
-GOOD, WARN, FAINT = "green", "yellow", "dim"
+GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
 
 
 def console_for_stdout() -> Console:
@@ -81,11 +82,24 @@ def _show_warnings(warnings: Sequence[Diagnostic], console: Console) -> None:
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
-    """Print two models side by side, then the distance of their outputs."""
-    one, two = comparison.reference, comparison.candidate
-    grid.line(f"reference  {words.clean(one.path)}", console)
-    grid.line(f"candidate  {words.clean(two.path)}", console)
+    """Print what became of the limits, two models side by side, the distance of their outputs."""
+    for each in sorted(comparison.checks, key=lambda check: check.passed):
+        status, text, sureness = outcome(each)
+        grid.paragraph(f"{status}  {text}", console, GOOD if each.passed else BAD, hanging=9)
+        grid.paragraph(f"        {sureness}", console, FAINT, hanging=9)
+    for note in comparison.notes:
+        grid.paragraph(f"! {words.clean(note)}", console, WARN, hanging=3)
+    if comparison.checks or comparison.notes:
+        grid.blank(console)
+    grid.line(f"reference  {words.clean(comparison.reference.path)}", console)
+    grid.line(f"candidate  {words.clean(comparison.candidate.path)}", console)
     grid.blank(console)
+    grid.pairs([("", "reference", "candidate", ""), *comparison_rows(comparison)], console)
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """Two models in words: label, reference, candidate, remark."""
+    one, two = comparison.reference, comparison.candidate
     parameters = (
         "parameters",
         words.count(one.parameters),
@@ -99,9 +113,8 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         f"{words.percent(_zeros(one.nonzeros, one.parameters))} → "
         f"{words.percent(_zeros(two.nonzeros, two.parameters))} % sparsity",
     )
-    head = ("", "reference", "candidate", "")
-    rows = [head, *_file_rows(comparison), parameters, nonzeros]
-    grid.pairs([*rows, *_quality_rows(comparison, "samples", comparison.certificate)], console)
+    quality = _quality_rows(comparison, "samples", comparison.certificate)
+    return [*_file_rows(comparison), parameters, nonzeros, *quality]
 
 
 def show_layers(
@@ -284,9 +297,13 @@ def _quality_rows(
     for each in comparison.outputs:
         found = certificate.output(each.name) if certificate else None
         proved = words.proved(found.bound, found.reason) if found else ""
-        remarks = (words.clean(each.name) if several else "", "" if rows else on, proved)
+        name = words.clean(each.name) if several or each.unmeasured else ""
+        missing = f"not measured: {words.clean(each.unmeasured)}" if each.unmeasured else ""
+        remarks = (name, "" if rows else on, missing or proved)
         remark = ", ".join(filter(None, remarks))
-        rows.append(("output error", "", f"{words.error(each.error)} %", remark))
+        label = "other elements" if each.answers else "output error"
+        value = words.UNKNOWN if each.error is None else f"{words.error(each.error)} %"
+        rows.append((label, "", value, remark))
     for each in comparison.outputs:
         if each.agreement is not None:
             parts = [words.clean(each.name) if several else ""]
@@ -297,7 +314,8 @@ def _quality_rows(
                 parts.append(f"95 %: {low} to {high}")
             parts.append(words.margins(each.margin, each.margin_changed))
             remark = "; ".join(filter(None, parts))
-            rows.append(("same top-1", "", _share(each.agreement), remark))
+            label = "same elements" if each.answers else "same top-1"
+            rows.append((label, "", _share(each.agreement), remark))
     return rows
 
 

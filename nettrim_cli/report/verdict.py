@@ -63,10 +63,7 @@ def is_reached(report: Report) -> bool:
         return report.sparsity >= wanted - HALF_STEP
     if name == "epsilon":
         return not any(each.code == "not-solved" for each in report.warnings)
-    target = report.target
-    if target is None:
-        return False
-    return max(target.reached, target.reached if target.bound is None else target.bound) <= wanted
+    return report.target is not None and report.target.met
 
 
 def _asked(report: Report) -> str:

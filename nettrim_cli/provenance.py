@@ -1,0 +1,75 @@
+"""What a written model says of its origin, and what follows for a comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from nettrim_cli import __version__
+from nettrim_cli.errors import WrongUsage
+from nettrim_cli.graph.model import Model
+from nettrim_cli.settings import Settings
+
+KEY = "nettrim"  # of the model's metadata
+PIECE_BYTES = 1 << 24
+
+
+def describe(settings: Settings, dense: Model) -> str:
+    """The run's settings and the digest of the dense model, for the metadata of the pruned one."""
+    found = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
+    return json.dumps(found, sort_keys=True)
+
+
+def digest(model: Model) -> str | None:
+    """SHA-256 of a model's files, those of its external data included; None without a file."""
+    found = hashlib.sha256()
+    try:
+        for path in model.files:
+            with open(path, "rb", buffering=0) as file:
+                while piece := file.read(PIECE_BYTES):
+                    found.update(piece)
+    except FileNotFoundError:
+        return None
+    return found.hexdigest()
+
+
+def origin(model: Model) -> str | None:
+    """Digest of the model that one was pruned from, as its metadata say; empty if they do not.
+
+    None where nettrim did not write it.
+    """
+    text = model.metadata(KEY)
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ""
+    return str(found.get("dense_sha256") or "") if isinstance(found, dict) else ""
+
+
+def check_operands(reference: Model, candidate: Model, data: Path) -> Iterator[str]:
+    """What a reader of a comparison should know of its operands, in sentences.
+
+    Raises
+    ------
+    WrongUsage
+        The reference was pruned from the candidate: all figures would be told the wrong way round.
+    """
+    made_from, dense = origin(reference), digest(candidate)
+    if made_from and made_from == dense:
+        line = ["nettrim", "compare", str(candidate.path), str(reference.path), "--data", str(data)]
+        raise WrongUsage(
+            f"the models are swapped: {reference.path} was pruned from {candidate.path}, as its "
+            f"metadata say. The dense model comes first: {shlex.join(line)}"
+        )
+    if dense == digest(reference):
+        yield "the reference and the candidate are the same model: nothing was compared."
+    elif made_from is not None and origin(candidate) is None:
+        yield (
+            "nettrim wrote the reference, but not the candidate: if the candidate is the dense "
+            "model, they are swapped."
+        )

@@ -1,0 +1,34 @@
+"""Whether a comparison kept its limits, in words."""
+
+from __future__ import annotations
+
+from nettrim_cli.report import words
+from nettrim_cli.report.result import Check, Comparison
+
+
+def outcome(check: Check) -> tuple[str, str, str]:
+    """Passed or failed; figure and limit; how sure that is and what would make it so."""
+    within = check.figure <= check.limit
+    option = f"--{check.name.replace('_', '-')} {100 * check.limit:g} %"
+    doubtful = ", but not surely," if within and not check.passed else ""
+    figure = f"{words.clean(check.what)}: {words.error(check.figure)} %"
+    text = f"{figure}, {'within' if within else 'above'} {option}{doubtful or ','} on "
+    text += f"{words.count(check.samples)} sample{'' if check.samples == 1 else 's'}"
+    return "passed" if check.passed else "failed", text, _sureness(check, within)
+
+
+def _sureness(check: Check, within: bool) -> str:
+    side, bound = ("at most", check.high) if within else ("at least", check.low)
+    shown = words.at_most(bound) if within else words.error(bound)
+    text = f"on new samples {side} {shown} % with {100 * check.confidence:g} % confidence"
+    if check.settled:
+        return text
+    if check.needed is None:
+        return f"{text}; no number of samples settles it, the figure is at the limit"
+    return f"{text}; about {words.count(check.needed)} samples would settle it"
+
+
+def complaint(comparison: Comparison) -> str:
+    """Which limits were missed, in one sentence."""
+    missed = [outcome(each) for each in comparison.checks if not each.passed]
+    return "; ".join(f"{text} ({sureness})" for _, text, sureness in missed)
