@@ -310,7 +310,7 @@ def _searched(
                 seconds=time.monotonic() - begun,
                 target=nearest.target,
                 asked=run.settings.target,
-                bound=nearest.target and nearest.target.bound,
+                bound=None if nearest.target is None else nearest.target.bound,
                 missed=str(missed),
             )
         raise
