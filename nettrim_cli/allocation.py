@@ -116,10 +116,58 @@ class Costs:
             total += float(cost[0]) * (each.sensitivity if self.felt else own_weight(each))
         return math.sqrt(total)
 
+    def cost(self, zeros: Mapping[str, int]) -> float:
+        """What is minimised by ``shared(kind="network")``: the outputs' squared relative error."""
+        felt = any(curve.unflattened > 0 for curve in self.curves)
+        total = 0.0
+        for curve in self.curves:
+            share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
+            weight = curve.unflattened if felt else own_weight(curve)
+            total += float(between(self.levels, curve.squares, share)[0]) * weight
+        return total
+
     @property
     def felt(self) -> bool:
         """Whether the output moves at all; otherwise layers count by their own errors."""
         return any(each.sensitivity > 0 for each in self.curves)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What more samples would give, from the same costs with half of them.
+
+    Attributes
+    ----------
+    ratio
+        The network's predicted error with all samples, relative to that with half of them.
+    layer, layer_ratio
+        The layer whose error fell most, and that ratio.
+    """
+
+    ratio: float
+    layer: str
+    layer_ratio: float
+
+    @classmethod
+    def of(cls, costs: Costs, fewer: Costs, zeros: Mapping[str, int]) -> Forecast | None:
+        """Compare costs with those of half of the samples; None where they do not tell."""
+        halves = {curve.layer.name: curve for curve in fewer.curves}
+        pairs = [(curve, halves.get(curve.layer.name)) for curve in costs.curves]
+        ratios, total, before = {}, 0.0, 0.0
+        for curve, half in pairs:
+            if half is None:
+                return None
+            share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
+            now = float(between(costs.levels, curve.squares, share)[0])
+            then = float(between(fewer.levels, half.squares, share)[0])
+            weight = curve.unflattened or own_weight(curve)
+            total, before = total + now * weight, before + then * weight
+            if then > 0:
+                ratios[curve.layer.name] = math.sqrt(now / then)
+        if not ratios or not before > 0:
+            return None
+        layer = min(ratios, key=lambda name: ratios[name])
+        return cls(math.sqrt(total / before), layer, ratios[layer])
 
 
 def own_weight(curve: Curve) -> float:

@@ -67,6 +67,7 @@ def prune(
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
+    from nettrim_cli.report.diagnostic import Severity
     from nettrim_cli.report.progress import Screen, Silent
     from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
 
@@ -91,8 +92,9 @@ def prune(
         with pipeline.standing(target):
             write(partial(render, report))
     if quiet:
-        for each in report.warnings:
-            click.echo(f"warning: {each.text}", err=True)
+        for warning in report.warnings:
+            if warning.severity < Severity.INFORMATION:
+                click.echo(f"warning: {warning.text}", err=True)
     else:
         with printing():
             show_report(report, console_for_stdout(), output=str(target))

@@ -49,6 +49,10 @@ def options_of(settings: type[Settings | Gate]) -> Callable[[Command], Command]:
 def _with_option(command: Command, each: Field[Any]) -> Command:
     rule, kind = each.metadata, str(each.type)
     repeatable = kind.startswith("tuple")
+    if kind == "bool":
+        return click.option(f"--{each.name.replace('_', '-')}", is_flag=True, help=rule["help"])(
+            command
+        )
     if rule["choices"]:
         type_: Any = click.Choice(rule["choices"])
     elif rule["parse"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from nettrim_cli.chosen import nonzeros, select
 from nettrim_cli.comparison import Reference
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.source import Indices
 from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo
 from nettrim_cli.files import reserved
@@ -39,7 +40,7 @@ from nettrim_cli.process.channel import tell
 from nettrim_cli.provenance import check_operands
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import Comparison, LayerReport, Report
-from nettrim_cli.run import Batches, Reached, Run, counted, in_order
+from nettrim_cli.run import Reached, Run, counted, in_order
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 from nettrim_cli.sweeps import solved
 from nettrim_cli.targets import Missed, reach
@@ -51,11 +52,8 @@ PathLike = str | os.PathLike[str]
 BATCH_BYTES = 16 << 20  # of what is fed at once,
 TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
 BATCH_SAMPLES = 256
-PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
-FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number,
 WRITTEN = "nettrim_output"  # what an exception says of a file that stands
 FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
-PROBE_RUNS = 4  # times the samples over all layers, between these
 
 
 def prune(
@@ -105,25 +103,16 @@ def prune(
         wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
         fitted, held = split(samples.samples, *wanted, batch=alone, path=data)
         size = batch_size(samples, dense, threads)
+        sample_set = SampleSet(samples, fitted, held, size, seed=settings.seed)
         listener.stage("looking at samples and labels")
         doubts = _doubts(dense, samples, (fitted, held), settings, size=size, threads=threads)
-
-        def batches() -> Iterator[tuple[Batch, bool]]:
-            for indices, held_out in ((fitted, False), (held, True)):
-                for batch in samples.batches(indices, size):
-                    yield batch, held_out
-
-        def part(indices: Indices, size: int = size) -> Callable[[], Iterator[Batch]]:
-            return lambda: samples.batches(indices, size)
-
         listener.stage(f"recording {len(fitted):,} samples")
-        probed = few_of(fitted, samples, len(chosen))
-        run = Run(dense, chosen, settings, threads, listener, part(probed))
-        reference = Reference(dense, part(held), threads=threads)
+        run = Run(dense, chosen, settings, threads, listener)
+        reference = Reference(dense, sample_set.holdout_batches, threads=threads)
         if settings.target[0] in SEARCHED:
-            found = _searched(run, batches, part(fitted), reference, left, begun)
+            found = _searched(run, sample_set, reference, left, begun)
         else:
-            found = solved(run, batches, reference)
+            found = solved(run, sample_set, reference)
         run.trail = None  # no more passes: its memory is wanted for what follows
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(nothing_to_do(model, settings, found.layers))
@@ -132,9 +121,9 @@ def prune(
         found.model.save(target, force=force)
         with standing(target):
             comparison, layers, bound = _written(target, dense, found, reference)
-            some = part(few_of(held, samples, 1))()
+            some = sample_set.probe_batches(1)
             doubts += _afterthoughts(run, found, layers, comparison.samples, some)
-            fewer = part(held, side_by_side(size))()
+            fewer = sample_set.holdout_batches(side_by_side(size))
             # It has been compared with what is in memory, which shares the dense data.
             certificate = certify(dense, found.model, fewer, threads=threads)
     return Report(
@@ -143,7 +132,7 @@ def prune(
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=ordered([*doubts, *run.warnings(len(fitted) + len(held))]),
+        warnings=ordered([*doubts, *run.warnings(len(sample_set))]),
         certificate=certificate,
         target=found.target,
         asked=settings.target,
@@ -253,17 +242,6 @@ def side_by_side(size: int) -> int:
     return max(1, size // 4)
 
 
-def few_of(indices: Indices, samples: Calibration, layers: int) -> Indices:
-    """Samples from all over the file, as its order may be by class: fewer of large ones.
-
-    The network runs on them once for each layer, which together is to cost a few runs on all.
-    """
-    wanted = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * len(indices) // layers))
-    wanted = min(wanted, PROBE_BYTES // max(1, samples.bytes_per_sample))
-    count = min(len(indices), samples.batch_size(1) * max(1, wanted // samples.batch_size(1)))
-    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
-
-
 def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
     """Bytes of the largest tensor that one sample makes; 0 where it cannot be told.
 
@@ -290,15 +268,14 @@ def names(tensors: Iterable[object]) -> str:
 
 def _searched(
     run: Run,
-    batches: Batches,
-    fitted: Callable[[], Iterable[Batch]],
+    samples: SampleSet,
     reference: Reference,
     left: Sequence[LayerReport],
     begun: float,
 ) -> Reached:
     """A network that meets its target; where none does there is a report of the nearest one."""
     try:
-        return reach(run, batches, fitted, reference)
+        return reach(run, samples, reference)
     except Missed as missed:
         if (nearest := missed.nearest) is not None:
             answers = reference.against(nearest.model)

@@ -95,13 +95,22 @@ class Probe:
         stream, behind = self.stream, self.segments.rest(self._reached)
         if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
             stream, behind = self.start, self.segments.rest(0)
-        changed = self._run(self._changed(layer, matrices), stream, behind)
+        return self._movement(self._changed(layer, matrices), stream, behind)
+
+    def difference(self, candidate: Model) -> Movement:
+        """Relative squared errors of the outputs of a network with other weights anywhere."""
+        return self._movement(candidate, self.start, self.segments.rest(0))
+
+    def _movement(self, candidate: Model, stream: Stream, behind: Segment) -> Movement:
+        """The same for what lies behind a cut, fed by what the stream delivers there."""
         moved = np.zeros(len(self.sizes))
-        for expected, outputs in zip(self.expected, changed):
-            found = dict(zip(behind.outputs, outputs))
+        for expected, outputs in zip(
+            self.expected, self._run(candidate, stream, behind), strict=True
+        ):
+            by_name = dict(zip(behind.outputs, outputs, strict=True))
             for number, name in enumerate(self.names):
-                if name in found:
-                    moved[number] += squared_distance(load(expected[number]), found[name])
+                if name in by_name:
+                    moved[number] += squared_distance(load(expected[number]), by_name[name])
         shares = np.divide(moved, self.sizes, out=np.zeros_like(moved), where=self.sizes != 0)
         return Movement(*(float(shares[on].sum()) for on in (self.outputs, self.unflattened)))
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nettrim_cli.allocation import Costs, measure_costs, response_size, share_zeros
+from nettrim_cli.advice import sampling_advice
+from nettrim_cli.allocation import Costs, Forecast, measure_costs, response_size, share_zeros
 from nettrim_cli.chosen import bounds_of, dense_report, nonzeros, within_ceiling
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.data.recorder import Trail
-from nettrim_cli.data.statistics import useful_columns
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.influence import blended, influences
 from nettrim_cli.graph.layer import Layer
@@ -23,7 +24,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.provenance import KEY, describe
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
-from nettrim_cli.settings import SEARCHED, Settings
+from nettrim_cli.settings import ALLOCATIONS, SEARCHED, Settings
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.search import spread
 from nettrim_cli.solve.task import Choice, Matrix, Samples, Solution, Status, Task
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 Batches = Callable[[], Iterable[tuple[Batch, bool]]]
-FEW = 2  # columns to an input below which a layer's fit is poor,
-ENOUGH = 5  # and from which on more samples help little (docs/method.md)
+TYPICAL = 0.7  # sparsity at which curves are compared where none is asked for
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,7 @@ class Reached:
 
 
 class Run:
-    """The layers of one run: their order, their targets, what came out.
-
-    Parameters
-    ----------
-    probed
-        Samples that the whole network may be run on once for each layer.
-    """
+    """The layers of one run: their order, their targets, what came out."""
 
     def __init__(
         self,
@@ -62,9 +56,7 @@ class Run:
         settings: Settings,
         threads: int,
         listener: Listener,
-        probed: Callable[[], Iterable[Batch]],
     ) -> None:
-        self.probed = probed
         self.dense = self.pruned = dense  # until there is a pruned one
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
@@ -83,6 +75,8 @@ class Run:
         self._before: Model | None = None
         passes = settings.sweeps > 1 or settings.target[0] in SEARCHED
         self.trail = Trail() if passes else None
+        self.forecast: Forecast | None = None
+        self.rounds = 0  # samples made of each fitted one
 
     def prune_layers(
         self,
@@ -121,19 +115,8 @@ class Run:
         return reports
 
     def warnings(self, used: int) -> Iterator[Diagnostic]:
-        """Say where more samples than the `used` ones, held-out ones among them, would help."""
-        thin = {k: (c, n) for k, (c, n) in self._thin.items() if c < useful_columns(n, FEW * n)}
-        if thin:
-            name, (columns, inputs) = min(thin.items(), key=lambda each: each[1][0] / each[1][1])
-            enough = useful_columns(inputs, ENOUGH * inputs)
-            useful = math.ceil(used * enough / columns / 100) * 100
-            others = f" (and {len(thin) - 1} more layers)" if len(thin) > 1 else ""
-            yield Diagnostic(
-                "few-samples",
-                f"few samples: layer {name} has {inputs} inputs but only {columns} calibration "
-                f"columns{others}; some {useful:,} samples would be useful, {used:,} were used.",
-                f"few samples for layer {name}{others}: some {useful:,} would be useful",
-            )
+        """What to know of the `used` samples, held-out ones among them."""
+        return sampling_advice(used, self._thin, self.rounds, self.forecast)
 
     def _walk(
         self,
@@ -151,27 +134,58 @@ class Run:
             trail=trail,
         )
 
-    def measure(self, batches: Batches, sparsity: float | None = None) -> Costs:
-        """What zeros cost in each layer, around a sparsity or at all of them."""
+    def measure(self, samples: SampleSet, sparsity: float | None = None) -> tuple[Costs, SampleSet]:
+        """What zeros cost in each layer, around a sparsity or at all of them.
+
+        Returns
+        -------
+        Costs, SampleSet
+            With made samples where these cost less on the held-out ones.
+        """
         self.listener.stage("measuring how sensitive each layer is")
-        recorded = self._walk(None, batches())
-        sparse = None if sparsity is None else self.dense.clone()
-        costs = measure_costs(
-            self.dense,
-            self.plan,
-            recorded,
-            self.probed(),
-            sparsity,
-            sparse,
-            influence=self.influence,
-            threads=self.threads,
-        )
+        share = TYPICAL if sparsity is None else sparsity
+        costs, sparse = self._measured(samples, sparsity)
+        mixed = samples.augmented() if self._may_augment else samples
+        if mixed.rounds:
+            others, other_sparse = self._measured(mixed, sparsity)
+            if self._cost(others, share) < self._cost(costs, share):
+                samples, costs, sparse = mixed, others, other_sparse
+        if self.settings.forecast and len(samples.half().fitted) < len(samples.fitted):
+            fewer, _ = self._measured(samples.half(), sparsity)
+            self.forecast = Forecast.of(costs, fewer, self.shared(costs, share))
+        self.rounds = samples.rounds
         if sparse is not None:
             self.weigh(sparse)
         for curve in costs.curves:
             for block, delta in enumerate(curve.deltas):
                 self._deltas[curve.layer.name, block] = delta
-        return costs
+        return costs, samples
+
+    def shared(self, costs: Costs, sparsity: float) -> dict[str, int]:
+        """Zeros of each layer that was measured, by name."""
+        return costs.shared(sparsity, self.bounds, kind=self.kind)
+
+    def _cost(self, costs: Costs, sparsity: float) -> float:
+        return costs.cost(self.shared(costs, sparsity))
+
+    @property
+    def _may_augment(self) -> bool:
+        return self.settings.method == "l0" and self.settings.augment == "auto"
+
+    def _measured(self, samples: SampleSet, sparsity: float | None) -> tuple[Costs, Model | None]:
+        sparse = None if sparsity is None else self.dense.clone()
+        recorded = self._walk(None, samples.flagged_batches())
+        costs = measure_costs(
+            self.dense,
+            self.plan,
+            recorded,
+            samples.probe_batches(len(self.chosen)),
+            sparsity,
+            sparse,
+            influence=self.influence,
+            threads=self.threads,
+        )
+        return costs, sparse
 
     def weigh(self, sparse: Model) -> None:
         """Tell from a sparse version of the network what matters, beside the dense one.
@@ -180,16 +194,31 @@ class Run:
         """
         self.influence = blended(self.of_dense, influences(sparse))
 
-    def zeros(self, batches: Batches) -> dict[str, int] | None:
-        """Zeros of each layer where sparsity is the target, else None."""
+    def allocations(self, samples: SampleSet) -> tuple[list[dict[str, int]], SampleSet]:
+        """Zeros of each layer where sparsity is the target, and the samples to fit.
+
+        Returns
+        -------
+        list, SampleSet
+            Nothing where epsilon is the target. Behind the first allocation stand its rivals:
+            where samples are few, sensitivities are uncertain, and held-out samples decide.
+        """
         sparsity = self.settings.sparsity
         if sparsity is None:
-            return None
+            return [], samples
         names, sizes = list(self.bounds), [each.parameters for each in self.chosen]
-        if self.kind == "uniform" or len(names) == 1:
+        even = self.kind == "uniform" or len(names) == 1
+        made = self._may_augment and samples.augmented().rounds
+        if even and not made and not self.settings.forecast:
             total = round(sparsity * sum(sizes))
-            return dict(zip(names, spread(sizes, total, list(self.bounds.values()))))
-        return self.measure(batches, sparsity).shared(sparsity, self.bounds, kind=self.kind)
+            zeros = spread(sizes, total, list(self.bounds.values()))
+            return [dict(zip(names, zeros, strict=True))], samples
+        costs, samples = self.measure(samples, sparsity)
+        found = [self.shared(costs, sparsity)]
+        if self.kind == "network" and self.settings.allocate is None and samples.few:
+            rivals = (costs.shared(sparsity, self.bounds, kind=kind) for kind in ALLOCATIONS[1:])
+            found += [zeros for zeros in rivals if zeros != found[0]]
+        return found, samples
 
     @property
     def kind(self) -> str:

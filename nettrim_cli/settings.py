@@ -17,6 +17,7 @@ from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
 ALLOCATIONS = ("network", "error", "uniform")
+AUGMENTATIONS = ("auto", "none")
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = TARGETS[2:]  # a global sparsity is searched for
 DEFAULT_EPSILON = 0.05
@@ -200,7 +201,8 @@ class Settings:
         None,
         "How zeros are shared out over the layers, with any target but epsilon. "
         "network: so that the network's output suffers least (best by measurement; default of "
-        "l0). error: so that the layers' own relative errors do. "
+        "l0, which with --sparsity and few samples tries the others on held-out samples, too). "
+        "error: so that the layers' own relative errors do. "
         "uniform: the same share in every layer (default of the other methods).",
         choices=ALLOCATIONS,
     )
@@ -261,6 +263,17 @@ class Settings:
         None,
         "The label that marks samples without a class, such as -1: accuracy leaves them out.",
         metavar="N",
+    )
+    augment: str = option(
+        "auto",
+        "auto: where samples are few, l0 makes more of them by mixing them, and by moving images "
+        "a little, if that lowers the error on held-out samples. none: never.",
+        choices=AUGMENTATIONS,
+    )
+    forecast: bool = option(
+        False,
+        "Tell what twice as many samples would give, by fits to half of them (any target but "
+        "epsilon).",
     )
     seed: int = option(0, "Seed of every random choice.", low=0, metavar="N")
     threads: int | None = option(

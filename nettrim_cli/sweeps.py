@@ -8,18 +8,53 @@ pass chooses all supports anew by that, with as many zeros in each layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from nettrim_cli.comparison import Reference
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.probe import Probe
 from nettrim_cli.run import Batches, Reached, Run
 
+MARGIN = 0.02  # of squared error: what a rival must be better by
 
-def solved(run: Run, batches: Batches, reference: Reference) -> Reached:
+
+def solved(run: Run, samples: SampleSet, reference: Reference) -> Reached:
     """All passes at a target that says how many zeros, or which error, each layer gets."""
-    zeros = run.zeros(batches)
-    layers = run.prune_layers(batches, zeros)
-    found = Reached(run.pruned, layers)
-    return found if zeros is None else sweep(run, batches, zeros, found, reference)
+    allocations, samples = run.allocations(samples)
+    zeros: Mapping[str, int] | None = allocations[0] if allocations else None
+    layers = run.prune_layers(samples.flagged_batches, zeros)
+    best = Reached(run.pruned, layers)
+    if zeros is None:
+        return best
+    if len(allocations) > 1:
+        best, zeros = contest(run, samples, allocations, best)
+    return sweep(run, samples.flagged_batches, zeros, best, reference)
+
+
+def contest(
+    run: Run, samples: SampleSet, allocations: Sequence[Mapping[str, int]], first: Reached
+) -> tuple[Reached, Mapping[str, int]]:
+    """The network with the best of some allocations, by its outputs on held-out samples.
+
+    A final Softmax or Sigmoid is looked behind, as few samples are in doubt there.
+
+    Parameters
+    ----------
+    allocations
+        Zeros of each layer; of these the first has been solved.
+    first
+        What came out of it.
+    """
+    probe = Probe(run.dense, run.plan[:1], samples.holdout_batches(), threads=run.threads)
+    best, zeros = first, allocations[0]
+    least = probe.difference(first.model).unflattened
+    for rival in allocations[1:]:
+        run.listener.stage("trying another allocation")
+        layers = run.prune_layers(samples.flagged_batches, rival, again=True)
+        moved = probe.difference(run.pruned).unflattened
+        if moved < (1 - MARGIN) * least:
+            best, zeros, least = Reached(run.pruned, layers), rival, moved
+    return best, zeros
 
 
 def sweep(

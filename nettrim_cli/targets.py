@@ -21,11 +21,12 @@ from nettrim_cli.answers import NORMAL, TIE, Margins, drop_bound, samples_for
 from nettrim_cli.chosen import nonzeros
 from nettrim_cli.comparison import Reference, own_answers, packed
 from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report import words
 from nettrim_cli.report.result import Round, Target
-from nettrim_cli.run import Batches, Reached, Run
+from nettrim_cli.run import Reached, Run
 from nettrim_cli.solve.seek import Seeker
 from nettrim_cli.sweeps import sweep
 
@@ -197,18 +198,15 @@ GOALS: dict[str, Callable[[Scene], Goal]] = {
 
 def reach(
     run: Run,
-    batches: Batches,
-    fitted: Callable[[], Iterable[Batch]],
+    samples: SampleSet,
     reference: Reference,
 ) -> Reached:
     """Search for the share of zeros that meets the run's target.
 
     Parameters
     ----------
-    batches
-        All samples, those held out with a flag.
-    fitted
-        Those that are not held out.
+    samples
+        Those to fit and to judge by.
     reference
         The dense network on the held-out samples.
 
@@ -222,9 +220,10 @@ def reach(
         The dense network meets it already, or no layer can be made sparser.
     """
     name, limit = run.settings.target
-    scene = Scene(run, limit, fitted, reference)
+    scene = Scene(run, limit, samples.fit_batches, reference)
     goal = GOALS[name](scene)  # which may tell at once that there is nothing to search for
-    costs = run.measure(batches)
+    costs, samples = run.measure(samples)
+    batches = samples.flagged_batches
     if not costs.curves:
         raise NothingToDo(f"{run.dense.path}: no layer can be measured on these samples.")
     low, high = _ends(run, costs)

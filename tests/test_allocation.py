@@ -10,7 +10,7 @@ from small import build, normal
 from nettrim_cli.allocation import measure_costs, shares_of_zeros
 from nettrim_cli.data.calibration import Batch
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import few_of, prune
+from nettrim_cli.pipeline import prune
 from nettrim_cli.settings import Settings
 from nettrim_cli.walk import stages, walk
 
@@ -83,37 +83,6 @@ def test_samples_may_be_in_the_order_of_their_classes(tmp_path) -> None:
     report = prune(model, tmp_path / "calib.npz", settings=Settings(sparsity=0.5, threads=1))
     first, second = (each.nonzeros_after for each in report.layers)
     assert 0.5 < first / second < 2
-
-
-@pytest.mark.parametrize(
-    ("kilobytes", "batch", "count"),
-    [(1, None, 128), (2048, None, 8), (65536, None, 1), (1, 48, 96)],
-)
-def test_fewer_of_large_samples_are_probed(kilobytes, batch, count) -> None:
-    class Data:
-        bytes_per_sample = kilobytes << 10
-
-        def batch_size(self, wanted):
-            return batch or wanted
-
-    chosen = few_of(np.arange(1000, 2000), Data(), 4)
-    assert len(chosen) == len(set(chosen)) == count
-    assert chosen[0] == 1000
-    assert count == 1 or chosen[-1] == 1999
-
-
-@pytest.mark.parametrize(
-    ("samples", "layers", "count"), [(1000, 4, 128), (500, 36, 55), (90, 80, 32)]
-)
-def test_many_layers_are_probed_on_fewer_samples(samples, layers, count) -> None:
-    class Data:
-        bytes_per_sample = 8
-
-        @staticmethod
-        def batch_size(wanted):
-            return wanted
-
-    assert len(few_of(np.arange(samples), Data(), layers)) == count
 
 
 @pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.999])

@@ -65,7 +65,7 @@ def test_quiet_still_warns(files, capsys) -> None:
 
 
 def test_verbose_tells_each_layer_on_stderr(files, capsys) -> None:
-    assert prune(files, "-v") == 0
+    assert prune(files, "-v", "--allocate", "network") == 0
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert len(lines) == 3

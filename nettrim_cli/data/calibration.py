@@ -149,6 +149,17 @@ class Calibration:
         return next((feed.batch for feed in self._feeds if feed.batch is not None), None)
 
     @property
+    def sample_axes(self) -> dict[str, int]:
+        """Axis of the samples in each input that has one; empty where samples cannot be mixed.
+
+        What is no floating-point number, such as a token, has no mixtures.
+        """
+        own = [feed for feed in self._feeds if not feed.shared]
+        if any(np.dtype(feed.convert.dtype).kind != "f" or feed.whole for feed in own):
+            return {}
+        return {feed.tensor.name: feed.axis or 0 for feed in own}
+
+    @property
     def bytes_per_sample(self) -> int:
         """Bytes that one more sample in a batch takes as fed."""
         return sum(feed.sample_bytes for feed in self._feeds)

@@ -16,7 +16,8 @@ class Severity(IntEnum):
 
     CRITICAL = 0  # the figures may mean nothing
     WARNING = 1  # a part of the figures, or of the network, is not to be relied on
-    NOTE = 2  # what would help, or was decided for the user
+    NOTE = 2  # what would help
+    INFORMATION = 3  # what was decided for the user, or was asked for
 
 
 @dataclass(frozen=True)
@@ -80,4 +81,6 @@ SEVERITIES = {
     "constant-input": Severity.NOTE,
     "labels-by-another-name": Severity.NOTE,
     "few-samples": Severity.NOTE,
+    "augmented": Severity.INFORMATION,
+    "forecast": Severity.INFORMATION,
 }

@@ -54,7 +54,7 @@ def show_report(report: Report, console: Console, output: str | None = None) -> 
     layers, judged = report.layers, report.verdict
     grid.paragraph(judged.outcome, console, f"bold {GOOD if judged.reached else WARN}", hanging=3)
     grid.paragraph(judged.sureness, console, hanging=3)
-    notes = [each for each in report.warnings if each.severity is Severity.NOTE]
+    notes = [each for each in report.warnings if each.severity >= Severity.NOTE]
     _show_warnings([each for each in report.warnings if each not in notes], console)
     grid.blank(console)
     sentences = ["" if each.pruned else f"left dense: {_note(each)}" for each in layers]

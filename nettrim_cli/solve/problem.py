@@ -29,7 +29,7 @@ MOST = 4  # times as many for a small layer
 SMALL = 1e8  # multiplications in a product, above which a layer gets no more iterations
 ALPHA = 1.6  # over-relaxation: 2 to 3 % less error at the same cost
 STEADY = 0.5  # rho of paths, where the count falls instead of rho growing
-OTHERS = 10.0, 0.25  # what the usual damping is divided by; the last where inputs outnumber columns
+LESS, MORE, STEPS_UP = 10.0, 4.0, 4  # how dampings that are tried differ from the usual one
 BETTER = 0.99  # of the usual damping's error: what another one must reach
 AMPLE = 4  # calibration columns to an input, above which the damping hardly matters
 
@@ -97,12 +97,18 @@ class LayerProblem:
             found = judged(task, problem.linear_weights(V, repair), GLANCE)
             return found if math.isfinite(found) else math.inf
 
+        # Downwards one step; where inputs outnumber columns also upwards, as long as that helps.
+        ladders = [[usual / LESS]]
+        if samples.columns < len(samples.X):
+            ladders.append([usual * MORE**step for step in range(1, STEPS_UP + 1)])
         best = cls.of(task, usual)
         least = BETTER * error(best)
-        for factor in OTHERS if samples.columns < len(samples.X) else OTHERS[:1]:
-            other = cls.of(task, usual / factor)
-            if (found := error(other)) < least:
-                best, least = other, found
+        for ladder in ladders:
+            for delta in ladder:
+                other = cls.of(task, delta)
+                if (figure := error(other)) >= least:
+                    break
+                best, least = other, figure
         return best
 
     def __post_init__(self) -> None:

@@ -1,0 +1,117 @@
+"""The samples of a run: those that layers are fitted to, and those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nettrim_cli.data.augmentation import Recipe, augmented
+from nettrim_cli.data.calibration import Batch, Calibration
+from nettrim_cli.data.source import Indices
+
+AUGMENTED_SAMPLES = 1024  # that fitted and made samples are together, where there are fewer,
+AUGMENTED_TIMES = 8  # at most so many to a fitted one,
+AUGMENTED_BYTES = 256 << 20  # and so many bytes as fed
+PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
+FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number
+PROBE_RUNS = 4  # times the samples over all layers, between FEWEST_PROBED and PROBE_SAMPLES
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Samples of an open file.
+
+    Attributes
+    ----------
+    fitted, holdout
+        Indices of the samples that layers are fitted to, and of those that judge.
+    size
+        Samples to a batch.
+    rounds
+        How many samples are made of each fitted one.
+    seed
+        Of the made samples.
+    """
+
+    calibration: Calibration
+    fitted: Indices
+    holdout: Indices
+    size: int
+    rounds: int = 0
+    seed: int = 0
+
+    def __len__(self) -> int:
+        """Number of samples of the file that are used."""
+        return len(self.fitted) + len(self.holdout)
+
+    def fit_batches(self) -> Iterator[Batch]:
+        """The samples that are fitted to, as the file has them."""
+        return self.calibration.batches(self.fitted, self.size)
+
+    def holdout_batches(self, size: int | None = None) -> Iterator[Batch]:
+        """The samples held out."""
+        return self.calibration.batches(self.holdout, size or self.size)
+
+    def flagged_batches(self) -> Iterator[tuple[Batch, bool]]:
+        """All samples, made ones behind the fitted, with a flag for those held out."""
+        yield from ((batch, False) for batch in self.fit_batches())
+        yield from ((batch, False) for batch in self._augmented_batches())
+        yield from ((batch, True) for batch in self.holdout_batches())
+
+    def probe_batches(self, layers: int) -> Iterator[Batch]:
+        """Held-out samples to run the whole network on, once for each of so many layers."""
+        chosen = few_of(self.holdout, self.calibration, layers, len(self.fitted))
+        return self.calibration.batches(chosen, self.size)
+
+    def augmented(self) -> SampleSet:
+        """The same with made samples, where those of the file are few and can be mixed."""
+        if not self.calibration.sample_axes:
+            return self
+        count, fed = len(self.fitted), max(1, self.calibration.bytes_per_sample)
+        most = min(AUGMENTED_SAMPLES, AUGMENTED_BYTES // fed)
+        return replace(self, rounds=max(0, min(AUGMENTED_TIMES, most // count - 1)))
+
+    @property
+    def few(self) -> bool:
+        """Whether choices that rest on the held-out samples are worth a second look."""
+        return len(self.fitted) <= AUGMENTED_SAMPLES // 2
+
+    def half(self) -> SampleSet:
+        """The same with every second of the samples that are fitted to, whole batches of them."""
+        batch = self.calibration.batch_size(1)
+        groups = self.fitted[: len(self.fitted) // batch * batch].reshape(-1, batch)
+        return replace(self, fitted=groups[::2].ravel())
+
+    def _augmented_batches(self) -> Iterator[Batch]:
+        """Batches made of two of the file's each."""
+        random = np.random.default_rng([self.seed, 1])
+        step = self.calibration.batch_size(self.size)
+        parts = [self.fitted[at : at + step] for at in range(0, len(self.fitted), step)]
+        full = [part for part in parts if len(part) == len(parts[0])]
+        for _ in range(self.rounds):
+            for part in full:
+                partner = full[random.integers(len(full))]
+                (batch,) = self.calibration.batches(part, step)
+                (other,) = self.calibration.batches(partner, step)
+                recipe = Recipe.draw(batch.count, random)
+                feeds = augmented(batch.feeds, other.feeds, self.calibration.sample_axes, recipe)
+                yield Batch(feeds, batch.count, None)
+
+
+def few_of(indices: Indices, samples: Calibration, layers: int, run_on: int) -> Indices:
+    """Some of the indices, evenly spread, as a file's order may be by class: fewer of large ones.
+
+    Parameters
+    ----------
+    layers
+        The network runs on them once for each layer,
+    run_on
+        which together is to cost a few runs on so many samples.
+    """
+    wanted = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * run_on // layers))
+    wanted = min(wanted, PROBE_BYTES // max(1, samples.bytes_per_sample))
+    batch = samples.batch_size(1)
+    count = min(len(indices), batch * max(1, wanted // batch))
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
