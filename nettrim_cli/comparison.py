@@ -19,6 +19,7 @@ from nettrim_cli.data.labels import IGNORED
 from nettrim_cli.data.recorder import MEMORY_BYTES, Budget, Shelf, load
 from nettrim_cli.data.values import Part, parts
 from nettrim_cli.errors import BadInput
+from nettrim_cli.files import sha256
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, ModelFacts, largest
 from nettrim_cli.tally import Tally, interval
@@ -214,10 +215,11 @@ def facts(
     parameters, nonzeros = model.constants()
     if written:
         path, (plain, gzipped) = str(model.path), sizes(model.files)
+        digest = sha256(model.path)
     else:
-        path, gzipped = "", packed(model)
+        path, gzipped, digest = "", packed(model), ""
         plain = sum(len(piece) for content in model.contents() for piece in content)
-    return ModelFacts(path, plain, gzipped, parameters, nonzeros, accuracy, interval)
+    return ModelFacts(path, plain, gzipped, parameters, nonzeros, accuracy, interval, digest)
 
 
 def unmeasured(tallies: Mapping[str, Tally]) -> dict[str, str]:

@@ -140,6 +140,7 @@ def write_atomically(
                 os.chmod(temporary, mode)
             if temporary.read_bytes() != payload:
                 raise DiskFailed(f"{target}: what was read back differs from what was written")
+            del payload  # the check may need the memory
             if check is not None:
                 check(temporary)
             tell("output", target, identity(os.fstat(file.fileno())))
@@ -265,11 +266,20 @@ def _refers(target: Path, companion: str) -> bool:
 
 
 def _digest(path: Path) -> str:
+    return _hashed(path).hexdigest()[:DIGITS]
+
+
+def _hashed(path: Path) -> hashlib._Hash:
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while piece := file.read(1 << 24):
             digest.update(piece)
-    return digest.hexdigest()[:DIGITS]
+    return digest
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Digest of a file's content, as ``sha256sum`` has it."""
+    return _hashed(Path(path)).hexdigest()
 
 
 def _same_file(target: Path, source: Path) -> bool:

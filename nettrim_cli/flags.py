@@ -117,6 +117,7 @@ def reporting(
 
     def write(rendered: Callable[[str], str]) -> None:
         for path in reports:
+            check_output(path, inputs, force)  # it may have come meanwhile
             write_atomically(path, rendered(path.suffix).encode("utf-8"))
 
     with ExitStack() as stack:

@@ -24,18 +24,18 @@ from nettrim_cli.aftermath import (
 )
 from nettrim_cli.certificate import certify
 from nettrim_cli.chosen import nonzeros, select
-from nettrim_cli.comparison import Reference
+from nettrim_cli.comparison import Findings, Reference
 from nettrim_cli.data.calibration import Batch, Calibration, split
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.source import Indices
-from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo
+from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
 from nettrim_cli.files import reserved
 from nettrim_cli.gates import checks
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
-from nettrim_cli.plausibility import dropped, examine
+from nettrim_cli.plausibility import check_runs, dropped, examine
 from nettrim_cli.process.channel import tell
 from nettrim_cli.provenance import check_operands
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -102,6 +102,7 @@ def prune(
     ):
         wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
         fitted, held = split(samples.samples, *wanted, batch=alone, path=data)
+        check_runs(dense, samples, fitted, threads)
         size = batch_size(samples, dense, threads)
         sample_set = SampleSet(samples, fitted, held, size, seed=settings.seed)
         listener.stage("looking at samples and labels")
@@ -117,10 +118,9 @@ def prune(
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(nothing_to_do(model, settings, found.layers))
         listener.stage("writing and checking")
-        Engine(found.model.runnable(), threads=threads)  # what cannot be loaded is not written
-        found.model.save(target, force=force)
+        saved = _saved(target, found, reference, force=force)
         with standing(target):
-            comparison, layers, bound = _written(target, dense, found, reference)
+            comparison, layers, bound = _measured(dense, found, *saved.pop())
             some = sample_set.probe_batches(1)
             doubts += _afterthoughts(run, found, layers, comparison.samples, some)
             fewer = sample_set.holdout_batches(side_by_side(size))
@@ -293,12 +293,23 @@ def _searched(
         raise
 
 
-def _written(
-    target: Path, dense: Model, found: Reached, reference: Reference
+def _saved(
+    target: Path, found: Reached, reference: Reference, *, force: bool
+) -> list[tuple[Model, Findings]]:
+    """The model as it was written, and its answers, had before it took its place."""
+    answered: list[tuple[Model, Findings]] = []
+
+    def check(written: Model) -> None:
+        answered.append((written, reference.against(written)))
+
+    found.model.save(target, force=force, check=check)
+    return answered
+
+
+def _measured(
+    dense: Model, found: Reached, written: Model, answers: Findings
 ) -> tuple[Comparison, list[LayerReport], float | None]:
-    """The file as it was written against the dense model; it is not in memory any more then."""
-    written = Model.load(target)
-    answers = reference.against(written)
+    """The file as it was written against the dense model."""
     searched = found.target is not None and found.target.bound is not None
     bound = found.target.bound if found.target and searched else answers.bound
     layers = [counted(each, dense, written) for each in found.layers]
@@ -350,8 +361,8 @@ def _naming(model: object) -> Iterator[None]:
     """Say which model it was that the engine failed on."""
     try:
         yield
-    except EngineFailed as error:
-        raise EngineFailed(f"{model}: {error}") from error
+    except (EngineFailed, OutOfMemory) as error:
+        raise type(error)(f"{model}: {error}") from error
 
 
 class _limits(AbstractContextManager[int]):

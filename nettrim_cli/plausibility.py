@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.calibration import Calibration
+from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.source import Indices
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
@@ -273,3 +274,23 @@ CHECKS: Sequence[Check] = (
     *(equal_samples, dominant_samples, labels_fit, unused_labels, one_answer, broken_outputs),
     *(scaled_answers, trained_range, picture_range, constant_inputs),
 )
+
+
+def check_runs(model: Model, samples: Calibration, indices: Indices, threads: int) -> None:
+    """Run the whole model once before any work: what the engine refuses need not be pruned.
+
+    Raises
+    ------
+    BadInput
+        The model takes batches of no samples.
+    EngineFailed
+        The engine cannot run it.
+    """
+    for each in model.inputs:
+        if each.shape and each.shape[0] == 0:
+            raise BadInput(
+                f"{model.path}: its input '{each.name}' is declared as {each.shape}, batches of "
+                "no samples; export the model with a free first axis"
+            )
+    batch = next(samples.batches(indices[: samples.batch_size(1)], 1))
+    Engine(model.runnable(), threads=threads, optimise=True, arena=False).run(batch.feeds)

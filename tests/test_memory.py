@@ -55,7 +55,7 @@ def watched(monkeypatch):
         Watching.models.add(model)
         return model
 
-    monkeypatch.setattr(Model, "load", classmethod(lambda *a: noted(load(*a))))
+    monkeypatch.setattr(Model, "load", classmethod(lambda *a, **k: noted(load(*a, **k))))
     monkeypatch.setattr(Model, "clone", lambda *a: noted(clone(*a)))
     return monkeypatch
 

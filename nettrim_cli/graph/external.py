@@ -86,6 +86,17 @@ class External:
         """The files that hold the values, each once."""
         return tuple(sorted({each.path for each in self._sidecars.values()}))
 
+    def check_unchanged(self) -> None:
+        """Make sure that the files are what they were.
+
+        Raises
+        ------
+        MissingInput, BadInput
+            One is gone, or has changed.
+        """
+        for each in self._sidecars.values():
+            os.close(each.open())
+
     def clone(self) -> External:
         """For a copy of the model: values are shared, replacements are its own."""
         other = External(self.folder)
@@ -137,11 +148,16 @@ class External:
         Raises
         ------
         BadInput
-            More than 2 GB are left inside it.
+            More than 2 GB are left inside it, or a file has changed.
+        MissingInput
+            A file is gone.
         """
         external = [tensor for tensor in all_tensors(model) if is_external(tensor)]
         if not external:
             return Runnable(serialize(model))
+        # The engine would say of such a file whatever comes to it.
+        for each in {self._region(tensor).sidecar for tensor in external if not _held(tensor)}:
+            os.close(each.open())
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         folder = _text(self.folder)

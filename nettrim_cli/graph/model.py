@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,15 @@ class Model:
         self.layers, self._bindings = detect(self._index)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Model:
+    def load(
+        cls, path: str | os.PathLike[str], *, named: str | os.PathLike[str] | None = None
+    ) -> Model:
         """Read a model file; large external data beside it stay there until they are needed.
+
+        Parameters
+        ----------
+        named
+            The name that the file will have, in the same folder; its own by default.
 
         Raises
         ------
@@ -88,8 +95,8 @@ class Model:
         Refused
             Its external data leads out of the folder of the model.
         """
-        path = Path(path)
-        payload = read_file(path)
+        payload = read_file(Path(path))
+        path = Path(path if named is None else named)
         proto = parse(payload, path)
         external = External.find(proto, path)
         check_model(proto, path)
@@ -281,7 +288,13 @@ class Model:
         if self.external.files:
             check_companion(path)
 
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        check: Callable[[Model], None] = lambda _: None,
+    ) -> None:
         """Write the model: a complete, checked file, or nothing.
 
         A model with external data gets a file of its own for them, beside the new one and named
@@ -293,6 +306,9 @@ class Model:
             The new file; never the one that the model came from.
         force
             Replace an existing file.
+        check
+            Called with the model as written, before the file takes its place; what it raises
+            leaves everything as it was.
 
         Raises
         ------
@@ -301,20 +317,23 @@ class Model:
         DiskFailed
             The disk is full or failed.
         BadInput
-            The model as written does not pass onnx's checker.
+            The model as written does not pass onnx's checker, or its external data have changed.
         """
         self.check_output(path, force=force)
 
-        def check(temporary: Path) -> None:
-            check_model(parse(temporary.read_bytes(), Path(path)), Path(path))
+        self.external.check_unchanged()
+
+        def check_file(temporary: Path) -> None:
+            check(Model.load(temporary, named=path))
+            self.external.check_unchanged()
 
         if not self.external.files:
-            write_atomically(path, self.to_bytes(), check)
+            write_atomically(path, self.to_bytes(), check_file)
             return
         pieces = self.external.pieces(self.proto)
         with companion(path, pieces, keep=self.external.files) as location:
             moved = self.external.relocated(self.proto, location)
-            write_atomically(path, serialize(moved), check)
+            write_atomically(path, serialize(moved), check_file)
 
     def _binding(self, layer: Layer) -> Binding:
         if layer.name not in self._bindings:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput, MissingInput, Refused
+from nettrim_cli.process.channel import identity, tell
 
 PIECE_BYTES = 1 << 24
 
@@ -121,6 +122,7 @@ def find(location: str, tensor: str, path: Path) -> Sidecar:
             f"{what}: external data {file} has other names (hard links), which may lead "
             "out of the model's folder; put a copy of it there"
         )
+    tell("input", file, identity(facts))
     return Sidecar(file, _identity(facts))
 
 

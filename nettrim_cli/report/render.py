@@ -93,12 +93,13 @@ def _csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(CSV_FIELDS)
+    digest = report.comparison.candidate.sha256
     for layer in report.as_dict()["layers"]:
         proved = report.certificate.layer(layer["name"])
         found = dict.fromkeys(CERTIFICATE_FIELDS) if proved is None else asdict(proved)
         sides = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
         met = {"target_met": None if report.target is None else report.target.met}
-        row = _plain({**found, **layer, **sides, **met})
+        row = _plain({**found, **layer, **sides, **met, "output_sha256": digest})
         writer.writerow([row[each] for each in CSV_FIELDS])
     return text.getvalue()
 
@@ -112,6 +113,7 @@ CSV_FIELDS = (
     *("iterations", "status", "seconds", "gap", "violation", "note"),
     *CERTIFICATE_FIELDS,
     "target_met",
+    "output_sha256",
 )
 
 
@@ -140,6 +142,7 @@ def _markdown(report: Report) -> str:
         _table(MARKDOWN_FIELDS, "lllrrrrrrlrl", layers),
         "## Totals",
         _table(("", "before", "after", ""), "lrrl", total_rows(report)),
+        f"SHA-256 of the output: {report.comparison.candidate.sha256 or words.UNKNOWN}",
     ]
     if report.certificate.layers:
         columns = {each.name: each.columns for each in report.layers}

@@ -70,7 +70,8 @@ class ModelFacts:
 
     ``path`` is empty where it was not written, and its sizes are those that it would have had.
 
-    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %).
+    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %); ``sha256`` is that of the ONNX file,
+    which names its external data by their own.
     """
 
     path: str
@@ -80,6 +81,7 @@ class ModelFacts:
     nonzeros: int
     accuracy: float | None = None
     accuracy_interval: tuple[float, float] | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

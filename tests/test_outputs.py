@@ -1,0 +1,157 @@
+"""An output that was good stays until one that is known to work takes its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from networks import mlp, save_model
+from small import build, normal
+
+from nettrim_cli import pipeline
+from nettrim_cli.cli import run
+from nettrim_cli.errors import BadInput, EngineFailed
+from nettrim_cli.graph.model import Model
+
+FAST = ["--sparsity", "0.5", "--threads", "1", "--force"]
+WORKS = "t = MatMul(x, w)\n"
+REFUSED = {
+    "a step of nothing": (
+        69,
+        f"{WORKS} u = Range(zero, one, zero)\n q = ReduceSum(u)\n y = Add(t, q)",
+    ),
+    "a terabyte": (71, f"{WORKS} u = ConstantOfShape(huge)\n q = ReduceSum(u)\n y = Add(t, q)"),
+}
+
+
+def prune(files, *options: object) -> int:
+    return run(["prune", str(files.model), "--data", str(files.data), *FAST, *map(str, options)])
+
+
+@pytest.mark.parametrize(("code", "text"), REFUSED.values(), ids=REFUSED)
+def test_a_model_that_the_engine_refuses_is_refused_before_work(
+    files, capsys, monkeypatch, code, text
+) -> None:
+    proto = build(
+        f"g (float[N,16] x) => (float[N,4] y) {{ {text} }}",
+        w=normal(16, 4),
+        zero=np.float32(0),
+        one=np.float32(1),
+        huge=np.array([2**38], np.int64),
+    )
+    save_model(files.model, proto)
+    files.output.write_bytes(b"old")
+    monkeypatch.setattr(pipeline, "Run", None)  # no work
+    assert prune(files) == code
+    assert str(files.model) in capsys.readouterr().err
+    assert files.output.read_bytes() == b"old"
+
+
+def test_batches_of_no_samples_and_models_without_outputs_are_refused(files, capsys) -> None:
+    for change, says in (("batch", "batches of no samples"), ("outputs", "no outputs")):
+        proto = mlp()
+        if change == "batch":
+            proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+        else:
+            del proto.graph.output[:]
+        save_model(files.model, proto)
+        assert prune(files) == 65
+        assert says in capsys.readouterr().err
+    assert files.listing == ["calib.h5", "model.onnx"]
+
+
+@pytest.mark.parametrize("error", [EngineFailed("it died"), BadInput("of another shape")])
+def test_a_written_model_that_does_not_run_replaces_nothing(
+    files, capsys, monkeypatch, error
+) -> None:
+    files.output.write_bytes(b"old")
+
+    def against(reference: object, candidate: Model) -> None:
+        assert candidate.path == files.output  # as it will be named,
+        assert files.output.read_bytes() == b"old"  # where it is not yet
+        raise error
+
+    monkeypatch.setattr(pipeline.Reference, "against", against)
+    assert prune(files) == error.exit_code
+    assert "was written" not in capsys.readouterr().err
+    assert files.output.read_bytes() == b"old"
+    assert files.listing == ["calib.h5", "model.onnx", "model.pruned.onnx"]
+
+
+def test_every_report_has_the_hash_of_the_file(files) -> None:
+    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
+    assert prune(files, "-q", *(each for path in paths for each in ("--report", path))) == 0
+    digest = hashlib.sha256(files.output.read_bytes()).hexdigest()
+    facts = json.loads(paths[0].read_text())["comparison"]
+    assert facts["candidate"]["sha256"] == digest
+    assert facts["reference"]["sha256"] == hashlib.sha256(files.model.read_bytes()).hexdigest()
+    assert all(digest in path.read_text() for path in paths[1:])
+
+
+def test_a_report_that_came_meanwhile_is_not_overwritten(files, capsys, monkeypatch) -> None:
+    report = files.folder / "report.json"
+    certify = pipeline.certify
+
+    def slowly(*arguments: object, **options: object) -> object:
+        report.write_text("another's")
+        return certify(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "certify", slowly)
+    words = [each for each in FAST if each != "--force"]
+    command = ["prune", files.model, "--data", files.data, *words, "--report", report]
+    assert run([*map(str, command)]) == 73
+    assert "exists already" in capsys.readouterr().err
+    assert report.read_text() == "another's"
+
+
+CUT = """
+import os, sys
+from nettrim_cli import pipeline
+from nettrim_cli.__main__ import main
+
+path, how, place = sys.argv[1:4]
+del sys.argv[1:4]
+before = getattr(pipeline, place)
+
+def changed(*arguments, **options):
+    if how == "cut":
+        os.truncate(path, 0)
+    elif how == "removed":
+        os.unlink(path)
+    else:
+        with open(path, "r+b") as file:
+            file.write(bytes(8))
+        os.utime(path)
+    return before(*arguments, **options)
+
+setattr(pipeline, place, changed)
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash needs a supervisor")
+@pytest.mark.parametrize("place", ["check_runs", "solved"])
+@pytest.mark.parametrize(("how", "codes"), [("cut", {65}), ("changed", {65}), ("removed", {66})])
+def test_external_data_that_change_while_they_are_read(files, how, codes, place) -> None:
+    data = files.folder / "w.bin"
+    source = onnx.load(files.model)
+    onnx.save(source, files.model, save_as_external_data=True, size_threshold=0, location=data.name)
+    files.output.write_bytes(b"old")
+    words = ["prune", files.model, "--data", files.data, *FAST]
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, data, how, place, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode in codes, done.stderr
+    assert str(data) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert files.output.read_bytes() == b"old"
+    assert not [name for name in files.listing if name.startswith(".nettrim")]
