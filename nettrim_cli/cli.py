@@ -130,6 +130,12 @@ def inspect(model: Path, as_json: bool) -> None:
     show_default=True,
     help="Bound output errors by those of the layers, which takes most of the time.",
 )
+@click.option(
+    "--ignore-label",
+    type=int,
+    metavar="N",
+    help="The label that marks samples without a class, such as -1: accuracy leaves them out.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
 @limits
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -140,6 +146,7 @@ def compare(
     force: bool,
     reports: tuple[Path, ...],
     proof: bool,
+    ignore_label: int | None,
     threads: int | None,
     as_json: bool,
     **gates: Any,
@@ -161,7 +168,13 @@ def compare(
     inputs, formats = [reference, candidate, data], render.COMPARISON_FORMATS
     with reporting(reports, formats, inputs, force=force) as write:
         found = pipeline.compare(
-            reference, candidate, data, gate=asked, threads=threads, proof=proof
+            reference,
+            candidate,
+            data,
+            gate=asked,
+            threads=threads,
+            proof=proof,
+            ignore_label=ignore_label,
         )
         write(partial(render.render_comparison, found))
     with printing(GateFailed(complaint(found)) if found.passed is False else None):

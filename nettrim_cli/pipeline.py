@@ -35,7 +35,7 @@ from nettrim_cli.gates import checks
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
-from nettrim_cli.plausibility import check_runs, dropped, examine
+from nettrim_cli.plausibility import LABEL_CHECKS, check_runs, dropped, examine
 from nettrim_cli.process.channel import tell
 from nettrim_cli.provenance import check_operands
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -148,6 +148,7 @@ def compare(
     gate: Gate | None = None,
     threads: int | None = None,
     proof: bool = False,
+    ignore_label: int | None = None,
 ) -> Comparison:
     """Compare two models on all samples of a file.
 
@@ -155,6 +156,8 @@ def compare(
     ----------
     gate
         Limits that it is held against.
+    ignore_label
+        The label that marks samples without a class: accuracy leaves them out.
     proof
         Whether to bound the candidate's output errors from those of its layers, too: both models
         run side by side for it.
@@ -181,11 +184,21 @@ def compare(
             )
     with (
         _naming(f"{reference} or {candidate}"),
-        Calibration.open(data, first.inputs) as samples,
+        Calibration.open(data, first.inputs, ignored=ignore_label) as samples,
         _limits(threads) as count,
     ):
         everything = np.arange(samples.samples)
         size = batch_size(samples, first, count)
+        doubts = examine(
+            first,
+            samples,
+            (everything, everything[:0]),
+            size,
+            threads=count,
+            strict=gate is not None and gate.max_drop is not None,
+            checks=LABEL_CHECKS,
+        )
+        notes += tuple(doubt.text for doubt in ordered(doubts))
         if gate is not None:  # some outputs tell batches apart, but not samples
             size = min(size, max(1, samples.samples // FEWEST_BATCHES))
         base = Reference(first, lambda: samples.batches(everything, size), threads=count)

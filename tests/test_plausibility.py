@@ -9,10 +9,10 @@ from small import build, normal, run
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.label_checks import CHANCE, chance
-from nettrim_cli.pipeline import prune
+from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.plausibility import rest
 from nettrim_cli.report.diagnostic import Severity
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import Gate, Settings
 
 COUNT = 300
 
@@ -37,7 +37,8 @@ def samples(proto, count=COUNT):
 
 def codes(files, **options):
     options = options or {"sparsity": 0.5}
-    report = prune(files.model, files.data, settings=Settings(threads=1, **options), force=True)
+    settings = Settings(threads=1, augment="none", **options)
+    report = prune(files.model, files.data, settings=settings, force=True)
     return [each.code for each in report.warnings]
 
 
@@ -301,3 +302,31 @@ def test_samples_that_fill_no_batch_are_counted(saved) -> None:
     (found,) = [each for each in report.warnings if each.code == "dropped-samples"]
     assert "5 of 101 samples" in found.text
     assert "exactly 8" in found.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (lambda right: right + 1, "1 subtracted"),
+        (lambda right: np.random.default_rng(0).permutation(right), "chance"),
+    ],
+    ids=["from-one", "shuffled"],
+)
+def test_a_gate_on_accuracy_wants_labels_that_mean_something(saved, labels, words) -> None:
+    proto = mlp()
+    x, right = samples(proto)
+    files = saved(proto, x=x, labels=labels(right))
+    gate = Gate(max_drop=0.5)
+    with pytest.raises(BadInput, match=words):
+        compare(files.model, files.model, files.data, gate=gate, threads=1)
+
+
+def test_a_comparison_leaves_ignored_labels_out(saved) -> None:
+    proto = mlp()
+    x, right = samples(proto)
+    right[::3] = -1
+    files = saved(proto, x=x, labels=right)
+    with pytest.raises(BadInput, match="-1"):
+        compare(files.model, files.model, files.data, gate=Gate(max_drop=0.5), threads=1)
+    found = compare(files.model, files.model, files.data, threads=1, ignore_label=-1)
+    assert found.reference.accuracy == 1
