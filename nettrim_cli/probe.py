@@ -95,18 +95,17 @@ class Probe:
         stream, behind = self.stream, self.segments.rest(self._reached)
         if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
             stream, behind = self.start, self.segments.rest(0)
-        return self._movement(self._changed(layer, matrices), stream, behind)
+        return self._movement(self._run(self._changed(layer, matrices), stream, behind), behind)
 
     def difference(self, candidate: Model) -> Movement:
         """Relative squared errors of the outputs of a network with other weights anywhere."""
-        return self._movement(candidate, self.start, self.segments.rest(0))
+        behind = self.segments.rest(0)
+        return self._movement(self._run(candidate, self.start, behind), behind)
 
-    def _movement(self, candidate: Model, stream: Stream, behind: Segment) -> Movement:
-        """The same for what lies behind a cut, fed by what the stream delivers there."""
+    def _movement(self, results: Iterator[list[Any]], behind: Segment) -> Movement:
+        """The same from what a part of the network gives for each batch."""
         moved = np.zeros(len(self.sizes))
-        for expected, outputs in zip(
-            self.expected, self._run(candidate, stream, behind), strict=True
-        ):
+        for expected, outputs in zip(self.expected, results, strict=True):
             by_name = dict(zip(behind.outputs, outputs, strict=True))
             for number, name in enumerate(self.names):
                 if name in by_name:

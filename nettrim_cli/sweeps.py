@@ -54,6 +54,7 @@ def contest(
         moved = probe.difference(run.pruned).unflattened
         if moved < (1 - MARGIN) * least:
             best, zeros, least = Reached(run.pruned, layers), rival, moved
+    run.pruned = best.model  # the others' memory is wanted
     return best, zeros
 
 

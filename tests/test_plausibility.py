@@ -15,6 +15,7 @@ from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.settings import Gate, Settings
 
 COUNT = 300
+PLAIN = Settings(sparsity=0.5, threads=1, augment="none")
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_labels_that_are_to_be_ignored_count_for_nothing(saved) -> None:
     x, answers = samples(proto)
     marked = np.where(np.arange(COUNT) % 3 == 0, -7, answers)
     files = saved(proto, x=x, labels=marked)
-    settings = Settings(sparsity=0.5, threads=1, ignore_label=-7)
+    settings = Settings(sparsity=0.5, threads=1, augment="none", ignore_label=-7)
     report = prune(files.model, files.data, settings=settings)
     assert report.comparison.reference.accuracy == 1
     assert report.warnings == ()
@@ -113,7 +114,7 @@ def test_labels_at_chance_are_an_error_where_accuracy_decides_else_told_first(
     x, answers = samples(proto)
     files = saved(proto, x=x, labels=change(answers))
     assert words in refused(files, max_drop=0.2)
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(files.model, files.data, settings=PLAIN)
     assert report.warnings[0].code == code
     assert report.warnings[0].severity is Severity.CRITICAL
     assert words in report.warnings[0].text
@@ -132,7 +133,7 @@ def test_another_spelling_of_labels_is_taken_and_told(saved, name) -> None:
     proto = mlp()
     x, answers = samples(proto)
     files = saved(proto, x=x, **{name: answers})
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(files.model, files.data, settings=PLAIN)
     assert [each.code for each in report.warnings] == ["labels-by-another-name"]
     assert f"'{name}'" in report.warnings[0].text
     assert report.comparison.reference.accuracy == 1
@@ -149,7 +150,7 @@ def test_what_may_not_be_labels_is_told_and_not_used(saved, others) -> None:
     x, answers = samples(proto)
     kinds = {"whole": answers, "fractions": answers + 0.5, "few": answers[:7]}
     files = saved(proto, x=x, **{name: kinds[kind] for name, kind in others.items()})
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(files.model, files.data, settings=PLAIN)
     assert [each.code for each in report.warnings] == ["labels-by-another-name"]
     assert "not used" in report.warnings[0].text
     assert report.comparison.reference.accuracy is None
@@ -195,7 +196,7 @@ def test_loud_samples_are_told_by_number(saved) -> None:
     x, _ = samples(proto)
     x[[5, 40]] *= 1e3
     files = saved(proto, x=x)
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(files.model, files.data, settings=PLAIN)
     assert report.warnings[0].code == "dominant-samples"
     assert "2 of 300 samples (5, 40;" in report.warnings[0].text
 
@@ -298,7 +299,7 @@ def test_a_constant_input_among_others(saved) -> None:
 def test_samples_that_fill_no_batch_are_counted(saved) -> None:
     proto = build("g (float[8,16] x) => (float[8,4] y) { y = MatMul(x, w) }", w=he(16, 4, seed=1))
     files = saved(proto, x=normal(101, 16))
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(files.model, files.data, settings=PLAIN)
     (found,) = [each for each in report.warnings if each.code == "dropped-samples"]
     assert "5 of 101 samples" in found.text
     assert "exactly 8" in found.text
