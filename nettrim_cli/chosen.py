@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.errors import BadInput, NothingToDo, WrongUsage
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.settings import Limit, Settings
+from nettrim_cli.settings import Limit, Settings, named
 from nettrim_cli.solve.task import Solution, Task
+
+NEAREST = 3  # names of layers that a message tells
 
 
 def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
@@ -26,11 +28,15 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     ------
     NothingToDo
         No layer is left to prune, or the sparsity asked for is already there.
+    WrongUsage
+        A pattern of the settings names no layer.
     """
+    _check_patterns(model, settings)
+    names = [layer.name for layer in model.layers]
     chosen: list[Layer] = []
     left: list[LayerReport] = []
     for layer in model.layers:
-        reason = layer.refusal or _unwanted(layer, settings) or _not_finite(model, layer)
+        reason = layer.refusal or _unwanted(layer, settings, names) or _not_finite(model, layer)
         if reason:
             left.append(dense_report(model, layer, reason))
         else:
@@ -52,9 +58,17 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     return chosen, left
 
 
-def bounds_of(layer: Layer, settings: Settings, zeros: int = 0) -> tuple[int, int]:
-    """Fewest and most zeros that the settings' limits, and the zeros there are, leave a layer."""
-    low, high = settings.bounds_of(layer.name)
+def bounds_of(
+    layer: Layer, settings: Settings, zeros: int = 0, *, names: Sequence[str]
+) -> tuple[int, int]:
+    """Fewest and most zeros that the settings' limits, and the zeros there are, leave a layer.
+
+    Parameters
+    ----------
+    names
+        Those of all layers of the model, among which the limits look for theirs.
+    """
+    low, high = settings.bounds_of(layer.name, names)
     slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
     fewest = max(zeros, math.ceil(low * layer.parameters - slack))
     most = math.floor(high * layer.parameters + slack)
@@ -109,18 +123,37 @@ def dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
     )
 
 
+def _check_patterns(model: Model, settings: Settings) -> None:
+    """Raise WrongUsage for a pattern that names no layer, with the nearest names."""
+    names = [layer.name for layer in model.layers]
+    patterns = [("include", each) for each in settings.include]
+    patterns += [("exclude", each) for each in settings.exclude]
+    patterns += [("limit", Limit.parse(each).pattern) for each in settings.limit]
+    for option, pattern in patterns:
+        if names and not named(pattern, names):
+            core = pattern.strip("*?")
+            near = [name for name in names if core.lower() in name.lower()]
+            near = near or difflib.get_close_matches(core, names, cutoff=0.4) or names
+            shown = ", ".join(f"'{name}'" for name in near[:NEAREST])
+            raise WrongUsage(
+                f"--{option} '{pattern}' matches no layer of {model.path}; the nearest "
+                f"{'is' if len(near) == 1 else 'are'} {shown}. 'nettrim inspect' lists the layers."
+            )
+
+
 def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
+    names = [layer.name for layer in model.layers]
     for text in settings.limit:
-        pattern = Limit.parse(text).pattern
-        if not any(fnmatchcase(each.name, pattern) for each in chosen):
-            raise BadInput(
+        if named(Limit.parse(text).pattern, names).isdisjoint(each.name for each in chosen):
+            raise WrongUsage(
                 f"{model.path}: --limit {text} matches no layer that is pruned; "
                 "'nettrim inspect' lists the layers."
             )
     if settings.sparsity is None:
         return
     total = sum(each.parameters for each in chosen)
-    low, high = (sum(each) / total for each in zip(*(bounds_of(e, settings) for e in chosen)))
+    ends = [bounds_of(each, settings, names=names) for each in chosen]
+    low, high = (sum(each) / total for each in zip(*ends, strict=True))
     if not low <= settings.sparsity <= high:
         raise BadInput(
             f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
@@ -128,10 +161,13 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
         )
 
 
-def _unwanted(layer: Layer, settings: Settings) -> str:
-    if settings.include and not any(fnmatchcase(layer.name, each) for each in settings.include):
+def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> str:
+    def among(patterns: Iterable[str]) -> bool:
+        return any(layer.name in named(each, names) for each in patterns)
+
+    if settings.include and not among(settings.include):
         return "not matched by --include"
-    if any(fnmatchcase(layer.name, each) for each in settings.exclude):
+    if among(settings.exclude):
         return "matched by --exclude"
     if layer.depthwise and not settings.include:
         return "depthwise convolution: left dense unless --include names it"

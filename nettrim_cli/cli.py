@@ -23,12 +23,13 @@ from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, O
 from nettrim_cli.flags import PATH, limits, options_of, reporting, reports_option
 from nettrim_cli.process import supervisor
 from nettrim_cli.settings import TARGETS, Gate, Settings
+from nettrim_cli.usage import Group
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(__version__, "-V", "--version", prog_name="nettrim")
 def nettrim() -> None:
     """Prune trained ONNX networks: the same answers from a fraction of the weights.
@@ -71,6 +72,8 @@ def prune(
     from nettrim_cli.report.progress import Screen, Silent
     from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
 
+    if quiet and verbose:
+        raise click.UsageError("-q and -v ask for opposite things: give one of them.")
     given = [f"--{each.replace('_', '-')}" for each in TARGETS if options[each] is not None]
     if len(given) > 1:
         raise click.UsageError(f"Give one target: {' and '.join(given)} are {len(given)}.")

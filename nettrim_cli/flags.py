@@ -15,9 +15,10 @@ import click
 from nettrim_cli.process import channel
 from nettrim_cli.quantities import parse_bytes, parse_seconds
 from nettrim_cli.settings import Gate, Settings, bounds, inside
+from nettrim_cli.usage import FileName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+PATH = FileName()
 
 
 class Words(click.ParamType):  # type: ignore[type-arg]

@@ -35,6 +35,7 @@ from nettrim_cli.gates import checks
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
+from nettrim_cli.loading import load_models, opened
 from nettrim_cli.plausibility import LABEL_CHECKS, check_runs, dropped, examine
 from nettrim_cli.process.channel import tell
 from nettrim_cli.provenance import check_operands
@@ -91,13 +92,13 @@ def prune(
     listener = listener or _silent()
     target = Path(output) if output is not None else default_output(model)
     tell("about", model)
-    dense = Model.load(model)
+    (dense,) = load_models([model], data)
     dense.check_output(target, [Path(data)], force=force)
     chosen, left = select(dense, settings)
     with (
         _naming(model),
         reserved(target),
-        Calibration.open(data, dense.inputs, ignored=settings.ignore_label) as samples,
+        opened(data, dense, ignored=settings.ignore_label) as samples,
         _limits(settings.threads) as threads,
     ):
         wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
@@ -168,7 +169,7 @@ def compare(
         One of its kinds: a file is missing or bad, or the models do not fit each other.
     """
     tell("about", f"{reference} or {candidate}")
-    first, second = Model.load(reference), Model.load(candidate)
+    first, second = load_models([reference, candidate], data)
     notes = tuple(check_operands(first, second, Path(data)))
     if {each.name for each in first.inputs} != {each.name for each in second.inputs}:
         raise BadInput(
@@ -184,7 +185,7 @@ def compare(
             )
     with (
         _naming(f"{reference} or {candidate}"),
-        Calibration.open(data, first.inputs, ignored=ignore_label) as samples,
+        opened(data, first, ignored=ignore_label) as samples,
         _limits(threads) as count,
     ):
         everything = np.arange(samples.samples)
@@ -214,7 +215,7 @@ def compare(
 def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], int]:
     """Path, layers, non-zeros of each prunable layer, and parameters of a whole model."""
     tell("about", model)
-    found = Model.load(model)
+    (found,) = load_models([model])
     counts = {
         layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
     }

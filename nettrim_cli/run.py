@@ -61,8 +61,14 @@ class Run:
         self.chosen, self.plan = chosen, stages(chosen)
         self.settings, self.threads, self.listener = settings, threads, listener
         self._description = describe(settings, dense)
+        names = [layer.name for layer in dense.layers]
         self.bounds = {
-            each.name: bounds_of(each, settings, each.parameters - nonzeros(dense.weight(each)[0]))
+            each.name: bounds_of(
+                each,
+                settings,
+                each.parameters - nonzeros(dense.weight(each)[0]),
+                names=names,
+            )
             for each in chosen
         }
         # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.

@@ -6,7 +6,7 @@ its metadata, and the docs are generated from ``--help``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
@@ -21,6 +21,7 @@ AUGMENTATIONS = ("auto", "none")
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = TARGETS[2:]  # a global sparsity is searched for
 DEFAULT_EPSILON = 0.05
+DEFAULT_GAMMA = 1.1**0.5
 
 
 def option(
@@ -237,7 +238,7 @@ class Settings:
         metavar="N",
     )
     gamma: float = option(
-        1.1**0.5,
+        DEFAULT_GAMMA,
         "all but l0, in cascade: slack over the error that the unpruned layer would make "
         "(paper: sqrt(1.1)).",
         low=1,
@@ -296,6 +297,17 @@ class Settings:
                 "More sweeps need method l0 and a target of the whole network, such as --sparsity: "
                 "elsewhere they would choose nothing anew."
             )
+        if self.gamma != DEFAULT_GAMMA and (self.method == "l0" or self.scheme != "cascade"):
+            raise BadInput(
+                f"--gamma has no meaning for --method {self.method} --scheme {self.scheme}: leave "
+                "it out, or choose another method than l0, in cascade."
+            )
+        if self.allocate is not None and self.target_epsilon is not None:
+            raise BadInput(
+                "--allocate shares zeros out over the layers, which --epsilon (the default target) "
+                "leaves to each layer: leave it out, or give a target of the whole network, such "
+                "as --sparsity."
+            )
         for text in self.limit:
             try:
                 Limit.parse(text)
@@ -317,10 +329,16 @@ class Settings:
         name, value = self.target
         return value if name == "epsilon" else None
 
-    def bounds_of(self, layer: str) -> tuple[float, float]:
-        """Least and largest share of zeros that a layer may have, by name."""
+    def bounds_of(self, layer: str, names: Collection[str] = ()) -> tuple[float, float]:
+        """Least and largest share of zeros that a layer may have, by name.
+
+        Parameters
+        ----------
+        names
+            Those of all layers; by default there is no other.
+        """
         for each in reversed([Limit.parse(text) for text in self.limit]):
-            if fnmatchcase(layer, each.pattern):
+            if layer in named(each.pattern, names or (layer,)):
                 return each.low, each.high
         return 0.0, 1.0
 
@@ -353,6 +371,21 @@ def inside(value: float, rule: Mapping[str, Any]) -> bool:
     if rule.get("open"):
         return bool(low < value < high)
     return (low is None or low <= value) and (high is None or value <= high)
+
+
+def named(pattern: str, names: Collection[str]) -> frozenset[str]:
+    """The names that a pattern stands for.
+
+    That is the name itself where there is one; else all that match the shell pattern; else those
+    that match it with its brackets taken as they are, as in ``blocks[0].*``.
+    """
+    if pattern in names:
+        return frozenset((pattern,))
+    found = (
+        frozenset(name for name in names if fnmatchcase(name, each))
+        for each in (pattern, pattern.replace("[", "[[]"))
+    )
+    return next(filter(None, found), frozenset())
 
 
 def bounds(rule: Mapping[str, Any]) -> str:

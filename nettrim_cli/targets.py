@@ -26,6 +26,7 @@ from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report import words
 from nettrim_cli.report.result import Round, Target
+from nettrim_cli.report.words import size
 from nettrim_cli.run import Reached, Run
 from nettrim_cli.solve.seek import Seeker
 from nettrim_cli.sweeps import sweep
@@ -154,7 +155,7 @@ class BytesGoal:
         self.scene = scene
         if packed(scene.run.dense) <= scene.limit:
             raise NothingToDo(
-                f"{scene.run.dense.path}: the gzipped file has at most {scene.limit:,.0f} bytes "
+                f"{scene.run.dense.path}: the gzipped file has at most {size(int(scene.limit))} "
                 "already."
             )
 
@@ -306,10 +307,11 @@ def _missed(run: Run, name: str, rounds: Sequence[Round], samples: int) -> str:
     """Why nothing was written, in a sentence or two; so many samples were held out."""
     best = min(rounds, key=lambda each: each.figure)
     option = f"--{name.replace('_', '-')}"
-    wanted = f"{run.settings.target[1]:,g}"
+    told = (lambda figure: size(round(figure))) if name == "max_bytes" else "{:,.4g}".format
+    wanted = told(run.settings.target[1])
     text = (
         f"{run.dense.path}: no share of zeros was found that meets {option} {wanted}; the nearest "
-        f"was {best.figure:,.4g} at {best.sparsity:.1%} zeros. Nothing was written. "
+        f"was {told(best.figure)} at {best.sparsity:.1%} zeros. Nothing was written. "
         f"Allow a larger {option}"
     )
     if name == "max_drop" and best.reached <= run.settings.target[1]:

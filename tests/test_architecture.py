@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "nettrim_cli"
 WINGS = ("graph", "data", "solve", "report", "process")
 SHARED = {"errors", "quantities", "settings", "temporary", "process.channel"}
 ALLOWED = {
-    "graph": {"errors", "files", "process.channel"},
-    "data": {"errors", "graph.layer", "graph.ops", "solve.task", "process.channel"},
+    "graph": {"errors", "files", "formats", "process.channel"},
+    "data": {"errors", "formats", "graph.layer", "graph.ops", "solve.task", "process.channel"},
     "solve": {"errors"},
     "report": {"errors", "process.channel"},
     "process": set(),
@@ -78,7 +78,7 @@ def test_imports_run_one_way(path) -> None:
 
 
 def test_the_small_modules_at_the_top_lean_on_nothing() -> None:
-    for name in ("errors", "quantities", "settings", "files", "temporary"):
+    for name in ("errors", "quantities", "settings", "files", "formats", "temporary"):
         for imported, _ in imports(PACKAGE / f"{name}.py"):
             top, _, rest = imported.partition(".")
             assert top in sys.stdlib_module_names or rest in SHARED, f"{name} imports {imported}"

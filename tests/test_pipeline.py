@@ -17,7 +17,7 @@ from small import build, normal, run
 
 from nettrim_cli import __version__, allocation
 from nettrim_cli.data.calibration import Calibration, split
-from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo
+from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo, WrongUsage
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size, compare, default_output, inspect, prune
@@ -212,8 +212,8 @@ def test_include_and_exclude_choose_by_name(files) -> None:
     assert np.count_nonzero(weight == 0) == round(0.5 * weight.size)
 
 
-def test_a_pattern_that_matches_nothing_leaves_nothing_to_do(files) -> None:
-    with pytest.raises(NothingToDo, match="include"):
+def test_a_pattern_that_matches_nothing_is_wrong_usage(files) -> None:
+    with pytest.raises(WrongUsage, match="include"):
         prune(files.model, files.data, settings=Settings(include=("nothing*",)))
     assert not files.output.exists()
 

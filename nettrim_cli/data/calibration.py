@@ -15,10 +15,13 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.data.advice import other_kind
+from nettrim_cli.data.blame import blamed
 from nettrim_cli.data.labels import find_labels
 from nettrim_cli.data.matching import find_sources, match_all
 from nettrim_cli.data.source import Array, Container, Indices
 from nettrim_cli.errors import BadInput, MissingInput
+from nettrim_cli.formats import identify
 from nettrim_cli.graph.layer import Tensor
 
 
@@ -83,7 +86,7 @@ class Calibration:
         Parameters
         ----------
         path
-            A file with a suffix in `READERS`.
+            A file of a format in `READERS`; its content tells which, whatever its name.
         inputs
             The inputs that the model must be fed.
         ignored
@@ -99,13 +102,11 @@ class Calibration:
             A dataset leads out of the file, or is pickled.
         """
         file = Path(path)
-        reader = READERS.get(file.suffix.lower())
-        require_file(file)
+        require_file(file, inputs)
+        kind = identify(file)
+        reader = READERS.get(f".{kind.key}" if kind else file.suffix.lower())
         if reader is None:
-            raise BadInput(
-                f"{file}: calibration data are read from files ending in {', '.join(READERS)}, "
-                f"not '{file.suffix}': save them in one of these formats."
-            )
+            raise BadInput(other_kind(file, inputs))
         try:
             container = reader(file)
         except OSError as error:
@@ -205,6 +206,10 @@ class Calibration:
             }
             yield Batch(feeds, len(part), self._labels.read(part) if self._labels else None)
 
+    def blamed(self, said: str) -> str:
+        """What in the samples makes the engine fail with that message; empty for nothing."""
+        return blamed(self.path, self._feeds, said)
+
 
 def split(
     samples: int,
@@ -253,7 +258,7 @@ def split(
     return np.sort(drawn[held:]).astype(np.int64), np.sort(drawn[:held]).astype(np.int64)
 
 
-def require_file(path: Path) -> None:
+def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
     """Raise MissingInput unless `path` is a file that can be read; a pipe would block."""
     try:
         mode = path.stat().st_mode
@@ -262,9 +267,10 @@ def require_file(path: Path) -> None:
         raise MissingInput(
             f"{path} cannot be found ({reason}): check the path of the calibration data."
         ) from error
+    if stat.S_ISDIR(mode):
+        raise MissingInput(other_kind(path, inputs))
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise MissingInput(f"{path} is {kind}: give the file with the calibration data.")
+        raise MissingInput(f"{path} is not a regular file: give the file with the samples.")
     if not os.access(path, os.R_OK):
         raise MissingInput(f"{path} may not be read: change its permissions.")
 

@@ -41,7 +41,7 @@ class Hdf5Container:
         except (OSError, RuntimeError, ValueError) as error:
             raise BadInput(
                 f"{path} is not an HDF5 file or is damaged ({brief(error)}): "
-                "write it again, for example with h5py.File(path, 'w')."
+                "copy or download it again."
             ) from error
 
     def close(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Tensor
 
 NO_TENSORS = ("sequence", "optional", "map")
+MAX_PERMUTED = 6  # axes of a sample whose orders are tried
 MAX_SAMPLE_BYTES = 1 << 30  # a hostile file may announce samples of any size
 FIRST = np.zeros(1, dtype=np.int64)
 
@@ -93,7 +97,8 @@ def fixed(axis: Axis) -> int | None:
 
 def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]:
     """Dataset of every model input, by name; with one input any single dataset will do."""
-    found = []
+    sources: list[Source] = []
+    missing: list[Tensor] = []
     for tensor in inputs:
         if tensor.dtype in NO_TENSORS:
             raise BadInput(
@@ -104,13 +109,34 @@ def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]
         if source is None and len(inputs) == 1:
             source = only_source(container, tensor)
         if source is None:
-            raise BadInput(
-                f"{container.path}: there is no dataset for the model input '{tensor.name}' "
-                f"{spell_input(tensor)}; the file holds {listing(container)}: "
-                "store one dataset for every model input, named as the input."
-            )
-        found.append(source)
-    return found
+            missing.append(tensor)
+        else:
+            sources.append(source)
+    if missing:
+        raise BadInput(f"{container.path}: {absent(container, missing, inputs)}")
+    return sources
+
+
+def absent(container: Container, missing: Sequence[Tensor], inputs: Sequence[Tensor]) -> str:
+    """Which inputs have no dataset, and which datasets may be meant for them."""
+    wanted = ", ".join(f"'{each.name}' {spell_input(each)}" for each in missing)
+    taken = {each.name for each in inputs}
+    free = [name for name in container.names() if name not in (*taken, LABELS)]
+    meant = {each.name: nearest(each.name, free) for each in missing}
+    renamed = " and ".join(f"'{name}' to '{want}'" for want, name in meant.items() if name)
+    return (
+        f"there is no dataset for the model input{'s' * (len(missing) > 1)} {wanted}; the file "
+        f"holds {listing(container)}: "
+        + (f"rename {renamed}." if renamed else "")
+        + "store one dataset for every model input, named as the input." * (not renamed)
+    )
+
+
+def nearest(wanted: str, names: Sequence[str]) -> str:
+    """The one name that is alike but for case, a group around it, or a letter or two."""
+    inner = [name for name in names if name.rsplit("/", 1)[-1].lower() == wanted.lower()]
+    alike = inner or difflib.get_close_matches(wanted, names, cutoff=0.8)
+    return alike[0] if len(alike) == 1 else ""
 
 
 def only_source(container: Container, tensor: Tensor) -> Source | None:
@@ -211,14 +237,52 @@ def converter(path: Path, tensor: Tensor, source: Source) -> Converter:
 
 
 def reshape_hint(tensor: Tensor, shape: tuple[int, ...]) -> str:
-    """What to do about a wrong shape: a reshape, if that is all it takes."""
-    axes = [fixed(axis) for axis in (tensor.shape or ())[1:]]
-    sizes = [axis for axis in axes if axis is not None]
-    if len(sizes) == len(axes) and axes and math.prod(shape[1:]) == math.prod(sizes):
-        return f"data.reshape(len(data), {', '.join(map(str, sizes))}) would do."
-    if len(sizes) == len(axes) and axes and shape and math.prod(shape) == math.prod(sizes):
-        return f"for a single sample data.reshape(1, {', '.join(map(str, sizes))}) would do."
+    """What to do about a wrong shape: other axes' order or a reshape, if that is all it takes."""
+    axes = (tensor.shape or ())[1:]
+    if order := permutation(axes, shape[1:]):
+        moved = ", ".join(str(axis + 1) for axis in order)
+        return f"data.transpose(0, {moved}) puts its axes in the model's order."
+    if axes and (order := permutation(axes, shape)):
+        moved = "" if order == tuple(range(len(order))) else f".transpose({spell_axes(order)})"
+        return f"for a single sample data{moved}[None] would do; more samples are needed."
+    sizes = [axis for axis in map(fixed, axes) if axis is not None]
+    if len(sizes) == len(axes) and axes:
+        if regroups(shape[1:], sizes):
+            return f"data.reshape(len(data), {spell_axes(sizes)}) would do."
+        if regroups(shape, sizes):
+            return f"for a single sample data.reshape(1, {spell_axes(sizes)}) would do."
     return "store one sample per row, prepared as in training."
+
+
+def permutation(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, ...] | None:
+    """The order of a shape's axes that fits declared ones, a single axis moved if that does."""
+    count = len(shape)
+    if count != len(axes) or count > MAX_PERMUTED:
+        return None
+    order = tuple(range(count))
+    moves = [(*order[:at], *order[at + 1 :]) for at in order]
+    moved = [
+        (*rest[:to], at, *rest[to:]) for to in order for at, rest in zip(order, moves, strict=True)
+    ]
+    for found in (order, *moved, *itertools.permutations(order)):
+        if fits(axes, [shape[axis] for axis in found]):
+            return found
+    return None
+
+
+def regroups(shape: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether a reshape only puts neighbouring axes together, or only takes some apart."""
+    before, after = (set(itertools.accumulate(each, operator.mul)) - {1} for each in (shape, sizes))
+    return (
+        bool(shape)
+        and math.prod(shape) == math.prod(sizes)
+        and (before <= after or after <= before)
+    )
+
+
+def spell_axes(axes: Iterable[int]) -> str:
+    """Axes or sizes as the arguments of a call."""
+    return ", ".join(map(str, axes))
 
 
 def spell_input(tensor: Tensor) -> str:

@@ -7,7 +7,9 @@ forwards, never further than the last row asked for.
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 import zipfile
 import zlib
 from pathlib import Path
@@ -46,7 +48,10 @@ class Header:
         if self.dtype.hasobject:
             raise Refused(
                 f"{path}: {name} is a pickled object array, which could run code when read: "
-                "store plain numbers or strings (array.astype('float32'), array.astype(str))."
+                "store plain numbers or strings (array.astype(str)). Samples of different length "
+                "are padded to n, the longest, or the length that the model takes: "
+                f"{padded(path, name)} "
+                "(only if the file is yours)"
             )
         self.bytes = stream.tell()
         size = math.prod(self.shape) * self.dtype.itemsize
@@ -276,6 +281,23 @@ class NpzContainer:
         local = self._file.read(LOCAL_HEADER)
         name, extra = (int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
         return info.header_offset + LOCAL_HEADER + name + extra
+
+
+def padded(path: Path, name: str) -> str:
+    """The command that stores rows of different length as one array, with zeros behind them."""
+    key = name.strip("'")
+    rows = f"numpy.load({json.dumps(str(path), ensure_ascii=False)}, allow_pickle=True)"
+    if path.suffix.lower() == ".npz":
+        rows += f"[{json.dumps(key, ensure_ascii=False)}]"
+    else:
+        key = "x"
+    value = 'numpy.stack([numpy.pad(r, (0, n - len(r))) for r in rows]).astype("float32")'
+    program = (
+        f"import numpy; rows = {rows}; n = max(map(len, rows)); "
+        f"numpy.savez({json.dumps(path.stem + '.padded.npz', ensure_ascii=False)}, "
+        f"**{{{json.dumps(key, ensure_ascii=False)}: {value}}})"
+    )
+    return f"python -c {shlex.quote(program)}"
 
 
 def open_npy(path: Path) -> NpyContainer:

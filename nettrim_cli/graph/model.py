@@ -50,9 +50,12 @@ class Model:
         Outputs of the model.
     layers
         All layers in dataflow order, those that cannot be pruned with the reason.
+    checked
+        Whether onnx's checker passes it; else only the engine does.
     """
 
     path: Path
+    checked: bool = True
     proto: onnx.ModelProto
     external: External
     inputs: tuple[Tensor, ...]
@@ -77,12 +80,19 @@ class Model:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, named: str | os.PathLike[str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        runs: Callable[[Runnable], object] | None = None,
+        *,
+        named: str | os.PathLike[str] | None = None,
     ) -> Model:
         """Read a model file; large external data beside it stay there until they are needed.
 
         Parameters
         ----------
+        runs
+            Raises one of nettrim's errors where the engine cannot load a model: what it loads is
+            taken though onnx's checker refuses it.
         named
             The name that the file will have, in the same folder; its own by default.
 
@@ -99,18 +109,25 @@ class Model:
         path = Path(path if named is None else named)
         proto = parse(payload, path)
         external = External.find(proto, path)
-        check_model(proto, path)
+        judge = None if runs is None else lambda: runs(external.runnable(proto))
+        checked = check_model(proto, path, judge)
         try:
-            return cls(proto, path, external)
+            model = cls(proto, path, external)
         except BadInput as error:
             raise BadInput(f"{path}: the model is malformed: {error}") from error
         except RecursionError as error:
             raise BadInput(f"{path}: the model is nested too deeply") from error
+        except Exception as error:
+            if checked:
+                raise
+            raise BadInput(f"{path}: onnx's checker refuses it, and so does nettrim") from error
+        model.checked = checked
+        return model
 
     def clone(self) -> Model:
         """An independent copy; it shares the values of external data that do not change."""
         other = object.__new__(Model)
-        other.path = self.path
+        other.path, other.checked = self.path, self.checked
         other.proto = onnx.ModelProto()
         other.proto.CopyFrom(self.proto)
         other.external = self.external.clone()
@@ -324,7 +341,8 @@ class Model:
         self.external.check_unchanged()
 
         def check_file(temporary: Path) -> None:
-            check(Model.load(temporary, named=path))
+            runs = None if self.checked else (lambda _: None)
+            check(Model.load(temporary, runs, named=path))
             self.external.check_unchanged()
 
         if not self.external.files:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from nettrim_cli.errors import BadInput, MissingInput
+from nettrim_cli.errors import BadInput, MissingInput, NettrimError
+from nettrim_cli.formats import not_a_model
 from nettrim_cli.graph import constants
 from nettrim_cli.graph.external import MAX_BYTES, without_values
 from nettrim_cli.graph.order import sorted_model
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
+WINDOWS = ("pads", "strides", "dilations", "kernel_shape", "output_padding", "output_shape")
+FARTHEST = 1 << 24  # entries along one axis of a tensor
 
 SENTENCES = (
     (
@@ -40,6 +43,11 @@ SENTENCES = (
 )
 """Regular expressions for what onnx's checker says, and how it is said here."""
 
+AMBIGUOUS = re.compile(
+    r"name is not unique|TensorProto \(tensor name|Tensor dimension|Negative dim"
+)
+"""What it says of values that can be read in two ways: the engine's is a guess, too."""
+
 
 def read_file(path: Path) -> bytes:
     """Content of a regular file of at most 2 GB.
@@ -52,11 +60,11 @@ def read_file(path: Path) -> bytes:
     try:
         facts = os.stat(path)
         if stat.S_ISDIR(facts.st_mode):
-            raise MissingInput(f"{path}: a folder; name the .onnx file in it")
+            raise MissingInput(not_a_model(path) or _in_folder(path))
         if not stat.S_ISREG(facts.st_mode):
             raise MissingInput(f"{path}: not a regular file")
         if facts.st_size > MAX_BYTES:
-            raise BadInput(f"{path}: {LARGE}")
+            raise BadInput(not_a_model(path) or f"{path}: {LARGE}")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -77,14 +85,30 @@ def parse(payload: bytes, path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(payload)
     except Exception as error:  # protobuf's DecodeError, by whichever of its engines
-        raise BadInput(f"{path}: not an ONNX model, or a file cut short") from error
+        other = not_a_model(path)
+        raise BadInput(other or f"{path}: not an ONNX model, or a file cut short") from error
+    if not proto.HasField("graph") and (other := not_a_model(path)):
+        raise BadInput(other)  # a protobuf of another kind, read as if it were a model
     return proto
 
 
-def check_model(proto: onnx.ModelProto, path: Path) -> None:
+def check_model(
+    proto: onnx.ModelProto, path: Path, runs: Callable[[], object] | None = None
+) -> bool:
     """Onnx's checker, and that every constant has the values that its shape promises.
 
     The order of the nodes does not matter, where there is one.
+
+    Parameters
+    ----------
+    runs
+        Raises one of nettrim's errors where the engine cannot load the model.  It is asked where
+        the checker alone refuses: shapes and types that are not told, names that are left out.
+
+    Returns
+    -------
+    bool
+        Whether the checker passes it.
 
     Raises
     ------
@@ -100,9 +124,38 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
         plain = without_values(proto)
         for tensor in constants.all_tensors(plain):
             constants.check_size(tensor)
-        onnx.checker.check_model(sorted_model(plain))
+        _check_windows(plain)
+        plain = sorted_model(plain)
+    except Exception as error:
+        raise _invalid(path, error) from error
+    try:
+        onnx.checker.check_model(plain)
     except Exception as error:  # ValidationError, or what the C++ below it throws
-        raise BadInput(f"{path}: not a valid ONNX model: {_said(error)}") from error
+        if runs is None or AMBIGUOUS.search(str(error)):
+            raise _invalid(path, error) from error
+        try:
+            runs()
+        except NettrimError:
+            raise _invalid(path, error) from error
+        return False
+    return True
+
+
+def _check_windows(proto: onnx.ModelProto) -> None:
+    """Raise ValueError for a window whose steps or margins are larger than any tensor."""
+    for container in constants.containers(proto):
+        for node in container.node:
+            for attribute in node.attribute:
+                if attribute.name in WINDOWS and any(abs(v) > FARTHEST for v in attribute.ints):
+                    name = node.name or "".join(node.output[:1])
+                    raise ValueError(
+                        f"node '{name}' ({node.op_type}) has {attribute.name} "
+                        f"{list(attribute.ints)}, which no tensor is large enough for"
+                    )
+
+
+def _invalid(path: Path, error: Exception) -> BadInput:
+    return BadInput(f"{path}: not a valid ONNX model: {_said(error)}")
 
 
 def _require_text(message: Any) -> None:
@@ -120,6 +173,13 @@ def _require_text(message: Any) -> None:
     for name in named:
         if isinstance(name, bytes):
             raise BadInput(f"the name {name!r} is not UTF-8 text")
+
+
+def _in_folder(path: Path) -> str:
+    """Which file in a folder may be meant."""
+    models = sorted(each.name for each in path.glob("*.onnx"))
+    such = f", such as {path / models[0]}" if models else ""
+    return f"{path}: a folder; name the .onnx file in it{such}"
 
 
 def _said(error: Exception) -> str:

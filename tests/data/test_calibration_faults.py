@@ -197,15 +197,14 @@ def test_unknown_suffix(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("1,2\n")
     text = message(path, x_input("N"))
-    assert ".h5, .hdf5, .npz, .npy" in text
-    assert "'.csv'" in text
+    assert "is a text file; calibration data are read from HDF5, .npz and .npy" in text
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_damaged(tmp_path, form):
     path = save(tmp_path, form, x=np.random.default_rng(0).normal(size=(50, 8)).astype("f4"))
     whole = path.read_bytes()
-    for content in (b"", b"nonsense" * 100, whole[: len(whole) // 2], whole[: len(whole) - 3]):
+    for content in (b"", b"\1nonsense" * 100, whole[: len(whole) // 2], whole[: len(whole) - 3]):
         path.write_bytes(content)
         assert "again" in message(path, x_input("N", 8))
 

@@ -231,7 +231,7 @@ class ConvTranspose(Conv):
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
         rows = zip(_full(spatial, geometry), spread_margins(spatial, geometry), strict=True)
-        return tuple(size - sum(margin) for size, margin in rows)
+        return tuple(max(0, size - sum(margin)) for size, margin in rows)
 
 
 def _steps(geometry: Geometry) -> tuple[Positions, Positions]:
@@ -365,5 +365,5 @@ def conv_output_shape(spatial: Sequence[int], geometry: Geometry) -> Shape:
         attributes["dilations"],
         strict=True,
     ):
-        shape.append((size + sum(margin) - dilation * (k - 1) - 1) // stride + 1)
+        shape.append(max(0, (size + sum(margin) - dilation * (k - 1) - 1) // stride + 1))
     return tuple(shape)

@@ -1,0 +1,100 @@
+"""What the command line makes of words that are in the wrong place: the line that was meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+OUTPUTS = {"--output": "model.pruned.onnx", "--report": "report.json"}
+PLACEHOLDER = "calib.h5"  # stands for samples that were not named
+
+
+class FileName(click.Path):
+    """A path of a file; neither nothing, nor a stream, nor a name that only a folder can have."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the path, or say what is wrong with it."""
+        text = os.fspath(value)
+        opts = param.opts if param else ["the name"]
+        is_option = isinstance(param, click.Option)
+        name = max(opts, key=len) if is_option else opts[0].upper()
+        if not text:
+            raise click.UsageError(f"{name} is empty: name a file.", ctx)
+        if text == "-":
+            raise click.UsageError(
+                f"{name} is '-', but nothing is read from stdin or written to stdout: "
+                "name a file (./- is one of that name).",
+                ctx,
+            )
+        if name in OUTPUTS and text.endswith(("/", os.sep)):
+            such = f"{text}{OUTPUTS[name]}"
+            raise click.UsageError(f"{name} {text} names a folder: name a file, as {such}.", ctx)
+        return super().convert(value, param, ctx)
+
+
+class Command(click.Command):
+    """A command that tells the line that was meant where an option was forgotten."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words, or say what is wrong with them."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            line = self._meant(ctx, words)
+            if line:
+                raise click.UsageError(f"{error.format_message()} Try: {line}", ctx) from error
+            raise
+
+    def _meant(self, ctx: click.Context, words: Sequence[str]) -> str:
+        """The line with the samples behind ``--data``; empty where more is wrong than that."""
+        wanted = [param.name for param in self.params if isinstance(param, click.Argument)]
+        if not any("--data" in param.opts for param in self.params):
+            return ""
+        try:
+            options, places, _ = self.make_parser(ctx).parse_args(list(words))
+        except click.UsageError:
+            return ""
+        given = [str(options[name]) for name in wanted if isinstance(options.get(name), str)]
+        if options.get("data") is not None or len(given) < len(wanted) or len(places) > 1:
+            return ""
+        rest = list(words)
+        for each in (*given, *places):
+            if each not in rest:
+                return ""
+            rest.remove(each)
+        samples = places[0] if places else PLACEHOLDER
+        return shlex.join(["nettrim", self.name or "", *given, "--data", samples, *rest])
+
+
+class Group(click.Group):
+    """Commands of which the nearest is told where there is none of a name."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look a command up, or say which was meant."""
+        if args and self.get_command(ctx, args[0]) is None:
+            word = args[0]
+            near = difflib.get_close_matches(word, self.list_commands(ctx), n=1, cutoff=0.5)
+            if not word:
+                raise click.UsageError("The command is empty.", ctx)
+            if Path(word).suffix or os.path.exists(word):
+                samples = [each for each in args[1:] if not each.startswith("-")][:1]
+                line = shlex.join(["nettrim", "prune", word, "--data", *(samples or [PLACEHOLDER])])
+                other = shlex.join(["nettrim", "inspect", word])
+                raise click.UsageError(f"The command is missing. Try: {line}, or {other}", ctx)
+            if near and not word.startswith("-"):
+                raise click.UsageError(f"No such command '{word}'. Did you mean '{near[0]}'?", ctx)
+        return super().resolve_command(ctx, args)
