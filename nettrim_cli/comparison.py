@@ -102,7 +102,7 @@ class Reference:
                 for path, each in kept[names.index(one)].items()
             }
             values = engine.run(batch.feeds, [other for _, other in pairs])
-            found.add(batch, first, named(batch, fixed, values))
+            found.add(batch, first, named(batch, [one for one, _ in pairs], values))
         if not found.samples:
             raise BadInput("there are no samples to compare the models on.")
         return found

@@ -40,6 +40,7 @@ def test_a_layer_of_20000_inputs_is_pruned(tmp_path) -> None:
     np.save(tmp_path / "x.npy", x)
     report = tmp_path / "report.json"
     command = ["prune", model, "--data", tmp_path / "x.npy", "--report", report]
+    command += ["--augment", "none"]
     ended = subprocess.run(
         [sys.executable, "-c", RUN, *map(str, command), "--sparsity", "0.8", "--threads", "1"],
         capture_output=True,
@@ -70,7 +71,7 @@ def test_a_network_of_layers_that_are_all_taken_for_wide(
     proto = mlp()
     model = save_model(tmp_path / "model.onnx", proto)
     data = save_data(tmp_path / "calib.h5", proto, 200)
-    settings = Settings(sparsity=0.6, scheme=scheme, method=method, threads=1)
+    settings = Settings(sparsity=0.6, scheme=scheme, method=method, threads=1, augment="none")
     usual = prune(model, data, tmp_path / "usual.onnx", settings)
     monkeypatch.setattr(statistics, "WIDEST", 1)
     wide = prune(model, data, tmp_path / "wide.onnx", settings)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.files import check_companion, check_output, companion, write_atomically
@@ -20,7 +19,7 @@ from nettrim_cli.graph.external import External, serialize
 from nettrim_cli.graph.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
 from nettrim_cli.graph.paths import from_end
-from nettrim_cli.graph.reading import check_model, parse, read_file
+from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
 from nettrim_cli.graph.traces import Trace
 
 
@@ -73,8 +72,8 @@ class Model:
         self.external = external or External()
         self._index = Index(proto, self.external)
         known = {*self._index.initializers, *self._index.sparse}
-        self.inputs = tuple(_tensor(i) for i in proto.graph.input if i.name not in known)
-        self.outputs = tuple(_tensor(output) for output in proto.graph.output)
+        self.inputs = tuple(described_tensor(i) for i in proto.graph.input if i.name not in known)
+        self.outputs = tuple(described_tensor(output) for output in proto.graph.output)
         self._bindings: dict[str, Binding]
         self.layers, self._bindings = detect(self._index)
 
@@ -418,20 +417,3 @@ class Model:
 def _floats(array: NDArray[Any]) -> Floats:
     dtype = np.float64 if array.dtype == np.float64 else np.float32
     return array.astype(dtype, copy=False)
-
-
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
-    kind = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
-    known = kind.elem_type in TensorProto.DataType.values()
-    dtype = "" if not known else constants.type_name(kind.elem_type)
-    if not kind.HasField("shape"):
-        return Tensor(value.name, dtype, None)
-    axes: list[int | str | None] = []
-    for axis in kind.shape.dim:
-        if axis.HasField("dim_value"):
-            axes.append(int(axis.dim_value))
-        else:
-            axes.append(str(axis.dim_param) or None)
-    return Tensor(value.name, dtype, tuple(axes))

@@ -15,6 +15,7 @@ from nettrim_cli.errors import BadInput, MissingInput, NettrimError
 from nettrim_cli.formats import not_a_model
 from nettrim_cli.graph import constants
 from nettrim_cli.graph.external import MAX_BYTES, without_values
+from nettrim_cli.graph.layer import Tensor
 from nettrim_cli.graph.order import sorted_model
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
@@ -44,7 +45,7 @@ SENTENCES = (
 """Regular expressions for what onnx's checker says, and how it is said here."""
 
 AMBIGUOUS = re.compile(
-    r"name is not unique|TensorProto \(tensor name|Tensor dimension|Negative dim"
+    r"name is not unique|TensorProto \(tensor name|Tensor dimension|Negative dim|[Ss]parse"
 )
 """What it says of values that can be read in two ways: the engine's is a guess, too."""
 
@@ -190,3 +191,21 @@ def _said(error: Exception) -> str:
         if found:
             return found.expand(sentence).replace("node ''", "a node without a name")
     return text.splitlines()[0].strip()
+
+
+def described_tensor(value: onnx.ValueInfoProto) -> Tensor:
+    """Name, dtype and axes of an input or output, as far as the model tells them."""
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
+    known = kind.elem_type in onnx.TensorProto.DataType.values()
+    dtype = "" if not known else constants.type_name(kind.elem_type)
+    if not kind.HasField("shape"):
+        return Tensor(value.name, dtype, None)
+    axes: list[int | str | None] = []
+    for axis in kind.shape.dim:
+        if axis.HasField("dim_value"):
+            axes.append(int(axis.dim_value))
+        else:
+            axes.append(str(axis.dim_param) or None)
+    return Tensor(value.name, dtype, tuple(axes))

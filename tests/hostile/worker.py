@@ -179,10 +179,10 @@ def wrong_output(model: str, data: str) -> str:
     import numpy as np
 
     from nettrim_cli.data.calibration import Calibration
-    from nettrim_cli.graph.model import Model
+    from nettrim_cli.loading import load_models
     from nettrim_cli.pipeline import default_output
 
-    dense, output = Model.load(model), default_output(model)
+    (dense,), output = load_models([model]), default_output(model)
     with Calibration.open(data, dense.inputs) as samples:
         batch = next(samples.batches(np.arange(min(samples.samples, samples.batch_size(8))), 8))
     try:
