@@ -52,6 +52,7 @@ SPARSITIES = (0.5, 0.7, 0.9)
 MILD = {"ocr-cls": (0.3,), "ocr-rec": (0.3,), "ocr-det": (0.3,)}  # mobile networks bear little
 POOL = {"ocr-cls": 1100, "magika": 700, "vad-ifless": 700, "minilm": 520}  # samples to draw from
 JUDGED = 500  # test samples, at most
+SLACK = 0.02  # zeros that may be missing
 WORSE, MEAN, PEER_MEAN = 1.05, 0.9, 0.6  # floors
 BEGIN, END = "<!-- few samples -->\n", "<!-- end of few samples -->\n"
 
@@ -150,7 +151,15 @@ def pruned(model: Subject, key: Cell, options: Any) -> Cell:
             PRUNERS[key["method"]](proto, job)
             onnx.save(proto, output)
         seconds = time.process_time() - begun
-        return {"error": test_error(model, output, options.threads), "seconds": seconds}
+        zeros = peers_methods.counted(onnx.load(output), pruned_layers(model))
+        reached = peers.share(zeros)
+        if reached < key["sparsity"] - SLACK:  # a peer that passes layers by in silence
+            return {"error": math.nan, "seconds": seconds, "reached": reached}
+        return {
+            "reached": reached,
+            "error": test_error(model, output, options.threads),
+            "seconds": seconds,
+        }
 
 
 def pruned_layers(model: Subject) -> list[str]:
@@ -183,18 +192,24 @@ def test_error(model: Subject, output: Path, threads: int) -> float:
 
 
 def means(cells: Sequence[Cell]) -> dict[tuple[Any, ...], tuple[int, dict[str, float]]]:
-    """Mean error of each method over the draws, and their number, by model, samples, sparsity."""
-    found: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Mean error of each method over the draws that all have, by model, samples, sparsity."""
+    errors: dict[tuple[Any, ...], dict[str, dict[int, float]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for cell in cells:
         key = (cell["model"], cell["samples"], cell["sparsity"])
-        found[key][cell["method"]].append(cell["error"])
-    return {
-        key: (
-            min(map(len, methods.values())),
-            {method: float(np.mean(errors)) for method, errors in methods.items()},
-        )
-        for key, methods in found.items()
-    }
+        if math.isfinite(cell["error"]):
+            errors[key][cell["method"]][cell["draw"]] = cell["error"]
+    rows = {}
+    for key, methods in errors.items():
+        draws = set.intersection(*(set(by_draw) for by_draw in methods.values()))
+        if draws:
+            averages = {
+                method: float(np.mean([by_draw[draw] for draw in draws]))
+                for method, by_draw in methods.items()
+            }
+            rows[key] = (len(draws), averages)
+    return rows
 
 
 def verdicts(rows: Sequence[dict[str, float]]) -> Iterator[str]:
