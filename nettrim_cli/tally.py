@@ -39,8 +39,6 @@ class Tally:
         of the samples.  Of answers, how many differ and how many there are.
     fixed
         Axes whose size the data may not decide; None for all of them.
-    not_finite
-        Values that are finite in the reference alone.
     unmeasured
         What there is that cannot be measured.
     """
@@ -51,7 +49,6 @@ class Tally:
     margins: Margins = field(default_factory=lambda: Margins(own=True))
     changed: list[Array] = field(default_factory=list)
     elements: int = 0
-    not_finite: int = 0
     answers: bool = False
     fixed: frozenset[int] | None = None
     unmeasured: str = ""
@@ -107,7 +104,6 @@ class Tally:
                 moved = np.square(np.where(same, 0.0, other - exact))
                 size = np.square(np.where(np.isfinite(exact), exact, 0.0))
             self._add_units(moved, size, units)
-            self.not_finite += int(np.count_nonzero(np.isfinite(exact) & ~np.isfinite(other)))
         wanted, given = top1(expected), top1(found)
         if wanted is not None and wanted.size:
             same = wanted == given
