@@ -52,6 +52,15 @@ def sampling_advice(
         )
 
 
+def final_fit_advice(samples: int) -> Diagnostic:
+    """What errors are of where all of so many samples were fitted to in the end."""
+    return Diagnostic(
+        "final-fit",
+        f"samples are few: in the end the layers were fitted to all {samples:,}, held-out ones "
+        "included; errors are those of before, when these had not been seen (see --final-fit).",
+    )
+
+
 def _few_samples(used: int, thin: Mapping[str, tuple[int, int]]) -> Diagnostic:
     """The layer with fewest columns to an input, and how many samples would be enough for it."""
     name = min(thin, key=lambda layer: thin[layer][0] / thin[layer][1])

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator, Mapping, Sequence
 
 from nettrim_cli.answers import samples_for
-from nettrim_cli.data.calibration import Batch
-from nettrim_cli.data.engine import Engine, is_array
-from nettrim_cli.graph.model import Model
+from nettrim_cli.errors import BadInput
+from nettrim_cli.outputs_seen import Seen
 from nettrim_cli.report import words
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.solve.task import UNREACHED
 
 UNSOLVED = ("max-iterations", "inaccurate", "time-limit")
-STILL = 1e-6  # relative spread below which an output is constant
-FEWEST = 2  # samples that can differ
 LISTED = 3
 
 
@@ -89,27 +82,41 @@ def not_finite(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
         )
 
 
-def dead_outputs(
-    dense: Model, written: Model, batches: Iterable[Batch], *, threads: int
-) -> Iterator[Diagnostic]:
+def dead_outputs(outputs: Mapping[str, Seen]) -> Iterator[Diagnostic]:
     """Outputs that are the same for all samples now, and were not."""
-    engines = [Engine(each.runnable(), threads=threads, optimise=True) for each in (dense, written)]
-    before: dict[str, list[NDArray[Any]]] = {}
-    after: dict[str, list[NDArray[Any]]] = {}
-    for batch in batches:
-        for engine, into in zip(engines, (before, after), strict=True):
-            for name, value in zip(engine.outputs, engine.run(batch.feeds), strict=True):
-                if is_array(value) and value.dtype.kind == "f" and len(value) == batch.count:
-                    into.setdefault(name, []).append(value.reshape(batch.count, -1))
-    for name in before:
-        if name in after and _still(after[name]) and not _still(before[name]):
-            level = float(np.abs(after[name][0]).max(initial=0))
-            what = "zero" if level == 0 else "the same"
+    for name, seen in outputs.items():
+        if seen.pruned.constant and not seen.dense.constant:
+            what = "zero" if seen.pruned.largest == 0 else "the same"
             yield Diagnostic(
                 "dead-output",
                 f"output '{name}' of the pruned network is {what} on all samples that were looked "
                 "at, where the dense one tells them apart: ask for fewer zeros.",
                 f"output '{name}' no longer depends on the samples",
+            )
+
+
+def lost_numbers(model: object, outputs: Mapping[str, Seen]) -> Iterator[Diagnostic]:
+    """Outputs with values that are finite in the dense network alone.
+
+    Raises
+    ------
+    BadInput
+        The dense network makes nothing but numbers of these samples: its pruned form is broken.
+    """
+    for name, seen in outputs.items():
+        if seen.lost and seen.dense.finite:
+            raise BadInput(
+                f"{model}: output '{name}' of the pruned network is not finite where that of the "
+                "dense one is; nothing was written. Ask for fewer zeros, or leave the last layers "
+                "out (--exclude)."
+            )
+        if seen.lost:
+            yield Diagnostic(
+                "not-finite-output",
+                f"output '{name}': {seen.lost:,} of {seen.values:,} values that were looked at are "
+                "finite in the dense network alone, which gives no number elsewhere. Find the node "
+                "that makes them, and prepare the samples as in training.",
+                f"output '{name}' is no number where the dense one is",
             )
 
 
@@ -135,16 +142,6 @@ def few_held_out(target: Target | None, samples: int, share: float) -> Iterator[
             f"what so few leave open; half of it with about {words.about(needed / share)} in all.",
             brief,
         )
-
-
-def _still(parts: Sequence[NDArray[Any]]) -> bool:
-    """Whether samples (rows) are all alike."""
-    if len({each.shape[1] for each in parts}) > 1 or sum(map(len, parts)) < FEWEST:
-        return False
-    rows = np.concatenate(parts).astype(np.float64)
-    if not rows.size or not np.isfinite(rows).all():
-        return False
-    return bool(np.ptp(rows, axis=0).max() <= STILL * np.abs(rows).max())
 
 
 def _names(layers: Sequence[LayerReport]) -> str:

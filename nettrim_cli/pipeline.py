@@ -18,6 +18,7 @@ from nettrim_cli.aftermath import (
     dead_outputs,
     emptied,
     few_held_out,
+    lost_numbers,
     not_finite,
     unseen,
     unsolved,
@@ -25,7 +26,7 @@ from nettrim_cli.aftermath import (
 from nettrim_cli.certificate import certify
 from nettrim_cli.chosen import nonzeros, select
 from nettrim_cli.comparison import Findings, Reference
-from nettrim_cli.data.calibration import Batch, Calibration, split
+from nettrim_cli.data.calibration import Calibration, split
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.source import Indices
@@ -36,6 +37,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.loading import load_models, opened
+from nettrim_cli.outputs_seen import outputs_seen
 from nettrim_cli.plausibility import LABEL_CHECKS, check_runs, dropped, examine
 from nettrim_cli.process.channel import tell
 from nettrim_cli.provenance import check_operands
@@ -119,14 +121,17 @@ def prune(
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(nothing_to_do(model, settings, found.layers))
         listener.stage("writing and checking")
-        saved = _saved(target, found, reference, force=force)
+        saved, odd = _saved(target, found, reference, sample_set, force=force)
         with standing(target):
             comparison, layers, bound = _measured(dense, found, *saved.pop())
-            some = sample_set.probe_batches(1)
-            doubts += _afterthoughts(run, found, layers, comparison.samples, some)
+            # What was written has been measured, and its memory is wanted.
+            run.pruned = judged = found.judged or found.model
+            found = replace(found, model=judged, judged=None)
+            doubts += odd
+            doubts += _afterthoughts(run, found, layers, comparison.samples)
             fewer = sample_set.holdout_batches(side_by_side(size))
             # It has been compared with what is in memory, which shares the dense data.
-            certificate = certify(dense, found.model, fewer, threads=threads)
+            certificate = certify(dense, judged, fewer, threads=threads)
     return Report(
         layers=in_order(dense, [*layers, *left]),
         comparison=comparison,
@@ -138,6 +143,7 @@ def prune(
         target=found.target,
         asked=settings.target,
         bound=bound,
+        final_samples=run.final_samples,
     )
 
 
@@ -308,16 +314,23 @@ def _searched(
 
 
 def _saved(
-    target: Path, found: Reached, reference: Reference, *, force: bool
-) -> list[tuple[Model, Findings]]:
-    """The model as it was written, and its answers, had before it took its place."""
+    target: Path, found: Reached, reference: Reference, samples: SampleSet, *, force: bool
+) -> tuple[list[tuple[Model, Findings]], list[Diagnostic]]:
+    """The model as written, the answers to tell of, had before it took its place; and doubts."""
     answered: list[tuple[Model, Findings]] = []
+    odd: list[Diagnostic] = []
 
     def check(written: Model) -> None:
-        answered.append((written, reference.against(written)))
+        dense, threads, some = reference.model, reference.threads, samples.seen_batches()
+        answers = reference.against(written)  # it has to run, whichever is told of
+        if found.judged is not None:
+            answers = reference.against(found.judged)
+        outputs = outputs_seen(dense, written, some, threads=threads)
+        odd.extend([*lost_numbers(dense.path, outputs), *dead_outputs(outputs)])
+        answered.append((written, answers))
 
     found.model.save(target, force=force, check=check)
-    return answered
+    return answered, odd
 
 
 def _measured(
@@ -331,11 +344,10 @@ def _measured(
 
 
 def _afterthoughts(
-    run: Run, found: Reached, layers: Sequence[LayerReport], held: int, some: Iterable[Batch]
+    run: Run, found: Reached, layers: Sequence[LayerReport], held: int
 ) -> list[Diagnostic]:
-    """What there is to say of what was written, of so many held-out samples, and on some."""
+    """What there is to say of what was written, by so many held-out samples."""
     return [
-        *dead_outputs(run.dense, found.model, some, threads=run.threads),
         *few_held_out(found.target, held, run.settings.holdout),
         *unsolved(layers),
         *emptied(layers),

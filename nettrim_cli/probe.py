@@ -9,7 +9,7 @@ few samples have hardly any of these, so the movement of what it reads is told, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,8 @@ Array = NDArray[np.floating[Any]]
 FLATTENING = ("Softmax", "Sigmoid")
 PASSING = ("Identity", "Cast", *MOVES - TAKE)
 """Ops between these and the output that change no values."""
+SPREADING = (*PASSING, "Expand", "Add", "Max", "Clip")
+"""Ops on the way from a sum or a maximum of scores to where it divides them, or is taken off."""
 
 
 class Movement(NamedTuple):
@@ -141,17 +143,47 @@ class Probe:
 
 def unflattened(index: Index, name: str) -> str:
     """What a Softmax or a Sigmoid makes an output of; the output itself where none does."""
-    found = name
-    while (number := index.producers.get(found)) is not None:
-        node = index.nodes[number]
-        if node.domain not in STANDARD or node.body is not None:
-            return name
-        if node.op_type in FLATTENING:
-            return name if node.input[0] in index.constants else node.input[0]
-        if node.op_type not in PASSING:
-            return name
-        found = node.input[0]
+    node = _producer(index, _origin(index, name, PASSING))
+    read = ""
+    if node is not None and node.op_type == "Div":
+        read = _scores(index, node)
+    elif node is not None and node.op_type in FLATTENING:
+        read = node.input[0]
+    return name if not read or read in index.constants else read
+
+
+def _scores(index: Index, division: Node) -> str:
+    """What a Softmax reads that is spelled out: Exp(x - max x) / sum; empty for other divisions."""
+    exponential = _origin(index, division.input[0], PASSING)
+    total = _producer(index, _origin(index, division.input[1], SPREADING))
+    node = _producer(index, exponential)
+    if node is None or total is None or (node.op_type, total.op_type) != ("Exp", "ReduceSum"):
+        return ""
+    if _origin(index, total.input[0], PASSING) != exponential:
+        return ""
+    shifted = _producer(index, node.input[0])
+    if shifted is None or shifted.op_type != "Sub":
+        return node.input[0]
+    greatest = _producer(index, _origin(index, shifted.input[1], SPREADING))
+    from_scores = greatest is not None and greatest.op_type == "ReduceMax"
+    return shifted.input[0] if from_scores else node.input[0]
+
+
+def _origin(index: Index, name: str, passing: Collection[str]) -> str:
+    """Where a tensor comes from, back over some ops."""
+    while (node := _producer(index, name)) is not None and node.op_type in passing:
+        read = next((each for each in node.input if each and each not in index.constants), "")
+        if not read:
+            break
+        name = read
     return name
+
+
+def _producer(index: Index, name: str) -> Node | None:
+    """The standard op of the main graph that makes a tensor."""
+    number = index.producers.get(name)
+    node = None if number is None else index.nodes[number]
+    return node if node is not None and node.domain in STANDARD and node.body is None else None
 
 
 def outermost(node: Node) -> Node:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nettrim_cli.advice import sampling_advice
+from nettrim_cli.advice import final_fit_advice, sampling_advice
 from nettrim_cli.allocation import Costs, Forecast, measure_costs, response_size, share_zeros
 from nettrim_cli.chosen import bounds_of, dense_report, nonzeros, within_ceiling
 from nettrim_cli.data.calibration import Batch
@@ -39,11 +39,19 @@ TYPICAL = 0.7  # sparsity at which curves are compared where none is asked for
 
 @dataclass(frozen=True)
 class Reached:
-    """A pruned network, its layers, and the target where one was searched for."""
+    """A pruned network, its layers, and the target where one was searched for.
+
+    Attributes
+    ----------
+    judged
+        The network before the final fit, which has not seen the held-out samples: errors are told
+        of this one.  None where there was no such fit.
+    """
 
     model: Model
     layers: list[LayerReport]
     target: Target | None = None
+    judged: Model | None = None
 
 
 class Run:
@@ -83,6 +91,7 @@ class Run:
         self.trail = Trail() if passes else None
         self.forecast: Forecast | None = None
         self.rounds = 0  # samples made of each fitted one
+        self.final_samples = 0  # of the final fit; 0 where there was none
 
     def prune_layers(
         self,
@@ -122,7 +131,9 @@ class Run:
 
     def warnings(self, used: int) -> Iterator[Diagnostic]:
         """What to know of the `used` samples, held-out ones among them."""
-        return sampling_advice(used, self._thin, self.rounds, self.forecast)
+        yield from sampling_advice(used, self._thin, self.rounds, self.forecast)
+        if self.final_samples:
+            yield final_fit_advice(self.final_samples)
 
     def _walk(
         self,

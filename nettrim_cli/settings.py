@@ -17,7 +17,7 @@ from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
 ALLOCATIONS = ("network", "error", "uniform")
-AUGMENTATIONS = ("auto", "none")
+AUTOMATIC = ("auto", "none")
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = TARGETS[2:]  # a global sparsity is searched for
 DEFAULT_EPSILON = 0.05
@@ -253,7 +253,7 @@ class Settings:
     )
     holdout: float = option(
         0.2,
-        "Share of the samples never fitted to, on which choices are made and errors reported.",
+        "Share of the samples held out, on which choices are made and errors reported.",
         low=0,
         high=1,
         open_ends=True,
@@ -269,7 +269,14 @@ class Settings:
         "auto",
         "auto: where samples are few, l0 makes more of them by mixing them, and by moving images "
         "a little, if that lowers the error on held-out samples. none: never.",
-        choices=AUGMENTATIONS,
+        choices=AUTOMATIC,
+    )
+    final_fit: str = option(
+        "auto",
+        "auto: where samples are few, l0 with --sparsity fits the layers once more, to the "
+        "held-out samples, too, with the choices that these made; the errors that are reported "
+        "are those of before. none: never.",
+        choices=AUTOMATIC,
     )
     forecast: bool = option(
         False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from nettrim_cli.comparison import Reference
 from nettrim_cli.data.sample_set import SampleSet
@@ -28,7 +29,33 @@ def solved(run: Run, samples: SampleSet, reference: Reference) -> Reached:
         return best
     if len(allocations) > 1:
         best, zeros = contest(run, samples, allocations, best)
-    return sweep(run, samples.flagged_batches, zeros, best, reference)
+    best = sweep(run, samples.flagged_batches, zeros, best, reference)
+    settings = run.settings
+    if samples.few and settings.method == "l0" and settings.final_fit == "auto":
+        return final_fit(run, samples, zeros, best, reference)
+    return best
+
+
+def final_fit(
+    run: Run, samples: SampleSet, zeros: Mapping[str, int], best: Reached, reference: Reference
+) -> Reached:
+    """Fit the layers to all samples, with the choices that the held-out ones have made.
+
+    As in scikit-learn's ``refit`` after a search, errors stay those of before: no sample is left
+    to measure others on.  Where the network is no better on the held-out samples, which are fitted
+    to now, the fit has failed, and the one before stays.
+    """
+    run.listener.stage(text := f"fitting to all {len(samples):,} samples")
+    run.listener.message(text)
+    run.trail = None  # the batches are others
+    layers = run.prune_layers(samples.whole().flagged_batches, zeros, again=True)
+    if not reference.against(run.pruned).error <= reference.against(best.model).error:
+        run.pruned = best.model
+        return best
+    before = {layer.name: layer.error_holdout for layer in best.layers}
+    layers = [replace(layer, error_holdout=before[layer.name]) for layer in layers]
+    run.final_samples = len(samples)
+    return Reached(run.pruned, layers, judged=best.model)
 
 
 def contest(
@@ -50,6 +77,7 @@ def contest(
     least = probe.difference(first.model).unflattened
     for rival in allocations[1:]:
         run.listener.stage("trying another allocation")
+        run.listener.message("trying another allocation")
         layers = run.prune_layers(samples.flagged_batches, rival, again=True)
         moved = probe.difference(run.pruned).unflattened
         if moved < (1 - MARGIN) * least:

@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hold BLAS to ``--threads``, and show nettrim so many processors."""
+    os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and output is folded to it
     threads = config.getoption("--threads")
     if not threads:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
@@ -14,9 +15,11 @@ from nettrim_cli import Settings, prune
 from nettrim_cli.allocation import Costs, Curve, Forecast
 from nettrim_cli.comparison import Reference
 from nettrim_cli.data.calibration import Calibration
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.graph.model import Model
+from nettrim_cli.run import Reached
 from nettrim_cli.settings import ALLOCATIONS
-from nettrim_cli.sweeps import contest
+from nettrim_cli.sweeps import contest, final_fit
 
 SAMPLES = "sample_models"
 
@@ -66,6 +69,59 @@ def test_made_samples_lower_the_error_on_new_ones(mlp) -> None:
     assert all("40 were used" in w.text for w in made.warnings if w.code == "few-samples")
 
 
+def test_a_final_fit_to_all_samples_lowers_the_error_on_new_ones(mlp) -> None:
+    final, error = pruned(mlp)
+    before, without = pruned(mlp, final_fit="none")
+    assert error < 0.97 * without
+    assert (final.final_samples, before.final_samples) == (40, 0)
+    assert "final-fit" in codes(final) - codes(before)
+    assert "before the final fit to all 40" in final.verdict.sureness
+    # What is told of errors is told of the network that had not seen the held-out samples.
+    assert final.comparison.outputs == before.comparison.outputs
+    assert final.certificate == before.certificate
+    assert final.bound == before.bound
+    pairs = list(zip(final.layers, before.layers))
+    assert all(one.error_holdout == other.error_holdout for one, other in pairs)
+    assert all(one.nonzeros_after == other.nonzeros_after for one, other in pairs)
+    assert final.comparison.candidate.sha256 != before.comparison.candidate.sha256
+
+
+def test_a_final_fit_is_left_out_where_nothing_is_gained(tmp_path) -> None:
+    """Other methods, other targets, and samples that are plenty."""
+    dense = build("g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", w=normal(6, 4))
+    onnx.save(dense, tmp_path / "m.onnx")
+    fits = {}
+    for count in (40, 700):
+        np.save(tmp_path / "x.npy", normal(count, 6))
+        for options in ({}, {"method": "net-trim"}, {"final_fit": "none"}):
+            settings = Settings(sparsity=0.5, threads=1, **options)
+            report = prune(tmp_path / "m.onnx", tmp_path / "x.npy", None, settings, force=True)
+            fits[(count, *options)] = report.final_samples
+    settings = Settings(max_error=0.5, threads=1)
+    assert prune(tmp_path / "m.onnx", tmp_path / "x.npy", None, settings, force=True)
+    assert fits.pop((40,)) == 40
+    assert not any(fits.values())
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_final_fit_that_fails_is_not_kept(tmp_path, better) -> None:
+    dense = Model(build("g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", w=normal(6, 4)))
+    weights = dense.weight(dense.layers[0])[0][0]
+    np.save(tmp_path / "x.npy", normal(20, 6))
+    with Calibration.open(tmp_path / "x.npy", dense.inputs) as samples:
+        parts = SampleSet(samples, np.arange(16), np.arange(16, 20), 16)
+        assert sorted(parts.whole().fitted) == list(range(20))
+        run = Contestants(dense, [0.8 * weights, (0.9 if better else 0.7) * weights])
+        run.prune_layers(None, {"h": 0}, again=True)
+        first = Reached(run.pruned, [Row("h", 0.25)])
+        reference = Reference(dense, parts.holdout_batches, threads=1)
+        found = final_fit(run, parts, {"h": 1}, first, reference)
+    assert found.judged is (first.model if better else None)
+    assert (found.model is first.model) is not better
+    assert found.layers[0].error_holdout == 0.25
+    assert run.final_samples == (20 if better else 0)
+
+
 def test_the_default_does_not_lose_to_its_alternatives(mlp) -> None:
     _, error = pruned(mlp)
     assert all(error <= 1.05 * pruned(mlp, allocate=kind)[1] for kind in ALLOCATIONS)
@@ -101,6 +157,12 @@ def test_a_forecast_is_the_fall_of_the_error_from_half_of_the_samples() -> None:
     assert Forecast.of(now, Costs(levels, then.curves[:1]), {"first": 50, "second": 50}) is None
 
 
+@dataclass(frozen=True)
+class Row:
+    name: str
+    error_holdout: float
+
+
 class Contestants:
     """A run whose allocations lead to given weights."""
 
@@ -109,17 +171,20 @@ class Contestants:
 
         self.dense, self.threads, self.plan = dense, 1, stages(dense.layers)
         self.weights, self.listener, self.pruned = weights, Listener(), dense
+        self.final_samples = 0
 
     def prune_layers(self, batches, zeros, *, again):
         assert again
         self.pruned = self.dense.clone()
         self.pruned.set_weight(self.dense.layers[0], [self.weights[zeros["h"]]], None)
-        return [zeros]
+        return [Row("h", 1.0)]
 
 
 class Listener:
     def stage(self, text: str) -> None:
         assert text
+
+    message = stage
 
 
 class Held:
@@ -145,8 +210,6 @@ def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
     name = dense.layers[0].name
     allocations = [{"h": at, name: at} for at in range(3)]
     run.prune_layers(None, allocations[0], again=True)
-    from nettrim_cli.run import Reached
-
-    winner, zeros = contest(run, Held, allocations, Reached(run.pruned, [allocations[0]]))
+    winner, zeros = contest(run, Held, allocations, Reached(run.pruned, [Row("h", 0.0)]))
     assert zeros == allocations[best]
     assert np.allclose(winner.model.weight(dense.layers[0])[0][0], weights[best])

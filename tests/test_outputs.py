@@ -78,7 +78,7 @@ def test_a_written_model_that_does_not_run_replaces_nothing(
         raise error
 
     monkeypatch.setattr(pipeline.Reference, "against", against)
-    assert prune(files) == error.exit_code
+    assert prune(files, "--final-fit", "none") == error.exit_code
     assert "was written" not in capsys.readouterr().err
     assert files.output.read_bytes() == b"old"
     assert files.listing == ["calib.h5", "model.onnx", "model.pruned.onnx"]

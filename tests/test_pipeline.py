@@ -25,7 +25,7 @@ from nettrim_cli.settings import Settings
 from nettrim_cli.solve.l0 import error_curve, solve_l0
 from nettrim_cli.solve.methods import METHODS
 
-TINY = {"threads": 1, "augment": "none"}
+TINY = {"threads": 1, "augment": "none", "final_fit": "none"}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -350,7 +350,7 @@ RUNS = {
     indirect=["sample_model"],
 )
 def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
-    settings = Settings(samples=200, threads=1, augment="none", **options)
+    settings = Settings(samples=200, **TINY, **options)
     link = tmp_path / "model.onnx"
     link.write_bytes(sample_model.model.read_bytes())
     files = Files(link, sample_model.data)

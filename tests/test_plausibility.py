@@ -15,7 +15,7 @@ from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.settings import Gate, Settings
 
 COUNT = 300
-PLAIN = Settings(sparsity=0.5, threads=1, augment="none")
+PLAIN = Settings(sparsity=0.5, threads=1, augment="none", final_fit="none")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def samples(proto, count=COUNT):
 
 def codes(files, **options):
     options = options or {"sparsity": 0.5}
-    settings = Settings(threads=1, augment="none", **options)
+    settings = Settings(threads=1, augment="none", final_fit="none", **options)
     report = prune(files.model, files.data, settings=settings, force=True)
     return [each.code for each in report.warnings]
 
@@ -88,7 +88,7 @@ def test_labels_that_are_to_be_ignored_count_for_nothing(saved) -> None:
     x, answers = samples(proto)
     marked = np.where(np.arange(COUNT) % 3 == 0, -7, answers)
     files = saved(proto, x=x, labels=marked)
-    settings = Settings(sparsity=0.5, threads=1, augment="none", ignore_label=-7)
+    settings = Settings(sparsity=0.5, threads=1, augment="none", final_fit="none", ignore_label=-7)
     report = prune(files.model, files.data, settings=settings)
     assert report.comparison.reference.accuracy == 1
     assert report.warnings == ()

@@ -21,6 +21,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.task import Samples
 from nettrim_cli.walk import stages, walk
 
+PLAIN = {"threads": 1, "augment": "none", "final_fit": "none"}
 RUN = """
 import resource, sys
 from nettrim_cli.cli import run
@@ -40,7 +41,7 @@ def test_a_layer_of_20000_inputs_is_pruned(tmp_path) -> None:
     np.save(tmp_path / "x.npy", x)
     report = tmp_path / "report.json"
     command = ["prune", model, "--data", tmp_path / "x.npy", "--report", report]
-    command += ["--augment", "none"]
+    command += ["--augment", "none", "--final-fit", "none"]
     ended = subprocess.run(
         [sys.executable, "-c", RUN, *map(str, command), "--sparsity", "0.8", "--threads", "1"],
         capture_output=True,
@@ -71,7 +72,7 @@ def test_a_network_of_layers_that_are_all_taken_for_wide(
     proto = mlp()
     model = save_model(tmp_path / "model.onnx", proto)
     data = save_data(tmp_path / "calib.h5", proto, 200)
-    settings = Settings(sparsity=0.6, scheme=scheme, method=method, threads=1, augment="none")
+    settings = Settings(sparsity=0.6, scheme=scheme, method=method, **PLAIN)
     usual = prune(model, data, tmp_path / "usual.onnx", settings)
     monkeypatch.setattr(statistics, "WIDEST", 1)
     wide = prune(model, data, tmp_path / "wide.onnx", settings)

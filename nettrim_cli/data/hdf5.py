@@ -21,8 +21,7 @@ from nettrim_cli.errors import BadInput, Refused
 
 MAX_LINKS = 32  # soft links and virtual datasets on the way to one dataset
 MAX_OBJECTS = 10_000  # objects looked at when a file is listed, sources of a virtual dataset
-MAX_CHUNK_BYTES = 1 << 28  # a compressed chunk inflates as a whole
-MAX_CACHE_BYTES = 1 << 26
+MAX_CHUNK_BYTES = 1 << 28  # a compressed chunk inflates as a whole; the cache holds the largest
 CHECKSUM_BYTES = 4  # at the end of a chunk
 
 
@@ -272,7 +271,7 @@ def cache_bytes(dataset: Any) -> int:
     chunks = dataset.chunks
     across = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape[1:], chunks[1:]))
     wanted = math.prod(chunks) * dataset.dtype.itemsize * across
-    return int(min(max(wanted, 1 << 20), MAX_CACHE_BYTES))
+    return int(min(max(wanted, 1 << 20), MAX_CHUNK_BYTES))
 
 
 def components(name: str | bytes) -> list[bytes]:

@@ -65,6 +65,12 @@ class SampleSet:
         chosen = few_of(self.holdout, self.calibration, layers, len(self.fitted))
         return self.calibration.batches(chosen, self.size)
 
+    def seen_batches(self) -> Iterator[Batch]:
+        """Some of both kinds, to look at what the whole network makes of them."""
+        for indices in (self.fitted, self.holdout):
+            chosen = few_of(indices, self.calibration, 1, len(self.fitted))
+            yield from self.calibration.batches(chosen, self.size)
+
     def augmented(self) -> SampleSet:
         """The same with made samples, where those of the file are few and can be mixed."""
         if not self.calibration.sample_axes:
@@ -77,6 +83,10 @@ class SampleSet:
     def few(self) -> bool:
         """Whether choices that rest on the held-out samples are worth a second look."""
         return len(self.fitted) <= AUGMENTED_SAMPLES // 2
+
+    def whole(self) -> SampleSet:
+        """The same with the held-out samples among those that are fitted to."""
+        return replace(self, fitted=np.union1d(self.fitted, self.holdout))
 
     def half(self) -> SampleSet:
         """The same with every second of the samples that are fitted to, whole batches of them."""

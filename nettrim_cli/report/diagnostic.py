@@ -63,6 +63,7 @@ SEVERITIES = {
     "constant-labels": Severity.CRITICAL,
     "constant-output": Severity.CRITICAL,
     "dead-output": Severity.CRITICAL,
+    "not-finite-output": Severity.CRITICAL,
     "one-answer": Severity.WARNING,
     "untrained-range": Severity.WARNING,
     "saturated-output": Severity.WARNING,
@@ -82,5 +83,6 @@ SEVERITIES = {
     "labels-by-another-name": Severity.NOTE,
     "few-samples": Severity.NOTE,
     "augmented": Severity.INFORMATION,
+    "final-fit": Severity.INFORMATION,
     "forecast": Severity.INFORMATION,
 }

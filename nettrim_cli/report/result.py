@@ -337,6 +337,9 @@ class Report:
     bound
         What new samples lose at most, one-sided, 95 %: a share of right answers, or without labels
         of answers that change; None where that means nothing.
+    final_samples
+        Of the fit to all samples behind the others, held-out ones included; 0 where there was
+        none.  Errors, answers and certificate are of the network before it.
     """
 
     layers: tuple[LayerReport, ...]
@@ -350,6 +353,7 @@ class Report:
     asked: tuple[str, float] = ("epsilon", 0.05)
     bound: float | None = None
     missed: str = ""
+    final_samples: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -400,6 +404,7 @@ class Report:
             if self.target is None
             else {**asdict(self.target), "met": self.target.met},
             "missed": self.missed,
+            "final_samples": self.final_samples,
             "bound": self.bound,
             "seconds": self.seconds,
             "warnings": [each.as_dict() for each in self.warnings],

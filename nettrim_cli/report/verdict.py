@@ -107,6 +107,8 @@ def _sureness(report: Report) -> str:
     """On what it rests, and what limits it."""
     comparison = report.comparison
     parts = [f"Measured on {words.count(comparison.samples)} held-out samples"]
+    if report.final_samples:
+        parts.append(f" before the final fit to all {words.count(report.final_samples)}")
     if report.bound is not None:
         new = words.new_samples(report.bound, labels=comparison.reference.accuracy is not None)
         parts.append(f"; on new ones {new}")
