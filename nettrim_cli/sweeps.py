@@ -45,8 +45,7 @@ def final_fit(
     to measure others on.  Where the network is no better on the held-out samples, which are fitted
     to now, the fit has failed, and the one before stays.
     """
-    run.listener.stage(text := f"fitting to all {len(samples):,} samples")
-    run.listener.message(text)
+    run.listener.stage(f"fitting to all {len(samples):,} samples")
     run.trail = None  # the batches are others
     layers = run.prune_layers(samples.whole().flagged_batches, zeros, again=True)
     if not reference.against(run.pruned).error <= reference.against(best.model).error:
@@ -77,7 +76,6 @@ def contest(
     least = probe.difference(first.model).unflattened
     for rival in allocations[1:]:
         run.listener.stage("trying another allocation")
-        run.listener.message("trying another allocation")
         layers = run.prune_layers(samples.flagged_batches, rival, again=True)
         moved = probe.difference(run.pruned).unflattened
         if moved < (1 - MARGIN) * least:

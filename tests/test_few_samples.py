@@ -184,8 +184,6 @@ class Listener:
     def stage(self, text: str) -> None:
         assert text
 
-    message = stage
-
 
 class Held:
     @staticmethod

@@ -81,7 +81,7 @@ class Screen:
     Parameters
     ----------
     verbose
-        Print a line per finished layer and every message, to stderr, terminal or not.
+        Print a line per stage and finished layer, and every message, to stderr, terminal or not.
     console
         Where to draw; stderr by default.
     """
@@ -122,11 +122,13 @@ class Screen:
             self._bar = None
 
     def stage(self, text: str) -> None:
-        """Show what is done now."""
+        """Show what is done now; with ``verbose`` print it."""
         tell("doing", text)
         self._text, self._layer = words.clean(text), ""
         self._iteration = (0, 0)
         self._draw()
+        if self._verbose:
+            self._print(self._text)
 
     def plan(self, weights: Mapping[str, int]) -> None:
         """Let layers count by their weights in the bar and the time left, from the first again."""

@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cases
 import data_arrays
 import data_hdf5
 import numpy as np
+import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 FILES = {
     "onnx": (cases.SERVED,),
@@ -25,7 +29,7 @@ FILES = {
     "npz": (data_arrays.PLAIN, data_arrays.SMALL),
     "npy": (data_arrays.npy(),),
 }
-KINDS = tuple(FILES)
+KINDS = (*FILES, "fields")
 RIGHT = {0, 4, 65, 66, 69, 71, 77}
 BATCH, SECONDS = 500, 60
 WORDS = tuple(bytes([value] * size) for value in (0, 255) for size in (1, 2, 4, 8))
@@ -56,6 +60,63 @@ def changed(kind: str, seed: int) -> bytes:
         if not found:
             break
     return bytes(found)
+
+
+def changed_fields(seed: int) -> bytes:
+    """A model with one to three fields of its protobuf cleared, repeated, or of another value."""
+    draw, model = random.Random(seed), onnx.ModelProto.FromString(cases.SERVED)
+    for _ in range(draw.randint(1, 3)):
+        message, field = draw.choice([*fields(model)])
+        value = getattr(message, field.name)
+        if hasattr(value, "extend"):
+            at = draw.randrange(len(value))
+            if draw.random() < 0.4:
+                del value[at]
+            elif field.message_type is not None:
+                value.add().CopyFrom(value[at])
+            elif draw.random() < 0.5:
+                value.append(value[at])
+            else:
+                value[at] = other(draw, value[at])
+        elif field.message_type is not None or draw.random() < 0.3:
+            message.ClearField(field.name)
+        else:
+            setattr(message, field.name, other(draw, value))
+    return model.SerializeToString()
+
+
+def fields(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
+    """Every field that is set in a message, and in those inside of it."""
+    for field, value in message.ListFields():
+        yield message, field
+        if field.message_type is not None:
+            for inner in value if hasattr(value, "extend") else [value]:
+                yield from fields(inner)
+
+
+def other(draw: random.Random, value: int | float | str | bytes) -> Any:
+    """Another value of that kind."""
+    if isinstance(value, int):
+        near = [max(value - 1, 0), min(value + 1, 2**31 - 1)]
+        return draw.choice([*near, 0, 1, 2, draw.randrange(40), 2**31 - 1])
+    if isinstance(value, float):
+        return draw.choice([0.0, -value, 1e30, float("nan"), float("inf")])
+    names = [
+        "",
+        "x",
+        "y",
+        "h",
+        "N",
+        "MatMul",
+        "Relu",
+        "Loop",
+        "com.microsoft",
+        "\u00e9",
+        "a" * 5000,
+    ]
+    if isinstance(value, str):
+        return draw.choice(names)
+    return draw.choice([value[: len(value) // 2], value * 2, value[::-1], b""])
 
 
 def run(kind: str, seeds: Iterable[int]) -> Iterator[tuple[int, object]]:
@@ -96,14 +157,15 @@ def serve(kind: str, seeds: list[int], told: int) -> None:
     folder = Path(tempfile.mkdtemp())
     (folder / "model.onnx").write_bytes(cases.SERVED)
     np.savez(folder / "data.npz", x=data_arrays.X)
-    path = folder / ("model.onnx" if kind == "onnx" else f"data.{kind}")
+    is_model = kind in ("onnx", "fields")
+    path = folder / ("model.onnx" if is_model else f"data.{kind}")
     words = ["inspect", str(path), "--json"]
-    if kind != "onnx":
+    if not is_model:
         model = str(folder / "model.onnx")
         words = ["compare", model, model, "--data", str(path), "--no-proof", "--threads", "1"]
     for seed in seeds:
         signal.alarm(SECONDS)
-        path.write_bytes(changed(kind, seed))
+        path.write_bytes(changed_fields(seed) if kind == "fields" else changed(kind, seed))
         code = command(words)
         sys.stdout.flush()
         os.write(told, f"{seed} {code}\n".encode())

@@ -10,7 +10,9 @@ import torture
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
 
 
-@pytest.mark.parametrize(("part", "count"), [("kills", 4), ("disks", 2), ("mutations", 100)])
+@pytest.mark.parametrize(
+    ("part", "count"), [("kills", 2), ("disks", 1), ("memory", 2), ("mutations", 60)]
+)
 def test_a_few_of_each(part, count) -> None:
     tally = torture.Tally()
     torture.PARTS[part][0](count, 16, tally)

@@ -214,6 +214,17 @@ def limits(count: int, seed: int, tally: Tally) -> None:
             tally.add("few files", at, run.returncode, wrong(run.returncode, err) or place.harm())
 
 
+def memory(count: int, seed: int, tally: Tally) -> None:
+    """A limit of memory between what Python alone takes and what is plenty."""
+    with bench() as place:
+        for at in range(seed, seed + count):
+            place.reset()
+            most = f"{random.Random(at).randrange(15, 100)}M"
+            _, err = (run := place.start("--max-memory", most)).communicate(timeout=SECONDS)
+            bad = wrong(run.returncode, err, 0, 71) or place.harm()
+            tally.add("memory", at, run.returncode, bad)
+
+
 def mutate(count: int, seed: int, tally: Tally) -> None:
     for kind in mutations.KINDS:
         for at, ending in mutations.run(kind, range(seed, seed + count)):
@@ -226,6 +237,7 @@ PARTS: dict[str, tuple[Callable[[int, int, Tally], None], int]] = {
     "races": (races, 200),
     "disks": (disks, 100),
     "limits": (limits, 100),
+    "memory": (memory, 100),
     "mutations": (mutate, 1_000_000),
 }
 

@@ -49,14 +49,15 @@ def test_nothing_is_printed_off_the_terminal(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
-def test_verbose_prints_one_line_per_layer_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_verbose_prints_stages_and_one_line_per_layer_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     with Screen(verbose=True) as listener:
         play(listener)
         listener.end(report("fc3", "dense", "excluded"))
     out, err = capfd.readouterr()
     assert out == ""
     assert "\x1b" not in err
-    lines = err.splitlines()
+    stage, *lines = err.splitlines()
+    assert stage == "recording [samples]"
     assert len(lines) == 4
     assert lines[0] == (
         "[1/2] fc1: 90.0 % sparsity, error 8.12 % calib, 9.44 % held-out, 212 iterations, "
