@@ -322,6 +322,7 @@ def _saved(
 
     def check(written: Model) -> None:
         dense, threads, some = reference.model, reference.threads, samples.seen_batches()
+        samples.calibration.check_unchanged()
         answers = reference.against(written)  # it has to run, whichever is told of
         if found.judged is not None:
             answers = reference.against(found.judged)

@@ -84,6 +84,31 @@ def test_a_written_model_that_does_not_run_replaces_nothing(
     assert files.listing == ["calib.h5", "model.onnx", "model.pruned.onnx"]
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".npy"])
+def test_data_that_change_while_they_are_read(files, suffix) -> None:
+    data = files.folder / f"data{suffix}"
+    values = normal(120, 16)
+    if suffix == ".h5":
+        data.write_bytes(files.data.read_bytes())
+    elif suffix == ".npy":
+        np.save(data, values)
+    else:
+        np.savez(data, x=values)
+    files.output.write_bytes(b"old")
+    words, whole = ["prune", files.model, "--data", data, *FAST], data.read_bytes()
+    for place, code in (("changed", 65), ("removed", 0)):
+        data.write_bytes(whole)
+        done = subprocess.run(
+            [sys.executable, "-c", CUT, data, place, "solved", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+        assert (f"{data}: changed while" in done.stderr) is (code == 65)
+        assert (files.output.read_bytes() == b"old") is (code == 65)
+
+
 def test_every_report_has_the_hash_of_the_file(files) -> None:
     paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
     assert prune(files, "-q", *(each for path in paths for each in ("--report", path))) == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from nettrim_cli.data.source import Array, Container, Indices
 from nettrim_cli.errors import BadInput, MissingInput
 from nettrim_cli.formats import identify
 from nettrim_cli.graph.layer import Tensor
+from nettrim_cli.process.channel import identity, tell
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Calibration:
     ) -> None:
         self._container = container
         self.path = container.path
+        self._identity = ""  # of the file when it was opened
         if not inputs:
             raise BadInput(f"{self.path}: the model has no inputs, so there is nothing to feed.")
         sources = find_sources(container, inputs)
@@ -103,6 +106,8 @@ class Calibration:
         """
         file = Path(path)
         require_file(file, inputs)
+        before = identity(file.stat())
+        tell("input", file, before)
         kind = identify(file)
         reader = READERS.get(f".{kind.key}" if kind else file.suffix.lower())
         if reader is None:
@@ -112,10 +117,24 @@ class Calibration:
         except OSError as error:
             raise MissingInput(f"{file} cannot be read ({error.strerror or error}).") from error
         try:
-            return cls(container, inputs, ignored)
+            samples = cls(container, inputs, ignored)
+            samples._identity = before
+            return samples
         except BaseException:
             container.close()
             raise
+
+    def check_unchanged(self) -> None:
+        """See to it that all samples were those of one file.
+
+        Raises
+        ------
+        BadInput
+            Another one stands there by now, or it has been written to.
+        """
+        with suppress(OSError):  # a file that was removed gave its samples to the end
+            if self._identity and identity(self.path.stat()) != self._identity:
+                raise BadInput(f"{self.path}: changed while the run read it; start anew.")
 
     def close(self) -> None:
         """Give the file back."""

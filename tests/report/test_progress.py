@@ -49,7 +49,9 @@ def test_nothing_is_printed_off_the_terminal(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
-def test_verbose_prints_stages_and_one_line_per_layer_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_verbose_prints_stages_and_one_line_per_layer_to_stderr(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with Screen(verbose=True) as listener:
         play(listener)
         listener.end(report("fc3", "dense", "excluded"))
