@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 
 import h5py
 import numpy as np
@@ -52,6 +53,7 @@ def test_error(folder, output) -> float:
 test_error.__test__ = False  # a figure, not a test
 
 
+@cache
 def pruned(folder, **options):
     output = folder / f"{'-'.join(map(str, options.values()))}.onnx"
     settings = Settings(sparsity=0.8, threads=1, exclude=("*fc1*", "*fc2*"), **options)

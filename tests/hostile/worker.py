@@ -1,7 +1,8 @@
-"""A warm process that forks for every command, so that hundreds of runs take seconds.
+"""A warm process whose child runs command after command, so that hundreds take seconds.
 
-Everything heavy is imported once.  Each run is a process of its own: whatever it does, allocates
-or kills is gone with it, and its exit code, time and peak memory are the child's own.
+Everything heavy is imported once.  Where a command ends the child, is over its time, or leaves
+much memory behind, the next one gets a child of its own: what a command does to the process harms
+no later one's result, and its exit code, time and peak memory are told.
 ``python worker.py`` serves jobs, one JSON object a line, on stdin and answers on stdout.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +26,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ADDRESSES = 12 << 30  # of a child, as a last guard for the machine
+LARGE_BYTES = 600 << 20  # of a child that is not used again
+STREAMS = {"out": 1, "err": 2, "fault": 3}
 CALM = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -91,8 +96,11 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     warm_up()
+    runner: Runner | None = None
     for line in sys.stdin:
-        answers.write(json.dumps(asdict(fork(**json.loads(line)))) + "\n")
+        if runner is None or runner.spent:
+            runner = Runner()
+        answers.write(json.dumps(asdict(runner.run(line))) + "\n")
         answers.flush()
 
 
@@ -118,43 +126,83 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def fork(folder: str, arguments: list[str], seconds: float) -> Ending:
-    """Run a command in a child and wait for it."""
-    texts = {2: "err", 1: "out", 3: "fault"}
-    files = {number: os.memfd_create(name) for number, name in texts.items()}
-    begun = time.monotonic()
-    child = os.fork()
-    if not child:
+class Runner:
+    """A child that runs commands one after the other, until one of them ends it.
+
+    Attributes
+    ----------
+    spent
+        Whether the next command needs another child.
+    """
+
+    def __init__(self) -> None:
+        self.spent = False
+        ours, its = socket.socketpair()
+        self._child = os.fork()
+        if not self._child:
+            ours.close()
+            try:
+                run_jobs(its)
+            finally:
+                os._exit(250)
+        its.close()
+        self._socket, self._stream = ours, ours.makefile("r")
+
+    def run(self, line: str) -> Ending:
+        """Run one command; the child is killed when its time is over."""
+        begun, most = time.monotonic(), json.loads(line)["seconds"]
+        self._socket.settimeout(most)
+        self._socket.sendall(line.encode())
+        late = False
         try:
-            for number, file in files.items():
-                os.dup2(file, number)
-            os.chdir(folder)
-            resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            os._exit(command(arguments))
-        finally:
-            os._exit(250)
-    status, peak = wait(child, begun + seconds)
-    found = {}
-    for number, file in files.items():
-        os.lseek(file, 0, os.SEEK_SET)
-        with os.fdopen(file, "rb") as stream:
-            found[texts[number]] = stream.read().decode("utf-8", "replace")
-    return Ending(status, time.monotonic() - begun, peak, **found)
+            answer = self._stream.readline()
+        except TimeoutError:
+            answer, late = "", True
+        seconds = time.monotonic() - begun
+        if answer:
+            facts = json.loads(answer)
+            self.spent = facts["peak_bytes"] > LARGE_BYTES
+            if self.spent:
+                self._end()
+            return Ending(seconds=seconds, **facts)
+        self.spent = True
+        status, peak = self._end()
+        return Ending(-1 if late else status, seconds, peak, "", "the process is gone")
+
+    def _end(self) -> tuple[int, int]:
+        """Exit code and peak memory of the child, which ends here if it has not yet."""
+        os.kill(self._child, signal.SIGKILL)
+        _, status, usage = os.wait4(self._child, 0)
+        self._stream.close()
+        self._socket.close()
+        code = os.waitstatus_to_exitcode(status)
+        return (128 - code if code < 0 else code), usage.ru_maxrss << 10
 
 
-def wait(child: int, until: float) -> tuple[int, int]:
-    """Exit code and peak memory of a child, which is killed when its time is over."""
-    late = False
-    while True:
-        found, status, usage = os.wait4(child, os.WNOHANG)
-        if found:
-            code = os.waitstatus_to_exitcode(status)
-            return (-1 if late else 128 - code if code < 0 else code), usage.ru_maxrss << 10
-        if not late and time.monotonic() > until:
-            late = True
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.001)
+def run_jobs(channel: socket.socket) -> None:
+    """Run what comes, a JSON object a line, and answer with what is to be known of each."""
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for line in channel.makefile("r"):
+        job = json.loads(line)
+        files = {name: os.memfd_create(name) for name in STREAMS}
+        for name, number in STREAMS.items():
+            os.dup2(files[name], number)
+        os.chdir(job["folder"])
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here
+        code = command(job["arguments"])
+        facts: dict[str, Any] = {"code": code, "peak_bytes": peak_bytes()}
+        for name, file in files.items():
+            with os.fdopen(file, "rb") as stream:
+                stream.seek(0)
+                facts[name] = stream.read().decode("utf-8", "replace")
+        channel.sendall((json.dumps(facts) + "\n").encode())
+
+
+def peak_bytes() -> int:
+    """Largest resident memory since it was last reset."""
+    (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) << 10
 
 
 def command(arguments: list[str]) -> int:
