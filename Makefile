@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense
 	    --data sample_models/mlp/test.h5
 
 test: setup  ## run the quick tests, lint and types among them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-kernels: setup  ## run the quick tests under each BLAS kernel and with 1, 2, 4 threads (an hour; ARGS="tests/solve" runs some)
 	$(BIN)/python tests/kernels.py $(ARGS)
@@ -41,7 +42,7 @@ $(VENV)/models: $(VENV)/installed benchmarks/models.txt
 	@touch $@
 
 test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose models they prune
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
 
 torture: setup  ## kills, signals, races, full disks, limits and a million mutations (a day)
 	PYTHONPATH=tests:tests/graph:tests/hostile $(BIN)/python tests/hostile/torture.py

@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if hasattr(os, "sched_setaffinity"):
         processors = sorted(os.sched_getaffinity(0))
+        first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % len(processors)
+        processors = processors[first:] + processors[:first]
         if threads <= len(processors):  # processes that tests start see no more, either
             os.sched_setaffinity(0, processors[:threads])
         else:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 THREADS = (1, 2, 4)
+PARALLEL = ("--numprocesses", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 WIDE = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 KERNELS = {  # what the processor needs for each
     "Prescott": {"pni"},
@@ -61,7 +62,7 @@ def kernel_taken(kernel: str) -> str:
 def run_suite(kernel: str, threads: int, arguments: list[str]) -> bool:
     """Run the suite once and print its line; whether it passed."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--threads={threads}"]
-    command += ["--tb=short", "--ignore=tests/test_quality.py", *arguments]
+    command += ["--tb=short", "--ignore=tests/test_quality.py", *PARALLEL, *arguments]
     begun = time.monotonic()
     done = subprocess.run(
         command, cwd=ROOT, env=environment(kernel), capture_output=True, text=True
