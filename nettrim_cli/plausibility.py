@@ -15,8 +15,9 @@ from nettrim_cli.data.calibration import Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.source import Indices
 from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.flat import STANDARD
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.scaling import first_factor, first_normalization, squashed
+from nettrim_cli.graph.scaling import first_factor, first_normalization, squashed, trains
 from nettrim_cli.label_checks import (
     labels_fit,
     one_answer,
@@ -172,6 +173,21 @@ def trained_range(case: Case) -> Iterator[Diagnostic]:
     )
 
 
+def training_mode(case: Case) -> Iterator[Diagnostic]:
+    """Nodes whose results depend on the batch, or on chance."""
+    index = case.model.index
+    found = [node for node in index.nodes if node.domain in STANDARD and trains(index, node)]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield Diagnostic(
+            "training-mode",
+            f"{case.model.path}: {found[0].op_type} '{found[0].title}'{more} works as in training, "
+            "by the samples of the same batch or at random, so that answers are not the samples' "
+            "own: export the model in evaluation mode (model.eval()).",
+            "a model in training mode",
+        )
+
+
 def picture_range(case: Case) -> Iterator[Diagnostic]:
     """0 to 255 where the model wants 0 to 1, or the other way round, by what the model does."""
     for name, found in case.seen.inputs.items():
@@ -272,7 +288,7 @@ def _dataset(case: Case, name: str) -> str:
 LABEL_CHECKS = (labels_fit, unused_labels)
 CHECKS: Sequence[Check] = (
     *(equal_samples, dominant_samples, labels_fit, unused_labels, one_answer, broken_outputs),
-    *(scaled_answers, trained_range, picture_range, constant_inputs),
+    *(scaled_answers, training_mode, trained_range, picture_range, constant_inputs),
 )
 
 

@@ -60,6 +60,32 @@ def test_nothing_is_said_where_all_is_well(saved) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tail", "told"),
+    [
+        ("y, m2, v2 = BatchNormalization<training_mode = 1>(h, s, b, m, v)", True),
+        ("y = BatchNormalization(h, s, b, m, v)", False),
+        (
+            "r = Constant<value = float {0.5}>() t = Constant<value = bool {1}>() "
+            "d = Dropout(h, r, t) y = BatchNormalization(d, s, b, m, v)",
+            True,
+        ),
+        (
+            "r = Constant<value = float {0.5}>() t = Constant<value = bool {0}>() "
+            "d = Dropout(h, r, t) y = BatchNormalization(d, s, b, m, v)",
+            False,
+        ),
+    ],
+)
+def test_a_model_in_training_mode(saved, tail, told) -> None:
+    tensors = {"s": np.ones(6, np.float32), "b": np.zeros(6, np.float32)}
+    tensors |= {"m": np.zeros(6, np.float32), "v": np.full(6, 8, np.float32), "w": normal(8, 6)}
+    proto = build(f"g (float[N,8] x) => (float[N,6] y) {{ h = MatMul(x, w) {tail} }}", **tensors)
+    found = codes(saved(proto, x=normal(COUNT, 8, seed=3)))
+    assert ("training-mode" in found) is told
+    assert "untrained-range" not in found
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         (

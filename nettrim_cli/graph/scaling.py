@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from nettrim_cli.graph.index import Index
+from nettrim_cli.graph.flat import Node
+from nettrim_cli.graph.index import Index, attributes
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Refusal
@@ -37,7 +38,7 @@ def first_normalization(model: Model) -> Trained | None:
     behind: set[str] = set()  # a layer that reads an input
     for node in index.flat.top:
         source = node.input[0] if node.input else ""
-        if node.op_type == "BatchNormalization" and source in behind:
+        if node.op_type == "BatchNormalization" and source in behind and not trains(index, node):
             mean, variance = (_constant(index, name) for name in node.input[3:5])
             if mean is not None and variance is not None and (variance > 0).all():
                 return Trained(node.title, source, mean, variance)
@@ -46,6 +47,13 @@ def first_normalization(model: Model) -> Trained | None:
         elif node.op_type in SAME_VALUES:
             reached.update(node.output if source in reached else ())
     return None
+
+
+def trains(index: Index, node: Node) -> bool:
+    """Whether a node behaves as in training: by the batch that it is in, or at random."""
+    if node.op_type == "BatchNormalization":  # before opset 14 its further results said so
+        return bool(attributes(node).get("training_mode", len(node.output) > 1))
+    return node.op_type == "Dropout" and len(node.input) > 2 and bool(index.number(node.input[2]))
 
 
 def first_factor(model: Model, name: str) -> float | None:

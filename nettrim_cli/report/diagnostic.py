@@ -65,6 +65,7 @@ SEVERITIES = {
     "dead-output": Severity.CRITICAL,
     "not-finite-output": Severity.CRITICAL,
     "one-answer": Severity.WARNING,
+    "training-mode": Severity.WARNING,
     "untrained-range": Severity.WARNING,
     "saturated-output": Severity.WARNING,
     "nan-output": Severity.WARNING,
