@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from minilm import docstrings, wordpieces, words
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from nettrim_cli.data.engine import silent_onnxruntime
+
+onnxruntime = silent_onnxruntime()
 Array = NDArray[Any]
 Samples = tuple[dict[str, Array], Array | None]
 Random = np.random.Generator

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_info, threadpool_limits
 
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+
 # Helpers of the graph tests (``small``) serve the others, too, whichever file is run alone.
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
 

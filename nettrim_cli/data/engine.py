@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +17,26 @@ from nettrim_cli.process.channel import engine_call
 Array = NDArray[Any]
 FOLDER = "session.model_external_initializers_file_folder_path"
 LARGE_BYTES = 1 << 28
+TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
+"""Variables that keep onnxruntime from reporting its use; which one depends on its version."""
 
 # A call that takes longer than this is taken for one that never ends, unless --time-limit is set.
 PATIENT_SECONDS, PATIENT_BYTES_PER_SECOND = 45.0, 1_000_000
 NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|bad allocation")
+
+
+def silent_onnxruntime() -> Any:
+    """onnxruntime, kept from reporting its use.
+
+    Its wheels do so by default, recent ones on Linux, too (microsoft/onnxruntime, pull request
+    27379): they keep a number for the device and events below ``~/.cache``, and send them.  The
+    variables must be set before it is first imported; the call is for those who had done so.
+    """
+    os.environ.update(dict.fromkeys(TELEMETRY, "1"))
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 class Engine:
@@ -58,8 +75,7 @@ class Engine:
         arena: bool = True,
         as_listed: bool = False,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = silent_onnxruntime()
         if isinstance(model, bytes):
             model = Runnable(model)
         options = onnxruntime.SessionOptions()

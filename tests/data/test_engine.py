@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from networks import attention, input_samples, mlp
@@ -59,3 +63,31 @@ def test_what_counts_as_an_array() -> None:
     assert is_array(np.zeros(2))
     assert not is_array([np.zeros(2)])
     assert not is_array(None)
+
+
+UPLOADERS = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where it would be kept is known for Linux")
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_onnxruntime_reports_nothing(tmp_path, imported_before) -> None:
+    """It would keep a number for the device and what it has to send in the user's cache."""
+    (tmp_path / "m.onnx").write_bytes(mlp().SerializeToString())
+    program = (
+        "from nettrim_cli.data.engine import Engine; import numpy as np\n"
+        "engine = Engine(open('m.onnx', 'rb').read(), threads=1)\n"
+        "engine.run({'x': np.zeros((2, 16), np.float32)})\n"
+    )
+    if imported_before:  # at least its events are off; the file itself is there by then
+        program = (
+            "import onnxruntime; calls = []\n"
+            "onnxruntime.disable_telemetry_events = lambda: calls.append(1)\n"
+            f"{program}assert calls"
+        )
+    home = tmp_path / "home"
+    home.mkdir()
+    clean = {key: value for key, value in os.environ.items() if key not in UPLOADERS}
+    clean |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=clean, check=True)
+    if not imported_before:
+        assert not list(home.rglob("*"))
