@@ -89,7 +89,7 @@ def _json(report: Report) -> str:
 
 
 def _csv(report: Report) -> str:
-    """One line per layer (RFC 4180); unknown and non-finite numbers are empty."""
+    """One line per layer (RFC 4180), each with the verdict; what is no finite number is empty."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(CSV_FIELDS)
@@ -99,7 +99,8 @@ def _csv(report: Report) -> str:
         found = dict.fromkeys(CERTIFICATE_FIELDS) if proved is None else asdict(proved)
         sides = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
         met = {"target_met": None if report.target is None else report.target.met}
-        row = _plain({**found, **layer, **sides, **met, "output_sha256": digest})
+        told = {"verdict": " ".join(report.verdict.lines), "output_sha256": digest}
+        row = _plain({**found, **layer, **sides, **met, **told})
         writer.writerow([row[each] for each in CSV_FIELDS])
     return text.getvalue()
 
@@ -108,6 +109,7 @@ CERTIFICATE_FIELDS = (
     *("error_alone", "error_network", "norm", "bound", "samples_median", "samples_densest"),
 )
 CSV_FIELDS = (
+    "verdict",
     *("name", "op", "inputs", "outputs", "weights", "nonzeros_before", "nonzeros_after"),
     *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
     *("iterations", "status", "seconds", "gap", "violation", "note"),
