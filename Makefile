@@ -45,7 +45,7 @@ test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose mo
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
 
 torture: setup  ## kills, signals, races, full disks, limits and a million mutations (a day)
-	PYTHONPATH=tests:tests/graph:tests/hostile $(BIN)/python tests/hostile/torture.py
+	PYTHONPATH=tests:tests/hostile $(BIN)/python tests/hostile/torture.py
 
 fmt: setup  ## format and mend what ruff can
 	$(BIN)/ruff format .

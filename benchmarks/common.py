@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from nettrim_cli.data.calibration import Batch, Calibration, split
+from nettrim_cli.data.dataset import Batch, Calibration, split
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size
-from nettrim_cli.solve.task import Task
-from nettrim_cli.walk import layer_task, stages, walk
+from nettrim_cli.pruning.propagation import layer_task, stages, walk
+from nettrim_cli.solve.problem import Task
 
 Matrix = NDArray[Any]
 SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"

@@ -33,8 +33,8 @@ from peers import Subject, digest
 from peers_methods import PRUNERS, Job
 
 from nettrim_cli import Settings, prune
-from nettrim_cli.comparison import Reference
-from nettrim_cli.data.calibration import Calibration
+from nettrim_cli.data.dataset import Calibration
+from nettrim_cli.evaluation.comparison import Reference
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size
 
@@ -164,7 +164,7 @@ def pruned(model: Subject, key: Cell, options: Any) -> Cell:
 
 def pruned_layers(model: Subject) -> list[str]:
     """The layers that nettrim prunes, which peers prune too."""
-    from nettrim_cli.chosen import select
+    from nettrim_cli.pruning.selection import select
 
     return [layer.name for layer in select(Model.load(model.model), Settings(sparsity=0.5))[0]]
 

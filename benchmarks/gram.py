@@ -24,9 +24,9 @@ from common import Matrix, arguments, blas_threads, gemm_rate, machine, print_ta
 from layers import without_bias
 from minilm import minilm
 
+from nettrim_cli.solve.gram.scaled_problem import LayerProblem, Repair
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import LayerProblem, Repair
-from nettrim_cli.solve.task import Samples, Task
+from nettrim_cli.solve.problem import Samples, Task
 
 TIMES, ERROR = 6.0, 0.85  # floors
 MINILM_LAYER = "encoder.layer.0.output.dense"

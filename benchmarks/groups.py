@@ -24,9 +24,9 @@ from common import (
 )
 
 from nettrim_cli.graph.layer import Layer
-from nettrim_cli.solve.groups import METHODS, refit_rows, remove_groups
-from nettrim_cli.solve.problem import LayerProblem, Repair
-from nettrim_cli.solve.selection import block_sums, largest
+from nettrim_cli.solve.gram.row_groups import METHODS, refit_rows, remove_groups
+from nettrim_cli.solve.gram.scaled_problem import LayerProblem, Repair
+from nettrim_cli.solve.top_k import block_sums, largest
 
 Method = Callable[[LayerProblem, Matrix, int, int], Matrix]
 
@@ -43,7 +43,7 @@ def by_norm(problem: LayerProblem, rhs: Matrix, keep: int, size: int, *, refit: 
 
 
 def chosen(method: str) -> Method:
-    """A method of ``nettrim_cli.solve.groups``, its inverses computed anew."""
+    """A method of ``nettrim_cli.solve.gram.row_groups``, its inverses computed anew."""
 
     def solve(problem: LayerProblem, rhs: Matrix, keep: int, size: int) -> Matrix:
         return remove_groups(problem.system.A, rhs, keep, groups=size, method=method)[0]

@@ -42,9 +42,9 @@ from common import (
 )
 from layers import Method, refitted, without_bias
 
-from nettrim_cli.solve.l0 import solve_l0
+from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.penalties import KeepOfEach
-from nettrim_cli.solve.task import Samples, Task
+from nettrim_cli.solve.problem import Samples, Task
 
 FLOORS = {"SparseGPT": (0.80, 0.70), "SparseGPT+refit": (0.88, 0.80)}  # floor, aim
 OURS = "nettrim l0"

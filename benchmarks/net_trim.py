@@ -30,18 +30,18 @@ from common import (
 )
 from threadpoolctl import threadpool_limits
 
-from nettrim_cli.data.calibration import Batch, Calibration
+from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.solve.constrained import SampleResponse
-from nettrim_cli.solve.net_trim import as_program, solve_net_trim, start_rho
+from nettrim_cli.pruning.propagation import dense_matrices, layer_task
+from nettrim_cli.solve.convex.net_trim import as_program, solve_net_trim, start_rho
+from nettrim_cli.solve.convex.program import solve
+from nettrim_cli.solve.convex.sample_space import SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1
-from nettrim_cli.solve.program import solve
+from nettrim_cli.solve.problem import Limits, Samples, Task
 from nettrim_cli.solve.responses import Ball
-from nettrim_cli.solve.task import Limits, Samples, Task
-from nettrim_cli.walk import dense_matrices, layer_task
 
 QUALITY = 0.005  # gap and violation asked for
 FASTER = 15  # floor of the ratio of the times

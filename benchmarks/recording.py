@@ -26,11 +26,11 @@ import onnx
 from common import arguments, blas_threads, machine, print_table, sample_file, write_json
 from onnx import helper, numpy_helper
 
-from nettrim_cli.data.calibration import Batch, Calibration
+from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size
-from nettrim_cli.walk import stages, walk
+from nettrim_cli.pruning.propagation import stages, walk
 
 PARALLEL, CASCADE = 1.5, 2.5
 TEXTS, TOKENS, BATCH = 512, 27, 64

@@ -1,6 +1,6 @@
 """Refits on fixed supports: a factorisation for each neuron against conjugate gradients for all.
 
-What `nettrim_cli.solve.refit` chooses by: seconds of both over a range of shapes and densities,
+What ``solve.gram.refit`` chooses by: seconds of both over a range of shapes and densities,
 and how far conjugate gradients are from the exact weights.
 """
 
@@ -11,7 +11,7 @@ import time
 import numpy as np
 from common import arguments, blas_threads, machine, print_table, write_json
 
-from nettrim_cli.solve.refit import refit_exactly, refit_iteratively
+from nettrim_cli.solve.gram.refit import refit_exactly, refit_iteratively
 
 SHAPES = ((300, 1000), (785, 300), (1536, 384), (4608, 512))
 KEPT = (0.05, 0.1, 0.3, 0.5)

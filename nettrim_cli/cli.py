@@ -20,10 +20,10 @@ import click
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, OutOfMemory
-from nettrim_cli.flags import PATH, limits, options_of, reporting, reports_option
+from nettrim_cli.options.flags import PATH, limits, options_of, reporting, reports_option
+from nettrim_cli.options.usage import Group
 from nettrim_cli.process import supervisor
 from nettrim_cli.settings import TARGETS, Gate, Settings
-from nettrim_cli.usage import Group
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

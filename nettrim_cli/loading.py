@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nettrim_cli.data.calibration import Calibration
+from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import BadInput, EngineFailed
-from nettrim_cli.formats import swapped
+from nettrim_cli.files.formats import swapped
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
 

@@ -14,7 +14,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
-from nettrim_cli.aftermath import (
+from nettrim_cli.data.dataset import Calibration, split
+from nettrim_cli.data.engine import Engine
+from nettrim_cli.data.formats.base import Indices
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
+from nettrim_cli.evaluation.aftermath import (
     dead_outputs,
     emptied,
     few_held_out,
@@ -23,30 +28,25 @@ from nettrim_cli.aftermath import (
     unseen,
     unsolved,
 )
-from nettrim_cli.certificate import certify
-from nettrim_cli.chosen import nonzeros, select
-from nettrim_cli.comparison import Findings, Reference
-from nettrim_cli.data.calibration import Calibration, split
-from nettrim_cli.data.engine import Engine
-from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.data.source import Indices
-from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
-from nettrim_cli.files import reserved
-from nettrim_cli.gates import checks
+from nettrim_cli.evaluation.certificate import certify
+from nettrim_cli.evaluation.comparison import Findings, Reference
+from nettrim_cli.evaluation.gates import checks
+from nettrim_cli.evaluation.outputs_seen import outputs_seen
+from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped, examine
+from nettrim_cli.evaluation.provenance import check_operands
+from nettrim_cli.files.atomic import reserved
+from nettrim_cli.graph.analysis.tensor_sizes import sizes
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.sizes import sizes
 from nettrim_cli.loading import load_models, opened
-from nettrim_cli.outputs_seen import outputs_seen
-from nettrim_cli.plausibility import LABEL_CHECKS, check_runs, dropped, examine
 from nettrim_cli.process.channel import tell
-from nettrim_cli.provenance import check_operands
+from nettrim_cli.pruning.layerwise import Reached, Run, counted, in_order
+from nettrim_cli.pruning.passes import solved
+from nettrim_cli.pruning.selection import nonzeros, select
+from nettrim_cli.pruning.target_search import Missed, reach
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import Comparison, LayerReport, Report
-from nettrim_cli.run import Reached, Run, counted, in_order
 from nettrim_cli.settings import SEARCHED, Gate, Settings
-from nettrim_cli.sweeps import solved
-from nettrim_cli.targets import Missed, reach
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener

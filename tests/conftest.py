@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
 
-# Helpers of the graph tests (``small``) serve the others, too, whichever file is run alone.
-sys.path.insert(0, str(Path(__file__).parent / "graph"))
-
-from networks import Files, mlp, save_data, save_model
+from support.networks import Files, mlp, save_data, save_model
 
 settings.register_profile("nettrim", deadline=None)  # machines are busy; no test is timed
 settings.load_profile("nettrim")

@@ -10,9 +10,9 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from networks import input_samples, mlp
 from onnx import helper
-from small import HEAD, build, normal
+from support.networks import input_samples, mlp
+from support.small import HEAD, build, normal
 
 from nettrim_cli.cli import run
 

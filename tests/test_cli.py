@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from small import build
+from support.small import build
 
 from nettrim_cli import __version__, cli, pipeline
-from nettrim_cli import run as run_module
 from nettrim_cli.cli import run
 from nettrim_cli.errors import DiskFailed
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning import layerwise as run_module
 from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
 
@@ -562,7 +562,8 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
 # Says "here" at the stage asked for, then goes on (or waits, where the stage is too short).
 DRIVER = """
 import signal, sys, time
-from nettrim_cli import cli, files
+from nettrim_cli import cli
+from nettrim_cli.files import atomic
 from nettrim_cli.report import progress
 
 stage = sys.argv.pop(1)
@@ -582,14 +583,14 @@ class Told(progress.Screen):
             here()
 
 progress.Screen = Told
-written = files._write_synced
+written = atomic._write_synced
 
 def write(*arguments):
     written(*arguments)
     if stage == "writing":
         here(20)
 
-files._write_synced = write
+atomic._write_synced = write
 cli.main()
 """
 

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import onnx
 import pytest
-from networks import input_samples, mlp, residual, save_model
 from onnx import helper
-from small import build, normal
+from support.networks import input_samples, mlp, residual, save_model
+from support.small import build, normal
 
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run

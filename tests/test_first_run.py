@@ -14,13 +14,13 @@ import h5py
 import numpy as np
 import onnx
 import pytest
-from networks import input_samples, mlp, save_model
 from onnx import TensorProto, helper
-from small import build, normal
+from support.networks import input_samples, mlp, save_model
+from support.small import build, normal
 
 from nettrim_cli.cli import run
 from nettrim_cli.data.advice import RECIPES
-from nettrim_cli.formats import FORMATS, MAGIC, identify
+from nettrim_cli.files.formats import FORMATS, MAGIC, identify
 
 FAST = ["--sparsity", "0.5", "--threads", "1", "--force", "-q"]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"

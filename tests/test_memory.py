@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import Files, mlp
-from small import build
+from support.networks import Files, mlp
+from support.small import build
 
-from nettrim_cli import certificate
-from nettrim_cli.comparison import Reference
-from nettrim_cli.data import recorder
-from nettrim_cli.data.calibration import Batch
+from nettrim_cli.data import stream
+from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
+from nettrim_cli.evaluation import certificate
+from nettrim_cli.evaluation.comparison import Reference
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.probe import Probe
+from nettrim_cli.pruning.propagation import stages
+from nettrim_cli.pruning.sensitivity import Probe
 from nettrim_cli.settings import Settings
-from nettrim_cli.walk import stages
 
 STATM = Path("/proc/self/statm")
 HELD_BYTES = 64 << 20
@@ -62,7 +62,7 @@ def watched(monkeypatch):
 
 def test_a_probe_runs_beside_the_dense_model_alone(watched) -> None:
     """The changed copy, and what the engine was made of, are gone before it runs."""
-    watched.setattr(recorder, "Engine", Watching)
+    watched.setattr(stream, "Engine", Watching)
     dense = Model(mlp())
     Watching.models.add(dense)
     x = np.ones((8, 16), np.float32)

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from networks import input_samples, mlp
 from onnx import TensorProto, helper, numpy_helper
-from small import build, normal
+from support.networks import input_samples, mlp
+from support.small import build, normal
 
 from nettrim_cli.cli import run
 

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from networks import mlp, save_model
-from small import build, normal
+from support.networks import mlp, save_model
+from support.small import build, normal
 
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run

@@ -11,18 +11,19 @@ import numpy as np
 import onnx
 import pytest
 from conftest import SAMPLES
-from networks import NETWORKS, Files, initializers, input_samples, save_data, save_model
 from onnx import numpy_helper
-from small import build, normal, run
+from support.networks import NETWORKS, Files, initializers, input_samples, save_data, save_model
+from support.small import build, normal, run
 
-from nettrim_cli import __version__, allocation
-from nettrim_cli.data.calibration import Calibration, split
+from nettrim_cli import __version__
+from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo, WrongUsage
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size, compare, default_output, inspect, prune
+from nettrim_cli.pruning import allocation
 from nettrim_cli.settings import Settings
-from nettrim_cli.solve.l0 import error_curve, solve_l0
+from nettrim_cli.solve.gram.l0 import error_curve, solve_l0
 from nettrim_cli.solve.methods import METHODS
 
 TINY = {"threads": 1, "augment": "none", "final_fit": "none"}

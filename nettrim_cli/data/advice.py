@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from nettrim_cli.data.convert import MODEL_DTYPES
-from nettrim_cli.formats import files_of, identify, members
+from nettrim_cli.files.formats import files_of, identify, members
 from nettrim_cli.graph.layer import Tensor
 
 WANTED = "calibration data are read from HDF5, .npz and .npy"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.data.source import Array
+from nettrim_cli.data.formats.base import Array
 
 MIXED, JOINED = 0.25, 0.25  # shares of the samples; all images are shifted
 LEAST_WEIGHT = 0.5  # of the first sample in a mixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nettrim_cli.data.matching import Feed
-from nettrim_cli.data.source import spell
+from nettrim_cli.data.formats.base import spell
+from nettrim_cli.data.input_matching import Feed
 
 ROWS = 1024  # that are searched at once
 INDEX = re.compile(r"idx=(-?\d+) must be within the inclusive range \[(-?\d+),(-?\d+)\]")

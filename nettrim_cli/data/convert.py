@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.data.source import Array, Indices, Source
+from nettrim_cli.data.formats.base import Array, Indices, Source
 from nettrim_cli.errors import BadInput
 
 FAMILIES = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.convert import Converter
-from nettrim_cli.data.source import Array, Container, Indices, Source, spell
+from nettrim_cli.data.formats.base import Array, Container, Indices, Source, spell
 from nettrim_cli.errors import BadInput, Refused
 
 LABELS = "labels"

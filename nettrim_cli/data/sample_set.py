@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nettrim_cli.data.augmentation import Recipe, augmented
-from nettrim_cli.data.calibration import Batch, Calibration
-from nettrim_cli.data.source import Indices
+from nettrim_cli.data.dataset import Batch, Calibration
+from nettrim_cli.data.formats.base import Indices
 
 AUGMENTED_SAMPLES = 1024  # that fitted and made samples are together, where there are fewer,
 AUGMENTED_TIMES = 8  # at most so many to a fitted one,

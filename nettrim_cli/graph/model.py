@@ -12,15 +12,16 @@ import onnx
 from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.files import check_companion, check_output, companion, write_atomically
-from nettrim_cli.graph import constants, ops
-from nettrim_cli.graph.detect import Binding, detect, weight_of
-from nettrim_cli.graph.external import External, serialize
-from nettrim_cli.graph.index import Index, Use
+from nettrim_cli.files.atomic import check_companion, check_output, companion, write_atomically
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.ir.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
-from nettrim_cli.graph.paths import from_end
+from nettrim_cli.graph.layers.find import Binding, detect, weight_of
+from nettrim_cli.graph.layers.paths import from_end
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
-from nettrim_cli.graph.traces import Trace
+from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage.external import External, serialize
+from nettrim_cli.graph.storage.weight_view import Trace
 
 
 class Model:
@@ -218,7 +219,7 @@ class Model:
             trace.store(ops.weight([_floats(U) for U in matrices], layer.geometry, trace.shape))
             if biases is not None:
                 self._store_bias(layer, binding, [_floats(each) for each in biases])
-        except constants.Unfit as error:
+        except tensors.Unfit as error:
             raise BadInput(f"layer {layer.name}: the new weights have {error}") from error
 
     def set_metadata(self, key: str, value: str) -> None:
@@ -236,7 +237,7 @@ class Model:
     def constants(self) -> tuple[int, int]:
         """Parameters of the whole model, and how many of them are not zero.
 
-        These are all floating-point constants, and integers where they are a layer's weights.
+        These are all floating-point tensors, and integers where they are a layer's weights.
         """
         total, nonzero = self.external.count(self.proto)
         for layer in self.layers:
@@ -371,7 +372,7 @@ class Model:
     def _store_bias(self, layer: Layer, binding: Binding, biases: list[Floats]) -> None:
         if binding.mean is not None:
             use, mean = binding.mean
-            self._trace(use).store(constants.cast(mean - biases[0], mean.dtype))
+            self._trace(use).store(tensors.cast(mean - biases[0], mean.dtype))
             return
         trace = self._trace(binding.biases[0])
         before = trace.values()
@@ -383,7 +384,7 @@ class Model:
                 axis = from_end(self._index, layer.output, ops.output_axis(layer.geometry)) or -1
                 values = values.reshape(-1, *(1,) * (-1 - axis))
         if trace.exact:
-            values = constants.cast(values, before.dtype)
+            values = tensors.cast(values, before.dtype)
         if np.array_equal(np.broadcast_to(before, values.shape), values):
             return
         sole = self._index.is_own(trace, binding.biases)
@@ -402,7 +403,7 @@ class Model:
         suffix = 2
         while name in taken:
             name, suffix = f"{stem}_{suffix}", suffix + 1
-        tensor = constants.new_tensor(name, values, elem_type)
+        tensor = tensors.new_tensor(name, values, elem_type)
         graph.initializer.append(tensor)
         if self.proto.ir_version < 4:
             # Before IR version 4, every initializer is an input of the graph, too.

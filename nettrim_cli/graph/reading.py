@@ -12,11 +12,11 @@ from typing import Any
 import onnx
 
 from nettrim_cli.errors import BadInput, MissingInput, NettrimError
-from nettrim_cli.formats import not_a_model
-from nettrim_cli.graph import constants
-from nettrim_cli.graph.external import MAX_BYTES, without_values
+from nettrim_cli.files.formats import not_a_model
+from nettrim_cli.graph.ir.toposort import sorted_model
 from nettrim_cli.graph.layer import Tensor
-from nettrim_cli.graph.order import sorted_model
+from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage.external import MAX_BYTES, without_values
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
 WINDOWS = ("pads", "strides", "dilations", "kernel_shape", "output_padding", "output_shape")
@@ -123,8 +123,8 @@ def check_model(
             raise BadInput("it has no outputs")
         _require_text(proto)
         plain = without_values(proto)
-        for tensor in constants.all_tensors(plain):
-            constants.check_size(tensor)
+        for tensor in tensors.all_tensors(plain):
+            tensors.check_size(tensor)
         _check_windows(plain)
         plain = sorted_model(plain)
     except Exception as error:
@@ -144,7 +144,7 @@ def check_model(
 
 def _check_windows(proto: onnx.ModelProto) -> None:
     """Raise ValueError for a window whose steps or margins are larger than any tensor."""
-    for container in constants.containers(proto):
+    for container in tensors.containers(proto):
         for node in container.node:
             for attribute in node.attribute:
                 if attribute.name in WINDOWS and any(abs(v) > FARTHEST for v in attribute.ints):
@@ -199,7 +199,7 @@ def described_tensor(value: onnx.ValueInfoProto) -> Tensor:
     if not value.type.HasField("tensor_type"):
         return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
     known = kind.elem_type in onnx.TensorProto.DataType.values()
-    dtype = "" if not known else constants.type_name(kind.elem_type)
+    dtype = "" if not known else tensors.type_name(kind.elem_type)
     if not kind.HasField("shape"):
         return Tensor(value.name, dtype, None)
     axes: list[int | str | None] = []

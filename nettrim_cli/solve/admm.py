@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from nettrim_cli.solve.penalties import Penalty
-from nettrim_cli.solve.task import Matrix
+from nettrim_cli.solve.problem import Matrix
 
 
 class Coupling(Protocol):

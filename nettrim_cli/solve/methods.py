@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from nettrim_cli.solve.l0 import solve_l0
-from nettrim_cli.solve.net_trim import solve_net_trim
-from nettrim_cli.solve.task import Solution, Task
+from nettrim_cli.solve.convex.net_trim import solve_net_trim
+from nettrim_cli.solve.gram.l0 import solve_l0
+from nettrim_cli.solve.problem import Solution, Task
 
 METHODS: dict[str, Callable[[Task, Callable[[int, int], None] | None], Solution]] = {
     "l0": solve_l0,

@@ -25,14 +25,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nettrim_cli.solve.selection import (
-    block_sums,
-    largest,
-    largest_of_each,
-    masked,
-    spread,
-)
-from nettrim_cli.solve.task import Matrix
+from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.top_k import block_sums, largest, largest_of_each, masked, spread
 
 PIECE = 1 << 15  # entries worked on at once
 

@@ -1,402 +1,385 @@
-"""One layer in scaled coordinates: supports by ADMM, refits, and the way back to its weights.
+"""What a solver is given and what it gives back: plain picklable values.
 
-Each rho of a schedule costs an inverse and each iteration a product, so there are few values of
-rho and several iterations at each; small layers get more, as they cost next to nothing.  What
-was measured is in benchmarks/layers.py and benchmarks/gram.py.
+Legend of the letters used in this wing (the Net-Trim paper's, arXiv 1806.06457):
+
+======== ===================================================================== =========
+``X``    layer inputs, one column a sample; the last row is ones (the bias)     N x P
+``W``    trained weights, the bias in the last row                              N x M
+``U``    pruned weights                                                         N x M
+``Z``    the dense layer's results before the activation                        M x P
+``C``    ``X @ X.T``                                                            N x N
+``B``    ``X @ Z.T``                                                            N x M
+======== ===================================================================== =========
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nettrim_cli.solve.admm import admm
-from nettrim_cli.solve.gram import GramResponse, System, damping
-from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.refit import refit, refit_response
-from nettrim_cli.solve.responses import Curve, Intervals, Target
-from nettrim_cli.solve.task import Matrix, Task, every
-from nettrim_cli.solve.wide import system_of
+Matrix = NDArray[Any]
 
-LEVELS = (0.02, 0.05, 0.12, 0.25, 0.5, 1.2)
-TALL = (0.05, 0.25, 1.2)  # where inverses cost more than iterations
-ITERATIONS, SHORT = 60, 30  # the latter while the count is searched for
-MOST = 4  # times as many for a small layer
-SMALL = 1e8  # multiplications in a product, above which a layer gets no more iterations
-ALPHA = 1.6  # over-relaxation: 2 to 3 % less error at the same cost
-STEADY = 0.5  # rho of paths, where the count falls instead of rho growing
-LESS, MORE, STEPS_UP = 10.0, 4.0, 4  # how dampings that are tried differ from the usual one
-BETTER = 0.99  # of the usual damping's error: what another one must reach
-AMPLE = 4  # calibration columns to an input, above which the damping hardly matters
-
-LEAST = 1e-3  # share of an output's squared error that is passed on, at least
-TRUST = 0.75  # power of that share: errors also make active what was not
-GLANCE = 2048  # columns that tell an error or a slope well enough
-REFITTED, PER_INPUT = 4096, 16  # columns that a refit of the response reads, at least and by inputs
-STEP = 1e-2  # for slopes of activations, whose arguments are of the size of 1
-
-Look = Callable[[int, int], None]
+TOLERANCE = 5e-3
+UNREACHED = "none of the calibration samples reaches it"
+BLOCK_VALUES = 1 << 19  # of responses that are worked on at once, which a cache holds
 
 
-class Repair(NamedTuple):
-    """Share of the error from earlier layers that a layer is asked to repair.
+class Status(str, Enum):
+    """How a solve ended; the weights stay dense with the last three."""
 
-    ``own`` is of the error that its weights make of its inputs', ``skip`` of that which a
-    residual connection adds behind it.
+    SOLVED = "solved"
+    INACCURATE = "inaccurate"
+    MAX_ITERATIONS = "max-iterations"
+    TIME_LIMIT = "time-limit"
+    INFEASIBLE = "infeasible"
+    NOT_FINITE = "not-finite"
+    DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a solve may end.
+
+    Attributes
+    ----------
+    tolerance
+        Of the relative duality gap and of the violation relative to epsilon.
+    iterations
+        At most so many over all samples; those of reduced programs are few and bounded.
+    seconds
+        After these the next look at the weights is the last.
     """
 
-    own: float = 1.0
-    skip: float = 1.0
+    tolerance: float = TOLERANCE
+    iterations: int = 600
+    seconds: float = math.inf
 
 
-@dataclass
-class LayerProblem:
-    """A task in scaled coordinates: ``V = d U scale`` with the bias eliminated."""
+@dataclass(frozen=True)
+class Offset:
+    """What is added to a layer's scaled results before its activation: a residual connection.
 
-    task: Task
-    system: System
+    Attributes
+    ----------
+    reached, held_reached
+        (M, P') float32 on the kept and the held-out columns, as the network pruned so far
+        delivers it.
+    dense, held_dense
+        The dense network's; the same arrays where nothing before them was pruned.
+    missing
+        (N+1, M) float64 ``X @ (dense - reached).T`` over all calibration columns; None where
+        nothing was pruned, or without C.
+    """
 
-    @classmethod
-    def of(cls, task: Task, delta: float | None = None) -> LayerProblem:
-        """The problem, with the system shared by all layers that read the same input.
-
-        Parameters
-        ----------
-        delta
-            Damping; None takes `damping`'s.
-        """
-        shared = task.samples.shared
-        if delta is None:
-            delta = damping(task.samples.columns, len(task.samples.X) - 1)
-        key = ("gram", task.has_bias, delta)
-        if key not in shared:
-            shared[key] = system_of(task.samples, free_bias=task.has_bias, delta=delta)
-        return cls(task, shared[key])
-
-    @classmethod
-    def chosen(cls, task: Task, penalty: Penalty) -> LayerProblem:
-        """The problem, damped as usual or, where samples are few, in another way if that is better.
-
-        A short run with each is judged on the held-out samples, unless the task knows.
-        """
-        known = task.delta if task.settled is None else task.settled.delta
-        if known is not None:
-            return cls.of(task, known)
-        samples, usual = task.samples, damping(task.samples.columns, len(task.samples.X) - 1)
-        ample = samples.columns >= AMPLE * (len(samples.X) - 1)
-        if ample or samples.held_X.shape[1] == 0:
-            return cls.of(task)
-        repair = middle(task)
-
-        def error(problem: LayerProblem) -> float:
-            V, _ = problem.run(problem.rhs(repair), penalty, (STEADY,) * 10, problem.start)
-            found = judged(task, problem.linear_weights(V, repair), GLANCE)
-            return found if math.isfinite(found) else math.inf
-
-        # Downwards one step; where inputs outnumber columns also upwards, as long as that helps.
-        ladders = [[usual / LESS]]
-        if samples.columns < len(samples.X):
-            ladders.append([usual * MORE**step for step in range(1, STEPS_UP + 1)])
-        best = cls.of(task, usual)
-        least = BETTER * error(best)
-        for ladder in ladders:
-            for delta in ladder:
-                other = cls.of(task, delta)
-                if (figure := error(other)) >= least:
-                    break
-                best, least = other, figure
-        return best
-
-    def __post_init__(self) -> None:
-        """Prepare the dense weights and both ends of the cascade's target."""
-        task, outputs = self.task, self.task.W.shape[1]
-        self.weight = task.W[:-1] if task.has_bias else task.W
-        self.scale = np.ones(outputs) if task.scale is None else task.scale.astype(np.float64)
-        self.bias = task.W[-1:] if task.has_bias else np.zeros((1, outputs))
-        whole = np.vstack([self.weight, self.bias]).astype(np.float64)
-        self.own = task.samples.target_of(whole)
-        self.dense = self.own if task.samples.exact else task.samples.target
-        self.worth = worth(task)
-        if task.influence is not None:
-            self.worth = self.worth * task.influence
-        self.unit = self.scale * self.worth
-        self.start = self.scaled(self.weight)
-
-    def target(self, repair: Repair) -> Matrix:
-        """What repairs a share of the error of earlier layers, as the system takes it."""
-        target = np.asarray(self.own + repair.own * (self.dense - self.own))
-        offset = self.task.samples.offset
-        if offset is None or offset.exact or not repair.skip:
-            return target
-        by_columns = self.task.samples.C is None
-        missing = offset.dense - offset.reached if by_columns else offset.missing
-        assert missing is not None
-        share = np.divide(repair.skip, self.scale, out=0 * self.scale, where=self.scale != 0)
-        return np.asarray(target + missing * (share[:, None] if by_columns else share))
-
-    def rhs(self, repair: Repair) -> Matrix:
-        """Right-hand side of the scaled system for that target."""
-        scaled = self.system.right_hand_side(self.target(repair), self.weight)
-        return np.asarray(scaled * self.unit.astype(np.float32))
-
-    def scaled(self, weight: Matrix) -> Matrix:
-        """V of weights (N, M)."""
-        V = (weight * self.system.d[:, None] * self.unit).astype(np.float32)
-        V[~self.system.alive] = 0
-        return V
+    reached: Matrix
+    held_reached: Matrix
+    dense: Matrix
+    held_dense: Matrix
+    missing: Matrix | None = None
 
     @property
-    def schedule(self) -> tuple[float, ...]:
-        """Value of rho for each iteration: from a start of its own, the larger ones."""
-        whole = rising(ITERATIONS, *self.start.shape)
-        return whole if self.task.start is None else whole[len(whole) // 2 :]
-
-    def product(self, V: Matrix) -> Matrix:
-        """``A @ V``."""
-        return np.asarray(self.system.A @ V)
-
-    def supports(
-        self,
-        rhs: Matrix,
-        penalty: Penalty,
-        look: Look | None = None,
-        schedule: Sequence[float] | None = None,
-    ) -> Matrix:
-        """Refitted sparse weights V whose support the penalty allows (steps 1 and 2).
-
-        Parameters
-        ----------
-        penalty
-            Its prox selects entries and leaves them as they are (keep-k, n:m, blocks).
-        """
-        if not penalty.prox(self.start, 1.0).any():
-            return np.zeros_like(self.start)
-        start = self.start
-        if self.task.start is not None:
-            start = self.scaled(self.task.start[: len(self.weight)])
-        V, _ = self.run(rhs, penalty, schedule or self.schedule, start, look, steps=12)
-        return self.polished(rhs, penalty, V)
-
-    def run(
-        self,
-        rhs: Matrix,
-        penalty: Penalty,
-        schedule: Sequence[float],
-        start: Matrix,
-        look: Look | None = None,
-        *,
-        steps: int = 8,
-    ) -> tuple[Matrix, Matrix]:
-        """ADMM's sparse weights after some steps of refitting, and ADMM's state to go on from."""
-        total = len(schedule)
-        S, state, _ = admm(
-            GramResponse(self.system, rhs),
-            penalty,
-            start=start,
-            schedule=schedule,
-            alpha=ALPHA,
-            look=(lambda done, *_: look(done, total)) if look else None,
-        )
-        return refit(self.system.A, rhs, S != 0, S, steps=steps), state
-
-    def polished(self, rhs: Matrix, penalty: Penalty, V: Matrix) -> Matrix:
-        """Refitted weights after one step of hard thresholding pursuit, where they are better.
-
-        The step is Newton's where the inputs are uncorrelated (Foucart 2011), where ADMM alone
-        stops .1 to 1 % above the best.
-        """
-        R = rhs - self.product(V)
-        moved = penalty.prox(V + R, 1.0)
-        if np.array_equal(moved != 0, V != 0):
-            return refit(self.system.A, rhs, V != 0, V, steps=8)
-        other = refit(self.system.A, rhs, moved != 0, V, steps=12)
-        V = refit(self.system.A, rhs, V != 0, V, steps=8)
-        return min(V, other, key=lambda each: self.energy(rhs, each))
-
-    def refits(self, V: Matrix, tried: Sequence[Repair]) -> Iterator[tuple[Repair, Matrix]]:
-        """Best weights on the support of V for several targets, in which they are linear."""
-        nothing = Repair(0.0, 0.0)
-        corners = [nothing, Repair(1.0, 0.0), Repair(0.0, 1.0)]
-        wanted = [True, any(each.own for each in tried), len({each.skip for each in tried}) > 1]
-        found = {
-            each: refit(self.system.A, self.rhs(each), V != 0, V, steps=12)
-            for each, needed in zip(corners, wanted)
-            if needed
-        }
-        base = found.pop(nothing)
-        for each in tried:
-            weights = base.copy()
-            for corner, there in found.items():
-                weights += np.float32(np.dot(each, corner)) * (there - base)
-            yield each, weights
-
-    def energy(self, rhs: Matrix, V: Matrix) -> float:
-        """``<V, A V> / 2 - <V, rhs>``: what is minimised, but for a constant."""
-        return float(np.vdot(V, self.product(V) / 2 - rhs))
-
-    def path(self, rhs: Matrix, keeps: Sequence[int]) -> Iterator[Matrix]:
-        """Refitted sparse weights for falling counts, each warm-started from the last.
-
-        As the count falls slowly, rho need not grow: a few iterations at one value suffice.
-        """
-        schedule: Sequence[float] = (LEVELS[2],) * 8 + (STEADY,) * 8
-        state = self.start
-        for keep in keeps:
-            V, state = self.run(rhs, KeepLargest(keep), schedule, state, steps=4)
-            schedule = (STEADY,) * 5
-            yield V
-
-    def unfitted(self, penalty: Penalty) -> Matrix:
-        """The dense weights that the penalty keeps by scaled magnitude, and the dense bias.
-
-        The scale is an input's root mean square, not centred as the bias is not refitted.
-        """
-        X = self.task.samples.X[:-1]
-        size = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64) / max(1, X.shape[1]))
-        magnitude = np.abs(self.weight * self.unit * size[:, None])
-        U = np.where(penalty.prox(magnitude, 1.0) != 0, self.weight, 0).astype(np.float64)
-        return np.vstack([U, self.bias]) if self.task.has_bias else U
-
-    def weights(self, V: Matrix, bias: Matrix | None) -> Matrix:
-        """Undo the scaling: the task's U in float64, with a bias (M,) below if it has one."""
-        U = V.astype(np.float64) / self.system.d[:, None]
-        live = self.unit != 0
-        U[:, live] /= self.unit[live]
-        U[:, ~live] = 0
-        return U if bias is None else np.vstack([U, bias])
-
-    def linear_weights(self, V: Matrix, repair: Repair, *, whole: bool = False) -> Matrix:
-        """The task's U with the best bias for the linear response.
-
-        Parameters
-        ----------
-        whole
-            Whether inputs that carry no signal keep their dense weights.
-        """
-        U = self.weights(V, None)
-        if whole:
-            U[~self.system.alive] = self.weight[~self.system.alive]
-        if not self.task.has_bias:
-            return U
-        return np.vstack([U, self.system.bias(self.target(repair), U)])
-
-    def response_weights(self, V: Matrix, repair: Repair) -> Matrix:
-        """The task's U refitted on the kept columns for the response behind the activation.
-
-        What the activation does not pass on is free: inactive units of a ReLU altogether.
-        """
-        samples = self.task.samples
-        enough = max(REFITTED, PER_INPUT * len(samples.X))
-        columns = every(samples.X.shape[1], enough)
-        target, mean = self._target_curve(repair, columns)
-        X = samples.X[:-1, columns] / self.system.d[:, None].astype(np.float32)
-        X[~self.system.alive] = 0
-        means = X.mean(axis=1) if self.task.has_bias else None
-        if means is not None:
-            X -= means[:, None]
-        worth = self.worth.astype(np.float32)
-        pull = np.float32(self.system.delta) * self.start / worth
-        first = None if means is None else mean
-        V, bias = refit_response(X, target, self.system.delta, pull, V / worth, first)
-        V = V * worth
-        if bias is None or means is None:
-            return self.weights(V, None)
-        live = self.scale != 0
-        constant = self.bias[0].astype(np.float64)
-        constant[live] = (bias - means @ V / worth)[live] / self.scale[live]
-        return self.weights(V, constant)
-
-    def _target_curve(self, repair: Repair, columns: slice) -> tuple[Target, Matrix]:
-        """What a refit aims at on kept columns, and the mean result (M,) it starts from."""
-        task, samples = self.task, self.task.samples
-        Z, offset, missing = samples.Z[:, columns], samples.offset, None
-        if repair.own < 1 and not samples.exact:
-            own = (samples.X[:, columns].T @ np.vstack([self.weight, self.bias])).T
-            Z = repair.own * Z + (1 - repair.own) * own
-        if offset is not None and not offset.exact:
-            lacking = offset.dense[:, columns] - offset.reached[:, columns]
-            missing = np.float32(repair.skip) * lacking
-        reached = None if offset is None else offset.reached[:, columns]
-        mean = Z.mean(axis=1) * self.scale
-        if missing is not None:
-            mean = mean + missing.mean(axis=1)
-        mean = mean.astype(np.float32)
-        if task.activation is None:
-            return Intervals.of_response(
-                Z,
-                task.scale,
-                task.shift,
-                task.ceiling,
-                floor=task.floor,
-                reached=reached,
-                missing=missing,
-            ), mean
-        point = Z if task.scale is None else Z * self.scale[:, None].astype(np.float32)
-        added = task.argument(np.zeros((len(Z), 1), np.float32))
-        return Curve.of(
-            task.activation,
-            point if missing is None else point + missing,
-            added if reached is None else added + reached,
-        ), mean
+    def exact(self) -> bool:
+        """Whether the pruned network delivers what the dense one does."""
+        return self.reached is self.dense
 
 
-def worth(task: Task) -> Matrix:
-    """What an output's linear error matters, (M,): how much of it the activation passes on.
+@dataclass(frozen=True)
+class Samples:
+    """What is kept of the samples of one layer.
 
-    Nearly the root mean square of the activation's slope at the dense responses, which for a
-    ReLU is the square root of how often the output is active.
-    """
-    columns = every(task.samples.Z.shape[1], GLANCE)
-    offset = task.samples.offset
-    A = task.argument(
-        task.samples.Z[:, columns], None if offset is None else offset.dense[:, columns]
-    )
-    if task.relu:
-        passed = np.mean((task.floor < A) & (task.ceiling > A), axis=1)
-    elif task.activation is not None:
-        step = np.float32(STEP)
-        rise = task.activation(A + step) - task.activation(A - step)
-        passed = np.mean(np.square(rise / (2 * step)), axis=1)
-    else:
-        return np.ones(len(A))
-    return np.asarray(np.maximum(passed, LEAST) ** (TRUST / 2), np.float64)
+    Every matrix over inputs carries the row of ones last, whether or not the layer has a bias.
 
-
-def repairs(task: Task) -> tuple[Repair, ...]:
-    """The shares of earlier layers' error that a layer may be asked to repair."""
-    if task.settled is not None:
-        return (Repair(*task.settled.repair),)
-    own = (1.0,) if task.samples.exact else (1.0, 0.5, 0.0)
-    offset = task.samples.offset
-    skip = (1.0,) if offset is None or offset.exact else (1.0, 0.0)
-    return tuple(Repair(a, b) for a in own for b in skip)
-
-
-def middle(task: Task) -> Repair:
-    """A repair that is never far from the best, where only one is tried."""
-    own, skip = (np.mean(each) for each in zip(*repairs(task)))
-    return Repair(float(own), float(skip))
-
-
-def rising(iterations: int, inputs: int, outputs: int) -> tuple[float, ...]:
-    """Rho for each iteration, in equal steps; more iterations for a small layer."""
-    size = float(inputs) ** 2 * max(1, outputs)
-    steps = TALL if size > SMALL and inputs >= 4 * outputs else LEVELS
-    more = min(MOST, max(1.0, math.sqrt(SMALL / max(1.0, size))))
-    return tuple(rho for rho in steps for _ in range(round(iterations * more / len(steps))))
-
-
-def judged(task: Task, U: Matrix, most: int | None = None) -> float:
-    """Error on the held-out columns, or on the calibration where those do not tell.
-
-    Parameters
+    Attributes
     ----------
-    most
-        Of the columns, evenly drawn, where an estimate will do.
+    C
+        (N+1, N+1) float64, ``X @ X.T`` over all calibration columns; None where the inputs are
+        too many for such a matrix or twice the columns, and X and Z are all that is fitted to.
+    B
+        (N+1, M) float64, ``X @ Z.T`` with Z the dense model's results (bias included); None
+        with C.
+    X, Z
+        (N+1, P') and (M, P') float32: at most a bounded number of the columns themselves.
+    held_X, held_Z
+        The same of the held-out samples.
+    exact
+        Whether X is what the dense model delivers, so that W reproduces Z.
+    shared
+        What layers with the same input share (factorisations); filled by the solvers.
+    offset
+        What is added behind the layer; None where nothing is or where it is not known.
+    lost
+        Why not all columns could be recorded; empty where they were.
+    unread
+        Which of the layer's places, by number, no column came from.
     """
-    error = task.error(U, held=True, most=most)
-    return error if math.isfinite(error) else task.error(U, held=False, most=most)
+
+    C: Matrix | None
+    B: Matrix | None
+    X: Matrix
+    Z: Matrix
+    held_X: Matrix
+    held_Z: Matrix
+    exact: bool
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    offset: Offset | None = None
+    lost: str = ""
+    unread: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> int:
+        """Number of calibration columns that are fitted to."""
+        if self.C is None:
+            return int(self.X.shape[1])
+        count = float(self.C[-1, -1])
+        return round(count) if math.isfinite(count) else self.X.shape[1]
+
+    @property
+    def target(self) -> Matrix:
+        """The dense model's results as a system takes them: B, or Z without C."""
+        return self.Z if self.B is None else self.B
+
+    def target_of(self, W: Matrix) -> Matrix:
+        """The results of weights W (N+1, M), float64, on these inputs in the same form."""
+        if self.C is not None:
+            return np.asarray(self.C @ W)
+        Z = np.zeros((W.shape[1], self.X.shape[1]))
+        for at in range(0, len(W), 512):
+            Z += W[at : at + 512].T @ self.X[at : at + 512]
+        return Z
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be solved with these samples; empty where all is well."""
+        if self.lost:
+            return self.lost
+        if self.X.shape[1] == 0:
+            return UNREACHED
+        fitted, held = [self.X, self.Z], [self.held_X, self.held_Z]
+        if self.offset is not None:
+            fitted += [self.offset.reached, self.offset.dense]
+            held += [self.offset.held_reached, self.offset.held_dense]
+        for columns, where in ((fitted, "calibration"), (held, "held-out")):
+            if not all(np.isfinite(each).all() for each in columns if each is not None):
+                return f"its signals are not finite on the {where} samples"
+        sums = (self.C, self.B, None if self.offset is None else self.offset.missing)
+        if not all(np.isfinite(each).all() for each in sums if each is not None):
+            return (
+                f"its signals, up to {np.abs(self.X).max():.3g}, are too large: sums of their "
+                "squares are not finite"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What held-out samples chose for a layer; it holds for nearly as many weights, too.
+
+    Attributes
+    ----------
+    repair
+        Shares of the errors of earlier layers that are repaired.
+    delta
+        Damping.
+    behind
+        Whether the refit was for the response behind the activation.
+    exact
+        Whether no error arrived from earlier layers.
+    """
+
+    repair: tuple[float, float]
+    delta: float
+    behind: bool
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One layer to prune.
+
+    Attributes
+    ----------
+    W
+        (N, M), or (N+1, M) with the bias in the last row where ``has_bias``.
+    scale, shift
+        (M,): the response is ``act(scale * z + shift + r)`` with r the samples' offset; None for
+        1 and 0.
+    relu, floor, ceiling
+        Whether act clips to the range from ``floor`` to ``ceiling``.
+    activation
+        Any other act, elementwise on (M, P) arrays; None for the identity.
+    influence
+        (M,) how much an error of each response matters behind the layer, relative; None for
+        alike.  It decides in which outputs the kept weights do most good.
+    epsilon, keep
+        The target: relative error allowed, or the number of weights to keep; one is None.
+    gamma
+        Slack over the unpruned layer's own error, in the paper's cascade.
+    threads
+        Threads that a solver may start.
+    limits
+        When a convex solve may end.
+    choice
+        What was chosen for nearly the same task, which is then not chosen anew.
+    delta
+        Damping that was chosen on nearly the same inputs, likewise.
+    start
+        Shape of W: weights for nearly the same task, from which fewer steps lead to these.
+    """
+
+    W: Matrix
+    has_bias: bool
+    samples: Samples
+    scale: Matrix | None = None
+    shift: Matrix | None = None
+    relu: bool = False
+    floor: float = 0.0
+    ceiling: float = math.inf
+    activation: Callable[[Matrix], Matrix] | None = None
+    influence: Matrix | None = None
+    epsilon: float | None = None
+    keep: int | None = None
+    gamma: float = math.sqrt(1.1)
+    threads: int = 1
+    limits: Limits = Limits()
+    choice: Choice | None = None
+    delta: float | None = None
+    start: Matrix | None = None
+
+    @property
+    def settled(self) -> Choice | None:
+        """The choice where it still fits: errors arrive from earlier layers, or do not."""
+        fits = self.choice is not None and self.choice.exact == self.samples.exact
+        return self.choice if fits else None
+
+    @property
+    def rows(self) -> slice:
+        """The rows of the samples' matrices that belong to this layer."""
+        return slice(None) if self.has_bias else slice(None, -1)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, bias not counted."""
+        return self.W.size - (self.W.shape[1] if self.has_bias else 0)
+
+    @property
+    def nonzeros(self) -> int:
+        """Weights that are no zeros, bias not counted."""
+        return int(np.count_nonzero(self.W[:-1] if self.has_bias else self.W))
+
+    def argument(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
+        """What act is applied to: ``scale * z + shift + offset``, a new float32 array."""
+        A = np.array(Z, np.float32)
+        if self.scale is not None:
+            A *= self.scale.astype(np.float32)[:, None]
+        if self.shift is not None:
+            A += self.shift.astype(np.float32)[:, None]
+        if offset is not None:
+            A += offset
+        return A
+
+    def respond(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
+        """Apply what follows the layer: ``act(scale * z + shift + offset)``, in float32."""
+        A = self.argument(Z, offset)
+        if self.relu:
+            return np.clip(A, self.floor, self.ceiling, out=A)
+        return A if self.activation is None else self.activation(A)
+
+    def error(self, U: Matrix, *, held: bool, most: int | None = None) -> float:
+        """Relative response error of weights on the kept columns, nan where there are none.
+
+        Parameters
+        ----------
+        most
+            Columns that are looked at, evenly drawn; all by default.
+        """
+        samples, reached = self.samples, None
+        X = samples.held_X if held else samples.X
+        if X.shape[1] == 0:
+            return math.nan
+        columns = every(X.shape[1], most or X.shape[1])
+        if (offset := samples.offset) is not None:
+            reached = (offset.held_reached if held else offset.reached)[:, columns]
+        Y = self.dense_response(held=held)[:, columns]
+        # Transposed twice: in the order of what is recorded, so that it is read as it lies.
+        found = self.respond((X[self.rows, columns].T @ U.astype(np.float32)).T, reached)
+        return relative(found - Y, Y)
+
+    def dense_response(self, *, held: bool) -> Matrix:
+        """The dense layer's response Y on the kept columns; the caller leaves it as it is."""
+        return self._held_response if held else self._fitted_response
+
+    @functools.cached_property
+    def _fitted_response(self) -> Matrix:
+        offset = self.samples.offset
+        return self.respond(self.samples.Z, None if offset is None else offset.dense)
+
+    @functools.cached_property
+    def _held_response(self) -> Matrix:
+        offset = self.samples.offset
+        return self.respond(self.samples.held_Z, None if offset is None else offset.held_dense)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Weights for a task, bias in the last row where the task has one.
+
+    Attributes
+    ----------
+    U
+        Shape of the task's W.
+    gap, violation
+        Relative duality gap and constraint violation of a convex program; None otherwise.
+    note
+        What was chosen on held-out samples, or why the layer stays dense.
+    choice
+        The same for a solver.
+    """
+
+    U: Matrix
+    status: Status
+    iterations: int = 0
+    gap: float | None = None
+    violation: float | None = None
+    note: str = ""
+    choice: Choice | None = None
+
+
+def every(columns: int, most: int) -> slice:
+    """An even choice of at least ``most`` of so many columns, less than twice as many."""
+    return slice(None, None, max(1, columns // most))
+
+
+def column_blocks(columns: int, outputs: int) -> Iterator[slice]:
+    """Slices of columns whose responses are BLOCK_VALUES at most."""
+    step = max(1, BLOCK_VALUES // max(1, outputs))
+    return (slice(at, min(at + step, columns)) for at in range(0, columns, step))
+
+
+def relative(difference: Matrix, reference: Matrix) -> float:
+    """||difference||_F / ||reference||_F; 0 where both are 0 and inf where only the latter is."""
+    top, bottom = norm(difference), norm(reference)
+    if not (math.isfinite(top) and math.isfinite(bottom)):
+        return math.nan
+    if bottom > 0:
+        return top / bottom
+    return math.inf if top > 0 else 0.0
+
+
+def norm(A: Matrix) -> float:
+    """Frobenius norm, safe for entries whose squares leave the range of float32."""
+    flat = A.ravel(order="K")
+    if flat.size == 0:
+        return 0.0
+    with np.errstate(over="ignore"):
+        total = float(np.dot(flat, flat))
+    if np.isfinite(total) and total > 1e-30:
+        return math.sqrt(total)
+    wide = flat.astype(np.float64)
+    return float(np.linalg.norm(wide))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from calibration_files import MANY, feeds, message, save
+from support.calibration_files import MANY, feeds, message, save
 
 from nettrim_cli.graph.layer import Tensor
 

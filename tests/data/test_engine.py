@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from networks import attention, input_samples, mlp
 from onnx import helper
-from small import build, run
+from support.networks import attention, input_samples, mlp
+from support.small import build, run
 
 from nettrim_cli.data.engine import Engine, brief, is_array
 from nettrim_cli.errors import EngineFailed

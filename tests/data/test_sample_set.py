@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nettrim_cli.data.calibration import Calibration
+from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.sample_set import AUGMENTED_SAMPLES, AUGMENTED_TIMES, SampleSet, few_of
 from nettrim_cli.graph.layer import Tensor
 

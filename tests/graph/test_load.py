@@ -20,8 +20,8 @@ from nettrim_cli.errors import (
     NettrimError,
     Refused,
 )
-from nettrim_cli.graph import external
 from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.storage import external
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[n,3] x) => (float[n,4] y) { [one] z = MatMul(x, w) y = Relu(z) }"""

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
-from small import HEAD, build, normal, only
+from support.small import HEAD, build, normal, only
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import parser
-from small import HEAD, normal
+from support.small import HEAD, normal
 
 Codes = tuple[int, ...]
 

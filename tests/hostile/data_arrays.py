@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
-from small import normal
+from support.small import normal
 
 X = normal(12, 6)
 MAGIC = b"\x93NUMPY"

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 from cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
-from small import normal
+from support.small import normal
 
 X = normal(12, 6)
 Fill = Callable[[h5py.File], Any]

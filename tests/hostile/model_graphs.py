@@ -20,7 +20,7 @@ from cases import (
     text,
 )
 from onnx import TensorProto, helper
-from small import HEAD, normal
+from support.small import HEAD, normal
 
 Edit = tuple[str, Callable[[Any], Any], Codes, str]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from cases import BAD, FINE, ILL_LAYER, UNCLEAR, UNRUNNABLE, Case, Codes, model_case, text
-from small import normal
+from support.small import normal
 
 HUGE, MOST = 2**31, 2**63 - 1
 

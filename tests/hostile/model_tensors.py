@@ -24,7 +24,7 @@ from cases import (
 )
 from model_graphs import drop, plain, put
 from onnx import TensorProto, numpy_helper
-from small import normal
+from support.small import normal
 
 FIRST = "graph.initializer[0]"  # w (6, 5) float32
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from cases import model_case, text
-from small import normal
+from support.small import normal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 

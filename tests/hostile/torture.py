@@ -24,7 +24,7 @@ import mutations
 import numpy as np
 import onnxruntime
 from cases import text
-from small import normal
+from support.small import normal
 
 NEVER = {1, 70}  # exit codes
 SECONDS = 120
@@ -171,9 +171,12 @@ def signals(count: int, seed: int, tally: Tally) -> None:
             run.send_signal(number)
             _, err = run.communicate()
             waits.append(time.monotonic() - begun)
-            bad = wrong(run.returncode, err, 0, 128 + number) or place.harm()
+            code = run.returncode
+            if code == -number:  # the interpreter was not yet up, which a shell cannot tell apart
+                code = 128 + number
+            bad = wrong(code, err, 0, 128 + number) or place.harm()
             left = place.left()
-            tally.add("signal", at, run.returncode, bad or (f"left behind: {left}" if left else ""))
+            tally.add("signal", at, code, bad or (f"left behind: {left}" if left else ""))
     if waits:
         half, most, worst = np.quantile(waits, (0.5, 0.99, 1))
         print(

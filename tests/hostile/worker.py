@@ -57,7 +57,7 @@ class Worker:
     """The warm process; a context manager."""
 
     def __enter__(self) -> Worker:
-        paths = [str(HERE.parent), str(HERE.parent / "graph"), os.environ.get("PYTHONPATH", "")]
+        paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py")],
             stdin=subprocess.PIPE,
@@ -226,7 +226,7 @@ def wrong_output(model: str, data: str) -> str:
     """What is wrong with a pruned model; empty where it runs as the dense one does."""
     import numpy as np
 
-    from nettrim_cli.data.calibration import Calibration
+    from nettrim_cli.data.dataset import Calibration
     from nettrim_cli.loading import load_models
     from nettrim_cli.pipeline import default_output
 

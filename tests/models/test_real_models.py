@@ -19,7 +19,7 @@ pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[model
 from models import MODELS, model_file, read_samples, write_samples
 from models_samples import open_session
 from models_tasks import runs
-from stored import Stored, stored, tensors
+from support.stored import Stored, stored, tensors
 
 from nettrim_cli import Report, Settings, prune
 

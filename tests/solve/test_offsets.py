@@ -7,13 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import erf
-from small_layers import correlated, make_task, support_size
+from support.small_layers import correlated, make_task, support_size
 
-from nettrim_cli.solve.l0 import candidates, solve_l0
-from nettrim_cli.solve.net_trim import solve_net_trim
+from nettrim_cli.solve.convex.net_trim import solve_net_trim
+from nettrim_cli.solve.gram.l0 import candidates, solve_l0
+from nettrim_cli.solve.gram.scaled_problem import (
+    LayerProblem,
+    Repair,
+    judged,
+    middle,
+    repairs,
+    worth,
+)
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import LayerProblem, Repair, judged, middle, repairs, worth
-from nettrim_cli.solve.task import Offset
+from nettrim_cli.solve.problem import Offset
 
 
 def gelu(A):

@@ -15,16 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import (
-    Applied,
-    Arrays,
-    Fused,
-    Op,
-    Reads,
-    Refusal,
-    Shape,
-    working,
-)
+from nettrim_cli.graph.ops.base import Applied, Arrays, Fused, Op, Reads, Refusal, Shape, working
 
 
 class MatMul(Op):

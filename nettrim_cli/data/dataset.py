@@ -1,0 +1,320 @@
+"""Calibration files -> batches for the model, read batch by batch.
+
+One more file format is one more line in `READERS`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.advice import other_kind
+from nettrim_cli.data.blame import blamed
+from nettrim_cli.data.formats.base import Array, Container, Indices
+from nettrim_cli.data.input_matching import find_sources, match_all
+from nettrim_cli.data.labels import find_labels
+from nettrim_cli.errors import BadInput, MissingInput
+from nettrim_cli.files.formats import identify
+from nettrim_cli.graph.layer import Tensor
+from nettrim_cli.process.channel import identity, tell
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples, ready for onnxruntime.
+
+    Attributes
+    ----------
+    feeds
+        Model input name -> array in the model's dtype.
+    count
+        Number of samples.
+    labels
+        Class numbers (count,), None where the file has none; ``labels.IGNORED`` where a sample
+        has no class.
+    """
+
+    feeds: dict[str, Array]
+    count: int
+    labels: NDArray[np.int64] | None
+
+
+class Calibration:
+    """An open calibration file that fits a model; a context manager.
+
+    Nothing but headers is read before `batches`. Built by `open`.
+
+    Attributes
+    ----------
+    path
+        The file.
+    samples
+        Number of samples in the file.
+    about_labels
+        What a user should know of how labels were found; empty where nothing.
+    """
+
+    def __init__(
+        self, container: Container, inputs: Sequence[Tensor], ignored: int | None = None
+    ) -> None:
+        self._container = container
+        self.path = container.path
+        self._identity = ""  # of the file when it was opened
+        if not inputs:
+            raise BadInput(f"{self.path}: the model has no inputs, so there is nothing to feed.")
+        sources = find_sources(container, inputs)
+        self._feeds = match_all(self.path, inputs, sources)
+        self.samples = max(feed.samples for feed in self._feeds)
+        taken = {*(tensor.name for tensor in inputs), *(source.name for source in sources)}
+        self._labels, self.about_labels = find_labels(container, taken, self.samples, ignored)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        inputs: Sequence[Tensor],
+        *,
+        ignored: int | None = None,
+    ) -> Calibration:
+        """Open a file and match its datasets with the model's inputs.
+
+        Parameters
+        ----------
+        path
+            A file of a format in `READERS`; its content tells which, whatever its name.
+        inputs
+            The inputs that the model must be fed.
+        ignored
+            The label that marks samples without a class.
+
+        Raises
+        ------
+        MissingInput
+            There is no such file, or it cannot be read.
+        BadInput
+            The file is damaged, lacks an input, or does not fit the model.
+        Refused
+            A dataset leads out of the file, or is pickled.
+        """
+        file = Path(path)
+        require_file(file, inputs)
+        before = identity(file.stat())
+        tell("input", file, before)
+        kind = identify(file)
+        reader = READERS.get(f".{kind.key}" if kind else file.suffix.lower())
+        if reader is None:
+            raise BadInput(other_kind(file, inputs))
+        try:
+            container = reader(file)
+        except OSError as error:
+            raise MissingInput(f"{file} cannot be read ({error.strerror or error}).") from error
+        try:
+            samples = cls(container, inputs, ignored)
+            samples._identity = before
+            return samples
+        except BaseException:
+            container.close()
+            raise
+
+    def check_unchanged(self) -> None:
+        """See to it that all samples were those of one file.
+
+        Raises
+        ------
+        BadInput
+            Another one stands there by now, or it has been written to.
+        """
+        with suppress(OSError):  # a file that was removed gave its samples to the end
+            if self._identity and identity(self.path.stat()) != self._identity:
+                raise BadInput(f"{self.path}: changed while the run read it; start anew.")
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._container.close()
+
+    def __enter__(self) -> Calibration:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the file back."""
+        self.close()
+
+    @property
+    def labels(self) -> str:
+        """Name of the dataset with the labels that batches carry; empty without them."""
+        return self._labels.name if self._labels else ""
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """By model input, the name of the dataset that feeds it."""
+        return {feed.tensor.name: feed.source.name for feed in self._feeds}
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the model's shapes dictate, None for any."""
+        return next((feed.batch for feed in self._feeds if feed.batch is not None), None)
+
+    @property
+    def sample_axes(self) -> dict[str, int]:
+        """Axis of the samples in each input that has one; empty where samples cannot be mixed.
+
+        What is no floating-point number, such as a token, has no mixtures.
+        """
+        own = [feed for feed in self._feeds if not feed.shared]
+        if any(np.dtype(feed.convert.dtype).kind != "f" or feed.whole for feed in own):
+            return {}
+        return {feed.tensor.name: feed.axis or 0 for feed in own}
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Bytes that one more sample in a batch takes as fed."""
+        return sum(feed.sample_bytes for feed in self._feeds)
+
+    def batch_size(self, wanted: int) -> int:
+        """Batch size that the model's shapes allow: the one they dictate, or `wanted`."""
+        return self.fixed_batch or max(wanted, 1)
+
+    def batches(self, indices: Indices, size: int) -> Iterator[Batch]:
+        """Samples at `indices`, in ascending order, in batches of `batch_size(size)`.
+
+        Where the model dictates a batch size the remainder that fills no batch is dropped.
+        Several iterators may be open at once; each is fastest when it runs alone.
+
+        Raises
+        ------
+        BadInput
+            Fewer samples than the one batch that the model dictates; while iterating: a value is
+            not finite or does not fit the model's dtype, or the file is damaged.
+        """
+        ordered = np.sort(np.asarray(indices, dtype=np.int64))
+        if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < self.samples:
+            raise IndexError(f"sample indices must lie in 0..{self.samples - 1}")
+        step, dictated = self.batch_size(size), self.fixed_batch
+        if dictated is not None:
+            if len(ordered) < dictated:
+                raise BadInput(
+                    f"{self.path}: the model takes batches of exactly {dictated} samples, but only "
+                    f"{len(ordered)} were to be used: use more samples."
+                )
+            ordered = ordered[: len(ordered) - len(ordered) % dictated]
+        return self._read(ordered, step)
+
+    def _read(self, ordered: NDArray[np.int64], step: int) -> Iterator[Batch]:
+        shared = {feed.tensor.name: feed.array(ordered) for feed in self._feeds if feed.shared}
+        for start in range(0, len(ordered), step):
+            part = ordered[start : start + step]
+            feeds = {
+                feed.tensor.name: feed.repeat(shared[feed.tensor.name], len(part))
+                if feed.shared
+                else feed.array(part)
+                for feed in self._feeds
+            }
+            yield Batch(feeds, len(part), self._labels.read(part) if self._labels else None)
+
+    def blamed(self, said: str) -> str:
+        """What in the samples makes the engine fail with that message; empty for nothing."""
+        return blamed(self.path, self._feeds, said)
+
+
+def split(
+    samples: int,
+    wanted: int,
+    holdout: float,
+    seed: int,
+    *,
+    batch: int = 1,
+    path: str | os.PathLike[str] = "the calibration data",
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the samples to calibrate on and the samples to judge by.
+
+    Parameters
+    ----------
+    samples
+        Number of samples in the file.
+    wanted
+        Number to use in all; fewer if the file has fewer.
+    holdout
+        Share of those that is held out, a fraction; at least one batch on either side.
+    seed
+        The same seed draws the same samples.
+    batch
+        Both parts are whole multiples of it: the model's fixed batch size.
+    path
+        Their file, for a message.
+
+    Returns
+    -------
+    tuple
+        Sorted, disjoint indices: (calibration, held out).
+
+    Raises
+    ------
+    BadInput
+        Fewer than two batches of samples.
+    """
+    if samples < 2 * batch:
+        raise BadInput(
+            f"{path}: {samples} sample{'' if samples == 1 else 's'}; at least "
+            f"{2 * batch} are needed, {batch} to solve for and {batch} to judge by: add samples."
+        )
+    groups = max(min(wanted, samples) // batch, 2)
+    held = min(max(round(groups * holdout), 1), groups - 1) * batch
+    drawn = np.random.default_rng(seed).choice(samples, groups * batch, replace=False)
+    return np.sort(drawn[held:]).astype(np.int64), np.sort(drawn[:held]).astype(np.int64)
+
+
+def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
+    """Raise MissingInput unless `path` is a file that can be read; a pipe would block."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MissingInput(
+            f"{path} cannot be found ({reason}): check the path of the calibration data."
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise MissingInput(other_kind(path, inputs))
+    if not stat.S_ISREG(mode):
+        raise MissingInput(f"{path} is not a regular file: give the file with the samples.")
+    if not os.access(path, os.R_OK):
+        raise MissingInput(f"{path} may not be read: change its permissions.")
+
+
+def _hdf5(path: Path) -> Container:
+    from nettrim_cli.data.formats.hdf5 import open_hdf5
+
+    return open_hdf5(path)
+
+
+def _npy(path: Path) -> Container:
+    from nettrim_cli.data.formats.npy import open_npy
+
+    return open_npy(path)
+
+
+def _npz(path: Path) -> Container:
+    from nettrim_cli.data.formats.npy import open_npz
+
+    return open_npz(path)
+
+
+READERS: dict[str, Callable[[Path], Container]] = {
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".npz": _npz,
+    ".npy": _npy,
+}

@@ -1,0 +1,370 @@
+"""Which dataset feeds which model input, and how one becomes the other."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nettrim_cli.data.convert import Converter
+from nettrim_cli.data.formats.base import (
+    Array,
+    Container,
+    Indices,
+    Source,
+    listing,
+    row_bytes,
+    spell,
+)
+from nettrim_cli.data.labels import LABELS, is_spelling
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.layer import Tensor
+
+NO_TENSORS = ("sequence", "optional", "map")
+MAX_PERMUTED = 6  # axes of a sample whose orders are tried
+MAX_SAMPLE_BYTES = 1 << 30  # a hostile file may announce samples of any size
+FIRST = np.zeros(1, dtype=np.int64)
+
+Axis = int | str | None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One model input and the dataset that feeds it.
+
+    Attributes
+    ----------
+    whole
+        A row of the dataset is the whole input tensor; otherwise rows are stacked along `axis`.
+    shared
+        The dataset holds one value, which serves every sample.
+    batch
+        The number of samples that a batch must have for this input; None for any.
+    axis
+        The input's batch axis; None if it has none.
+    single
+        The dataset as a whole is the value for one sample: it has no axis for the samples.
+    """
+
+    tensor: Tensor
+    source: Source
+    convert: Converter
+    whole: bool
+    shared: bool
+    batch: int | None
+    axis: int | None = 0
+    single: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in the dataset."""
+        return 1 if self.single or not self.source.shape else self.source.shape[0]
+
+    def array(self, indices: Indices) -> Array:
+        """Read and convert what onnxruntime is fed for these samples; `repeat` if shared."""
+        rows = FIRST if self.shared else indices
+        if self.single:
+            rows = np.arange(self.source.shape[0])
+        values = self.convert(self.source.read(rows), rows)
+        if self.single or not values.ndim:
+            return values
+        if self.whole:
+            return values.reshape(values.shape[1:])
+        if not self.axis:
+            return values
+        if self.tensor.shape is not None and values.ndim > len(self.tensor.shape):
+            values = values.squeeze(self.axis + 1)
+        return np.ascontiguousarray(np.moveaxis(values, 0, self.axis))
+
+    def repeat(self, values: Array, count: int) -> Array:
+        """Spread a shared value over a batch of `count` samples."""
+        if self.whole or self.axis is None:
+            return values
+        times = fixed(self.tensor.shape[self.axis]) if self.tensor.shape else None
+        return np.repeat(values, count if times is None else times, axis=self.axis)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes that one more sample takes as fed."""
+        if self.shared and (self.whole or self.axis is None or self.batch is not None):
+            return 0
+        rows = self.source.shape[0] if self.single else 1
+        return rows * row_bytes(self.source.shape, self.convert.dtype)
+
+
+def fixed(axis: Axis) -> int | None:
+    """Size of a fixed axis, None for a free one."""
+    return axis if isinstance(axis, int) and axis > 0 else None
+
+
+def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]:
+    """Dataset of every model input, by name; with one input any single dataset will do."""
+    sources: list[Source] = []
+    missing: list[Tensor] = []
+    for tensor in inputs:
+        if tensor.dtype in NO_TENSORS:
+            raise BadInput(
+                f"{container.path}: the model input '{tensor.name}' is a {tensor.dtype}, and "
+                "calibration data hold tensors only: let the model make it of tensors itself."
+            )
+        source = container.find(tensor.name)
+        if source is None and len(inputs) == 1:
+            source = only_source(container, tensor)
+        if source is None:
+            missing.append(tensor)
+        else:
+            sources.append(source)
+    if missing:
+        raise BadInput(f"{container.path}: {absent(container, missing, inputs)}")
+    return sources
+
+
+def absent(container: Container, missing: Sequence[Tensor], inputs: Sequence[Tensor]) -> str:
+    """Which inputs have no dataset, and which datasets may be meant for them."""
+    wanted = ", ".join(f"'{each.name}' {spell_input(each)}" for each in missing)
+    taken = {each.name for each in inputs}
+    free = [name for name in container.names() if name not in (*taken, LABELS)]
+    meant = {each.name: nearest(each.name, free) for each in missing}
+    renamed = " and ".join(f"'{name}' to '{want}'" for want, name in meant.items() if name)
+    return (
+        f"there is no dataset for the model input{'s' * (len(missing) > 1)} {wanted}; the file "
+        f"holds {listing(container)}: "
+        + (f"rename {renamed}." if renamed else "")
+        + "store one dataset for every model input, named as the input." * (not renamed)
+    )
+
+
+def nearest(wanted: str, names: Sequence[str]) -> str:
+    """The one name that is alike but for case, a group around it, or a letter or two."""
+    inner = [name for name in names if name.rsplit("/", 1)[-1].lower() == wanted.lower()]
+    alike = inner or difflib.get_close_matches(wanted, names, cutoff=0.8)
+    return alike[0] if len(alike) == 1 else ""
+
+
+def only_source(container: Container, tensor: Tensor) -> Source | None:
+    """Take the single dataset that is not the labels."""
+    others = [name for name in container.names() if name.strip("/") != LABELS]
+    names = [name for name in others if not is_spelling(name)] or others
+    if len(names) > 1:
+        raise BadInput(
+            f"{container.path}: no dataset is named as the model input '{tensor.name}' "
+            f"{spell_input(tensor)} and several could be meant; the file holds "
+            f"{listing(container)}: rename the right one to '{tensor.name}'."
+        )
+    return container.find(names[0]) if names else None
+
+
+def batch_axis(tensor: Tensor, inputs: Sequence[Tensor]) -> int | None:
+    """Which axis of an input counts the samples: the first, unless its size says otherwise.
+
+    States of recurrent networks are (layers, batch, units): where the first axis of another input
+    is free or 1, a fixed first axis of 2 or more does not count samples; the one free axis does,
+    or none.
+    """
+    firsts = [fixed(each.shape[0]) for each in inputs if each.shape]
+    own = fixed(tensor.shape[0]) if tensor.shape else None
+    if own in (None, 1) or not {None, 1}.intersection(firsts):
+        return 0
+    free = [at for at, axis in enumerate(tensor.shape or ()) if fixed(axis) is None]
+    return free[0] if len(free) == 1 else None
+
+
+def is_single(tensor: Tensor, source: Source) -> bool:
+    """Whether a dataset is shaped as the value of an input for one sample."""
+    ones = tuple(1 if fixed(axis) is None else axis for axis in tensor.shape or ())
+    return bool(ones) and source.shape == ones
+
+
+def stacks_along(axis: int | None, tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether rows of a dataset are samples without a batch axis `axis`, or with one of size 1."""
+    if not axis or tensor.shape is None:
+        return False
+    if len(shape) == len(tensor.shape) + 1 and shape[axis + 1] == 1:
+        return fits(tensor.shape, shape[1:])
+    return fits((*tensor.shape[:axis], *tensor.shape[axis + 1 :]), shape[1:])
+
+
+def fits(axes: Sequence[Axis], shape: Sequence[int]) -> bool:
+    """Whether sizes are those of declared axes."""
+    return len(axes) == len(shape) and all(
+        fixed(want) in (None, have) for want, have in zip(axes, shape)
+    )
+
+
+def match(path: Path, tensor: Tensor, source: Source) -> tuple[bool, Converter]:
+    """Check a dataset against a model input whose first axis counts the samples.
+
+    Returns
+    -------
+    tuple
+        Whether a row is a whole input tensor, and the converter of values.
+
+    Raises
+    ------
+    BadInput
+        Wrong dtype, rank or size, no elements, or samples that are too large.
+    """
+    convert = converter(path, tensor, source)
+    shape = source.shape
+    declared: tuple[Axis, ...] = shape if tensor.shape is None else tensor.shape
+    rank = len(shape)
+    whole = rank == len(declared) + 1 or rank == 0
+    right_rank = rank in (len(declared), len(declared) + 1)
+    if not right_rank or not fits(declared if whole else declared[1:], shape[1:]):
+        raise BadInput(
+            f"{path}: dataset '{source.name}' is {spell(shape, source.dtype)}, but the model "
+            f"input '{tensor.name}' takes {spell_input(tensor)}: {reshape_hint(tensor, shape)}"
+        )
+    return whole, convert
+
+
+def converter(path: Path, tensor: Tensor, source: Source) -> Converter:
+    """What converts a dataset's values for a model input.
+
+    Raises
+    ------
+    BadInput
+        Wrong dtype, or samples that are too large.
+    """
+    convert = Converter(path, source, tensor.dtype, f"model input '{tensor.name}'")
+    shape = source.shape
+    size = row_bytes(shape, max(source.dtype, convert.dtype, key=lambda dtype: dtype.itemsize))
+    if size > MAX_SAMPLE_BYTES:
+        raise BadInput(
+            f"{path}: a sample of dataset '{source.name}' {spell(shape, source.dtype)} takes "
+            f"{size:,} bytes, at most {MAX_SAMPLE_BYTES:,} are read: "
+            "is its first axis really the samples?"
+        )
+    return convert
+
+
+def reshape_hint(tensor: Tensor, shape: tuple[int, ...]) -> str:
+    """What to do about a wrong shape: other axes' order or a reshape, if that is all it takes."""
+    axes = (tensor.shape or ())[1:]
+    if order := permutation(axes, shape[1:]):
+        moved = ", ".join(str(axis + 1) for axis in order)
+        return f"data.transpose(0, {moved}) puts its axes in the model's order."
+    if axes and (order := permutation(axes, shape)):
+        moved = "" if order == tuple(range(len(order))) else f".transpose({spell_axes(order)})"
+        return f"for a single sample data{moved}[None] would do; more samples are needed."
+    sizes = [axis for axis in map(fixed, axes) if axis is not None]
+    if len(sizes) == len(axes) and axes:
+        if regroups(shape[1:], sizes):
+            return f"data.reshape(len(data), {spell_axes(sizes)}) would do."
+        if regroups(shape, sizes):
+            return f"for a single sample data.reshape(1, {spell_axes(sizes)}) would do."
+    return "store one sample per row, prepared as in training."
+
+
+def permutation(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, ...] | None:
+    """The order of a shape's axes that fits declared ones, a single axis moved if that does."""
+    count = len(shape)
+    if count != len(axes) or count > MAX_PERMUTED:
+        return None
+    order = tuple(range(count))
+    moves = [(*order[:at], *order[at + 1 :]) for at in order]
+    moved = [
+        (*rest[:to], at, *rest[to:]) for to in order for at, rest in zip(order, moves, strict=True)
+    ]
+    for found in (order, *moved, *itertools.permutations(order)):
+        if fits(axes, [shape[axis] for axis in found]):
+            return found
+    return None
+
+
+def regroups(shape: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether a reshape only puts neighbouring axes together, or only takes some apart."""
+    before, after = (set(itertools.accumulate(each, operator.mul)) - {1} for each in (shape, sizes))
+    return (
+        bool(shape)
+        and math.prod(shape) == math.prod(sizes)
+        and (before <= after or after <= before)
+    )
+
+
+def spell_axes(axes: Iterable[int]) -> str:
+    """Axes or sizes as the arguments of a call."""
+    return ", ".join(map(str, axes))
+
+
+def spell_input(tensor: Tensor) -> str:
+    """Shape and dtype that a model input takes, for a message."""
+    if tensor.shape is None:
+        return f"of any shape, {tensor.dtype}"
+    return spell(tensor.shape, tensor.dtype)
+
+
+def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -> list[Feed]:
+    """Check all datasets against the model and each other.
+
+    Raises
+    ------
+    BadInput
+        As `match`; also empty datasets, datasets of different lengths, or inputs that want
+        different batches.
+    """
+    nothing = all(0 in source.shape for source in sources)
+    for tensor, source in zip(inputs, sources):
+        if 0 in source.shape[:1] or nothing:
+            raise BadInput(
+                f"{path}: dataset '{source.name}' {spell(source.shape, source.dtype)} is empty: "
+                f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
+            )
+    axes = [batch_axis(tensor, inputs) for tensor in inputs]
+    maybe = [
+        axis != 0 and is_single(tensor, source)
+        for axis, tensor, source in zip(axes, inputs, sources)
+    ]
+    counts = [source.shape[0] for source, one in zip(sources, maybe) if source.shape and not one]
+    longest = max(counts, default=1)
+    leader = next((s for s in sources if s.shape and s.shape[0] == longest), None)
+    feeds = []
+    for tensor, source, axis, one in zip(inputs, sources, axes, maybe):
+        rows = source.shape[0] if source.shape else 1
+        if one and rows != longest:
+            convert = converter(path, tensor, source)
+            feeds.append(Feed(tensor, source, convert, False, True, None, axis, single=True))
+            continue
+        shared = not source.shape or (rows == 1 and longest > 1)
+        if leader is not None and not shared and rows != longest:
+            raise BadInput(
+                f"{path}: dataset '{source.name}' has {rows} samples, '{leader.name}' has "
+                f"{longest}: store equally many, or a single one (first axis 1) to serve all."
+            )
+        if stacks_along(axis, tensor, source.shape):
+            convert = converter(path, tensor, source)
+            feeds.append(Feed(tensor, source, convert, False, shared, None, axis))
+            continue
+        whole, convert = match(path, tensor, source)
+        if whole:
+            settled = all(fixed(each) is not None for each in tensor.shape or ())
+            batch = None if shared and settled else 1
+        else:
+            batch = fixed(tensor.shape[0]) if tensor.shape and not shared else None
+        feeds.append(Feed(tensor, source, convert, whole, shared, batch))
+    check_batches(path, feeds, longest)
+    return feeds
+
+
+def check_batches(path: Path, feeds: Sequence[Feed], samples: int) -> None:
+    """Refuse inputs whose fixed batch sizes differ or exceed the samples."""
+    bound = [feed for feed in feeds if feed.batch is not None]
+    for feed in bound:
+        if feed.batch != bound[0].batch:
+            raise BadInput(
+                f"{path}: as stored, the model input '{bound[0].tensor.name}' takes "
+                f"{bound[0].batch} samples at once and '{feed.tensor.name}' takes {feed.batch}: "
+                "store both with the same number of axes as the model declares, or export the "
+                "model with a free batch axis."
+            )
+        if feed.batch is not None and feed.batch > samples:
+            raise BadInput(
+                f"{path}: the model input '{feed.tensor.name}' {spell_input(feed.tensor)} takes "
+                f"batches of exactly {feed.batch} samples, but the file has {samples}: add samples."
+            )

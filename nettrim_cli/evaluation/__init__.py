@@ -1,0 +1,1 @@
+"""Two networks judged on samples: errors, accuracy, certificates, and their meaning."""

@@ -1,0 +1,242 @@
+"""What is proved of a pruned network: bounds on its outputs' errors, and what theory asks for.
+
+The bound of a tensor is one on the Frobenius norm of its difference from the dense network's,
+over a set of samples.  It starts as 0, grows at a pruned layer by the layer's own error on the
+dense signals, ``E <= epsilon + ||U||_2 E_in`` (the consistency theorem of the Net-Trim paper,
+arXiv 1806.06457, without its normalisation of the weights), and passes every other node by that
+node's rule (``graph.lipschitz``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nettrim_cli.data.dataset import Batch
+from nettrim_cli.data.engine import Engine
+from nettrim_cli.errors import EngineFailed
+from nettrim_cli.graph.analysis.difference import (
+    ALONE,
+    SHAPE,
+    SIZE,
+    WHOLE,
+    Changed,
+    Difference,
+    difference,
+    measuring_model,
+)
+from nettrim_cli.graph.analysis.error_gain import effect
+from nettrim_cli.graph.analysis.node_context import Norms, Place, Shapes
+from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.report.result import Certificate, LayerBound, OutputBound
+from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_asked, uses
+
+NORMS = Norms(operator_norm, convolution_norm, uses)
+Bound = float | str  # a text says where the proof has ended, and why
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What was measured on the samples.
+
+    Attributes
+    ----------
+    norms
+        Frobenius norms over all samples by kind and name: of a layer (ALONE, WHOLE) or of a
+        tensor (SIZE).
+    shapes
+        Shapes of tensors, one mapping for each kind of batch.
+    """
+
+    norms: Mapping[tuple[str, str], float]
+    shapes: Sequence[Shapes]
+
+
+def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: int) -> Certificate:
+    """Prove what can be proved of a pruned network on some samples.
+
+    Every layer's error is measured on all of them, with the weights as written.  The rounding
+    of the engine's arithmetic is not part of the proof.
+
+    Returns
+    -------
+    Certificate
+        A bound for each output, relative to the dense output, or the node at which the proof
+        ends and why; and what it is made of, layer by layer.
+    """
+    try:
+        found = difference(dense, written)
+        # The engine goes before the norms read the weights: together they hold them twice.
+        measures = measure(*_measuring_engine(dense, written, found, threads), batches)
+    except (Refusal, EngineFailed) as error:
+        reason = f"nothing is proved: {error}"
+        return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
+    index = written.index
+    norms = {each.name: _layer_norm(index, each, measures.shapes) for each in found.layers.values()}
+
+    def grow(layer: Changed, arriving: Bound) -> Bound:
+        norm = norms[layer.name]
+        if isinstance(arriving, str):
+            return arriving
+        if arriving > 0 and isinstance(norm, str):
+            return norm
+        own = measures.norms[ALONE, layer.name]
+        return own + float(norm) * arriving if arriving > 0 else own
+
+    bounds = propagate(index, found, measures.shapes, grow)
+    measured = propagate(
+        index, found, measures.shapes, lambda layer, _: measures.norms[WHOLE, layer.name]
+    )
+    return Certificate(
+        tuple(_output(each.name, bounds, measured, measures) for each in dense.outputs),
+        tuple(
+            _layer(written, each, norms[each.name], bounds, measures)
+            for each in found.layers.values()
+        ),
+    )
+
+
+def _measuring_engine(
+    dense: Model, written: Model, found: Difference, threads: int
+) -> tuple[Engine, Mapping[str, tuple[str, str]]]:
+    """The measuring model, loaded, and what its outputs mean; what it was made of goes."""
+    joint, meanings = measuring_model(dense, written, found)
+    return Engine(joint, threads=threads, arena=False, as_listed=True), meanings
+
+
+def measure(
+    engine: Engine, meanings: Mapping[str, tuple[str, str]], batches: Iterable[Batch]
+) -> Measures:
+    """Run a measuring model (``graph.judge``) over samples."""
+    totals: dict[tuple[str, str], float] = {}
+    shapes: list[Shapes] = []
+    for batch in batches:
+        seen: dict[str, tuple[int, ...]] = {}
+        for name, value in zip(engine.outputs, engine.run(batch.feeds)):
+            kind, subject = meanings[name]
+            if kind == SHAPE:
+                seen[subject] = tuple(int(axis) for axis in value)
+            else:
+                totals[kind, subject] = totals.get((kind, subject), 0.0) + float(value)
+        if seen not in shapes:
+            shapes.append(seen)
+    return Measures({key: math.sqrt(total) for key, total in totals.items()}, shapes)
+
+
+def propagate(
+    index: Index,
+    found: Difference,
+    shapes: Sequence[Shapes],
+    grow: Callable[[Changed, Bound], Bound],
+) -> dict[str, Bound]:
+    """Bounds of all tensors that may carry an error, node by node.
+
+    Parameters
+    ----------
+    index
+        The changed graph.
+    grow
+        The bound of a layer's response for that of its input.
+    """
+    bounds: dict[str, Bound] = {}
+    inside = {at for each in found.layers.values() for at in each.path}
+    for node in index.flat.top:
+        at = node.number
+        if at in found.layers:
+            layer = found.layers[at]
+            bounds[layer.response] = grow(layer, _arriving(index, layer, bounds))
+        elif at not in inside and found.carriers.intersection(node.output):
+            bound = _through(index, at, bounds, shapes, at in found.strange)
+            bounds.update({name: bound for name in node.output if name})
+    return bounds
+
+
+def _arriving(index: Index, layer: Changed, bounds: Mapping[str, Bound]) -> Bound:
+    """The bound of what a layer reads."""
+    read = [bounds.get(name, 0.0) for name in index.nodes[layer.path[0]].reads]
+    reasons = [each for each in read if isinstance(each, str)]
+    return reasons[0] if reasons else max(float(each) for each in read)
+
+
+def _through(
+    index: Index, at: int, bounds: Mapping[str, Bound], shapes: Sequence[Shapes], strange: bool
+) -> Bound:
+    """The bound behind an unchanged node."""
+    node = index.nodes[at]
+    arriving = {name: bounds[name] for name in sorted(node.reads) if bounds.get(name, 0.0) != 0.0}
+    for bound in arriving.values():
+        if isinstance(bound, str):
+            return bound
+    errors = {k: float(arriving[name]) for k, name in enumerate(node.input) if name in arriving}
+    try:
+        if strange and node.bodies:
+            raise Refusal("its subgraphs read changed weights")
+        if strange:
+            raise Refusal("it was changed, and is no layer")
+        if arriving.keys() - set(node.input):
+            raise Refusal("its subgraphs read a changed tensor")
+        if not errors:
+            return 0.0
+        return effect(Place(index, at, tuple(errors), shapes, NORMS)).error(errors)
+    except Refusal as refusal:
+        return f"nothing is proved behind {node.op_type} '{node.title}': {refusal}"
+
+
+def _layer_norm(index: Index, layer: Changed, shapes: Sequence[Shapes]) -> Bound:
+    """How often an error of the layer's input comes out of its response, at most."""
+    scale = layer.layer.response.scale
+    slots = [at for at, name in enumerate(index.nodes[layer.path[0]].input) if name]
+    signals = [at for at in slots if index.nodes[layer.path[0]].input[at] not in index.constants]
+    try:
+        if len(signals) != 1 or (scale is not None and signals != [0]):
+            raise Refusal("it reads several signals")
+        place = Place(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
+        return effect(place).factors[signals[0]]
+    except Refusal as refusal:
+        return f"nothing is proved behind layer '{layer.name}': {refusal}"
+
+
+def _output(
+    name: str, bounds: Mapping[str, Bound], measured: Mapping[str, Bound], measures: Measures
+) -> OutputBound:
+    bound, size = bounds.get(name, 0.0), measures.norms.get((SIZE, name), math.nan)
+    proved = _share(bound, size)
+    reason = "" if proved is not None else f"nothing is proved: '{name}' is zero or not finite"
+    if isinstance(bound, str):
+        reason = bound
+    return OutputBound(name, proved, _share(measured.get(name, 0.0), size), reason)
+
+
+def _layer(
+    written: Model, layer: Changed, norm: Bound, bounds: Mapping[str, Bound], measures: Measures
+) -> LayerBound:
+    name = layer.name
+    size = measures.norms[SIZE, layer.response]
+    weights, _ = written.weight(layer.layer)
+    inputs = len(weights[0])
+    kept = np.sort(np.concatenate([np.count_nonzero(each, axis=0) for each in weights]))
+    asked = [
+        samples_asked(int(s), inputs, relu=layer.layer.response.relu)
+        for s in (kept[len(kept) // 2], kept[-1])
+    ]
+    return LayerBound(
+        name=name,
+        error_alone=_share(measures.norms[ALONE, name], size),
+        error_network=_share(measures.norms[WHOLE, name], size),
+        norm=None if isinstance(norm, str) else norm,
+        bound=_share(bounds[layer.response], size),
+        samples_median=asked[0],
+        samples_densest=asked[1],
+    )
+
+
+def _share(bound: Bound, size: float) -> float | None:
+    """A bound relative to a norm; None where that is no number."""
+    if isinstance(bound, str) or bound == 0:
+        return None if isinstance(bound, str) else 0.0
+    return bound / size if math.isfinite(bound) and math.isfinite(size) and size > 0 else None

@@ -1,0 +1,1 @@
+"""What the graph tells of errors: importance, gains, differences, sizes."""

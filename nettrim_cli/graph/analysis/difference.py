@@ -1,0 +1,252 @@
+"""A model that measures two versions of a network on the same samples.
+
+It runs the dense network, the changed one, and each changed layer alone on the dense network's
+signals.  Only sums of squares and shapes leave the engine, so that nothing large is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, helper
+
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.analysis.error_gain import RULES
+from nettrim_cli.graph.analysis.node_context import response_path
+from nettrim_cli.graph.ir.flatten import STANDARD, Node, depends_on
+from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.ir.toposort import in_order
+from nettrim_cli.graph.ir.writer import Writer
+from nettrim_cli.graph.layer import Layer, Runnable, Site
+from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.storage.tensors import FLOATS
+
+ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A place at which a layer's nodes or constants differ between two versions of a model.
+
+    Attributes
+    ----------
+    name
+        The layer's; of its further places with their number.
+    path
+        Its nodes, up to its response (``effects.response_path``).
+    response
+        Name of the tensor that carries its response.
+    """
+
+    name: str
+    layer: Layer
+    site: Site
+    path: tuple[int, ...]
+    response: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two versions of a model.
+
+    Attributes
+    ----------
+    layers
+        The changed layers of the main graph and of functions, by the last node of their path.
+    strange
+        Nodes outside these that differ or read a changed constant.
+    carriers
+        Tensors that may carry an error.
+    """
+
+    layers: Mapping[int, Changed]
+    strange: frozenset[int]
+    carriers: frozenset[str]
+
+
+def difference(dense: Model, changed: Model) -> Difference:
+    """Find the layers in which two versions of a model differ.
+
+    Raises
+    ------
+    Refusal
+        They do not have the same nodes in the same order.
+    """
+    one, two = dense.index, changed.index
+    if [_kind(node) for node in one.nodes] != [_kind(node) for node in two.nodes]:
+        raise Refusal("the two models have different nodes")
+    top = two.flat.top
+    altered = _altered(one, two)
+    differing = {
+        a.number for a, b in zip(one.flat.top, top) if a.input != b.input or _changed_inside(a, b)
+    }
+    altered |= {name for at in differing for name in two.nodes[at].output} & two.constants
+    altered = depends_on(top, altered) & two.constants
+    differing |= {node.number for node in top if altered & node.reads}
+    differing -= {node.number for node in top if two.constants.issuperset(node.output)}
+    layers = {}
+    for layer in changed.layers:
+        for place, site in enumerate(layer.sites if layer.prunable else ()):
+            if two.nodes[site.node].body is None:
+                path, response = response_path(two, layer, site)
+                if differing.intersection(path):
+                    name = layer.name if place == 0 else f"{layer.name} ({place + 1})"
+                    layers[path[-1]] = Changed(name, layer, site, path, response)
+    strange = differing.difference(*(each.path for each in layers.values()))
+    sources = {each.response for each in layers.values()}
+    sources |= {name for at in strange for name in two.nodes[at].output}
+    return Difference(layers, frozenset(strange), frozenset(depends_on(top, sources)))
+
+
+def measuring_model(
+    dense: Model, changed: Model, found: Difference
+) -> tuple[Runnable, dict[str, tuple[str, str]]]:
+    """The model to run on samples, and what each of its outputs means.
+
+    Outputs are, with the layer's name, the squared error of its response alone on dense signals
+    (ALONE) and in the changed network (WHOLE); with a tensor's name, the squared norm of a dense
+    response or output (SIZE), all in float64, or its shape (SHAPE).
+
+    Raises
+    ------
+    Refusal
+        It is larger than an engine can load, or the two keep their data in different folders.
+    """
+    if dense.external.files != changed.external.files:
+        raise Refusal("the two models have external data in different files")
+    build = _Builder(dense.index, changed.index)
+    for each in found.layers.values():
+        name, response = each.name, each.response
+        build.squares(ALONE, name, response, build.alone(each))
+        build.squares(WHOLE, name, response, build.prefix + response)
+        build.squares(SIZE, response, response)
+    for output in dense.proto.graph.output:
+        if output.type.tensor_type.elem_type in FLOATS:
+            build.squares(SIZE, output.name, output.name)
+    for node in changed.index.flat.top:
+        if (
+            node.op_type in RULES
+            and node.domain in STANDARD
+            and found.carriers.intersection(node.input)
+        ):
+            for name in (*node.input, node.output[0]):
+                build.shape(name)
+    try:
+        return changed.external.runnable(build.whole()), build.meanings
+    except BadInput as error:
+        raise Refusal(f"the two models together are {error}") from error
+
+
+class _Builder:
+    """The dense graph, the changed one under a prefix, and measuring nodes."""
+
+    def __init__(self, dense: Index, changed: Index) -> None:
+        taken = dense.all_names() | changed.all_names()
+        self.prefix, self.mark = _free("changed:", taken), _free("judge:", taken)
+        self.meanings: dict[str, tuple[str, str]] = {}
+        self.known: set[tuple[str, str]] = set()
+        self.changed = changed
+        writer = Writer(dense)
+        self.model = writer.model("judge")
+        graph = self.model.graph
+        stored = {*dense.initializers, *dense.sparse}
+        graph.input.extend(each for each in dense.graph.input if each.name not in stored)
+        graph.initializer.extend(dense.graph.initializer)
+        graph.sparse_initializer.extend(dense.graph.sparse_initializer)
+        self.measures: list[onnx.NodeProto] = []
+        self.networks = [[writer.node(node) for node in dense.flat.top]]
+        self.same = stored - _altered(dense, changed)
+        for each in graph.input:
+            self.add("Identity", [each.name], self.prefix + each.name)
+        for each in changed.graph.initializer:
+            if each.name not in self.same:
+                graph.initializer.add().CopyFrom(each)
+                graph.initializer[-1].name = self.prefix + each.name
+        for sparse in changed.graph.sparse_initializer:
+            if sparse.values.name not in self.same:
+                graph.sparse_initializer.add().CopyFrom(sparse)
+                graph.sparse_initializer[-1].values.name = self.prefix + sparse.values.name
+        writer = Writer(changed, rename=self.rename)
+        self.networks.append([writer.node(node) for node in changed.flat.top])
+
+    def whole(self) -> onnx.ModelProto:
+        """The model, to be run node by node: it measures as soon as it can, and lets go."""
+        steps = [node for pair in zip(*self.networks, strict=True) for node in pair]
+        self.model.graph.node.extend(in_order([*self.measures, *steps]))
+        return self.model
+
+    def rename(self, name: str) -> str:
+        """Name of a changed tensor in the joint graph."""
+        return name if not name or name in self.same else self.prefix + name
+
+    def alone(self, layer: Changed) -> str:
+        """A changed layer on the dense network's signals; the name of its response."""
+        nodes = [self.changed.nodes[at] for at in layer.path]
+        made = {name for node in nodes for name in node.output}
+
+        def rename(name: str) -> str:
+            if not name or name in made:
+                return name and f"{self.mark}alone:{layer.name}:{name}"
+            return self.rename(name) if name in self.changed.constants else name
+
+        writer = Writer(self.changed, rename=rename)
+        self.measures.extend(writer.node(node) for node in nodes)
+        return rename(layer.response)
+
+    def squares(self, kind: str, subject: str, one: str, two: str = "") -> None:
+        """Measure ||one - two||^2, or ||one||^2, once."""
+        output = self.new(kind, subject)
+        if not output:
+            return
+        wide = [f"{output}:{at}" for at in range(3)]
+        self.add("Cast", [one], wide[0], to=TensorProto.DOUBLE)
+        if two:
+            self.add("Cast", [two], wide[1], to=TensorProto.DOUBLE)
+            self.add("Sub", wide[:2], wide[2])
+        self.add("ReduceSumSquare", [wide[2 if two else 0]], output, keepdims=0)
+
+    def shape(self, name: str) -> None:
+        """Tell the shape of a dense tensor, once."""
+        output = self.new(SHAPE, name) if name else ""
+        if output:
+            self.add("Shape", [name], output)
+
+    def new(self, kind: str, subject: str) -> str:
+        """Name of a new output, empty where this is measured already."""
+        if (kind, subject) in self.known:
+            return ""
+        self.known.add((kind, subject))
+        output = f"{self.mark}{len(self.meanings)}"
+        self.meanings[output] = (kind, subject)
+        self.model.graph.output.append(onnx.ValueInfoProto(name=output))
+        return output
+
+    def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int) -> None:
+        """One more node."""
+        self.measures.append(helper.make_node(op, list(inputs), [output], **attributes))
+
+
+def _free(stem: str, taken: Iterable[str]) -> str:
+    """A prefix that no name has."""
+    while any(name.startswith(stem) for name in taken):
+        stem = f"{stem}:"
+    return stem
+
+
+def _kind(node: Node) -> tuple[str, str, tuple[str, ...]]:
+    return node.domain, node.op_type, node.output
+
+
+def _altered(one: Index, two: Index) -> set[str]:
+    """Stored tensors of the second that the first has not, or has with other values."""
+    before = {**one.initializers, **one.sparse}
+    after = {**two.initializers, **two.sparse}
+    return {name for name, value in after.items() if before.get(name) != value}
+
+
+def _changed_inside(one: Node, two: Node) -> bool:
+    """Whether the attributes of a node differ, its subgraphs among them."""
+    return list(one.attribute) != list(two.attribute)

@@ -1,0 +1,1 @@
+"""What runs to record the inputs and outputs of layers."""

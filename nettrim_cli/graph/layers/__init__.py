@@ -1,0 +1,1 @@
+"""Layers with weights, and what follows each of them."""

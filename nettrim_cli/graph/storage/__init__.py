@@ -1,0 +1,1 @@
+"""Where weights are stored, and how they are read and written there."""

@@ -1,0 +1,1 @@
+"""What a command line is made of: click's options from settings, quantities, corrected lines."""

@@ -1,0 +1,152 @@
+"""Flags of the command line: made from classes of options, for reports, and for limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import Field, fields
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nettrim_cli.options.usage import FileName
+from nettrim_cli.process import channel
+from nettrim_cli.quantities import parse_bytes, parse_seconds
+from nettrim_cli.settings import Gate, Settings, bounds, inside
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = FileName()
+
+
+class Words(click.ParamType):  # type: ignore[type-arg]
+    """A value that a function reads from a person's words, within the bounds of its rule."""
+
+    name = "text"
+
+    def __init__(self, rule: Mapping[str, Any]) -> None:
+        self.rule = rule
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the value, or say what is wrong with it."""
+        if not isinstance(value, str):
+            return value  # a default
+        try:
+            found = self.rule["parse"](value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if not inside(found, self.rule):
+            self.fail(f"{value} is not {bounds(self.rule)}.", param, ctx)
+        return found
+
+
+def options_of(settings: type[Settings | Gate]) -> Callable[[Command], Command]:
+    """Add a flag for every field of a class of options."""
+    return lambda command: reduce(_with_option, reversed(fields(settings)), command)
+
+
+def _with_option(command: Command, each: Field[Any]) -> Command:
+    rule, kind = each.metadata, str(each.type)
+    repeatable = kind.startswith("tuple")
+    if kind == "bool":
+        return click.option(f"--{each.name.replace('_', '-')}", is_flag=True, help=rule["help"])(
+            command
+        )
+    if rule["choices"]:
+        type_: Any = click.Choice(rule["choices"])
+    elif rule["parse"]:
+        type_ = Words(rule)
+    elif "int" in kind:
+        type_ = click.IntRange(rule["low"], rule["high"])
+    elif "float" in kind:
+        open_ends = rule["open"]
+        type_ = click.FloatRange(rule["low"], rule["high"], min_open=open_ends, max_open=open_ends)
+    else:
+        type_ = str
+    return click.option(
+        f"--{each.name.replace('_', '-')}",
+        type=type_,
+        default=None if repeatable else each.default,
+        multiple=repeatable,
+        help=rule["help"],
+        metavar=rule["metavar"] or None,
+        show_default=not repeatable and each.default is not None,
+    )(command)
+
+
+def reports_option(formats: str) -> Callable[[Command], Command]:
+    """Add --report and --force, which the reports obey, too."""
+
+    def added(command: Command) -> Command:
+        command = click.option(
+            "--report",
+            "reports",
+            type=PATH,
+            multiple=True,
+            help=f"Write the report as {formats} (repeatable).",
+        )(command)
+        text = "Replace existing outputs (never an input)."
+        return click.option("--force", is_flag=True, help=text)(command)
+
+    return added
+
+
+@contextmanager
+def reporting(
+    reports: Sequence[Path],
+    formats: Iterable[str],
+    inputs: Sequence[Path],
+    others: Sequence[Path] = (),
+    *,
+    force: bool,
+) -> Iterator[Callable[[Callable[[str], str]], None]]:
+    """Hold reports during the with-block, once it is sure that they can be written.
+
+    Gives a function that writes them, each as it is rendered for its suffix.
+    """
+    from nettrim_cli.files.atomic import check_output, reserved, write_atomically
+
+    for path in reports:
+        if path.suffix.lower() not in formats:
+            known = ", ".join(formats)
+            raise click.UsageError(f"--report {path}: the suffix must be one of {known}.")
+        if [each.resolve() for each in (*others, *reports)].count(path.resolve()) > 1:
+            raise click.UsageError(f"--report {path}: each output needs a file of its own.")
+        check_output(path, inputs, force)
+
+    def write(rendered: Callable[[str], str]) -> None:
+        for path in reports:
+            check_output(path, inputs, force)  # it may have come meanwhile
+            write_atomically(path, rendered(path.suffix).encode("utf-8"))
+
+    with ExitStack() as stack:
+        for path in reports:
+            stack.enter_context(reserved(path))
+        yield write
+
+
+def limits(command: Command) -> Command:
+    """Add the limits that the supervisor keeps."""
+
+    def tell(context: click.Context, option: click.Parameter, value: float | None) -> None:
+        if value is None:
+            return
+        if not channel.supervised() and not hasattr(os, "fork"):
+            raise click.UsageError(f"{option.opts[0]} needs a system on which processes can fork.")
+        channel.tell("limit", "seconds" if option.name == "time_limit" else "bytes", value)
+
+    for name, parse, metavar, text in (
+        ("--max-memory", parse_bytes, "B", "Exit 71 where more memory is taken, such as 2G."),
+        ("--time-limit", parse_seconds, "T", "Exit 124 after so long, such as 90, 15m or 2h."),
+    ):
+        command = click.option(
+            *(name,),
+            type=Words({"parse": parse}),
+            metavar=metavar,
+            help=text,
+            callback=tell,
+            expose_value=False,
+        )(command)
+    return command

@@ -1,0 +1,314 @@
+"""The way through a network: each group of layers in dataflow order, with its samples.
+
+In the parallel scheme one stream runs, the dense network's.  In a cascade a second one forks off
+at the first pruned layer and runs with the weights pruned so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.dataset import Batch
+from nettrim_cli.data.layer_columns import Reading, Signals
+from nettrim_cli.data.layer_samples import collect
+from nettrim_cli.data.stream import Budget, Stream, Trail
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.graph.capture.segments import Segment, Segments, build
+from nettrim_cli.graph.ir.flatten import depends_on
+from nettrim_cli.graph.layer import Layer, Site
+from nettrim_cli.graph.model import Model
+from nettrim_cli.solve.problem import Samples, Task
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Layers that read equal columns at the same places."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The places, in dataflow order."""
+        return self.layers[0].sites
+
+    @property
+    def blocks(self) -> int:
+        """Number of matrices that each layer has."""
+        return len(self.layers[0].blocks)
+
+
+def stages(layers: Sequence[Layer]) -> list[Stage]:
+    """Group layers by what they read, in the order in which the last of it is there."""
+    groups: dict[object, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(tuple(site.key for site in layer.sites), []).append(layer)
+    found = [Stage(tuple(each)) for each in groups.values()]
+    return sorted(found, key=lambda stage: stage.sites[-1].node)
+
+
+def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
+    """(N+1, M) weights of each block with the bias, or zeros, in the last row."""
+    weights, biases = model.weight(layer)
+    last = biases or [np.zeros(each.shape[1]) for each in weights]
+    return [
+        np.vstack([weight, bias[None]]).astype(np.float32) for weight, bias in zip(weights, last)
+    ]
+
+
+def set_matrices(model: Model, layer: Layer, matrices: Sequence[NDArray[Any]]) -> None:
+    """Replace a layer's weights by (N, M) of each block, the bias below them if it has one.
+
+    Raises
+    ------
+    BadInput
+        A value is not finite, or does not fit into the stored dtype.
+    """
+    if layer.has_bias:
+        model.set_weight(layer, [each[:-1] for each in matrices], [each[-1] for each in matrices])
+    else:
+        model.set_weight(layer, matrices, None)
+
+
+def layer_task(
+    dense: Model,
+    layer: Layer,
+    samples: Samples,
+    block: int = 0,
+    influence: NDArray[np.float64] | None = None,
+) -> Task:
+    """What a solver is to know of a layer's block; the target is left to the caller.
+
+    Parameters
+    ----------
+    influence
+        (M,) of the block's outputs (see ``graph.influence``).
+    """
+    whole = dense_matrices(dense, layer)[block]
+    response = layer.response
+    known = not response.offset or samples.offset is not None  # what the activation is applied to
+    return Task(
+        W=whole if layer.has_bias else whole[:-1],
+        has_bias=layer.has_bias,
+        samples=samples,
+        scale=response.scale,
+        shift=response.shift,
+        influence=influence,
+        relu=response.relu and known,
+        floor=response.floor,
+        ceiling=response.ceiling,
+        activation=response.activation if known else None,
+    )
+
+
+def walk(
+    dense: Model,
+    pruned: Model | None,
+    plan: Sequence[Stage],
+    batches: Iterable[tuple[Batch, bool]],
+    *,
+    threads: int,
+    seed: int,
+    trail: Trail | None = None,
+) -> Iterator[tuple[Stage, list[list[Samples]]]]:
+    """Yield each stage with the samples of its layers, block by block.
+
+    Parameters
+    ----------
+    pruned
+        The model whose weights the caller changes stage by stage (cascade); None for parallel.
+    batches
+        With a flag that says whether the batch is held out.
+    trail
+        Of the dense network in earlier walks of this plan and these batches: what is on it does
+        not run again.
+    """
+    trail = trail or Trail(0)
+    way = Way(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), trail)
+    for number, stage in enumerate(plan):
+        way.advance(number)
+        signals = way.signals(stage)
+        exact, exact_offsets = way.is_exact(stage), way.is_exact(stage, offsets=True)
+        blocks = [dense_matrices(dense, layer) for layer in stage.layers]
+        found = [
+            collect(
+                *signals,
+                [each[block] for each in blocks],
+                block=block,
+                share=1 / stage.blocks,
+                exact=exact,
+                exact_offsets=exact_offsets,
+                seed=seed,
+            )
+            for block in range(stage.blocks)
+        ]
+        by_layer = [list(each) for each in zip(*found)]
+        found.clear()
+        yield stage, by_layer
+        by_layer.clear()  # sums and factorisations go before the next stage's are made
+        way.changed(number)
+
+
+class Way:
+    """The streams of both networks, and what is known to differ between them."""
+
+    def __init__(
+        self,
+        dense: Model,
+        pruned: Model | None,
+        plan: Sequence[Stage],
+        start: Callable[[], Stream],
+        trail: Trail,
+    ) -> None:
+        self.dense, self.pruned, self.plan, self.trail = dense, pruned, plan, trail
+        self.stream = trail.follow(0, start)
+        layers = [layer for stage in plan for layer in stage.layers]
+        self.recording = Recording(dense.index, layers, cascade=pruned is not None)
+        taps = [
+            [tap for site in stage.sites for tap in self.recording.taps(site).values()]
+            for stage in plan
+        ]
+        self.offsets = {
+            stage.layers[0].name: self._offsets(number) for number, stage in enumerate(plan)
+        }
+        self.stops = [
+            [*(tap.name for tap in each if tap.name), *filter(None, added), *self._outputs(stage)]
+            for stage, each, added in zip(plan, taps, self.offsets.values())
+        ]
+        self._source = {tap.name: tap.source for each in taps for tap in each}
+        self.pieces = Segments(self.recording, self.stops).pieces
+        again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
+        # What is on the trail stays in memory: the pruned network has memory of its own then.
+        self._budget = Budget() if trail.stops else self.stream.budget
+        self._start = self.stream.fork(self._budget) if again else None
+        self.second: Stream | None = None
+        self._touched: set[str] = set()  # tensors that the pruned layers influence
+        self._inexact: set[str] = set()  # those recorded since
+
+    def advance(self, number: int) -> None:
+        """Run the piece before a stage in both networks."""
+        piece = self.pieces[number]
+        if self.pruned is not None and self.second is None:
+            made = {name for at in piece.items for name in self.recording.inside(at)}
+            if made & self._touched:
+                self.second = self.stream.fork(self._budget)
+        self.stream = self.trail.follow(number + 1, lambda: self._dense(piece), piece.outputs)
+        if self.pruned is not None and self.second is not None:
+            self._run(self.pruned, self.second, piece)
+        self._note(piece.outputs)
+
+    def signals(self, stage: Stage) -> tuple[Signals, Signals]:
+        """What the pruned and the dense network deliver to a stage."""
+        offsets = self.offsets[stage.layers[0].name]
+        outputs = self._outputs(stage)
+        dense = Signals(self.stream.places, self._readings(self.dense, stage), offsets, outputs)
+        if self.second is None or self.pruned is None:
+            return dense, dense
+        readings = self._readings(self.pruned, stage)
+        return Signals(self.second.places, readings, offsets), dense
+
+    def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
+        """Whether the pruned network delivers what the dense one does, or adds what it adds."""
+        if offsets:
+            added = set(self.offsets[stage.layers[0].name])
+            return self.second is None or not added & self._inexact
+        names = {tap.name for site in stage.sites for tap in self.recording.taps(site).values()}
+        return self.second is None or not names & self._inexact
+
+    def changed(self, number: int) -> None:
+        """Take note of the weights that a stage has got.
+
+        A weight that is read at several places is pruned when the last of them is reached: the
+        pruned network then starts again from its inputs, so that nothing in it is older than the
+        weights.
+        """
+        if self.pruned is None:
+            return
+        nodes = self.dense.index.nodes
+        fresh = {
+            name
+            for layer in self.plan[number].layers
+            if _differs(self.dense, self.pruned, layer)
+            for site in layer.sites
+            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            if name
+        }
+        reached = depends_on(nodes, fresh)
+        self._touched |= reached
+        alive = self.pieces[number].needed
+        if self._start is None or not any(self._source.get(n, n) in reached for n in alive):
+            return
+        self.second = self._start.fork(self._budget)
+        for piece in self.pieces[: number + 1]:
+            self._run(self.pruned, self.second, piece)
+        self._note(alive)
+
+    def _outputs(self, stage: Stage) -> tuple[str, ...]:
+        """Results of a stage's layers, which are there for nothing where no weights change.
+
+        Convolutions have far more of them than are kept: those are computed.
+        """
+        names = tuple(layer.sites[0].result for layer in stage.layers)
+        there = self.pruned is None and len(stage.sites) == 1 and all(names)
+        there = there and ops.output_axis(stage.sites[0].geometry) == -1
+        return names if there else ()
+
+    def _offsets(self, number: int) -> tuple[str, ...]:
+        """What is added behind each layer of a stage, where it is there before any of them runs.
+
+        Of two branches that meet the one that is pruned later has the other as its offset.
+        """
+        stage, nodes = self.plan[number], self.dense.index.nodes
+        site = stage.sites[0]
+        if len(stage.sites) > 1 or stage.blocks > 1 or nodes[site.node].body is not None:
+            return ("",) * len(stage.layers)
+        waiting = {
+            name
+            for each in self.plan[number:]
+            for layer in each.layers
+            for site in layer.sites
+            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            if name
+        }
+        later = depends_on(nodes, waiting)
+        names = (layer.response.offset for layer in stage.layers)
+        return tuple("" if name in later else name for name in names)
+
+    def _note(self, names: Iterable[str]) -> None:
+        self._inexact |= {n for n in names if self._source.get(n, n) in self._touched}
+
+    def _dense(self, piece: Segment) -> Stream:
+        self._run(self.dense, self.stream, piece)
+        return self.stream
+
+    def _run(self, model: Model, stream: Stream, piece: Segment) -> None:
+        plan = self.recording
+        shapes = {name: plan.shapes[name] for name in piece.outputs if name in plan.shapes}
+        stream.advance(
+            lambda kinds, carried: build(model.index, plan, piece, kinds, carried=carried),
+            piece.inputs,
+            piece.outputs,
+            piece.needed,
+            shapes if plan.turning.intersection(shapes) else {},
+        )
+
+    def _readings(self, model: Model, stage: Stage) -> list[Reading]:
+        readings = []
+        for site in stage.sites:
+            taps = self.recording.taps(site)
+            names = {role: (tap.name, tap.stacked) for role, tap in taps.items() if tap.name}
+            stored = {role: tap.source for role, tap in taps.items() if not tap.name}
+            constants = {role: model.index.trace(name).values() for role, name in stored.items()}
+            readings.append(Reading(site.geometry, names, constants))
+        return readings
+
+
+def _differs(dense: Model, pruned: Model, layer: Layer) -> bool:
+    """Whether the layer's weights were changed."""
+    pairs = zip(dense_matrices(dense, layer), dense_matrices(pruned, layer))
+    return not all(np.array_equal(one, two) for one, two in pairs)

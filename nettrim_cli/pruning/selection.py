@@ -1,0 +1,181 @@
+"""Which layers a run prunes, within which bounds, and why the others are left alone."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.errors import BadInput, NothingToDo, WrongUsage
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.settings import Limit, Settings, named
+from nettrim_cli.solve.problem import Solution, Task
+
+NEAREST = 3  # names of layers that a message tells
+
+
+def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
+    """The layers to prune, and a report of each that is left alone with the reason.
+
+    Raises
+    ------
+    NothingToDo
+        No layer is left to prune, or the sparsity asked for is already there.
+    WrongUsage
+        A pattern of the settings names no layer.
+    """
+    _check_patterns(model, settings)
+    names = [layer.name for layer in model.layers]
+    chosen: list[Layer] = []
+    left: list[LayerReport] = []
+    for layer in model.layers:
+        reason = layer.refusal or _unwanted(layer, settings, names) or _not_finite(model, layer)
+        if reason:
+            left.append(dense_report(model, layer, reason))
+        else:
+            chosen.append(layer)
+    if not chosen:
+        found = "; ".join(f"{each.name}: {each.note}" for each in left[:3])
+        raise NothingToDo(
+            f"{model.path}: no layer can be pruned ({found or 'it has no layers with weights'}). "
+            "'nettrim inspect' lists the layers."
+        )
+    _check_limits(model, chosen, settings)
+    total = sum(each.parameters for each in chosen)
+    zeros = total - sum(nonzeros(model.weight(each)[0]) for each in chosen)
+    if settings.sparsity is not None and zeros >= settings.sparsity * total:
+        raise NothingToDo(
+            f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
+            f"--sparsity {settings.sparsity} asks for no more."
+        )
+    return chosen, left
+
+
+def bounds_of(
+    layer: Layer, settings: Settings, zeros: int = 0, *, names: Sequence[str]
+) -> tuple[int, int]:
+    """Fewest and most zeros that the settings' limits, and the zeros there are, leave a layer.
+
+    Parameters
+    ----------
+    names
+        Those of all layers of the model, among which the limits look for theirs.
+    """
+    low, high = settings.bounds_of(layer.name, names)
+    slack = 1e-9 * layer.parameters  # 0.3 of 10 is 3, whatever floating point makes of it
+    fewest = max(zeros, math.ceil(low * layer.parameters - slack))
+    most = math.floor(high * layer.parameters + slack)
+    return min(fewest, most), most
+
+
+def within_ceiling(
+    tasks: Sequence[Task], solutions: Sequence[Solution], most: int
+) -> list[Solution]:
+    """The solutions with dense weights put back where a layer has more zeros than it may.
+
+    Inputs that the layers before have silenced leave weights zero that nobody asked for.  Those
+    that carry least come back, and the bias makes up for their mean.
+    """
+    inner = [slice(None, -1) if task.has_bias else slice(None) for task in tasks]
+    zero = [each.U[at] == 0 for each, at in zip(solutions, inner)]
+    excess = sum(np.count_nonzero(each) for each in zero) - most
+    if excess <= 0:
+        return list(solutions)
+    matrices = [each.U.copy() for each in solutions]
+    gone = [each & (task.W[at] != 0) for task, each, at in zip(tasks, zero, inner)]
+    carried = np.concatenate([_carried(task)[each] for task, each in zip(tasks, gone)])
+    back = np.zeros(carried.size, bool)
+    back[np.argsort(carried, kind="stable")[:excess]] = True
+    ends = np.cumsum([np.count_nonzero(each) for each in gone])[:-1]
+    for task, U, at, mask, part in zip(tasks, matrices, inner, gone, np.split(back, ends)):
+        more = np.zeros(mask.shape, U.dtype)
+        more[mask] = np.where(part, task.W[at][mask], 0)
+        U[at] += more
+        if task.has_bias:
+            U[-1] -= task.samples.X[:-1].mean(axis=1) @ more
+    return [replace(each, U=U) for each, U in zip(solutions, matrices)]
+
+
+def _carried(task: Task) -> NDArray[Any]:
+    """What each dense weight adds to the results of its output: its root mean square."""
+    X = task.samples.X[:-1]
+    size = X.std(axis=1) if task.has_bias else np.sqrt(np.square(X).mean(axis=1))
+    return np.asarray(np.abs(task.W[: len(X)]) * size[:, None])
+
+
+def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:
+    """Entries that are not zero, of all blocks."""
+    return sum(int(np.count_nonzero(each)) for each in matrices)
+
+
+def dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
+    """The report of a layer that is left alone."""
+    count = nonzeros(model.weight(layer)[0]) if layer.prunable else layer.parameters
+    return LayerReport(
+        layer.name, layer.op, layer.shape, layer.parameters, count, count, note=reason
+    )
+
+
+def _check_patterns(model: Model, settings: Settings) -> None:
+    """Raise WrongUsage for a pattern that names no layer, with the nearest names."""
+    names = [layer.name for layer in model.layers]
+    patterns = [("include", each) for each in settings.include]
+    patterns += [("exclude", each) for each in settings.exclude]
+    patterns += [("limit", Limit.parse(each).pattern) for each in settings.limit]
+    for option, pattern in patterns:
+        if names and not named(pattern, names):
+            core = pattern.strip("*?")
+            near = [name for name in names if core.lower() in name.lower()]
+            near = near or difflib.get_close_matches(core, names, cutoff=0.4) or names
+            shown = ", ".join(f"'{name}'" for name in near[:NEAREST])
+            raise WrongUsage(
+                f"--{option} '{pattern}' matches no layer of {model.path}; the nearest "
+                f"{'is' if len(near) == 1 else 'are'} {shown}. 'nettrim inspect' lists the layers."
+            )
+
+
+def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
+    names = [layer.name for layer in model.layers]
+    for text in settings.limit:
+        if named(Limit.parse(text).pattern, names).isdisjoint(each.name for each in chosen):
+            raise WrongUsage(
+                f"{model.path}: --limit {text} matches no layer that is pruned; "
+                "'nettrim inspect' lists the layers."
+            )
+    if settings.sparsity is None:
+        return
+    total = sum(each.parameters for each in chosen)
+    ends = [bounds_of(each, settings, names=names) for each in chosen]
+    low, high = (sum(each) / total for each in zip(*ends, strict=True))
+    if not low <= settings.sparsity <= high:
+        raise BadInput(
+            f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
+            f"--sparsity {settings.sparsity} is not among them."
+        )
+
+
+def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> str:
+    def among(patterns: Iterable[str]) -> bool:
+        return any(layer.name in named(each, names) for each in patterns)
+
+    if settings.include and not among(settings.include):
+        return "not matched by --include"
+    if among(settings.exclude):
+        return "matched by --exclude"
+    if layer.depthwise and not settings.include:
+        return "depthwise convolution: left dense unless --include names it"
+    return ""
+
+
+def _not_finite(model: Model, layer: Layer) -> str:
+    weights, biases = model.weight(layer)
+    if all(np.isfinite(each).all() for each in (*weights, *(biases or ()))):
+        return ""
+    return "holds weights that are not finite"

@@ -1,0 +1,241 @@
+"""A response in sample space, for ``minimise g(U) + h(||R(U'X)||)``, h a ball or a square.
+
+ADMM splits ``T = U'X`` as well as ``S = U``.  T and its scaled dual are both functions of one
+array G, the projection's argument, and of one number, the norm of its residual: with R the part
+of the residual that the projection takes away, ``T = G - R`` and the dual is ``-R``.  A step is
+
+    U <- (C + I)^-1 (X (G - 2R)' + target)
+    G <- G + alpha (U'X - T)
+
+Everything but that one norm is separate by neuron, so a step is a single pass over blocks of
+neurons that stay in cache, shared out over threads.  Its floor are two matrix products of 2NMP
+flops.  The scale of X decides how the two splits are balanced: X is divided by a share of
+``sqrt(max C)`` (0.3 in the paper's public code); unscaled, the steps needed are many times more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+
+from nettrim_cli.solve.gram.low_rank import Rotated
+from nettrim_cli.solve.gram.system import inverse_of
+from nettrim_cli.solve.penalties import Gauge
+from nettrim_cli.solve.problem import Matrix, norm
+from nettrim_cli.solve.responses import Ball, Fit, Intervals
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+BLOCK_BYTES = 1 << 23  # of one array of a block; smaller ones pack X too often
+ALPHA = 1.95
+UNIT = 0.12  # of sqrt(max C); the balance of the two splits
+
+
+@dataclass(frozen=True)
+class Residual:
+    """||R|| on the shared entries and on those that hold exactly."""
+
+    shared: float
+    exact: float
+
+
+class SampleResponse:
+    """A response set as a coupling of ADMM (see ``admm.Coupling``), with its certificates.
+
+    The weights it is given and gives are those of the scaled X: ``U * unit``.
+
+    Parameters
+    ----------
+    X
+        (N, P) inputs.
+    intervals
+        (M, P) response set; with ``strict`` the entries that are no points hold exactly and the
+        others share the fit; otherwise all share it.
+    fit
+        What the residuals of the shared entries cost: a Ball of epsilon, the absolute Frobenius
+        error allowed, or a Square; may be changed between steps.
+    threads
+        Blocks worked on at once; BLAS should use a single thread meanwhile.
+
+    Attributes
+    ----------
+    dual
+        (M, P), where it is set before: receives the multipliers of the last bound, which prove it.
+    """
+
+    def __init__(
+        self,
+        X: Matrix,
+        intervals: Intervals,
+        fit: Fit,
+        *,
+        strict: bool = True,
+        threads: int = 1,
+    ) -> None:
+        powers = np.einsum("ij,ij->i", X, X, dtype=np.float64)  # the diagonal of C, its largest
+        self.unit = UNIT * math.sqrt(float(powers.max(initial=0))) or 1.0
+        self.X = np.ascontiguousarray(X / self.unit, np.float32)
+        self.XT = np.ascontiguousarray(self.X.T)
+        self._damped = inverse_with_one(self.X)
+        self.intervals, self.fit = intervals, fit
+        shared = intervals.active if strict else np.True_
+        self.shares = np.broadcast_to(shared, intervals.lower.shape).astype(np.float32)
+        self.G = np.zeros(intervals.lower.shape, np.float32)
+        self.R, self.shared = np.empty_like(self.G), np.empty_like(self.G)
+        outputs, columns = intervals.lower.shape
+        step = max(32, BLOCK_BYTES // (4 * max(1, columns)))
+        count = max(1, -(-outputs // step))
+        count += count % 2 if outputs >= 64 else 0
+        ends = np.linspace(0, outputs, count + 1).round().astype(int).tolist()
+        self.blocks = [slice(a, b) for a, b in pairwise(ends)]  # even: two threads get as many
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self.rho = 0.0
+        self.dual: Matrix | None = None
+        self._settle()
+
+    def solve(self, target: Matrix, rho: float) -> Matrix:
+        """One step of both splits; see the module."""
+        if self.rho and rho != self.rho:
+            for block in self.blocks:  # T and the unscaled dual stay
+                self.G[block] += self.shrunk(block) * np.float32(self.rho / rho - 1)
+            self._settle()
+        self.rho = rho
+        U = np.empty(target.shape, np.float32)
+
+        def step(block: slice) -> float:
+            G, R = self.G[block], self.shrunk(block)
+            T = G - R
+            goal = np.subtract(T, R, out=R)
+            rhs = (goal @ self.XT).T
+            rhs += target[:, block]
+            U[:, block] = self._damped(rhs)
+            Z = np.matmul(U[:, block].T, self.X, out=goal)
+            Z -= T
+            Z *= np.float32(ALPHA)
+            G += Z
+            return self._refresh(block)
+
+        self._norm = math.sqrt(sum(self.each(step, self.blocks)))
+        return U
+
+    def residual(self, U: Matrix) -> Residual:
+        """What weights leave of the response, as Frobenius norms."""
+
+        def squares(block: slice) -> tuple[float, float]:
+            Z = U[:, block].T @ self.X
+            R = Z - np.clip(Z, self.intervals.lower[block], self.intervals.upper[block])
+            shared = R * self.shares[block]
+            R -= shared
+            return norm(shared) ** 2, norm(R) ** 2
+
+        shared, exact = map(sum, zip(*self.each(squares, self.blocks)))
+        return Residual(math.sqrt(shared), math.sqrt(exact))
+
+    def bound(self, penalty: Gauge) -> float:
+        """A lower bound on the least ``g(U) + h(||R||)``, by weak duality.
+
+        The multiplier ``L = rho R`` of T is not negative at upper ends and not positive at lower
+        ends of intervals.  Scaled until the polar of g at ``X L'`` is at most 1, neuron by neuron
+        where g allows it, it proves ``-<L, ends> - h*(||L on the shared entries||_F)``.
+
+        Parameters
+        ----------
+        penalty
+            g, for weights of the scaled X.
+        """
+        pull = np.empty((len(self.X), len(self.G)), np.float32)
+
+        def gather(block: slice) -> None:
+            pull[:, block] = self.X @ (self.shrunk(block) * np.float32(self.rho)).T
+
+        self.each(gather, self.blocks)
+        excess = penalty.polar_columns(pull)
+
+        def parts(block: slice) -> tuple[float, float]:
+            L = self.shrunk(block) * np.float32(self.rho)
+            return self.worth(L, excess[block], block)
+
+        value, squares = map(sum, zip(*self.each(parts, self.blocks)))
+        return float(value - self.fit.conjugate(math.sqrt(squares)))
+
+    def worth(self, L: Matrix, excess: Matrix, block: slice) -> tuple[float, float]:
+        """A block's part of the bound: ``-<L, ends>``, and the square of L on shared entries.
+
+        Parameters
+        ----------
+        L
+            (n, P) multipliers, scaled in place neuron by neuron to what they may be.
+        excess
+            (n,) polar of the penalty at ``X L'`` for each neuron.
+        """
+        L /= np.maximum(1, excess).astype(np.float32)[:, None]
+        if self.dual is not None:
+            self.dual[block] = L
+        ends = np.where(L > 0, self.intervals.upper[block], self.intervals.lower[block])
+        ends[L == 0] = 0
+        value = float(np.einsum("ij,ij->", L, ends, dtype=np.float64))
+        return -value, norm(L * self.shares[block]) ** 2
+
+    @property
+    def multiplier(self) -> float:
+        """Multiplier of the fit to a residual of one; L is it times R on shared entries."""
+        return self.fit.multiplier(self._norm, self.rho)
+
+    @property
+    def unit_of_error(self) -> float:
+        """What a violation is relative to: epsilon, or the norm of what is to be kept."""
+        if isinstance(self.fit, Ball):
+            return self.fit.epsilon
+        return norm(np.where(self.intervals.active, self.intervals.lower, np.float32(0)))
+
+    def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Work on every item, in order, shared out over the threads."""
+        if self._threads == 1 or len(items) == 1:
+            return [work(item) for item in items]
+        if self._pool is None:  # its threads end with this object
+            self._pool = ThreadPoolExecutor(self._threads)
+        return list(self._pool.map(work, items))
+
+    def shrunk(self, block: slice) -> Matrix:
+        """G - T: the whole residual, or on shared entries what the fit does not leave."""
+        kept = np.float32(self.fit.kept(self._norm, self.rho))
+        within: Matrix = self.shared[block] * kept
+        return np.subtract(self.R[block], within, out=within)
+
+    def _refresh(self, block: slice) -> float:
+        """Take the residual of G anew; the square of its shared part."""
+        G, R = self.G[block], self.R[block]
+        np.maximum(G, self.intervals.lower[block], out=R)
+        np.minimum(R, self.intervals.upper[block], out=R)
+        np.subtract(G, R, out=R)
+        shared = np.multiply(R, self.shares[block], out=self.shared[block]).ravel()
+        with np.errstate(over="ignore"):  # an infinite norm leaves epsilon no share
+            return float(np.dot(shared, shared))
+
+    def _settle(self) -> None:
+        self._norm = math.sqrt(sum(self._refresh(block) for block in self.blocks))
+
+
+def inverse_with_one(X: Matrix) -> Callable[[Matrix], Matrix]:
+    """The product with ``(X X' + I)^-1``, of the cheaper of N x N and P columns."""
+    if 2 * X.shape[1] <= len(X):
+        return partial(Rotated.of(X.copy()).solve, gamma=1.0)
+    return partial(np.matmul, inverse_of(gram(X), 1.0))
+
+
+def gram(X: Matrix) -> Matrix:
+    """``X X'`` in float64 from float32 products of some thousand columns each."""
+    C = np.zeros((len(X), len(X)))
+    for at in range(0, X.shape[1], 4096):
+        part = X[:, at : at + 4096]
+        C += part @ part.T
+    return C

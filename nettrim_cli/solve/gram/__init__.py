@@ -1,0 +1,1 @@
+"""Solvers on second moments: few weights, then a refit."""

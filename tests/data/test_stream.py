@@ -1,0 +1,213 @@
+"""Streams: the same values from memory and from disk, forks of their own, no files left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from support.networks import initializers, input_samples, residual
+from support.small import normal, run
+
+from nettrim_cli.data.dataset import Batch
+from nettrim_cli.data.stream import Budget, Parked, Shelf, Stream, Trail, Turns, load, size_of
+from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.graph.capture.segments import Segments, build
+from nettrim_cli.graph.ir.index import Index
+
+STOPS = [["x"], ["r1"], ["f"]]
+
+
+def batches(x, size=4):
+    return [
+        (Batch({"x": x[at : at + size]}, len(x[at : at + size]), None), at > 8)
+        for at in range(0, len(x), size)
+    ]
+
+
+def cut(proto):
+    plan = Recording(Index(proto), [], cascade=True)
+    return plan, Segments(plan, STOPS).pieces
+
+
+def advance(stream, proto, plan, piece) -> None:
+    def making(kinds, carried):
+        return build(Index(proto), plan, piece, kinds, carried=carried)
+
+    stream.advance(making, piece.inputs, piece.outputs, piece.needed)
+
+
+def joined(stream, name):
+    return np.concatenate([place.get(name) for place in stream.places])
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2000, 1 << 30])
+def test_values_are_the_same_from_memory_and_disk(memory_bytes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    proto = residual()
+    x = input_samples(proto, 14)
+    stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
+    parked = [isinstance(place.tensors["x"], Parked) for place in stream.places]
+    assert all(parked) if memory_bytes == 0 else any(parked) == (memory_bytes < 1 << 20)
+    assert [place.count for place in stream.places] == [4, 4, 4, 2]
+    assert [place.held_out for place in stream.places] == [False, False, False, True]
+    assert np.array_equal(joined(stream, "x"), x)
+    plan, pieces = cut(proto)
+    for piece, (name,) in zip(pieces, STOPS):
+        advance(stream, proto, plan, piece)
+        assert all(set(place.tensors) == {name} for place in stream.places)
+        parts = [run(proto, [name], batch.feeds)[0] for batch, _ in batches(x)]
+        assert np.array_equal(joined(stream, name), np.concatenate(parts))
+        assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
+    proto, changed = residual(), residual()
+    for tensor in changed.graph.initializer:
+        if tensor.name == "w1":
+            value = 0.5 * initializers(changed)["w1"]
+            tensor.CopyFrom(numpy_helper.from_array(value, "w1"))
+    x = input_samples(proto, 8)
+    stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
+    plan, (first, second, last) = cut(proto)
+    advance(stream, proto, plan, first)
+    fork = stream.fork()
+    assert all(a is b for a, b in zip(stream.places, fork.places))
+    for piece in (second, last):
+        advance(stream, proto, plan, piece)
+        advance(fork, changed, plan, piece)
+    (one,), (two,) = run(proto, ["f"], {"x": x}), run(changed, ["f"], {"x": x})
+    assert not np.array_equal(one, two)
+    np.testing.assert_allclose(joined(stream, "f"), one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(joined(fork, "f"), two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array(3, np.float32),
+        np.zeros((0, 4), np.float32),
+        np.arange(12, dtype=np.float16).reshape(3, 4)[:, ::2],
+        np.array([True, False]),
+        np.arange(6, dtype=np.int64).reshape(2, 3).T,
+    ],
+    ids=["scalar", "empty", "strided-half", "bool", "transposed"],
+)
+def test_any_array_survives_the_disk(value) -> None:
+    shelf = Shelf(Budget(-1))
+    held = shelf.keep(value)
+    assert isinstance(held, Parked)
+    found = held.load()
+    assert found.dtype == value.dtype
+    assert np.array_equal(found, value)
+
+
+def test_what_is_no_array_of_numbers_is_held_as_it_is() -> None:
+    words = np.array(["a", "b"], object)
+    listed = [np.zeros(3)]
+    assert Shelf(Budget(0)).keep(words) is words
+    assert Shelf(Budget(0)).keep(listed) is listed
+
+
+def test_the_budget_is_shared_by_what_is_held_and_only_that() -> None:
+    budget = Budget(100)
+    shelves = [Shelf(budget), Shelf(budget)]
+    kept = [shelves[at % 2].keep(np.zeros(10, np.float32)) for at in range(4)]
+    assert [isinstance(each, Parked) for each in kept] == [False, False, True, True]
+    held = [kept.pop(0)]
+    held.append(held[0])
+    held.clear()
+    assert budget.left == 60
+    assert isinstance(shelves[1].keep(np.zeros(10, np.float32)), np.ndarray)
+
+
+def test_forks_share_one_budget() -> None:
+    proto, budget = residual(), 3000
+    stream = Stream.read(batches(input_samples(proto, 14)), threads=1, memory_bytes=budget)
+    plan, pieces = cut(proto)
+    streams = [stream]
+    for piece in pieces:
+        streams.append(stream.fork())
+        for each in streams[:2]:
+            advance(each, proto, plan, piece)
+        arrays = {
+            id(value): value.nbytes
+            for each in streams
+            for place in each.places
+            for value in place.tensors.values()
+            if isinstance(value, np.ndarray)
+        }
+        assert 0 < sum(arrays.values()) == budget - stream.budget.left <= budget
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_tensors_of_many_shapes_are_the_same_from_memory_and_disk(memory_bytes) -> None:
+    parts = [normal(2, 3), normal(0, 5), np.float32(7), normal(4, 1, 2, seed=1)]
+    values = np.concatenate([np.ravel(each) for each in parts])
+    shapes = np.array([n for each in parts for n in (np.ndim(each), *np.shape(each))])
+    kept = Shelf(Budget(memory_bytes)).keep(Turns(values, shapes))
+    assert isinstance(kept.values, Parked) == (memory_bytes == 0)
+    found = load(kept)
+    assert len(found) == len(parts)
+    for one, two in zip(found, parts):
+        np.testing.assert_array_equal(one, two, strict=True)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
+    proto = residual()
+    x = input_samples(proto, 14)
+    plan, pieces = cut(proto)
+    trail, runs = Trail(), []
+
+    def passed() -> list[np.ndarray]:
+        def read():
+            runs.append("x")
+            return Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
+
+        stream, found = trail.follow(0, read), []
+        for stop, (piece, (name,)) in enumerate(zip(pieces, STOPS), 1):
+
+            def advanced(stream=stream, piece=piece, name=name):
+                runs.append(name)
+                advance(stream, proto, plan, piece)
+                return stream
+
+            stream = trail.follow(stop, advanced, piece.outputs)
+            found.append(joined(stream, name))
+        return found
+
+    first, second = passed(), passed()
+    assert runs == ["x", "x", "r1", "f"]
+    assert all(np.array_equal(one, two) for one, two in zip(first, second))
+    assert np.array_equal(second[-1], run(proto, ["f"], {"x": x})[0])
+
+
+def test_a_trail_ends_where_its_room_does() -> None:
+    def stream(*sizes):
+        places = [{str(at): np.zeros(each, np.uint8) for at, each in enumerate(sizes)}]
+        found = Stream.read([(Batch(each, 1, None), False) for each in places], threads=1)
+        return lambda: found
+
+    trail = Trail(100)
+    trail.follow(0, stream(30))
+    trail.follow(1, stream(30, 40), ["1"])  # what was there before counts once
+    assert (len(trail.stops), trail.left) == (2, 30)
+    trail.follow(2, stream(31))
+    trail.follow(3, stream(1))  # later stops are no use without this one
+    assert len(trail.stops) == 2
+    assert trail.follow(2, stream(7)).places[0].get("0").size == 7  # it runs again
+    none = Trail(0)
+    none.follow(0, stream(0))
+    assert not none.stops
+
+
+def test_sizes_are_those_of_the_values_wherever_they_wait() -> None:
+    value = np.zeros((3, 5), np.float32)
+    assert size_of(value) == size_of(Shelf(Budget(0)).keep(value)) == 60
+    assert size_of(Turns(value.ravel(), np.array([2, 3, 5]))) == 60
+    assert size_of([value, [value]]) == 120
+    assert size_of(None) == 0

@@ -1,0 +1,215 @@
+"""Runs on few samples: made ones, rival allocations, what is said of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+
+import h5py
+import numpy as np
+import onnx
+import pytest
+from support.networks import build, normal
+
+from nettrim_cli import Settings, prune
+from nettrim_cli.data.dataset import Calibration
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.evaluation.comparison import Reference
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.allocation import Costs, Curve, Forecast
+from nettrim_cli.pruning.layerwise import Reached
+from nettrim_cli.pruning.passes import contest, final_fit
+from nettrim_cli.settings import ALLOCATIONS
+
+SAMPLES = "sample_models"
+
+
+def codes(report) -> set[str]:
+    return {warning.code for warning in report.warnings}
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory, request):
+    """The sample model with 40 samples to prune with, and 1,000 others to judge by."""
+    folder, home = tmp_path_factory.mktemp("few"), request.config.rootpath / SAMPLES / "mlp"
+    (folder / "model.onnx").write_bytes((home / "model.onnx").read_bytes())
+    with h5py.File(home / "calib.h5") as file:
+        images = file["image"][()]
+    for name, part in (("calib.h5", slice(0, 40)), ("test.h5", slice(1000, 2000))):
+        with h5py.File(folder / name, "w") as file:
+            file["image"] = images[part]
+    return folder
+
+
+def test_error(folder, output) -> float:
+    dense = Model.load(folder / "model.onnx")
+    with Calibration.open(folder / "test.h5", dense.inputs) as samples:
+        everything = np.arange(samples.samples)
+        reference = Reference(dense, lambda: samples.batches(everything, 250), threads=1)
+        return reference.against(Model.load(output)).error
+
+
+test_error.__test__ = False  # a figure, not a test
+
+
+@cache
+def pruned(folder, **options):
+    output = folder / f"{'-'.join(map(str, options.values()))}.onnx"
+    settings = Settings(sparsity=0.8, threads=1, exclude=("*fc1*", "*fc2*"), **options)
+    report = prune(folder / "model.onnx", folder / "calib.h5", output, settings, force=True)
+    return report, test_error(folder, output)
+
+
+def test_made_samples_lower_the_error_on_new_ones(mlp) -> None:
+    made, error = pruned(mlp)
+    recorded, without = pruned(mlp, augment="none")
+    assert "augmented" in codes(made)
+    assert "augmented" not in codes(recorded)
+    assert error < 0.8 * without
+    # What is said of the samples is said of those in the file.
+    assert all("40 were used" in w.text for w in made.warnings if w.code == "few-samples")
+
+
+def test_a_final_fit_to_all_samples_lowers_the_error_on_new_ones(mlp) -> None:
+    final, error = pruned(mlp)
+    before, without = pruned(mlp, final_fit="none")
+    assert error < 0.97 * without
+    assert (final.final_samples, before.final_samples) == (40, 0)
+    assert "final-fit" in codes(final) - codes(before)
+    assert "before the final fit to all 40" in final.verdict.sureness
+    # What is told of errors is told of the network that had not seen the held-out samples.
+    assert final.comparison.outputs == before.comparison.outputs
+    assert final.certificate == before.certificate
+    assert final.bound == before.bound
+    pairs = list(zip(final.layers, before.layers))
+    assert all(one.error_holdout == other.error_holdout for one, other in pairs)
+    assert all(one.nonzeros_after == other.nonzeros_after for one, other in pairs)
+    assert final.comparison.candidate.sha256 != before.comparison.candidate.sha256
+
+
+def test_a_final_fit_is_left_out_where_nothing_is_gained(tmp_path) -> None:
+    """Other methods, other targets, and samples that are plenty."""
+    dense = build("g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", w=normal(6, 4))
+    onnx.save(dense, tmp_path / "m.onnx")
+    fits = {}
+    for count in (40, 700):
+        np.save(tmp_path / "x.npy", normal(count, 6))
+        for options in ({}, {"method": "net-trim"}, {"final_fit": "none"}):
+            settings = Settings(sparsity=0.5, threads=1, **options)
+            report = prune(tmp_path / "m.onnx", tmp_path / "x.npy", None, settings, force=True)
+            fits[(count, *options)] = report.final_samples
+    settings = Settings(max_error=0.5, threads=1)
+    assert prune(tmp_path / "m.onnx", tmp_path / "x.npy", None, settings, force=True)
+    assert fits.pop((40,)) == 40
+    assert not any(fits.values())
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_final_fit_that_fails_is_not_kept(tmp_path, better) -> None:
+    dense = Model(build("g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", w=normal(6, 4)))
+    weights = dense.weight(dense.layers[0])[0][0]
+    np.save(tmp_path / "x.npy", normal(20, 6))
+    with Calibration.open(tmp_path / "x.npy", dense.inputs) as samples:
+        parts = SampleSet(samples, np.arange(16), np.arange(16, 20), 16)
+        assert sorted(parts.whole().fitted) == list(range(20))
+        run = Contestants(dense, [0.8 * weights, (0.9 if better else 0.7) * weights])
+        run.prune_layers(None, {"h": 0}, again=True)
+        first = Reached(run.pruned, [Row("h", 0.25)])
+        reference = Reference(dense, parts.holdout_batches, threads=1)
+        found = final_fit(run, parts, {"h": 1}, first, reference)
+    assert found.judged is (first.model if better else None)
+    assert (found.model is first.model) is not better
+    assert found.layers[0].error_holdout == 0.25
+    assert run.final_samples == (20 if better else 0)
+
+
+def test_the_default_does_not_lose_to_its_alternatives(mlp) -> None:
+    _, error = pruned(mlp)
+    assert all(error <= 1.05 * pruned(mlp, allocate=kind)[1] for kind in ALLOCATIONS)
+
+
+def test_what_twice_as_many_samples_would_give_is_told_on_request(mlp) -> None:
+    report, _ = pruned(mlp, forecast=True)
+    (text,) = (warning.text for warning in report.warnings if warning.code == "forecast")
+    assert "twice as many samples" in text
+    assert any(layer.name in text for layer in report.layers)
+    metadata = Model.load(mlp / "True.onnx").proto.metadata_props
+    settings = json.loads(next(entry.value for entry in metadata if entry.key == "nettrim"))
+    assert settings["forecast"] is True
+
+
+def curve(layer, squares, sensitivity=1.0) -> Curve:
+    return Curve(layer, np.array(squares), 1.0, sensitivity, sensitivity, ())
+
+
+class Layer:
+    def __init__(self, name: str) -> None:
+        self.name, self.parameters = name, 100
+
+
+def test_a_forecast_is_the_fall_of_the_error_from_half_of_the_samples() -> None:
+    levels, first, second = np.array([0.0, 0.5, 0.9]), Layer("first"), Layer("second")
+    now = Costs(levels, [curve(first, [0, 0.04, 0.5]), curve(second, [0, 0.09, 0.5], 2.0)])
+    then = Costs(levels, [curve(first, [0, 0.16, 0.5]), curve(second, [0, 0.09, 0.5], 2.0)])
+    forecast = Forecast.of(now, then, {"first": 50, "second": 50})
+    assert forecast is not None
+    assert forecast.ratio == pytest.approx(np.sqrt((0.04 + 0.18) / (0.16 + 0.18)))
+    assert (forecast.layer, forecast.layer_ratio) == ("first", pytest.approx(0.5))
+    assert Forecast.of(now, Costs(levels, then.curves[:1]), {"first": 50, "second": 50}) is None
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    error_holdout: float
+
+
+class Contestants:
+    """A run whose allocations lead to given weights."""
+
+    def __init__(self, dense: Model, weights) -> None:
+        from nettrim_cli.pruning.propagation import stages
+
+        self.dense, self.threads, self.plan = dense, 1, stages(dense.layers)
+        self.weights, self.listener, self.pruned = weights, Listener(), dense
+        self.final_samples = 0
+
+    def prune_layers(self, batches, zeros, *, again):
+        assert again
+        self.pruned = self.dense.clone()
+        self.pruned.set_weight(self.dense.layers[0], [self.weights[zeros["h"]]], None)
+        return [Row("h", 1.0)]
+
+
+class Listener:
+    def stage(self, text: str) -> None:
+        assert text
+
+
+class Held:
+    @staticmethod
+    def flagged_batches():
+        raise AssertionError("nothing is solved here")
+
+    @staticmethod
+    def holdout_batches():
+        from nettrim_cli.data.dataset import Batch
+
+        yield Batch({"x": normal(32, 4, seed=2)}, 32, None)
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
+    text = "g (float[n,4] x) => (float[n,4] y) { h = MatMul(x, w)\n y = Softmax<axis=1>(h) }"
+    weight = 20 * normal(4, 4, seed=1)  # all outputs are nearly one or zero
+    dense = Model(onnx.ModelProto.FromString(build(text, w=weight).SerializeToString()))
+    noise = normal(4, 4, seed=3)
+    weights = [weight + (0.001 if at == best else 1) * noise for at in range(3)]
+    run = Contestants(dense, weights)
+    name = dense.layers[0].name
+    allocations = [{"h": at, name: at} for at in range(3)]
+    run.prune_layers(None, allocations[0], again=True)
+    winner, zeros = contest(run, Held, allocations, Reached(run.pruned, [Row("h", 0.0)]))
+    assert zeros == allocations[best]
+    assert np.allclose(winner.model.weight(dense.layers[0])[0][0], weights[best])

@@ -1,0 +1,103 @@
+"""Tasks: response, relative error, and what makes samples useless."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.small_layers import random_task
+
+from nettrim_cli.solve.methods import METHODS
+from nettrim_cli.solve.problem import Solution, Status, every, norm, relative
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("ceiling", [math.inf, 0.7])
+@pytest.mark.parametrize("relu", [True, False])
+def test_error_by_its_definition(relu, ceiling, bias) -> None:
+    scale, shift = np.array([1, -2, 0.5, 0, 1.0]), np.array([0, 0.1, 0.2, 0.3, -0.4])
+    task = random_task(0, bias=bias, relu=relu, ceiling=ceiling, scale=scale, shift=shift)
+    U = task.W * 0.7
+
+    def respond(Z):
+        Y = scale[:, None] * Z + shift[:, None]
+        return np.clip(Y, 0, ceiling) if relu else Y
+
+    for held in (True, False):
+        samples = task.samples
+        X = (samples.held_X if held else samples.X)[task.rows].astype(float)
+        Y = respond((samples.held_Z if held else samples.Z).astype(float))
+        expected = np.linalg.norm(respond(U.T @ X) - Y) / np.linalg.norm(Y)
+        assert task.error(U, held=held) == pytest.approx(expected, rel=1e-4)
+        assert task.error(task.W, held=held) < 1e-6
+    assert task.weights == 60
+    assert task.samples.columns == 60
+
+
+def test_an_estimate_is_the_error_of_every_so_many_columns() -> None:
+    task = random_task(0, relu=True)
+    samples = task.samples
+    few = replace(samples, X=samples.X[:, ::3], Z=samples.Z[:, ::3])
+    expected = replace(task, samples=few).error(0.7 * task.W, held=False)
+    assert task.error(0.7 * task.W, held=False, most=20) == pytest.approx(expected, rel=1e-5)
+    assert task.error(0.7 * task.W, held=False, most=10**6) == task.error(0.7 * task.W, held=False)
+
+
+@pytest.mark.parametrize(("columns", "most"), [(1, 5), (5, 5), (9, 5), (10, 5), (1000, 7)])
+def test_an_even_choice_is_large_enough(columns, most) -> None:
+    found = len(range(columns)[every(columns, most)])
+    assert min(columns, most) <= found < 2 * most
+
+
+def test_no_held_out_samples_have_no_error() -> None:
+    task = random_task(0)
+    samples = task.samples
+    task = random_task(0)
+    object.__setattr__(samples, "held_X", samples.held_X[:, :0])
+    object.__setattr__(task, "samples", samples)
+    assert math.isnan(task.error(task.W, held=True))
+
+
+@pytest.mark.parametrize("name", ["C", "B", "X", "Z", "held_X", "held_Z"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_not_finite_is_trouble(name, bad, method) -> None:
+    task = random_task(1, relu=True, keep=20)
+    assert task.samples.trouble == ""
+    getattr(task.samples, name)[0, 0] = bad
+    assert "not finite" in task.samples.trouble
+    found = METHODS[method](task, None)
+    assert found.status is Status.DENSE
+    assert np.array_equal(found.U, task.W)
+    assert found.note == task.samples.trouble
+
+
+def test_tasks_and_solutions_travel() -> None:
+    task = random_task(1, keep=20)
+    again = pickle.loads(pickle.dumps(task))
+    one, two = METHODS["l0"](task, None), METHODS["l0"](again, None)
+    assert np.array_equal(one.U, two.U)
+    back = pickle.loads(pickle.dumps(one))
+    assert isinstance(back, Solution)
+    assert back.status is Status.SOLVED
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e8, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_norm_is_safe(scale, dtype) -> None:
+    A = (scale * np.random.default_rng(0).normal(size=(5, 7))).astype(dtype)
+    assert norm(A) == pytest.approx(np.linalg.norm(A.astype(float)), rel=1e-5)
+    assert norm(A.T) == pytest.approx(norm(A))
+    assert norm(A[:0]) == 0
+
+
+def test_relative() -> None:
+    one, zero = np.ones((2, 2)), np.zeros((2, 2))
+    assert relative(one, 2 * one) == 0.5
+    assert relative(zero, zero) == 0
+    assert relative(one, zero) == math.inf
+    assert math.isnan(relative(one * np.nan, one))
+    assert math.isnan(relative(one, one * np.inf))
