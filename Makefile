@@ -7,7 +7,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-few models clean
+.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-few bench-patterns models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,7 +60,7 @@ types: setup  ## check types
 
 check: lint types test  ## what has to hold before a commit
 
-bench: bench-layers bench-targets bench-peers bench-few  ## the benchmarks behind docs/ (hours at first); see benchmarks/README.md
+bench: bench-layers bench-targets bench-peers bench-few bench-patterns  ## the benchmarks behind docs/ (hours at first); see benchmarks/README.md
 
 bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python benchmarks/startup.py
@@ -81,6 +81,10 @@ bench-peers: $(VENV)/models  ## whole models against onnxsim's methods (hours at
 bench-few: $(VENV)/models  ## few samples: the default against its alternatives and peers (hours at first; finished cells are kept in build/)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/few_samples.py --table docs/few_samples.md
+
+bench-patterns: setup  ## n:m patterns against those of peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python benchmarks/patterns.py
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py

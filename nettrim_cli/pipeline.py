@@ -40,7 +40,8 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import load_models, opened
 from nettrim_cli.process.channel import tell
-from nettrim_cli.pruning.layerwise import Reached, Run, counted, in_order
+from nettrim_cli.pruning.layer_reports import counted, in_order
+from nettrim_cli.pruning.layerwise import Reached, Run
 from nettrim_cli.pruning.passes import solved
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, reach

@@ -6,13 +6,14 @@ its metadata, and the docs are generated from ``--help``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
+from nettrim_cli.options.declare import check_bounds, option
+from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_pattern, parse_share
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
@@ -22,36 +23,6 @@ TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = TARGETS[2:]  # a global sparsity is searched for
 DEFAULT_EPSILON = 0.05
 DEFAULT_GAMMA = 1.1**0.5
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    open_ends: bool = False,
-    choices: tuple[str, ...] = (),
-    metavar: str = "",
-    parse: Callable[[str], Any] | None = None,
-) -> Any:
-    """Declare a field with what the command line needs to know of it.
-
-    ``parse`` reads the words of a person where they are not just a number; ``ValueError`` says
-    what was wrong with them.
-    """
-    return field(
-        default=default,
-        metadata={
-            "help": help,
-            "low": low,
-            "high": high,
-            "open": open_ends,
-            "choices": choices,
-            "metavar": metavar,
-            "parse": parse,
-        },
-    )
 
 
 @dataclass(frozen=True)
@@ -207,6 +178,14 @@ class Settings:
         "uniform: the same share in every layer (default of the other methods).",
         choices=ALLOCATIONS,
     )
+    pattern: str | None = option(
+        None,
+        "Where zeros are, with l0. N:M, such as 2:4: at most N of M consecutive inputs of an "
+        "output are not zero, in every layer, which is a target of its own. HxW, such as 1x4: "
+        "blocks of H inputs by W outputs, with any target but epsilon.",
+        metavar="N:M|HxW",
+        parse=parse_pattern,
+    )
     limit: tuple[str, ...] = option(
         (),
         "Bounds on the share of zeros of layers whose name matches, such as 'fc4=0:0.5' "
@@ -315,6 +294,8 @@ class Settings:
                 "leaves to each layer: leave it out, or give a target of the whole network, such "
                 "as --sparsity."
             )
+        if self.pattern is not None:
+            self._check_pattern(given)
         for text in self.limit:
             try:
                 Limit.parse(text)
@@ -322,9 +303,42 @@ class Settings:
                 raise BadInput(f"limit {error}.") from error
         check_bounds(self)
 
+    def _check_pattern(self, targets: Sequence[str]) -> None:
+        try:
+            parse_pattern(str(self.pattern))
+        except ValueError as error:
+            raise BadInput(f"pattern {error}.") from error
+        if self.method != "l0" or self.limit:
+            raise BadInput("--pattern needs method l0, and goes with no --limit.")
+        if self.of_each is not None and (targets or self.allocate is not None):
+            raise BadInput(
+                f"--pattern {self.pattern} says itself how many zeros each layer gets: leave out "
+                "other targets and --allocate."
+            )
+        if self.of_each is None and self.target_epsilon is not None:
+            raise BadInput(
+                f"--pattern {self.pattern} needs a target that says how many blocks are zero, such "
+                "as --sparsity."
+            )
+
+    @property
+    def of_each(self) -> tuple[int, int] | None:
+        """N and m of a pattern n:m, which is a target of its own."""
+        if self.pattern is None or ":" not in self.pattern:
+            return None
+        n, _, m = self.pattern.partition(":")
+        return int(n), int(m)
+
+    @property
+    def zeros(self) -> float | None:
+        """Share of zeros that is asked for, by ``sparsity`` or a pattern n:m."""
+        return self.sparsity if self.of_each is None else 1 - self.of_each[0] / self.of_each[1]
+
     @property
     def target(self) -> tuple[str, float]:
         """Name and value of the target."""
+        if self.of_each is not None:
+            return "pattern", 1 - self.of_each[0] / self.of_each[1]
         for name in TARGETS:
             if (value := getattr(self, name)) is not None:
                 return name, value
@@ -354,32 +368,6 @@ class Settings:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-def check_bounds(options: Any) -> None:
-    """Check the values of a dataclass of options against what its fields declare.
-
-    Raises
-    ------
-    BadInput
-        One is no choice, or outside its bounds.
-    """
-    for each in fields(options):
-        value, rule = getattr(options, each.name), each.metadata
-        if rule["choices"] and value not in rule["choices"] and value != each.default:
-            wanted = " or ".join(rule["choices"])
-            raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
-        if value is not None and not inside(value, rule):
-            raise BadInput(f"{each.name} is {value!r}; it must be {bounds(rule)}.")
-
-
-def inside(value: float, rule: Mapping[str, Any]) -> bool:
-    """Whether a value is within the bounds of a field, if there are any."""
-    low: Any = rule.get("low")
-    high: Any = rule.get("high")
-    if rule.get("open"):
-        return bool(low < value < high)
-    return (low is None or low <= value) and (high is None or value <= high)
-
-
 def named(pattern: str, names: Collection[str]) -> frozenset[str]:
     """The names that a pattern stands for.
 
@@ -393,13 +381,3 @@ def named(pattern: str, names: Collection[str]) -> frozenset[str]:
         for each in (pattern, pattern.replace("[", "[[]"))
     )
     return next(filter(None, found), frozenset())
-
-
-def bounds(rule: Mapping[str, Any]) -> str:
-    """The bounds of a field in words."""
-    low, high = rule["low"], rule["high"]
-    if high is None:
-        return f"at least {low}"
-    return f"{'above' if rule['open'] else 'at least'} {low} and " + (
-        f"below {high}" if rule["open"] else f"at most {high}"
-    )

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 import click
 
+from nettrim_cli.options.declare import bounds, inside
 from nettrim_cli.options.usage import FileName
 from nettrim_cli.process import channel
 from nettrim_cli.quantities import parse_bytes, parse_seconds
-from nettrim_cli.settings import Gate, Settings, bounds, inside
+from nettrim_cli.settings import Gate, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = FileName()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +23,9 @@ from nettrim_cli.pruning.allocation import (
     Costs,
     Forecast,
     measure_costs,
-    response_size,
     share_zeros,
 )
+from nettrim_cli.pruning.layer_reports import joined, joint_error, weights_of
 from nettrim_cli.pruning.propagation import (
     Stage,
     dense_matrices,
@@ -39,8 +38,10 @@ from nettrim_cli.pruning.selection import bounds_of, dense_report, nonzeros, wit
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import ALLOCATIONS, SEARCHED, Settings
+from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.levels import spread
 from nettrim_cli.solve.methods import METHODS
+from nettrim_cli.solve.penalties import pattern
 from nettrim_cli.solve.problem import Choice, Matrix, Samples, Solution, Status, Task
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Run:
             Nothing where epsilon is the target. Behind the first allocation stand its rivals:
             where samples are few, sensitivities are uncertain, and held-out samples decide.
         """
-        sparsity = self.settings.sparsity
+        sparsity = self.settings.zeros
         if sparsity is None:
             return [], samples
         names, sizes = list(self.bounds), [each.parameters for each in self.chosen]
@@ -253,7 +254,8 @@ class Run:
     @property
     def kind(self) -> str:
         """How zeros are shared out."""
-        usual = "network" if self.settings.method == "l0" else "uniform"
+        even = self.settings.method != "l0" or self.settings.of_each is not None
+        usual = "uniform" if even else "network"
         return self.settings.allocate or usual
 
     def _prune_layer(
@@ -338,10 +340,14 @@ class Run:
         ]
 
     def _solve(self, task: Task) -> Solution:
+        look, form = self.listener.iteration, self.settings.pattern
         try:
             # What is no number any more is judged by the status, and said in the report.
             with np.errstate(all="ignore"):
-                return METHODS[self.settings.method](task, self.listener.iteration)
+                if form is None or task.keep is None:
+                    return METHODS[self.settings.method](task, look)
+                shape = task.weights // task.W.shape[1], task.W.shape[1]
+                return solve_l0(task, look, penalty=pattern(form, shape, task.keep))
         except np.linalg.LinAlgError as error:
             return Solution(task.W, Status.DENSE, note=f"not solved: {error}")
 
@@ -360,59 +366,3 @@ class Run:
         if biases is None:
             return solution, list(weights)
         return solution, [np.vstack([each, bias[None]]) for each, bias in zip(weights, biases)]
-
-
-UNTOUCHED = (Status.DENSE, Status.INFEASIBLE, Status.NOT_FINITE)
-WORST_FIRST = (
-    *(Status.NOT_FINITE, Status.INFEASIBLE, Status.DENSE, Status.TIME_LIMIT),
-    *(Status.MAX_ITERATIONS, Status.INACCURATE, Status.SOLVED),
-)
-
-
-def joined(solutions: Sequence[Solution]) -> Solution:
-    """What a report says of all blocks: the worst of those that were treated, their iterations."""
-    if len(solutions) == 1:
-        return solutions[0]
-    treated = [each for each in solutions if each.status not in UNTOUCHED]
-    worst = min(treated or solutions, key=lambda each: WORST_FIRST.index(each.status))
-    gaps = [each.gap for each in treated if each.gap is not None]
-    violations = [each.violation for each in treated if each.violation is not None]
-    left = next((each for each in solutions if each.status in UNTOUCHED), None)
-    note = (
-        "" if left is None else f"{len(solutions) - len(treated)} of {len(solutions)} blocks stay"
-    )
-    return replace(
-        worst,
-        iterations=sum(each.iterations for each in solutions),
-        gap=max(gaps, default=None),
-        violation=max(violations, default=None),
-        note=worst.note if left is None or not treated else f"{note} dense: {left.note}",
-    )
-
-
-def joint_error(tasks: Sequence[Task], matrices: Sequence[Matrix], *, held: bool) -> float:
-    """Relative response error of all blocks together, nan where there are no columns."""
-    if len(tasks) == 1:
-        return tasks[0].error(matrices[0], held=held)
-    sizes = [response_size(task, held=held) for task in tasks]
-    errors = [task.error(matrix, held=held) for task, matrix in zip(tasks, matrices)]
-    whole = math.hypot(*sizes)
-    moved = math.hypot(*(error * size for error, size in zip(errors, sizes) if size != 0))
-    return moved / whole if whole != 0 else max(errors)
-
-
-def weights_of(task: Task, matrix: Matrix) -> Matrix:
-    """The weights without the bias."""
-    return matrix[:-1] if task.has_bias else matrix
-
-
-def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:
-    """Reports in the model's order of layers."""
-    place = {layer.name: at for at, layer in enumerate(model.layers)}
-    return tuple(sorted(reports, key=lambda each: place[each.name]))
-
-
-def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
-    """The report with its non-zeros counted in the written file."""
-    layer = next(each for each in written.layers if each.name == report.name)
-    return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))

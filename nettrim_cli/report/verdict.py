@@ -61,7 +61,7 @@ def is_reached(report: Report) -> bool:
     name, wanted = asked(report)
     if name == "sparsity":
         return report.sparsity >= wanted - HALF_STEP
-    if name == "epsilon":
+    if name in ("epsilon", "pattern"):
         return not any(each.code == "not-solved" for each in report.warnings)
     return report.target is not None and report.target.met
 
@@ -73,6 +73,8 @@ def _asked(report: Report) -> str:
     target = report.target
     if name == "sparsity":
         return f"{zeros}, {words.plain_percent(wanted)} % asked."
+    if name == "pattern":
+        return f"pattern {report.settings['pattern']}, {zeros}."
     if name == "epsilon" or target is None:
         return f"{zeros}, each layer allowed an error of {words.plain_percent(wanted)} %."
     if name == "max_bytes":

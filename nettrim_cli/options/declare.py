@@ -1,0 +1,75 @@
+"""Options as fields of a dataclass: each with its default, bounds and help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import field, fields
+from typing import Any
+
+from nettrim_cli.errors import BadInput
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    open_ends: bool = False,
+    choices: tuple[str, ...] = (),
+    metavar: str = "",
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
+    """Declare a field with what the command line needs to know of it.
+
+    ``parse`` reads the words of a person where they are not just a number; ``ValueError`` says
+    what was wrong with them.
+    """
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "low": low,
+            "high": high,
+            "open": open_ends,
+            "choices": choices,
+            "metavar": metavar,
+            "parse": parse,
+        },
+    )
+
+
+def check_bounds(options: Any) -> None:
+    """Check the values of a dataclass of options against what its fields declare.
+
+    Raises
+    ------
+    BadInput
+        One is no choice, or outside its bounds.
+    """
+    for each in fields(options):
+        value, rule = getattr(options, each.name), each.metadata
+        if rule["choices"] and value not in rule["choices"] and value != each.default:
+            wanted = " or ".join(rule["choices"])
+            raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
+        if value is not None and not inside(value, rule):
+            raise BadInput(f"{each.name} is {value!r}; it must be {bounds(rule)}.")
+
+
+def inside(value: float, rule: Mapping[str, Any]) -> bool:
+    """Whether a value is within the bounds of a field, if there are any."""
+    low: Any = rule.get("low")
+    high: Any = rule.get("high")
+    if rule.get("open"):
+        return bool(low < value < high)
+    return (low is None or low <= value) and (high is None or value <= high)
+
+
+def bounds(rule: Mapping[str, Any]) -> str:
+    """The bounds of a field in words."""
+    low, high = rule["low"], rule["high"]
+    if high is None:
+        return f"at least {low}"
+    return f"{'above' if rule['open'] else 'at least'} {low} and " + (
+        f"below {high}" if rule["open"] else f"at most {high}"
+    )
