@@ -101,6 +101,7 @@ class Run:
         self._choices: dict[tuple[str, int], Choice] = {}
         self._deltas: dict[tuple[str, int], float | None] = {}
         self._before: Model | None = None
+        self._seen = False
         passes = settings.sweeps > 1 or settings.target[0] in SEARCHED
         self.trail = Trail() if passes else None
         self.forecast: Forecast | None = None
@@ -114,6 +115,7 @@ class Run:
         *,
         again: bool = False,
         onwards: bool = False,
+        seen: bool = False,
     ) -> list[LayerReport]:
         """Solve every layer in dataflow order and set its weights in ``pruned``, a new copy.
 
@@ -125,8 +127,10 @@ class Run:
             Whether the choices of the last pass, whose zeros were nearly as many, still hold.
         onwards
             Whether its weights are a start, too.
+        seen
+            Whether the held-out samples are among those that are fitted to.
         """
-        self._before = self.pruned if onwards else None
+        self._before, self._seen = self.pruned if onwards else None, seen
         self.pruned = self.dense.clone()
         self.pruned.set_metadata(KEY, self._description)
         if not again:
@@ -142,6 +146,15 @@ class Run:
                 reports.append(report)
         self._before = None  # it is as large as the model
         return reports
+
+    @property
+    def choices(self) -> dict[tuple[str, int], Choice]:
+        """What held-out samples have chosen in the last passes, by layer and block: a copy."""
+        return dict(self._choices)
+
+    @choices.setter
+    def choices(self, choices: Mapping[tuple[str, int], Choice]) -> None:
+        self._choices = dict(choices)
 
     def warnings(self, used: int) -> Iterator[Diagnostic]:
         """What to know of the `used` samples, held-out ones among them."""
@@ -283,6 +296,7 @@ class Run:
                 choice=self._choices.get((layer.name, block)),
                 delta=self._deltas.get((layer.name, block)),
                 start=self._start(layer, block),
+                seen=self._seen,
             )
             for block, (each, matter) in enumerate(
                 zip_longest(samples, self.influence.get(layer.name, ()))

@@ -47,7 +47,7 @@ def final_fit(
     """
     run.listener.stage(f"fitting to all {len(samples):,} samples")
     run.trail = None  # the batches are others
-    layers = run.prune_layers(samples.whole().flagged_batches, zeros, again=True)
+    layers = run.prune_layers(samples.whole().flagged_batches, zeros, again=True, seen=True)
     if not reference.against(run.pruned).error <= reference.against(best.model).error:
         run.pruned = best.model
         return best
@@ -74,12 +74,15 @@ def contest(
     probe = Probe(run.dense, run.plan[:1], samples.holdout_batches(), threads=run.threads)
     best, zeros = first, allocations[0]
     least = probe.difference(first.model).unflattened
+    choices = kept = run.choices
     for rival in allocations[1:]:
         run.listener.stage("trying another allocation")
+        run.choices = choices
         layers = run.prune_layers(samples.flagged_batches, rival, again=True)
         moved = probe.difference(run.pruned).unflattened
         if moved < (1 - MARGIN) * least:
-            best, zeros, least = Reached(run.pruned, layers), rival, moved
+            best, zeros, least, kept = Reached(run.pruned, layers), rival, moved, run.choices
+    run.choices = kept
     run.pruned = best.model  # the others' memory is wanted
     return best, zeros
 

@@ -191,12 +191,15 @@ class Choice:
         Whether the refit was for the response behind the activation.
     exact
         Whether no error arrived from earlier layers.
+    whole
+        Whether it is of a layer that keeps all of its weights.
     """
 
     repair: tuple[float, float]
     delta: float
     behind: bool
     exact: bool
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,8 @@ class Task:
         Damping that was chosen on nearly the same inputs, likewise.
     start
         Shape of W: weights for nearly the same task, from which fewer steps lead to these.
+    seen
+        Whether the held-out samples are among those that are fitted to.
     """
 
     W: Matrix
@@ -251,12 +256,20 @@ class Task:
     choice: Choice | None = None
     delta: float | None = None
     start: Matrix | None = None
+    seen: bool = False
 
     @property
     def settled(self) -> Choice | None:
         """The choice where it still fits: errors arrive from earlier layers, or do not."""
-        fits = self.choice is not None and self.choice.exact == self.samples.exact
-        return self.choice if fits else None
+        choice = self.choice
+        fits = choice is not None and choice.exact == self.samples.exact
+        return choice if choice is not None and fits and not choice.whole else None
+
+    @property
+    def settled_whole(self) -> Choice | None:
+        """The choice of a layer that keeps all weights, where held-out samples tell nothing new."""
+        choice = self.choice
+        return choice if self.seen and choice is not None and choice.whole else None
 
     @property
     def rows(self) -> slice:

@@ -173,12 +173,14 @@ class Contestants:
 
         self.dense, self.threads, self.plan = dense, 1, stages(dense.layers)
         self.weights, self.listener, self.pruned = weights, Listener(), dense
-        self.final_samples = 0
+        self.final_samples, self.choices = 0, {}
 
-    def prune_layers(self, batches, zeros, *, again):
+    def prune_layers(self, batches, zeros, *, again, seen=False):
         assert again
         self.pruned = self.dense.clone()
         self.pruned.set_weight(self.dense.layers[0], [self.weights[zeros["h"]]], None)
+        if not seen:
+            self.choices = {**self.choices, zeros["h"]: "made"}
         return [Row("h", 1.0)]
 
 
@@ -212,4 +214,5 @@ def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
     run.prune_layers(None, allocations[0], again=True)
     winner, zeros = contest(run, Held, allocations, Reached(run.pruned, [Row("h", 0.0)]))
     assert zeros == allocations[best]
+    assert set(run.choices) == {0, best}  # those of the first pass, and its own
     assert np.allclose(winner.model.weight(dense.layers[0])[0][0], weights[best])

@@ -69,8 +69,8 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
         if keep >= task.nonzeros:
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
-            _, U, note = min(_kept_whole(task), key=lambda each: each[0])
-            return Solution(U, Status.SOLVED, note=note)
+            _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
+            return Solution(U, Status.SOLVED, note=note, choice=choice)
         penalty = KeepLargest(keep)
     problem = LayerProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
@@ -162,20 +162,25 @@ def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Cand
         yield _against_others(task, U), U, note, _choice(problem, repair, behind=True)
 
 
-def _kept_whole(task: Task) -> Iterator[tuple[float, Matrix, str]]:
+def _kept_whole(task: Task) -> Iterator[Candidate]:
     """All weights as they are, or refitted to repair what earlier layers did.
 
     That is no choice for fewer weights: they are refitted in other ways, too.
     """
-    yield judged(task, task.W), task.W, WHOLE
+    settled, exact = task.settled_whole, task.samples.exact
+    if settled is None or not any(settled.repair):
+        choice = Choice((0.0, 0.0), 0.0, behind=False, exact=exact, whole=True)
+        yield judged(task, task.W), task.W, WHOLE, choice
     offset = task.samples.offset
-    if not task.samples.exact or not (offset is None or offset.exact):
+    if not exact or not (offset is None or offset.exact):
         problem = LayerProblem.of(task)
-        for repair, V in problem.refits(problem.start, repairs(task)):
+        tried = repairs(task) if settled is None else [Repair(*settled.repair)]
+        for repair, V in problem.refits(problem.start, [each for each in tried if any(each)]):
+            choice = Choice(repair, problem.system.delta, behind=False, exact=exact, whole=True)
             U = problem.linear_weights(V, repair, whole=True)
             error, note = judged(task, U), described(task, repair)
             if math.isfinite(error):
-                yield error, U, f"kept whole, {note}"
+                yield error, U, f"kept whole, {note}", choice
 
 
 def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:

@@ -464,3 +464,21 @@ def test_a_choice_for_other_signals_is_no_choice() -> None:
     found = solve_l0(replace(cascade, choice=choice))
     assert found.iterations == solve_l0(cascade).iterations
     assert found.note == solve_l0(cascade).note
+
+
+@pytest.mark.parametrize("repair", [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)])
+def test_a_layer_that_stays_whole_keeps_its_choice_where_held_out_samples_are_seen(repair) -> None:
+    """Fitted to, they would always ask for the largest repair."""
+    task = replace(random_task(2, cascade=True), keep=10**6)
+    free = solve_l0(task)
+    assert free.choice is not None
+    assert free.choice.whole
+    choice = replace(free.choice, repair=repair)
+    kept = solve_l0(replace(task, choice=choice, seen=True))
+    assert kept.choice is not None
+    assert kept.choice.repair == repair
+    assert kept.note == ("kept whole: zeros cost less elsewhere" if repair[0] == 0 else kept.note)
+    # Where they were not fitted to they decide anew; and a layer with zeros chooses for itself.
+    assert np.array_equal(solve_l0(replace(task, choice=choice)).U, free.U)
+    fewer = replace(task, keep=task.weights // 2)
+    assert np.array_equal(solve_l0(replace(fewer, choice=choice)).U, solve_l0(fewer).U)
