@@ -1,7 +1,7 @@
 """Every option of a run, once: its default, bounds and help text stand in its field.
 
-The command line makes its flags from these fields, the written model carries their values in
-its metadata, and the docs are generated from ``--help``.
+The command line makes its flags from these fields, and the written model carries their values in
+its metadata.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 One pass over the dense network gives each layer's error at a few shares of zeros.  Errors of
 different layers are not comparable, so each is weighed by the layer's sensitivity: how much the
 network's output moves, squared, for the layer's own squared error, measured on some samples with
-that layer alone pruned (``probe``).  The zeros then go where the estimated output error grows
+that layer alone pruned (``sensitivity``).  The zeros then go where the estimated output error grows
 least.
 """
 
@@ -51,8 +51,8 @@ class Curve:
         Squared norm of the dense response.
     sensitivity, unflattened
         Squared relative error of the network's outputs for a squared error of the response: as
-        they are, and before a final Softmax or Sigmoid (see ``probe``), by which zeros are shared
-        out.
+        they are, and before a final Softmax or Sigmoid (see ``sensitivity``), by which zeros are
+        shared out.
     deltas
         Damping that was chosen for each block; None where none was.
     """

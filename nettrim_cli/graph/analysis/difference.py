@@ -36,7 +36,7 @@ class Changed:
     name
         The layer's; of its further places with their number.
     path
-        Its nodes, up to its response (``effects.response_path``).
+        Its nodes, up to its response (``node_context.response_path``).
     response
         Name of the tensor that carries its response.
     """

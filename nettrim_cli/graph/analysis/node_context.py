@@ -1,4 +1,4 @@
-"""A node as the rules of ``lipschitz`` see it, and what a rule answers."""
+"""A node as the rules of ``error_gain`` see it, and what a rule answers."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ENTER = "nettrim.enter"
 """Domain of the nodes that stand for what a Loop or a Scan hands to its body."""
 
 HELD = ("value", "value_float", "value_floats", "value_int", "value_ints")
-"""Attributes of a Constant whose value can be read and written (see ``constants``)."""
+"""Attributes of a Constant whose value can be read and written (see ``storage.tensors``)."""
 
 MOST_NODES = 100_000  # functions that call others can make any number of a few bytes
 Key = tuple[str, str, str]
@@ -39,7 +39,7 @@ class Node:
     attribute
         Attributes, those that a function takes from its call filled in.
     holder
-        Holder of a Constant's value in the model itself (see ``constants``).
+        Holder of a Constant's value in the model itself (see ``storage.tensors``).
     body
         The subgraph that the node is in; None for the main graph.
     bodies

@@ -104,7 +104,7 @@ class External:
         return other
 
     def read(self, holder: Any) -> NDArray[Any]:
-        """Value of a holder (see ``constants``); a large one is mapped from its file."""
+        """Value of a holder (see ``tensors``); a large one is mapped from its file."""
         if not is_external(holder):
             return tensors.read(holder)
         stored = self._stored(holder)

@@ -3,7 +3,7 @@
     minimise   prices |u|_1 + lam/2 ||u'X - points||^2 on the neuron's points
                subject to (or, where shared, penalised) the intervals of some entries
 
-over a few candidates u of the neuron's weights; see ``reduced``, which chooses them.
+over a few candidates u of the neuron's weights; see ``working_set``, which chooses them.
 """
 
 from __future__ import annotations

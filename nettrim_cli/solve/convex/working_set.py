@@ -11,7 +11,7 @@ their Gram matrix only.  So each neuron is solved by an ADMM of its own in a roo
 by some hundred numbers, which stays in cache, many iterations for the price of one over all
 samples.  Between rounds all samples are looked at again: weights that pay and entries that are
 violated join, ``lam`` follows the norm that it is to bring to epsilon, and the multipliers give
-the lower bound.  (Working sets with multipliers; the same splitting as in ``constrained``.)
+the lower bound.  (Working sets with multipliers; the same splitting as in ``sample_space``.)
 """
 
 from __future__ import annotations

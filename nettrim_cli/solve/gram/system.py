@@ -7,7 +7,7 @@ contribution, and damped towards the dense weights:
 
     minimise over V   ||V'X/d - Z||^2 / P + delta ||V - d W||^2
 
-``wide`` has the same system for layers whose N x N matrices are not formed.
+``low_rank`` has the same system for layers whose N x N matrices are not formed.
 """
 
 from __future__ import annotations
