@@ -93,6 +93,13 @@ def outputs_seen(
 ) -> dict[str, Seen]:
     """Run both networks on some samples.
 
+    Parameters
+    ----------
+    dense, pruned
+        Models with the same outputs.
+    batches
+        Samples, run through both batch by batch; nothing but bounds of the outputs is kept.
+
     Returns
     -------
     dict

@@ -44,6 +44,15 @@ def final_fit(
     As in scikit-learn's ``refit`` after a search, errors stay those of before: no sample is left
     to measure others on.  Where the network is no better on the held-out samples, which are fitted
     to now, the fit has failed, and the one before stays.
+
+    Parameters
+    ----------
+    zeros
+        Of each layer, as in the passes before.
+    best
+        What came out of these.
+    reference
+        The dense network on the held-out samples.
     """
     run.listener.stage(f"fitting to all {len(samples):,} samples")
     run.trail = None  # the batches are others

@@ -166,7 +166,8 @@ class Comparison:
     """Two models side by side on the same samples.
 
     ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``);
-    ``certificate`` is what is proved of the candidate on these samples, None where that was not asked for;
+    ``certificate`` is what is proved of the candidate on these samples, None where that was not
+    asked for;
     ``checks`` are the limits that were asked for, ``notes`` what a reader should know first.
     """
 
