@@ -7,7 +7,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-few bench-patterns models clean
+.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-few bench-patterns docs models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ bench-few: $(VENV)/models  ## few samples: the default against its alternatives 
 bench-patterns: setup  ## n:m patterns against those of peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/patterns.py
+
+docs: setup  ## write docs/cli.md from the help texts
+	PYTHONPATH=tests $(BIN)/python -m support.command_page
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py

@@ -59,6 +59,8 @@ def _with_option(command: Command, each: Field[Any]) -> Command:
         type_: Any = click.Choice(rule["choices"])
     elif rule["parse"]:
         type_ = Words(rule)
+    elif "int" in kind and rule["low"] is rule["high"] is None:
+        type_ = click.INT
     elif "int" in kind:
         type_ = click.IntRange(rule["low"], rule["high"])
     elif "float" in kind:
