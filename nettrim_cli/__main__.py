@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; every ending has its exit code (see the README)."""
+    """Run the command line; every ending has its exit code (docs/usage.md)."""
     if hasattr(os, "fork"):
         import signal
 

@@ -1,7 +1,7 @@
 """What can go wrong, each kind with the exit code of the command line.
 
 A message is one or two sentences for a person: which file, layer or dataset, what was
-wanted, what was found, and what to do next.  The codes are documented in the README; 1 is
+wanted, what was found, and what to do next.  docs/usage.md explains the codes; 1 is
 never used, so an exit of 1 is always a defect.
 """
 

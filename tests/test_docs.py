@@ -2,12 +2,77 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from support import command_page
 
-DOCS = Path(__file__).parents[1] / "docs"
+from nettrim_cli import cli, errors
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+USAGE = (ROOT / "docs" / "usage.md").read_text("utf-8")
+CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables, code, pictures
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:
     assert command_page.PAGE.read_text("utf-8") == command_page.page(), "run make docs"
+
+
+def test_every_option_is_explained_and_no_other() -> None:
+    params = [param for command in cli.nettrim.commands.values() for param in command.params]
+    known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    named = set(re.findall(r"--[a-z][a-z-]*", USAGE)) - {"--help"}
+    assert named == {name for name in known if name.startswith("--")} - {"--proof"}
+
+
+def test_every_exit_code_is_explained() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.NettrimError)}
+    table = USAGE.split("## Exit codes")[1].split("## ")[0]
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert listed == codes | {0, 2}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target
+
+
+def test_every_page_is_linked_from_the_readme_or_the_guide() -> None:
+    starts = (ROOT / "README.md", ROOT / "docs" / "usage.md")
+    linked = {(page.parent / link).resolve() for page in starts for link in links(page)}
+    assert linked >= set(PAGES) - set(starts)
+
+
+def links(page: Path) -> list[str]:
+    """Targets of a page's links within the repository."""
+    text = "\n".join(prose(page, with_tables=True))
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings and of its marked places."""
+    text = page.read_text("utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    names = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+    return names | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def prose(page: Path, *, with_tables: bool = False) -> Iterator[str]:
+    """A page's lines without code and, unless asked for, without tables."""
+    fenced = False
+    for line in page.read_text("utf-8").splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith(CODE[1:] if with_tables else CODE):
+            yield line

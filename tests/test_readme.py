@@ -1,8 +1,7 @@
-"""The README's commands, options and exit codes are what the code has."""
+"""The README's commands work, and it is short."""
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -10,24 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nettrim_cli import cli, errors
+from nettrim_cli import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_option_of_prune_is_in_the_readme_and_no_other() -> None:
-    known = {name for each in cli.prune.params for name in each.opts if name.startswith("--")}
-    section = README.split("## Options of `nettrim prune`")[1].split("`nettrim compare A B")[0]
-    assert set(re.findall(r"`?(--[a-z][a-z-]*)", section)) == known
-
-
-def test_every_exit_code_is_in_the_readme() -> None:
-    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
-    codes = {each.exit_code for each in kinds if issubclass(each, errors.NettrimError)}
-    table = README.split("## Exit codes")[1].split("## Limits")[0]
-    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert listed == codes | {0, 2}
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 900
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:
@@ -62,7 +51,7 @@ def test_the_commands_of_the_demo(
 
 
 def test_the_python_of_the_readme(tmp_path: Path) -> None:
-    code = README.split("From Python:")[1].split("## Methods")[0]
+    code = README.split("From Python:")[1].split("## ")[0]
     assert "prune(" in code
     from nettrim_cli import Settings, prune
 
