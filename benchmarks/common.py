@@ -21,8 +21,8 @@ from nettrim_cli.data.dataset import Batch, Calibration, split
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size
-from nettrim_cli.pruning.propagation import layer_task, stages, walk
-from nettrim_cli.solve.problem import Task
+from nettrim_cli.pruning.propagation import layer_task, propagate, stages
+from nettrim_cli.solve.problem import LayerProblem
 
 Matrix = NDArray[Any]
 SAMPLE_MODELS = Path(__file__).resolve().parent.parent / "sample_models"
@@ -85,7 +85,7 @@ def blas_threads(count: int) -> Iterator[None]:
 
 def recorded_layers(
     name: str, *, threads: int, seed: int = 0, judged_samples: int = 1000
-) -> Iterator[tuple[Layer, Task, Task]]:
+) -> Iterator[tuple[Layer, LayerProblem, LayerProblem]]:
     """Every prunable layer of a sample model with its samples in the dense network.
 
     Parameters
@@ -119,18 +119,23 @@ def recorded_layers(
         unseen = np.arange(min(judged_samples, test.samples))
         for_judging = _flagged(test, unseen, size, True)
         others = (
-            walk(model, None, plan, for_judging, **options)
+            propagate(model, None, plan, for_judging, **options)
             if judged_samples
-            else walk(model, None, plan, own, **options)
+            else propagate(model, None, plan, own, **options)
         )
-        for (stage, found), (_, strangers) in zip(walk(model, None, plan, own, **options), others):
+        for (stage, found), (_, strangers) in zip(
+            propagate(model, None, plan, own, **options), others
+        ):
             for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers):
                 offset = samples.offset
                 if offset is not None and stranger.offset is not None:
-                    held = stranger.offset.held_reached
-                    offset = replace(offset, held_reached=held, held_dense=held)
+                    held = stranger.offset.holdout_reached
+                    offset = replace(offset, holdout_reached=held, holdout_dense=held)
                 strange = replace(
-                    samples, held_X=stranger.held_X, held_Z=stranger.held_Z, offset=offset
+                    samples,
+                    holdout_X=stranger.holdout_X,
+                    holdout_Z=stranger.holdout_Z,
+                    offset=offset,
                 )
                 yield layer, layer_task(model, layer, samples), layer_task(model, layer, strange)
 
@@ -142,7 +147,11 @@ def _flagged(
 
 
 def raced(
-    model: str, layer: Layer, judge: Task, names: Sequence[str], solve: Callable[[str], Matrix]
+    model: str,
+    layer: Layer,
+    judge: LayerProblem,
+    names: Sequence[str],
+    solve: Callable[[str], Matrix],
 ) -> dict[str, Any]:
     """A benchmark's cell: errors on the judged samples and seconds of each method by name."""
     errors, seconds = {}, {}

@@ -34,7 +34,7 @@ from peers_methods import PRUNERS, Job
 
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.dataset import Calibration
-from nettrim_cli.evaluation.comparison import Reference
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size
 
@@ -187,7 +187,7 @@ def test_error(model: Subject, output: Path, threads: int) -> float:
         count = min(JUDGED, samples.samples)
         rows = np.sort(np.random.default_rng(5).choice(samples.samples, count, replace=False))
         size = batch_size(samples, dense, threads)
-        reference = Reference(dense, lambda: samples.batches(rows, size), threads=threads)
+        reference = ReferenceOutputs(dense, lambda: samples.batches(rows, size), threads=threads)
         return reference.against(Model.load(output)).error
 
 

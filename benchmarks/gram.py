@@ -24,9 +24,9 @@ from common import Matrix, arguments, blas_threads, gemm_rate, machine, print_ta
 from layers import without_bias
 from minilm import minilm
 
-from nettrim_cli.solve.gram.scaled_problem import LayerProblem, Repair
+from nettrim_cli.solve.gram.scaled_problem import ErrorFeedback, ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import Samples, Task
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
 TIMES, ERROR = 6.0, 0.85  # floors
 MINILM_LAYER = "encoder.layer.0.output.dense"
@@ -53,7 +53,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def layers(options: Any) -> Iterator[tuple[str, Task, Task]]:
+def layers(options: Any) -> Iterator[tuple[str, LayerProblem, LayerProblem]]:
     """What is timed: name, task, and the task with the samples to judge by."""
     if options.wheel is not None:
         found = minilm(options.wheel)
@@ -61,7 +61,9 @@ def layers(options: Any) -> Iterator[tuple[str, Task, Task]]:
     yield "convolution", *convolution(options.channels)
 
 
-def convolution(channels: int, *, size: int = 16, fields: int = 128) -> tuple[Task, Task]:
+def convolution(
+    channels: int, *, size: int = 16, fields: int = 128
+) -> tuple[LayerProblem, LayerProblem]:
     """A layer with inputs that neighbours in space and mixed channels correlate."""
     random = np.random.default_rng(0)
     mix = random.standard_normal((channels, fields)).astype(np.float32) / np.sqrt(fields)
@@ -75,13 +77,13 @@ def convolution(channels: int, *, size: int = 16, fields: int = 128) -> tuple[Ta
     fitted, judged = np.hstack(images[:48]), np.hstack(images[48:])
     W = random.standard_normal((len(fitted), channels)).astype(np.float32) / np.sqrt(len(fitted))
     whole = np.vstack([W, np.zeros((1, channels), np.float32)])
-    X, held_X = (np.vstack([x, np.ones((1, x.shape[1]), np.float32)]) for x in (fitted, judged))
+    X, holdout_X = (np.vstack([x, np.ones((1, x.shape[1]), np.float32)]) for x in (fitted, judged))
     C = (X @ X.T).astype(np.float64)
-    samples = Samples(
+    samples = LayerSamples(
         C, C @ whole, X[:, :1000], whole.T @ X[:, :1000], X[:, :0], whole.T @ X[:, :0], exact=True
     )
-    unseen = replace(samples, held_X=held_X, held_Z=whole.T @ held_X)
-    return Task(whole, True, samples), Task(whole, True, unseen)
+    unseen = replace(samples, holdout_X=holdout_X, holdout_Z=whole.T @ holdout_X)
+    return LayerProblem(whole, True, samples), LayerProblem(whole, True, unseen)
 
 
 def _patches(image: Matrix) -> Matrix:
@@ -90,7 +92,7 @@ def _patches(image: Matrix) -> Matrix:
     return np.asarray(windows.transpose(0, 3, 4, 1, 2).reshape(9 * len(image), -1))
 
 
-def measure(task: Task, judge: Task, options: Any) -> dict[str, Any]:
+def measure(task: LayerProblem, judge: LayerProblem, options: Any) -> dict[str, Any]:
     """Best seconds of both over the turns, errors, and the parts of l0's time."""
     keep = task.weights - round(options.sparsity * task.weights)
     swept = without_bias(lambda W, C, keep: sparsegpt(W, C, keep))
@@ -102,13 +104,13 @@ def measure(task: Task, judge: Task, options: Any) -> dict[str, Any]:
         seconds["SparseGPT"].append(time.perf_counter() - begun)
         task.samples.shared.clear()
         begun = time.perf_counter()
-        problem = LayerProblem.of(task)
-        V = problem.supports(problem.rhs(Repair()), KeepLargest(keep))
-        mine = problem.linear_weights(V, Repair())
+        problem = ScaledProblem.of(task)
+        V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(keep))
+        mine = problem.linear_weights(V, ErrorFeedback())
         seconds["l0"].append(time.perf_counter() - begun)
         rates.append(gemm_rate())
         begun = time.perf_counter()
-        problem.supports(problem.rhs(Repair()), KeepLargest(keep))
+        problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(keep))
         again = time.perf_counter() - begun
     products = len(problem.schedule) + REFIT_PRODUCTS
     return {
@@ -121,7 +123,7 @@ def measure(task: Task, judge: Task, options: Any) -> dict[str, Any]:
     }
 
 
-def show(name: str, task: Task, found: dict[str, Any]) -> bool:
+def show(name: str, task: LayerProblem, found: dict[str, Any]) -> bool:
     """Print a layer's figures; whether its floors are held."""
     seconds = {each: min(times) for each, times in found["seconds"].items()}
     errors, rate = found["errors"], max(found["gemm_rates"])

@@ -25,13 +25,13 @@ from common import (
 
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.solve.gram.row_groups import METHODS, refit_rows, remove_groups
-from nettrim_cli.solve.gram.scaled_problem import LayerProblem, Repair
+from nettrim_cli.solve.gram.scaled_problem import ErrorFeedback, ScaledProblem
 from nettrim_cli.solve.top_k import block_sums, largest
 
-Method = Callable[[LayerProblem, Matrix, int, int], Matrix]
+Method = Callable[[ScaledProblem, Matrix, int, int], Matrix]
 
 
-def by_norm(problem: LayerProblem, rhs: Matrix, keep: int, size: int, *, refit: bool) -> Matrix:
+def by_norm(problem: ScaledProblem, rhs: Matrix, keep: int, size: int, *, refit: bool) -> Matrix:
     """The groups of largest dense weights times root mean square of their inputs."""
     mask = largest(block_sums(problem.start**2, size, None), keep)
     rows = np.flatnonzero(np.repeat(mask, size))
@@ -45,7 +45,7 @@ def by_norm(problem: LayerProblem, rhs: Matrix, keep: int, size: int, *, refit: 
 def chosen(method: str) -> Method:
     """A method of ``nettrim_cli.solve.gram.row_groups``, its inverses computed anew."""
 
-    def solve(problem: LayerProblem, rhs: Matrix, keep: int, size: int) -> Matrix:
+    def solve(problem: ScaledProblem, rhs: Matrix, keep: int, size: int) -> Matrix:
         return remove_groups(problem.system.A, rhs, keep, groups=size, method=method)[0]
 
     return solve
@@ -96,14 +96,14 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
         if task.samples.C is None:
             print(f"{model}: {layer.name} is left out: too wide for its samples to be summed up")
             continue
-        problem = LayerProblem.of(task)
-        rhs = problem.rhs(Repair())
+        problem = ScaledProblem.of(task)
+        rhs = problem.rhs(ErrorFeedback())
         for removed in options.removed:
             keep = inputs - round(removed * inputs)
 
             def solve(
                 name: str,
-                problem: LayerProblem = problem,
+                problem: ScaledProblem = problem,
                 rhs: Matrix = rhs,
                 keep: int = keep,
                 size: int = size,
@@ -111,7 +111,7 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
                 V = METHODS_BY_NAME[name](problem, rhs, keep, size)
                 if np.count_nonzero(block_sums(V**2, size, None)) > keep:
                     raise RuntimeError(f"{name} keeps too many inputs")
-                return problem.linear_weights(V, Repair())
+                return problem.linear_weights(V, ErrorFeedback())
 
             cell = raced(model, layer, judge, options.methods, solve)
             cell |= {"inputs": inputs, "removed": removed}

@@ -29,21 +29,21 @@ from common import (
 
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.gram.refit import refit
-from nettrim_cli.solve.gram.scaled_problem import LayerProblem, Repair
-from nettrim_cli.solve.problem import Task
+from nettrim_cli.solve.gram.scaled_problem import ErrorFeedback, ScaledProblem
+from nettrim_cli.solve.problem import LayerProblem
 
 FLOORS = {"mlp": 1 / 3, "lenet": 1 / 3, "resnet": 0.6, "transformer": 0.6}  # at 70 % zeros
 OURS = "nettrim l0"
 AIM, FLOOR = 0.95, 1.01  # of the best other's error, in every cell
 VERDICTS = ("won by 5 %", "won", "within 1 %", "LOST")
 
-Method = Callable[[Task, int], Matrix]
+Method = Callable[[LayerProblem, int], Matrix]
 
 
 def without_bias(prune: Callable[[Matrix, Matrix, int], Matrix]) -> Method:
     """A method that prunes the weights from C and keeps the bias, for a task."""
 
-    def method(task: Task, keep: int) -> Matrix:
+    def method(task: LayerProblem, keep: int) -> Matrix:
         C, X = task.samples.C, task.samples.X[:-1].astype(np.float64)
         C = X @ X.T if C is None else C[:-1, :-1]
         if not task.has_bias:
@@ -56,17 +56,17 @@ def without_bias(prune: Callable[[Matrix, Matrix, int], Matrix]) -> Method:
 def refitted(prune: Method) -> Method:
     """A method's support with nettrim's linear refit on it, bias included."""
 
-    def method(task: Task, keep: int) -> Matrix:
+    def method(task: LayerProblem, keep: int) -> Matrix:
         found = prune(task, keep)
-        problem = LayerProblem.of(task)
+        problem = ScaledProblem.of(task)
         support = (found[:-1] if task.has_bias else found) != 0
-        V = refit(problem.system.A, problem.rhs(Repair()), support, problem.start)
-        return problem.linear_weights(V, Repair())
+        V = refit(problem.system.A, problem.rhs(ErrorFeedback()), support, problem.start)
+        return problem.linear_weights(V, ErrorFeedback())
 
     return method
 
 
-def nettrim(task: Task, keep: int) -> Matrix:
+def nettrim(task: LayerProblem, keep: int) -> Matrix:
     """The default method of nettrim."""
     return solve_l0(replace(task, keep=keep, epsilon=None), None).U
 
@@ -126,7 +126,7 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
         for sparsity in options.sparsity:
             keep = task.weights - round(sparsity * task.weights)
 
-            def solve(name: str, task: Task = task, keep: int = keep) -> Matrix:
+            def solve(name: str, task: LayerProblem = task, keep: int = keep) -> Matrix:
                 U = known[name](task, keep)
                 if np.count_nonzero(U[:-1] if task.has_bias else U) > keep:
                     raise RuntimeError(f"{name} keeps too many weights")

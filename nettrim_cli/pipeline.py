@@ -29,7 +29,7 @@ from nettrim_cli.evaluation.aftermath import (
     unsolved,
 )
 from nettrim_cli.evaluation.certificate import certify
-from nettrim_cli.evaluation.comparison import Findings, Reference
+from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.outputs_seen import outputs_seen
 from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped, examine
@@ -41,7 +41,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import load_models, opened
 from nettrim_cli.process.channel import tell
 from nettrim_cli.pruning.layer_reports import counted, in_order
-from nettrim_cli.pruning.layerwise import Reached, Run
+from nettrim_cli.pruning.layerwise import PassResult, Run
 from nettrim_cli.pruning.passes import solved
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, reach
@@ -113,7 +113,7 @@ def prune(
         doubts = _doubts(dense, samples, (fitted, held), settings, size=size, threads=threads)
         listener.stage(f"recording {len(fitted):,} samples")
         run = Run(dense, chosen, settings, threads, listener)
-        reference = Reference(dense, sample_set.holdout_batches, threads=threads)
+        reference = ReferenceOutputs(dense, sample_set.holdout_batches, threads=threads)
         if settings.target[0] in SEARCHED:
             found = _searched(run, sample_set, reference, left, begun)
         else:
@@ -209,7 +209,7 @@ def compare(
         notes += tuple(doubt.text for doubt in ordered(doubts))
         if gate is not None:  # some outputs tell batches apart, but not samples
             size = min(size, max(1, samples.samples // FEWEST_BATCHES))
-        base = Reference(first, lambda: samples.batches(everything, size), threads=count)
+        base = ReferenceOutputs(first, lambda: samples.batches(everything, size), threads=count)
         answers = base.against(second)
         limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
         found = replace(answers.compared(first, second), checks=limits, notes=notes)
@@ -290,10 +290,10 @@ def names(tensors: Iterable[object]) -> str:
 def _searched(
     run: Run,
     samples: SampleSet,
-    reference: Reference,
+    reference: ReferenceOutputs,
     left: Sequence[LayerReport],
     begun: float,
-) -> Reached:
+) -> PassResult:
     """A network that meets its target; where none does there is a report of the nearest one."""
     try:
         return reach(run, samples, reference)
@@ -315,10 +315,10 @@ def _searched(
 
 
 def _saved(
-    target: Path, found: Reached, reference: Reference, samples: SampleSet, *, force: bool
-) -> tuple[list[tuple[Model, Findings]], list[Diagnostic]]:
+    target: Path, found: PassResult, reference: ReferenceOutputs, samples: SampleSet, *, force: bool
+) -> tuple[list[tuple[Model, OutputComparison]], list[Diagnostic]]:
     """The model as written, the answers to tell of, had before it took its place; and doubts."""
-    answered: list[tuple[Model, Findings]] = []
+    answered: list[tuple[Model, OutputComparison]] = []
     odd: list[Diagnostic] = []
 
     def check(written: Model) -> None:
@@ -336,7 +336,7 @@ def _saved(
 
 
 def _measured(
-    dense: Model, found: Reached, written: Model, answers: Findings
+    dense: Model, found: PassResult, written: Model, answers: OutputComparison
 ) -> tuple[Comparison, list[LayerReport], float | None]:
     """The file as it was written against the dense model."""
     searched = found.target is not None and found.target.bound is not None
@@ -346,7 +346,7 @@ def _measured(
 
 
 def _afterthoughts(
-    run: Run, found: Reached, layers: Sequence[LayerReport], held: int
+    run: Run, found: PassResult, layers: Sequence[LayerReport], held: int
 ) -> list[Diagnostic]:
     """What there is to say of what was written, by so many held-out samples."""
     return [

@@ -14,12 +14,12 @@ from nettrim_cli.data import stream
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.evaluation import certificate
-from nettrim_cli.evaluation.comparison import Reference
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.propagation import stages
-from nettrim_cli.pruning.sensitivity import Probe
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import Settings
 
 STATM = Path("/proc/self/statm")
@@ -66,7 +66,7 @@ def test_a_probe_runs_beside_the_dense_model_alone(watched) -> None:
     dense = Model(mlp())
     Watching.models.add(dense)
     x = np.ones((8, 16), np.float32)
-    probe = Probe(dense, stages(dense.layers), [Batch({"x": x}, 8, None)], threads=1)
+    probe = SensitivityProbe(dense, stages(dense.layers), [Batch({"x": x}, 8, None)], threads=1)
     (weight,), (bias,) = dense.weight(dense.layers[1])
     assert probe.movement(1, dense.layers[1], [np.vstack([weight, bias[None]]) / 2]) > (0, 0)
     assert len(Watching.seen) == 3  # the dense network, its part before the layer, the one behind
@@ -119,8 +119,8 @@ def test_outputs_that_wait_hold_no_memory_of_the_engine() -> None:
     model, batches = wide()
     Engine(model.runnable(), threads=1).run({"x": np.ones((1, 1), np.float32)})  # what loads once
     before = resident_bytes()
-    probe = Probe(model, stages(model.layers), batches, threads=1)
-    reference = Reference(model, lambda: batches, threads=1)
+    probe = SensitivityProbe(model, stages(model.layers), batches, threads=1)
+    reference = ReferenceOutputs(model, lambda: batches, threads=1)
     ((output,),) = reference.outputs[1]
     assert np.allclose(output["y"].array, 1)
     assert len(probe.expected) == 1

@@ -77,7 +77,7 @@ def test_a_written_model_that_does_not_run_replaces_nothing(
         assert files.output.read_bytes() == b"old"  # where it is not yet
         raise error
 
-    monkeypatch.setattr(pipeline.Reference, "against", against)
+    monkeypatch.setattr(pipeline.ReferenceOutputs, "against", against)
     assert prune(files, "--final-fit", "none") == error.exit_code
     assert "was written" not in capsys.readouterr().err
     assert files.output.read_bytes() == b"old"

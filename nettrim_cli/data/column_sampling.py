@@ -12,7 +12,7 @@ Array = NDArray[Any]
 Positions = NDArray[np.integer[Any]]
 
 
-class Draw:
+class ColumnSampler:
     """`most` of `total` columns, each as likely as any other, asked for in their order.
 
     A simple random sample without replacement, drawn at once: it depends on nothing but the
@@ -35,7 +35,7 @@ class Draw:
         return self._taken[begin:end] - first
 
 
-class Kept:
+class ColumnSample:
     """Columns that are kept themselves, some of those that are formed.
 
     Held as rows, each with a one at the end: that is how most columns come and how BLAS reads
@@ -47,9 +47,11 @@ class Kept:
         Of all columns, those that are worked with at all; the others are never formed.
     """
 
-    def __init__(self, formed: Draw, most: int, rows: Sequence[int], random: np.random.Generator):
+    def __init__(
+        self, formed: ColumnSampler, most: int, rows: Sequence[int], random: np.random.Generator
+    ):
         self.formed = formed
-        self._draw = Draw(formed.count, most, random)
+        self._draw = ColumnSampler(formed.count, most, random)
         self._filled = 0
         self._parts = [np.empty((self._draw.count, each + 1), np.float32) for each in rows]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.column_sampling import Positions
-from nettrim_cli.data.stream import Place, Turns
+from nettrim_cli.data.stream import Iterations, LiveBatch
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layer import Geometry
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Reading:
+class SiteReader:
     """How one place in the graph reads a layer's columns.
 
     Attributes
@@ -34,7 +34,7 @@ class Reading:
     names: Mapping[str, tuple[str, int]]
     constants: Mapping[str, Array] = field(default_factory=dict)
 
-    def counts(self, place: Place, block: int) -> list[int]:
+    def counts(self, place: LiveBatch, block: int) -> list[int]:
         """Columns of a block in one batch, turn by turn; nothing of them is formed."""
         found = {role: place.tensors[name] for role, (name, _) in self.names.items()}
         fixed = {role: each.shape for role, each in self.constants.items()}
@@ -48,7 +48,7 @@ class Reading:
         ]
 
     def parts(
-        self, place: Place, block: int, positions: Sequence[Positions | None], most: int
+        self, place: LiveBatch, block: int, positions: Sequence[Positions | None], most: int
     ) -> Iterator[Array]:
         """Columns of a block in one batch, some `most` values at a time.
 
@@ -75,7 +75,7 @@ class Reading:
 
     def _shapes(self, found: Mapping[str, Any]) -> list[dict[str, tuple[int, ...]]]:
         """Shapes of the tensors each time that they were there."""
-        if found and all(isinstance(each, Turns) for each in found.values()):
+        if found and all(isinstance(each, Iterations) for each in found.values()):
             each = [turns.sizes for turns in found.values()]
             return [dict(zip(found, sizes)) for sizes in zip(*each)]
         shapes = {role: getattr(each, "shape", None) for role, each in found.items()}
@@ -98,7 +98,7 @@ def _full(shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 @dataclass(frozen=True)
-class Signals:
+class LayerInputs:
     """One version of the network at the places that read a layer's columns.
 
     Attributes
@@ -110,8 +110,8 @@ class Signals:
         Tensor that carries the results of each layer, where these are recorded, too.
     """
 
-    places: Sequence[Place]
-    readings: Sequence[Reading]
+    places: Sequence[LiveBatch]
+    readings: Sequence[SiteReader]
     offsets: Sequence[str] = ()
     outputs: Sequence[str] = ()
 
@@ -156,7 +156,7 @@ class Signals:
         geometry = self.readings[0].geometry
         try:
             return [ops.outputs_as_columns(each, geometry, block).T for each in found]
-        except ops.Refusal:
+        except ops.Unsupported:
             return None
 
     @property

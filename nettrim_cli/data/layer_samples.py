@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.data.column_sampling import Draw, Kept, Positions
-from nettrim_cli.data.layer_columns import Signals
-from nettrim_cli.data.moments import Sums, results
-from nettrim_cli.solve.problem import Offset, Samples
+from nettrim_cli.data.column_sampling import ColumnSample, ColumnSampler, Positions
+from nettrim_cli.data.layer_columns import LayerInputs
+from nettrim_cli.data.moments import Moments, results
+from nettrim_cli.solve.problem import LayerSamples, SkipConnection
 
 Array = NDArray[Any]
 SUMMED_COLUMNS = 50_000  # that are summed up, where there are so many,
@@ -39,8 +39,8 @@ CHANGING = "shapes inside of its Scan change from turn to turn, so that it canno
 
 @np.errstate(invalid="ignore", over="ignore")  # said once, by Samples.trouble
 def collect(
-    reached: Signals,
-    dense: Signals,
+    reached: LayerInputs,
+    dense: LayerInputs,
     weights: Sequence[Array],
     *,
     block: int = 0,
@@ -48,7 +48,7 @@ def collect(
     exact: bool,
     exact_offsets: bool = True,
     seed: int,
-) -> list[Samples]:
+) -> list[LayerSamples]:
     """Sum up what some layers read.
 
     Parameters
@@ -72,14 +72,14 @@ def collect(
     each = rows + 1 + sum(outputs) + sum(added.rows)
     usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
     counts = [_count(reached, dense, at, block, exact=exact) for at in range(len(reached.places))]
-    fitted = sum(n for n, place in zip(counts, reached.places) if not place.held_out)
+    fitted = sum(n for n, place in zip(counts, reached.places) if not place.holdout)
     wide, random = is_wide(rows, fitted), np.random.default_rng(seed)
     computed = exact and not reached.outputs
     sizes = (rows, *(() if computed else outputs), *added.rows)
-    formed = Draw(fitted, useful_columns(rows, fitted), random)
-    kept = Kept(formed, formed.count if wide else usual, sizes, random)
-    held = Kept(Draw(sum(counts) - fitted, usual, random), usual, sizes, random)
-    sums = None if wide else Sums(rows, weights, exact=exact, missing=added.inexact_rows)
+    formed = ColumnSampler(fitted, useful_columns(rows, fitted), random)
+    kept = ColumnSample(formed, formed.count if wide else usual, sizes, random)
+    held = ColumnSample(ColumnSampler(sum(counts) - fitted, usual, random), usual, sizes, random)
+    sums = None if wide else Moments(rows, weights, exact=exact, missing=added.inexact_rows)
     networks = (reached,) if exact else (reached, dense)
     most = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * rows))
     fits = _Sink(kept, sums, weights, added, computed)
@@ -87,7 +87,7 @@ def collect(
     for at, (place, count) in enumerate(zip(reached.places, counts)):
         if not count:
             continue
-        sink = judges if place.held_out else fits
+        sink = judges if place.holdout else fits
         positions = sink.into.formed.next(count)
         known = _known(reached, at, block, (count, outputs)) if exact else None
         beside = added.beside(at, count)
@@ -101,7 +101,7 @@ def collect(
     lost = CHANGING if reached.lost or dense.lost else ""
     unread = reached.unread(block)
     return [
-        Samples(
+        LayerSamples(
             *(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset, lost),
             unread=unread,
         )
@@ -113,8 +113,8 @@ def collect(
 class _Sink:
     """Where the columns of fitted or of held-out samples go."""
 
-    into: Kept
-    sums: Sums | None
+    into: ColumnSample
+    sums: Moments | None
     weights: Sequence[Array]
     added: _Added
     computed: bool
@@ -165,7 +165,7 @@ class _Added:
     """What is added behind the layers, beside what they read: rows, one a column of theirs."""
 
     def __init__(
-        self, reached: Signals, dense: Signals, outputs: Sequence[int], *, exact: bool
+        self, reached: LayerInputs, dense: LayerInputs, outputs: Sequence[int], *, exact: bool
     ) -> None:
         self.reached, self.dense, self.exact = reached, dense, exact
         self.layers = [at for at, name in enumerate(reached.offsets) if name]
@@ -203,23 +203,27 @@ class _Added:
                 found[number] = np.zeros((columns, self._sizes[place]), np.float32)
         return found
 
-    def offsets(self, kept: Kept, held: Kept, missing: Sequence[Array]) -> list[Offset | None]:
+    def offsets(
+        self, kept: ColumnSample, held: ColumnSample, missing: Sequence[Array]
+    ) -> list[SkipConnection | None]:
         """The offset of each layer, None for those without."""
-        found: list[Offset | None] = [None] * self.count
+        found: list[SkipConnection | None] = [None] * self.count
         count = len(self.layers)
         mine, theirs = (each.all()[-len(self.rows) :] for each in (kept, held))
         for at, layer in enumerate(self.layers):
             if self._aligned[at]:
                 other = at if self.exact else at + count
-                reached, held_reached = mine[at], theirs[at]
+                reached, holdout_reached = mine[at], theirs[at]
                 dense = reached if self.exact else mine[other]
-                held_dense = held_reached if self.exact else theirs[other]
+                holdout_dense = holdout_reached if self.exact else theirs[other]
                 lacking = missing[at] if missing else None
-                found[layer] = Offset(reached, held_reached, dense, held_dense, lacking)
+                found[layer] = SkipConnection(
+                    reached, holdout_reached, dense, holdout_dense, lacking
+                )
         return found
 
 
-def _count(reached: Signals, dense: Signals, at: int, block: int, *, exact: bool) -> int:
+def _count(reached: LayerInputs, dense: LayerInputs, at: int, block: int, *, exact: bool) -> int:
     """Columns in batch `at`; none where the networks went different ways."""
     counts = reached.counts(at, block)
     if not exact and counts != dense.counts(at, block):
@@ -246,7 +250,7 @@ def _inner(here: Any, chosen: Any) -> Any:
 
 
 def _known(
-    reached: Signals, at: int, block: int, shape: tuple[int, Sequence[int]]
+    reached: LayerInputs, at: int, block: int, shape: tuple[int, Sequence[int]]
 ) -> list[Array] | None:
     """Rows of the results in batch `at` as recorded, of so many columns and outputs each."""
     found = reached.results(at, block)
@@ -254,7 +258,9 @@ def _known(
     return found if found and [each.shape for each in found] == wanted else None
 
 
-def _finished(kept: Kept, weights: Sequence[Array], *, computed: bool) -> tuple[Array, list[Array]]:
+def _finished(
+    kept: ColumnSample, weights: Sequence[Array], *, computed: bool
+) -> tuple[Array, list[Array]]:
     """Kept columns with their row of ones, and the dense results on them."""
     inputs, *found = kept.all()
     if computed:

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 SINGLE_COLUMNS = 8192  # summed in float32 before they go to the float64 sums
 
 
-class Sums:
+class Moments:
     """C, and B of each layer where it is not C times the weights.
 
     Summed about the first columns' mean instead of zero, so that what centring leaves of an input

@@ -34,7 +34,7 @@ MEMORY_BYTES = 256 << 20
 TRAIL_BYTES = 1 << 30
 
 
-class Spill:
+class SpillFile:
     """A temporary file without a name, closed when nobody holds a tensor in it any more."""
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Spill:
 
 
 @dataclass(frozen=True)
-class Parked:
+class SpilledTensor:
     """A tensor of one batch that waits on disk."""
 
-    spill: Spill
+    spill: SpillFile
     offset: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -73,12 +73,12 @@ class Parked:
 
 
 @dataclass(frozen=True)
-class Place:
+class LiveBatch:
     """One batch: the tensors alive in it."""
 
     tensors: Mapping[str, Any]
     count: int
-    held_out: bool
+    holdout: bool
 
     def get(self, name: str) -> Any:
         """A tensor's value, wherever it waits."""
@@ -86,7 +86,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Turns:
+class Iterations:
     """A tensor of a subgraph for each time that it was there, in whatever shape.
 
     Attributes
@@ -124,12 +124,12 @@ class Turns:
 
 
 def load(kept: Any) -> Any:
-    """What a ``Shelf`` kept."""
-    return kept.load() if isinstance(kept, (Parked, Turns)) else kept
+    """What a ``TensorStore`` kept."""
+    return kept.load() if isinstance(kept, (SpilledTensor, Iterations)) else kept
 
 
 def size_of(kept: Any) -> int:
-    """Bytes of what a ``Shelf`` kept."""
+    """Bytes of what a ``TensorStore`` kept."""
     if isinstance(kept, list):
         return sum(map(size_of, kept))
     return int(getattr(kept, "nbytes", 0))
@@ -146,7 +146,7 @@ class Stream:
         How much may be held in memory; the rest waits on disk.
     """
 
-    def __init__(self, places: list[Place], *, threads: int, budget: Budget) -> None:
+    def __init__(self, places: list[LiveBatch], *, threads: int, budget: MemoryBudget) -> None:
         self.places, self.threads, self.budget = places, threads, budget
         self._types: dict[str, str] = {}
 
@@ -159,14 +159,14 @@ class Stream:
         memory_bytes: int = MEMORY_BYTES,
     ) -> Stream:
         """Start at the model's inputs; the flag says whether a batch is held out."""
-        stream = cls([], threads=threads, budget=Budget(memory_bytes))
-        shelf = Shelf(stream.budget)
-        for batch, held_out in batches:
+        stream = cls([], threads=threads, budget=MemoryBudget(memory_bytes))
+        shelf = TensorStore(stream.budget)
+        for batch, holdout in batches:
             kept = {name: shelf.keep(value) for name, value in batch.feeds.items()}
-            stream.places.append(Place(kept, batch.count, held_out))
+            stream.places.append(LiveBatch(kept, batch.count, holdout))
         return stream
 
-    def fork(self, budget: Budget | None = None) -> Stream:
+    def fork(self, budget: MemoryBudget | None = None) -> Stream:
         """A stream of its own from here on, which shares what is alive, and the budget if none."""
         other = Stream(list(self.places), threads=self.threads, budget=budget or self.budget)
         other._types.update(self._types)
@@ -191,14 +191,14 @@ class Stream:
         wanted = tuple(inputs)
         kinds = {name: self._kind(name) for name in wanted} if outputs and self.places else {}
         piece = _Piece(partial(build, kinds), outputs, shapes, self.threads)
-        shelf = Shelf(self.budget)
+        shelf = TensorStore(self.budget)
         for at, place in enumerate(self.places):
             alive = {k: v for k, v in place.tensors.items() if k in needed}
             if outputs:
                 for name, value in piece.run({name: place.get(name) for name in wanted}):
                     alive[name] = shelf.keep(value)
                 self._types.update(piece.types)
-            self.places[at] = Place(alive, place.count, place.held_out)
+            self.places[at] = LiveBatch(alive, place.count, place.holdout)
 
     def results(self, build: Build, inputs: Iterable[str]) -> Iterator[list[Any]]:
         """Outputs of a piece of the graph for every batch; what is alive stays as it is.
@@ -217,13 +217,13 @@ class Stream:
     def _kind(self, name: str) -> tuple[Any, int | None]:
         """Type and rank of a tensor (None where it changes), else the engine's word for it."""
         values = [place.tensors[name] for place in self.places]
-        if not all(isinstance(value, (np.ndarray, Parked)) for value in values):
+        if not all(isinstance(value, (np.ndarray, SpilledTensor)) for value in values):
             return self._types[name], None
         ranks = {len(value.shape) for value in values}
         return values[0].dtype, ranks.pop() if len(ranks) == 1 else None
 
 
-class Trail:
+class StreamCache:
     """A stream at each of its stops, for more passes of it over the same samples.
 
     Parameters
@@ -258,7 +258,7 @@ class Trail:
         return stream
 
 
-class Budget:
+class MemoryBudget:
     """Bytes of memory that are left for tensors that wait, whoever holds them."""
 
     def __init__(self, left: int = MEMORY_BYTES) -> None:
@@ -318,31 +318,31 @@ class _Piece:
             return list(zip(self.outputs, self.engine.run(feeds, self.outputs)))
         found = dict(zip(self.engine.outputs, self.engine.run(feeds)))
         turns = {
-            name: Turns(found[name], found[shapes]) if shapes else None
+            name: Iterations(found[name], found[shapes]) if shapes else None
             for name, shapes in self.shapes.items()
         }
         return [(name, turns[name] if name in turns else found[name]) for name in self.outputs]
 
 
-class Shelf:
+class TensorStore:
     """Where tensors wait: in memory up to a budget, then in a temporary file of their own."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self._spill: Spill | None = None
+        self._spill: SpillFile | None = None
 
     def keep(self, value: Any) -> Any:
         """Hold a tensor, or its place on disk."""
-        if isinstance(value, Turns):
-            return Turns(self.keep(value.values), value.shapes)
+        if isinstance(value, Iterations):
+            return Iterations(self.keep(value.values), value.shapes)
         if not isinstance(value, np.ndarray) or value.dtype == object:
             return value
         if self._budget.take(value):
             return value
         if self._spill is None:
-            self._spill = Spill()
+            self._spill = SpillFile()
         offset = self._spill.file.seek(0, 2)
         left = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
         while left.nbytes:  # one write takes 2 GB at most, and less where the disk fills up
             left = left[self._spill.file.write(left) :]
-        return Parked(self._spill, offset, value.dtype, value.shape)
+        return SpilledTensor(self._spill, offset, value.dtype, value.shape)

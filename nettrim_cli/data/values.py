@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class OutputPart:
     """An output, or one of the arrays that it holds.
 
     Attributes
@@ -32,7 +32,7 @@ class Part:
     kind: str = ""
 
 
-def parts(name: str, value: Any, count: int) -> dict[str, Part]:
+def parts(name: str, value: Any, count: int) -> dict[str, OutputPart]:
     """An output's arrays by name, for a batch of ``count`` samples.
 
     Parameters
@@ -51,27 +51,27 @@ def parts(name: str, value: Any, count: int) -> dict[str, Part]:
         all their elements.
     """
     if isinstance(value, np.ndarray):
-        return {name: Part(value)}
+        return {name: OutputPart(value)}
     if isinstance(value, dict):
         return {name: _table([value])}
     if not isinstance(value, list):
-        return {name: Part(None, kind="nothing" if value is None else type(value).__name__)}
+        return {name: OutputPart(None, kind="nothing" if value is None else type(value).__name__)}
     if value and all(isinstance(each, dict) for each in value):
         return {name: _table(value)}
     if not all(isinstance(each, np.ndarray) for each in value):
-        return {name: Part(None, kind="a sequence of other things than tensors")}
+        return {name: OutputPart(None, kind="a sequence of other things than tensors")}
     if value and all(each.ndim and len(each) == count for each in value):
-        return {f"{name}[{at}]": Part(each) for at, each in enumerate(value)}
-    return {name: Part(_row(value))}
+        return {f"{name}[{at}]": OutputPart(each) for at, each in enumerate(value)}
+    return {name: OutputPart(_row(value))}
 
 
-def _table(maps: Sequence[dict[Any, Any]]) -> Part:
+def _table(maps: Sequence[dict[Any, Any]]) -> OutputPart:
     """Maps as rows; a key that a map lacks is no number there."""
     keys = tuple(sorted({key for each in maps for key in each}))
     values = [each.get(key, math.nan) for each in maps for key in keys]
     if not all(isinstance(each, (str, int, float)) for each in values):
-        return Part(None, kind="a map of other things than numbers and strings")
-    return Part(np.array(values).reshape(len(maps), len(keys)), keys)
+        return OutputPart(None, kind="a map of other things than numbers and strings")
+    return OutputPart(np.array(values).reshape(len(maps), len(keys)), keys)
 
 
 def _row(arrays: Sequence[Array]) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import samples_for
-from nettrim_cli.evaluation.outputs_seen import Seen
+from nettrim_cli.evaluation.outputs_seen import OutputStatistics
 from nettrim_cli.report import words
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
@@ -82,7 +82,7 @@ def not_finite(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
         )
 
 
-def dead_outputs(outputs: Mapping[str, Seen]) -> Iterator[Diagnostic]:
+def dead_outputs(outputs: Mapping[str, OutputStatistics]) -> Iterator[Diagnostic]:
     """Outputs that are the same for all samples now, and were not."""
     for name, seen in outputs.items():
         if seen.pruned.constant and not seen.dense.constant:
@@ -95,7 +95,7 @@ def dead_outputs(outputs: Mapping[str, Seen]) -> Iterator[Diagnostic]:
             )
 
 
-def lost_numbers(model: object, outputs: Mapping[str, Seen]) -> Iterator[Diagnostic]:
+def lost_numbers(model: object, outputs: Mapping[str, OutputStatistics]) -> Iterator[Diagnostic]:
     """Outputs with values that are finite in the dense network alone.
 
     Raises

@@ -29,10 +29,10 @@ from nettrim_cli.graph.analysis.difference import (
     measuring_model,
 )
 from nettrim_cli.graph.analysis.error_gain import effect
-from nettrim_cli.graph.analysis.node_context import Norms, Place, Shapes
+from nettrim_cli.graph.analysis.node_context import NodeContext, Norms, Shapes
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.report.result import Certificate, LayerBound, OutputBound
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_asked, uses
 
@@ -73,7 +73,7 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
         found = difference(dense, written)
         # The engine goes before the norms read the weights: together they hold them twice.
         measures = measure(*_measuring_engine(dense, written, found, threads), batches)
-    except (Refusal, EngineFailed) as error:
+    except (Unsupported, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
         return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
     index = written.index
@@ -175,15 +175,15 @@ def _through(
     errors = {k: float(arriving[name]) for k, name in enumerate(node.input) if name in arriving}
     try:
         if strange and node.bodies:
-            raise Refusal("its subgraphs read changed weights")
+            raise Unsupported("its subgraphs read changed weights")
         if strange:
-            raise Refusal("it was changed, and is no layer")
+            raise Unsupported("it was changed, and is no layer")
         if arriving.keys() - set(node.input):
-            raise Refusal("its subgraphs read a changed tensor")
+            raise Unsupported("its subgraphs read a changed tensor")
         if not errors:
             return 0.0
-        return effect(Place(index, at, tuple(errors), shapes, NORMS)).error(errors)
-    except Refusal as refusal:
+        return effect(NodeContext(index, at, tuple(errors), shapes, NORMS)).error(errors)
+    except Unsupported as refusal:
         return f"nothing is proved behind {node.op_type} '{node.title}': {refusal}"
 
 
@@ -194,10 +194,10 @@ def _layer_norm(index: Index, layer: Changed, shapes: Sequence[Shapes]) -> Bound
     signals = [at for at in slots if index.nodes[layer.path[0]].input[at] not in index.constants]
     try:
         if len(signals) != 1 or (scale is not None and signals != [0]):
-            raise Refusal("it reads several signals")
-        place = Place(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
+            raise Unsupported("it reads several signals")
+        place = NodeContext(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
         return effect(place).factors[signals[0]]
-    except Refusal as refusal:
+    except Unsupported as refusal:
         return f"nothing is proved behind layer '{layer.name}': {refusal}"
 
 

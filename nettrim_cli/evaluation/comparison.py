@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.labels import IGNORED
-from nettrim_cli.data.stream import MEMORY_BYTES, Budget, Shelf, load
-from nettrim_cli.data.values import Part, parts
+from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore, load
+from nettrim_cli.data.values import OutputPart, parts
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import Interval, Margins, drop_bound, drop_interval, top1
-from nettrim_cli.evaluation.output_error import Tally, interval
+from nettrim_cli.evaluation.output_error import OutputError, interval
 from nettrim_cli.files.atomic import sha256
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import Comparison, ModelFacts, largest
@@ -29,7 +29,7 @@ LARGE_BYTES = 1 << 28
 PIECE_BYTES = 1 << 24
 
 
-class Reference:
+class ReferenceOutputs:
     """A model's outputs on some samples, for others to be held against.
 
     It runs when the first of them comes.
@@ -44,7 +44,7 @@ class Reference:
         self, model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
     ) -> None:
         self.model, self.batches, self.threads = model, batches, threads
-        self._kept: tuple[Sequence[str], list[list[dict[str, Part]]]] | None = None
+        self._kept: tuple[Sequence[str], list[list[dict[str, OutputPart]]]] | None = None
 
     @property
     def samples(self) -> int:
@@ -52,12 +52,12 @@ class Reference:
         return sum(batch.count for batch in self.batches())
 
     @property
-    def outputs(self) -> tuple[Sequence[str], list[list[dict[str, Part]]]]:
+    def outputs(self) -> tuple[Sequence[str], list[list[dict[str, OutputPart]]]]:
         """Their names, and batch by batch what each holds, where its arrays wait."""
         if self._kept is None:
             model = self.model.runnable()
             engine = Engine(model, threads=self.threads, optimise=True, arena=False)
-            shelf = Shelf(Budget(MEMORY_BYTES // 4))  # a search runs on beside them
+            shelf = TensorStore(MemoryBudget(MEMORY_BYTES // 4))  # a search runs on beside them
             self._kept = (
                 engine.outputs,
                 [
@@ -76,13 +76,13 @@ class Reference:
     @property
     def unmeasured(self) -> dict[str, str]:
         """Outputs of which no error can be told on these samples, and why."""
-        found: dict[str, Tally] = {}
+        found: dict[str, OutputError] = {}
         for batch in self.outputs[1]:
             for path, part in (pair for output in batch for pair in output.items()):
-                found.setdefault(path, Tally()).see(part)
+                found.setdefault(path, OutputError()).see(part)
         return unmeasured(found)
 
-    def against(self, candidate: Model) -> Findings:
+    def against(self, candidate: Model) -> OutputComparison:
         """Run another model on the same samples.
 
         Raises
@@ -94,7 +94,7 @@ class Reference:
         engine = Engine(candidate.runnable(), threads=self.threads, optimise=True)
         pairs = list(_pairs(names, engine.outputs))
         fixed = {one: _fixed(self.model, candidate, one, other) for one, other in pairs}
-        found = Findings(fixed)
+        found = OutputComparison(fixed)
         for batch, kept in zip(self.batches(), waiting):
             first = {
                 path: replace(each, array=load(each.array))
@@ -108,7 +108,7 @@ class Reference:
         return found
 
 
-class Findings:
+class OutputComparison:
     """What two models answered on the same samples.
 
     Parameters
@@ -120,15 +120,19 @@ class Findings:
 
     def __init__(self, fixed: Mapping[str, frozenset[int]]) -> None:
         self.fixed, self.samples = fixed, 0
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: dict[str, OutputError] = {}
         self.labelled = Margins()  # of the labels' classes, where there are labels
         self._right: list[Array] = [np.empty((2, 0), bool)]  # in each model
 
-    def add(self, batch: Batch, first: Mapping[str, Part], second: Mapping[str, Part]) -> None:
+    def add(
+        self, batch: Batch, first: Mapping[str, OutputPart], second: Mapping[str, OutputPart]
+    ) -> None:
         """Take in a batch's outputs of both."""
         self.samples += batch.count
         for path in {**first, **second}:
-            tally = self.tallies.setdefault(path, Tally(fixed=self.fixed.get(path, frozenset())))
+            tally = self.tallies.setdefault(
+                path, OutputError(fixed=self.fixed.get(path, frozenset()))
+            )
             tally.take(first.get(path), second.get(path), batch.count)
         place, labels = scored(first, batch.labels), batch.labels
         if place is None or labels is None:
@@ -222,22 +226,24 @@ def facts(
     return ModelFacts(path, plain, gzipped, parameters, nonzeros, accuracy, interval, digest)
 
 
-def unmeasured(tallies: Mapping[str, Tally]) -> dict[str, str]:
+def unmeasured(tallies: Mapping[str, OutputError]) -> dict[str, str]:
     """Outputs whose error cannot be told, and why."""
     return {name: each.why_unmeasured for name, each in tallies.items() if each.why_unmeasured}
 
 
-def own_answers(model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int) -> Findings:
+def own_answers(
+    model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
+) -> OutputComparison:
     """A model's answers alone: held against itself."""
     engine = Engine(model.runnable(), threads=threads, optimise=True)
-    found = Findings({})
+    found = OutputComparison({})
     for batch in batches():
         outputs = named(batch, engine.outputs, engine.run(batch.feeds))
         found.add(batch, outputs, outputs)
     return found
 
 
-def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str, Part]:
+def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str, OutputPart]:
     """What the outputs of a batch hold, by name."""
     return {
         path: part
@@ -273,7 +279,7 @@ def _packed(pieces: Iterable[bytes], plain: int) -> int:
     return sum(len(pack.compress(each)) for each in pieces) + len(pack.flush())
 
 
-def scored(outputs: Mapping[str, Part], labels: Array | None) -> str | None:
+def scored(outputs: Mapping[str, OutputPart], labels: Array | None) -> str | None:
     """Which output is the first to give an answer for every label, by the number of its class."""
     for path, part in outputs.items():
         if part.array is None or labels is None or part.array.dtype.kind in "OSU":

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import CONFIDENCE, Drop, counted_drop
-from nettrim_cli.evaluation.comparison import Findings
+from nettrim_cli.evaluation.comparison import OutputComparison
 from nettrim_cli.evaluation.ratio import RelativeError
 from nettrim_cli.report.result import Check
 from nettrim_cli.settings import Gate
 
-Spread = Drop | RelativeError | None
+OutputSpread = Drop | RelativeError | None
 MOST = 1e6  # times the samples there are, beyond which no number of them is told
 
 
-def checks(found: Findings, gate: Gate) -> Iterator[Check]:
+def checks(found: OutputComparison, gate: Gate) -> Iterator[Check]:
     """Hold what two models answered against each limit of a gate.
 
     Raises
@@ -34,7 +34,7 @@ def checks(found: Findings, gate: Gate) -> Iterator[Check]:
         worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
         answers = found.tallies[worst].answers
         what = f"{'share of other elements' if answers else 'error'} of output '{worst}'"
-        spreads: list[Spread] = [each.spread for each in found.tallies.values()]
+        spreads: list[OutputSpread] = [each.spread for each in found.tallies.values()]
         yield _check("max_error", what, gate.max_error, errors[worst], spreads, gate, found.samples)
     if gate.max_drop is not None:
         margins = found.drops
@@ -53,7 +53,7 @@ def _check(
     what: str,
     limit: float,
     figure: float,
-    spreads: Sequence[Spread],
+    spreads: Sequence[OutputSpread],
     gate: Gate,
     samples: int,
 ) -> Check:

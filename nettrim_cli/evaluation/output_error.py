@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.data.values import Part
+from nettrim_cli.data.values import OutputPart
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import (
     NO_ANSWER,
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 
 @dataclass
-class Tally:
+class OutputError:
     """Running sums for one output, or for one of the arrays that it holds.
 
     Attributes
@@ -53,14 +53,14 @@ class Tally:
     fixed: frozenset[int] | None = None
     unmeasured: str = ""
 
-    def see(self, part: Part) -> None:
+    def see(self, part: OutputPart) -> None:
         """Take note of what there is, without anything to hold it against."""
         if part.array is None:
             self.unmeasured = part.kind
         else:
             self.elements += math.prod(part.array.shape)
 
-    def take(self, expected: Part | None, found: Part | None, count: int) -> None:
+    def take(self, expected: OutputPart | None, found: OutputPart | None, count: int) -> None:
         """Take in what both models deliver for a batch; None where that is not there."""
         one: Any = None if expected is None else expected.array
         two: Any = None if found is None else found.array

@@ -21,7 +21,7 @@ Array = NDArray[np.floating[Any]]
 
 
 @dataclass
-class Spread:
+class OutputSpread:
     """The least and the greatest value of each element of an output over the samples.
 
     Attributes
@@ -71,7 +71,7 @@ class Spread:
 
 
 @dataclass
-class Seen:
+class OutputStatistics:
     """One output of both networks.
 
     Attributes
@@ -82,15 +82,15 @@ class Seen:
         Those of them that are finite in the dense network alone.
     """
 
-    dense: Spread = field(default_factory=Spread)
-    pruned: Spread = field(default_factory=Spread)
+    dense: OutputSpread = field(default_factory=OutputSpread)
+    pruned: OutputSpread = field(default_factory=OutputSpread)
     values: int = 0
     lost: int = 0
 
 
 def outputs_seen(
     dense: Model, pruned: Model, batches: Iterable[Batch], *, threads: int
-) -> dict[str, Seen]:
+) -> dict[str, OutputStatistics]:
     """Run both networks on some samples.
 
     Parameters
@@ -106,11 +106,11 @@ def outputs_seen(
         Output, or place inside of a sequence -> what it is; without those that hold no floats.
     """
     engines = [Engine(each.runnable(), threads=threads, optimise=True) for each in (dense, pruned)]
-    seen: dict[str, Seen] = {}
+    seen: dict[str, OutputStatistics] = {}
     for batch in batches:
         first, second = (_floats(engine, batch) for engine in engines)
         for name, values in first.items():
-            output, other = seen.setdefault(name, Seen()), second.get(name)
+            output, other = seen.setdefault(name, OutputStatistics()), second.get(name)
             output.dense.add(values, batch.count)
             output.values += values.size
             if other is not None:

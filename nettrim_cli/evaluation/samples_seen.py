@@ -51,7 +51,7 @@ class InputSeen:
 
 
 @dataclass
-class Seen:
+class SampleStatistics:
     """What a pass over samples showed.
 
     Attributes
@@ -88,7 +88,7 @@ class Case:
     model: Model
     samples: Calibration
     held: Indices
-    seen: Seen
+    seen: SampleStatistics
     strict: bool
 
     def refuse_or(self, code: str, text: str) -> Diagnostic:
@@ -98,7 +98,9 @@ class Case:
         return Diagnostic(code, f"{text}.", text.split(":")[0])
 
 
-def look(dense: Model, samples: Calibration, indices: Indices, size: int, threads: int) -> Seen:
+def look(
+    dense: Model, samples: Calibration, indices: Indices, size: int, threads: int
+) -> SampleStatistics:
     """Read samples in batches of ``size``, and run the dense network on some of them.
 
     Raises
@@ -116,7 +118,7 @@ def look(dense: Model, samples: Calibration, indices: Indices, size: int, thread
         optimise=True,
         arena=False,
     )
-    found = Seen(ordered, {}, [], None, np.empty(0, np.int64), {}, {})
+    found = SampleStatistics(ordered, {}, [], None, np.empty(0, np.int64), {}, {})
     labels: list[Array] = []
     answered: list[Array] = []
     kept: list[dict[str, Array]] = []
@@ -154,7 +156,7 @@ def rows_of(value: Any, count: int) -> Array | None:
     return value.reshape(1, -1) if count == 1 else None
 
 
-def _take(found: Seen, feeds: dict[str, Array], count: int) -> None:
+def _take(found: SampleStatistics, feeds: dict[str, Array], count: int) -> None:
     parts: list[list[bytes]] = []
     for name, value in feeds.items():
         rows = rows_of(value, count)

@@ -21,7 +21,7 @@ from nettrim_cli.graph.layers.paths import from_end
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.external import External, serialize
-from nettrim_cli.graph.storage.weight_view import Trace
+from nettrim_cli.graph.storage.weight_view import WeightView
 
 
 class Model:
@@ -358,11 +358,11 @@ class Model:
             raise ValueError(f"layer {layer.name}: not a prunable layer of {self.path}")
         return self._bindings[layer.name]
 
-    def _weight_trace(self, binding: Binding) -> Trace:
+    def _weight_trace(self, binding: Binding) -> WeightView:
         use = binding.weights[0]
         return weight_of(self._index, self._index.nodes[use.node], use.slot)[0]
 
-    def _trace(self, use: Use) -> Trace:
+    def _trace(self, use: Use) -> WeightView:
         return self._index.trace(self._index.nodes[use.node].input[use.slot])
 
     def _is_own(self, binding: Binding) -> bool:

@@ -26,10 +26,10 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import Stage, layer_task, set_matrices
-from nettrim_cli.pruning.sensitivity import Movement, Probe
+from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, between, finer, spread
-from nettrim_cli.solve.problem import Matrix, Samples, Task, norm
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Matrix, norm
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
 ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)
@@ -40,7 +40,7 @@ Bounds = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Curve:
+class LayerCurve:
     """What zeros do to one layer's response.
 
     Attributes
@@ -66,7 +66,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Costs:
+class ErrorModel:
     """What zeros cost at each share, layer by layer.
 
     Attributes
@@ -78,7 +78,7 @@ class Costs:
     """
 
     levels: NDArray[np.float64]
-    curves: Sequence[Curve]
+    curves: Sequence[LayerCurve]
 
     def shared(self, sparsity: float, bounds: Mapping[str, Bounds], *, kind: str) -> dict[str, int]:
         """Zeros of each measured layer, by name, at a share of zeros over all of them.
@@ -149,7 +149,7 @@ class Forecast:
     layer_ratio: float
 
     @classmethod
-    def of(cls, costs: Costs, fewer: Costs, zeros: Mapping[str, int]) -> Forecast | None:
+    def of(cls, costs: ErrorModel, fewer: ErrorModel, zeros: Mapping[str, int]) -> Forecast | None:
         """Compare costs with those of half of the samples; None where they do not tell."""
         halves = {curve.layer.name: curve for curve in fewer.curves}
         pairs = [(curve, halves.get(curve.layer.name)) for curve in costs.curves]
@@ -170,22 +170,22 @@ class Forecast:
         return cls(math.sqrt(total / before), layer, ratios[layer])
 
 
-def own_weight(curve: Curve) -> float:
+def own_weight(curve: LayerCurve) -> float:
     """What makes a layer's squared errors relative to its response."""
     return 1 / curve.size if curve.size > 0 else 0.0
 
 
-def measure_costs(
+def measure_error_model(
     dense: Model,
     plan: Sequence[Stage],
-    recorded: Iterable[tuple[Stage, list[list[Samples]]]],
+    recorded: Iterable[tuple[Stage, list[list[LayerSamples]]]],
     batches: Iterable[Batch],
     sparsity: float | None,
     sparse: Model | None = None,
     *,
-    influence: Mapping[str, Sequence[Matrix]] = NOTHING,
+    importance: Mapping[str, Sequence[Matrix]] = NOTHING,
     threads: int,
-) -> Costs:
+) -> ErrorModel:
     """Measure every layer's curve and the network's sensitivity to it.
 
     Parameters
@@ -203,15 +203,15 @@ def measure_costs(
 
     Returns
     -------
-    Costs
+    ErrorModel
         Without the layers that cannot be measured.
     """
     levels = shares_of_zeros(sparsity)
-    probe = Probe(dense, plan, batches, threads=threads)
+    probe = SensitivityProbe(dense, plan, batches, threads=threads)
     curves = []
     for number, (stage, found) in enumerate(recorded):
         for layer in stage.layers:
-            matters = influence.get(layer.name, ())
+            matters = importance.get(layer.name, ())
             tasks = [
                 layer_task(dense, layer, each, block, matter)
                 for block, (each, matter) in enumerate(zip_longest(found.pop(0), matters))
@@ -224,10 +224,10 @@ def measure_costs(
                     if sparse is not None:
                         set_matrices(sparse, layer, weights)
             del tasks  # the sums and factorisations of its stage go before the next stage's come
-    return Costs(levels, curves)
+    return ErrorModel(levels, curves)
 
 
-def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
+def share_zeros(tasks: Sequence[LayerProblem], zeros: int) -> list[int]:
     """Zeros of each block of a layer that bring the layer's response least error together."""
     if len(tasks) == 1:
         return [zeros]
@@ -238,7 +238,7 @@ def share_zeros(tasks: Sequence[Task], zeros: int) -> list[int]:
     return allocate(curves, sizes, fine, zeros)
 
 
-def response_size(task: Task, *, held: bool) -> float:
+def response_size(task: LayerProblem, *, held: bool) -> float:
     """Norm of the dense response on the kept columns, ||Y||_F."""
     return norm(task.dense_response(held=held))
 
@@ -250,7 +250,7 @@ class _Squares(NamedTuple):
 
 
 @np.errstate(all="ignore")  # what comes out is looked at
-def _squares(task: Task, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
+def _squares(task: LayerProblem, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
     """Squared response error of a block at each share of zeros, not relative; and some weights.
 
     Parameters
@@ -263,7 +263,7 @@ def _squares(task: Task, levels: NDArray[np.float64], probed: Sequence[int]) -> 
     errors = np.where(
         np.isfinite(found.errors), found.errors, 1.0
     )  # no number: all of the response is lost
-    size = response_size(task, held=task.samples.held_X.shape[1] > 0)
+    size = response_size(task, held=task.samples.holdout_X.shape[1] > 0)
     squares = np.square(errors * (size if math.isfinite(size) else 1.0))
     return _Squares(squares, {at: found.weights[keeps[at]] for at in probed}, found.delta)
 
@@ -278,11 +278,11 @@ def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
 
 def _curve(
     layer: Layer,
-    tasks: Sequence[Task],
+    tasks: Sequence[LayerProblem],
     levels: NDArray[np.float64],
     sparsity: float | None,
     moves: Callable[[list[Matrix]], Movement],
-) -> tuple[Curve, list[Matrix]]:
+) -> tuple[LayerCurve, list[Matrix]]:
     """A layer's curve, probed at one level, and the weights at it.
 
     Parameters
@@ -294,7 +294,7 @@ def _curve(
     probed = range(len(levels)) if near is None else (near,)
     parts = [_squares(task, levels, probed) for task in tasks]
     squares = np.sum([each.squares for each in parts], axis=0)
-    held = tasks[0].samples.held_X.shape[1] > 0
+    held = tasks[0].samples.holdout_X.shape[1] > 0
     size = sum(response_size(task, held=held) ** 2 for task in tasks)
     at = near
     if at is None:
@@ -305,4 +305,4 @@ def _curve(
     moved = moves(weights)
     felt, before = (each / own if own > 0 and np.isfinite(each) else 0.0 for each in moved)
     deltas = [each.delta for each in parts]
-    return Curve(layer, np.asarray(squares, np.float64), size, felt, before, deltas), weights
+    return LayerCurve(layer, np.asarray(squares, np.float64), size, felt, before, deltas), weights

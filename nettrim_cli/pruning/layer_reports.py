@@ -10,7 +10,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import response_size
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.solve.problem import Matrix, Solution, Status, Task
+from nettrim_cli.solve.problem import LayerProblem, Matrix, Solution, Status
 
 UNTOUCHED = (Status.DENSE, Status.INFEASIBLE, Status.NOT_FINITE)
 WORST_FIRST = (
@@ -40,7 +40,7 @@ def joined(solutions: Sequence[Solution]) -> Solution:
     )
 
 
-def joint_error(tasks: Sequence[Task], matrices: Sequence[Matrix], *, held: bool) -> float:
+def joint_error(tasks: Sequence[LayerProblem], matrices: Sequence[Matrix], *, held: bool) -> float:
     """Relative response error of all blocks together, nan where there are no columns."""
     if len(tasks) == 1:
         return tasks[0].error(matrices[0], held=held)
@@ -51,7 +51,7 @@ def joint_error(tasks: Sequence[Task], matrices: Sequence[Matrix], *, held: bool
     return moved / whole if whole != 0 else max(errors)
 
 
-def weights_of(task: Task, matrix: Matrix) -> Matrix:
+def weights_of(task: LayerProblem, matrix: Matrix) -> Matrix:
     """The weights without the bias."""
     return matrix[:-1] if task.has_bias else matrix
 

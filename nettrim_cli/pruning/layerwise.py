@@ -12,17 +12,17 @@ import numpy as np
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.data.stream import Trail
+from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.provenance import KEY, describe
-from nettrim_cli.graph.analysis.importance import blended, influences
+from nettrim_cli.graph.analysis.importance import blended, output_importance
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.advice import final_fit_advice, sampling_advice
 from nettrim_cli.pruning.allocation import (
-    Costs,
+    ErrorModel,
     Forecast,
-    measure_costs,
+    measure_error_model,
     share_zeros,
 )
 from nettrim_cli.pruning.layer_reports import joined, joint_error, weights_of
@@ -30,9 +30,9 @@ from nettrim_cli.pruning.propagation import (
     Stage,
     dense_matrices,
     layer_task,
+    propagate,
     set_matrices,
     stages,
-    walk,
 )
 from nettrim_cli.pruning.selection import bounds_of, dense_report, nonzeros, within_ceiling
 from nettrim_cli.report.diagnostic import Diagnostic
@@ -42,7 +42,14 @@ from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.levels import spread
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.penalties import pattern
-from nettrim_cli.solve.problem import Choice, Matrix, Samples, Solution, Status, Task
+from nettrim_cli.solve.problem import (
+    LayerProblem,
+    LayerSamples,
+    Matrix,
+    Solution,
+    Status,
+    TunedOptions,
+)
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -52,7 +59,7 @@ TYPICAL = 0.7  # sparsity at which curves are compared where none is asked for
 
 
 @dataclass(frozen=True)
-class Reached:
+class PassResult:
     """A pruned network, its layers, and the target where one was searched for.
 
     Attributes
@@ -94,16 +101,16 @@ class Run:
             for each in chosen
         }
         # Within an epsilon of each layer's own fewest weights are wanted, wherever they are.
-        self.of_dense = {} if settings.target_epsilon is not None else influences(dense)
-        self.influence = self.of_dense
+        self.of_dense = {} if settings.target_epsilon is not None else output_importance(dense)
+        self.importance = self.of_dense
         self.unread: dict[str, list[str]] = {}  # by layer, nodes that no sample reaches
         self._thin: dict[str, tuple[int, int]] = {}
-        self._choices: dict[tuple[str, int], Choice] = {}
+        self._choices: dict[tuple[str, int], TunedOptions] = {}
         self._deltas: dict[tuple[str, int], float | None] = {}
         self._before: Model | None = None
         self._seen = False
         passes = settings.sweeps > 1 or settings.target[0] in SEARCHED
-        self.trail = Trail() if passes else None
+        self.trail = StreamCache() if passes else None
         self.forecast: Forecast | None = None
         self.rounds = 0  # samples made of each fitted one
         self.final_samples = 0  # of the final fit; 0 where there was none
@@ -148,12 +155,12 @@ class Run:
         return reports
 
     @property
-    def choices(self) -> dict[tuple[str, int], Choice]:
+    def choices(self) -> dict[tuple[str, int], TunedOptions]:
         """What held-out samples have chosen in the last passes, by layer and block: a copy."""
         return dict(self._choices)
 
     @choices.setter
-    def choices(self, choices: Mapping[tuple[str, int], Choice]) -> None:
+    def choices(self, choices: Mapping[tuple[str, int], TunedOptions]) -> None:
         self._choices = dict(choices)
 
     def warnings(self, used: int) -> Iterator[Diagnostic]:
@@ -166,9 +173,9 @@ class Run:
         self,
         pruned: Model | None,
         batches: Iterable[tuple[Batch, bool]],
-        trail: Trail | None = None,
-    ) -> Iterator[tuple[Stage, list[list[Samples]]]]:
-        return walk(
+        trail: StreamCache | None = None,
+    ) -> Iterator[tuple[Stage, list[list[LayerSamples]]]]:
+        return propagate(
             self.dense,
             pruned,
             self.plan,
@@ -178,12 +185,14 @@ class Run:
             trail=trail,
         )
 
-    def measure(self, samples: SampleSet, sparsity: float | None = None) -> tuple[Costs, SampleSet]:
+    def measure(
+        self, samples: SampleSet, sparsity: float | None = None
+    ) -> tuple[ErrorModel, SampleSet]:
         """What zeros cost in each layer, around a sparsity or at all of them.
 
         Returns
         -------
-        Costs, SampleSet
+        ErrorModel, SampleSet
             With made samples where these cost less on the held-out ones.
         """
         self.listener.stage("measuring how sensitive each layer is")
@@ -205,28 +214,30 @@ class Run:
                 self._deltas[curve.layer.name, block] = delta
         return costs, samples
 
-    def shared(self, costs: Costs, sparsity: float) -> dict[str, int]:
+    def shared(self, costs: ErrorModel, sparsity: float) -> dict[str, int]:
         """Zeros of each layer that was measured, by name."""
         return costs.shared(sparsity, self.bounds, kind=self.kind)
 
-    def _cost(self, costs: Costs, sparsity: float) -> float:
+    def _cost(self, costs: ErrorModel, sparsity: float) -> float:
         return costs.cost(self.shared(costs, sparsity))
 
     @property
     def _may_augment(self) -> bool:
         return self.settings.method == "l0" and self.settings.augment == "auto"
 
-    def _measured(self, samples: SampleSet, sparsity: float | None) -> tuple[Costs, Model | None]:
+    def _measured(
+        self, samples: SampleSet, sparsity: float | None
+    ) -> tuple[ErrorModel, Model | None]:
         sparse = None if sparsity is None else self.dense.clone()
         recorded = self._walk(None, samples.flagged_batches())
-        costs = measure_costs(
+        costs = measure_error_model(
             self.dense,
             self.plan,
             recorded,
             samples.probe_batches(len(self.chosen)),
             sparsity,
             sparse,
-            influence=self.influence,
+            importance=self.importance,
             threads=self.threads,
         )
         return costs, sparse
@@ -236,7 +247,7 @@ class Run:
 
         A unit that hardly anything reads any more is not worth many weights.
         """
-        self.influence = blended(self.of_dense, influences(sparse))
+        self.importance = blended(self.of_dense, output_importance(sparse))
 
     def allocations(self, samples: SampleSet) -> tuple[list[dict[str, int]], SampleSet]:
         """Zeros of each layer where sparsity is the target, and the samples to fit.
@@ -272,7 +283,7 @@ class Run:
         return self.settings.allocate or usual
 
     def _prune_layer(
-        self, layer: Layer, samples: Sequence[Samples], shared: Mapping[str, int] | None
+        self, layer: Layer, samples: Sequence[LayerSamples], shared: Mapping[str, int] | None
     ) -> LayerReport:
         begun = time.monotonic()
         fewest = min(samples, key=lambda each: each.columns)
@@ -299,7 +310,7 @@ class Run:
                 seen=self._seen,
             )
             for block, (each, matter) in enumerate(
-                zip_longest(samples, self.influence.get(layer.name, ()))
+                zip_longest(samples, self.importance.get(layer.name, ()))
             )
         ]
         solutions = self._solutions(tasks, zeros, self.bounds[layer.name])
@@ -336,7 +347,7 @@ class Run:
         return found if layer.has_bias else found[:-1]
 
     def _solutions(
-        self, tasks: Sequence[Task], zeros: int | None, bounds: tuple[int, int]
+        self, tasks: Sequence[LayerProblem], zeros: int | None, bounds: tuple[int, int]
     ) -> list[Solution]:
         """Weights of each block, with so many zeros or as epsilon allows within the bounds."""
         if zeros is None:
@@ -353,7 +364,7 @@ class Run:
             for task, each in zip(tasks, shared)
         ]
 
-    def _solve(self, task: Task) -> Solution:
+    def _solve(self, task: LayerProblem) -> Solution:
         look, form = self.listener.iteration, self.settings.pattern
         try:
             # What is no number any more is judged by the status, and said in the report.
@@ -366,7 +377,7 @@ class Run:
             return Solution(task.W, Status.DENSE, note=f"not solved: {error}")
 
     def _store(
-        self, layer: Layer, tasks: Sequence[Task], solutions: Sequence[Solution]
+        self, layer: Layer, tasks: Sequence[LayerProblem], solutions: Sequence[Solution]
     ) -> tuple[Solution, list[Matrix]]:
         """Set the layer's weights and read them back as the file will have them."""
         solution = joined(solutions)

@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.evaluation.comparison import Reference
-from nettrim_cli.pruning.layerwise import Batches, Reached, Run
-from nettrim_cli.pruning.sensitivity import Probe
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.pruning.layerwise import Batches, PassResult, Run
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
 
 MARGIN = 0.02  # of squared error: what a rival must be better by
 
 
-def solved(run: Run, samples: SampleSet, reference: Reference) -> Reached:
+def solved(run: Run, samples: SampleSet, reference: ReferenceOutputs) -> PassResult:
     """All passes at a target that says how many zeros, or which error, each layer gets."""
     allocations, samples = run.allocations(samples)
     zeros: Mapping[str, int] | None = allocations[0] if allocations else None
     layers = run.prune_layers(samples.flagged_batches, zeros)
-    best = Reached(run.pruned, layers)
+    best = PassResult(run.pruned, layers)
     if zeros is None:
         return best
     if len(allocations) > 1:
@@ -37,8 +37,12 @@ def solved(run: Run, samples: SampleSet, reference: Reference) -> Reached:
 
 
 def final_fit(
-    run: Run, samples: SampleSet, zeros: Mapping[str, int], best: Reached, reference: Reference
-) -> Reached:
+    run: Run,
+    samples: SampleSet,
+    zeros: Mapping[str, int],
+    best: PassResult,
+    reference: ReferenceOutputs,
+) -> PassResult:
     """Fit the layers to all samples, with the choices that the held-out ones have made.
 
     As in scikit-learn's ``refit`` after a search, errors stay those of before: no sample is left
@@ -63,12 +67,12 @@ def final_fit(
     before = {layer.name: layer.error_holdout for layer in best.layers}
     layers = [replace(layer, error_holdout=before[layer.name]) for layer in layers]
     run.final_samples = len(samples)
-    return Reached(run.pruned, layers, judged=best.model)
+    return PassResult(run.pruned, layers, judged=best.model)
 
 
 def contest(
-    run: Run, samples: SampleSet, allocations: Sequence[Mapping[str, int]], first: Reached
-) -> tuple[Reached, Mapping[str, int]]:
+    run: Run, samples: SampleSet, allocations: Sequence[Mapping[str, int]], first: PassResult
+) -> tuple[PassResult, Mapping[str, int]]:
     """The network with the best of some allocations, by its outputs on held-out samples.
 
     A final Softmax or Sigmoid is looked behind, as few samples are in doubt there.
@@ -80,7 +84,9 @@ def contest(
     first
         What came out of it.
     """
-    probe = Probe(run.dense, run.plan[:1], samples.holdout_batches(), threads=run.threads)
+    probe = SensitivityProbe(
+        run.dense, run.plan[:1], samples.holdout_batches(), threads=run.threads
+    )
     best, zeros = first, allocations[0]
     least = probe.difference(first.model).unflattened
     choices = kept = run.choices
@@ -90,7 +96,7 @@ def contest(
         layers = run.prune_layers(samples.flagged_batches, rival, again=True)
         moved = probe.difference(run.pruned).unflattened
         if moved < (1 - MARGIN) * least:
-            best, zeros, least, kept = Reached(run.pruned, layers), rival, moved, run.choices
+            best, zeros, least, kept = PassResult(run.pruned, layers), rival, moved, run.choices
     run.choices = kept
     run.pruned = best.model  # the others' memory is wanted
     return best, zeros
@@ -100,10 +106,10 @@ def sweep(
     run: Run,
     batches: Batches,
     zeros: Mapping[str, int],
-    found: Reached,
-    reference: Reference,
-    accepted: Callable[[Reached], Reached | None] = lambda other: other,
-) -> Reached:
+    found: PassResult,
+    reference: ReferenceOutputs,
+    accepted: Callable[[PassResult], PassResult | None] = lambda other: other,
+) -> PassResult:
     """Make the passes that the settings ask for after the first, and keep the best network.
 
     Parameters
@@ -127,7 +133,7 @@ def sweep(
         layers = run.prune_layers(batches, zeros, again=True)
         before = run.pruned
         error = reference.against(before).error
-        other = accepted(Reached(before, layers)) if error < least else None
+        other = accepted(PassResult(before, layers)) if error < least else None
         words = "kept" if other is not None else "not kept"
         run.listener.message(
             f"sweep {number}: held-out output error {error:.2%}, {least:.2%} before: {words}"

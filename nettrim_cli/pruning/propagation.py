@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.dataset import Batch
-from nettrim_cli.data.layer_columns import Reading, Signals
+from nettrim_cli.data.layer_columns import LayerInputs, SiteReader
 from nettrim_cli.data.layer_samples import collect
-from nettrim_cli.data.stream import Budget, Stream, Trail
+from nettrim_cli.data.stream import MemoryBudget, Stream, StreamCache
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.graph.capture.recording import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
 from nettrim_cli.graph.ir.flatten import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
-from nettrim_cli.solve.problem import Samples, Task
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
 
 @dataclass(frozen=True)
@@ -78,27 +78,27 @@ def set_matrices(model: Model, layer: Layer, matrices: Sequence[NDArray[Any]]) -
 def layer_task(
     dense: Model,
     layer: Layer,
-    samples: Samples,
+    samples: LayerSamples,
     block: int = 0,
-    influence: NDArray[np.float64] | None = None,
-) -> Task:
+    importance: NDArray[np.float64] | None = None,
+) -> LayerProblem:
     """What a solver is to know of a layer's block; the target is left to the caller.
 
     Parameters
     ----------
     influence
-        (M,) of the block's outputs (see ``graph.influence``).
+        (M,) of the block's outputs (see ``graph.importance``).
     """
     whole = dense_matrices(dense, layer)[block]
     response = layer.response
     known = not response.offset or samples.offset is not None  # what the activation is applied to
-    return Task(
+    return LayerProblem(
         W=whole if layer.has_bias else whole[:-1],
         has_bias=layer.has_bias,
         samples=samples,
         scale=response.scale,
         shift=response.shift,
-        influence=influence,
+        importance=importance,
         relu=response.relu and known,
         floor=response.floor,
         ceiling=response.ceiling,
@@ -106,7 +106,7 @@ def layer_task(
     )
 
 
-def walk(
+def propagate(
     dense: Model,
     pruned: Model | None,
     plan: Sequence[Stage],
@@ -114,8 +114,8 @@ def walk(
     *,
     threads: int,
     seed: int,
-    trail: Trail | None = None,
-) -> Iterator[tuple[Stage, list[list[Samples]]]]:
+    trail: StreamCache | None = None,
+) -> Iterator[tuple[Stage, list[list[LayerSamples]]]]:
     """Yield each stage with the samples of its layers, block by block.
 
     Parameters
@@ -128,8 +128,8 @@ def walk(
         Of the dense network in earlier walks of this plan and these batches: what is on it does
         not run again.
     """
-    trail = trail or Trail(0)
-    way = Way(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), trail)
+    trail = trail or StreamCache(0)
+    way = Propagation(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), trail)
     for number, stage in enumerate(plan):
         way.advance(number)
         signals = way.signals(stage)
@@ -154,7 +154,7 @@ def walk(
         way.changed(number)
 
 
-class Way:
+class Propagation:
     """The streams of both networks, and what is known to differ between them."""
 
     def __init__(
@@ -163,12 +163,12 @@ class Way:
         pruned: Model | None,
         plan: Sequence[Stage],
         start: Callable[[], Stream],
-        trail: Trail,
+        trail: StreamCache,
     ) -> None:
         self.dense, self.pruned, self.plan, self.trail = dense, pruned, plan, trail
         self.stream = trail.follow(0, start)
         layers = [layer for stage in plan for layer in stage.layers]
-        self.recording = Recording(dense.index, layers, cascade=pruned is not None)
+        self.recording = CapturePlan(dense.index, layers, cascade=pruned is not None)
         taps = [
             [tap for site in stage.sites for tap in self.recording.taps(site).values()]
             for stage in plan
@@ -184,7 +184,7 @@ class Way:
         self.pieces = Segments(self.recording, self.stops).pieces
         again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
         # What is on the trail stays in memory: the pruned network has memory of its own then.
-        self._budget = Budget() if trail.stops else self.stream.budget
+        self._budget = MemoryBudget() if trail.stops else self.stream.budget
         self._start = self.stream.fork(self._budget) if again else None
         self.second: Stream | None = None
         self._touched: set[str] = set()  # tensors that the pruned layers influence
@@ -202,15 +202,15 @@ class Way:
             self._run(self.pruned, self.second, piece)
         self._note(piece.outputs)
 
-    def signals(self, stage: Stage) -> tuple[Signals, Signals]:
+    def signals(self, stage: Stage) -> tuple[LayerInputs, LayerInputs]:
         """What the pruned and the dense network deliver to a stage."""
         offsets = self.offsets[stage.layers[0].name]
         outputs = self._outputs(stage)
-        dense = Signals(self.stream.places, self._readings(self.dense, stage), offsets, outputs)
+        dense = LayerInputs(self.stream.places, self._readings(self.dense, stage), offsets, outputs)
         if self.second is None or self.pruned is None:
             return dense, dense
         readings = self._readings(self.pruned, stage)
-        return Signals(self.second.places, readings, offsets), dense
+        return LayerInputs(self.second.places, readings, offsets), dense
 
     def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
         """Whether the pruned network delivers what the dense one does, or adds what it adds."""
@@ -297,14 +297,14 @@ class Way:
             shapes if plan.turning.intersection(shapes) else {},
         )
 
-    def _readings(self, model: Model, stage: Stage) -> list[Reading]:
+    def _readings(self, model: Model, stage: Stage) -> list[SiteReader]:
         readings = []
         for site in stage.sites:
             taps = self.recording.taps(site)
             names = {role: (tap.name, tap.stacked) for role, tap in taps.items() if tap.name}
             stored = {role: tap.source for role, tap in taps.items() if not tap.name}
             constants = {role: model.index.trace(name).values() for role, name in stored.items()}
-            readings.append(Reading(site.geometry, names, constants))
+            readings.append(SiteReader(site.geometry, names, constants))
         return readings
 
 

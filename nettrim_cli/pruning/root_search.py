@@ -23,7 +23,7 @@ FINE = 2000
 
 
 @dataclass
-class Seeker:
+class MonotoneSearch:
     """Tries values of a knob until one within the limit is nearly the largest such.
 
     Parameters

@@ -16,7 +16,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import Limit, Settings, named
-from nettrim_cli.solve.problem import Solution, Task
+from nettrim_cli.solve.problem import LayerProblem, Solution
 
 NEAREST = 3  # names of layers that a message tells
 
@@ -76,7 +76,7 @@ def bounds_of(
 
 
 def within_ceiling(
-    tasks: Sequence[Task], solutions: Sequence[Solution], most: int
+    tasks: Sequence[LayerProblem], solutions: Sequence[Solution], most: int
 ) -> list[Solution]:
     """The solutions with dense weights put back where a layer has more zeros than it may.
 
@@ -103,7 +103,7 @@ def within_ceiling(
     return [replace(each, U=U) for each, U in zip(solutions, matrices)]
 
 
-def _carried(task: Task) -> NDArray[Any]:
+def _carried(task: LayerProblem) -> NDArray[Any]:
     """What each dense weight adds to the results of its output: its root mean square."""
     X = task.samples.X[:-1]
     size = X.std(axis=1) if task.has_bias else np.sqrt(np.square(X).mean(axis=1))

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import is_array
-from nettrim_cli.data.stream import MEMORY_BYTES, Build, Shelf, Stream, load
+from nettrim_cli.data.stream import MEMORY_BYTES, Build, Stream, TensorStore, load
 from nettrim_cli.data.values import parts
-from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.graph.capture.recording import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
 from nettrim_cli.graph.ir.flatten import STANDARD, Node
 from nettrim_cli.graph.ir.index import Index
@@ -44,7 +44,7 @@ class Movement(NamedTuple):
     unflattened: float
 
 
-class Probe:
+class SensitivityProbe:
     """The dense network on its way through some samples, with its outputs for them.
 
     Parameters
@@ -59,7 +59,7 @@ class Probe:
         self, dense: Model, plan: Sequence[Stage], batches: Iterable[Batch], *, threads: int
     ) -> None:
         self.dense = dense
-        self.recording = Recording(dense.index, (), cascade=False)
+        self.recording = CapturePlan(dense.index, (), cascade=False)
         self._at = {item.node: at for at, item in enumerate(self.recording.items)}
         ends = {each.name: unflattened(dense.index, each.name) for each in dense.outputs}
         places = [self._places(stage)[0] for stage in plan]
@@ -71,7 +71,7 @@ class Probe:
         self._reached = 0
         # Cut once, too: half-precision tensors are rounded where a piece ends.
         self._advance(0)
-        whole, shelf = self.segments.rest(1), Shelf(self.start.budget)
+        whole, shelf = self.segments.rest(1), TensorStore(self.start.budget)
         self.names = whole.outputs
         self.outputs = [name in ends for name in self.names]
         self.unflattened = [name in ends.values() for name in self.names]

@@ -20,12 +20,12 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
 from nettrim_cli.evaluation.accuracy import NORMAL, TIE, Margins, drop_bound, samples_for
-from nettrim_cli.evaluation.comparison import Reference, own_answers, packed
+from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.allocation import Costs
-from nettrim_cli.pruning.layerwise import Reached, Run
+from nettrim_cli.pruning.allocation import ErrorModel
+from nettrim_cli.pruning.layerwise import PassResult, Run
 from nettrim_cli.pruning.passes import sweep
-from nettrim_cli.pruning.root_search import Seeker
+from nettrim_cli.pruning.root_search import MonotoneSearch
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report import words
 from nettrim_cli.report.result import Round, Target
@@ -42,7 +42,7 @@ STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
 class Missed(GateFailed):
     """No share of zeros was found that meets the target; ``nearest`` is what came nearest."""
 
-    def __init__(self, text: str, nearest: Reached | None) -> None:
+    def __init__(self, text: str, nearest: PassResult | None) -> None:
         super().__init__(text)
         self.nearest = nearest
 
@@ -55,7 +55,7 @@ class Goal(Protocol):
     falls
         Whether it falls as zeros grow in number.
     margin, tolerance, memory, unsure
-        Of the search, see ``solve.seek.Seeker``.
+        Of the search, see ``solve.seek.MonotoneSearch``.
     """
 
     falls: bool
@@ -64,7 +64,7 @@ class Goal(Protocol):
     memory: float
     unsure: float
 
-    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Some shares of zeros, ascending, and what the figure is to be at them."""
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
@@ -72,19 +72,19 @@ class Goal(Protocol):
 
 
 @dataclass
-class Scene:
+class SearchContext:
     """What the goals know of a run."""
 
     run: Run
     limit: float
     fitted: Callable[[], Iterable[Batch]]
-    reference: Reference
+    reference: ReferenceOutputs
 
-    def zeros(self, costs: Costs, sparsity: float) -> dict[str, int]:
+    def zeros(self, costs: ErrorModel, sparsity: float) -> dict[str, int]:
         """Zeros of each layer at a share of zeros over all."""
         return costs.shared(sparsity, self.run.bounds, kind=self.run.kind)
 
-    def errors(self, costs: Costs) -> NDArray[np.float64]:
+    def errors(self, costs: ErrorModel) -> NDArray[np.float64]:
         """The network's error expected at each of GRID, from the layers' own.
 
         In a cascade later layers repair a part of it.
@@ -100,7 +100,7 @@ class ErrorGoal:
 
     falls, margin, tolerance, memory, unsure = False, 0.02, 0.06, math.inf, 0.25
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: SearchContext) -> None:
         self.scene = scene
         for name, why in scene.reference.unmeasured.items():
             raise BadInput(
@@ -108,7 +108,7 @@ class ErrorGoal:
                 f"{why}."
             )
 
-    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By the layers' own errors."""
         return GRID, self.scene.errors(costs)
 
@@ -122,13 +122,13 @@ class DropGoal:
 
     falls, margin, tolerance, memory, unsure = False, 0.15, 0.3, 2.0, 0.25
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: SearchContext) -> None:
         self.scene = scene
         self.others = own_answers(scene.run.dense, scene.fitted, threads=scene.run.threads)
         if not self.others.drops:
             raise BadInput("--max-drop needs an output with a score for each class.")
 
-    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own foretell."""
         errors = self.scene.errors(costs)
         held = self.others.samples * self.scene.run.settings.holdout
@@ -151,7 +151,7 @@ class BytesGoal:
 
     falls, margin, tolerance, memory, unsure = True, 0.005, 0.02, math.inf, 0.02
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: SearchContext) -> None:
         self.scene = scene
         if packed(scene.run.dense) <= scene.limit:
             raise NothingToDo(
@@ -159,7 +159,7 @@ class BytesGoal:
                 "already."
             )
 
-    def expected(self, costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, costs: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Sizes with the smallest of the dense weights zero, at four shares, and the dense one."""
         found = {each: self._size(costs, each) for each in (0.5, 0.95)}
         for _ in range(2):
@@ -176,7 +176,7 @@ class BytesGoal:
         """Of the file as it will be written."""
         return packed(pruned), None
 
-    def _size(self, costs: Costs, sparsity: float) -> float:
+    def _size(self, costs: ErrorModel, sparsity: float) -> float:
         run = self.scene.run
         model, zeros = run.dense.clone(), self.scene.zeros(costs, sparsity)
         for layer in run.chosen:
@@ -190,7 +190,7 @@ class BytesGoal:
         return packed(model)
 
 
-GOALS: dict[str, Callable[[Scene], Goal]] = {
+GOALS: dict[str, Callable[[SearchContext], Goal]] = {
     "max_error": ErrorGoal,
     "max_drop": DropGoal,
     "max_bytes": BytesGoal,
@@ -200,8 +200,8 @@ GOALS: dict[str, Callable[[Scene], Goal]] = {
 def reach(
     run: Run,
     samples: SampleSet,
-    reference: Reference,
-) -> Reached:
+    reference: ReferenceOutputs,
+) -> PassResult:
     """Search for the share of zeros that meets the run's target.
 
     Parameters
@@ -221,7 +221,7 @@ def reach(
         The dense network meets it already, or no layer can be made sparser.
     """
     name, limit = run.settings.target
-    scene = Scene(run, limit, samples.fit_batches, reference)
+    scene = SearchContext(run, limit, samples.fit_batches, reference)
     goal = GOALS[name](scene)  # which may tell at once that there is nothing to search for
     costs, samples = run.measure(samples)
     batches = samples.flagged_batches
@@ -234,7 +234,7 @@ def reach(
             "written. Allow more, or leave these layers out (--exclude)."
         )
     seeker = _seeker(goal, costs, limit, low, high)
-    best: tuple[tuple[bool, float], Reached, Target] | None = None
+    best: tuple[tuple[bool, float], PassResult, Target] | None = None
     rounds: list[Round] = []
     settled: float | None = None  # density at which all choices were made
     while (knob := seeker.guess()) is not None:
@@ -253,13 +253,13 @@ def reach(
         target = Target(name, limit, reached, bound, sparsity)
         rank = (True, knob) if figure <= limit else (False, -figure)
         if best is None or rank > best[0] or math.isnan(best[0][1]):
-            best = rank, Reached(run.pruned, layers), target
+            best = rank, PassResult(run.pruned, layers), target
     if best is None or not best[0][0]:
         nearest = best and replace(best[1], target=replace(best[2], rounds=tuple(rounds)))
         raise Missed(_missed(run, name, rounds, reference.samples), nearest)
     _, found, target = best
 
-    def accepted(other: Reached) -> Reached | None:
+    def accepted(other: PassResult) -> PassResult | None:
         last = Round(target.sparsity, *goal.measured(other.model))
         if last.figure > limit:
             return None
@@ -281,17 +281,19 @@ def _steering(found: Round, limit: float) -> float:
     return max(math.sqrt(found.bound * found.reached), limit * (1 + 1e-9))
 
 
-def _seeker(goal: Goal, costs: Costs, limit: float, low: float, high: float) -> Seeker:
+def _seeker(goal: Goal, costs: ErrorModel, limit: float, low: float, high: float) -> MonotoneSearch:
     """The search within the shares of zeros that there may be."""
     at, expected = goal.expected(costs)
     knobs = np.unique(np.concatenate([[low], at[(at > low) & (at < high)], [high]]))
     foretold = np.interp(knobs, at, expected)
     if goal.falls:
         knobs, foretold = 1 - knobs[::-1], foretold[::-1]
-    return Seeker(knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure)
+    return MonotoneSearch(
+        knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure
+    )
 
 
-def _ends(run: Run, costs: Costs) -> tuple[float, float]:
+def _ends(run: Run, costs: ErrorModel) -> tuple[float, float]:
     """The least and the largest share of zeros that limits and curves allow, over all layers."""
     low = high = total = zeros = 0.0
     for layer in (each.layer for each in costs.curves):

@@ -7,9 +7,9 @@ from functools import partial
 
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.l0 import solve_l0
-from nettrim_cli.solve.problem import Solution, Task
+from nettrim_cli.solve.problem import LayerProblem, Solution
 
-METHODS: dict[str, Callable[[Task, Callable[[int, int], None] | None], Solution]] = {
+METHODS: dict[str, Callable[[LayerProblem, Callable[[int, int], None] | None], Solution]] = {
     "l0": solve_l0,
     "net-trim": solve_net_trim,
     "one-sided": partial(solve_net_trim, one_sided=True),

@@ -42,7 +42,7 @@ class Penalty(Protocol):
 
 
 @runtime_checkable
-class Gauge(Penalty, Protocol):
+class ConvexPenalty(Penalty, Protocol):
     """A convex penalty with ``g(t S) = t g(S)``, which has a polar."""
 
     def polar(self, L: Matrix) -> float:
@@ -56,7 +56,7 @@ class Gauge(Penalty, Protocol):
 
 
 @runtime_checkable
-class Keeping(Penalty, Protocol):
+class SupportConstraint(Penalty, Protocol):
     """A penalty that is 0 on some supports and infinite elsewhere."""
 
     def support(self, V: Matrix) -> Matrix:
@@ -303,7 +303,7 @@ PENALTIES: dict[str, Callable[..., Penalty]] = {
 }
 
 # What a user may ask for, as a regular expression whose numbers go to the builder.
-PATTERNS: dict[str, Callable[..., Keeping]] = {
+PATTERNS: dict[str, Callable[..., SupportConstraint]] = {
     "unstructured": lambda shape, keep: KeepLargest(keep),
     r"(\d+):(\d+)": lambda shape, keep, n, m: KeepOfEach(n, m),
     r"(\d+)x(\d+)": lambda shape, keep, h, w: KeepBlocks(_blocks_within(shape, keep, h, w), h, w),
@@ -312,7 +312,7 @@ PATTERNS: dict[str, Callable[..., Keeping]] = {
 }
 
 
-def pattern(name: str, shape: tuple[int, int], keep: int) -> Keeping:
+def pattern(name: str, shape: tuple[int, int], keep: int) -> SupportConstraint:
     """The penalty of a pattern: "unstructured", "2:4", "1x4", "4x4", "rows" or "columns".
 
     Parameters

@@ -63,15 +63,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Offset:
+class SkipConnection:
     """What is added to a layer's scaled results before its activation: a residual connection.
 
     Attributes
     ----------
-    reached, held_reached
+    reached, holdout_reached
         (M, P') float32 on the kept and the held-out columns, as the network pruned so far
         delivers it.
-    dense, held_dense
+    dense, holdout_dense
         The dense network's; the same arrays where nothing before them was pruned.
     missing
         (N+1, M) float64 ``X @ (dense - reached).T`` over all calibration columns; None where
@@ -79,9 +79,9 @@ class Offset:
     """
 
     reached: Matrix
-    held_reached: Matrix
+    holdout_reached: Matrix
     dense: Matrix
-    held_dense: Matrix
+    holdout_dense: Matrix
     missing: Matrix | None = None
 
     @property
@@ -91,7 +91,7 @@ class Offset:
 
 
 @dataclass(frozen=True)
-class Samples:
+class LayerSamples:
     """What is kept of the samples of one layer.
 
     Every matrix over inputs carries the row of ones last, whether or not the layer has a bias.
@@ -106,7 +106,7 @@ class Samples:
         with C.
     X, Z
         (N+1, P') and (M, P') float32: at most a bounded number of the columns themselves.
-    held_X, held_Z
+    holdout_X, holdout_Z
         The same of the held-out samples.
     exact
         Whether X is what the dense model delivers, so that W reproduces Z.
@@ -124,11 +124,11 @@ class Samples:
     B: Matrix | None
     X: Matrix
     Z: Matrix
-    held_X: Matrix
-    held_Z: Matrix
+    holdout_X: Matrix
+    holdout_Z: Matrix
     exact: bool
     shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-    offset: Offset | None = None
+    offset: SkipConnection | None = None
     lost: str = ""
     unread: tuple[int, ...] = ()
 
@@ -161,10 +161,10 @@ class Samples:
             return self.lost
         if self.X.shape[1] == 0:
             return UNREACHED
-        fitted, held = [self.X, self.Z], [self.held_X, self.held_Z]
+        fitted, held = [self.X, self.Z], [self.holdout_X, self.holdout_Z]
         if self.offset is not None:
             fitted += [self.offset.reached, self.offset.dense]
-            held += [self.offset.held_reached, self.offset.held_dense]
+            held += [self.offset.holdout_reached, self.offset.holdout_dense]
         for columns, where in ((fitted, "calibration"), (held, "held-out")):
             if not all(np.isfinite(each).all() for each in columns if each is not None):
                 return f"its signals are not finite on the {where} samples"
@@ -178,7 +178,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Choice:
+class TunedOptions:
     """What held-out samples chose for a layer; it holds for nearly as many weights, too.
 
     Attributes
@@ -203,7 +203,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Task:
+class LayerProblem:
     """One layer to prune.
 
     Attributes
@@ -240,33 +240,33 @@ class Task:
 
     W: Matrix
     has_bias: bool
-    samples: Samples
+    samples: LayerSamples
     scale: Matrix | None = None
     shift: Matrix | None = None
     relu: bool = False
     floor: float = 0.0
     ceiling: float = math.inf
     activation: Callable[[Matrix], Matrix] | None = None
-    influence: Matrix | None = None
+    importance: Matrix | None = None
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
     threads: int = 1
     limits: Limits = Limits()
-    choice: Choice | None = None
+    choice: TunedOptions | None = None
     delta: float | None = None
     start: Matrix | None = None
     seen: bool = False
 
     @property
-    def settled(self) -> Choice | None:
+    def settled(self) -> TunedOptions | None:
         """The choice where it still fits: errors arrive from earlier layers, or do not."""
         choice = self.choice
         fits = choice is not None and choice.exact == self.samples.exact
         return choice if choice is not None and fits and not choice.whole else None
 
     @property
-    def settled_whole(self) -> Choice | None:
+    def settled_whole(self) -> TunedOptions | None:
         """The choice of a layer that keeps all weights, where held-out samples tell nothing new."""
         choice = self.choice
         return choice if self.seen and choice is not None and choice.whole else None
@@ -313,12 +313,12 @@ class Task:
             Columns that are looked at, evenly drawn; all by default.
         """
         samples, reached = self.samples, None
-        X = samples.held_X if held else samples.X
+        X = samples.holdout_X if held else samples.X
         if X.shape[1] == 0:
             return math.nan
         columns = every(X.shape[1], most or X.shape[1])
         if (offset := samples.offset) is not None:
-            reached = (offset.held_reached if held else offset.reached)[:, columns]
+            reached = (offset.holdout_reached if held else offset.reached)[:, columns]
         Y = self.dense_response(held=held)[:, columns]
         # Transposed twice: in the order of what is recorded, so that it is read as it lies.
         found = self.respond((X[self.rows, columns].T @ U.astype(np.float32)).T, reached)
@@ -336,7 +336,9 @@ class Task:
     @functools.cached_property
     def _held_response(self) -> Matrix:
         offset = self.samples.offset
-        return self.respond(self.samples.held_Z, None if offset is None else offset.held_dense)
+        return self.respond(
+            self.samples.holdout_Z, None if offset is None else offset.holdout_dense
+        )
 
 
 @dataclass(frozen=True)
@@ -361,7 +363,7 @@ class Solution:
     gap: float | None = None
     violation: float | None = None
     note: str = ""
-    choice: Choice | None = None
+    choice: TunedOptions | None = None
 
 
 def every(columns: int, most: int) -> slice:

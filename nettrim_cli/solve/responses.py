@@ -12,10 +12,10 @@ residual is the distance to the interval,
 paper's guarantee ``||relu(U'X) - Y||_F <= epsilon`` and contains the strict set.
 ``linear``: every entry is a point.
 
-Any other activation is a ``Curve``, of which only the residual is needed.
+Any other activation is a ``ResponseCurve``, of which only the residual is needed.
 
-Each set comes constrained, as above (``Ball``), or penalised, with half the squared norm of the
-shared residuals in the objective (``Square``).
+Each set comes constrained, as above (``NormBall``), or penalised, with half the squared norm of the
+shared residuals in the objective (``SquaredNorm``).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Intervals:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ResponseCurve:
     """A response through any elementwise function, for refits.
 
     Attributes
@@ -129,7 +129,7 @@ class Curve:
     steepest: Matrix
 
     @classmethod
-    def of(cls, function: Function, point: Matrix, added: Matrix) -> Curve:
+    def of(cls, function: Function, point: Matrix, added: Matrix) -> ResponseCurve:
         """The response with what it wants."""
         A = point + added
         grid = np.linspace(A.min(axis=1), A.max(axis=1), SLOPES, axis=1, dtype=np.float32)
@@ -165,7 +165,7 @@ class Target(Protocol):
         """What a step is to take from the results Z (M, P') in some of the columns."""
 
 
-class Fit(Protocol):
+class Loss(Protocol):
     """What the residuals of the shared entries cost, as a function h of their norm alone."""
 
     def cost(self, size: float) -> float:
@@ -185,7 +185,7 @@ class Fit(Protocol):
 
 
 @dataclass(frozen=True)
-class Ball:
+class NormBall:
     """Constrained: ``||R|| <= epsilon``."""
 
     epsilon: float
@@ -212,7 +212,7 @@ class Ball:
 
 
 @dataclass(frozen=True)
-class Square:
+class SquaredNorm:
     """Penalised: ``weight / 2 ||R||^2`` is part of the objective."""
 
     weight: float

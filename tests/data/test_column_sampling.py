@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nettrim_cli.data.column_sampling import Draw, Kept
+from nettrim_cli.data.column_sampling import ColumnSample, ColumnSampler
 
 
 def asked(draw, sizes):
@@ -22,7 +22,7 @@ def asked(draw, sizes):
 def test_every_column_has_the_same_chance() -> None:
     counts = np.zeros(40)
     for seed in range(300):
-        found = asked(Draw(40, 10, np.random.default_rng(seed)), [8] * 5)
+        found = asked(ColumnSampler(40, 10, np.random.default_rng(seed)), [8] * 5)
         assert len(set(found)) == 10
         counts[found] += 1
     # 300 draws of probability 1/4 have a standard deviation of 7.5.
@@ -32,16 +32,18 @@ def test_every_column_has_the_same_chance() -> None:
 @pytest.mark.parametrize("sizes", [[1000], [1] * 1000, [0, 3, 990, 7, 0]])
 @pytest.mark.parametrize("most", [1, 30, 999, 1000, 2000])
 def test_draws_do_not_depend_on_how_they_are_asked_for(sizes, most) -> None:
-    draw = Draw(1000, most, np.random.default_rng(5))
+    draw = ColumnSampler(1000, most, np.random.default_rng(5))
     assert draw.count == min(1000, most)
     found = asked(draw, sizes)
     assert len(found) == draw.count
-    assert found == sorted(found) == asked(Draw(1000, most, np.random.default_rng(5)), [1000])
+    assert (
+        found == sorted(found) == asked(ColumnSampler(1000, most, np.random.default_rng(5)), [1000])
+    )
 
 
 def test_a_share_of_what_is_formed_is_kept() -> None:
     random = np.random.default_rng(0)
-    kept = Kept(Draw(50, 20, random), 6, [2, 1], random)
+    kept = ColumnSample(ColumnSampler(50, 20, random), 6, [2, 1], random)
     assert kept.all()[0].shape == (3, 0)
     expected = []
     for first in range(0, 50, 10):

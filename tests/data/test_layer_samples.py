@@ -10,10 +10,10 @@ from support.small import build, normal, only, run
 
 from nettrim_cli.data import layer_samples
 from nettrim_cli.data import moments as sums_module
-from nettrim_cli.data.layer_columns import Reading, Signals
+from nettrim_cli.data.layer_columns import LayerInputs, SiteReader
 from nettrim_cli.data.layer_samples import collect
-from nettrim_cli.data.moments import Sums
-from nettrim_cli.data.stream import Place
+from nettrim_cli.data.moments import Moments
+from nettrim_cli.data.stream import LiveBatch
 from nettrim_cli.graph import ops
 from nettrim_cli.pruning.propagation import dense_matrices
 
@@ -51,11 +51,11 @@ def prepare(case, sizes=(7, 5, 6), seed=0):
 
 
 def places(arrays, flags):
-    return [Place({"x": each}, len(each), held) for each, held in zip(arrays, flags)]
+    return [LiveBatch({"x": each}, len(each), held) for each, held in zip(arrays, flags)]
 
 
 def signals(arrays, flags, layer):
-    return Signals(places(arrays, flags), [Reading(layer.geometry, {"x": ("x", 0)})])
+    return LayerInputs(places(arrays, flags), [SiteReader(layer.geometry, {"x": ("x", 0)})])
 
 
 def gather(model, layer, reached, dense, flags, exact, seed=0):
@@ -105,8 +105,10 @@ def test_held_out_samples_are_in_no_sum(case) -> None:
     other = gather(model, layer, changed, changed, flags, exact=True)
     for name in ("C", "B", "X", "Z"):
         assert np.array_equal(getattr(found, name), getattr(other, name))
-    np.testing.assert_allclose(found.held_X, with_ones(dense[-1], layer), rtol=1e-6)
-    np.testing.assert_allclose(found.held_Z, results(model, layer, dense[-1]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.holdout_X, with_ones(dense[-1], layer), rtol=1e-6)
+    np.testing.assert_allclose(
+        found.holdout_Z, results(model, layer, dense[-1]), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("sizes", [(40, 40, 40, 40), (1,) * 160, (3,) * 30 + (40,)])
@@ -139,8 +141,8 @@ def test_the_same_seed_keeps_the_same_columns(monkeypatch) -> None:
 def test_without_held_out_columns_the_matrices_are_empty() -> None:
     model, layer, dense, _ = prepare("gemm")
     found = gather(model, layer, dense, dense, [False] * 3, exact=True)
-    assert found.held_X.shape == (6, 0)
-    assert found.held_Z.shape == (3, 0)
+    assert found.holdout_X.shape == (6, 0)
+    assert found.holdout_Z.shape == (3, 0)
 
 
 def test_layers_of_one_input_share_what_depends_on_it_alone() -> None:
@@ -181,7 +183,7 @@ def test_with_few_columns_all_of_them_stand_for_the_sums(columns, exact) -> None
     assert found.C is found.B is None
     assert found.columns == columns
     assert np.array_equal(found.X, with_ones(reached[0], layer).astype(np.float32))
-    assert found.held_X.shape == (41, 5)
+    assert found.holdout_X.shape == (41, 5)
     W = normal(40, 3, seed=1).astype(float)
     np.testing.assert_allclose(found.Z, W.T @ dense[0].T, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.target_of(np.vstack([W, 0 * W[:1]])), W.T @ reached[0].T)
@@ -236,7 +238,7 @@ def test_sums_far_from_zero_keep_their_precision(outputs) -> None:
     x = (rng.standard_normal((300, 50)) + 100).astype(np.float32)
     y = (x + rng.standard_normal((300, 50))).astype(np.float32)
     W = rng.standard_normal((301, outputs)).astype(np.float32)
-    sums = Sums(300, [W], exact=False)
+    sums = Moments(300, [W], exact=False)
     assert sums.of_results == (outputs == 2)
     z = W.T @ np.vstack([y, np.ones((1, 50), np.float32)])
     for part in (slice(0, 20), slice(20, 50)):
@@ -277,9 +279,9 @@ def test_far_more_columns_than_needed_are_drawn_whatever_the_batches(
     for each in found:
         assert each.columns == 90 < len(dense) * each.X.shape[0]
         assert np.array_equal(each.X, found[0].X)
-        assert np.array_equal(each.held_X, found[0].held_X)
+        assert np.array_equal(each.holdout_X, found[0].holdout_X)
         np.testing.assert_allclose(each.Z, found[0].Z, rtol=0, atol=rounding)
-        np.testing.assert_allclose(each.held_Z, found[0].held_Z, rtol=0, atol=rounding)
+        np.testing.assert_allclose(each.holdout_Z, found[0].holdout_Z, rtol=0, atol=rounding)
         np.testing.assert_allclose(each.C, found[0].C, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(each.B, found[0].B, rtol=1e-5, atol=1e-4)
         assert {column.tobytes() for column in each.X.T} <= known
@@ -320,12 +322,12 @@ def test_iterations_are_stacked_and_missing_branches_give_nothing() -> None:
     turns = np.stack([dense[0][:4], dense[1]])  # two iterations of four samples
     values = [turns, np.zeros(0, np.float32), turns[:1]]
     held = [False, False, True]
-    reading = [Reading(layer.geometry, {"x": ("x", 1)})]
-    both = Signals(places(values, held), reading)
+    reading = [SiteReader(layer.geometry, {"x": ("x", 1)})]
+    both = LayerInputs(places(values, held), reading)
     (found,) = collect(both, both, dense_matrices(model, layer), exact=True, seed=0)
     assert found.columns == 8
     np.testing.assert_array_equal(found.X[:-1], np.vstack(turns).T)
-    np.testing.assert_array_equal(found.held_X[:-1], turns[0].T)
+    np.testing.assert_array_equal(found.holdout_X[:-1], turns[0].T)
 
 
 def test_batches_on_which_the_networks_went_different_ways_are_left_out() -> None:

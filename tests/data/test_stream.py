@@ -12,8 +12,17 @@ from support.networks import initializers, input_samples, residual
 from support.small import normal, run
 
 from nettrim_cli.data.dataset import Batch
-from nettrim_cli.data.stream import Budget, Parked, Shelf, Stream, Trail, Turns, load, size_of
-from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.data.stream import (
+    Iterations,
+    MemoryBudget,
+    SpilledTensor,
+    Stream,
+    StreamCache,
+    TensorStore,
+    load,
+    size_of,
+)
+from nettrim_cli.graph.capture.recording import CapturePlan
 from nettrim_cli.graph.capture.segments import Segments, build
 from nettrim_cli.graph.ir.index import Index
 
@@ -28,7 +37,7 @@ def batches(x, size=4):
 
 
 def cut(proto):
-    plan = Recording(Index(proto), [], cascade=True)
+    plan = CapturePlan(Index(proto), [], cascade=True)
     return plan, Segments(plan, STOPS).pieces
 
 
@@ -49,10 +58,10 @@ def test_values_are_the_same_from_memory_and_disk(memory_bytes, tmp_path, monkey
     proto = residual()
     x = input_samples(proto, 14)
     stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
-    parked = [isinstance(place.tensors["x"], Parked) for place in stream.places]
+    parked = [isinstance(place.tensors["x"], SpilledTensor) for place in stream.places]
     assert all(parked) if memory_bytes == 0 else any(parked) == (memory_bytes < 1 << 20)
     assert [place.count for place in stream.places] == [4, 4, 4, 2]
-    assert [place.held_out for place in stream.places] == [False, False, False, True]
+    assert [place.holdout for place in stream.places] == [False, False, False, True]
     assert np.array_equal(joined(stream, "x"), x)
     plan, pieces = cut(proto)
     for piece, (name,) in zip(pieces, STOPS):
@@ -97,9 +106,9 @@ def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
     ids=["scalar", "empty", "strided-half", "bool", "transposed"],
 )
 def test_any_array_survives_the_disk(value) -> None:
-    shelf = Shelf(Budget(-1))
+    shelf = TensorStore(MemoryBudget(-1))
     held = shelf.keep(value)
-    assert isinstance(held, Parked)
+    assert isinstance(held, SpilledTensor)
     found = held.load()
     assert found.dtype == value.dtype
     assert np.array_equal(found, value)
@@ -108,15 +117,15 @@ def test_any_array_survives_the_disk(value) -> None:
 def test_what_is_no_array_of_numbers_is_held_as_it_is() -> None:
     words = np.array(["a", "b"], object)
     listed = [np.zeros(3)]
-    assert Shelf(Budget(0)).keep(words) is words
-    assert Shelf(Budget(0)).keep(listed) is listed
+    assert TensorStore(MemoryBudget(0)).keep(words) is words
+    assert TensorStore(MemoryBudget(0)).keep(listed) is listed
 
 
 def test_the_budget_is_shared_by_what_is_held_and_only_that() -> None:
-    budget = Budget(100)
-    shelves = [Shelf(budget), Shelf(budget)]
+    budget = MemoryBudget(100)
+    shelves = [TensorStore(budget), TensorStore(budget)]
     kept = [shelves[at % 2].keep(np.zeros(10, np.float32)) for at in range(4)]
-    assert [isinstance(each, Parked) for each in kept] == [False, False, True, True]
+    assert [isinstance(each, SpilledTensor) for each in kept] == [False, False, True, True]
     held = [kept.pop(0)]
     held.append(held[0])
     held.clear()
@@ -148,8 +157,8 @@ def test_tensors_of_many_shapes_are_the_same_from_memory_and_disk(memory_bytes) 
     parts = [normal(2, 3), normal(0, 5), np.float32(7), normal(4, 1, 2, seed=1)]
     values = np.concatenate([np.ravel(each) for each in parts])
     shapes = np.array([n for each in parts for n in (np.ndim(each), *np.shape(each))])
-    kept = Shelf(Budget(memory_bytes)).keep(Turns(values, shapes))
-    assert isinstance(kept.values, Parked) == (memory_bytes == 0)
+    kept = TensorStore(MemoryBudget(memory_bytes)).keep(Iterations(values, shapes))
+    assert isinstance(kept.values, SpilledTensor) == (memory_bytes == 0)
     found = load(kept)
     assert len(found) == len(parts)
     for one, two in zip(found, parts):
@@ -161,7 +170,7 @@ def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
     proto = residual()
     x = input_samples(proto, 14)
     plan, pieces = cut(proto)
-    trail, runs = Trail(), []
+    trail, runs = StreamCache(), []
 
     def passed() -> list[np.ndarray]:
         def read():
@@ -192,7 +201,7 @@ def test_a_trail_ends_where_its_room_does() -> None:
         found = Stream.read([(Batch(each, 1, None), False) for each in places], threads=1)
         return lambda: found
 
-    trail = Trail(100)
+    trail = StreamCache(100)
     trail.follow(0, stream(30))
     trail.follow(1, stream(30, 40), ["1"])  # what was there before counts once
     assert (len(trail.stops), trail.left) == (2, 30)
@@ -200,14 +209,14 @@ def test_a_trail_ends_where_its_room_does() -> None:
     trail.follow(3, stream(1))  # later stops are no use without this one
     assert len(trail.stops) == 2
     assert trail.follow(2, stream(7)).places[0].get("0").size == 7  # it runs again
-    none = Trail(0)
+    none = StreamCache(0)
     none.follow(0, stream(0))
     assert not none.stops
 
 
 def test_sizes_are_those_of_the_values_wherever_they_wait() -> None:
     value = np.zeros((3, 5), np.float32)
-    assert size_of(value) == size_of(Shelf(Budget(0)).keep(value)) == 60
-    assert size_of(Turns(value.ravel(), np.array([2, 3, 5]))) == 60
+    assert size_of(value) == size_of(TensorStore(MemoryBudget(0)).keep(value)) == 60
+    assert size_of(Iterations(value.ravel(), np.array([2, 3, 5]))) == 60
     assert size_of([value, [value]]) == 120
     assert size_of(None) == 0

@@ -14,12 +14,12 @@ from support.networks import initializers, mlp, save_model
 from support.small import build
 
 from nettrim_cli.data.dataset import Batch
-from nettrim_cli.data.values import Part, parts
+from nettrim_cli.data.values import OutputPart, parts
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import top1
-from nettrim_cli.evaluation.comparison import Findings, Reference, scored
+from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs, scored
 from nettrim_cli.evaluation.gates import checks
-from nettrim_cli.evaluation.output_error import Tally
+from nettrim_cli.evaluation.output_error import OutputError
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Gate
 
@@ -40,7 +40,7 @@ def through(tmp_path, first, second, x=SCORES, labels=None, size=3, gate=None):
         batch(x[at : at + size], None if labels is None else labels[at : at + size])
         for at in range(0, len(x), size)
     ]
-    found = Reference(models[0], lambda: batches, threads=1).against(models[1])
+    found = ReferenceOutputs(models[0], lambda: batches, threads=1).against(models[1])
     held_against = () if gate is None else tuple(checks(found, gate))
     return replace(found.compared(*models), checks=held_against)
 
@@ -137,10 +137,10 @@ def test_outputs_that_do_not_match_are_refused(tmp_path) -> None:
 
 
 def test_answers_that_are_missing_are_wrong() -> None:
-    found = Findings({"y": frozenset()})
+    found = OutputComparison({"y": frozenset()})
     labels = np.array([2, 0, 1, 0])
-    found.add(Batch({}, 4, labels), {"y": Part(SCORES)}, {"y": Part(SCORES)})
-    found.add(Batch({}, 4, labels), {"y": Part(SCORES)}, {"y": Part(SCORES[:3])})
+    found.add(Batch({}, 4, labels), {"y": OutputPart(SCORES)}, {"y": OutputPart(SCORES)})
+    found.add(Batch({}, 4, labels), {"y": OutputPart(SCORES)}, {"y": OutputPart(SCORES[:3])})
     assert found.samples == 8
     assert found.drop == 0.5
     assert len(found.labelled.arrays[0]) == 8
@@ -178,12 +178,12 @@ def test_what_counts_as_an_answer(output, expected) -> None:
 def test_labels_are_held_against_the_first_output_that_fits() -> None:
     labels = np.array([2, 0, 1, 1])
     outputs = {
-        "none": Part(None),
-        "one": Part(np.zeros((4, 1))),
-        "words": Part(np.array([*"abcd"], object)),
+        "none": OutputPart(None),
+        "one": OutputPart(np.zeros((4, 1))),
+        "words": OutputPart(np.array([*"abcd"], object)),
     }
     assert scored(outputs, labels) is None
-    outputs |= {"first": Part(SCORES), "second": Part(9 - SCORES)}
+    outputs |= {"first": OutputPart(SCORES), "second": OutputPart(9 - SCORES)}
     assert scored(outputs, labels) == "first"
     assert scored(outputs, None) is None
 
@@ -192,7 +192,7 @@ def test_labels_are_held_against_the_first_output_that_fits() -> None:
     ("keys", "fits"), [((0, 1, 2), True), ((1, 2, 3), False), (("a", "b", "c"), False)]
 )
 def test_labels_number_the_columns_of_a_map_only_by_its_keys(keys, fits) -> None:
-    assert (scored({"y": Part(SCORES, keys)}, np.array([2, 0, 1, 1])) == "y") == fits
+    assert (scored({"y": OutputPart(SCORES, keys)}, np.array([2, 0, 1, 1])) == "y") == fits
 
 
 def sequence(of: str, *outputs: str) -> onnx.ModelProto:
@@ -226,7 +226,7 @@ def test_a_tensor_that_a_sequence_lacks_is_all_wrong(tmp_path) -> None:
 
 
 def test_maps_of_other_keys_do_not_answer_the_same_question() -> None:
-    found = Findings({})
+    found = OutputComparison({})
     one, two = (parts("y", [{key: 0.5, "b": 0.5}], 1) for key in "ac")
     with pytest.raises(BadInput, match=r"'a', 'b', the other's 'b', 'c'"):
         found.add(Batch({}, 1, None), one, two)
@@ -234,9 +234,9 @@ def test_maps_of_other_keys_do_not_answer_the_same_question() -> None:
 
 @pytest.mark.parametrize("value", [None, [], np.zeros((0, 4), np.float32)])
 def test_a_limit_on_what_cannot_be_measured_is_neither_kept_nor_missed(value) -> None:
-    found = Findings({})
+    found = OutputComparison({})
     for _ in range(2):
-        outputs = {"x": Part(SCORES), **parts("boxes", value, 4)}
+        outputs = {"x": OutputPart(SCORES), **parts("boxes", value, 4)}
         found.add(Batch({}, 4, None), outputs, outputs)
     assert list(found.unmeasured) == ["boxes"]
     assert found.tallies["boxes"].facts("boxes").error is None
@@ -293,4 +293,4 @@ def test_outputs_that_both_models_declare_in_other_sizes_are_refused(tmp_path) -
     with pytest.raises(BadInput, match="differ in shape"):
         through(tmp_path, SAME, build(text, w=np.ones((3, 2), np.float32)))
     with pytest.raises(BadInput, match="differ in shape"):
-        Tally().add(np.zeros((2, 3)), np.zeros((3, 3)))
+        OutputError().add(np.zeros((2, 3)), np.zeros((3, 3)))

@@ -8,29 +8,31 @@ import numpy as np
 import pytest
 
 from nettrim_cli.data.dataset import Batch
-from nettrim_cli.data.values import Part
-from nettrim_cli.evaluation.comparison import Findings
+from nettrim_cli.data.values import OutputPart
+from nettrim_cli.evaluation.comparison import OutputComparison
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.settings import Gate
 
 
-def answers(samples: int, wrong: int, times: int = 1) -> Findings:
+def answers(samples: int, wrong: int, times: int = 1) -> OutputComparison:
     """Outputs without scores, of which some differ; all that so many times."""
     expected = np.zeros(samples * times, np.int64)
     found = expected.copy()
     found[: wrong * times] = 1
-    made = Findings({})
-    made.add(Batch({}, samples * times, None), {"y": Part(expected)}, {"y": Part(found)})
+    made = OutputComparison({})
+    made.add(
+        Batch({}, samples * times, None), {"y": OutputPart(expected)}, {"y": OutputPart(found)}
+    )
     return made
 
 
-def scores(samples: int, noise: float = 0.1) -> Findings:
+def scores(samples: int, noise: float = 0.1) -> OutputComparison:
     """Scores that have moved by noise."""
     random = np.random.default_rng(1)
     expected = random.standard_normal((samples, 4))
     found = expected + noise * random.standard_normal((samples, 4))
-    made = Findings({})
-    made.add(Batch({}, samples, None), {"y": Part(expected)}, {"y": Part(found)})
+    made = OutputComparison({})
+    made.add(Batch({}, samples, None), {"y": OutputPart(expected)}, {"y": OutputPart(found)})
     return made
 
 
@@ -92,12 +94,12 @@ def test_limits_are_told_apart() -> None:
 
 
 def test_the_worst_of_several_outputs_is_held_against_a_limit() -> None:
-    found = Findings({})
+    found = OutputComparison({})
     one, two = np.ones((30, 1)), np.ones((30, 1)) * 1.5
     found.add(
         Batch({}, 30, None),
-        {"good": Part(one), "bad": Part(one)},
-        {"good": Part(one), "bad": Part(two)},
+        {"good": OutputPart(one), "bad": OutputPart(one)},
+        {"good": OutputPart(one), "bad": OutputPart(two)},
     )
     (check,) = checks(found, Gate(max_error=0.4, confidence=0.95))
     assert "'bad'" in check.what

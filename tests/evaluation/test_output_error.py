@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.evaluation.output_error import Tally, sample_axis
+from nettrim_cli.evaluation.output_error import OutputError, sample_axis
 
 SCORES = np.array([[1, 2, 3], [4, 0, 1], [0, 5, 2], [1, 1, 0]], np.float32)
 
@@ -28,7 +28,7 @@ def words(*values: str):
     ids=["strings", "classes", "tokens", "truths"],
 )
 def test_of_answers_the_share_that_differs_is_the_error(expected, found) -> None:
-    tally = Tally()
+    tally = OutputError()
     tally.add(expected, found, len(expected))
     assert tally.error == 0.25
     facts = tally.facts("y")
@@ -39,7 +39,7 @@ def test_of_answers_the_share_that_differs_is_the_error(expected, found) -> None
 
 
 def test_answers_of_another_shape_are_all_wrong() -> None:
-    same = Tally(fixed=frozenset())
+    same = OutputError(fixed=frozenset())
     same.add(words("a"), words("a"))
     assert same.error == 0
     same.add(words("b"), words("b", "c"))  # other than were expected
@@ -47,7 +47,7 @@ def test_answers_of_another_shape_are_all_wrong() -> None:
 
 
 def test_quantised_scores_are_quantities_with_answers() -> None:
-    tally = Tally()
+    tally = OutputError()
     tally.add(np.uint8([[10, 200], [40, 30]]), np.uint8([[10, 199], [30, 40]]))
     assert tally.error == pytest.approx(math.sqrt(201 / (10**2 + 200**2 + 40**2 + 30**2)))
     assert tally.facts("y").agreement == 0.5
@@ -55,7 +55,7 @@ def test_quantised_scores_are_quantities_with_answers() -> None:
 
 def test_numbers_and_answers_do_not_answer_the_same_question() -> None:
     with pytest.raises(BadInput, match=r"float32.*int64"):
-        Tally().add(np.zeros(3, np.float32), np.zeros(3, np.int64))
+        OutputError().add(np.zeros(3, np.float32), np.zeros(3, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -68,21 +68,21 @@ def test_which_axis_is_that_of_the_samples(shape, axis) -> None:
 def test_samples_on_another_axis_are_told_apart() -> None:
     random = np.random.default_rng(0)
     expected = random.standard_normal((7, 4, 3))
-    tally = Tally()
+    tally = OutputError()
     tally.add(expected, expected + 1, 4)
     assert np.concatenate(tally.moved) == pytest.approx(np.full(4, 21))
     assert tally.margins.counts == [7] * 4
 
 
 def test_equal_models() -> None:
-    tally = Tally()
+    tally = OutputError()
     tally.add(SCORES, SCORES.copy())
     assert tally.facts("y").error == 0
     assert tally.facts("y").agreement == 1
 
 
 def test_what_is_no_number_in_both_models_is_the_same() -> None:
-    tally = Tally()
+    tally = OutputError()
     tally.add(np.array([1.0, np.nan, np.inf]), np.array([1.0, np.nan, np.inf]))
     assert tally.error == 0
     tally.add(np.array([1.0]), np.array([np.nan]))
@@ -92,7 +92,7 @@ def test_what_is_no_number_in_both_models_is_the_same() -> None:
 def test_infinities_that_are_equal_are_no_error() -> None:
     masked = SCORES.copy()
     masked[:, 0] = -np.inf
-    tally = Tally()
+    tally = OutputError()
     tally.add(masked, masked.copy())
     assert tally.facts("y").error == 0
     tally.add(masked, SCORES)
@@ -100,6 +100,6 @@ def test_infinities_that_are_equal_are_no_error() -> None:
 
 
 def test_a_silent_reference_makes_any_answer_infinitely_wrong() -> None:
-    tally = Tally()
+    tally = OutputError()
     tally.add(np.zeros((2, 3), np.float32), SCORES[:2])
     assert tally.facts("y").error == math.inf

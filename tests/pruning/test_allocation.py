@@ -10,8 +10,8 @@ from support.small import build, normal
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning.allocation import measure_costs, shares_of_zeros
-from nettrim_cli.pruning.propagation import stages, walk
+from nettrim_cli.pruning.allocation import measure_error_model, shares_of_zeros
+from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.settings import Settings
 
 
@@ -27,9 +27,9 @@ def measure(proto, sparsity, samples=96):
     dense = Model(proto)
     batches = batches_of(input_samples(proto, samples))
     plan = stages(dense.layers)
-    recorded = walk(dense, None, plan, batches(), threads=1, seed=0)
+    recorded = propagate(dense, None, plan, batches(), threads=1, seed=0)
     some = [batch for batch, _ in batches()]
-    return dense, measure_costs(dense, plan, recorded, some, sparsity, threads=1)
+    return dense, measure_error_model(dense, plan, recorded, some, sparsity, threads=1)
 
 
 def share_out(proto, sparsity, kind="network", limits=None):

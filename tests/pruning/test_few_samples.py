@@ -15,10 +15,10 @@ from support.networks import build, normal
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.evaluation.comparison import Reference
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.allocation import Costs, Curve, Forecast
-from nettrim_cli.pruning.layerwise import Reached
+from nettrim_cli.pruning.allocation import ErrorModel, Forecast, LayerCurve
+from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.passes import contest, final_fit
 from nettrim_cli.settings import ALLOCATIONS
 
@@ -46,7 +46,7 @@ def test_error(folder, output) -> float:
     dense = Model.load(folder / "model.onnx")
     with Calibration.open(folder / "test.h5", dense.inputs) as samples:
         everything = np.arange(samples.samples)
-        reference = Reference(dense, lambda: samples.batches(everything, 250), threads=1)
+        reference = ReferenceOutputs(dense, lambda: samples.batches(everything, 250), threads=1)
         return reference.against(Model.load(output)).error
 
 
@@ -115,8 +115,8 @@ def test_a_final_fit_that_fails_is_not_kept(tmp_path, better) -> None:
         assert sorted(parts.whole().fitted) == list(range(20))
         run = Contestants(dense, [0.8 * weights, (0.9 if better else 0.7) * weights])
         run.prune_layers(None, {"h": 0}, again=True)
-        first = Reached(run.pruned, [Row("h", 0.25)])
-        reference = Reference(dense, parts.holdout_batches, threads=1)
+        first = PassResult(run.pruned, [Row("h", 0.25)])
+        reference = ReferenceOutputs(dense, parts.holdout_batches, threads=1)
         found = final_fit(run, parts, {"h": 1}, first, reference)
     assert found.judged is (first.model if better else None)
     assert (found.model is first.model) is not better
@@ -139,8 +139,8 @@ def test_what_twice_as_many_samples_would_give_is_told_on_request(mlp) -> None:
     assert settings["forecast"] is True
 
 
-def curve(layer, squares, sensitivity=1.0) -> Curve:
-    return Curve(layer, np.array(squares), 1.0, sensitivity, sensitivity, ())
+def curve(layer, squares, sensitivity=1.0) -> LayerCurve:
+    return LayerCurve(layer, np.array(squares), 1.0, sensitivity, sensitivity, ())
 
 
 class Layer:
@@ -150,13 +150,15 @@ class Layer:
 
 def test_a_forecast_is_the_fall_of_the_error_from_half_of_the_samples() -> None:
     levels, first, second = np.array([0.0, 0.5, 0.9]), Layer("first"), Layer("second")
-    now = Costs(levels, [curve(first, [0, 0.04, 0.5]), curve(second, [0, 0.09, 0.5], 2.0)])
-    then = Costs(levels, [curve(first, [0, 0.16, 0.5]), curve(second, [0, 0.09, 0.5], 2.0)])
+    now = ErrorModel(levels, [curve(first, [0, 0.04, 0.5]), curve(second, [0, 0.09, 0.5], 2.0)])
+    then = ErrorModel(levels, [curve(first, [0, 0.16, 0.5]), curve(second, [0, 0.09, 0.5], 2.0)])
     forecast = Forecast.of(now, then, {"first": 50, "second": 50})
     assert forecast is not None
     assert forecast.ratio == pytest.approx(np.sqrt((0.04 + 0.18) / (0.16 + 0.18)))
     assert (forecast.layer, forecast.layer_ratio) == ("first", pytest.approx(0.5))
-    assert Forecast.of(now, Costs(levels, then.curves[:1]), {"first": 50, "second": 50}) is None
+    assert (
+        Forecast.of(now, ErrorModel(levels, then.curves[:1]), {"first": 50, "second": 50}) is None
+    )
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
     name = dense.layers[0].name
     allocations = [{"h": at, name: at} for at in range(3)]
     run.prune_layers(None, allocations[0], again=True)
-    winner, zeros = contest(run, Held, allocations, Reached(run.pruned, [Row("h", 0.0)]))
+    winner, zeros = contest(run, Held, allocations, PassResult(run.pruned, [Row("h", 0.0)]))
     assert zeros == allocations[best]
     assert set(run.choices) == {0, best}  # those of the first pass, and its own
     assert np.allclose(winner.model.weight(dense.layers[0])[0][0], weights[best])

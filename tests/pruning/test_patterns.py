@@ -87,11 +87,11 @@ def test_fewer_errors_than_by_magnitude(tmp_path) -> None:
         weights, biases = dense.weight(layer)
         plain.set_weight(layer, [KeepOfEach(2, 4).prox(each, 1) for each in weights], biases)
     from nettrim_cli.data.dataset import Calibration
-    from nettrim_cli.evaluation.comparison import Reference
+    from nettrim_cli.evaluation.comparison import ReferenceOutputs
 
     with Calibration.open(files.data, dense.inputs) as samples:
         rows = np.arange(samples.samples)
-        reference = Reference(dense, lambda: samples.batches(rows, 100), threads=1)
+        reference = ReferenceOutputs(dense, lambda: samples.batches(rows, 100), threads=1)
         magnitude = reference.against(plain).error
         ours = reference.against(Model.load(files.output)).error
     assert ours < 0.6 * magnitude

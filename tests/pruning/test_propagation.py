@@ -8,10 +8,16 @@ from support.networks import NETWORKS, attention, input_samples, mlp, residual
 from support.small import build, normal, run
 
 from nettrim_cli.data.dataset import Batch
-from nettrim_cli.data.stream import Trail
+from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.propagation import Way, dense_matrices, layer_task, stages, walk
+from nettrim_cli.pruning.propagation import (
+    Propagation,
+    dense_matrices,
+    layer_task,
+    propagate,
+    stages,
+)
 
 
 def batches(x, size=8):
@@ -46,7 +52,7 @@ def through(name, cascade):
     x = input_samples(dense.proto, 24)
     seen = {}
     plan = stages(dense.layers)
-    steps = walk(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
+    steps = propagate(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
     for stage, found in steps:
         for layer, (samples,) in zip(stage.layers, found):
             seen[layer.name] = (layer, samples)
@@ -81,7 +87,7 @@ def test_in_parallel_all_is_the_dense_network(name) -> None:
     for layer, samples in seen.values():
         assert samples.exact
         assert np.array_equal(samples.X[:-1], columns(dense.proto, layer, x[:16]))
-        assert np.array_equal(samples.held_X[:-1], columns(dense.proto, layer, x[16:]))
+        assert np.array_equal(samples.holdout_X[:-1], columns(dense.proto, layer, x[16:]))
         expected = result_columns(dense.proto, layer, x[:16])
         np.testing.assert_allclose(samples.Z, expected, rtol=1e-4, atol=1e-5)
 
@@ -92,7 +98,7 @@ def test_a_cascade_reads_the_pruned_network_and_aims_at_the_dense_one(name) -> N
     for layer, samples in seen.values():
         for inputs, results, part in (
             (samples.X, samples.Z, x[:16]),
-            (samples.held_X, samples.held_Z, x[16:]),
+            (samples.holdout_X, samples.holdout_Z, x[16:]),
         ):
             reached = columns(pruned.proto, layer, part)
             np.testing.assert_allclose(inputs[:-1], reached, rtol=1e-4, atol=1e-5)
@@ -108,22 +114,26 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share, monkeypatch) -> None:
     dense, plan = Model(NETWORKS[name]()), stages(Model(NETWORKS[name]()).layers)
     x = input_samples(dense.proto, 24)
     runs: list[int] = []
-    dense_run = Way._dense
-    monkeypatch.setattr(Way, "_dense", lambda *given: (runs.append(1), dense_run(*given))[1])
+    dense_run = Propagation._dense
+    monkeypatch.setattr(
+        Propagation, "_dense", lambda *given: (runs.append(1), dense_run(*given))[1]
+    )
 
     def passed(trail):
         pruned, seen = dense.clone(), []
-        for stage, found in walk(dense, pruned, plan, batches(x), threads=1, seed=0, trail=trail):
+        for stage, found in propagate(
+            dense, pruned, plan, batches(x), threads=1, seed=0, trail=trail
+        ):
             for layer, (samples,) in zip(stage.layers, found):
-                arrays = (samples.X, samples.Z, samples.held_X, samples.held_Z)
+                arrays = (samples.X, samples.Z, samples.holdout_X, samples.holdout_Z)
                 seen.append([samples.exact, *(each.copy() for each in arrays)])
                 halve(pruned, layer)
         return seen
 
-    whole = Trail(1 << 30)
+    whole = StreamCache(1 << 30)
     expected = passed(None)
     passed(whole)
-    trail = Trail(int(share * ((1 << 30) - whole.left)))
+    trail = StreamCache(int(share * ((1 << 30) - whole.left)))
     for _ in range(2):
         runs.clear()
         for one, two in zip(passed(trail), expected, strict=True):
@@ -156,7 +166,7 @@ def test_beside_a_pruned_branch_signals_stay_exact() -> None:
     pruned = dense.clone()
     x = input_samples(proto, 24)
     exact = []
-    for stage, ((samples,),) in walk(
+    for stage, ((samples,),) in propagate(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
         exact.append((stage.layers[0].input, samples.exact))
@@ -225,7 +235,7 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
     x = input_samples(dense.proto, 24)
     later, earlier = ("c", "a") if order == "short first" else ("a", "c")
     seen = {}
-    steps = walk(
+    steps = propagate(
         dense, pruned if cascade else None, stages(dense.layers), batches(x), threads=1, seed=0
     )
     for stage, found in steps:
@@ -234,8 +244,8 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
             if samples.offset is not None:
                 name = layer.response.offset
                 for model, kept, held in (
-                    (pruned if cascade else dense, "reached", "held_reached"),
-                    (dense, "dense", "held_dense"),
+                    (pruned if cascade else dense, "reached", "holdout_reached"),
+                    (dense, "dense", "holdout_dense"),
                 ):
                     for field, part in ((kept, x[:16]), (held, x[16:])):
                         (value,) = run(model.proto, [name], {"x": part})
@@ -260,7 +270,7 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
 def test_without_its_residual_a_layer_is_linear() -> None:
     dense = Model(branches("short first"))
     x = input_samples(dense.proto, 24)
-    for stage, found in walk(dense, None, stages(dense.layers), batches(x), threads=1, seed=0):
+    for stage, found in propagate(dense, None, stages(dense.layers), batches(x), threads=1, seed=0):
         for layer, (samples,) in zip(stage.layers, found):
             if layer.output == "a":
                 assert layer.response.relu
@@ -281,7 +291,9 @@ def test_an_offset_that_is_broadcast_is_given_up() -> None:
     x = input_samples(proto, 24)
     ((stage, ((samples,),)),) = (
         (stage, list(found))
-        for stage, found in walk(dense, None, stages(dense.layers), batches(x), threads=1, seed=0)
+        for stage, found in propagate(
+            dense, None, stages(dense.layers), batches(x), threads=1, seed=0
+        )
     )
     assert stage.layers[0].response.offset == "m"
     assert samples.offset is None
@@ -312,7 +324,7 @@ def test_a_bias_given_to_a_pruned_layer_runs_along(where) -> None:
     pruned = dense.clone()
     x = input_samples(proto, 24)
     found = {}
-    for stage, ((samples,),) in walk(
+    for stage, ((samples,),) in propagate(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
         found[stage.layers[0].input] = samples

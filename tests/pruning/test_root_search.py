@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.pruning.root_search import ENOUGH, FAR, MOST, Seeker
+from nettrim_cli.pruning.root_search import ENOUGH, FAR, MOST, MonotoneSearch
 
-UNSURE = Seeker.unsure
+UNSURE = MonotoneSearch.unsure
 
 KNOBS = np.linspace(0.02, 0.98, 49)
 
@@ -21,7 +21,9 @@ def odds(share):
 
 
 def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf):
-    seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, memory)
+    seeker = MonotoneSearch(
+        KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, memory
+    )
     while (knob := seeker.guess()) is not None:
         assert KNOBS[0] - 1e-9 <= knob <= KNOBS[-1] + 1e-9
         seeker.tell(knob, truth(knob))
@@ -99,7 +101,9 @@ def test_what_is_chance_is_forgotten_with_the_distance() -> None:
 
     guesses = []
     for memory in (math.inf, 2.0):
-        seeker = Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory)
+        seeker = MonotoneSearch(
+            KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory
+        )
         seeker.tell(seeker.guess(), 3.0)
         guesses.append(odds(seeker.guess()))
     far = UNSURE * FAR
@@ -113,7 +117,7 @@ def test_every_guess_aims_below_the_limit_and_the_lower_the_farther() -> None:
         return knob / (1 - knob)
 
     def seeker():
-        return Seeker(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.1, 0.05)
+        return MonotoneSearch(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.1, 0.05)
 
     assert odds(seeker().guess()) == pytest.approx(-0.1, abs=0.02)
     near, far = seeker(), seeker()
@@ -129,7 +133,7 @@ def test_every_guess_aims_below_the_limit_and_the_lower_the_farther() -> None:
 def test_a_second_correction_must_promise_more_than_a_first() -> None:
     def tries(gain):
         """How many there are where the second leaves a gain of so much of the odds."""
-        seeker = Seeker(KNOBS, np.array([k / (1 - k) for k in KNOBS]), 1.0, 0.0, 0.1)
+        seeker = MonotoneSearch(KNOBS, np.array([k / (1 - k) for k in KNOBS]), 1.0, 0.0, 0.1)
         knob = 1 / (1 + math.exp(-0.5))
         seeker.tell(knob, 2.0)
         below = 1 / (1 + math.exp(0.5))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nettrim_cli.pruning.selection import within_ceiling
-from nettrim_cli.solve.problem import Samples, Solution, Status, Task
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Solution, Status
 
 
-def made(seed: int, *, bias: bool) -> Task:
+def made(seed: int, *, bias: bool) -> LayerProblem:
     """A task of eight inputs, three of which are constant, two of them at 0."""
     random = np.random.default_rng(seed)
     X = np.vstack([random.normal(1, 2, (8, 40)), np.ones(40)]).astype(np.float32)
@@ -17,10 +17,10 @@ def made(seed: int, *, bias: bool) -> Task:
     W = random.normal(size=(9 if bias else 8, 4)).astype(np.float32)
     whole = W if bias else np.vstack([W, np.zeros((1, 4), np.float32)])
     Z = whole.T @ X
-    return Task(W, bias, Samples(None, None, X, Z, X, Z, exact=True))
+    return LayerProblem(W, bias, LayerSamples(None, None, X, Z, X, Z, exact=True))
 
 
-def emptied(task: Task) -> Solution:
+def emptied(task: LayerProblem) -> Solution:
     """Dense weights but for those of the constant inputs and of one that is not."""
     U = task.W.astype(np.float64)
     U[[2, 3, 5, 6]] = 0

@@ -10,11 +10,11 @@ from support.small import build, normal
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.data.stream import Parked
+from nettrim_cli.data.stream import SpilledTensor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import sensitivity as module
 from nettrim_cli.pruning.propagation import stages
-from nettrim_cli.pruning.sensitivity import Probe
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
 
 TIED = """g (float[N,16] x) => (float[N,16] y, float[N,16] early) {
     a = MatMul(x, w1) p = Relu(a)
@@ -58,7 +58,7 @@ def moved(dense, changed, batches):
 def check_every_layer(proto, batches):
     dense = Model(proto)
     plan = stages([layer for layer in dense.layers if layer.prunable])
-    probe = Probe(dense, plan, batches, threads=1)
+    probe = SensitivityProbe(dense, plan, batches, threads=1)
     total = 0.0
     for number, stage in enumerate(plan):
         for layer in stage.layers:
@@ -107,7 +107,7 @@ def test_what_is_flattened_at_the_end_is_told_as_it_was_before(op) -> None:
     batches, found = batches_of(5 * normal(32, 8, seed=2)), []
     for each in (proto, plain):
         dense = Model(each)
-        probe = Probe(dense, stages(dense.layers), batches, threads=1)
+        probe = SensitivityProbe(dense, stages(dense.layers), batches, threads=1)
         matrices, changed = changed_weights(dense, dense.layers[0])
         found.append(probe.movement(0, dense.layers[0], matrices))
         assert found[-1].outputs == pytest.approx(moved(dense, changed, batches), rel=1e-3)
@@ -119,7 +119,7 @@ def test_what_lies_before_a_layer_does_not_run_again() -> None:
     proto = mlp()
     dense = Model(proto)
     plan = stages(dense.layers)
-    probe = Probe(dense, plan, batches_of(input_samples(proto, 32)), threads=1)
+    probe = SensitivityProbe(dense, plan, batches_of(input_samples(proto, 32)), threads=1)
     rest = [len(probe.segments.rest(number + 1).items) for number in range(len(plan))]
     assert rest == sorted(rest, reverse=True)
     assert rest[-1] == 1 < rest[0] == len(probe.recording.items)
@@ -137,7 +137,9 @@ def test_unchanged_weights_in_half_precision_move_nothing() -> None:
         "w2": normal(8, 4, seed=2, dtype=np.float16),
     }
     dense = Model(build(text, **half))
-    probe = Probe(dense, stages(dense.layers), batches_of(normal(32, 8, seed=3)), threads=1)
+    probe = SensitivityProbe(
+        dense, stages(dense.layers), batches_of(normal(32, 8, seed=3)), threads=1
+    )
     layer = dense.layers[0]
     assert probe.movement(0, layer, dense.weight(layer)[0]) == (0, 0)
 
@@ -148,9 +150,9 @@ def test_its_samples_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
     found = []
     for budget in (1 << 20, 0):
         monkeypatch.setattr(module, "MEMORY_BYTES", budget)
-        probe = Probe(dense, stages(dense.layers), batches, threads=1)
+        probe = SensitivityProbe(dense, stages(dense.layers), batches, threads=1)
         kept = [*probe.start.places[0].tensors.values(), *probe.expected[0]]
-        assert all(isinstance(each, Parked) == (budget == 0) for each in kept)
+        assert all(isinstance(each, SpilledTensor) == (budget == 0) for each in kept)
         found.append(probe.movement(1, dense.layers[1], [weights(dense, 1)[0] / 2]))
     assert found[0] == found[1] > (0, 0)
 

@@ -16,7 +16,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.tensors import all_tensors
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning.propagation import dense_matrices, stages, walk
+from nettrim_cli.pruning.propagation import dense_matrices, propagate, stages
 from nettrim_cli.settings import METHODS, Settings
 
 OPSET = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -251,7 +251,9 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
     (a,) = run(dense.proto, ["a"], {"x": x})
     found = {
         layer.name: samples
-        for stage, blocks in walk(dense, None, stages(dense.layers), flagged, threads=1, seed=0)
+        for stage, blocks in propagate(
+            dense, None, stages(dense.layers), flagged, threads=1, seed=0
+        )
         for layer, (samples,) in zip(stage.layers, blocks)
     }
     samples = found["r"]
@@ -291,7 +293,7 @@ def test_recurrent_weights_read_the_states_of_the_network_so_far(name, cascade) 
     flagged = [(Batch({"x": x}, 16, None), False)]
     plan = stages(dense.layers)
     assert [layer.name for stage in plan for layer in stage.layers] == ["cell.W", "cell.R", "y"]
-    steps = walk(dense, pruned if cascade else None, plan, flagged, threads=1, seed=0)
+    steps = propagate(dense, pruned if cascade else None, plan, flagged, threads=1, seed=0)
     for stage, ((*blocks,),) in steps:
         (layer,) = stage.layers
         source = pruned if cascade else dense

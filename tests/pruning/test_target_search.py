@@ -221,7 +221,7 @@ def test_error_weighs_layers_by_their_own_errors_alone(files, monkeypatch) -> No
         return [each.sparsity_after for each in report.layers]
 
     before = shares()
-    monkeypatch.setattr(allocation.Probe, "movement", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr(allocation.SensitivityProbe, "movement", lambda *_: (1.0, 1.0))
     assert shares() == before
     assert len(set(before)) > 1
 

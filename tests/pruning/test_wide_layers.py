@@ -18,8 +18,8 @@ from nettrim_cli import Settings, prune
 from nettrim_cli.data import layer_samples
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.propagation import stages, walk
-from nettrim_cli.solve.problem import Samples
+from nettrim_cli.pruning.propagation import propagate, stages
+from nettrim_cli.solve.problem import LayerSamples
 
 PLAIN = {"threads": 1, "augment": "none", "final_fit": "none"}
 RUN = """
@@ -89,10 +89,10 @@ def test_what_a_stage_took_is_free_before_the_next(monkeypatch) -> None:
         for held in (False, True)
     ]
     sums = []
-    steps = walk(dense, None, stages(dense.layers), batches, threads=1, seed=0)
+    steps = propagate(dense, None, stages(dense.layers), batches, threads=1, seed=0)
     for _, found in steps:
         gc.collect()
         assert not [each for each in sums if each() is not None]
         sums.append(weakref.ref(found[0][0].C))
-        assert isinstance(found.pop(0)[0], Samples)
+        assert isinstance(found.pop(0)[0], LayerSamples)
     assert len(sums) == 3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.responses import Curve, Intervals
+from nettrim_cli.solve.responses import Intervals, ResponseCurve
 
 
 def response(z, scale, shift, ceiling):
@@ -66,7 +66,7 @@ def test_a_curves_residual_is_its_secants_squared_slope() -> None:
     random = np.random.default_rng(3)
     point, added = random.normal(size=(2, 5, 80)).astype(np.float32) * 2
     for function in (np.tanh, lambda A: np.where(A < 0, 0.1 * A, A), lambda A: 3 * A):
-        curve = Curve.of(function, point, added)
+        curve = ResponseCurve.of(function, point, added)
         Z = (point + random.normal(size=point.shape)).astype(np.float32)
         moved = (Z - point).astype(float)
         secant = (function(Z + added) - function(point + added)) / moved

@@ -28,8 +28,8 @@ def test_error_by_its_definition(relu, ceiling, bias) -> None:
 
     for held in (True, False):
         samples = task.samples
-        X = (samples.held_X if held else samples.X)[task.rows].astype(float)
-        Y = respond((samples.held_Z if held else samples.Z).astype(float))
+        X = (samples.holdout_X if held else samples.X)[task.rows].astype(float)
+        Y = respond((samples.holdout_Z if held else samples.Z).astype(float))
         expected = np.linalg.norm(respond(U.T @ X) - Y) / np.linalg.norm(Y)
         assert task.error(U, held=held) == pytest.approx(expected, rel=1e-4)
         assert task.error(task.W, held=held) < 1e-6
@@ -56,12 +56,12 @@ def test_no_held_out_samples_have_no_error() -> None:
     task = random_task(0)
     samples = task.samples
     task = random_task(0)
-    object.__setattr__(samples, "held_X", samples.held_X[:, :0])
+    object.__setattr__(samples, "holdout_X", samples.holdout_X[:, :0])
     object.__setattr__(task, "samples", samples)
     assert math.isnan(task.error(task.W, held=True))
 
 
-@pytest.mark.parametrize("name", ["C", "B", "X", "Z", "held_X", "held_Z"])
+@pytest.mark.parametrize("name", ["C", "B", "X", "Z", "holdout_X", "holdout_Z"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_not_finite_is_trouble(name, bad, method) -> None:

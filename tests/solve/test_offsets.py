@@ -12,15 +12,15 @@ from support.small_layers import correlated, make_task, support_size
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.l0 import candidates, solve_l0
 from nettrim_cli.solve.gram.scaled_problem import (
-    LayerProblem,
-    Repair,
+    ErrorFeedback,
+    ScaledProblem,
     judged,
     middle,
     repairs,
     worth,
 )
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import Offset
+from nettrim_cli.solve.problem import SkipConnection
 
 
 def gelu(A):
@@ -43,7 +43,7 @@ def residual_task(seed, *, exact=False, noise=0.2, columns=600, held=300, **opti
         bias=b,
         held=x[:, columns:],
         reached=None if exact else moved[:, :columns],
-        held_reached=None if exact else moved[:, columns:],
+        holdout_reached=None if exact else moved[:, columns:],
         **options,
     )
     r = random.normal(size=(6, x.shape[1])).astype(np.float32)
@@ -51,7 +51,7 @@ def residual_task(seed, *, exact=False, noise=0.2, columns=600, held=300, **opti
     late = r if exact else (r - mix.T @ moved).astype(np.float32)
     reached, dense = late[:, :columns], r[:, :columns]
     missing = None if exact else task.samples.X.astype(float) @ (dense - reached).T.astype(float)
-    offset = Offset(
+    offset = SkipConnection(
         reached,
         late[:, columns:],
         reached if exact else dense,
@@ -69,7 +69,7 @@ def test_error_by_its_definition(options) -> None:
     samples, offset, U = task.samples, task.samples.offset, 0.7 * task.W
     for held, X, Z, r, d in (
         (False, samples.X, samples.Z, offset.reached, offset.dense),
-        (True, samples.held_X, samples.held_Z, offset.held_reached, offset.held_dense),
+        (True, samples.holdout_X, samples.holdout_Z, offset.holdout_reached, offset.holdout_dense),
     ):
         found = act(scale[:, None] * (U.T @ X) + shift[:, None] + r)
         wanted = act(scale[:, None] * Z + shift[:, None] + d)
@@ -88,7 +88,7 @@ def test_a_target_with_the_skips_error_is_the_sum_over_columns(scale) -> None:
         own = task.W.T @ X
         mixed = own + repair.own * (Z - own)
         mixed[live] += repair.skip * (offset.dense - offset.reached)[live] / factor[live, None]
-        found = LayerProblem.of(task).target(repair)
+        found = ScaledProblem.of(task).target(repair)
         assert np.allclose(found, X @ mixed.T, rtol=1e-3, atol=1e-3 * np.abs(found).max())
     assert len(repairs(task)) == 6
 
@@ -97,16 +97,16 @@ def test_a_layer_repairs_what_the_skip_lacks_where_it_can() -> None:
     task = residual_task(2, keep=80, noise=0.3)
     found = solve_l0(task)
     assert "100% of the skip" in found.note
-    without = LayerProblem.of(task)
-    V = without.supports(without.rhs(Repair(1.0, 0.0)), KeepLargest(80))
-    ignoring = judged(task, without.linear_weights(V, Repair(1.0, 0.0)))
+    without = ScaledProblem.of(task)
+    V = without.supports(without.rhs(ErrorFeedback(1.0, 0.0)), KeepLargest(80))
+    ignoring = judged(task, without.linear_weights(V, ErrorFeedback(1.0, 0.0)))
     assert judged(task, found.U) < 0.5 * ignoring
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_refits_for_several_targets_are_those_of_each(exact) -> None:
     task = residual_task(7, exact=exact, keep=40)
-    problem, tried = LayerProblem.of(task), repairs(task)
+    problem, tried = ScaledProblem.of(task), repairs(task)
     V = problem.supports(problem.rhs(middle(task)), KeepLargest(40))
     A, found = problem.system.A.astype(float), dict(problem.refits(V, tried))
     assert set(found) == set(tried)
@@ -122,7 +122,7 @@ def test_the_chosen_target_is_never_far_from_the_best() -> None:
     """Every target with a support of its own is what the choice saves."""
     for seed in range(8):
         task = residual_task(seed, keep=30, noise=0.1 * (seed % 3), columns=80 + 40 * seed)
-        problem, penalty = LayerProblem.of(task), KeepLargest(30)
+        problem, penalty = ScaledProblem.of(task), KeepLargest(30)
         every = []
         for repair in repairs(task):
             V = problem.supports(problem.rhs(repair), penalty)
@@ -147,10 +147,12 @@ def test_a_residual_connection_frees_inactive_units() -> None:
     better = 0
     for seed in range(5):
         task = residual_task(seed, exact=True, relu=True, columns=3000, shift=np.full(6, -1.0))
-        problem = LayerProblem.of(task)
-        V = problem.supports(problem.rhs(Repair()), KeepLargest(50))
-        linear = task.error(problem.linear_weights(V, Repair()), held=True)
-        better += task.error(problem.response_weights(V, Repair()), held=True) < 0.99 * linear
+        problem = ScaledProblem.of(task)
+        V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(50))
+        linear = task.error(problem.linear_weights(V, ErrorFeedback()), held=True)
+        better += (
+            task.error(problem.response_weights(V, ErrorFeedback()), held=True) < 0.99 * linear
+        )
     assert better >= 4
 
 
@@ -160,10 +162,10 @@ def test_a_refit_lowers_the_error_behind_the_activation(act) -> None:
         task = residual_task(seed, exact=True, columns=2000)
         samples = replace(task.samples, offset=None)
         task = replace(task, activation=act, samples=samples)
-        problem = LayerProblem.of(task)
-        V = problem.supports(problem.rhs(Repair()), KeepLargest(40))
-        linear = problem.linear_weights(V, Repair())
-        fitted = problem.response_weights(V, Repair())
+        problem = ScaledProblem.of(task)
+        V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(40))
+        linear = problem.linear_weights(V, ErrorFeedback())
+        fitted = problem.response_weights(V, ErrorFeedback())
         assert np.array_equal(fitted[:-1] != 0, linear[:-1] != 0)
         assert task.error(fitted, held=False) < task.error(linear, held=False)
         assert task.error(fitted, held=True) < 1.005 * task.error(linear, held=True)
@@ -182,7 +184,7 @@ def test_outputs_are_worth_what_passes_on() -> None:
 @pytest.mark.parametrize("exact", [True, False])
 def test_every_candidate_keeps_the_count(options, exact) -> None:
     task = residual_task(5, exact=exact, keep=24, **options)
-    found = list(candidates(LayerProblem.of(task), KeepLargest(24)))
+    found = list(candidates(ScaledProblem.of(task), KeepLargest(24)))
     assert len(found) == (2 if options else 1) + (1 if exact else 2)
     assert all(support_size(task, U) <= 24 for _, U, *_ in found)
     assert judged(task, solve_l0(task).U) <= min(error for error, *_ in found) * 1.0001
@@ -206,7 +208,7 @@ def test_the_papers_program_has_minus_the_residual_as_bound() -> None:
 def test_a_layer_that_is_kept_whole_keeps_the_weights_of_silent_inputs() -> None:
     task = residual_task(3, keep=10**6, noise=0.3)
     samples = task.samples
-    for each in (samples.X, samples.held_X, samples.C, samples.B):
+    for each in (samples.X, samples.holdout_X, samples.C, samples.B):
         each[0] = 0
     samples.C[:, 0] = 0
     found = solve_l0(task)

@@ -72,7 +72,7 @@ def odd_layer(seed):
     held = pick(random, None, x[:, : columns // 3] * 1.1, x)
     change = pick(random, None, None, None, 0.8 + 0.4 * random.random((inputs, 1)))
     reached = None if change is None else x * change
-    held_reached = None if change is None or held is None else held * change
+    holdout_reached = None if change is None or held is None else held * change
     options = {"relu": bool(random.random() < 0.6), "gamma": pick(random, 1.05, 1.0, 3.0)}
     if random.random() < 0.3:
         options["scale"] = random.normal(size=outputs) * pick(random, 1, 1e-3, 1e3)
@@ -85,7 +85,7 @@ def odd_layer(seed):
     epsilon = pick(random, 0.05, 0.05, 0.3, 1e-3, 1.0, 5.0, 1e6, 0.0, 1e-7)
     options |= pick(random, {"epsilon": epsilon}, {"keep": keep})
     return make_task(
-        x, W, bias=bias, held=held, reached=reached, held_reached=held_reached, **options
+        x, W, bias=bias, held=held, reached=reached, holdout_reached=holdout_reached, **options
     )
 
 
@@ -166,7 +166,10 @@ def zeros_do(task):
 def data(task):
     """X and Z by name, of the sets that have any columns."""
     samples = task.samples
-    sets = {"calibration": (samples.X, samples.Z), "held-out": (samples.held_X, samples.held_Z)}
+    sets = {
+        "calibration": (samples.X, samples.Z),
+        "held-out": (samples.holdout_X, samples.holdout_Z),
+    }
     return {name: each for name, each in sets.items() if each[0].shape[1]}
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.solve.problem import Samples, Task
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
 FORMS: dict[str, dict[str, Any]] = {
     "strict": {"relu": True},
@@ -45,7 +45,7 @@ FORMS: dict[str, dict[str, Any]] = {
 class Plan:
     """A task whose program has one optimum, U, of the shape of the task's W."""
 
-    task: Task
+    task: LayerProblem
     U: np.ndarray
     one_sided: bool
     multiplier: np.ndarray
@@ -101,7 +101,7 @@ def plant(seed, *, relu=False, bias=True, norm=False, ceiling=False, exact=True,
         missed = np.where(omega, scale[:, None] * (W.T @ X - Z), 0)
         options |= {"epsilon": 0.1, "gamma": epsilon / np.linalg.norm(missed)}
     samples = _samples(X, Z, bias, exact)
-    task = Task(W, bias, samples, relu=relu, ceiling=top, **options)
+    task = LayerProblem(W, bias, samples, relu=relu, ceiling=top, **options)
     return Plan(task, U, one_sided, L)
 
 
@@ -184,4 +184,4 @@ def _samples(X, Z, bias, exact):
     whole = X if bias else np.vstack([X, np.ones((1, X.shape[1]))])
     X, Z = whole.astype(np.float32), Z.astype(np.float32)
     none = np.zeros((len(X), 0), np.float32), np.zeros((len(Z), 0), np.float32)
-    return Samples(whole @ whole.T, whole @ Z.T.astype(float), X, Z, *none, exact)
+    return LayerSamples(whole @ whole.T, whole @ Z.T.astype(float), X, Z, *none, exact)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import Limits, Samples, Task
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Limits
 
 
 def with_ones(x):
@@ -21,7 +21,7 @@ def correlated(random, inputs, columns, rank=None):
     return np.maximum(mix @ causes + 0.5 * random.normal(size=(inputs, columns)), 0)
 
 
-def make_task(x, weights, *, held=None, reached=None, bias=None, held_reached=None, **options):
+def make_task(x, weights, *, held=None, reached=None, bias=None, holdout_reached=None, **options):
     """A task from dense inputs x (N, P); `reached` is what the pruned network delivers there."""
     weights = np.asarray(weights)
     matrix = weights if bias is None else np.vstack([weights, np.asarray(bias)[None]])
@@ -29,13 +29,13 @@ def make_task(x, weights, *, held=None, reached=None, bias=None, held_reached=No
     exact = reached is None
     held = np.zeros((len(x), 0)) if held is None else held
     X = with_ones(x if exact else reached)
-    held_X = with_ones(held if held_reached is None else held_reached)
+    holdout_X = with_ones(held if holdout_reached is None else holdout_reached)
     Z = (whole.T @ with_ones(x)).astype(np.float32)
-    held_Z = (whole.T @ with_ones(held)).astype(np.float32)
+    holdout_Z = (whole.T @ with_ones(held)).astype(np.float32)
     wide = X.astype(np.float64)
     B = wide @ wide.T @ whole if exact else wide @ Z.T.astype(np.float64)
-    samples = Samples(wide @ wide.T, B, X, Z, held_X, held_Z, exact)
-    return Task(matrix, bias is not None, samples, **options)
+    samples = LayerSamples(wide @ wide.T, B, X, Z, holdout_X, holdout_Z, exact)
+    return LayerProblem(matrix, bias is not None, samples, **options)
 
 
 def random_task(seed, inputs=12, outputs=5, columns=60, *, bias=True, cascade=False, **options):
@@ -46,8 +46,10 @@ def random_task(seed, inputs=12, outputs=5, columns=60, *, bias=True, cascade=Fa
     b = 0.3 * random.normal(size=outputs) if bias else None
     noise = (0.9 + 0.2 * random.random((inputs, 1))) if cascade else None
     reached = None if noise is None else x * noise
-    held_reached = None if noise is None else held * noise
-    return make_task(x, W, held=held, bias=b, reached=reached, held_reached=held_reached, **options)
+    holdout_reached = None if noise is None else held * noise
+    return make_task(
+        x, W, held=held, bias=b, reached=reached, holdout_reached=holdout_reached, **options
+    )
 
 
 def support_size(task, U):

@@ -21,7 +21,7 @@ from nettrim_cli.graph.ir.toposort import in_order
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.tensors import FLOATS
 
 ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
@@ -72,12 +72,12 @@ def difference(dense: Model, changed: Model) -> Difference:
 
     Raises
     ------
-    Refusal
+    Unsupported
         They do not have the same nodes in the same order.
     """
     one, two = dense.index, changed.index
     if [_kind(node) for node in one.nodes] != [_kind(node) for node in two.nodes]:
-        raise Refusal("the two models have different nodes")
+        raise Unsupported("the two models have different nodes")
     top = two.flat.top
     altered = _altered(one, two)
     differing = {
@@ -112,11 +112,11 @@ def measuring_model(
 
     Raises
     ------
-    Refusal
+    Unsupported
         It is larger than an engine can load, or the two keep their data in different folders.
     """
     if dense.external.files != changed.external.files:
-        raise Refusal("the two models have external data in different files")
+        raise Unsupported("the two models have external data in different files")
     build = _Builder(dense.index, changed.index)
     for each in found.layers.values():
         name, response = each.name, each.response
@@ -137,7 +137,7 @@ def measuring_model(
     try:
         return changed.external.runnable(build.whole()), build.meanings
     except BadInput as error:
-        raise Refusal(f"the two models together are {error}") from error
+        raise Unsupported(f"the two models together are {error}") from error
 
 
 class _Builder:

@@ -17,30 +17,30 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.graph.analysis.node_context import Effect, Place
+from nettrim_cli.graph.analysis.node_context import ErrorGain, NodeContext
 from nettrim_cli.graph.ir.flatten import STANDARD
 from nettrim_cli.graph.ir.index import attributes
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage import tensors
 
-Rule = Callable[[Place], Effect]
+Rule = Callable[[NodeContext], ErrorGain]
 
 
-def effect(place: Place) -> Effect:
+def effect(place: NodeContext) -> ErrorGain:
     """How errors pass through a node.
 
     Raises
     ------
-    Refusal
+    Unsupported
         Nothing is proved behind this node; a clause that says why.
     """
     node = place.node
     rule = RULES.get(node.op_type) if node.domain in STANDARD else None
     if rule is None:
-        raise Refusal("no bound is known for it")
+        raise Unsupported("no bound is known for it")
     found = rule(place)
     if not all(math.isfinite(each) for each in found.factors.values()):
-        raise Refusal("its bound is infinite")
+        raise Unsupported("its bound is infinite")
     return found
 
 
@@ -49,9 +49,9 @@ def _slope(value: float) -> Rule:
     return lambda place: _first(place, value)
 
 
-def _first(place: Place, factor: float) -> Effect:
+def _first(place: NodeContext, factor: float) -> ErrorGain:
     place.first_only()
-    return Effect({0: factor})
+    return ErrorGain({0: factor})
 
 
 def _steepest(name: str, default: float, times: float = 1.0) -> Rule:
@@ -59,35 +59,35 @@ def _steepest(name: str, default: float, times: float = 1.0) -> Rule:
     return lambda p: _first(p, times * max(1.0, abs(p.given.get(name, default))))
 
 
-def _prelu(place: Place) -> Effect:
+def _prelu(place: NodeContext) -> ErrorGain:
     return _first(place, max(1.0, float(np.abs(place.value(1)).max(initial=0))))
 
 
-def _cast(place: Place) -> Effect:
+def _cast(place: NodeContext) -> ErrorGain:
     if place.given.get("to") not in tensors.FLOATS:
-        raise Refusal("it rounds to whole numbers")
+        raise Unsupported("it rounds to whole numbers")
     return _first(place, 1.0)
 
 
-def _dropout(place: Place) -> Effect:
+def _dropout(place: NodeContext) -> ErrorGain:
     slots = place.node.input[2:3]
     if slots and slots[0]:
         holder = place.index.holder(slots[0])
         if holder is None or place.index.external.read(holder).any():
-            raise Refusal("it may be told to train")
+            raise Unsupported("it may be told to train")
     return _first(place, 1.0)
 
 
-def _pad(place: Place) -> Effect:
+def _pad(place: NodeContext) -> ErrorGain:
     if place.given.get("mode", "constant") != "constant":
-        raise Refusal("it copies its margins")
+        raise Unsupported("it copies its margins")
     return _first(place, 1.0)
 
 
-def _gather(place: Place) -> Effect:
+def _gather(place: NodeContext) -> ErrorGain:
     holder = place.index.holder(place.node.input[1])
     if holder is None:
-        raise Refusal("what it picks is not constant")
+        raise Unsupported("what it picks is not constant")
     picked = place.index.external.read(holder).ravel()
     axis = place.given.get("axis", 0)
     copies = max(
@@ -97,21 +97,21 @@ def _gather(place: Place) -> Effect:
     return _first(place, math.sqrt(copies))
 
 
-def _copies(place: Place) -> Effect:
+def _copies(place: NodeContext) -> ErrorGain:
     """Entries are repeated; or averaged, which is the adjoint but for the factor."""
     return _first(place, math.sqrt(place.growth(0)))
 
 
-def _sum(place: Place) -> Effect:
+def _sum(place: NodeContext) -> ErrorGain:
     return _first(place, math.sqrt(place.shrinkage(0)))
 
 
-def _max_pool(place: Place) -> Effect:
+def _max_pool(place: NodeContext) -> ErrorGain:
     """Of each window only the largest change counts, and an entry is in `uses` windows."""
     return _first(place, math.sqrt(place.norms.uses(*_window(place.given))))
 
 
-def _average_pool(place: Place) -> Effect:
+def _average_pool(place: NodeContext) -> ErrorGain:
     """Rows of the matrix add up to 1, columns to uses / least: the norm's square is below."""
     given = place.given
     kernel, strides, dilations = _window(given)
@@ -133,36 +133,38 @@ def _window(given: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[int], Seq
     return kernel, given.get("strides", ones), given.get("dilations", ones)
 
 
-def _together(joint: bool, factor: Callable[[Place], float] = lambda place: 1.0) -> Rule:
+def _together(joint: bool, factor: Callable[[NodeContext], float] = lambda place: 1.0) -> Rule:
     """Inputs that meet entry by entry, each repeated to the output's shape."""
 
-    def rule(place: Place) -> Effect:
+    def rule(place: NodeContext) -> ErrorGain:
         each = factor(place)
-        return Effect({slot: each * math.sqrt(place.growth(slot)) for slot in place.changed}, joint)
+        return ErrorGain(
+            {slot: each * math.sqrt(place.growth(slot)) for slot in place.changed}, joint
+        )
 
     return rule
 
 
-def _concat(place: Place) -> Effect:
-    return Effect(dict.fromkeys(place.changed, 1.0), joint=True)
+def _concat(place: NodeContext) -> ErrorGain:
+    return ErrorGain(dict.fromkeys(place.changed, 1.0), joint=True)
 
 
-def _where(place: Place) -> Effect:
+def _where(place: NodeContext) -> ErrorGain:
     if 0 in place.changed:
-        raise Refusal("a changed tensor steers it")
+        raise Unsupported("a changed tensor steers it")
     return _together(joint=True)(place)
 
 
-def _mul(place: Place) -> Effect:
+def _mul(place: NodeContext) -> ErrorGain:
     """A constant's largest entry; or ``x * sigmoid(x)``, a function of x alone."""
     if len(place.changed) > 1:
         return _gate(place)
     (slot,) = place.changed
     largest = float(np.abs(place.value(1 - slot)).max(initial=0))
-    return Effect({slot: largest * math.sqrt(place.growth(slot))})
+    return ErrorGain({slot: largest * math.sqrt(place.growth(slot))})
 
 
-def _gate(place: Place) -> Effect:
+def _gate(place: NodeContext) -> ErrorGain:
     """Slope at most 1.1 for x sigmoid(x); max(1, 2 - b) for x clip(a x + b, 0, 1), 0 <= b <= 1."""
     for slot, other in ((0, 1), (1, 0)):
         made = place.index.producers.get(place.node.input[other])
@@ -170,38 +172,38 @@ def _gate(place: Place) -> Effect:
         if gate is None or list(gate.input) != [place.node.input[slot]]:
             continue
         if gate.op_type == "Sigmoid":
-            return Effect({slot: 1.1, other: 0.0})
+            return ErrorGain({slot: 1.1, other: 0.0})
         offset = attributes(gate).get("beta", 0.5)
         if gate.op_type == "HardSigmoid" and 0 <= offset <= 1:
-            return Effect({slot: 2.0 - offset, other: 0.0})
-    raise Refusal("it multiplies two changed tensors")
+            return ErrorGain({slot: 2.0 - offset, other: 0.0})
+    raise Unsupported("it multiplies two changed tensors")
 
 
-def _div(place: Place) -> Effect:
+def _div(place: NodeContext) -> ErrorGain:
     if 1 in place.changed:
-        raise Refusal("it divides by a changed tensor")
+        raise Unsupported("it divides by a changed tensor")
     least = float(np.abs(place.value(1)).min(initial=math.inf))
     if least == 0:
-        raise Refusal("it divides by zero")
-    return Effect({0: math.sqrt(place.growth(0)) / least})
+        raise Unsupported("it divides by zero")
+    return ErrorGain({0: math.sqrt(place.growth(0)) / least})
 
 
-def _batch_normalization(place: Place) -> Effect:
+def _batch_normalization(place: NodeContext) -> ErrorGain:
     given = place.given
     if (
         place.index.opset < 9
         or given.get("training_mode", 0)
         or len([name for name in place.node.output if name]) > 1
     ):
-        raise Refusal("it normalises by the batch")
+        raise Unsupported("it normalises by the batch")
     gamma, _, _, variance = (place.value(slot) for slot in range(1, 5))
     deviation = np.sqrt(variance + given.get("epsilon", 1e-5))
     return _first(place, float(np.abs(gamma / deviation).max(initial=0)))
 
 
-def _gemm(place: Place) -> Effect:
+def _gemm(place: NodeContext) -> ErrorGain:
     if 0 in place.changed and 1 in place.changed:
-        raise Refusal("it multiplies two changed tensors")
+        raise Unsupported("it multiplies two changed tensors")
     given, factors = place.given, {}
     for slot in place.changed:
         if slot == 2:
@@ -212,28 +214,28 @@ def _gemm(place: Place) -> Effect:
             turned = weight.T if given.get("transB", 0) else weight
             weight = turned * place.scale
         factors[slot] = abs(given.get("alpha", 1.0)) * place.norms.matrix(weight)
-    return Effect(factors)
+    return ErrorGain(factors)
 
 
-def _matmul(place: Place) -> Effect:
+def _matmul(place: NodeContext) -> ErrorGain:
     """A constant's norm, the largest of a stack; a stack also repeats what it multiplies."""
     if len(place.changed) > 1:
-        raise Refusal("it multiplies two changed tensors")
+        raise Unsupported("it multiplies two changed tensors")
     (slot,) = place.changed
     weight = np.atleast_2d(place.value(1 - slot))
     if weight.ndim > 2:
         pairs = place.shape_pairs(slot)
         if any(len(x) < 2 for x, _ in pairs):
-            raise Refusal("it multiplies a vector by a stack of matrices")
+            raise Unsupported("it multiplies a vector by a stack of matrices")
         copies = max(math.prod(out[:-2]) / max(1, math.prod(x[:-2])) for x, out in pairs)
         stack = weight.reshape(-1, *weight.shape[-2:])
-        return Effect({slot: max(map(place.norms.matrix, stack)) * math.sqrt(copies)})
+        return ErrorGain({slot: max(map(place.norms.matrix, stack)) * math.sqrt(copies)})
     if slot == 0 and place.scale is not None:
         weight = weight * place.scale
-    return Effect({slot: place.norms.matrix(weight)})
+    return ErrorGain({slot: place.norms.matrix(weight)})
 
 
-def _conv(place: Place) -> Effect:
+def _conv(place: NodeContext) -> ErrorGain:
     """Groups read and write channels of their own: the largest of their norms."""
     weight = place.value(1)
     if place.scale is not None:
@@ -243,8 +245,8 @@ def _conv(place: Place) -> Effect:
     return _first(place, max(place.norms.convolution(each, strides, dilations) for each in groups))
 
 
-def _unmoved(place: Place) -> Effect:
-    return Effect(dict.fromkeys(place.changed, 0.0))
+def _unmoved(place: NodeContext) -> ErrorGain:
+    return ErrorGain(dict.fromkeys(place.changed, 0.0))
 
 
 RULES: dict[str, Rule] = {

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nettrim_cli.graph.ir.flatten import ENTER, STANDARD, Node
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Layer, Site
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 
 if TYPE_CHECKING:
     from nettrim_cli.graph.model import Model
@@ -35,7 +35,7 @@ ONE = np.ones(1)
 LEAST = 1e-2  # of the root mean square influence, that every output has
 
 
-def influences(model: Model) -> dict[str, list[NDArray[np.float64]]]:
+def output_importance(model: Model) -> dict[str, list[NDArray[np.float64]]]:
     """Influence of each output of the prunable layers, block by block, with mean square 1.
 
     Returns
@@ -149,7 +149,7 @@ class _Energies:
         if node.op_type == "Concat":
             return self._parted(node, made)
         rule = RULES.get(node.op_type) if node.domain in STANDARD else None
-        with suppress(Refusal):
+        with suppress(Unsupported):
             return (rule or _alike)(self.index, node, made)
         return _alike(self.index, node, made)
 
@@ -216,7 +216,7 @@ def _passed(index: Index, node: Node, made: Sequence[Energy | None]) -> Mapping[
 
 def _first(made: Sequence[Energy | None]) -> Energy:
     if made[0] is None:
-        raise Refusal("only another output is read")
+        raise Unsupported("only another output is read")
     return made[0]
 
 
@@ -289,7 +289,7 @@ def _constant(index: Index, name: str) -> Energy | None:
         return None
     try:
         values = np.asarray(index.trace(name).values(), np.float64).reshape(-1)
-    except Refusal:
+    except Unsupported:
         return None
     return values if values.size else None
 

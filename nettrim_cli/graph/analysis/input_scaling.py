@@ -14,7 +14,7 @@ from nettrim_cli.graph.ir.flatten import Node
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 SAME_VALUES = ("Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Relu")
@@ -102,6 +102,6 @@ def with_outputs(model: Model, names: Sequence[str]) -> Runnable:
 def _constant(index: Index, name: str) -> NDArray[np.float64] | None:
     try:
         value: NDArray[Any] = index.trace(name).values()
-    except Refusal:  # not a stored one: nothing is known of it
+    except Unsupported:  # not a stored one: nothing is known of it
         return None
     return value.astype(np.float64)

@@ -14,7 +14,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Floats, Layer, Site
 from nettrim_cli.graph.layers.paths import Outputs, own_path
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -39,7 +39,7 @@ class Norms:
 
 
 @dataclass(frozen=True)
-class Effect:
+class ErrorGain:
     """Factor of each changed input, by slot; `joint` where the squares add up."""
 
     factors: Mapping[int, float]
@@ -52,7 +52,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeContext:
     """A node with what its rule may ask for.
 
     Attributes
@@ -83,24 +83,24 @@ class Place:
         return attributes(self.node)
 
     def value(self, slot: int) -> NDArray[Any]:
-        """Finite constant of a slot; raises Refusal where it is none."""
+        """Finite constant of a slot; raises Unsupported where it is none."""
         names = self.node.input
         if slot >= len(names) or names[slot] not in self.index.constants:
-            raise Refusal("it joins a changed tensor with another signal")
+            raise Unsupported("it joins a changed tensor with another signal")
         try:
             with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
                 found = self.index.trace(names[slot]).values().astype(np.float64)
-        except Refusal as refusal:
-            raise Refusal(f"its constant {refusal}") from None
+        except Unsupported as refusal:
+            raise Unsupported(f"its constant {refusal}") from None
         if not np.isfinite(found).all():
-            raise Refusal("its constants are not finite")
+            raise Unsupported("its constants are not finite")
         return found
 
     def shape_pairs(self, slot: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Shapes of an input and of the first output, a pair a kind of batch."""
         name, out = self.node.input[slot], self.node.output[0]
         if not self.shapes or any(name not in each or out not in each for each in self.shapes):
-            raise Refusal("the shapes of its tensors are not known")
+            raise Unsupported("the shapes of its tensors are not known")
         return [(each[name], each[out]) for each in self.shapes]
 
     def growth(self, slot: int) -> float:
@@ -114,7 +114,7 @@ class Place:
     def first_only(self) -> None:
         """Refuse errors of any input but the first."""
         if self.changed != (0,):
-            raise Refusal("a changed tensor steers it")
+            raise Unsupported("a changed tensor steers it")
 
 
 def response_path(index: Index, layer: Layer, site: Site) -> tuple[tuple[int, ...], str]:

@@ -19,18 +19,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ir.flatten import Body
+from nettrim_cli.graph.ir.flatten import Subgraph
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Layer, Site
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 
 SHAPES = "#shapes"
-Place = tuple[int, int]
+NodeContext = tuple[int, int]
 """A subgraph: number of its owner, and which of the owner's."""
 
 
 @dataclass(frozen=True)
-class Show:
+class Export:
     """An inner tensor on its way out: its name in the subgraph, and the owner's output.
 
     Attributes
@@ -68,7 +68,7 @@ class Tap:
 
 
 @dataclass(frozen=True)
-class Item:
+class ScheduledNode:
     """A node of the main graph (its number), or its probe, with what it makes for others."""
 
     node: int
@@ -77,7 +77,7 @@ class Item:
     probe: bool = False
 
 
-class Recording:
+class CapturePlan:
     """All that runs, in dataflow order, and where each site's tensors are then.
 
     Parameters
@@ -105,7 +105,7 @@ class Recording:
         self.stored = {*index.initializers, *index.sparse}
         self.constants = set(index.constants)
         self.cascade = cascade
-        self.shows: dict[Place, list[Show]] = {}
+        self.shows: dict[NodeContext, list[Export]] = {}
         self.shapes: dict[str, str] = {}
         self.turning: set[str] = set()
         self.hidden: dict[int, dict[int, str]] = {}
@@ -133,16 +133,16 @@ class Recording:
                 pending.extend(body.nodes)
         return names - {""}
 
-    def _list_items(self) -> Iterator[Item]:
+    def _list_items(self) -> Iterator[ScheduledNode]:
         for node in self._index.flat.top:
             shown = tuple(dict.fromkeys(self._shown.get(node.number, ())))
             reads = frozenset(node.reads)
             if shown and self.cascade:
-                yield Item(node.number, reads, shown, probe=True)
+                yield ScheduledNode(node.number, reads, shown, probe=True)
                 shown = ()
             own = tuple(name for name in node.output if name)
             added = tuple(name for name in shown if name not in own)
-            yield Item(node.number, reads, own + added)
+            yield ScheduledNode(node.number, reads, own + added)
 
     def _find_taps(self, site: Site) -> dict[str, Tap]:
         node = self._index.nodes[site.node]
@@ -175,11 +175,11 @@ class Recording:
             return False
         try:
             self._index.trace(name)
-        except Refusal:
+        except Unsupported:
             return False
         return True
 
-    def _show(self, body: Body, source: str) -> Tap:
+    def _show(self, body: Subgraph, source: str) -> Tap:
         """Lead a tensor out of the subgraph in which it is read."""
         owners = [each.owner for each in body.way]
         carried = not any(owner.op_type == "Scan" for owner in owners)
@@ -190,7 +190,7 @@ class Recording:
             if known is None:
                 outer = f"{self.mark}{len(self.shows)}.{len(there)}:{source}"
                 shapes = f"{outer}{SHAPES}" if carried else ""
-                known = Show(name, outer, name == source, shapes)
+                known = Export(name, outer, name == source, shapes)
                 there.append(known)
             name = known.outer
         stacked = sum(owner.iterates for owner in owners)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.graph.capture.recording import CapturePlan
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.writer import Writer, value_type
 from nettrim_cli.graph.layer import Runnable
@@ -48,7 +48,7 @@ class Segments:
         After piece k all tensors of the k-th stop have been computed (or were inputs).
     """
 
-    def __init__(self, plan: Recording, stops: Sequence[Sequence[str]]) -> None:
+    def __init__(self, plan: CapturePlan, stops: Sequence[Sequence[str]]) -> None:
         self._constants = plan.constants
         self._reads = [item.reads - plan.stored for item in plan.items]
         self._maker = {
@@ -107,7 +107,7 @@ class Segments:
 
 def build(
     index: Index,
-    plan: Recording,
+    plan: CapturePlan,
     segment: Segment,
     kinds: Mapping[str, tuple[Any, Any]],
     *,

@@ -62,8 +62,8 @@ class Node:
     attribute: Sequence[Any] = ()
     source: Any = None
     holder: Any = None
-    body: Body | None = None
-    bodies: tuple[Body, ...] = ()
+    body: Subgraph | None = None
+    bodies: tuple[Subgraph, ...] = ()
     captured: frozenset[str] = frozenset()
     function: str = ""
     refusal: str = ""
@@ -91,7 +91,7 @@ class Node:
 
 
 @dataclass(eq=False)
-class Body:
+class Subgraph:
     """A subgraph: its owner, the attribute that holds it, and its parts under flat names."""
 
     owner: Node
@@ -109,16 +109,16 @@ class Body:
         return self.owner.number, self.owner.bodies.index(self)
 
     @property
-    def way(self) -> Iterator[Body]:
+    def way(self) -> Iterator[Subgraph]:
         """The subgraph and those around it, inside out."""
-        body: Body | None = self
+        body: Subgraph | None = self
         while body is not None:
             yield body
             body = body.owner.body
 
 
 @dataclass
-class Flat:
+class FlatGraph:
     """All nodes of a model in dataflow order.
 
     Attributes
@@ -140,7 +140,7 @@ class Flat:
     versions: dict[str, int] = field(default_factory=dict)
 
 
-def flatten(model: onnx.ModelProto) -> Flat:
+def flatten(model: onnx.ModelProto) -> FlatGraph:
     """The flat view of a model.
 
     Raises
@@ -175,7 +175,7 @@ class _Scope:
     names: MutableMapping[str, str]
     prefix: str
     nodes: list[Node]
-    body: Body | None = None
+    body: Subgraph | None = None
     function: str = ""
     given: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
@@ -184,7 +184,7 @@ class _Scope:
 
 class _Flattener:
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.flat = Flat()
+        self.flat = FlatGraph()
         self.functions: dict[Key, Any] = {
             (each.domain, each.name, each.overload): each for each in model.functions
         }
@@ -249,9 +249,11 @@ class _Flattener:
         node.output = tuple(self._made(name, scope) for name in source.output)
         return node
 
-    def _body(self, owner: Node, attribute: str, graph: Any, prefix: str, outer: _Scope) -> Body:
+    def _body(
+        self, owner: Node, attribute: str, graph: Any, prefix: str, outer: _Scope
+    ) -> Subgraph:
         names = outer.names if isinstance(outer.names, ChainMap) else ChainMap(outer.names)
-        body = Body(owner, attribute, graph)
+        body = Subgraph(owner, attribute, graph)
         refusal = outer.refusal or self._unfit(owner)
         scope = _Scope(
             names.new_child(), prefix, body.nodes, body, outer.function, outer.given, {}, refusal
@@ -378,7 +380,7 @@ def _graphs(attribute: Any) -> tuple[Any, ...]:
     return (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
 
 
-def _captured(body: Body) -> set[str]:
+def _captured(body: Subgraph) -> set[str]:
     """Tensors from outside that a subgraph reads."""
     made = {*body.inputs, *body.initializers, *body.sparse}
     made.update(name for node in body.nodes for name in node.output)

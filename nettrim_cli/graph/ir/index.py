@@ -14,11 +14,18 @@ from onnx import TensorProto
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flatten import ENTER, STANDARD, Node, flatten
 from nettrim_cli.graph.ir.rank_inference import Ranks
-from nettrim_cli.graph.ops import Grid, Refusal
+from nettrim_cli.graph.ops import Grid, Unsupported
 from nettrim_cli.graph.storage.external import NOTHING, External
 from nettrim_cli.graph.storage.layout_steps import MOVES, dequantized, moves
 from nettrim_cli.graph.storage.tensors import FLOATS, TREATED, elem_type, type_name, widens
-from nettrim_cli.graph.storage.weight_view import INTEGERS, Array, Joined, Step, Stored, Trace
+from nettrim_cli.graph.storage.weight_view import (
+    INTEGERS,
+    Array,
+    Concatenated,
+    Step,
+    StoredTensor,
+    WeightView,
+)
 
 WAYS = MOVES | {"Identity", "Cast", "DequantizeLinear", "Concat"}
 """Standard ops on the way from a stored constant that a trace can go back."""
@@ -113,8 +120,8 @@ class Index:
         self._index_nodes(fixed | {tensor.name for tensor in self.graph.input})
         self.constants = derived_constants(self.nodes, fixed)
         self._ranks: dict[str, int] | None = None
-        self._traces: dict[str, Trace | str] = {}
-        self._sights: dict[int, list[tuple[Use, Trace]]] | None = None
+        self._traces: dict[str, WeightView | str] = {}
+        self._sights: dict[int, list[tuple[Use, WeightView]]] | None = None
 
     def _index_nodes(self, known: set[str]) -> None:
         for number, node in enumerate(self.nodes):
@@ -143,59 +150,59 @@ class Index:
             return None
         return users[0]
 
-    def trace(self, name: str) -> Trace:
+    def trace(self, name: str) -> WeightView:
         """Where the constant tensor `name` is stored; sharing is not looked at.
 
         Raises
         ------
-        Refusal
+        Unsupported
             It is no constant, stored sparse, of a type that is not treated, or computed.
         """
         if name not in self._traces:
             try:
                 self._traces[name] = self._find_trace(name)
-            except Refusal as refusal:
+            except Unsupported as refusal:
                 self._traces[name] = str(refusal)
         found = self._traces[name]
         if isinstance(found, str):
-            raise Refusal(found)
+            raise Unsupported(found)
         return found
 
-    def weight_trace(self, name: str) -> Trace:
+    def weight_trace(self, name: str) -> WeightView:
         """Like `trace`, for floating-point values that can be replaced.
 
         Raises
         ------
-        Refusal
+        Unsupported
             As for `trace`; or the values are of another type.
         """
         found = self.trace(name)
         _require_float(found.kind)
         return found
 
-    def _find_trace(self, name: str) -> Trace:
+    def _find_trace(self, name: str) -> WeightView:
         """The trace of what the node before reads, and a step more."""
         if name not in self.constants:
-            raise Refusal("is not constant")
+            raise Unsupported("is not constant")
         if name in self.sparse:
-            raise Refusal("is stored as a sparse tensor")
+            raise Unsupported("is stored as a sparse tensor")
         if name in self.initializers:
             return self._stored(self.initializers[name])
         node = self.nodes[self.producers[name]]
         kind = node.op_type if node.domain in STANDARD else ""
         if kind == "Constant":
             if node.holder is None:
-                raise Refusal("is stored in a kind of Constant that is not treated yet")
+                raise Unsupported("is stored in a kind of Constant that is not treated yet")
             return self._stored(node.holder)
         if kind not in WAYS or (node.output[0] != name and kind != "Split"):
-            raise Refusal(f"is computed from constants by {node.op_type}")
+            raise Unsupported(f"is computed from constants by {node.op_type}")
         if kind == "Concat":
             return self._joined(node)
         before = self.trace(node.input[0])
         if kind == "Cast":
             to = _require_float(attributes(node).get("to", 0))
             if not widens(_require_float(before.kind), to):
-                raise Refusal("is rounded by a Cast")
+                raise Unsupported("is rounded by a Cast")
             return replace(before, kind=to)
         if kind == "Identity":
             return before
@@ -207,20 +214,20 @@ class Index:
         steps = moves(kind, before.shape, given, others, node.output.index(name))
         return replace(before, steps=(*before.steps, *steps))
 
-    def _stored(self, holder: Any) -> Trace:
-        return Trace(Stored(holder, self.external), (), elem_type(holder))
+    def _stored(self, holder: Any) -> WeightView:
+        return WeightView(StoredTensor(holder, self.external), (), elem_type(holder))
 
-    def _joined(self, node: Node) -> Trace:
+    def _joined(self, node: Node) -> WeightView:
         """What a Concat makes of constants."""
         parts = tuple(self.trace(name) for name in node.input)
         shapes = [each.shape for each in parts]
         axis, rank = attributes(node).get("axis", 1), len(shapes[0])
         if not -rank <= axis < rank or len({each.kind for each in parts}) > 1:
-            raise Refusal("is joined of parts that do not fit")
+            raise Unsupported("is joined of parts that do not fit")
         axis %= rank
         if len({(len(each), *each[:axis], *each[axis + 1 :]) for each in shapes}) > 1:
-            raise Refusal("is joined of parts that do not fit")
-        return Trace(Joined(parts, axis), (), parts[0].kind)
+            raise Unsupported("is joined of parts that do not fit")
+        return WeightView(Concatenated(parts, axis), (), parts[0].kind)
 
     def _moved_by(self, node: Node, name: str) -> Array | None:
         """Whole numbers that tell a node how to move values; None where there are none."""
@@ -228,12 +235,12 @@ class Index:
             return None
         try:
             return self.trace(name).values()
-        except Refusal:
-            raise Refusal(f"is put into a computed shape by {node.op_type}") from None
+        except Unsupported:
+            raise Unsupported(f"is put into a computed shape by {node.op_type}") from None
 
-    def _dequantized(self, node: Node, before: Trace) -> tuple[Step, int]:
+    def _dequantized(self, node: Node, before: WeightView) -> tuple[Step, int]:
         if before.kind not in INTEGERS:
-            raise Refusal(f"holds {type_name(before.kind)} values, which are not treated yet")
+            raise Unsupported(f"holds {type_name(before.kind)} values, which are not treated yet")
         scale = self.trace(node.input[1])
         zero: Any = np.zeros((), np.int32)
         if len(node.input) > 2 and node.input[2]:
@@ -244,21 +251,21 @@ class Index:
         step = dequantized(before.shape, before.kind, scale.values(), zero, (axis,), block)
         return step, _require_float(kind)
 
-    def gridded(self, trace: Trace, node: Node, grid: Grid) -> Trace:
+    def gridded(self, trace: WeightView, node: Node, grid: Grid) -> WeightView:
         """The trace of an integer weight on to the real numbers that its node takes it for.
 
         Raises
         ------
-        Refusal
+        Unsupported
             Scale or zero point are not constant, or do not fit.
         """
         if trace.kind not in INTEGERS:
-            raise Refusal(f"holds {type_name(trace.kind)} values, which are not treated yet")
+            raise Unsupported(f"holds {type_name(trace.kind)} values, which are not treated yet")
         values: list[Any] = [np.ones((), np.float32), np.zeros((), np.int32)]
         for at, slot in enumerate((grid.scale, grid.zero_point)):
             if slot is not None and slot < len(node.input) and node.input[slot]:
                 if node.input[slot] not in self.constants:
-                    raise Refusal("is on a grid that is not constant")
+                    raise Unsupported("is on a grid that is not constant")
                 values[at] = self.trace(node.input[slot]).values()
         scale, zero = (each.reshape(()) if each.size == 1 else each for each in values)
         if zero.ndim and not scale.ndim:
@@ -266,7 +273,7 @@ class Index:
         step = dequantized(trace.shape, trace.kind, scale, zero, grid.axes, 0)
         return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
 
-    def sights(self, trace: Trace) -> list[Use]:
+    def readers_of(self, trace: WeightView) -> list[Use]:
         """Who sees a stored element that a trace reads: all but the nodes on the way of a trace.
 
         Slot -1 is a subgraph that hands it out, node -1 the model itself.
@@ -274,7 +281,7 @@ class Index:
         if self._sights is None:
             self._sights = {}
             for name in self.constants:
-                with suppress(Refusal):
+                with suppress(Unsupported):
                     found = self.trace(name)
                     seen = [use for use in self.users(name) if not self._passes_on(use)]
                     if name in self.outputs:
@@ -286,9 +293,9 @@ class Index:
         uses = {use for use, other in near if trace.meets(other)}
         return sorted(uses, key=lambda use: (use.node, use.slot))
 
-    def is_own(self, trace: Trace, uses: Iterable[Use]) -> bool:
+    def is_own(self, trace: WeightView, uses: Iterable[Use]) -> bool:
         """Whether values can be stored by a trace and nobody but `uses` sees it."""
-        return trace.once and set(self.sights(trace)) == set(uses)
+        return trace.once and set(self.readers_of(trace)) == set(uses)
 
     def _passes_on(self, use: Use) -> bool:
         """Whether a use is a step on the way to other readers."""
@@ -299,7 +306,7 @@ class Index:
             return False
         try:
             self.trace(next(filter(None, node.output)))
-        except Refusal:
+        except Unsupported:
             return False
         return True
 
@@ -309,7 +316,7 @@ class Index:
             return None
         try:
             return tuple(int(each) for each in self.trace(name).values().reshape(-1))
-        except Refusal:
+        except Unsupported:
             return None
 
     def holder(self, name: str) -> Any:
@@ -324,7 +331,7 @@ class Index:
             return None
         try:
             trace = self.trace(name)
-        except Refusal:
+        except Unsupported:
             return None
         values = trace.values()
         return float(values.reshape(())) if values.size == 1 else None
@@ -344,7 +351,7 @@ class Index:
         inputs = {each.name for each in self.graph.input}
         found = Ranks(self.integers, {k: n for k, n in declared.items() if k in inputs}, {})
         for name in self.constants:
-            with suppress(Refusal):
+            with suppress(Unsupported):
                 shape = self.trace(name).shape
                 found.ranks[name] = len(shape)
                 if len(shape) == 1:
@@ -374,5 +381,5 @@ def _require_float(kind: int) -> int:
     if kind in TREATED:
         return kind
     if kind in FLOATS:
-        raise Refusal(f"holds {type_name(kind)} values, which are not treated yet")
-    raise Refusal(f"holds {type_name(kind)} values, not floating-point ones")
+        raise Unsupported(f"holds {type_name(kind)} values, which are not treated yet")
+    raise Unsupported(f"holds {type_name(kind)} values, not floating-point ones")

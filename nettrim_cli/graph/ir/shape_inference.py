@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.writer import Writer
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.tensors import elem_type, shape, type_name
 
 SHAPES = frozenset((TensorProto.INT32, TensorProto.INT64))
@@ -43,7 +43,7 @@ def _upstream(index: Index, name: str) -> onnx.ModelProto:
         each = pending.pop()
         try:
             trace = index.trace(each)
-        except Refusal:
+        except Unsupported:
             if each in index.sparse:
                 kind = index.sparse[each].values.data_type
                 value = helper.make_tensor_value_info(each, kind, index.sparse[each].dims)

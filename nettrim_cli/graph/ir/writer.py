@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nettrim_cli.graph.capture.recording import SHAPES, Recording, Show
-from nettrim_cli.graph.ir.flatten import Body, Node
+from nettrim_cli.graph.capture.recording import SHAPES, CapturePlan, Export
+from nettrim_cli.graph.ir.flatten import Node, Subgraph
 from nettrim_cli.graph.ir.index import Index
 
 FLAT, NO_VALUES, NO_SHAPES = "flat", "no values", "no shapes"
@@ -38,7 +38,7 @@ class Writer:
     def __init__(
         self,
         index: Index,
-        plan: Recording | None = None,
+        plan: CapturePlan | None = None,
         rename: Callable[[str], str] = lambda name: name,
         *,
         carried: bool = False,
@@ -123,19 +123,19 @@ class Writer:
             outputs[slot] = name
         return outputs
 
-    def _shown(self, node: Node) -> list[Show]:
+    def _shown(self, node: Node) -> list[Export]:
         if self.plan is None:
             return []
         places = ((node.number, at) for at in range(len(node.bodies)))
         found = [show for place in places for show in self.plan.shows.get(place, ())]
         return [show for show in found if show.shapes or not self.carried]
 
-    def _outer(self, show: Show) -> tuple[str, ...]:
+    def _outer(self, show: Export) -> tuple[str, ...]:
         """The owner's outputs for a tensor."""
         return (show.outer, show.shapes) if self.carried else (show.outer,)
 
     def _graph(
-        self, owner: Node, at: int, body: Body, shown: Sequence[Show] | None
+        self, owner: Node, at: int, body: Subgraph, shown: Sequence[Export] | None
     ) -> onnx.GraphProto:
         """A subgraph under flat names, with what it shows; None for nothing down to the bottom."""
         made = onnx.GraphProto(name=body.graph.name)
@@ -172,7 +172,7 @@ class Writer:
         made.output.extend(own[after:])
         return made
 
-    def _lead(self, made: onnx.GraphProto, show: Show, end: str, *, there: bool) -> list[str]:
+    def _lead(self, made: onnx.GraphProto, show: Export, end: str, *, there: bool) -> list[str]:
         """Give a tensor a name to leave by; it is empty where another branch shows it."""
         out = show.outer + end
         if not there:
@@ -184,7 +184,9 @@ class Writer:
             made.node.append(helper.make_node("Identity", [show.inner], [out]))
         return [out]
 
-    def _lead_flat(self, made: onnx.GraphProto, show: Show, end: str, *, there: bool) -> list[str]:
+    def _lead_flat(
+        self, made: onnx.GraphProto, show: Export, end: str, *, there: bool
+    ) -> list[str]:
         """The same as values on one axis, and their rank and sizes."""
         values, shapes = show.outer + end, show.shapes + end
 
@@ -206,7 +208,7 @@ class Writer:
             add("Identity", [show.inner + SHAPES], shapes)
         return [values, shapes]
 
-    def _hand_on(self, made: onnx.GraphProto, show: Show, leaving: Sequence[str]) -> list[str]:
+    def _hand_on(self, made: onnx.GraphProto, show: Export, leaving: Sequence[str]) -> list[str]:
         """Put what a turn shows behind what the turns before it have shown."""
         whole = []
         for name, kind in zip(leaving, (TensorProto.FLOAT, TensorProto.INT64)):

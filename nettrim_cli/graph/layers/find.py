@@ -16,9 +16,9 @@ from nettrim_cli.graph.ir.shape_inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.layers.epilogue import applied, response, words
 from nettrim_cli.graph.layers.paths import Outputs, from_end, normalization
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.tensors import FLOATS, elem_type, shape
-from nettrim_cli.graph.storage.weight_view import Trace
+from nettrim_cli.graph.storage.weight_view import WeightView
 
 ADDED = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 """Ops whose bias may come by an Add behind them."""
@@ -50,7 +50,7 @@ class _Candidate:
 
     use: Use
     name: str
-    trace: Trace | None = None
+    trace: WeightView | None = None
     geometry: Geometry | None = None
     refusal: str = ""
 
@@ -70,7 +70,7 @@ def detect(index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
         try:
             sites = _sites(index, each, by_use)
             layer, binding = _whole(index, each, sites)
-        except Refusal as refusal:
+        except Unsupported as refusal:
             layers.append(_left(index, each, str(refusal)))
         else:
             done.update(binding.weights)
@@ -88,7 +88,7 @@ def _candidates(index: Index) -> Iterator[_Candidate]:
             use = Use(number, slot)
             try:
                 trace, geometry = _weight(index, node, slot)
-            except Refusal as refusal:
+            except Unsupported as refusal:
                 yield _Candidate(use, name, refusal=str(refusal))
             else:
                 yield _Candidate(use, name, trace, geometry)
@@ -113,38 +113,38 @@ def _is_float_matrix(index: Index, name: str) -> bool:
     return holder is not None and len(shape(holder)) >= 2 and elem_type(holder) in FLOATS
 
 
-def _weight(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
-    """Trace and geometry of a weight, or the reason why there are none."""
+def _weight(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry]:
+    """Weight view and geometry of a weight, or the reason why there are none."""
     if node.refusal:
-        raise Refusal(node.refusal)
+        raise Unsupported(node.refusal)
     if not ops.slots(node.op_type, len(node.input), node.domain):
-        raise Refusal(f"{node.op_type} of domain '{node.domain}' is not treated yet")
+        raise Unsupported(f"{node.op_type} of domain '{node.domain}' is not treated yet")
     if node.input[slot] not in index.constants:
-        raise Refusal("weight is not constant")
+        raise Unsupported("weight is not constant")
     trace, geometry = weight_of(index, node, slot)
     kind, at = next(iter(ops.reads(geometry).values()))
     if kind == "input" and node.input[at] in index.constants:
-        raise Refusal("its input is constant")
+        raise Unsupported("its input is constant")
     if len(_weight_slots(index, node)) > 1 and ops.is_product(node.op_type, node.domain):
-        raise Refusal("weight is multiplied with another constant by the same node")
+        raise Unsupported("weight is multiplied with another constant by the same node")
     _require_finite(trace, "weight")
     return trace, geometry
 
 
-def weight_of(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
-    """Trace and geometry of the weight that a node reads as its input `slot`.
+def weight_of(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry]:
+    """Weight view and geometry of the weight that a node reads as its input `slot`.
 
     Raises
     ------
-    Refusal
+    Unsupported
         It is stored, or read, in a way that is not treated.
     """
     try:
         trace = index.trace(node.input[slot])
-    except Refusal as refusal:
-        raise Refusal(f"weight {refusal}") from None
+    except Unsupported as refusal:
+        raise Unsupported(f"weight {refusal}") from None
     if not trace.once:
-        raise Refusal("weight reads a stored value twice")
+        raise Unsupported("weight reads a stored value twice")
     geometry = ops.read_geometry(
         node.op_type, slot, attributes(node), trace.shape, domain=node.domain
     )
@@ -153,8 +153,8 @@ def weight_of(index: Index, node: Node, slot: int) -> tuple[Trace, Geometry]:
         if grid is not None:
             return index.gridded(trace, node, grid), geometry
         return index.weight_trace(node.input[slot]), geometry
-    except Refusal as refusal:
-        raise Refusal(f"weight {refusal}") from None
+    except Unsupported as refusal:
+        raise Unsupported(f"weight {refusal}") from None
 
 
 def _left(index: Index, found: _Candidate, reason: str) -> Layer:
@@ -176,7 +176,7 @@ def _known_shape(index: Index, name: str) -> tuple[tuple[int, ...], str]:
         return (), ""
     try:
         trace = index.trace(name)
-    except Refusal:
+    except Unsupported:
         return constant_type(index, name)
     return trace.shape, trace.stored_type
 
@@ -193,23 +193,23 @@ def _unique_names(names: Sequence[str]) -> list[str]:
 
 
 def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> list[_Candidate]:
-    """All places that read a layer's weight; raises Refusal where they do not go together."""
+    """All places that read a layer's weight; raises Unsupported where they do not go together."""
     if found.trace is None or found.geometry is None:
-        raise Refusal(found.refusal)
+        raise Unsupported(found.refusal)
     sites = []
-    for use in index.sights(found.trace):
+    for use in index.readers_of(found.trace):
         if use.node < 0:
-            raise Refusal("weight is also an output of the model")
+            raise Unsupported("weight is also an output of the model")
         node, other = index.nodes[use.node], by_use.get(use)
         if other is None and use.node == found.use.node and use.slot >= 0:
-            raise Refusal("weight is read twice by the same node")
+            raise Unsupported("weight is read twice by the same node")
         if other is None:
-            raise Refusal(f"weight is also read by {node.op_type} '{node.title}'")
+            raise Unsupported(f"weight is also read by {node.op_type} '{node.title}'")
         if other.trace is None or other.geometry is None:
-            raise Refusal(f"weight is shared with layer '{other.name}': {other.refusal}")
+            raise Unsupported(f"weight is shared with layer '{other.name}': {other.refusal}")
         same = replace(found.geometry, key=other.geometry.key)
         if not found.trace.same(other.trace) or not _alike(same, other.geometry):
-            raise Refusal(f"weight is shared with layer '{other.name}' in another form")
+            raise Unsupported(f"weight is shared with layer '{other.name}' in another form")
         sites.append(other)
     return sites
 
@@ -304,16 +304,16 @@ def _summand(geometry: Geometry, node: Node) -> str:
     return node.input[slot] if slot is not None and slot < len(node.input) else ""
 
 
-def _trace(index: Index, name: str, what: str) -> Trace:
+def _trace(index: Index, name: str, what: str) -> WeightView:
     try:
         return index.weight_trace(name)
-    except Refusal as refusal:
-        raise Refusal(f"{what} {refusal}") from None
+    except Unsupported as refusal:
+        raise Unsupported(f"{what} {refusal}") from None
 
 
-def _require_finite(trace: Trace, what: str) -> None:
+def _require_finite(trace: WeightView, what: str) -> None:
     if not trace.finite:
-        raise Refusal(f"{what} has values that are not finite")
+        raise Unsupported(f"{what} has values that are not finite")
 
 
 def _bias(index: Index, found: _Candidate) -> Use | None:
@@ -325,7 +325,7 @@ def _bias(index: Index, found: _Candidate) -> Use | None:
     slot = ops.bias_slot(geometry)
     if slot is not None and slot < len(node.input) and node.input[slot]:
         if node.input[slot] not in index.constants:
-            raise Refusal("bias is not constant")
+            raise Unsupported("bias is not constant")
         trace = _trace(index, node.input[slot], "bias")
         ops.biases(trace.values(), geometry, found.trace.shape)
         _require_finite(trace, "bias")
@@ -350,7 +350,7 @@ def _added_bias(index: Index, tensor: str, size: int, axis: int) -> Use | None:
         return None
     try:
         trace = index.weight_trace(node.input[slot])
-    except Refusal:
+    except Unsupported:
         return None
     # More axes than the product has would change the rank of what follows.
     if not _fits(trace.shape, size, axis) or len(trace.shape) > (index.rank(tensor) or 2):
@@ -397,7 +397,7 @@ def _mean(
     use = Use(following.passed[-1], 3)
     try:
         trace = index.weight_trace(_name(index, use))
-    except Refusal:
+    except Unsupported:
         return None
     return (use, trace.values()) if trace.exact and index.is_own(trace, (use,)) else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from nettrim_cli.graph.ir.flatten import STANDARD
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Floats
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 
 Affine = tuple[Floats, Floats]
 
@@ -181,7 +181,7 @@ def constant_of(index: Index, tensor: str, name: str, outputs: Outputs) -> Float
         return None
     try:
         value = index.trace(name).values()
-    except Refusal:
+    except Unsupported:
         return None
     if not np.isfinite(value).all() or value.ndim > (index.rank(tensor) or 1):
         return None
@@ -245,7 +245,7 @@ def _values(index: Index, name: str) -> Floats | None:
         return None
     try:
         value: Floats = index.trace(name).values()
-    except Refusal:
+    except Unsupported:
         return None
     return value if np.isfinite(value).all() else None
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Applied, Grid, Op, Reads, Refusal, working
+from nettrim_cli.graph.ops.base import Applied, Grid, Op, Reads, Unsupported, working
 from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
 from nettrim_cli.graph.ops.einsum import Einsum
 from nettrim_cli.graph.ops.integer import INTEGER
@@ -33,7 +33,7 @@ __all__ = [
     "OPS",
     "Applied",
     "Grid",
-    "Refusal",
+    "Unsupported",
     "applies",
     "bias",
     "bias_slot",
@@ -106,14 +106,14 @@ def read_geometry(
 
     Raises
     ------
-    Refusal
+    Unsupported
         It is a kind that is not treated.
     """
     name = qualified(op, domain)
     if name not in OPS or slot not in OPS[name].slots(slot + 2):
-        raise Refusal(f"{op} is not treated")
+        raise Unsupported(f"{op} is not treated")
     if math.prod(shape) == 0:
-        raise Refusal("weight is empty")
+        raise Unsupported("weight is empty")
     return OPS[name].geometry(name, slot, given, tuple(shape))
 
 
@@ -194,7 +194,7 @@ def biases(stored: NDArray[Any], geometry: Geometry, shape: Sequence[int]) -> li
 
     Raises
     ------
-    Refusal
+    Unsupported
         The stored bias is not one value for each output.
     """
     op = OPS[geometry.op]
@@ -231,7 +231,7 @@ def _spread(stored: Floats, geometry: Geometry, shape: tuple[int, ...]) -> Float
             return np.broadcast_to(stored.reshape(()), wanted)
         if stored.shape == (1, *wanted):
             return stored.reshape(wanted)
-    raise Refusal(f"bias of shape {stored.shape} is not one value per output")
+    raise Unsupported(f"bias of shape {stored.shape} is not one value per output")
 
 
 def reads(geometry: Geometry) -> Reads:
@@ -298,7 +298,7 @@ def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> F
 
     Raises
     ------
-    Refusal
+    Unsupported
         The op makes something else of it before it gives it out.
     """
     return OPS[geometry.op].outputs(y, geometry, block)

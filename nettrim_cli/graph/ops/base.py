@@ -36,7 +36,7 @@ class Grid:
     axes: tuple[int, ...]
 
 
-class Refusal(Exception):
+class Unsupported(Exception):
     """Why something in the graph cannot be treated; never leaves the wing.
 
     The message is a clause for the report; that of ``Index.trace`` is a predicate ("is computed
@@ -118,7 +118,7 @@ class Op:
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Columns (M, P) of an output tensor that belong to a block."""
-        raise Refusal(f"{geometry.op} does not give out what its weight makes")
+        raise Unsupported(f"{geometry.op} does not give out what its weight makes")
 
     def output_axis(self, geometry: Geometry) -> int | None:
         """Axis of the output tensor that the outputs of a single block lie along."""
@@ -168,9 +168,9 @@ def working(array: NDArray[Any]) -> Floats:
 
 
 def per_group(count: int, groups: int, what: str) -> int:
-    """How many of `count` one of the groups has; raises Refusal if they are not alike."""
+    """How many of `count` one of the groups has; raises Unsupported if they are not alike."""
     if groups < 1 or count % groups:
-        raise Refusal(f"{count} {what} are not divided evenly into {groups} groups")
+        raise Unsupported(f"{count} {what} are not divided evenly into {groups} groups")
     return count // groups
 
 

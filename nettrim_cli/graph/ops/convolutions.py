@@ -16,8 +16,8 @@ from nettrim_cli.graph.ops.base import (
     Fused,
     Op,
     Positions,
-    Refusal,
     Shape,
+    Unsupported,
     per_group,
     working,
     working_dtype,
@@ -170,7 +170,7 @@ class ConvTranspose(Conv):
         extra = tuple(given.get("output_padding", (0,) * spatial))
         wanted = tuple(given.get("output_shape", ()))[-spatial:]
         if len(extra) != spatial or len(wanted) not in (0, spatial) or min(extra) < 0:
-            raise Refusal("output_padding or output_shape do not match the number of axes")
+            raise Unsupported("output_padding or output_shape do not match the number of axes")
         attributes |= {"output_padding": extra, "output_shape": wanted}
         return Geometry(op, slot, attributes, ("spread", *sorted(attributes.items())))
 
@@ -272,23 +272,23 @@ def _window(given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     """Kernel, strides, dilations, pads and group of a node whose weight has this shape."""
     spatial = len(shape) - 2
     if spatial < 1:
-        raise Refusal(f"weight has {len(shape)} axes, 3 or more are wanted")
+        raise Unsupported(f"weight has {len(shape)} axes, 3 or more are wanted")
     mode = given.get("auto_pad") or "NOTSET"
     if mode not in MODES:
-        raise Refusal(f"auto_pad '{mode}' is not known")
+        raise Unsupported(f"auto_pad '{mode}' is not known")
     kernel = tuple(given.get("kernel_shape", shape[2:]))
     strides = tuple(given.get("strides", (1,) * spatial))
     dilations = tuple(given.get("dilations", (1,) * spatial))
     unpadded = (0,) * (2 * spatial)
     pads = tuple(given.get("pads", unpadded)) if mode == "NOTSET" else unpadded
     if kernel != tuple(shape[2:]):
-        raise Refusal("kernel_shape does not match the weight")
+        raise Unsupported("kernel_shape does not match the weight")
     if [len(strides), len(dilations), len(pads)] != [spatial, spatial, 2 * spatial]:
-        raise Refusal("strides, dilations or pads do not match the number of axes")
+        raise Unsupported("strides, dilations or pads do not match the number of axes")
     if min(*strides, *dilations) < 1:
-        raise Refusal("strides or dilations below 1 have no meaning")
+        raise Unsupported("strides or dilations below 1 have no meaning")
     if min(pads) < 0:
-        raise Refusal("has negative pads, which onnxruntime does not run")
+        raise Unsupported("has negative pads, which onnxruntime does not run")
     return {
         "kernel_shape": kernel,
         "strides": strides,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Refusal, Shape, working
+from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Shape, Unsupported, working
 
 REST = "..."
 
@@ -42,24 +42,24 @@ class Einsum(Op):
         """Sort the axes by what they do."""
         operands, y = _terms(given.get("equation", ""))
         if len(operands) < 2 or slot >= len(operands):
-            raise Refusal("Einsum's equation does not match its operands")
+            raise Unsupported("Einsum's equation does not match its operands")
         for term in operands:
             if len(set(term)) < len(term):
-                raise Refusal("Einsum that takes a diagonal is not treated")
+                raise Unsupported("Einsum that takes a diagonal is not treated")
         weight = operands.pop(slot)
         x = list(dict.fromkeys(itertools.chain(*operands)))
         if REST in weight:
             if len(weight) - 1 != len(shape):
-                raise Refusal("Einsum with '...' in the weight is not treated")
+                raise Unsupported("Einsum with '...' in the weight is not treated")
             weight.remove(REST)
         if len(weight) != len(shape):
-            raise Refusal("Einsum's equation does not match the weight")
+            raise Unsupported("Einsum's equation does not match the weight")
         if any(axis not in x and axis not in y for axis in weight):
-            raise Refusal("Einsum that sums up an axis of the weight alone is not treated")
+            raise Unsupported("Einsum that sums up an axis of the weight alone is not treated")
         if all(axis in y or axis not in x for axis in weight):
-            raise Refusal("Einsum that sums up no products is not treated")
+            raise Unsupported("Einsum that sums up no products is not treated")
         if REST in x and REST not in y:
-            raise Refusal("Einsum that sums up '...' is not treated")
+            raise Unsupported("Einsum that sums up '...' is not treated")
         # An axis of size 1 meets any number of the signal's: it neither sorts nor contracts.
         sizes = dict(zip(weight, shape, strict=True))
         shared = [axis for axis in weight if axis in x and sizes[axis] > 1]

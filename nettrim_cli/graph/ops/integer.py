@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Positions, Reads, Refusal, Shape
+from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Positions, Reads, Shape, Unsupported
 from nettrim_cli.graph.ops.convolutions import Conv
 from nettrim_cli.graph.ops.products import Attention, MatMul
 from nettrim_cli.graph.ops.recurrent import Recurrent, W
@@ -96,7 +96,7 @@ class Integer(Op):
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Only where they are not rounded."""
         if self.rounds:
-            raise Refusal(f"{geometry.op} rounds what its weight makes")
+            raise Unsupported(f"{geometry.op} rounds what its weight makes")
         return super().outputs(y, geometry, block)
 
     def output_axis(self, geometry: Geometry) -> int | None:
@@ -127,7 +127,7 @@ class IntegerConv(Integer, Conv):
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """As Conv."""
         if given.get("channels_last", 0):
-            raise Refusal(f"{op} with channels last is not treated")
+            raise Unsupported(f"{op} with channels last is not treated")
         return super().geometry(op, slot, given, shape)
 
 
@@ -167,7 +167,7 @@ class IntegerLstm(Recurrent):
 
 def _turned(shape: Shape) -> Shape:
     if len(shape) != 3:
-        raise Refusal(f"weight has {len(shape)} axes, 3 are wanted")
+        raise Unsupported(f"weight has {len(shape)} axes, 3 are wanted")
     return (shape[0], shape[2], shape[1])
 
 

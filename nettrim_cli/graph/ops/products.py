@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Applied, Arrays, Fused, Op, Reads, Refusal, Shape, working
+from nettrim_cli.graph.ops.base import (
+    Applied,
+    Arrays,
+    Fused,
+    Op,
+    Reads,
+    Shape,
+    Unsupported,
+    working,
+)
 
 
 class MatMul(Op):
@@ -33,10 +42,10 @@ class MatMul(Op):
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """All that the two spellings of turning and the side come to."""
         if len(shape) < 2:
-            raise Refusal("weight is a vector, not a matrix")
+            raise Unsupported("weight is a vector, not a matrix")
         alpha = given.get("alpha", 1.0)
         if alpha == 0 or not math.isfinite(alpha):
-            raise Refusal(f"{op} with a factor that is 0 or not finite is left alone")
+            raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
         left = slot == 0
         turns = [bool(given.get(name, 0)) for name in ("transA", "transB")]
         its_own, other = turns if left else turns[::-1]
@@ -107,10 +116,10 @@ class Gemm(MatMul):
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """As MatMul, with ``beta``; the weight has two axes."""
         if len(shape) != 2:
-            raise Refusal(f"weight has {len(shape)} axes, 2 are wanted")
+            raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
         beta = given.get("beta", 1.0)
         if not math.isfinite(beta):
-            raise Refusal(f"{op} with a factor that is 0 or not finite is left alone")
+            raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
         plain = super().geometry(op, slot, given, shape)
         return Geometry(op, slot, {**plain.attributes, "beta": beta}, plain.key)
 
@@ -145,7 +154,7 @@ class FusedMatMul(MatMul):
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """As MatMul."""
         if given.get("transBatchA", 0) or given.get("transBatchB", 0):
-            raise Refusal("FusedMatMul that turns batch axes is not treated")
+            raise Unsupported("FusedMatMul that turns batch axes is not treated")
         return super().geometry(op, slot, given, shape)
 
 
@@ -159,7 +168,7 @@ class Attention(MatMul):
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """As MatMul; the weight has two axes."""
         if len(shape) != 2:
-            raise Refusal(f"weight has {len(shape)} axes, 2 are wanted")
+            raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
         return super().geometry(op, slot, {}, shape)
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Applied, Arrays, Op, Reads, Refusal, Shape, working
+from nettrim_cli.graph.ops.base import Applied, Arrays, Op, Reads, Shape, Unsupported, working
 
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 W, R, B, LENGTHS, INITIAL = 1, 2, 3, 4, 5
@@ -39,11 +39,11 @@ class Recurrent(Op):
         """Directions and layout."""
         direction = given.get("direction", "forward")
         if direction not in REVERSED:
-            raise Refusal(f"direction '{direction}' is not known")
+            raise Unsupported(f"direction '{direction}' is not known")
         turned = REVERSED[direction]
         fits = len(shape) == 3 and shape[0] == len(turned) and shape[1] % self.gates == 0
         if not fits or (slot == R and shape[1] != self.gates * shape[2]):
-            raise Refusal(f"weight of shape {shape} does not match {op}'s direction and gates")
+            raise Unsupported(f"weight of shape {shape} does not match {op}'s direction and gates")
         layout = int(given.get("layout", 0))
         attributes = {
             "reversed": turned,
@@ -194,7 +194,7 @@ def _activation(given: Mapping[str, Any], at: int) -> tuple[str, float, float]:
     names = [name.lower() for name in given.get("activations", ())] or ["sigmoid", "tanh"] * 2
     kind = names[at] if at < len(names) else ""
     if kind not in ("sigmoid", "hardsigmoid"):
-        raise Refusal(f"a reset gate with activation '{kind}' is not treated")
+        raise Unsupported(f"a reset gate with activation '{kind}' is not treated")
     values = []
     for attribute, users, usual in (
         ("activation_alpha", ALPHAS, 0.2),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nettrim_cli.graph.layer import Geometry
-from nettrim_cli.graph.ops.base import Op, Refusal, Shape
+from nettrim_cli.graph.ops.base import Op, Shape, Unsupported
 
 
-class Untreated(Op):
+class UnsupportedOp(Op):
     """An op whose weights, at these slots, are all refused for one reason."""
 
     def __init__(self, reason: str, *slots: int) -> None:
@@ -18,7 +18,7 @@ class Untreated(Op):
 
     def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
         """Refused."""
-        raise Refusal(f"{op.rpartition('.')[2]} {self.reason}")
+        raise Unsupported(f"{op.rpartition('.')[2]} {self.reason}")
 
 
 PACKED = "holds weights packed in few bits, which are left as they are"
@@ -28,9 +28,9 @@ LAST = "has its channels last, which is not treated"
 NO_ENGINE = "does not run on a processor, so that nothing can be recorded"
 
 UNTREATED: dict[str, Op] = {
-    "DeformConv": Untreated("reads its input at places that another tensor tells", 1),
+    "DeformConv": UnsupportedOp("reads its input at places that another tensor tells", 1),
     **{
-        f"com.microsoft.{name}": Untreated(reason, *slots)
+        f"com.microsoft.{name}": UnsupportedOp(reason, *slots)
         for name, reason, slots in (
             ("AttnLSTM", INSIDE, (1, 2)),
             ("CausalConvWithState", "is a depthwise convolution with a state, not treated", (1,)),

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.tensors import limits
 from nettrim_cli.graph.storage.weight_view import (
     Array,
     Dequantized,
+    Indexed,
     Reshaped,
     Shape,
     Step,
-    Taken,
     Transposed,
 )
 
@@ -50,14 +50,14 @@ def moves(
 
     Raises
     ------
-    Refusal
+    Unsupported
         The tensor cannot be moved like this, or an entry is taken twice.
     """
     if kind == "Transpose":
         axes = tuple(range(len(before)))
         perm = given.get("perm", axes[::-1])
         if tuple(sorted(perm)) != axes:
-            raise Refusal("is transposed over axes that it does not have")
+            raise Unsupported("is transposed over axes that it does not have")
         return (Transposed(perm),)
     first = inputs[0] if inputs else None
     if kind not in TAKE:
@@ -67,24 +67,24 @@ def moves(
         return _sliced(before, given, inputs)
     axis = _axis(given.get("axis", 0), before)
     if kind == "Split":
-        return (Taken(axis, before[axis], _split(before[axis], given, first, result)),)
+        return (Indexed(axis, before[axis], _split(before[axis], given, first, result)),)
     if first is None:
-        raise Refusal("is read by a Gather without indices")
+        raise Unsupported("is read by a Gather without indices")
     return (_taken(axis, before, np.where(first < 0, first + before[axis], first)),)
 
 
 def _axis(axis: int, before: Shape) -> int:
     if not -len(before) <= axis < len(before):
-        raise Refusal(f"has no axis {axis}")
+        raise Unsupported(f"has no axis {axis}")
     return axis % len(before)
 
 
-def _taken(axis: int, before: Shape, entries: Array) -> Taken:
+def _taken(axis: int, before: Shape, entries: Array) -> Indexed:
     if entries.size and not 0 <= entries.min() <= entries.max() < before[axis]:
-        raise Refusal("has not the entries that are taken from it")
+        raise Unsupported("has not the entries that are taken from it")
     if len(np.unique(entries)) != entries.size:
-        raise Refusal("has entries that are taken twice")
-    return Taken(axis, before[axis], entries.astype(np.intp))
+        raise Unsupported("has entries that are taken twice")
+    return Indexed(axis, before[axis], entries.astype(np.intp))
 
 
 def _sliced(
@@ -96,22 +96,22 @@ def _sliced(
         named[at] = None if values is None else [int(each) for each in values.reshape(-1)]
     starts, ends, axes, strides = named
     if starts is None or ends is None:
-        raise Refusal("is sliced without bounds")
+        raise Unsupported("is sliced without bounds")
     axes = range(len(starts)) if axes is None else axes
     strides = [1] * len(starts) if strides is None else strides
     if not len(starts) == len(ends) == len(axes) == len(strides) or 0 in strides:
-        raise Refusal("is sliced by bounds that do not go together")
+        raise Unsupported("is sliced by bounds that do not go together")
     steps: list[Step] = []
     for start, end, axis, stride in zip(starts, ends, axes, strides):
         at = _axis(axis, before)
-        steps.append(Taken(at, before[at], _span(before[at], start, end, stride)))
+        steps.append(Indexed(at, before[at], _span(before[at], start, end, stride)))
     return tuple(steps)
 
 
 def _span(size: int, start: int, end: int, stride: int) -> Array:
     """Entries of a slice; a start before the first one is the first one (ONNX, not Python)."""
     if stride < 0 and end in OPEN:
-        raise Refusal("is sliced backwards to an end that engines do not agree on")
+        raise Unsupported("is sliced backwards to an end that engines do not agree on")
     start, end = (at + size if at < 0 else at for at in (start, end))
     last = size if stride > 0 else size - 1
     start, end = min(max(start, 0), last), min(max(end, last - size), last)
@@ -126,7 +126,7 @@ def _split(size: int, given: dict[str, Any], sizes: Array | None, result: int) -
         parts = [max(0, min(each, size - each * at)) for at in range(given["outputs"])]
     ends = np.cumsum(parts)
     if len(ends) != given["outputs"] or ends[-1] != size or min(parts) < 0:
-        raise Refusal("is split into parts that do not fit")
+        raise Unsupported("is split into parts that do not fit")
     return np.arange(ends[result] - parts[result], ends[result])
 
 
@@ -144,7 +144,7 @@ def reshaped(kind: str, before: Shape, given: dict[str, Any], wanted: Sequence[i
 
     Raises
     ------
-    Refusal
+    Unsupported
         The shape does not fit.
     """
     axes = list(wanted)
@@ -164,7 +164,7 @@ def reshaped(kind: str, before: Shape, given: dict[str, Any], wanted: Sequence[i
         sizes = iter(before)
         added = {axis % rank for axis in axes}
         if len(added) != len(axes):
-            raise Refusal("is given an axis twice")
+            raise Unsupported("is given an axis twice")
         after = [1 if axis in added else next(sizes) for axis in range(rank)]
     else:
         copied = [
@@ -176,7 +176,7 @@ def reshaped(kind: str, before: Shape, given: dict[str, Any], wanted: Sequence[i
         rest = math.prod(size for size in copied if size != -1)
         after = [math.prod(before) // max(1, rest) if size == -1 else size for size in copied]
     if math.prod(after) != math.prod(before) or min(after, default=1) < 0:
-        raise Refusal(f"is put into a shape that does not fit by {kind}")
+        raise Unsupported(f"is put into a shape that does not fit by {kind}")
     return Reshaped(before, tuple(after))
 
 
@@ -192,12 +192,12 @@ def dequantized(
 
     Raises
     ------
-    Refusal
+    Unsupported
         Scale and zero point do not fit the tensor.
     """
     axes = tuple(axis % max(1, len(stored)) for axis in axes)
     if zero.shape not in ((), scale.shape):
-        raise Refusal("has a zero point that does not fit its scale")
+        raise Unsupported("has a zero point that does not fit its scale")
 
     def spread(values: Array) -> Array:
         if values.size == 1 and not block:
@@ -210,10 +210,10 @@ def dequantized(
         mine = axes[: values.ndim]
         if stored and values.shape == tuple(stored[axis] for axis in mine):
             return values.reshape([n if axis in mine else 1 for axis, n in enumerate(stored)])
-        raise Refusal("has a scale of a shape that is not known")
+        raise Unsupported("has a scale of a shape that is not known")
 
     if not np.isfinite(scale).all() or not (scale > 0).all():
-        raise Refusal("has a scale that is not a positive number")
+        raise Unsupported("has a scale that is not a positive number")
     least, most = limits(kind)
     exact = np.float64 if most > 2**24 else np.float32
     return Dequantized(spread(scale), spread(zero.astype(exact)), least, most)

@@ -116,7 +116,7 @@ class Dequantized:
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class Indexed:
     """Entries along one axis, none of them twice: what Slice, Split and Gather do.
 
     Attributes
@@ -150,7 +150,7 @@ class Taken:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredTensor:
     """A stored constant.
 
     Attributes
@@ -170,7 +170,7 @@ class Stored:
         return shape(self.holder)
 
     @property
-    def leaves(self) -> tuple[Stored, ...]:
+    def leaves(self) -> tuple[StoredTensor, ...]:
         """Itself."""
         return (self,)
 
@@ -195,14 +195,14 @@ class Stored:
 
     def same(self, other: Source) -> bool:
         """Whether both are one constant."""
-        return isinstance(other, Stored) and self.holder is other.holder
+        return isinstance(other, StoredTensor) and self.holder is other.holder
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class Concatenated:
     """Concat of what other traces lead to."""
 
-    parts: tuple[Trace, ...]
+    parts: tuple[WeightView, ...]
     axis: int
 
     @property
@@ -213,7 +213,7 @@ class Joined:
         return (*first[: self.axis], size, *first[self.axis + 1 :])
 
     @property
-    def leaves(self) -> tuple[Stored, ...]:
+    def leaves(self) -> tuple[StoredTensor, ...]:
         """All that is stored, once for each part that reads it."""
         return tuple(leaf for each in self.parts for leaf in each.source.leaves)
 
@@ -239,7 +239,7 @@ class Joined:
     def same(self, other: Source) -> bool:
         """Whether the same parts are joined in the same way."""
         return (
-            isinstance(other, Joined)
+            isinstance(other, Concatenated)
             and (self.axis, len(self.parts)) == (other.axis, len(other.parts))
             and all(one.same(two) for one, two in zip(self.parts, other.parts))
         )
@@ -249,11 +249,11 @@ class Joined:
         return np.split(values, ends[:-1], self.axis)
 
 
-Source = Stored | Joined
+Source = StoredTensor | Concatenated
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class WeightView:
     """The way from stored constants to the tensor that a node reads.
 
     Attributes
@@ -297,14 +297,14 @@ class Trace:
     @property
     def whole(self) -> bool:
         """Whether it reads all of one stored constant, each element once, by its form."""
-        return isinstance(self.source, Stored) and not any(
-            isinstance(step, Taken) for step in self.steps
+        return isinstance(self.source, StoredTensor) and not any(
+            isinstance(step, Indexed) for step in self.steps
         )
 
     @property
     def finite(self) -> bool:
         """Whether all values are, those of the stored constants that are not read among them."""
-        found: list[Trace | Stored] = [self, *(() if self.whole else self.source.leaves)]
+        found: list[WeightView | StoredTensor] = [self, *(() if self.whole else self.source.leaves)]
         return all(np.isfinite(each.values()).all() for each in found)
 
     @property
@@ -325,7 +325,7 @@ class Trace:
             found[id(holder)] = found.get(id(holder), 0) + read
         return found
 
-    def meets(self, other: Trace) -> bool:
+    def meets(self, other: WeightView) -> bool:
         """Whether a stored element is read by both."""
         shared = self.holders & other.holders
         if not shared or self.whole or other.whole:
@@ -359,7 +359,7 @@ class Trace:
             read = _moved_back(step, read)
         yield from self.source.count(read)
 
-    def same(self, other: Trace) -> bool:
+    def same(self, other: WeightView) -> bool:
         """Whether two nodes read the same stored values in one way."""
         return (
             self.source.same(other.source)

@@ -29,7 +29,7 @@ HALVED = 48  # size of a triangle that is inverted whole
 
 
 @dataclass(frozen=True)
-class Source:
+class Program:
     """What the small programs are parts of.
 
     Attributes
@@ -57,7 +57,7 @@ class Source:
 
 
 @dataclass
-class Part:
+class Subproblem:
     """The small program of one neuron.
 
     Attributes
@@ -76,7 +76,7 @@ class Part:
     known: int = 0
 
 
-class Group:
+class SubproblemBatch:
     """Small programs of similar size, n of them, their arrays padded to a common shape.
 
     Parameters
@@ -122,8 +122,8 @@ class Group:
 
     def __init__(
         self,
-        source: Source,
-        parts: list[Part],
+        source: Program,
+        parts: list[Subproblem],
         V: list[Matrix],
         G: list[Matrix],
         scratch: Scratch,
@@ -272,7 +272,7 @@ class Group:
         A[np.diag_indices_from(A)] += self.sparse
         self.inverse[k, :K, :K] = inverse(A)
 
-    def _gram(self, part: Part, H: Matrix) -> None:
+    def _gram(self, part: Subproblem, H: Matrix) -> None:
         """Fill in the Gram matrix of the part's weights; what it knows of it is kept."""
         active, known = self.source.active[part.neuron], part.known
         part.known = len(part.weights)

@@ -23,8 +23,8 @@ from nettrim_cli.solve.convex.program import Look, Outcome, solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, UNIT, SampleResponse
 from nettrim_cli.solve.levels import smallest_share
 from nettrim_cli.solve.penalties import LogSum, WeightedL1
-from nettrim_cli.solve.problem import Limits, Matrix, Solution, Status, Task, norm
-from nettrim_cli.solve.responses import Ball, Intervals
+from nettrim_cli.solve.problem import LayerProblem, Limits, Matrix, Solution, Status, norm
+from nettrim_cli.solve.responses import Intervals, NormBall
 
 PROBE_ITERATIONS = 40
 RHO = 17.0
@@ -60,7 +60,7 @@ class Layer:
 
 
 def solve_net_trim(
-    task: Task, look: Look | None = None, *, one_sided: bool = False, rounds: int = 1
+    task: LayerProblem, look: Look | None = None, *, one_sided: bool = False, rounds: int = 1
 ) -> Solution:
     """Solve the paper's program for a layer.
 
@@ -94,7 +94,7 @@ def solve_net_trim(
         else:
             epsilon = task.gamma * layer.own
         response = SampleResponse(
-            layer.X, layer.intervals, Ball(epsilon), strict=not one_sided, threads=task.threads
+            layer.X, layer.intervals, NormBall(epsilon), strict=not one_sided, threads=task.threads
         )
         rho, prices = start_rho(response, layer), layer.prices / response.unit
         known = float((np.abs(task.W[:, layer.live]) * layer.prices).sum())
@@ -104,7 +104,7 @@ def solve_net_trim(
             if task.keep is None or _count(task, U) <= task.keep:
                 break
             epsilon += share * (layer.size - epsilon)
-            response.fit = Ball(epsilon)
+            response.fit = NormBall(epsilon)
             found = _solved(response, prices, rho, look, task.limits, known, rounds)
             U = _weights(task, layer, response, found.S)
     if found.status in TROUBLE:
@@ -143,12 +143,12 @@ def _solved(
     return found
 
 
-def _count(task: Task, U: Matrix) -> int:
+def _count(task: LayerProblem, U: Matrix) -> int:
     """Weights that are not zero, the bias not counted."""
     return int(np.count_nonzero(U[:-1] if task.has_bias else U))
 
 
-def as_program(task: Task) -> Layer:
+def as_program(task: LayerProblem) -> Layer:
     """The task's kept columns as data of a program; a linear layer's in Gram space.
 
     A linear response needs ``C = X X' = L L'`` and ``B = X Z'`` only: with L in place of X and
@@ -199,7 +199,7 @@ def _compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
     return columns.astype(np.float32), np.column_stack([inside, outside]).astype(np.float32)
 
 
-def _weights(task: Task, layer: Layer, response: SampleResponse, S: Matrix) -> Matrix:
+def _weights(task: LayerProblem, layer: Layer, response: SampleResponse, S: Matrix) -> Matrix:
     """The task's U: outputs without influence are zero, their bias stays."""
     U = np.zeros(task.W.shape)
     scale = 1.0 if task.scale is None else task.scale[layer.live]
@@ -221,18 +221,18 @@ def start_rho(response: SampleResponse, layer: Layer) -> float:
 
 
 def _epsilon_for(
-    task: Task, layer: Layer, keep: int, look: Look | None, *, one_sided: bool
+    task: LayerProblem, layer: Layer, keep: int, look: Look | None, *, one_sided: bool
 ) -> float:
     """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
     response = SampleResponse(
-        layer.X, layer.intervals, Ball(layer.size), strict=not one_sided, threads=task.threads
+        layer.X, layer.intervals, NormBall(layer.size), strict=not one_sided, threads=task.threads
     )
     prices = layer.prices / response.unit
     V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), start_rho(response, layer)
 
     def weights(share: float) -> int:
         nonlocal V
-        response.fit = Ball(share * layer.size)
+        response.fit = NormBall(share * layer.size)
         S, V, _ = admm(
             response,
             WeightedL1(prices),

@@ -21,10 +21,10 @@ import numpy as np
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.convex.sample_space import ALPHA, Residual, SampleResponse
-from nettrim_cli.solve.convex.working_set import Reduced
-from nettrim_cli.solve.penalties import Gauge, Keeping, WeightedL1
+from nettrim_cli.solve.convex.working_set import WorkingSet
+from nettrim_cli.solve.penalties import ConvexPenalty, SupportConstraint, WeightedL1
 from nettrim_cli.solve.problem import Limits, Matrix, Status
-from nettrim_cli.solve.responses import Ball
+from nettrim_cli.solve.responses import NormBall
 
 WARM = 20  # steps of the first phase
 CHECK = 10
@@ -71,7 +71,7 @@ class Outcome:
 
 
 @dataclass
-class Judge:
+class Convergence:
     """Keeps the best weights and the best bound, and says when to stop.
 
     Attributes
@@ -136,7 +136,7 @@ class Judge:
 
 def solve(
     response: SampleResponse,
-    penalty: Gauge | Keeping,
+    penalty: ConvexPenalty | SupportConstraint,
     rho: float,
     look: Look | None = None,
     limits: Limits | None = None,
@@ -164,12 +164,14 @@ def solve(
     shape = len(response.X), len(response.G)
     V = np.zeros(shape, np.float32) if start is None else start.astype(np.float32)
     limits = limits or Limits()
-    judge = Judge(response, limits, BEYOND * known, look, Outcome(np.zeros(shape, np.float32)))
+    judge = Convergence(
+        response, limits, BEYOND * known, look, Outcome(np.zeros(shape, np.float32))
+    )
     steps = min(WARM, limits.iterations)
     may_reduce = isinstance(penalty, WeightedL1) and steps < limits.iterations
     V, done, ended = _steps(judge, penalty, V, rho, 0, steps, passing=may_reduce)
     if isinstance(penalty, WeightedL1) and may_reduce and not ended:
-        reduced = Reduced(response, penalty.weights, V)
+        reduced = WorkingSet(response, penalty.weights, V)
         if reduced.worthwhile:
             done, ended = _rounds(judge, reduced, done)
     if not ended:
@@ -177,7 +179,7 @@ def solve(
     return judge.best
 
 
-def _rounds(judge: Judge, reduced: Reduced, done: int) -> tuple[int, bool]:
+def _rounds(judge: Convergence, reduced: WorkingSet, done: int) -> tuple[int, bool]:
     """Rounds of the reduced programs; ``lam`` follows the norm it is to bring to epsilon."""
     fit, steep, last, inner = judge.response.fit, STEEP, (0.0, 0.0), 0
     for turn in range(ROUNDS):
@@ -193,7 +195,7 @@ def _rounds(judge: Judge, reduced: Reduced, done: int) -> tuple[int, bool]:
         judge.best.multiplier = reduced.lam
         if judge.hear(reduced.U.T, found.value, found.bound, found.residual, done):
             return done, True
-        if not isinstance(fit, Ball):
+        if not isinstance(fit, NormBall):
             continue
         if not 0 < found.residual.shared < math.inf:
             break
@@ -206,8 +208,8 @@ def _rounds(judge: Judge, reduced: Reduced, done: int) -> tuple[int, bool]:
 
 
 def _steps(
-    judge: Judge,
-    penalty: Gauge | Keeping,
+    judge: Convergence,
+    penalty: ConvexPenalty | SupportConstraint,
     V: Matrix,
     rho: float,
     before: int,
@@ -232,7 +234,7 @@ def _steps(
             return None
         left = response.residual(S)
         judge.best.multiplier = response.multiplier
-        if isinstance(penalty, Keeping):
+        if isinstance(penalty, SupportConstraint):
             ended, support = judge.see(S, support, left, before + done), S != 0
             return -1.0 if ended else None
         value = penalty.value(S) + response.fit.cost(left.shared)

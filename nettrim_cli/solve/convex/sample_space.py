@@ -25,11 +25,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from nettrim_cli.solve.gram.low_rank import Rotated
+from nettrim_cli.solve.gram.low_rank import Eigenbasis
 from nettrim_cli.solve.gram.system import inverse_of
-from nettrim_cli.solve.penalties import Gauge
+from nettrim_cli.solve.penalties import ConvexPenalty
 from nettrim_cli.solve.problem import Matrix, norm
-from nettrim_cli.solve.responses import Ball, Fit, Intervals
+from nettrim_cli.solve.responses import Intervals, Loss, NormBall
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,7 +75,7 @@ class SampleResponse:
         self,
         X: Matrix,
         intervals: Intervals,
-        fit: Fit,
+        fit: Loss,
         *,
         strict: bool = True,
         threads: int = 1,
@@ -140,7 +140,7 @@ class SampleResponse:
         shared, exact = map(sum, zip(*self.each(squares, self.blocks)))
         return Residual(math.sqrt(shared), math.sqrt(exact))
 
-    def bound(self, penalty: Gauge) -> float:
+    def bound(self, penalty: ConvexPenalty) -> float:
         """A lower bound on the least ``g(U) + h(||R||)``, by weak duality.
 
         The multiplier ``L = rho R`` of T is not negative at upper ends and not positive at lower
@@ -193,7 +193,7 @@ class SampleResponse:
     @property
     def unit_of_error(self) -> float:
         """What a violation is relative to: epsilon, or the norm of what is to be kept."""
-        if isinstance(self.fit, Ball):
+        if isinstance(self.fit, NormBall):
             return self.fit.epsilon
         return norm(np.where(self.intervals.active, self.intervals.lower, np.float32(0)))
 
@@ -228,7 +228,7 @@ class SampleResponse:
 def inverse_with_one(X: Matrix) -> Callable[[Matrix], Matrix]:
     """The product with ``(X X' + I)^-1``, of the cheaper of N x N and P columns."""
     if 2 * X.shape[1] <= len(X):
-        return partial(Rotated.of(X.copy()).solve, gamma=1.0)
+        return partial(Eigenbasis.of(X.copy()).solve, gamma=1.0)
     return partial(np.matmul, inverse_of(gram(X), 1.0))
 
 

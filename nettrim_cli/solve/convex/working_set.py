@@ -25,11 +25,11 @@ import numpy as np
 from nettrim_cli.solve.convex.batched_admm import (
     HOLD,
     SPARSE,
-    Group,
     Indices,
-    Part,
+    Program,
     Scratch,
-    Source,
+    Subproblem,
+    SubproblemBatch,
 )
 from nettrim_cli.solve.convex.sample_space import Residual, SampleResponse
 from nettrim_cli.solve.problem import Matrix, norm
@@ -54,7 +54,7 @@ class Verdict:
     residual: Residual
 
 
-class Reduced:
+class WorkingSet:
     """All neurons' small programs, started from ADMM's state over all samples.
 
     Parameters
@@ -90,7 +90,7 @@ class Reduced:
         self._slight = np.zeros(len(self.U), np.float32)
         none = np.empty(0, np.intp), np.empty(0, np.float32)
         self._held: list[tuple[Indices, Matrix]] = [none] * len(self.U)
-        self.groups: list[Group] = []
+        self.groups: list[SubproblemBatch] = []
 
     @property
     def worthwhile(self) -> bool:
@@ -122,7 +122,7 @@ class Reduced:
             group.follow(self.lam, lam)
         self.lam = lam
 
-    def _iterate(self, group: Group, iterations: int) -> None:
+    def _iterate(self, group: SubproblemBatch, iterations: int) -> None:
         """ADMM on one group; its weights and multipliers are put where they belong."""
         S, U, L = group.iterate(self.lam, iterations)
         for k, part in enumerate(group.parts):
@@ -173,17 +173,17 @@ class Reduced:
         started = [each for block in found for each in block]
         started.sort(key=lambda each: len(each[0].weights) * len(each[0].entries))
 
-        def build(chunk: slice) -> Group:
+        def build(chunk: slice) -> SubproblemBatch:
             parts, V, G = map(list, zip(*started[chunk]))
-            return Group(source, parts, V, G, scratch)
+            return SubproblemBatch(source, parts, V, G, scratch)
 
         self.groups = response.each(build, _chunks([each[0] for each in started]))
 
-    def _source(self) -> Source:
+    def _source(self) -> Program:
         response = self.response
         points = np.where(self._active, response.intervals.lower, np.float32(0))
         drawn = response.each(lambda block: points[block] @ response.XT, response.blocks)
-        return Source(
+        return Program(
             X=response.X,
             XT=response.XT,
             intervals=response.intervals,
@@ -194,7 +194,7 @@ class Reduced:
             prices=self.prices,
         )
 
-    def _choose(self, source: Source, block: slice) -> list[tuple[Part, Matrix, Matrix]]:
+    def _choose(self, source: Program, block: slice) -> list[tuple[Subproblem, Matrix, Matrix]]:
         """The parts of a block of neurons, with the states V and G to start from."""
         response, unit = self.response, np.float32(self.lam)
         lower, upper = source.intervals.lower[block], source.intervals.upper[block]
@@ -215,10 +215,10 @@ class Reduced:
                 entries = entries[np.argpartition(room[k, entries], most)[:most]]
             V = self.U[neuron, weights] + self._pull[neuron, weights] / (SPARSE * unit)
             G = T[k, entries] + L[k, entries] / (HOLD * unit)
-            found.append((Part(neuron, weights, entries), V, G))
+            found.append((Subproblem(neuron, weights, entries), V, G))
         return found
 
-    def _join(self, group: Group, violated: list[Indices]) -> None:
+    def _join(self, group: SubproblemBatch, violated: list[Indices]) -> None:
         """Let in the weights that pay more than their price, and the violated entries."""
         fresh, pulls = [], []
         for part in group.parts:
@@ -231,7 +231,7 @@ class Reduced:
         group.admit(self.lam, fresh, pulls, more, self.U)
 
 
-def _chunks(parts: list[Part]) -> list[slice]:
+def _chunks(parts: list[Subproblem]) -> list[slice]:
     """Parts that make a group, by what their matrices take."""
     ends, room = [0], 0.0
     for at, part in enumerate(parts):

@@ -24,9 +24,9 @@ import numpy as np
 from nettrim_cli.solve.gram.scaled_problem import (
     GLANCE,
     SHORT,
-    LayerProblem,
+    ErrorFeedback,
     Look,
-    Repair,
+    ScaledProblem,
     judged,
     middle,
     repairs,
@@ -34,15 +34,17 @@ from nettrim_cli.solve.gram.scaled_problem import (
 )
 from nettrim_cli.solve.levels import fewest
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.problem import Choice, Matrix, Solution, Status, Task
+from nettrim_cli.solve.problem import LayerProblem, Matrix, Solution, Status, TunedOptions
 
 UNFITTED = "not refitted"
 WHOLE = "kept whole: zeros cost less elsewhere"
 
-Candidate = tuple[float, Matrix, str, Choice | None]  # held-out error, U, what it is
+Candidate = tuple[float, Matrix, str, TunedOptions | None]  # held-out error, U, what it is
 
 
-def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = None) -> Solution:
+def solve_l0(
+    task: LayerProblem, look: Look | None = None, *, penalty: Penalty | None = None
+) -> Solution:
     """Prune a layer to ``task.keep`` weights, or to the fewest within ``task.epsilon``.
 
     Parameters
@@ -72,7 +74,7 @@ def solve_l0(task: Task, look: Look | None = None, *, penalty: Penalty | None = 
             _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
             return Solution(U, Status.SOLVED, note=note, choice=choice)
         penalty = KeepLargest(keep)
-    problem = LayerProblem.chosen(task, penalty)
+    problem = ScaledProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
     found = [each for each in found if math.isfinite(each[0])]
     if allowed < math.inf:  # the search's own weights are among them
@@ -94,7 +96,7 @@ class ErrorCurve(NamedTuple):
 
 
 def error_curve(
-    task: Task, keeps: Sequence[int], wanted: Sequence[int] | None = None
+    task: LayerProblem, keeps: Sequence[int], wanted: Sequence[int] | None = None
 ) -> ErrorCurve:
     """Held-out error at several counts, and weights, from one warm-started path.
 
@@ -114,10 +116,10 @@ def error_curve(
     path: list[int] = []
     delta = None
     if order:
-        problem = LayerProblem.chosen(task, KeepLargest(order[len(order) // 2]))
+        problem = ScaledProblem.chosen(task, KeepLargest(order[len(order) // 2]))
         delta = problem.system.delta
-        for keep, V in zip(order, problem.path(problem.rhs(Repair()), order)):
-            U = problem.linear_weights(V, Repair()).astype(task.W.dtype)
+        for keep, V in zip(order, problem.path(problem.rhs(ErrorFeedback()), order)):
+            U = problem.linear_weights(V, ErrorFeedback()).astype(task.W.dtype)
             path.append(keep)
             errors[keep] = error = judged(task, U, GLANCE)
             better = [each for each in path if error < errors[each] or each == keep]
@@ -127,7 +129,7 @@ def error_curve(
 
 
 def candidates(
-    problem: LayerProblem, penalty: Penalty, look: Look | None = None
+    problem: ScaledProblem, penalty: Penalty, look: Look | None = None
 ) -> Iterator[Candidate]:
     """Weights for the best target, with each refit and without any: held-out error, U, what it is.
 
@@ -149,7 +151,7 @@ def candidates(
         yield judged(task, U), U, UNFITTED, None
 
 
-def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Candidate]:
+def _refitted(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> Iterator[Candidate]:
     """Weights on the support of V, and those refitted for the response where it is not linear."""
     task, settled = problem.task, problem.task.settled
     if settled is None or not settled.behind:
@@ -162,51 +164,53 @@ def _refitted(problem: LayerProblem, repair: Repair, V: Matrix) -> Iterator[Cand
         yield _against_others(task, U), U, note, _choice(problem, repair, behind=True)
 
 
-def _kept_whole(task: Task) -> Iterator[Candidate]:
+def _kept_whole(task: LayerProblem) -> Iterator[Candidate]:
     """All weights as they are, or refitted to repair what earlier layers did.
 
     That is no choice for fewer weights: they are refitted in other ways, too.
     """
     settled, exact = task.settled_whole, task.samples.exact
     if settled is None or not any(settled.repair):
-        choice = Choice((0.0, 0.0), 0.0, behind=False, exact=exact, whole=True)
+        choice = TunedOptions((0.0, 0.0), 0.0, behind=False, exact=exact, whole=True)
         yield judged(task, task.W), task.W, WHOLE, choice
     offset = task.samples.offset
     if not exact or not (offset is None or offset.exact):
-        problem = LayerProblem.of(task)
-        tried = repairs(task) if settled is None else [Repair(*settled.repair)]
+        problem = ScaledProblem.of(task)
+        tried = repairs(task) if settled is None else [ErrorFeedback(*settled.repair)]
         for repair, V in problem.refits(problem.start, [each for each in tried if any(each)]):
-            choice = Choice(repair, problem.system.delta, behind=False, exact=exact, whole=True)
+            choice = TunedOptions(
+                repair, problem.system.delta, behind=False, exact=exact, whole=True
+            )
             U = problem.linear_weights(V, repair, whole=True)
             error, note = judged(task, U), described(task, repair)
             if math.isfinite(error):
                 yield error, U, f"kept whole, {note}", choice
 
 
-def _linear(problem: LayerProblem, repair: Repair, V: Matrix) -> Candidate:
+def _linear(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> Candidate:
     U = problem.linear_weights(V, repair)
     choice = _choice(problem, repair, behind=False)
     return _against_others(problem.task, U), U, described(problem.task, repair), choice
 
 
-def _against_others(task: Task, U: Matrix) -> float:
+def _against_others(task: LayerProblem, U: Matrix) -> float:
     """The held-out error; 0 where there are no others, as all is settled, and U is finite."""
     if task.settled is None:
         return judged(task, U)
     return 0.0 if np.isfinite(U).all() else math.nan
 
 
-def _choice(problem: LayerProblem, repair: Repair, *, behind: bool) -> Choice:
-    return Choice(repair, problem.system.delta, behind, problem.task.samples.exact)
+def _choice(problem: ScaledProblem, repair: ErrorFeedback, *, behind: bool) -> TunedOptions:
+    return TunedOptions(repair, problem.system.delta, behind, problem.task.samples.exact)
 
 
-def _compared(problem: LayerProblem, repair: Repair, V: Matrix) -> float:
+def _compared(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> float:
     """The error on some columns, to compare."""
     found = judged(problem.task, problem.linear_weights(V, repair), GLANCE)
     return found if math.isfinite(found) else math.inf
 
 
-def described(task: Task, repair: Repair) -> str:
+def described(task: LayerProblem, repair: ErrorFeedback) -> str:
     """Which errors of earlier layers are repaired, in words; empty where there are none."""
     offset = task.samples.offset
     words = [] if task.samples.exact else [f"repairs {repair.own:.0%}"]
@@ -215,19 +219,21 @@ def described(task: Task, repair: Repair) -> str:
     return ", ".join(words)
 
 
-def _allowed(task: Task) -> float:
+def _allowed(task: LayerProblem) -> float:
     """Epsilon beside what earlier layers did to this one's response."""
     assert task.epsilon is not None
     arrived = judged(task, task.W)
     return math.hypot(task.epsilon, arrived)
 
 
-def _search(task: Task, allowed: float, look: Look | None) -> tuple[int, int, list[Candidate]]:
+def _search(
+    task: LayerProblem, allowed: float, look: Look | None
+) -> tuple[int, int, list[Candidate]]:
     """Fewest weights whose errors are within ``allowed``, the solves, and the weights found.
 
     None at all are tried first, as the search by logarithms never comes to 0.
     """
-    problem = LayerProblem.chosen(task, KeepLargest(task.weights // 5))
+    problem = ScaledProblem.chosen(task, KeepLargest(task.weights // 5))
     repair = middle(task)
     rhs, schedule = problem.rhs(repair), rising(SHORT, *problem.start.shape)
     note = described(task, repair)

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from nettrim_cli.solve.gram.system import GramSystem, System, blocks, damping, scales
-from nettrim_cli.solve.problem import Matrix, Samples
+from nettrim_cli.solve.problem import LayerSamples, Matrix
 
 STRONG = 100.0  # squared norm of a rotated column, relative to P gamma, from which it is mended
 
@@ -42,7 +42,7 @@ class LowRank:
 
 
 @dataclass(frozen=True)
-class Rotated:
+class Eigenbasis:
     """Columns turned so that they are orthogonal.
 
     Attributes
@@ -60,7 +60,7 @@ class Rotated:
     R: Matrix
 
     @classmethod
-    def of(cls, X: Matrix) -> Rotated:
+    def of(cls, X: Matrix) -> Eigenbasis:
         """Rotate the columns of X, (N, P) float32, in place.
 
         Raises
@@ -100,7 +100,7 @@ class Rotated:
 
 
 @dataclass(frozen=True)
-class ColumnSystem:
+class LowRankSystem:
     """The system from the columns themselves; targets are responses, (M, P).
 
     Attributes
@@ -113,10 +113,10 @@ class ColumnSystem:
     alive: Matrix
     delta: float
     means: Matrix | None
-    rotated: Rotated
+    rotated: Eigenbasis
 
     @classmethod
-    def build(cls, X: Matrix, *, free_bias: bool, delta: float | None = None) -> ColumnSystem:
+    def build(cls, X: Matrix, *, free_bias: bool, delta: float | None = None) -> LowRankSystem:
         """Scale, centre, damp and rotate X (N+1, P) float32; see ``GramSystem.build``."""
         inner, P = X[:-1], X.shape[1]
         means, power, raw = np.zeros((3, len(inner)))
@@ -133,9 +133,9 @@ class ColumnSystem:
             scaled[rows] = (inner[rows] - means[rows, None]) / d[rows, None]
         scaled[~alive] = 0
         delta = damping(P, len(inner)) if delta is None else delta
-        return cls(d, alive, delta, means if free_bias else None, Rotated.of(scaled))
+        return cls(d, alive, delta, means if free_bias else None, Eigenbasis.of(scaled))
 
-    def damped(self, delta: float) -> ColumnSystem:
+    def damped(self, delta: float) -> LowRankSystem:
         """The same columns with another damping."""
         return replace(self, delta=delta)
 
@@ -172,7 +172,7 @@ class ColumnSystem:
         return self.rotated.solve(rhs, self.delta + rho, self.columns)
 
 
-def system_of(samples: Samples, *, free_bias: bool, delta: float | None = None) -> System:
+def system_of(samples: LayerSamples, *, free_bias: bool, delta: float | None = None) -> System:
     """The system of a layer in the form that its samples are kept in.
 
     Sums are scaled or columns rotated once for all layers that read them, whatever the damping.
@@ -180,11 +180,11 @@ def system_of(samples: Samples, *, free_bias: bool, delta: float | None = None) 
     key = ("system", free_bias)
     if key not in samples.shared:
         samples.shared[key] = (
-            ColumnSystem.build(samples.X, free_bias=free_bias, delta=delta)
+            LowRankSystem.build(samples.X, free_bias=free_bias, delta=delta)
             if samples.C is None
             else GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
         )
-    system: GramSystem | ColumnSystem = samples.shared[key]
+    system: GramSystem | LowRankSystem = samples.shared[key]
     return system if delta is None or delta == system.delta else system.damped(delta)
 
 

@@ -19,8 +19,8 @@ from nettrim_cli.solve.gram.low_rank import system_of
 from nettrim_cli.solve.gram.refit import refit, refit_response
 from nettrim_cli.solve.gram.system import GramResponse, System, damping
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.problem import Matrix, Task, every
-from nettrim_cli.solve.responses import Curve, Intervals, Target
+from nettrim_cli.solve.problem import LayerProblem, Matrix, every
+from nettrim_cli.solve.responses import Intervals, ResponseCurve, Target
 
 LEVELS = (0.02, 0.05, 0.12, 0.25, 0.5, 1.2)
 TALL = (0.05, 0.25, 1.2)  # where inverses cost more than iterations
@@ -42,7 +42,7 @@ STEP = 1e-2  # for slopes of activations, whose arguments are of the size of 1
 Look = Callable[[int, int], None]
 
 
-class Repair(NamedTuple):
+class ErrorFeedback(NamedTuple):
     """Share of the error from earlier layers that a layer is asked to repair.
 
     ``own`` is of the error that its weights make of its inputs', ``skip`` of that which a
@@ -54,14 +54,14 @@ class Repair(NamedTuple):
 
 
 @dataclass
-class LayerProblem:
+class ScaledProblem:
     """A task in scaled coordinates: ``V = d U scale`` with the bias eliminated."""
 
-    task: Task
+    task: LayerProblem
     system: System
 
     @classmethod
-    def of(cls, task: Task, delta: float | None = None) -> LayerProblem:
+    def of(cls, task: LayerProblem, delta: float | None = None) -> ScaledProblem:
         """The problem, with the system shared by all layers that read the same input.
 
         Parameters
@@ -78,7 +78,7 @@ class LayerProblem:
         return cls(task, shared[key])
 
     @classmethod
-    def chosen(cls, task: Task, penalty: Penalty) -> LayerProblem:
+    def chosen(cls, task: LayerProblem, penalty: Penalty) -> ScaledProblem:
         """The problem, damped as usual or, where samples are few, in another way if that is better.
 
         A short run with each is judged on the held-out samples, unless the task knows.
@@ -88,11 +88,11 @@ class LayerProblem:
             return cls.of(task, known)
         samples, usual = task.samples, damping(task.samples.columns, len(task.samples.X) - 1)
         ample = samples.columns >= AMPLE * (len(samples.X) - 1)
-        if ample or samples.held_X.shape[1] == 0:
+        if ample or samples.holdout_X.shape[1] == 0:
             return cls.of(task)
         repair = middle(task)
 
-        def error(problem: LayerProblem) -> float:
+        def error(problem: ScaledProblem) -> float:
             V, _ = problem.run(problem.rhs(repair), penalty, (STEADY,) * 10, problem.start)
             found = judged(task, problem.linear_weights(V, repair), GLANCE)
             return found if math.isfinite(found) else math.inf
@@ -121,12 +121,12 @@ class LayerProblem:
         self.own = task.samples.target_of(whole)
         self.dense = self.own if task.samples.exact else task.samples.target
         self.worth = worth(task)
-        if task.influence is not None:
-            self.worth = self.worth * task.influence
+        if task.importance is not None:
+            self.worth = self.worth * task.importance
         self.unit = self.scale * self.worth
         self.start = self.scaled(self.weight)
 
-    def target(self, repair: Repair) -> Matrix:
+    def target(self, repair: ErrorFeedback) -> Matrix:
         """What repairs a share of the error of earlier layers, as the system takes it."""
         target = np.asarray(self.own + repair.own * (self.dense - self.own))
         offset = self.task.samples.offset
@@ -138,7 +138,7 @@ class LayerProblem:
         share = np.divide(repair.skip, self.scale, out=0 * self.scale, where=self.scale != 0)
         return np.asarray(target + missing * (share[:, None] if by_columns else share))
 
-    def rhs(self, repair: Repair) -> Matrix:
+    def rhs(self, repair: ErrorFeedback) -> Matrix:
         """Right-hand side of the scaled system for that target."""
         scaled = self.system.right_hand_side(self.target(repair), self.weight)
         return np.asarray(scaled * self.unit.astype(np.float32))
@@ -217,10 +217,12 @@ class LayerProblem:
         V = refit(self.system.A, rhs, V != 0, V, steps=8)
         return min(V, other, key=lambda each: self.energy(rhs, each))
 
-    def refits(self, V: Matrix, tried: Sequence[Repair]) -> Iterator[tuple[Repair, Matrix]]:
+    def refits(
+        self, V: Matrix, tried: Sequence[ErrorFeedback]
+    ) -> Iterator[tuple[ErrorFeedback, Matrix]]:
         """Best weights on the support of V for several targets, in which they are linear."""
-        nothing = Repair(0.0, 0.0)
-        corners = [nothing, Repair(1.0, 0.0), Repair(0.0, 1.0)]
+        nothing = ErrorFeedback(0.0, 0.0)
+        corners = [nothing, ErrorFeedback(1.0, 0.0), ErrorFeedback(0.0, 1.0)]
         wanted = [True, any(each.own for each in tried), len({each.skip for each in tried}) > 1]
         found = {
             each: refit(self.system.A, self.rhs(each), V != 0, V, steps=12)
@@ -269,7 +271,7 @@ class LayerProblem:
         U[:, ~live] = 0
         return U if bias is None else np.vstack([U, bias])
 
-    def linear_weights(self, V: Matrix, repair: Repair, *, whole: bool = False) -> Matrix:
+    def linear_weights(self, V: Matrix, repair: ErrorFeedback, *, whole: bool = False) -> Matrix:
         """The task's U with the best bias for the linear response.
 
         Parameters
@@ -284,7 +286,7 @@ class LayerProblem:
             return U
         return np.vstack([U, self.system.bias(self.target(repair), U)])
 
-    def response_weights(self, V: Matrix, repair: Repair) -> Matrix:
+    def response_weights(self, V: Matrix, repair: ErrorFeedback) -> Matrix:
         """The task's U refitted on the kept columns for the response behind the activation.
 
         What the activation does not pass on is free: inactive units of a ReLU altogether.
@@ -310,7 +312,7 @@ class LayerProblem:
         constant[live] = (bias - means @ V / worth)[live] / self.scale[live]
         return self.weights(V, constant)
 
-    def _target_curve(self, repair: Repair, columns: slice) -> tuple[Target, Matrix]:
+    def _target_curve(self, repair: ErrorFeedback, columns: slice) -> tuple[Target, Matrix]:
         """What a refit aims at on kept columns, and the mean result (M,) it starts from."""
         task, samples = self.task, self.task.samples
         Z, offset, missing = samples.Z[:, columns], samples.offset, None
@@ -337,14 +339,14 @@ class LayerProblem:
             ), mean
         point = Z if task.scale is None else Z * self.scale[:, None].astype(np.float32)
         added = task.argument(np.zeros((len(Z), 1), np.float32))
-        return Curve.of(
+        return ResponseCurve.of(
             task.activation,
             point if missing is None else point + missing,
             added if reached is None else added + reached,
         ), mean
 
 
-def worth(task: Task) -> Matrix:
+def worth(task: LayerProblem) -> Matrix:
     """What an output's linear error matters, (M,): how much of it the activation passes on.
 
     Nearly the root mean square of the activation's slope at the dense responses, which for a
@@ -366,20 +368,20 @@ def worth(task: Task) -> Matrix:
     return np.asarray(np.maximum(passed, LEAST) ** (TRUST / 2), np.float64)
 
 
-def repairs(task: Task) -> tuple[Repair, ...]:
+def repairs(task: LayerProblem) -> tuple[ErrorFeedback, ...]:
     """The shares of earlier layers' error that a layer may be asked to repair."""
     if task.settled is not None:
-        return (Repair(*task.settled.repair),)
+        return (ErrorFeedback(*task.settled.repair),)
     own = (1.0,) if task.samples.exact else (1.0, 0.5, 0.0)
     offset = task.samples.offset
     skip = (1.0,) if offset is None or offset.exact else (1.0, 0.0)
-    return tuple(Repair(a, b) for a in own for b in skip)
+    return tuple(ErrorFeedback(a, b) for a in own for b in skip)
 
 
-def middle(task: Task) -> Repair:
+def middle(task: LayerProblem) -> ErrorFeedback:
     """A repair that is never far from the best, where only one is tried."""
     own, skip = (np.mean(each) for each in zip(*repairs(task)))
-    return Repair(float(own), float(skip))
+    return ErrorFeedback(float(own), float(skip))
 
 
 def rising(iterations: int, inputs: int, outputs: int) -> tuple[float, ...]:
@@ -390,7 +392,7 @@ def rising(iterations: int, inputs: int, outputs: int) -> tuple[float, ...]:
     return tuple(rho for rho in steps for _ in range(round(iterations * more / len(steps))))
 
 
-def judged(task: Task, U: Matrix, most: int | None = None) -> float:
+def judged(task: LayerProblem, U: Matrix, most: int | None = None) -> float:
     """Error on the held-out columns, or on the calibration where those do not tell.
 
     Parameters

@@ -59,7 +59,7 @@ class System(Protocol):
     def right_hand_side(self, target: Matrix, W: Matrix) -> Matrix:
         """Scaled, centred and damped ``X Z' / P`` for dense weights W (N, M); float32.
 
-        The target comes from ``Samples.target`` and ``Samples.target_of``.
+        The target comes from ``LayerSamples.target`` and ``LayerSamples.target_of``.
         """
 
     def bias(self, target: Matrix, U: Matrix) -> Matrix:

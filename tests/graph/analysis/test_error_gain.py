@@ -11,10 +11,10 @@ import pytest
 from support.small import build, normal, run
 
 from nettrim_cli.graph.analysis.error_gain import RULES, effect
-from nettrim_cli.graph.analysis.node_context import Effect, Norms, Place, response_path
+from nettrim_cli.graph.analysis.node_context import ErrorGain, NodeContext, Norms, response_path
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, uses
 
 NORMS = Norms(operator_norm, convolution_norm, uses)
@@ -125,7 +125,9 @@ CALLS: list[tuple[str, str, dict[str, Any], float | None]] = [
 HEAD = '<ir_version: 9, opset_import: ["" : %d]>'
 
 
-def place_of(proto: Any, feeds: dict[str, np.ndarray], changed: tuple[int, ...] = ()) -> Place:
+def place_of(
+    proto: Any, feeds: dict[str, np.ndarray], changed: tuple[int, ...] = ()
+) -> NodeContext:
     """The last node of a model, with the shapes that its tensors have."""
     index = Index(proto)
     node = proto.graph.node[-1]
@@ -134,7 +136,7 @@ def place_of(proto: Any, feeds: dict[str, np.ndarray], changed: tuple[int, ...] 
     found = dict(zip([name for name in names if name in index.producers], values))
     shapes = {name: np.shape(value) for name, value in {**feeds, **found}.items()}
     slots = changed or tuple(k for k, name in enumerate(node.input) if name in feeds)
-    return Place(index, len(proto.graph.node) - 1, slots, [shapes], NORMS)
+    return NodeContext(index, len(proto.graph.node) - 1, slots, [shapes], NORMS)
 
 
 def made(inputs: str, call: str, tensors: dict[str, Any], out: str = "float") -> Any:
@@ -235,35 +237,35 @@ def test_what_cannot_be_proved_is_said(inputs, call, tensors, reason) -> None:
     feeds = {"x": normal(2, 6)}
     if " w" in inputs:
         feeds["w"] = normal(*((6, 2) if "[6,2]" in inputs else (2, 6)))
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(Unsupported, match=reason):
         effect(place_of(proto, feeds))
 
 
 def test_an_unchanged_signal_as_a_factor_is_refused() -> None:
     proto = made("float[2,6] x, float[2,6] w", "Mul(x, w)", {})
-    with pytest.raises(Refusal, match="another signal"):
+    with pytest.raises(Unsupported, match="another signal"):
         effect(place_of(proto, {"x": normal(2, 6), "w": normal(2, 6)}, (0,)))
 
 
 def test_unknown_shapes_are_no_guess() -> None:
     proto = made(ROW, "ReduceMean(x)", {})
-    with pytest.raises(Refusal, match="shapes"):
-        effect(Place(Index(proto), 0, (0,), [{"x": (2, 6)}], NORMS))
-    with pytest.raises(Refusal, match="shapes"):
-        effect(Place(Index(proto), 0, (0,), [], NORMS))
+    with pytest.raises(Unsupported, match="shapes"):
+        effect(NodeContext(Index(proto), 0, (0,), [{"x": (2, 6)}], NORMS))
+    with pytest.raises(Unsupported, match="shapes"):
+        effect(NodeContext(Index(proto), 0, (0,), [], NORMS))
 
 
 def test_the_worst_kind_of_batch_counts() -> None:
     proto = made("float[B,6] x", "Add(x, a)", {"a": normal(5, 1)})
     shapes = [{"x": (5, 6), "y": (5, 6)}, {"x": (1, 6), "y": (5, 6)}]
-    assert effect(Place(Index(proto), 0, (0,), shapes, NORMS)).factors[0] == pytest.approx(
+    assert effect(NodeContext(Index(proto), 0, (0,), shapes, NORMS)).factors[0] == pytest.approx(
         math.sqrt(5)
     )
 
 
 def test_errors_join() -> None:
-    assert Effect({0: 2.0, 1: 1.0}).error({0: 3.0, 1: 4.0}) == 10.0
-    assert Effect({0: 1.0, 1: 1.0}, joint=True).error({0: 3.0, 1: 4.0}) == 5.0
+    assert ErrorGain({0: 2.0, 1: 1.0}).error({0: 3.0, 1: 4.0}) == 10.0
+    assert ErrorGain({0: 1.0, 1: 1.0}, joint=True).error({0: 3.0, 1: 4.0}) == 5.0
 
 
 def test_a_scale_on_the_outputs_is_folded_into_the_norm() -> None:
@@ -274,7 +276,7 @@ def test_a_scale_on_the_outputs_is_folded_into_the_norm() -> None:
         ("Conv(x, a)", {"a": W26[:, :, None, None]}, (1, 6, 3, 3), W26.T * scale),
     ):
         proto = made(f"float[{','.join(map(str, shape))}] x", call, tensors)
-        place = Place(Index(proto), 0, (0,), [], NORMS, scale)
+        place = NodeContext(Index(proto), 0, (0,), [], NORMS, scale)
         assert effect(place).factors[0] == pytest.approx(np.linalg.norm(weight, 2), rel=1e-4)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.small import build, normal, run
 
-from nettrim_cli.graph.analysis.importance import blended, fitted, influences
+from nettrim_cli.graph.analysis.importance import blended, fitted, output_importance
 from nettrim_cli.graph.model import Model
 
 BATCH_NORMALIZATION = {"g": normal(6, seed=1), "b": normal(6, seed=2), "m": normal(6, seed=3)}
@@ -103,7 +103,7 @@ def behind(kind):
 def test_influence_is_the_size_of_the_jacobian(kind) -> None:
     proto, energy = behind(kind)
     model = Model(proto)
-    (found,) = influences(model)[model.layers[0].name]
+    (found,) = output_importance(model)[model.layers[0].name]
     scale = model.layers[0].response.scale
     wanted = np.sqrt(energy) if scale is None else np.sqrt(energy) / np.abs(scale)
     wanted /= np.sqrt(np.mean(np.square(wanted)))
@@ -125,7 +125,7 @@ def test_the_values_of_attention_are_followed_and_its_queries_are_not() -> None:
         heads=np.array([0, 0, 2, 3]),
         flat=np.array([0, 0, 6]),
     )
-    found = influences(Model(proto))
+    found = output_importance(Model(proto))
     assert set(found) == {"v"}
     wanted = np.linalg.norm(normal(6, 4, seed=7) * np.arange(1, 7)[:, None], axis=1)
     assert np.allclose(found["v"][0] / found["v"][0][0], wanted / wanted[0], rtol=1e-4)
@@ -139,7 +139,7 @@ def test_a_recurrent_layer_reads_through_its_gates() -> None:
         w=normal(1, 20, 6, seed=1),
         r=normal(1, 20, 5, seed=2),
     )
-    found = influences(Model(proto))
+    found = output_importance(Model(proto))
     assert set(found) == {"z"}  # what the LSTM's gates read of each channel
     wanted = np.linalg.norm(normal(1, 20, 6, seed=1)[0], axis=0)
     assert np.allclose(found["z"][0] / found["z"][0][0], wanted / wanted[0], rtol=1e-4)
@@ -153,7 +153,7 @@ def test_a_constant_without_values_says_nothing() -> None:
         none=np.empty((0, 6), np.float32),
         w1=normal(6, 4, seed=1),
     )
-    (found,) = influences(Model(proto))["z"]
+    (found,) = output_importance(Model(proto))["z"]
     wanted = np.linalg.norm(normal(6, 4, seed=1), axis=1)
     assert np.allclose(found / found[0], wanted / wanted[0], rtol=1e-4)
 
@@ -190,7 +190,7 @@ def test_a_unit_that_nothing_reads_any_more_matters_less_than_before() -> None:
     sparse, (weights,) = dense.clone(), dense.weight(second)[0]
     weights[2] = 0
     sparse.set_weight(second, [weights], None)
-    before, after = (influences(each)[first.name][0] for each in (dense, sparse))
+    before, after = (output_importance(each)[first.name][0] for each in (dense, sparse))
     joint = blended({first.name: [before]}, {first.name: [after]})[first.name][0]
     assert after[2] < 0.1 * before[2]
     assert after[2] < joint[2] < before[2]

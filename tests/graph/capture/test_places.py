@@ -16,7 +16,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flatten import flatten
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.tensors import all_tensors
-from nettrim_cli.pruning.propagation import dense_matrices, stages, walk
+from nettrim_cli.pruning.propagation import dense_matrices, propagate, stages
 
 
 def recorded(dense: Model, batches: list[np.ndarray], pruned: Model | None = None):
@@ -25,7 +25,7 @@ def recorded(dense: Model, batches: list[np.ndarray], pruned: Model | None = Non
     flagged = [(Batch({"x": each}, len(each), None), False) for each in batches]
     return {
         layer.name: samples
-        for stage, found in walk(dense, pruned, plan, flagged, threads=1, seed=0)
+        for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0)
         for layer, (samples,) in zip(stage.layers, found)
     }
 
@@ -146,7 +146,7 @@ def test_a_cascade_sees_new_weights_at_every_place() -> None:
     plan = stages(dense.layers)
     flagged = [(Batch({"x": x}, len(x), None), False)]
     seen = []
-    for stage, found in walk(dense, pruned, plan, flagged, threads=1, seed=0):
+    for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0):
         for layer, (samples,) in zip(stage.layers, found):
             seen.append(samples)
             weights, _ = pruned.weight(layer)

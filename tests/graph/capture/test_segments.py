@@ -12,7 +12,7 @@ from support.networks import attention, mlp, residual
 from support.small import build, normal, run
 
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.graph.capture.recording import Recording
+from nettrim_cli.graph.capture.recording import CapturePlan
 from nettrim_cli.graph.capture.segments import Segments
 from nettrim_cli.graph.capture.segments import build as build_piece
 from nettrim_cli.graph.ir.flatten import depends_on
@@ -22,7 +22,7 @@ from nettrim_cli.graph.ir.index import Index
 def cut(proto, stops):
     """An index, a recording of nothing in particular, and its pieces."""
     index = Index(proto)
-    plan = Recording(index, [], cascade=True)
+    plan = CapturePlan(index, [], cascade=True)
     return index, plan, Segments(plan, stops).pieces
 
 

@@ -12,7 +12,7 @@ from support.one_node import OneNode, assert_linear
 from support.small import normal
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ops import Refusal, read_geometry
+from nettrim_cli.graph.ops import Unsupported, read_geometry
 
 SEEDS = st.integers(0, 99)
 
@@ -132,7 +132,7 @@ def test_depthwise(given_attributes, shape, depthwise):
 def test_a_bias_must_be_one_value_per_output():
     geometry = read_geometry("Conv", 1, {}, (2, 3, 1))
     for shape in ((1,), (1, 2), (3,)):
-        with pytest.raises(Refusal, match="one value per output"):
+        with pytest.raises(Unsupported, match="one value per output"):
             ops.biases(np.zeros(shape, np.float32), geometry, (2, 3, 1))
 
 
@@ -149,12 +149,12 @@ def test_a_bias_must_be_one_value_per_output():
 )
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
 def test_what_is_refused(op, given_attributes, shape, reason):
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(Unsupported, match=reason):
         read_geometry(op, 1, given_attributes, shape)
 
 
 def test_an_output_shape_of_the_wrong_length_is_refused():
-    with pytest.raises(Refusal, match="number of axes"):
+    with pytest.raises(Unsupported, match="number of axes"):
         read_geometry("ConvTranspose", 1, {"output_shape": (3,)}, (2, 2, 1, 1))
 
 

@@ -10,7 +10,7 @@ from support.one_node import OneNode, assert_linear
 from support.small import normal
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ops import Refusal, read_geometry
+from nettrim_cli.graph.ops import Unsupported, read_geometry
 
 
 @st.composite
@@ -110,7 +110,7 @@ def test_blocks_and_axes(equation, shape, blocks, axis):
     ],
 )
 def test_what_is_refused(equation, shape, reason):
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(Unsupported, match=reason):
         read_geometry("Einsum", 1, {"equation": equation}, shape)
 
 

@@ -12,7 +12,7 @@ from support.one_node import OneNode, assert_parts
 from support.small import normal
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ops import Refusal, read_geometry
+from nettrim_cli.graph.ops import Unsupported, read_geometry
 
 SIZES = st.integers(1, 4)
 KINDS = st.sampled_from([np.uint8, np.int8])
@@ -57,7 +57,7 @@ def assert_real(node: OneNode, slot: int, *, scale: float = 0.0, error: float = 
         biases = [each[:, None] for each in ops.biases(inputs[at], geometry, stored.shape)]
     y, limits = outputs[0], (-np.inf, np.inf)
     if scale:
-        with pytest.raises(Refusal, match="rounds what"):
+        with pytest.raises(Unsupported, match="rounds what"):
             ops.outputs_as_columns(y, geometry)
         y, limits = scale * (y.astype(np.float32) - 100), (-100 * scale, 155 * scale)
     for block, (U, bias) in enumerate(zip(matrices, biases)):
@@ -208,7 +208,7 @@ def test_each_row_on_the_left_and_each_column_on_the_right_may_have_a_zero_point
 
 
 def test_channels_last_are_refused():
-    with pytest.raises(Refusal, match="channels last"):
+    with pytest.raises(Unsupported, match="channels last"):
         read_geometry("QLinearConv", 3, {"channels_last": 1}, (2, 3, 1), MS)
 
 
@@ -220,7 +220,7 @@ def test_floats_have_no_grid():
 def test_what_is_left_alone_says_why(name):
     domain, _, op = name.rpartition(".")
     for slot in ops.slots(op, 20, domain):
-        with pytest.raises(Refusal, match=rf"^{op} \w+ \w+"):
+        with pytest.raises(Unsupported, match=rf"^{op} \w+ \w+"):
             read_geometry(op, slot, {}, (2, 2), domain)
     assert ops.slots(op, 20, domain)
 

@@ -10,7 +10,7 @@ import pytest
 from support.small import normal
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ops import Refusal, read_geometry
+from nettrim_cli.graph.ops import Unsupported, read_geometry
 
 
 @pytest.mark.parametrize("given", [np.float16, np.float32, np.float64])
@@ -49,17 +49,17 @@ def test_equal_readings_have_equal_keys():
 
 
 def test_an_op_that_is_not_known_is_refused_by_name():
-    with pytest.raises(Refusal, match="Telepathy is not treated"):
+    with pytest.raises(Unsupported, match="Telepathy is not treated"):
         read_geometry("Telepathy", 1, {}, (2, 2), "ai.acme")
     assert ops.slots("Telepathy", 3, "ai.acme") == ()
-    with pytest.raises(Refusal, match="Conv is not treated"):
+    with pytest.raises(Unsupported, match="Conv is not treated"):
         read_geometry("Conv", 1, {}, (2, 2, 2), "ai.acme")
     assert ops.slots("Conv", 3, "ai.onnx") == ops.slots("Conv", 2) == (1,)
     assert ops.slots("Conv", 1) == ()
 
 
 def test_an_empty_weight_is_refused():
-    with pytest.raises(Refusal, match="empty"):
+    with pytest.raises(Unsupported, match="empty"):
         read_geometry("MatMul", 1, {}, (0, 2))
 
 

@@ -10,7 +10,7 @@ from support.one_node import OneNode, assert_inverse, assert_linear
 from support.small import normal
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ops import Refusal, read_geometry
+from nettrim_cli.graph.ops import Unsupported, read_geometry
 
 SIZES = st.integers(1, 4)
 SEEDS = st.integers(0, 99)
@@ -126,7 +126,7 @@ def test_attention():
     np.testing.assert_allclose(
         node.run()[0], y.swapaxes(1, 2).reshape(batch, length, -1), rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(Refusal, match="does not give out"):
+    with pytest.raises(Unsupported, match="does not give out"):
         ops.outputs_as_columns(y, geometry)
     assert ops.slots("Attention", 6, "com.microsoft") == (1,)
     assert not ops.is_product("Attention", "com.microsoft")
@@ -146,10 +146,10 @@ def test_the_axis_of_the_outputs():
 
 def test_a_row_is_no_bias_of_a_constant_on_the_left():
     geometry = read_geometry("Gemm", 0, {}, (3, 2))
-    with pytest.raises(Refusal, match="one value per output"):
+    with pytest.raises(Unsupported, match="one value per output"):
         ops.biases(normal(3), geometry, (3, 2))
     geometry = read_geometry("Gemm", 1, {}, (2, 3))
-    with pytest.raises(Refusal, match="one value per output"):
+    with pytest.raises(Unsupported, match="one value per output"):
         ops.biases(normal(2, 3), geometry, (2, 3))
 
 
@@ -178,10 +178,10 @@ def test_a_factor_is_undone_bit_for_bit(dtype):
     ],
 )
 def test_what_is_refused(op, given_attributes, shape, reason):
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(Unsupported, match=reason):
         read_geometry(op, 1, given_attributes, shape)
 
 
 def test_batch_axes_that_are_turned_are_refused():
-    with pytest.raises(Refusal, match="turns batch axes"):
+    with pytest.raises(Unsupported, match="turns batch axes"):
         read_geometry("FusedMatMul", 1, {"transBatchA": 1}, (2, 3, 4), "com.microsoft")

@@ -12,7 +12,7 @@ from support.one_node import OneNode, assert_inverse, assert_parts
 from support.small import normal
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ops import Refusal, read_geometry
+from nettrim_cli.graph.ops import Unsupported, read_geometry
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ALPHAS = (0.3, 0.25)  # of each direction's hard sigmoids
@@ -227,7 +227,7 @@ def test_what_is_read():
     first = read_geometry("LSTM", 1, {}, (1, 8, 3))
     assert ops.reads(first) == {"x": ("input", 0), "lengths": ("input", 4)}
     assert first.key == read_geometry("GRU", 1, {"direction": "reverse"}, (1, 6, 3)).key
-    with pytest.raises(Refusal, match="does not give out"):
+    with pytest.raises(Unsupported, match="does not give out"):
         ops.outputs_as_columns(normal(3, 1, 2, 2), lstm)
 
 
@@ -242,5 +242,5 @@ def test_what_is_read():
     ],
 )
 def test_what_is_refused(op, slot, given_attributes, shape, reason):
-    with pytest.raises(Refusal, match=reason):
+    with pytest.raises(Unsupported, match=reason):
         read_geometry(op, slot, given_attributes, shape)

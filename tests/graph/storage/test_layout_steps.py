@@ -15,7 +15,7 @@ from support.small import build, normal, run
 
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import Refusal
+from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.tensors import all_tensors
 
 BOUNDS = st.integers(-9, 9) | st.sampled_from((-(2**63), 2**63 - 1, -(2**31), 2**31 - 1))
@@ -71,7 +71,7 @@ def test_a_chain_of_moves_is_read_as_it_runs_and_stored_where_it_came_from(proto
         assume(False)
     try:
         trace = index.trace(name)
-    except Refusal as refusal:
+    except Unsupported as refusal:
         reason = str(refusal)
     else:
         reason = ""

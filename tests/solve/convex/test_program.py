@@ -9,13 +9,13 @@ import pytest
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.convex import program
-from nettrim_cli.solve.convex.batched_admm import Group, Part, Scratch, inverse
+from nettrim_cli.solve.convex.batched_admm import Scratch, Subproblem, SubproblemBatch, inverse
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, SampleResponse
-from nettrim_cli.solve.convex.working_set import Reduced
+from nettrim_cli.solve.convex.working_set import WorkingSet
 from nettrim_cli.solve.penalties import BlockNorm, KeepBlocks, KeepLargest, KeepOfEach, WeightedL1
 from nettrim_cli.solve.problem import Limits, Status
-from nettrim_cli.solve.responses import Ball, Intervals, Square
+from nettrim_cli.solve.responses import Intervals, NormBall, SquaredNorm
 
 
 def layer(seed=0, inputs=12, outputs=20, columns=150, *, strict=True, epsilon=0.1):
@@ -26,7 +26,7 @@ def layer(seed=0, inputs=12, outputs=20, columns=150, *, strict=True, epsilon=0.
     W = random.normal(size=(inputs + 1, outputs))
     Z = (W.T @ X).astype(np.float32)
     size = float(np.linalg.norm(np.maximum(Z, 0)))
-    response = SampleResponse(X, Intervals.of_response(Z), Ball(epsilon * size), strict=strict)
+    response = SampleResponse(X, Intervals.of_response(Z), NormBall(epsilon * size), strict=strict)
     prices = WeightedL1(np.ones((1, outputs)) / response.unit)
     return response, prices, 68 / (response.unit * size / math.sqrt(outputs)), W
 
@@ -41,7 +41,7 @@ def begun(steps=20, **form):
         schedule=(rho,) * steps,
         alpha=ALPHA,
     )
-    return Reduced(response, prices.weights, V), response, prices
+    return WorkingSet(response, prices.weights, V), response, prices
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -49,12 +49,12 @@ def begun(steps=20, **form):
 def test_reduced_programs_and_steps_over_all_samples_agree(strict, seed, monkeypatch) -> None:
     limits = Limits(tolerance=2e-4, iterations=20_000)
     rounds = []
-    inner = Reduced.round
-    monkeypatch.setattr(Reduced, "round", lambda *a: rounds.append(1) or inner(*a))
+    inner = WorkingSet.round
+    monkeypatch.setattr(WorkingSet, "round", lambda *a: rounds.append(1) or inner(*a))
     response, prices, rho, _ = layer(seed, strict=strict)
     found = solve(response, prices, rho, limits=limits)
     assert rounds
-    monkeypatch.setattr(Reduced, "worthwhile", False)
+    monkeypatch.setattr(WorkingSet, "worthwhile", False)
     response, prices, rho, _ = layer(seed, strict=strict)
     plain = solve(response, prices, rho, limits=limits)
     assert found.status is plain.status is Status.SOLVED
@@ -83,8 +83,8 @@ def test_the_gram_matrix_grows_as_if_made_anew() -> None:
     reduced, response, _ = begun()
     few, more = np.array([3, 0, 7]), np.array([12, 1])
     none = np.empty(0, np.float32)
-    part = Part(5, few, few[:0])
-    group = Group(reduced._source(), [part], [np.zeros(3)], [none], Scratch())
+    part = Subproblem(5, few, few[:0])
+    group = SubproblemBatch(reduced._source(), [part], [np.zeros(3)], [none], Scratch())
     group.admit(reduced.lam, [more], [np.ones(2)], [np.array([8])], reduced.U)
     assert part.weights.tolist() == [3, 0, 7, 12, 1]
     assert part.entries.tolist() == [8]
@@ -151,7 +151,7 @@ def test_an_empty_set_is_told_by_a_bound_without_end() -> None:
     # one input that is always 1 cannot be 1 and at most 0 at once
     X = np.ones((1, 6), np.float32)
     Z = np.array([[1, 1, 1, -1, -1, -1]], np.float32)
-    response = SampleResponse(X, Intervals.of_response(Z), Ball(0.1))
+    response = SampleResponse(X, Intervals.of_response(Z), NormBall(0.1))
     found = solve(response, WeightedL1(np.ones((1, 1))), 1.0, known=10.0)
     assert found.status is Status.INFEASIBLE
     assert found.bound > 10.0 * program.BEYOND
@@ -200,7 +200,7 @@ def test_constrained_and_penalised_are_one_problem(kind, seed, gauge) -> None:
         return BlockNorm(prices, *sides) if sides else WeightedL1(prices)
 
     epsilon = 0.25 * float(np.linalg.norm(sets.lower[sets.active]))
-    ball = SampleResponse(X, sets, Ball(epsilon), strict=KINDS[kind])
+    ball = SampleResponse(X, sets, NormBall(epsilon), strict=KINDS[kind])
     found = solve(ball, penalty(ball.unit), 20.0 / epsilon, limits=limits)
     assert found.status is Status.SOLVED
     U = found.S.astype(float) / ball.unit
@@ -210,7 +210,7 @@ def test_constrained_and_penalised_are_one_problem(kind, seed, gauge) -> None:
     assert found.bound <= value * (1 + 1e-3)
     assert value <= penalty(1.0).value(W) * (1 + 1e-3)  # W is feasible
     lam = found.multiplier
-    square = SampleResponse(X, sets, Square(lam), strict=KINDS[kind])
+    square = SampleResponse(X, sets, SquaredNorm(lam), strict=KINDS[kind])
     again = solve(square, penalty(square.unit), 20.0 / epsilon, limits=limits)
     assert again.status is Status.SOLVED
     S = again.S.astype(float) / square.unit
@@ -233,7 +233,7 @@ def test_supports_that_fit_are_found(kind, keeping) -> None:
     Z = (U.T @ X).astype(np.float32)
     sets = Intervals.of_points(Z) if kind == "linear" else Intervals.of_response(Z)
     epsilon = 0.02 * float(np.linalg.norm(np.maximum(Z, 0)))
-    response = SampleResponse(X, sets, Ball(epsilon), strict=KINDS[kind])
+    response = SampleResponse(X, sets, NormBall(epsilon), strict=KINDS[kind])
     found = solve(response, keeping, 1.0, limits=Limits(iterations=3000))
     assert found.status is Status.SOLVED
     assert np.array_equal(found.S != 0, U != 0)

@@ -10,7 +10,7 @@ from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import SampleResponse, gram
 from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.problem import Limits
-from nettrim_cli.solve.responses import Ball, Intervals
+from nettrim_cli.solve.responses import Intervals, NormBall
 
 TOLERANCE = 5e-3
 
@@ -53,7 +53,7 @@ class Planted:
 
 
 def solved(X, intervals, epsilon, *, prices=None, threads=1, limits=None):
-    response = SampleResponse(X.astype(np.float32), intervals, Ball(epsilon), threads=threads)
+    response = SampleResponse(X.astype(np.float32), intervals, NormBall(epsilon), threads=threads)
     prices = np.ones((1, len(intervals.lower))) if prices is None else prices
     points = np.where(intervals.active, intervals.lower, 0).astype(float)
     rho = 32 / (response.unit * np.linalg.norm(points) / np.sqrt(len(points)))
@@ -82,7 +82,7 @@ def test_planted_optimum(seed) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_bound_is_below_the_optimum_at_every_step(seed) -> None:
     plan = Planted(seed, columns=40)
-    response = SampleResponse(plan.X.astype(np.float32), plan.intervals, Ball(plan.epsilon))
+    response = SampleResponse(plan.X.astype(np.float32), plan.intervals, NormBall(plan.epsilon))
     prices = np.ones((1, 4)) / response.unit
     random = np.random.default_rng(seed)
     for step in range(60):  # any target, any rho: any multiplier
@@ -187,7 +187,7 @@ def test_the_violation_by_its_definition(strict) -> None:
     random = np.random.default_rng(0)
     X, _, Z = split(random, 5, 40, 30)
     sets = Intervals.of_response(Z, ceiling=1.0)
-    response = SampleResponse(X.astype(np.float32), sets, Ball(2.0), strict=strict)
+    response = SampleResponse(X.astype(np.float32), sets, NormBall(2.0), strict=strict)
     U = random.normal(size=(5, 40))
     R = sets.residual(U.T @ X)
     shared = sets.active if strict else np.ones(R.shape, bool)
@@ -219,14 +219,14 @@ def test_a_price_for_each_output() -> None:
 
 def test_nothing_in_or_nothing_out() -> None:
     response = SampleResponse(
-        np.zeros((3, 4), np.float32), Intervals.of_points(np.ones((2, 4))), Ball(3)
+        np.zeros((3, 4), np.float32), Intervals.of_points(np.ones((2, 4))), NormBall(3)
     )
     found = solve(response, WeightedL1(np.ones((1, 2))), 1.0)
     S, gap, violation = found.S, found.gap, found.violation
     assert not S.any()
     assert gap == violation == 0
     none = Intervals.of_points(np.ones((0, 4)))
-    response = SampleResponse(np.ones((3, 4), np.float32), none, Ball(1.0))
+    response = SampleResponse(np.ones((3, 4), np.float32), none, NormBall(1.0))
     assert solve(response, WeightedL1(np.ones((1, 0))), 1.0).S.shape == (3, 0)
 
 

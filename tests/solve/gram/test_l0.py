@@ -19,7 +19,13 @@ from support.small_layers import (
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.l0 import candidates, described, error_curve, solve_l0
 from nettrim_cli.solve.gram.refit import refit
-from nettrim_cli.solve.gram.scaled_problem import LayerProblem, Repair, judged, middle, rising
+from nettrim_cli.solve.gram.scaled_problem import (
+    ErrorFeedback,
+    ScaledProblem,
+    judged,
+    middle,
+    rising,
+)
 from nettrim_cli.solve.penalties import KeepLargest, KeepOfEach, largest
 from nettrim_cli.solve.problem import Status
 
@@ -155,7 +161,7 @@ def test_never_worse_than_magnitude_as_it_is() -> None:
 def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
-    every = list(candidates(LayerProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
+    every = list(candidates(ScaledProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
     # The best target's linear fit and the ReLU's, and none; before these that of the shared support
     # where the best target is not the one that this was found for.
     assert len(every) == (3 if every[0][2] == described(task, middle(task)) else 4)
@@ -165,10 +171,10 @@ def test_the_held_out_samples_choose() -> None:
 
 def test_the_targets_of_a_cascade() -> None:
     task = random_task(4, cascade=True)
-    problem, samples = LayerProblem.of(task), task.samples
+    problem, samples = ScaledProblem.of(task), task.samples
     X, Z = samples.X.astype(float), samples.Z.astype(float)
-    assert np.allclose(problem.target(Repair()), X @ Z.T, rtol=1e-4)
-    assert np.allclose(problem.target(Repair(0.0)), X @ X.T @ task.W, rtol=1e-4)
+    assert np.allclose(problem.target(ErrorFeedback()), X @ Z.T, rtol=1e-4)
+    assert np.allclose(problem.target(ErrorFeedback(0.0)), X @ X.T @ task.W, rtol=1e-4)
 
 
 def test_the_sign_of_the_scale_does_not_matter_to_a_linear_layer() -> None:
@@ -272,8 +278,8 @@ def exhaustive(problem, rhs, keep):
 def test_nearly_the_best_of_all_supports(keep) -> None:
     excess = []
     for seed in range(8):
-        problem = LayerProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
-        rhs = problem.rhs(Repair())
+        problem = ScaledProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
+        rhs = problem.rhs(ErrorFeedback())
         found = problem.energy(rhs, problem.supports(rhs, KeepLargest(keep)))
         none_lost = problem.energy(rhs, problem.start)
         best = exhaustive(problem, rhs, keep)
@@ -288,8 +294,8 @@ def test_as_good_as_magnitude_where_inputs_are_independent(kept) -> None:
     random = np.random.default_rng(0)
     W = random.normal(size=(100, 30))
     task = make_task(random.normal(size=(100, 3000)), W)
-    problem = LayerProblem.of(task)
-    rhs, keep = problem.rhs(Repair()), round(kept * W.size)
+    problem = ScaledProblem.of(task)
+    rhs, keep = problem.rhs(ErrorFeedback()), round(kept * W.size)
     mask = largest(np.abs(problem.start), keep)
     plain = refit(problem.system.A, rhs, mask, problem.start, steps=50)
     found = problem.supports(rhs, KeepLargest(keep))
@@ -304,30 +310,30 @@ def test_two_of_every_four(bias) -> None:
     weights = found.U[:24]
     assert found.status is Status.SOLVED
     assert (np.count_nonzero(weights.reshape(6, 4, 6), axis=1) <= 2).all()
-    problem = LayerProblem.of(task)
+    problem = ScaledProblem.of(task)
     mask = KeepOfEach(2, 4).prox(problem.start, 1.0) != 0
-    plain = refit(problem.system.A, problem.rhs(Repair()), mask, problem.start, steps=50)
-    magnitude = judged(task, problem.linear_weights(plain, Repair()))
+    plain = refit(problem.system.A, problem.rhs(ErrorFeedback()), mask, problem.start, steps=50)
+    magnitude = judged(task, problem.linear_weights(plain, ErrorFeedback()))
     assert judged(task, found.U) < magnitude
 
 
 def test_the_damping_is_chosen_where_samples_are_few() -> None:
     ample = random_task(0, columns=200, keep=20)
-    assert LayerProblem.chosen(ample, KeepLargest(20)).system is LayerProblem.of(ample).system
+    assert ScaledProblem.chosen(ample, KeepLargest(20)).system is ScaledProblem.of(ample).system
     found = set()
     for seed in range(12):
         task = random_task(seed, inputs=20, outputs=6, columns=30, keep=40)
-        found.add(LayerProblem.chosen(task, KeepLargest(40)).system.delta)
+        found.add(ScaledProblem.chosen(task, KeepLargest(40)).system.delta)
     assert found == {0.1, 0.01}
     fewer = [random_task(seed, inputs=20, outputs=6, columns=14, keep=40) for seed in range(12)]
-    chosen = {LayerProblem.chosen(each, KeepLargest(40)).system.delta for each in fewer}
+    chosen = {ScaledProblem.chosen(each, KeepLargest(40)).system.delta for each in fewer}
     assert 0.4 in chosen <= {0.4, 0.1, 0.01}
-    system = LayerProblem.chosen(task, KeepLargest(40)).system
+    system = ScaledProblem.chosen(task, KeepLargest(40)).system
     assert set(system._inverses) == {np.float32(0.6), np.float32(0.51)}  # of both dampings
     blind = random_task(0, inputs=20, outputs=6, columns=30, keep=40)
-    samples = replace(blind.samples, held_X=blind.samples.held_X[:, :0])
+    samples = replace(blind.samples, holdout_X=blind.samples.holdout_X[:, :0])
     blind = replace(blind, samples=samples)
-    assert LayerProblem.chosen(blind, KeepLargest(40)).system.delta == 0.1
+    assert ScaledProblem.chosen(blind, KeepLargest(40)).system.delta == 0.1
 
 
 def test_small_layers_get_more_iterations_and_tall_ones_fewer_inverses() -> None:
@@ -340,8 +346,8 @@ def test_small_layers_get_more_iterations_and_tall_ones_fewer_inverses() -> None
 
 def test_layers_with_the_same_input_share_their_system() -> None:
     task = random_task(11, keep=20)
-    first = LayerProblem.of(task).system
-    assert LayerProblem.of(replace(task, keep=10)).system is first
+    first = ScaledProblem.of(task).system
+    assert ScaledProblem.of(replace(task, keep=10)).system is first
 
 
 def odd_task(seed):
@@ -381,7 +387,7 @@ def odd_task(seed):
         held=held,
         bias=bias,
         reached=None if change is None else x * change,
-        held_reached=None if change is None or held is None else held * change,
+        holdout_reached=None if change is None or held is None else held * change,
         scale=scale,
         shift=shift,
         relu=relu,

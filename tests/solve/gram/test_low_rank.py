@@ -16,10 +16,16 @@ from nettrim_cli.solve.convex import sample_space
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.convex.sample_space import inverse_with_one
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0
-from nettrim_cli.solve.gram.low_rank import ColumnSystem, LowRank, Rotated, damped_gram, system_of
-from nettrim_cli.solve.gram.scaled_problem import LayerProblem, judged
+from nettrim_cli.solve.gram.low_rank import (
+    Eigenbasis,
+    LowRank,
+    LowRankSystem,
+    damped_gram,
+    system_of,
+)
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem, judged
 from nettrim_cli.solve.gram.system import GramSystem, damping, inverse_of
-from nettrim_cli.solve.problem import Samples, Status
+from nettrim_cli.solve.problem import LayerSamples, Status
 
 
 def by_columns(task):
@@ -65,7 +71,7 @@ def test_it_is_the_dense_formula(kind, free_bias) -> None:
     x = inputs(kind, random)
     N, P = x.shape
     Z, W = random.normal(size=(5, P)) + 0.5, random.normal(size=(N, 5)) / max(1e-8, x.max())
-    system = ColumnSystem.build(with_ones(x), free_bias=free_bias)
+    system = LowRankSystem.build(with_ones(x), free_bias=free_bias)
     A, d, alive, scaled = dense(x, free_bias, system.delta)
     assert system.delta == damping(P, N)
     assert system.alive.tolist() == alive.tolist()
@@ -93,7 +99,7 @@ def test_it_is_the_dense_formula(kind, free_bias) -> None:
 def test_strong_directions_keep_their_precision(free_bias) -> None:
     random = np.random.default_rng(0)
     x = correlated(random, 1000, 150, rank=3).astype(np.float32)
-    system = ColumnSystem.build(with_ones(x), free_bias=free_bias)
+    system = LowRankSystem.build(with_ones(x), free_bias=free_bias)
     A = dense(x, free_bias, system.delta)[0]
     assert np.linalg.norm(A, 2) > 200
     V = A[:, :4].astype(np.float32)
@@ -115,7 +121,7 @@ def test_strong_directions_keep_their_precision(free_bias) -> None:
 def test_both_forms_are_one_system(seed, N, P, repeats, free_bias) -> None:
     random = np.random.default_rng(seed)
     X = with_ones(np.tile(np.maximum(random.normal(size=(N, P)), 0), repeats))
-    wide = ColumnSystem.build(X, free_bias=free_bias)
+    wide = LowRankSystem.build(X, free_bias=free_bias)
     narrow = GramSystem.build(X.astype(float) @ X.T.astype(float), free_bias=free_bias)
     Z, W = random.normal(size=(3, P * repeats)), random.normal(size=(N, 3))
     B = X.astype(float) @ Z.T
@@ -136,7 +142,7 @@ def test_rotation(shape, rank, monkeypatch) -> None:
     rank = min(rank, *shape)
     X = (random.normal(size=(shape[0], rank)) @ random.normal(size=(rank, shape[1]))).astype("f")
     kept = X.copy()
-    found = Rotated.of(X)
+    found = Eigenbasis.of(X)
     assert found.Y is X
     assert np.allclose(found.Y @ found.R.T, kept, atol=1e-5)
     assert np.allclose(found.R.T @ found.R, np.eye(shape[1]), atol=1e-5)
@@ -150,7 +156,7 @@ def test_what_is_not_finite_is_refused() -> None:
         X = np.ones((6, 3), np.float32)
         X[2, 1] = bad
         with np.errstate(over="ignore", invalid="ignore"), pytest.raises(np.linalg.LinAlgError):
-            Rotated.of(X)
+            Eigenbasis.of(X)
 
 
 @pytest.mark.parametrize("shape", [(30, 15), (30, 16), (4, 90), (5, 0)])
@@ -174,8 +180,8 @@ def test_the_default_method_is_the_same_on_columns(bias, cascade, relu) -> None:
     options = {"inputs": 40, "outputs": 6, "columns": 18, "bias": bias, "cascade": cascade}
     task = random_task(5, **options, relu=relu, keep=60)
     wide = by_columns(task)
-    assert isinstance(LayerProblem.of(wide).system, ColumnSystem)
-    assert isinstance(LayerProblem.of(task).system, GramSystem)
+    assert isinstance(ScaledProblem.of(wide).system, LowRankSystem)
+    assert isinstance(ScaledProblem.of(task).system, GramSystem)
     found, expected = solve_l0(wide), solve_l0(task)
     assert found.status is expected.status is Status.SOLVED
     assert found.note == expected.note
@@ -219,7 +225,7 @@ def test_samples_without_sums() -> None:
     assert np.allclose(wide.target_of(W), W.T @ wide.X)
     assert np.allclose(task.samples.target_of(W), task.samples.C @ W)
     one, other = system_of(wide, free_bias=True), system_of(wide, free_bias=True, delta=0.02)
-    assert isinstance(one, ColumnSystem)
+    assert isinstance(one, LowRankSystem)
     assert one.rotated is other.rotated
     assert (one.delta, other.delta) == (0.1, 0.02)
     V = np.ones((30, 2), np.float32)
@@ -234,7 +240,7 @@ def test_without_columns_the_layer_stays_dense() -> None:
         found = solve(replace(task, samples=samples))
         assert found.status is Status.DENSE
         assert "none of the calibration samples" in found.note
-    system = ColumnSystem.build(samples.X, free_bias=True)
+    system = LowRankSystem.build(samples.X, free_bias=True)
     V = np.ones((30, 4), np.float32)
     assert not system.alive.any()
     assert np.allclose(system.A @ V, system.delta)
@@ -249,7 +255,7 @@ def test_memory_of_a_wide_layer_is_that_of_its_columns_and_weights() -> None:
     X = with_ones(correlated(random, N, P + 16, rank=8))
     W = (random.normal(size=(N + 1, M)) / 100).astype(np.float32)
     Z = W.T @ X
-    samples = Samples(None, None, X[:, :P].copy(), Z[:, :P], X[:, P:].copy(), Z[:, P:], True)
+    samples = LayerSamples(None, None, X[:, :P].copy(), Z[:, :P], X[:, P:].copy(), Z[:, P:], True)
     task = make_task(np.ones((1, 2)), np.ones((1, M)), bias=np.zeros(M), relu=True, keep=N)
     task = replace(task, W=W, samples=samples)
     tracemalloc.start()

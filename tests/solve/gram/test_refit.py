@@ -9,7 +9,7 @@ from support.small_layers import correlated
 from nettrim_cli.solve import problem
 from nettrim_cli.solve.gram import refit as module
 from nettrim_cli.solve.gram.refit import refit, refit_exactly, refit_iteratively, refit_response
-from nettrim_cli.solve.responses import Curve, Intervals
+from nettrim_cli.solve.responses import Intervals, ResponseCurve
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -134,7 +134,7 @@ def test_a_refit_works_on_some_columns_at_a_time(curved, monkeypatch) -> None:
     Z, start = W.T @ X, W * (random.random(W.shape) < 0.5)
     added = random.normal(size=Z.shape).astype(np.float32)
     sets = Intervals.of_response(Z, reached=added)
-    target = Curve.of(np.tanh, Z, added) if curved else sets
+    target = ResponseCurve.of(np.tanh, Z, added) if curved else sets
     b, widths, found = np.zeros(8, np.float32), [], []
 
     class Watched:
