@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from common import print_table, verdict
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 PLOT = "![Output error against the zeros reached, by model and method](benchmarks.svg)"
+WIDTH = 116  # of lines of prose
 OURS = "nettrim"
 UNIT = "onnxsim SparseGPT"  # its processor time is 1 on the page
 FLOORS = {  # with aims: of ratios to SparseGPT, and of nettrim's output errors
@@ -40,7 +42,7 @@ Figures = dict[str, Any]
 def show(figures: Figures) -> None:
     """Print everything."""
     for name, about in figures["models"].items():
-        print(f"\n{title(name, about)}")
+        print(f"\n{name}: {summary(about)}")
         print_table(list(HEADERS), rows(figures, name))
         for note in notes(figures, name):
             print(f"  {note}")
@@ -60,22 +62,33 @@ def write_table(target: Path, figures: Figures) -> None:
         parts += ["### nettrim's figures over the others', geometric means"]
         parts += [markdown([*RATIOS, TIMES["processor_seconds"]], ratios)]
         lines = [*lost(figures["cells"]), *floors(figures["cells"])]
-        parts += ["\n".join(f"- {each}" for each in lines)]
+        parts += [bullets(lines)]
     for name, about in figures["models"].items():
         parts += [
-            f"### {title(name, about)}",
+            f"### {name}",
+            wrapped(summary(about)),
             markdown(PAGE_HEADERS, rows(figures, name, page=True)),
+            bullets(notes(figures, name)),
         ]
-        parts += ["\n".join(f"- {each}" for each in notes(figures, name))]
     body = "\n\n".join(each for each in parts if each)
     target.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", "utf-8")
 
 
-def title(name: str, about: dict[str, Any]) -> str:
-    """A model in a line."""
+def bullets(lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(wrapped(f"- {line}", subsequent_indent="  ") for line in lines)
+
+
+def wrapped(text: str, **options: Any) -> str:
+    """Text in lines of the pages' width."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False, **options)
+
+
+def summary(about: dict[str, Any]) -> str:
+    """A dense model in a line."""
     count = sum(each["weights"] for each in about["layers"].values())
     return (
-        f"{name}: {len(about['layers'])} layers, {count:,} weights; dense {about['score']:.4f} "
+        f"{len(about['layers'])} layers, {count:,} weights; dense {about['score']:.4f} "
         f"({about['scored']}), {about['bytes_raw'] / 1e6:.2f} MB, "
         f"gzipped {about['bytes_gzip'] / 1e6:.2f} MB"
     )
