@@ -52,6 +52,23 @@ def test_every_page_is_linked_from_the_readme_or_the_guide() -> None:
     assert linked >= set(PAGES) - set(starts)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    folders = ("nettrim_cli", "benchmarks", "tests", "sample_models")
+    files = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for name in re.findall(r"`([\w/]+\.py)\b", page.read_text("utf-8")):
+        assert any(file.endswith(f"/{name}") for file in files), name
+
+
+@pytest.mark.parametrize("page", ["contributing.md", "solver.md"])
+def test_classes_and_constants_that_are_named_exist(page: str) -> None:
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "nettrim_cli").rglob("*.py"))
+    text = "\n".join(prose(ROOT / "docs" / page, with_tables=True))
+    tests = (ROOT / "tests" / "test_architecture.py").read_text("utf-8")
+    for name in re.findall(r"`_?([A-Z][a-zA-Z_]{2,})(?:\(\w+\))?`", text):
+        assert re.search(rf"^(class )?{name}\b", f"{code}\n{tests}", re.MULTILINE), name
+
+
 def links(page: Path) -> list[str]:
     """Targets of a page's links within the repository."""
     text = "\n".join(prose(page, with_tables=True))
