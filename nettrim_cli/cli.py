@@ -49,7 +49,7 @@ def nettrim() -> None:
 @options_of(Settings)
 @limits
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
-@click.option("-v", "--verbose", is_flag=True, help="Tell each layer on stderr as it is done.")
+@click.option("-v", "--verbose", is_flag=True, help="Print each layer on stderr when it is done.")
 def prune(
     model: Path,
     data: Path,
@@ -62,9 +62,9 @@ def prune(
 ) -> None:
     """Write a sparse MODEL that answers like the dense one.
 
-    The target is an error allowed to each layer (--epsilon), a share of zeros (--sparsity), or
-    what the whole network may lose: an error (--max-error), right answers (--max-drop), or its
-    size (--max-bytes).
+    The target is an error allowed to each layer (--epsilon), a sparsity (--sparsity), or what
+    the whole network may lose: an error (--max-error) or right answers (--max-drop); or a size
+    (--max-bytes).
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
@@ -157,7 +157,7 @@ def compare(
     """Run REFERENCE and CANDIDATE on the same samples and compare answers and sizes.
 
     REFERENCE is the dense model, CANDIDATE the pruned one.  With --max-drop or --max-error it is
-    a gate for CI: exit code 3 if a limit is exceeded, 65 if that cannot be told.
+    a gate for CI: exit code 3 if a limit is exceeded, 65 if that cannot be measured.
     """
     from nettrim_cli import pipeline
     from nettrim_cli.report import render

@@ -27,7 +27,7 @@ DEFAULT_GAMMA = 1.1**0.5
 
 @dataclass(frozen=True)
 class Limit:
-    """Bounds on the share of zeros of the layers whose name matches a shell pattern."""
+    """Bounds on the sparsity of the layers whose name matches a shell pattern."""
 
     pattern: str
     low: float
@@ -50,8 +50,7 @@ class Limit:
             equals = ""
         if not (pattern and equals and colon and 0 <= found.low <= found.high <= 1):
             raise ValueError(
-                f"{text!r} is no limit; write PATTERN=LOW:HIGH with shares of zeros, "
-                "such as 'fc4=0:0.5'"
+                f"{text!r} is no limit; write PATTERN=LOW:HIGH with sparsities, such as 'fc4=0:0.5'"
             )
         return found
 
@@ -134,7 +133,7 @@ class Settings:
     )
     sparsity: float | None = option(
         None,
-        "Target: share of zeros over all prunable weights, such as 0.9.",
+        "Target: sparsity (share of zeros) over all prunable weights, such as 0.9.",
         low=0,
         high=1,
         open_ends=True,
@@ -143,7 +142,8 @@ class Settings:
     )
     max_error: float | None = option(
         None,
-        "Target: most zeros with which no output's relative error on held-out samples exceeds E.",
+        "Target: highest sparsity at which no output's relative error on held-out samples exceeds "
+        "E.",
         low=0,
         high=1,
         open_ends=True,
@@ -152,9 +152,9 @@ class Settings:
     )
     max_drop: float | None = option(
         None,
-        "Target: most zeros with which accuracy (without labels: agreement with the dense "
-        "model's answers) falls by no more than D, such as 0.005, by a bound that holds for new "
-        "samples, too.",
+        "Target: highest sparsity at which accuracy (without labels: agreement with the dense "
+        "model's answers) falls by at most D, such as 0.005. A bound for new samples must be "
+        "within D, too.",
         low=0,
         high=1,
         open_ends=True,
@@ -163,7 +163,7 @@ class Settings:
     )
     max_bytes: int | None = option(
         None,
-        "Target: fewest zeros with which the gzipped file has at most B bytes, such as 500k "
+        "Target: lowest sparsity at which the gzipped file has at most B bytes, such as 500k "
         "or 1.5M.",
         low=1,
         metavar="B",
@@ -171,24 +171,24 @@ class Settings:
     )
     allocate: str | None = option(
         None,
-        "How zeros are shared out over the layers, with any target but epsilon. "
-        "network: so that the network's output suffers least (best by measurement; default of "
+        "How zeros are distributed over the layers, with any target but epsilon. "
+        "network: so that the network's output changes least (best by measurement; default of "
         "l0, which with --sparsity and few samples tries the others on held-out samples, too). "
-        "error: so that the layers' own relative errors do. "
-        "uniform: the same share in every layer (default of the other methods).",
+        "error: so that the layers' own responses change least. "
+        "uniform: the same sparsity in every layer (default of the other methods).",
         choices=ALLOCATIONS,
     )
     pattern: str | None = option(
         None,
         "Where zeros are, with l0. N:M, such as 2:4: at most N of M consecutive inputs of an "
-        "output are not zero, in every layer, which is a target of its own. HxW, such as 1x4: "
-        "blocks of H inputs by W outputs, with any target but epsilon.",
+        "output are not zero, in every layer; this is a target of its own. HxW, such as 1x4: "
+        "zeros come in blocks of H inputs by W outputs, with any target but epsilon.",
         metavar="N:M|HxW",
         parse=parse_pattern,
     )
     limit: tuple[str, ...] = option(
         (),
-        "Bounds on the share of zeros of layers whose name matches, such as 'fc4=0:0.5' "
+        "Bounds on the sparsity of layers whose name matches, such as 'fc4=0:0.5' "
         "(repeatable; the last that matches a layer holds).",
         metavar="PATTERN=LOW:HIGH",
         parse=checked_limit,
@@ -198,7 +198,7 @@ class Settings:
         "l0: fewest weights, then a refit of those kept (best by measurement). "
         "net-trim: the paper's convex program to the letter. "
         "one-sided: the same with inactive responses sharing epsilon, so fewer weights. "
-        "reweighted: four rounds of that, each cheaper for what is large, so fewer still.",
+        "reweighted: four rounds of that, each makes large weights cheaper, so fewer stay.",
         choices=METHODS,
     )
     scheme: str = option(
@@ -210,16 +210,16 @@ class Settings:
     sweeps: int = option(
         1,
         "Passes over the layers, with l0 and any target but epsilon. Each after the first chooses "
-        "all weights anew by what matters in the network as it is pruned by then, at some two "
-        "fifths of the time of the first; the best on held-out samples is kept.",
+        "all weights anew, by what the pruned network still reads. It takes some two fifths of "
+        "the time of the first. The best on held-out samples is kept.",
         low=1,
         high=100,
         metavar="N",
     )
     gamma: float = option(
         DEFAULT_GAMMA,
-        "all but l0, in cascade: slack over the error that the unpruned layer would make "
-        "(paper: sqrt(1.1)).",
+        "Slack over the error that the unpruned layer would make, in a cascade with any method "
+        "but l0 (paper: sqrt(1.1)).",
         low=1,
         high=100,
         metavar="G",
@@ -252,9 +252,9 @@ class Settings:
     )
     final_fit: str = option(
         "auto",
-        "auto: where samples are few, l0 with --sparsity fits the layers once more, to the "
-        "held-out samples, too, with the choices that these made; the errors that are reported "
-        "are those of before. none: never.",
+        "auto: where samples are few, l0 with --sparsity fits the layers once more at the end, to "
+        "the held-out samples, too. The choices made on these stay, and the reported errors are "
+        "those of before. none: never.",
         choices=AUTOMATIC,
     )
     forecast: bool = option(
@@ -351,7 +351,7 @@ class Settings:
         return value if name == "epsilon" else None
 
     def bounds_of(self, layer: str, names: Collection[str] = ()) -> tuple[float, float]:
-        """Least and largest share of zeros that a layer may have, by name.
+        """Least and largest sparsity that a layer may have, by name.
 
         Parameters
         ----------

@@ -312,7 +312,7 @@ def _missed(run: Run, name: str, rounds: Sequence[Round], samples: int) -> str:
     told = (lambda figure: size(round(figure))) if name == "max_bytes" else "{:,.4g}".format
     wanted = told(run.settings.target[1])
     text = (
-        f"{run.dense.path}: no share of zeros was found that meets {option} {wanted}; the nearest "
+        f"{run.dense.path}: no sparsity was found that meets {option} {wanted}; the nearest "
         f"was {told(best.figure)} at {best.sparsity:.1%} zeros. Nothing was written. "
         f"Allow a larger {option}"
     )
