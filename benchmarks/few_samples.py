@@ -188,7 +188,7 @@ def test_error(model: Subject, output: Path, threads: int) -> float:
         rows = np.sort(np.random.default_rng(5).choice(samples.samples, count, replace=False))
         size = batch_size(samples, dense, threads)
         reference = ReferenceOutputs(dense, lambda: samples.batches(rows, size), threads=threads)
-        return reference.against(Model.load(output)).error
+        return reference.compare(Model.load(output)).error
 
 
 def means(cells: Sequence[Cell]) -> dict[tuple[Any, ...], tuple[int, dict[str, float]]]:

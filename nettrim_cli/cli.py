@@ -69,7 +69,7 @@ def prune(
     """
     from nettrim_cli import pipeline
     from nettrim_cli.report.diagnostic import Severity
-    from nettrim_cli.report.progress import Screen, Silent
+    from nettrim_cli.report.progress import Silent, TerminalProgress
     from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
 
     if quiet and verbose:
@@ -83,7 +83,7 @@ def prune(
         raise click.UsageError(str(error)) from error
     target = output or pipeline.default_output(model)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
-        with Silent() if quiet else Screen(verbose=verbose) as listener:
+        with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
             try:
                 report = pipeline.prune(
                     model, data, target, settings, force=force, listener=listener

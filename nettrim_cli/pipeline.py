@@ -19,7 +19,13 @@ from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.formats.base import Indices
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
-from nettrim_cli.evaluation.aftermath import (
+from nettrim_cli.evaluation.certificate import certify
+from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs
+from nettrim_cli.evaluation.gates import checks
+from nettrim_cli.evaluation.output_statistics import output_statistics
+from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped, examine
+from nettrim_cli.evaluation.provenance import check_operands
+from nettrim_cli.evaluation.written_model_check import (
     dead_outputs,
     emptied,
     few_held_out,
@@ -28,12 +34,6 @@ from nettrim_cli.evaluation.aftermath import (
     unseen,
     unsolved,
 )
-from nettrim_cli.evaluation.certificate import certify
-from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs
-from nettrim_cli.evaluation.gates import checks
-from nettrim_cli.evaluation.outputs_seen import outputs_seen
-from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped, examine
-from nettrim_cli.evaluation.provenance import check_operands
 from nettrim_cli.files.atomic import reserved
 from nettrim_cli.graph.analysis.tensor_sizes import sizes
 from nettrim_cli.graph.layer import Layer
@@ -210,7 +210,7 @@ def compare(
         if gate is not None:  # some outputs tell batches apart, but not samples
             size = min(size, max(1, samples.samples // FEWEST_BATCHES))
         base = ReferenceOutputs(first, lambda: samples.batches(everything, size), threads=count)
-        answers = base.against(second)
+        answers = base.compare(second)
         limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
         found = replace(answers.compared(first, second), checks=limits, notes=notes)
         if not proof:
@@ -299,7 +299,7 @@ def _searched(
         return reach(run, samples, reference)
     except Missed as missed:
         if (nearest := missed.nearest) is not None:
-            answers = reference.against(nearest.model)
+            answers = reference.compare(nearest.model)
             missed.report = Report(
                 layers=in_order(run.dense, [*nearest.layers, *left]),
                 comparison=answers.compared(run.dense, nearest.model, written=False),
@@ -324,10 +324,10 @@ def _saved(
     def check(written: Model) -> None:
         dense, threads, some = reference.model, reference.threads, samples.seen_batches()
         samples.calibration.check_unchanged()
-        answers = reference.against(written)  # it has to run, whichever is told of
+        answers = reference.compare(written)  # it has to run, whichever is told of
         if found.judged is not None:
-            answers = reference.against(found.judged)
-        outputs = outputs_seen(dense, written, some, threads=threads)
+            answers = reference.compare(found.judged)
+        outputs = output_statistics(dense, written, some, threads=threads)
         odd.extend([*lost_numbers(dense.path, outputs), *dead_outputs(outputs)])
         answered.append((written, answers))
 

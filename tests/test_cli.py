@@ -574,7 +574,7 @@ def here(wait=0.0):
     print("here", flush=True)
     time.sleep(wait)
 
-class Told(progress.Screen):
+class Told(progress.TerminalProgress):
     def stage(self, text):
         if stage == "start" and text.startswith("recording"):
             here()
@@ -582,7 +582,7 @@ class Told(progress.Screen):
         if (stage, index) in (("first layer", 0), ("second layer", 1)):
             here()
 
-progress.Screen = Told
+progress.TerminalProgress = Told
 written = atomic._write_synced
 
 def write(*arguments):

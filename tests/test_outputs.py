@@ -72,12 +72,12 @@ def test_a_written_model_that_does_not_run_replaces_nothing(
 ) -> None:
     files.output.write_bytes(b"old")
 
-    def against(reference: object, candidate: Model) -> None:
+    def compare(reference: object, candidate: Model) -> None:
         assert candidate.path == files.output  # as it will be named,
         assert files.output.read_bytes() == b"old"  # where it is not yet
         raise error
 
-    monkeypatch.setattr(pipeline.ReferenceOutputs, "against", against)
+    monkeypatch.setattr(pipeline.ReferenceOutputs, "compare", compare)
     assert prune(files, "--final-fit", "none") == error.exit_code
     assert "was written" not in capsys.readouterr().err
     assert files.output.read_bytes() == b"old"

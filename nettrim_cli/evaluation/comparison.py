@@ -82,7 +82,7 @@ class ReferenceOutputs:
                 found.setdefault(path, OutputError()).see(part)
         return unmeasured(found)
 
-    def against(self, candidate: Model) -> OutputComparison:
+    def compare(self, candidate: Model) -> OutputComparison:
         """Run another model on the same samples.
 
         Raises

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import CONFIDENCE, Drop, counted_drop
 from nettrim_cli.evaluation.comparison import OutputComparison
-from nettrim_cli.evaluation.ratio import RelativeError
+from nettrim_cli.evaluation.relative_error import RelativeError
 from nettrim_cli.report.result import Check
 from nettrim_cli.settings import Gate
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nettrim_cli.data.labels import IGNORED
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import has_scores, top1
-from nettrim_cli.evaluation.samples_seen import FEWEST, Case
+from nettrim_cli.evaluation.sample_statistics import FEWEST, Case
 from nettrim_cli.report.diagnostic import Diagnostic
 
 Array = NDArray[Any]

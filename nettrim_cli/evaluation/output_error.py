@@ -22,7 +22,7 @@ from nettrim_cli.evaluation.accuracy import (
     is_answers,
     top1,
 )
-from nettrim_cli.evaluation.ratio import RelativeError
+from nettrim_cli.evaluation.relative_error import RelativeError
 from nettrim_cli.report.result import OutputFacts
 
 Array = NDArray[Any]

@@ -22,7 +22,13 @@ from nettrim_cli.evaluation.label_checks import (
     scaled_is_better,
     unused_labels,
 )
-from nettrim_cli.evaluation.samples_seen import FEWEST, Case, is_bytes, look, rows_of
+from nettrim_cli.evaluation.sample_statistics import (
+    FEWEST,
+    Case,
+    is_bytes,
+    rows_of,
+    sample_statistics,
+)
 from nettrim_cli.graph.analysis.input_scaling import (
     first_factor,
     first_normalization,
@@ -74,7 +80,7 @@ def examine(
         A result would mean nothing: labels that are no classes of the model, equal samples, a few
         samples beside which the others vanish, outputs that are no numbers.
     """
-    seen = look(model, samples, np.concatenate(parts), size, threads)
+    seen = sample_statistics(model, samples, np.concatenate(parts), size, threads)
     case = Case(model, samples, parts[1], seen, strict)
     return [each for check in checks or CHECKS for each in check(case)]
 

@@ -152,14 +152,14 @@ def write_atomically(
         raise _as_ours(error, Path(path)) from error
 
 
-def check_companion(path: str | os.PathLike[str]) -> None:
-    """Make sure, before any work, that `path` can have a companion.
+def check_sidecar(path: str | os.PathLike[str]) -> None:
+    """Make sure, before any work, that `path` can have a sidecar.
 
     Raises
     ------
     CannotWrite
         Its name is too long for that, or it is a link into another folder, from which the
-        companion would not be found.
+        sidecar would not be found.
     """
     target = Path(os.path.realpath(path))
     if target.parent != Path(os.path.realpath(Path(path).parent)):
@@ -177,14 +177,14 @@ def check_companion(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def companion(
+def sidecar_file(
     path: str | os.PathLike[str], pieces: Iterable[bytes], *, keep: Iterable[Path] = ()
 ) -> Iterator[str]:
     """Write a file beside `path` that its new content is to refer to, in the with-block.
 
-    The companion is named by its content, so that it never takes the place of the one that an
+    The sidecar is named by its content, so that it never takes the place of the one that an
     old content of `path` refers to: whenever the process ends, what `path` refers to is there.
-    Older companions of `path` go when the block has ended well, the new one when it has not.
+    Older sidecars of `path` go when the block has ended well, the new one when it has not.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def companion(
     Yields
     ------
     str
-        Name of the companion in the folder of `path`.
+        Name of the sidecar in the folder of `path`.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def companion(
             final = target.with_name(f"{_stem(target)}.{digest}.data")
             if not final.exists():
                 fresh = final
-                tell("companion", final)
+                tell("sidecar", final)
             if os.name == "nt":
                 file.close()
             os.replace(temporary, final)
@@ -231,17 +231,17 @@ def companion(
                 fresh.unlink()
     kept = {os.path.realpath(each) for each in (*keep, final)}
     for old in target.parent.iterdir():
-        if _is_companion(old.name, target) and os.path.realpath(old) not in kept:
+        if _is_sidecar(old.name, target) and os.path.realpath(old) not in kept:
             with contextlib.suppress(OSError):
                 old.unlink()
 
 
 def _stem(target: Path) -> str:
-    """The name as text: what refers to a companion may hold nothing else."""
+    """The name as text: what refers to a sidecar may hold nothing else."""
     return os.fsencode(target.name).decode("utf-8", "replace")
 
 
-def _is_companion(name: str, target: Path) -> bool:
+def _is_sidecar(name: str, target: Path) -> bool:
     pattern = rf"{re.escape(_stem(target))}\.[0-9a-f]{{{DIGITS}}}\.data"
     return re.fullmatch(pattern, name) is not None
 
@@ -257,10 +257,10 @@ def _write_synced(file: BinaryIO, pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def _refers(target: Path, companion: str) -> bool:
-    """Whether a file holds the name of a companion."""
+def _refers(target: Path, sidecar: str) -> bool:
+    """Whether a file holds the name of a sidecar."""
     try:
-        return companion.encode("utf-8") in target.read_bytes()
+        return sidecar.encode("utf-8") in target.read_bytes()
     except OSError:
         return False
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.files.atomic import check_companion, check_output, companion, write_atomically
+from nettrim_cli.files.atomic import check_output, check_sidecar, sidecar_file, write_atomically
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ir.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
@@ -303,7 +303,7 @@ class Model:
         """
         check_output(path, [*self.files, *others], force)
         if self.external.files:
-            check_companion(path)
+            check_sidecar(path)
 
     def save(
         self,
@@ -349,7 +349,7 @@ class Model:
             write_atomically(path, self.to_bytes(), check_file)
             return
         pieces = self.external.pieces(self.proto)
-        with companion(path, pieces, keep=self.external.files) as location:
+        with sidecar_file(path, pieces, keep=self.external.files) as location:
             moved = self.external.relocated(self.proto, location)
             write_atomically(path, serialize(moved), check_file)
 

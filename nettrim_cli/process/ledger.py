@@ -26,7 +26,7 @@ class Ledger:
         self.has_limit = self.has_memory = False
         self.about, self.doing = "the model", ""
         self.temporaries: list[str] = []
-        self.companions: list[str] = []
+        self.sidecars: list[str] = []
         self.outputs: list[tuple[str, str]] = []
         self.inputs: dict[str, str] = {}
         self._buffer = bytearray()
@@ -41,8 +41,8 @@ class Ledger:
                 setattr(self, kind, facts[0])
             elif kind == "temporary":
                 self.temporaries.append(facts[0])
-            elif kind == "companion":
-                self.companions.append(facts[0])
+            elif kind == "sidecar":
+                self.sidecars.append(facts[0])
             elif kind == "output":
                 self.outputs.append((facts[0], facts[1]))
             elif kind == "input":
@@ -51,7 +51,7 @@ class Ledger:
     def clean_up(self) -> str:
         """Remove what the run left behind, and say what stands of it."""
         standing = [path for path, mark in self.outputs if _identity(path) == mark]
-        for path in (*self.temporaries, *(() if standing else self.companions)):
+        for path in (*self.temporaries, *(() if standing else self.sidecars)):
             with suppress(OSError):
                 os.unlink(path)
         if not standing:

@@ -61,7 +61,7 @@ def final_fit(
     run.listener.stage(f"fitting to all {len(samples):,} samples")
     run.trail = None  # the batches are others
     layers = run.prune_layers(samples.whole().flagged_batches, zeros, again=True, seen=True)
-    if not reference.against(run.pruned).error <= reference.against(best.model).error:
+    if not reference.compare(run.pruned).error <= reference.compare(best.model).error:
         run.pruned = best.model
         return best
     before = {layer.name: layer.error_holdout for layer in best.layers}
@@ -125,14 +125,14 @@ def sweep(
     """
     sweeps, least = run.settings.sweeps, math.inf
     if sweeps > 1:
-        least = reference.against(found.model).error
+        least = reference.compare(found.model).error
     before = found.model
     for number in range(2, sweeps + 1):
         run.listener.stage(f"sweep {number} of {sweeps}")
         run.weigh(before)
         layers = run.prune_layers(batches, zeros, again=True)
         before = run.pruned
-        error = reference.against(before).error
+        error = reference.compare(before).error
         other = accepted(PassResult(before, layers)) if error < least else None
         words = "kept" if other is not None else "not kept"
         run.listener.message(

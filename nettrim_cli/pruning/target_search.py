@@ -27,9 +27,9 @@ from nettrim_cli.pruning.layerwise import PassResult, Run
 from nettrim_cli.pruning.passes import sweep
 from nettrim_cli.pruning.root_search import MonotoneSearch
 from nettrim_cli.pruning.selection import nonzeros
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
+from nettrim_cli.report.formatting import size
 from nettrim_cli.report.result import Round, Target
-from nettrim_cli.report.words import size
 
 GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 56)])
 NEAR = 3  # by which weights may differ between rounds for the choices to hold
@@ -114,7 +114,7 @@ class ErrorGoal:
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples."""
-        return self.scene.reference.against(pruned).error, None
+        return self.scene.reference.compare(pruned).error, None
 
 
 class DropGoal:
@@ -141,7 +141,7 @@ class DropGoal:
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples; the bound takes the margins of the others, too."""
-        found = self.scene.reference.against(pruned)
+        found = self.scene.reference.compare(pruned)
         bounds = [drop_bound(a, b)[1] for a, b in zip(found.drops, self.others.drops)]
         return found.drop, max(bounds)
 
@@ -320,7 +320,7 @@ def _missed(run: Run, name: str, rounds: Sequence[Round], samples: int) -> str:
         held = run.settings.target[1] - best.reached
         more = ""
         if best.bound is not None and held > 0:
-            needed = words.about(samples_for(best.bound - best.reached, held, samples))
+            needed = formatting.about(samples_for(best.bound - best.reached, held, samples))
             more = f" ({samples:,} held out; about {needed} would do)"
         return (
             f"{text}: what was measured is within it, but not by enough for so few samples{more}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.result import Check, Comparison
 
 
@@ -11,21 +11,21 @@ def outcome(check: Check) -> tuple[str, str, str]:
     within = check.figure <= check.limit
     option = f"--{check.name.replace('_', '-')} {100 * check.limit:g} %"
     doubtful = ", but not surely," if within and not check.passed else ""
-    figure = f"{words.clean(check.what)}: {words.error(check.figure)} %"
+    figure = f"{formatting.clean(check.what)}: {formatting.error(check.figure)} %"
     text = f"{figure}, {'within' if within else 'above'} {option}{doubtful or ','} on "
-    text += f"{words.count(check.samples)} sample{'' if check.samples == 1 else 's'}"
+    text += f"{formatting.count(check.samples)} sample{'' if check.samples == 1 else 's'}"
     return "passed" if check.passed else "failed", text, _sureness(check, within)
 
 
 def _sureness(check: Check, within: bool) -> str:
     side, bound = ("at most", check.high) if within else ("at least", check.low)
-    shown = words.at_most(bound) if within else words.error(bound)
+    shown = formatting.at_most(bound) if within else formatting.error(bound)
     text = f"on new samples {side} {shown} % with {100 * check.confidence:g} % confidence"
     if check.settled:
         return text
     if check.needed is None:
         return f"{text}; no number of samples settles it, the figure is at the limit"
-    return f"{text}; about {words.count(check.needed)} samples would settle it"
+    return f"{text}; about {formatting.count(check.needed)} samples would settle it"
 
 
 def complaint(comparison: Comparison) -> str:

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from nettrim_cli.process.channel import tell
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.report.screen import patient_console
+from nettrim_cli.report.terminal import patient_console
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -75,7 +75,7 @@ class Silent:
         """Ignore it."""
 
 
-class Screen:
+class TerminalProgress:
     """A progress bar on stderr while the ``with`` block runs; nothing where that is no terminal.
 
     Parameters
@@ -101,7 +101,7 @@ class Screen:
         self._started: float | None = None
         self._drawn = 0.0
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> TerminalProgress:
         if self._console is None:
             self._console = patient_console(stderr=True)
         self._name_width = 36 if self._console.width >= WIDE else 16
@@ -124,7 +124,7 @@ class Screen:
     def stage(self, text: str) -> None:
         """Show what is done now; with ``verbose`` print it."""
         tell("doing", text)
-        self._text, self._layer = words.clean(text), ""
+        self._text, self._layer = formatting.clean(text), ""
         self._iteration = (0, 0)
         self._draw()
         if self._verbose:
@@ -162,7 +162,7 @@ class Screen:
     def message(self, text: str) -> None:
         """Print a message above the bar, or with ``verbose`` anywhere."""
         if self._bar is not None or self._verbose:
-            self._print(words.clean(text))
+            self._print(formatting.clean(text))
 
     @property
     def share(self) -> float:
@@ -189,7 +189,7 @@ class Screen:
             return self._text
         done, of = self._iteration
         number = min(len(self._done) + (self._layer not in self._done), self._total)
-        name = words.shorten(words.clean(self._layer), self._name_width)
+        name = formatting.shorten(formatting.clean(self._layer), self._name_width)
         steps = f", iteration {done:,}" if of else ""
         return f"layer {number} of {self._total}: {name}{steps}"
 
@@ -200,7 +200,7 @@ class Screen:
         return (
             ""
             if left is None or left < 0.5
-            else f"{words.duration(round(left)).replace('.0', '')} left"
+            else f"{formatting.duration(round(left)).replace('.0', '')} left"
         )
 
     def _draw(self) -> None:
@@ -215,21 +215,20 @@ class Screen:
             self._console.print(Text(text), soft_wrap=True, highlight=False)
 
     def _line(self, layer: LayerReport) -> str:
-        head = (
-            f"[{len(self._done)}/{max(self._total, len(self._done))}] {words.clean(layer.name)}: "
-        )
+        done = len(self._done)
+        head = f"[{done}/{max(self._total, done)}] {formatting.clean(layer.name)}: "
         if not layer.pruned:
-            return head + f"left dense: {words.clean(layer.note)}"
+            return head + f"left dense: {formatting.clean(layer.note)}"
         return head + (
-            f"{words.percent(layer.sparsity_after)} % sparsity, "
-            f"error {words.error(layer.error_calibration)} % calib, "
-            f"{words.error(layer.error_holdout)} % held-out, "
-            f"{layer.iterations} iterations, {words.clean(layer.status)}, "
-            f"{words.duration(layer.seconds)}"
+            f"{formatting.percent(layer.sparsity_after)} % sparsity, "
+            f"error {formatting.error(layer.error_calibration)} % calib, "
+            f"{formatting.error(layer.error_holdout)} % held-out, "
+            f"{layer.iterations} iterations, {formatting.clean(layer.status)}, "
+            f"{formatting.duration(layer.seconds)}"
         )
 
 
-def _bar(screen: Screen, console: Console) -> Progress:
+def _bar(screen: TerminalProgress, console: Console) -> Progress:
     """The bar: a spinner, the bar, what is done, time passed, time left."""
     from rich.progress import (
         BarColumn,

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.gate import outcome
 from nettrim_cli.report.result import Comparison, Report
-from nettrim_cli.report.screen import (
+from nettrim_cli.report.terminal import (
     comparison_rows,
     console_for_stdout,
     layers_as_dict,
@@ -123,10 +123,10 @@ def _markdown(report: Report) -> str:
     """The verdict and the warnings, then layers and totals as GitHub tables."""
     layers = [
         (
-            *(each.name, each.op, words.shape(each.shape)),
-            *(words.percent(each.sparsity_before), words.percent(each.sparsity_after)),
-            *(words.error(each.error_calibration), words.error(each.error_holdout)),
-            *(words.count(each.columns), words.count(each.iterations)),
+            *(each.name, each.op, formatting.shape(each.shape)),
+            *(formatting.percent(each.sparsity_before), formatting.percent(each.sparsity_after)),
+            *(formatting.error(each.error_calibration), formatting.error(each.error_holdout)),
+            *(formatting.count(each.columns), formatting.count(each.iterations)),
             *(each.status, f"{each.seconds:.1f}", each.note),
         )
         for each in report.layers
@@ -136,7 +136,7 @@ def _markdown(report: Report) -> str:
         "# nettrim report",
         *([f"**Target missed**: {_escape(report.missed)}"] if report.missed else []),
         f"{_escape(report.comparison.reference.path)} → {_escape(target)}, "
-        f"nettrim {_escape(report.version)}, {words.duration(report.seconds)}",
+        f"nettrim {_escape(report.version)}, {formatting.duration(report.seconds)}",
         f"**{_escape(report.verdict.outcome)}**",
         _escape(report.verdict.sureness),
         *_warnings(report),
@@ -144,17 +144,21 @@ def _markdown(report: Report) -> str:
         _table(MARKDOWN_FIELDS, "lllrrrrrrlrl", layers),
         "## Totals",
         _table(("", "before", "after", ""), "lrrl", total_rows(report)),
-        f"SHA-256 of the output: {report.comparison.candidate.sha256 or words.UNKNOWN}",
+        f"SHA-256 of the output: {report.comparison.candidate.sha256 or formatting.UNKNOWN}",
     ]
     if report.certificate.layers:
         columns = {each.name: each.columns for each in report.layers}
         proved = [
             (
-                *(each.name, words.error(each.error_alone), words.error(each.error_network)),
-                words.UNKNOWN if each.norm is None else f"{each.norm:.3g}",
-                words.UNKNOWN if each.bound is None else words.at_most(each.bound),
-                *(words.count(each.samples_median), words.count(each.samples_densest)),
-                words.count(columns.get(each.name)),
+                *(
+                    each.name,
+                    formatting.error(each.error_alone),
+                    formatting.error(each.error_network),
+                ),
+                formatting.UNKNOWN if each.norm is None else f"{each.norm:.3g}",
+                formatting.UNKNOWN if each.bound is None else formatting.at_most(each.bound),
+                *(formatting.count(each.samples_median), formatting.count(each.samples_densest)),
+                formatting.count(columns.get(each.name)),
             )
             for each in report.certificate.layers
         ]
@@ -189,7 +193,7 @@ def _table(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> st
 
 def _escape(text: str) -> str:
     """A text that GitHub shows as it is; underscores within words need nothing."""
-    text = re.sub(r"([\\`*\[\]<>&|~$#!])", r"\\\1", words.clean(text))
+    text = re.sub(r"([\\`*\[\]<>&|~$#!])", r"\\\1", formatting.clean(text))
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
@@ -201,7 +205,7 @@ def _comparison_markdown(comparison: Comparison) -> str:
         parts.append(f"**{status}**: {_escape(text)}; {_escape(sureness)}.")
     parts += [f"**Note**: {_escape(each)}" for each in comparison.notes]
     one, two = comparison.reference.path, comparison.candidate.path
-    parts.append(f"{_escape(one)} → {_escape(two)}, {words.count(comparison.samples)} samples")
+    parts.append(f"{_escape(one)} → {_escape(two)}, {formatting.count(comparison.samples)} samples")
     rows = comparison_rows(comparison)
     parts.append(_table(("", "reference", "candidate", ""), "lrrl", rows))
     return "\n\n".join(parts) + "\n"

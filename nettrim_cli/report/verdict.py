@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Severity
 
 if TYPE_CHECKING:
@@ -69,23 +69,23 @@ def is_reached(report: Report) -> bool:
 def _asked(report: Report) -> str:
     """What there is, beside what was asked."""
     name, wanted = asked(report)
-    zeros = f"{words.percent(report.sparsity)} % zeros"
+    zeros = f"{formatting.percent(report.sparsity)} % zeros"
     target = report.target
     if name == "sparsity":
-        return f"{zeros}, {words.plain_percent(wanted)} % asked."
+        return f"{zeros}, {formatting.plain_percent(wanted)} % asked."
     if name == "pattern":
         return f"pattern {report.settings['pattern']}, {zeros}."
     if name == "epsilon" or target is None:
-        return f"{zeros}, each layer allowed an error of {words.plain_percent(wanted)} %."
+        return f"{zeros}, each layer allowed an error of {formatting.plain_percent(wanted)} %."
     if name == "max_bytes":
-        sizes = (words.size(int(each)) for each in (target.reached, wanted))
+        sizes = (formatting.size(int(each)) for each in (target.reached, wanted))
         return "{} gzipped, {} allowed, {}.".format(*sizes, zeros)
     if name == "max_error":
-        return f"{zeros} within an output error of {words.plain_percent(wanted)} %."
+        return f"{zeros} within an output error of {formatting.plain_percent(wanted)} %."
     unit = (
         "points of accuracy" if report.comparison.reference.accuracy is not None else "% of answers"
     )
-    return f"{zeros} for at most {words.plain_percent(wanted)} {unit}."
+    return f"{zeros} for at most {formatting.plain_percent(wanted)} {unit}."
 
 
 def _lost(report: Report) -> str:
@@ -93,14 +93,14 @@ def _lost(report: Report) -> str:
     comparison, parts = report.comparison, []
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
     if before is not None and after is not None:
-        text = words.points(before, after)
+        text = formatting.points(before, after)
         same = "accuracy unchanged"
         parts.append(same if text == "unchanged" else text.replace("points", "points of accuracy"))
     elif comparison.drop is not None:
-        share = f"{words.percent(comparison.drop, 2)} % of" if comparison.drop else "no"
+        share = f"{formatting.percent(comparison.drop, 2)} % of" if comparison.drop else "no"
         parts.append(f"{share} answers changed")
     if comparison.outputs:
-        parts.append(f"output error {words.error(comparison.error)} %")
+        parts.append(f"output error {formatting.error(comparison.error)} %")
     text = ", ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -108,11 +108,11 @@ def _lost(report: Report) -> str:
 def _sureness(report: Report) -> str:
     """On what it rests, and what limits it."""
     comparison = report.comparison
-    parts = [f"Measured on {words.count(comparison.samples)} held-out samples"]
+    parts = [f"Measured on {formatting.count(comparison.samples)} held-out samples"]
     if report.final_samples:
-        parts.append(f" before the final fit to all {words.count(report.final_samples)}")
+        parts.append(f" before the final fit to all {formatting.count(report.final_samples)}")
     if report.bound is not None:
-        new = words.new_samples(report.bound, labels=comparison.reference.accuracy is not None)
+        new = formatting.new_samples(report.bound, labels=comparison.reference.accuracy is not None)
         parts.append(f"; on new ones {new}")
     severe = [each for each in report.warnings if each.severity is Severity.CRITICAL]
     told = (each.brief for each in report.warnings if each.brief and each not in severe)

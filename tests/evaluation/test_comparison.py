@@ -40,7 +40,7 @@ def through(tmp_path, first, second, x=SCORES, labels=None, size=3, gate=None):
         batch(x[at : at + size], None if labels is None else labels[at : at + size])
         for at in range(0, len(x), size)
     ]
-    found = ReferenceOutputs(models[0], lambda: batches, threads=1).against(models[1])
+    found = ReferenceOutputs(models[0], lambda: batches, threads=1).compare(models[1])
     held_against = () if gate is None else tuple(checks(found, gate))
     return replace(found.compared(*models), checks=held_against)
 

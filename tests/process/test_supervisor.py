@@ -94,11 +94,11 @@ def test_a_crash_over_a_file_that_has_changed_is_said_of_the_file(tmp_path) -> N
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("stands", [False, True])
 def test_a_signal_removes_what_was_left_and_says_what_stands(tmp_path, name, stands) -> None:
-    for each in ("temporary", "companion"):
+    for each in ("temporary", "sidecar"):
         (tmp_path / each).touch()
     work = f"""
     os.chdir({str(tmp_path)!r})
-    for kind in ("temporary", "companion"):
+    for kind in ("temporary", "sidecar"):
         tell(kind, kind)
     with open("temporary", "w") as file:
         tell("output", "output", identity(os.fstat(file.fileno())))
@@ -119,7 +119,7 @@ def test_a_signal_removes_what_was_left_and_says_what_stands(tmp_path, name, sta
     assert process.returncode in (128 + getattr(signal, name), 128 + signal.SIGTERM)
     assert text.count("\n") == 1
     assert ("output was written" if stands else "nothing was written") in text
-    assert sorted(os.listdir(tmp_path)) == (["companion", "output"] if stands else [])
+    assert sorted(os.listdir(tmp_path)) == (["output", "sidecar"] if stands else [])
 
 
 def test_signals_at_random_moments_of_a_run(files) -> None:

@@ -47,7 +47,7 @@ def test_error(folder, output) -> float:
     with Calibration.open(folder / "test.h5", dense.inputs) as samples:
         everything = np.arange(samples.samples)
         reference = ReferenceOutputs(dense, lambda: samples.batches(everything, 250), threads=1)
-        return reference.against(Model.load(output)).error
+        return reference.compare(Model.load(output)).error
 
 
 test_error.__test__ = False  # a figure, not a test

@@ -92,8 +92,8 @@ def test_fewer_errors_than_by_magnitude(tmp_path) -> None:
     with Calibration.open(files.data, dense.inputs) as samples:
         rows = np.arange(samples.samples)
         reference = ReferenceOutputs(dense, lambda: samples.batches(rows, 100), threads=1)
-        magnitude = reference.against(plain).error
-        ours = reference.against(Model.load(files.output)).error
+        magnitude = reference.compare(plain).error
+        ours = reference.compare(Model.load(files.output)).error
     assert ours < 0.6 * magnitude
     assert report.sparsity == pytest.approx(0.5, abs=0.01)
 

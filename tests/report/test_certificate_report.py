@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from test_render import comparison, dense, solved, whole
 
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.render import render, show_comparison, show_report
 from nettrim_cli.report.result import Certificate, LayerBound, OutputBound, OutputFacts, Report
 
@@ -51,12 +51,12 @@ def printed(report: Report, width: int = 120) -> str:
     ],
 )
 def test_bounds_are_rounded_up(share: float, text: str) -> None:
-    assert words.at_most(share) == text
+    assert formatting.at_most(share) == text
 
 
 @given(st.floats(1e-12, 1e12))
 def test_no_bound_is_printed_below_itself(share: float) -> None:
-    shown = Decimal(words.at_most(share).replace(",", ""))
+    shown = Decimal(formatting.at_most(share).replace(",", ""))
     exact = 100 * Decimal(share)
     assert exact <= shown <= exact * Decimal("1.01")
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from rich.console import Console
 
-from nettrim_cli.report.progress import Listener, Screen, Silent
+from nettrim_cli.report.progress import Listener, Silent, TerminalProgress
 from nettrim_cli.report.result import LayerReport
 
 
@@ -44,7 +44,7 @@ def test_silent_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_is_printed_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with Screen() as listener:
+    with TerminalProgress() as listener:
         play(listener)
     assert capfd.readouterr() == ("", "")
 
@@ -52,7 +52,7 @@ def test_nothing_is_printed_off_the_terminal(capfd: pytest.CaptureFixture[str]) 
 def test_verbose_prints_stages_and_one_line_per_layer_to_stderr(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with Screen(verbose=True) as listener:
+    with TerminalProgress(verbose=True) as listener:
         play(listener)
         listener.end(report("fc3", "dense", "excluded"))
     out, err = capfd.readouterr()
@@ -73,7 +73,7 @@ def test_verbose_prints_stages_and_one_line_per_layer_to_stderr(
 @pytest.mark.parametrize("width", [20, 60, 80, 120, 200])
 def test_terminal_shows_the_current_layer_and_cleans_up(width: int) -> None:
     console = terminal(width)
-    with Screen(console=console) as listener:
+    with TerminalProgress(console=console) as listener:
         play(listener)
         assert listener._bar is not None
         listener._bar.refresh()
@@ -86,7 +86,7 @@ def test_terminal_shows_the_current_layer_and_cleans_up(width: int) -> None:
 
 def test_the_bar_goes_away_on_an_error() -> None:
     console = terminal()
-    listener = Screen(console=console)
+    listener = TerminalProgress(console=console)
 
     def interrupted() -> None:
         with listener:
@@ -100,7 +100,7 @@ def test_the_bar_goes_away_on_an_error() -> None:
 
 
 def test_share_goes_by_weights_and_never_backwards() -> None:
-    screen = Screen()
+    screen = TerminalProgress()
     assert screen.share == 0.0
     screen.plan({"a": 900, "b": 100})
     screen.begin("a", 0, 2)
@@ -116,7 +116,7 @@ def test_share_goes_by_weights_and_never_backwards() -> None:
 
 
 def test_share_goes_by_layers_without_weights() -> None:
-    screen = Screen()
+    screen = TerminalProgress()
     screen.begin("a", 0, 4)
     screen.end(report("a"))
     screen.begin("b", 1, 4)
@@ -129,7 +129,7 @@ def test_share_goes_by_layers_without_weights() -> None:
 def test_time_left_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    screen = Screen()
+    screen = TerminalProgress()
     screen.begin("a", 0, 4)
     assert screen.seconds_left is None
     now = 130.0
@@ -143,7 +143,7 @@ def test_iterations_are_drawn_at_most_ten_times_a_second(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     drawn = []
-    with Screen(console=terminal()) as screen:
+    with TerminalProgress(console=terminal()) as screen:
         screen.begin("a", 0, 1)
         monkeypatch.setattr(screen, "_draw", lambda: drawn.append(now))
         for k in range(5000):
@@ -156,8 +156,8 @@ def test_iterations_are_drawn_at_most_ten_times_a_second(monkeypatch: pytest.Mon
 
 def test_a_reader_that_leaves_does_not_stop_the_work() -> None:
     code = (
-        "import sys; from nettrim_cli.report.progress import Screen\nsys.stdin.read()\n"
-        "with Screen(verbose=True) as s:\n    s.message('a'); s.message('b')\n"
+        "import sys; from nettrim_cli.report.progress import TerminalProgress\nsys.stdin.read()\n"
+        "with TerminalProgress(verbose=True) as s:\n    s.message('a'); s.message('b')\n"
         "sys.stdout.write('result'); sys.exit(3)"
     )
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -169,7 +169,7 @@ def test_a_reader_that_leaves_does_not_stop_the_work() -> None:
 
 
 def test_a_second_plan_starts_from_the_first_layer_again() -> None:
-    screen = Screen(console=Console(file=io.StringIO()))
+    screen = TerminalProgress(console=Console(file=io.StringIO()))
     screen.plan({"a": 10, "b": 30})
     screen.begin("a", 0, 2)
     screen.end(LayerReport("a", "Gemm", (5, 2), 10, 10, 5, status="solved"))

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.render import (
     FORMATS,
@@ -168,7 +168,7 @@ def test_odd_names_survive_in_files(name: str) -> None:
     assert [rows[0]["name"], rows[0]["note"], rows[1]["note"]] == [name] * 3
     *_, row, _ = table(render(report, ".md"), "Layers")
     assert len(row) == 12
-    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", row[0]) == words.clean(name)
+    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", row[0]) == formatting.clean(name)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -235,7 +235,9 @@ def test_no_line_is_too_long_and_no_name_breaks_the_table(width: int, notes: boo
     text = shown(whole(*layers, warnings=few(*ODD)), width)
     lines = text.split("\n")
     assert "\x1b" not in text
-    limit = max(width, max(cell_len(words.clean(word)) for word in " ".join(ODD).split(" ")) + 5)
+    limit = max(
+        width, max(cell_len(formatting.clean(word)) for word in " ".join(ODD).split(" ")) + 5
+    )
     assert max(cell_len(each) for each in lines) <= limit
     rule = next(k for k, each in enumerate(lines) if each.startswith(" ───"))
     rows = lines[rule + 1 : rule + 1 + len(ODD)]
@@ -406,31 +408,31 @@ def test_layers_as_dict_counts() -> None:
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [
-        (words.percent(0.9), "90.0"),
-        (words.percent(0.99999), ">99.9"),
-        (words.percent(0.999999, 2), ">99.99"),
-        (words.percent(1e-6), "<0.1"),
-        (words.percent(-1e-9), "0.0"),
-        (words.percent(None), "–"),
-        (words.error(0.0812), "8.12"),
-        (words.error(123.456), "12,346"),
-        (words.error(3e-7), "3e-05"),
-        (words.error(0.0), "0"),
-        (words.size(999), "999 B"),
-        (words.size(999_499), "999 kB"),
-        (words.size(999_700), "1.00 MB"),
-        (words.size(10_000), "10.0 kB"),
-        (words.size(2**40), "1.10 TB"),
-        (words.duration(0.4211), "0.42 s"),
-        (words.duration(59.97), "1 min 00 s"),
-        (words.duration(3661), "1 h 01 min"),
-        (words.factor(700, 100), "7.0 times smaller"),
-        (words.factor(100, 103), "3.0 % larger"),
-        (words.factor(100, 100), "same size"),
-        (words.factor(0, 100), ""),
-        (words.points(0.5, 0.5), "unchanged"),
-        (words.points(0.5, 0.75), "25.00 points gained"),
-        (words.points(0.5, None), ""),
+        (formatting.percent(0.9), "90.0"),
+        (formatting.percent(0.99999), ">99.9"),
+        (formatting.percent(0.999999, 2), ">99.99"),
+        (formatting.percent(1e-6), "<0.1"),
+        (formatting.percent(-1e-9), "0.0"),
+        (formatting.percent(None), "–"),
+        (formatting.error(0.0812), "8.12"),
+        (formatting.error(123.456), "12,346"),
+        (formatting.error(3e-7), "3e-05"),
+        (formatting.error(0.0), "0"),
+        (formatting.size(999), "999 B"),
+        (formatting.size(999_499), "999 kB"),
+        (formatting.size(999_700), "1.00 MB"),
+        (formatting.size(10_000), "10.0 kB"),
+        (formatting.size(2**40), "1.10 TB"),
+        (formatting.duration(0.4211), "0.42 s"),
+        (formatting.duration(59.97), "1 min 00 s"),
+        (formatting.duration(3661), "1 h 01 min"),
+        (formatting.factor(700, 100), "7.0 times smaller"),
+        (formatting.factor(100, 103), "3.0 % larger"),
+        (formatting.factor(100, 100), "same size"),
+        (formatting.factor(0, 100), ""),
+        (formatting.points(0.5, 0.5), "unchanged"),
+        (formatting.points(0.5, 0.75), "25.00 points gained"),
+        (formatting.points(0.5, None), ""),
     ],
 )
 def test_words(found: str, wanted: str) -> None:
@@ -440,9 +442,9 @@ def test_words(found: str, wanted: str) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text("ab/_é深\n\x1b\u200b…", max_size=60), st.integers(3, 40))
 def test_shortened_names_fit(name: str, width: int) -> None:
-    plain = words.clean(name)
+    plain = formatting.clean(name)
     assert plain.isprintable()
-    cut = words.shorten(plain, width)
+    cut = formatting.shorten(plain, width)
     assert cell_len(cut) <= width
     assert cut == plain or "…" in cut
 
@@ -505,7 +507,9 @@ def test_intervals_and_margins_are_told_beside_their_figures() -> None:
 
 
 def test_the_interval_of_a_gain_is_told_as_one() -> None:
-    assert words.points(0.8, 0.81, (-0.02, 0.005)) == "1.00 points gained (95 %: -0.50 to 2.00)"
-    assert words.points(0.8, 0.8, (-0.02, 0.005)) == "unchanged (95 %: -2.00 to 0.50)"
-    assert words.points(0.8, 0.79, None) == "1.00 points lost"
-    assert words.margins(1.0, None) == words.margins(None, None) == ""
+    assert (
+        formatting.points(0.8, 0.81, (-0.02, 0.005)) == "1.00 points gained (95 %: -0.50 to 2.00)"
+    )
+    assert formatting.points(0.8, 0.8, (-0.02, 0.005)) == "unchanged (95 %: -2.00 to 0.50)"
+    assert formatting.points(0.8, 0.79, None) == "1.00 points lost"
+    assert formatting.margins(1.0, None) == formatting.margins(None, None) == ""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from test_render import comparison, shown, solved, whole
 
-from nettrim_cli.report import words
+from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.render import render
 from nettrim_cli.report.result import ModelFacts, OutputFacts, Target
@@ -102,4 +102,4 @@ def test_one_statement_of_95_per_cent_on_a_screen() -> None:
     ("number", "text"), [(7, "7"), (99.2, "100"), (101, "110"), (4133, "4,200"), (0.4, "1")]
 )
 def test_counts_of_two_digits_are_rounded_up(number, text) -> None:
-    assert words.about(number) == text
+    assert formatting.about(number) == text

@@ -98,7 +98,7 @@ def prune(pair: tuple[Path, Path], *words: object) -> int:
     return run(["prune", str(model), "--data", str(data), *FAST, *map(str, words)])
 
 
-def companions(folder: Path) -> list[str]:
+def sidecars(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name.endswith(".data"))
 
 
@@ -148,14 +148,14 @@ def test_the_output_has_one_sidecar_and_no_other_file_is_touched(pair, capsys):
     model, _ = pair
     before = {path: path.read_bytes() for path in model.parent.iterdir()}
     assert prune(pair) == 0
-    (name,) = companions(model.parent)
+    (name,) = sidecars(model.parent)
     assert name.startswith("model.pruned.onnx.")
     assert {path: path.read_bytes() for path in before} == before
     assert prune(pair, "--force", "--sparsity", "0.8") == 0
-    (other,) = companions(model.parent)
+    (other,) = sidecars(model.parent)
     assert other != name
     assert prune(pair, "--force", "--sparsity", "0.8") == 0
-    assert companions(model.parent) == [other]
+    assert sidecars(model.parent) == [other]
     assert len(os.listdir(model.parent)) == len(before) + 2
     assert outputs(model.with_name("model.pruned.onnx"), input_samples(wide_mlp(), 2)).shape == (
         2,
@@ -171,7 +171,7 @@ def test_a_pruned_model_can_be_pruned_again_beside_itself(pair, capsys):
     before = outputs(renamed, input_samples(wide_mlp(), 3))
     assert prune((renamed, pair[1]), "-o", once, "--sparsity", "0.8") == 0
     np.testing.assert_array_equal(outputs(renamed, input_samples(wide_mlp(), 3)), before)
-    assert len(companions(once.parent)) == 2
+    assert len(sidecars(once.parent)) == 2
 
 
 def test_sizes_count_the_sidecar(pair, capsys):
@@ -264,7 +264,7 @@ def test_killed_while_writing_leaves_a_whole_output(pair, capsys):
         same = np.array_equal(outputs(target, x), old)
         assert same is not whole
     assert prune(pair, "--force") == 0  # what the killed runs left behind goes
-    assert len(companions(target.parent)) == 1
+    assert len(sidecars(target.parent)) == 1
 
 
 def everywhere() -> onnx.ModelProto:
@@ -359,7 +359,7 @@ def test_values_from_wherever_they_are_are_written(odd_places) -> None:
     new = onnx.load(target, load_external_data=False)
     for one, two in zip(holders(plain.proto), holders(new), strict=True):
         np.testing.assert_array_equal(numpy_helper.to_array(one), external_values(path.parent, two))
-    assert len(companions(path.parent)) == 1
+    assert len(sidecars(path.parent)) == 1
     assert Model.load(target).constants() == plain.constants()
 
 
@@ -447,7 +447,7 @@ def test_a_model_over_2_gb(tmp_path):
     assert ended.returncode == 0, ended.stderr
     peak = int(ended.stderr.split()[-1])
     assert peak < 1.5 * whole, f"{peak / whole:.2f} times the model"
-    (sidecar,) = companions(tmp_path)
+    (sidecar,) = sidecars(tmp_path)
     assert (tmp_path / sidecar).stat().st_size > 2**31
     before, after = (onnx.load(path, load_external_data=False) for path in (model, target))
     del after.metadata_props[:]
@@ -478,7 +478,7 @@ def test_a_size_as_target_counts_the_external_data(pair) -> None:
     target = model.with_name("small.onnx")
     settings = Settings(max_bytes=int(0.7 * dense), threads=1)
     report = pipeline.prune(model, data, target, settings)
-    names = [target, *(target.parent / each for each in companions(target.parent))]
+    names = [target, *(target.parent / each for each in sidecars(target.parent))]
     written = sum(len(gzip.compress(each.read_bytes(), 6)) for each in names)
     assert report.comparison.candidate.bytes_gzip == pytest.approx(written, abs=60)
     assert 0.6 * dense < report.comparison.candidate.bytes_gzip <= 0.7 * dense + 60

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nettrim_cli.evaluation.ratio import RelativeError
+from nettrim_cli.evaluation.relative_error import RelativeError
 
 SEED = 3
 

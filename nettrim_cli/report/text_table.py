@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nettrim_cli.report.words import UNKNOWN, shorten_all, wrap
+from nettrim_cli.report.formatting import UNKNOWN, shorten_all, wrap
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ PLAIN = str.maketrans({"→": ">", "…": "~", "─": "-", "–": "-"})
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a grid.
+    """One column of a table.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def fit(columns: Sequence[Column], width: int) -> Fitted:
 
 
 def show(fitted: Fitted, console: Console, sentences: Sequence[str] = ()) -> None:
-    """Print the grid; a row with a sentence shows its leading columns, then the sentence."""
+    """Print the table; a row with a sentence shows its leading columns, then the sentence."""
     columns, widths = fitted.columns, fitted.widths
     if any(each.group for each in columns):
         emit(_groups(fitted), console)

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nettrim_cli.report import grid, words
+from nettrim_cli.report import formatting, text_table
 from nettrim_cli.report.diagnostic import Diagnostic, Severity
 from nettrim_cli.report.gate import outcome
-from nettrim_cli.report.grid import ESSENTIAL, Column
 from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report, Target
+from nettrim_cli.report.text_table import ESSENTIAL, Column
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,49 +52,56 @@ def show_report(report: Report, console: Console, output: str | None = None) -> 
     ``output`` is the written file, if another than ``report.comparison.candidate.path``.
     """
     layers, judged = report.layers, report.verdict
-    grid.paragraph(judged.outcome, console, f"bold {GOOD if judged.reached else WARN}", hanging=3)
-    grid.paragraph(judged.sureness, console, hanging=3)
+    text_table.paragraph(
+        judged.outcome, console, f"bold {GOOD if judged.reached else WARN}", hanging=3
+    )
+    text_table.paragraph(judged.sureness, console, hanging=3)
     notes = [each for each in report.warnings if each.severity >= Severity.NOTE]
     _show_warnings([each for each in report.warnings if each not in notes], console)
-    grid.blank(console)
+    text_table.blank(console)
     sentences = ["" if each.pruned else f"left dense: {_note(each)}" for each in layers]
     if layers:
-        fitted = grid.fit(_layer_columns(layers), console.width)
-        grid.show(fitted, console, sentences)
+        fitted = text_table.fit(_layer_columns(layers), console.width)
+        text_table.show(fitted, console, sentences)
         if "note" in fitted.dropped:
             _show_notes(layers, console)
-        grid.blank(console)
+        text_table.blank(console)
     rows = total_rows(report)
     *pruned, remark = rows[0]
-    rows[0] = (pruned[0], pruned[1], pruned[2], f"{remark}, in {words.duration(report.seconds)}")
-    grid.pairs(rows, console)
+    rows[0] = (
+        pruned[0],
+        pruned[1],
+        pruned[2],
+        f"{remark}, in {formatting.duration(report.seconds)}",
+    )
+    text_table.pairs(rows, console)
     _show_warnings(notes, console)
-    grid.blank(console)
-    path = words.clean(report.comparison.candidate.path if output is None else output)
-    grid.line(f"written to {path}", console, "bold")
+    text_table.blank(console)
+    path = formatting.clean(report.comparison.candidate.path if output is None else output)
+    text_table.line(f"written to {path}", console, "bold")
 
 
 def _show_warnings(warnings: Sequence[Diagnostic], console: Console) -> None:
     if warnings:
-        grid.blank(console)
+        text_table.blank(console)
     for each in warnings:
-        grid.paragraph(f"! {words.clean(each.text)}", console, WARN, hanging=3)
+        text_table.paragraph(f"! {formatting.clean(each.text)}", console, WARN, hanging=3)
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Print what became of the limits, two models side by side, the distance of their outputs."""
     for each in sorted(comparison.checks, key=lambda check: check.passed):
         status, text, sureness = outcome(each)
-        grid.paragraph(f"{status}  {text}", console, GOOD if each.passed else BAD, hanging=9)
-        grid.paragraph(f"        {sureness}", console, FAINT, hanging=9)
+        text_table.paragraph(f"{status}  {text}", console, GOOD if each.passed else BAD, hanging=9)
+        text_table.paragraph(f"        {sureness}", console, FAINT, hanging=9)
     for note in comparison.notes:
-        grid.paragraph(f"! {words.clean(note)}", console, WARN, hanging=3)
+        text_table.paragraph(f"! {formatting.clean(note)}", console, WARN, hanging=3)
     if comparison.checks or comparison.notes:
-        grid.blank(console)
-    grid.line(f"reference  {words.clean(comparison.reference.path)}", console)
-    grid.line(f"candidate  {words.clean(comparison.candidate.path)}", console)
-    grid.blank(console)
-    grid.pairs([("", "reference", "candidate", ""), *comparison_rows(comparison)], console)
+        text_table.blank(console)
+    text_table.line(f"reference  {formatting.clean(comparison.reference.path)}", console)
+    text_table.line(f"candidate  {formatting.clean(comparison.candidate.path)}", console)
+    text_table.blank(console)
+    text_table.pairs([("", "reference", "candidate", ""), *comparison_rows(comparison)], console)
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
@@ -102,16 +109,16 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     one, two = comparison.reference, comparison.candidate
     parameters = (
         "parameters",
-        words.count(one.parameters),
-        words.count(two.parameters),
-        words.factor(one.parameters, two.parameters).replace("same size", "same number"),
+        formatting.count(one.parameters),
+        formatting.count(two.parameters),
+        formatting.factor(one.parameters, two.parameters).replace("same size", "same number"),
     )
     nonzeros = (
         "non-zeros",
-        words.count(one.nonzeros),
-        words.count(two.nonzeros),
-        f"{words.percent(_zeros(one.nonzeros, one.parameters))} → "
-        f"{words.percent(_zeros(two.nonzeros, two.parameters))} % sparsity",
+        formatting.count(one.nonzeros),
+        formatting.count(two.nonzeros),
+        f"{formatting.percent(_zeros(one.nonzeros, one.parameters))} → "
+        f"{formatting.percent(_zeros(two.nonzeros, two.parameters))} % sparsity",
     )
     quality = _quality_rows(comparison, "samples", comparison.certificate)
     return [*_file_rows(comparison), parameters, nonzeros, *quality]
@@ -131,34 +138,47 @@ def show_layers(
     ``parameters`` is the size of the whole model, to which the prunable weights are compared
     (by default the listed layers' weights).
     """
-    grid.line(words.clean(path), console, "bold")
-    grid.blank(console)
+    text_table.line(formatting.clean(path), console, "bold")
+    text_table.blank(console)
     if layers:
         ready = ["if named by --include" if each.depthwise else "yes" for each in layers]
         mood = [WARN if each.depthwise else GOOD for each in layers]
         columns = [
-            Column("layer", [words.clean(each.name) for each in layers], right=False, lead=True),
-            Column("op", [words.clean(e.op) for e in layers], keep=45, right=False, lead=True),
+            Column(
+                "layer", [formatting.clean(each.name) for each in layers], right=False, lead=True
+            ),
+            Column("op", [formatting.clean(e.op) for e in layers], keep=45, right=False, lead=True),
             Column("shape", [_shape(each) for each in layers], keep=60, lead=True),
-            Column("weights", [words.count(e.parameters) for e in layers], keep=40, lead=True),
-            Column("sparsity %", [words.percent(_sparsity(e, nonzeros)) for e in layers], keep=49),
+            Column("weights", [formatting.count(e.parameters) for e in layers], keep=40, lead=True),
+            Column(
+                "sparsity %", [formatting.percent(_sparsity(e, nonzeros)) for e in layers], keep=49
+            ),
             Column("prunable", ready, keep=5, right=False, styles=mood),
-            Column("follows", [words.clean(e.response.follows) for e in layers], "", 10, False),
+            Column(
+                "follows", [formatting.clean(e.response.follows) for e in layers], "", 10, False
+            ),
         ]
-        refusals = [f"no: {words.clean(each.refusal)}" if each.refusal else "" for each in layers]
-        grid.show(grid.fit(columns, console.width), console, refusals)
-        grid.blank(console)
+        refusals = [
+            f"no: {formatting.clean(each.refusal)}" if each.refusal else "" for each in layers
+        ]
+        text_table.show(text_table.fit(columns, console.width), console, refusals)
+        text_table.blank(console)
     totals = _layer_totals(layers, parameters)
-    share = f"{words.percent(totals['prunable_share'])} %"
+    share = f"{formatting.percent(totals['prunable_share'])} %"
     whole = "all layers' weights" if parameters is None else "all parameters"
     named = sum(each.prunable and each.depthwise for each in layers)
-    remark = f"{words.count(named)} of them only if --include names them" if named else ""
+    remark = f"{formatting.count(named)} of them only if --include names them" if named else ""
     rows = [
-        ("layers", "", words.count(totals["layers"]), ""),
-        ("prunable", "", words.count(totals["prunable_layers"]), remark),
-        ("weights", "", words.count(totals["prunable_weights"]), f"prunable, {share} of {whole}"),
+        ("layers", "", formatting.count(totals["layers"]), ""),
+        ("prunable", "", formatting.count(totals["prunable_layers"]), remark),
+        (
+            "weights",
+            "",
+            formatting.count(totals["prunable_weights"]),
+            f"prunable, {share} of {whole}",
+        ),
     ]
-    grid.pairs(rows, console)
+    text_table.pairs(rows, console)
 
 
 def layers_as_dict(
@@ -194,11 +214,11 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
     """The totals of a run in words: label, before, after, remark."""
     treated = report.pruned
     before = sum(each.nonzeros_before for each in treated)
-    sparsity = f"{words.percent(report.sparsity)} % sparsity"
+    sparsity = f"{formatting.percent(report.sparsity)} % sparsity"
     return [
-        ("layers pruned", "", words.count(len(treated)), f"of {len(report.layers)}"),
-        ("weights", "", words.count(report.weights), "in the pruned layers"),
-        ("non-zeros", words.count(before), words.count(report.nonzeros), sparsity),
+        ("layers pruned", "", formatting.count(len(treated)), f"of {len(report.layers)}"),
+        ("weights", "", formatting.count(report.weights), "in the pruned layers"),
+        ("non-zeros", formatting.count(before), formatting.count(report.nonzeros), sparsity),
         *_file_rows(report.comparison),
         *_quality_rows(
             report.comparison, "held-out samples", report.certificate, bound=report.bound
@@ -214,13 +234,13 @@ def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
     zeros, error = "sparsity %", "error %"
     bold, faint = ["bold"] * len(layers), [FAINT] * len(layers)
     mood = [GOOD if each.status == "solved" else WARN for each in layers]
-    names = [words.clean(each.name) for each in layers]
-    ops = [words.clean(each.op) for each in layers]
-    shapes = [words.shape(each.shape) for each in layers]
-    before = [words.percent(each.sparsity_before) for each in layers]
-    after = cells(lambda each: words.percent(each.sparsity_after))
-    calibration = cells(lambda each: words.error(each.error_calibration))
-    holdout = cells(lambda each: words.error(each.error_holdout))
+    names = [formatting.clean(each.name) for each in layers]
+    ops = [formatting.clean(each.op) for each in layers]
+    shapes = [formatting.shape(each.shape) for each in layers]
+    before = [formatting.percent(each.sparsity_before) for each in layers]
+    after = cells(lambda each: formatting.percent(each.sparsity_after))
+    calibration = cells(lambda each: formatting.error(each.error_calibration))
+    holdout = cells(lambda each: formatting.error(each.error_holdout))
     return [
         Column("layer", names, right=False, lead=True),
         Column("op", ops, keep=20, right=False, lead=True),
@@ -229,25 +249,25 @@ def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
         Column("after", after, zeros, keep=ESSENTIAL + 9, styles=bold),
         Column("calib", calibration, error, keep=ESSENTIAL - 1),
         Column("held-out", holdout, error, keep=ESSENTIAL + 8),
-        Column("gap %", cells(lambda each: words.error(each.gap)), keep=26),
-        Column("viol. %", cells(lambda each: words.error(each.violation)), keep=25),
-        Column("columns", cells(lambda each: words.count(each.columns)), keep=10),
-        Column("iter", cells(lambda each: words.count(each.iterations)), keep=30),
+        Column("gap %", cells(lambda each: formatting.error(each.gap)), keep=26),
+        Column("viol. %", cells(lambda each: formatting.error(each.violation)), keep=25),
+        Column("columns", cells(lambda each: formatting.count(each.columns)), keep=10),
+        Column("iter", cells(lambda each: formatting.count(each.iterations)), keep=30),
         Column("sec", cells(lambda each: f"{each.seconds:.1f}"), keep=35),
         Column(
             "status",
-            cells(lambda e: words.clean(e.status).replace("iterations", "iter")),
+            cells(lambda e: formatting.clean(e.status).replace("iterations", "iter")),
             "",
             40,
             False,
             styles=mood,
         ),
-        Column("note", cells(lambda e: words.clean(e.note)), "", 1, False, styles=faint),
+        Column("note", cells(lambda e: formatting.clean(e.note)), "", 1, False, styles=faint),
     ]
 
 
 def _note(layer: LayerReport) -> str:
-    return words.clean(layer.note) or "no reason given"
+    return formatting.clean(layer.note) or "no reason given"
 
 
 def _show_notes(layers: Sequence[LayerReport], console: Console) -> None:
@@ -255,16 +275,16 @@ def _show_notes(layers: Sequence[LayerReport], console: Console) -> None:
     about: dict[str, list[str]] = {}
     for each in layers:
         if each.pruned and each.note:
-            about.setdefault(words.clean(each.note), []).append(words.clean(each.name))
+            about.setdefault(formatting.clean(each.note), []).append(formatting.clean(each.name))
     for note, names in about.items():
         who = ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
-        grid.paragraph(f"{who}: {note}", console, FAINT, hanging=3)
+        text_table.paragraph(f"{who}: {note}", console, FAINT, hanging=3)
 
 
 def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     one, two = comparison.reference, comparison.candidate
     return [
-        (label, words.size(before), words.size(after), words.factor(before, after))
+        (label, formatting.size(before), formatting.size(after), formatting.factor(before, after))
         for label, before, after in (
             ("file", one.bytes_raw, two.bytes_raw),
             ("gzipped", one.bytes_gzip, two.bytes_gzip),
@@ -284,35 +304,35 @@ def _quality_rows(
     With a bound on what new samples lose that is all that is said of them.
     """
     rows: list[tuple[str, str, str, str]] = []
-    on = f"on {words.count(comparison.samples)} {samples}"
+    on = f"on {formatting.count(comparison.samples)} {samples}"
     before, after = comparison.reference.accuracy, comparison.candidate.accuracy
     if before is not None or after is not None:
         lost = comparison.accuracy_drop_interval if bound is None else None
-        change = words.points(before, after, lost)
+        change = formatting.points(before, after, lost)
         if bound is not None:
-            change += f" (95 %: at most {words.percent(bound, 2)} lost)"
+            change += f" (95 %: at most {formatting.percent(bound, 2)} lost)"
         remark = ", ".join(filter(None, (change, on)))
         rows.append(("accuracy", _share(before), _share(after), remark))
     several = len(comparison.outputs) > 1
     for each in comparison.outputs:
         found = certificate.output(each.name) if certificate else None
-        proved = words.proved(found.bound, found.reason) if found else ""
-        name = words.clean(each.name) if several or each.unmeasured else ""
-        missing = f"not measured: {words.clean(each.unmeasured)}" if each.unmeasured else ""
+        proved = formatting.proved(found.bound, found.reason) if found else ""
+        name = formatting.clean(each.name) if several or each.unmeasured else ""
+        missing = f"not measured: {formatting.clean(each.unmeasured)}" if each.unmeasured else ""
         remarks = (name, "" if rows else on, missing or proved)
         remark = ", ".join(filter(None, remarks))
         label = "other elements" if each.answers else "output error"
-        value = words.UNKNOWN if each.error is None else f"{words.error(each.error)} %"
+        value = formatting.UNKNOWN if each.error is None else f"{formatting.error(each.error)} %"
         rows.append((label, "", value, remark))
     for each in comparison.outputs:
         if each.agreement is not None:
-            parts = [words.clean(each.name) if several else ""]
+            parts = [formatting.clean(each.name) if several else ""]
             if bound is not None and before is None:
-                parts.append(f"95 %: at most {words.percent(bound, 2)} % change")
+                parts.append(f"95 %: at most {formatting.percent(bound, 2)} % change")
             elif bound is None and each.agreement_interval is not None:
-                low, high = (words.percent(end, 2) for end in each.agreement_interval)
+                low, high = (formatting.percent(end, 2) for end in each.agreement_interval)
                 parts.append(f"95 %: {low} to {high}")
-            parts.append(words.margins(each.margin, each.margin_changed))
+            parts.append(formatting.margins(each.margin, each.margin_changed))
             remark = "; ".join(filter(None, parts))
             label = "same elements" if each.answers else "same top-1"
             rows.append((label, "", _share(each.agreement), remark))
@@ -325,7 +345,7 @@ def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
         return []
 
     def show(figure: float) -> str:
-        return words.size(int(figure)) if target.name == "max_bytes" else _share(figure)
+        return formatting.size(int(figure)) if target.name == "max_bytes" else _share(figure)
 
     rounds = len(target.rounds)
     found = f"in {rounds} round{'s' if rounds != 1 else ''}"
@@ -335,7 +355,7 @@ def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
 
 
 def _share(share: float | None) -> str:
-    return words.UNKNOWN if share is None else f"{words.percent(share, 2)} %"
+    return formatting.UNKNOWN if share is None else f"{formatting.percent(share, 2)} %"
 
 
 def _zeros(nonzeros: int, parameters: int) -> float:
@@ -343,7 +363,7 @@ def _zeros(nonzeros: int, parameters: int) -> float:
 
 
 def _shape(layer: Layer) -> str:
-    return words.shape(layer.shape if any(layer.shape) else layer.weight_shape)
+    return formatting.shape(layer.shape if any(layer.shape) else layer.weight_shape)
 
 
 def _sparsity(layer: Layer, nonzeros: Mapping[str, int]) -> float | None:

@@ -23,7 +23,7 @@ ANSWERED = 256  # samples that the network answers, evenly drawn
 
 
 @dataclass
-class InputSeen:
+class InputStatistics:
     """A floating-point input on all samples.
 
     Attributes
@@ -73,7 +73,7 @@ class SampleStatistics:
     """
 
     indices: NDArray[np.int64]
-    inputs: dict[str, InputSeen]
+    inputs: dict[str, InputStatistics]
     digests: list[bytes]
     labels: NDArray[np.int64] | None
     answered: NDArray[np.int64]
@@ -98,7 +98,7 @@ class Case:
         return Diagnostic(code, f"{text}.", text.split(":")[0])
 
 
-def look(
+def sample_statistics(
     dense: Model, samples: Calibration, indices: Indices, size: int, threads: int
 ) -> SampleStatistics:
     """Read samples in batches of ``size``, and run the dense network on some of them.
@@ -142,7 +142,7 @@ def look(
     return found
 
 
-def is_bytes(seen: InputSeen) -> bool:
+def is_bytes(seen: InputStatistics) -> bool:
     """Whether values look like those of pictures as stored: whole numbers from 0 to 255."""
     return seen.whole and seen.low >= 0 and 100 <= seen.high <= 255
 
@@ -163,7 +163,7 @@ def _take(found: SampleStatistics, feeds: dict[str, Array], count: int) -> None:
         if rows is None:
             continue
         if rows.dtype.kind == "f":
-            found.inputs.setdefault(name, InputSeen()).add(rows)
+            found.inputs.setdefault(name, InputStatistics()).add(rows)
         texts = rows.dtype == object
         parts.append([repr(row.tolist()).encode() if texts else row.tobytes() for row in rows])
     for row in zip(*parts, strict=True):

@@ -14,8 +14,14 @@ from support.small import build, normal
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput, NothingToDo
 from nettrim_cli.evaluation.accuracy import NORMAL, TOLD, samples_for
-from nettrim_cli.evaluation.aftermath import dead_outputs, emptied, few_held_out, unseen, unsolved
-from nettrim_cli.evaluation.outputs_seen import outputs_seen
+from nettrim_cli.evaluation.output_statistics import output_statistics
+from nettrim_cli.evaluation.written_model_check import (
+    dead_outputs,
+    emptied,
+    few_held_out,
+    unseen,
+    unsolved,
+)
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.report.diagnostic import Diagnostic
@@ -89,7 +95,7 @@ def test_outputs_that_are_constant_now_and_were_not(level) -> None:
     batches = [Batch({"x": normal(16, 8, seed=seed)}, 16, None) for seed in range(2)]
 
     def told(one: Model, other: Model) -> list[Diagnostic]:
-        return [*dead_outputs(outputs_seen(one, other, batches, threads=1))]
+        return [*dead_outputs(output_statistics(one, other, batches, threads=1))]
 
     (found,) = told(dense, dead)
     assert found.code == "dead-output"

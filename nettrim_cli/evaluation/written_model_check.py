@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import samples_for
-from nettrim_cli.evaluation.outputs_seen import OutputStatistics
-from nettrim_cli.report import words
+from nettrim_cli.evaluation.output_statistics import OutputStatistics
+from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.solve.problem import UNREACHED
@@ -135,11 +135,14 @@ def few_held_out(target: Target | None, samples: int, share: float) -> Iterator[
     width = target.bound - max(target.reached, 0)
     if width > target.wanted / 2:
         needed = samples_for(width, width / 2, samples)
-        brief = f"{samples:,} held-out samples; about {words.about(needed)} would allow more zeros"
+        brief = (
+            f"{samples:,} held-out samples; about {formatting.about(needed)} would allow more zeros"
+        )
         yield Diagnostic(
             "few-held-out",
             f"--max-drop is limited by {brief}: {width:.2%} of the {target.wanted:.2%} allowed is "
-            f"what so few leave open; half of it with about {words.about(needed / share)} in all.",
+            "what so few leave open; half of it with about "
+            f"{formatting.about(needed / share)} in all.",
             brief,
         )
 

@@ -88,7 +88,7 @@ class OutputStatistics:
     lost: int = 0
 
 
-def outputs_seen(
+def output_statistics(
     dense: Model, pruned: Model, batches: Iterable[Batch], *, threads: int
 ) -> dict[str, OutputStatistics]:
     """Run both networks on some samples.
