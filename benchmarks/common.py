@@ -127,15 +127,15 @@ def recorded_layers(
             propagate(model, None, plan, own, **options), others
         ):
             for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers):
-                offset = samples.offset
-                if offset is not None and stranger.offset is not None:
-                    held = stranger.offset.holdout_reached
-                    offset = replace(offset, holdout_reached=held, holdout_dense=held)
+                offset = samples.skip
+                if offset is not None and stranger.skip is not None:
+                    held = stranger.skip.holdout_pruned
+                    offset = replace(offset, holdout_pruned=held, holdout_dense=held)
                 strange = replace(
                     samples,
                     holdout_X=stranger.holdout_X,
                     holdout_Z=stranger.holdout_Z,
-                    offset=offset,
+                    skip=offset,
                 )
                 yield layer, layer_task(model, layer, samples), layer_task(model, layer, strange)
 
@@ -159,7 +159,7 @@ def raced(
         begun = time.perf_counter()
         U = solve(name)
         seconds[name] = time.perf_counter() - begun
-        errors[name] = judge.error(U, held=True)
+        errors[name] = judge.error(U, holdout=True)
     columns = judge.samples.columns
     return {
         "model": model,

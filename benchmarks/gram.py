@@ -80,7 +80,13 @@ def convolution(
     X, holdout_X = (np.vstack([x, np.ones((1, x.shape[1]), np.float32)]) for x in (fitted, judged))
     C = (X @ X.T).astype(np.float64)
     samples = LayerSamples(
-        C, C @ whole, X[:, :1000], whole.T @ X[:, :1000], X[:, :0], whole.T @ X[:, :0], exact=True
+        C,
+        C @ whole,
+        X[:, :1000],
+        whole.T @ X[:, :1000],
+        X[:, :0],
+        whole.T @ X[:, :0],
+        inputs_exact=True,
     )
     unseen = replace(samples, holdout_X=holdout_X, holdout_Z=whole.T @ holdout_X)
     return LayerProblem(whole, True, samples), LayerProblem(whole, True, unseen)
@@ -94,7 +100,7 @@ def _patches(image: Matrix) -> Matrix:
 
 def measure(task: LayerProblem, judge: LayerProblem, options: Any) -> dict[str, Any]:
     """Best seconds of both over the turns, errors, and the parts of l0's time."""
-    keep = task.weights - round(options.sparsity * task.weights)
+    keep = task.weight_count - round(options.sparsity * task.weight_count)
     swept = without_bias(lambda W, C, keep: sparsegpt(W, C, keep))
     seconds: dict[str, list[float]] = {"SparseGPT": [], "l0": []}
     rates = [gemm_rate()]
@@ -119,7 +125,10 @@ def measure(task: LayerProblem, judge: LayerProblem, options: Any) -> dict[str, 
         "products": products,
         "product_gflop": 2e-9 * products * V.shape[0] ** 2 * V.shape[1],
         "gemm_rates": rates,
-        "errors": {"SparseGPT": judge.error(other, held=True), "l0": judge.error(mine, held=True)},
+        "errors": {
+            "SparseGPT": judge.error(other, holdout=True),
+            "l0": judge.error(mine, holdout=True),
+        },
     }
 
 

@@ -124,7 +124,7 @@ def measure(model: str, options: Any) -> list[dict[str, Any]]:
         model, threads=options.threads, judged_samples=judged
     ):
         for sparsity in options.sparsity:
-            keep = task.weights - round(sparsity * task.weights)
+            keep = task.weight_count - round(sparsity * task.weight_count)
 
             def solve(name: str, task: LayerProblem = task, keep: int = keep) -> Matrix:
                 U = known[name](task, keep)

@@ -103,13 +103,13 @@ def measure(
             continue
         for kind in options.kinds:
             share = 0.5 if kind == PATTERN else float(kind)
-            keep = task.weights - round(share * task.weights)
+            keep = task.weight_count - round(share * task.weight_count)
             errors, seconds = {}, {}
             for method, prune in methods(kind).items():
                 begun = time.perf_counter()
                 U = prune(task, keep)
                 seconds[method] = time.perf_counter() - begun
-                errors[method] = judge.error(U, held=True)
+                errors[method] = judge.error(U, holdout=True)
             cells.append({"layer": name, "kind": kind, "errors": errors, "seconds": seconds})
     return cells
 
@@ -164,7 +164,7 @@ def minilm(wheel: Path) -> Iterator[tuple[str, LayerProblem, LayerProblem]]:
         fitted, held, judged = (_columns(x[roles == role], whole) for role in range(3))
         C = fitted[0].astype(np.float64) @ fitted[0].T.astype(np.float64)
         known = shared.setdefault(source, {})
-        samples = LayerSamples(C, C @ whole, *fitted, *held, exact=True, shared=known)
+        samples = LayerSamples(C, C @ whole, *fitted, *held, inputs_exact=True, shared=known)
         unseen = replace(samples, holdout_X=judged[0], holdout_Z=judged[1])
         yield name, LayerProblem(whole, True, samples), LayerProblem(whole, True, unseen)
         for gone in [each for each in shared if each != source]:

@@ -37,7 +37,7 @@ WIDE_COLUMNS = 6144  # and their number, whose cube the factorisation's time is
 CHANGING = "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
 
 
-@np.errstate(invalid="ignore", over="ignore")  # said once, by Samples.trouble
+@np.errstate(invalid="ignore", over="ignore")  # said once, by LayerSamples.unusable_reason
 def collect(
     reached: LayerInputs,
     dense: LayerInputs,
@@ -102,7 +102,16 @@ def collect(
     unread = reached.unread(block)
     return [
         LayerSamples(
-            *(gram, total, mine[0], kept_z, theirs[0], held_z, exact, shared, offset, lost),
+            C=gram,
+            B=total,
+            X=mine[0],
+            Z=kept_z,
+            holdout_X=theirs[0],
+            holdout_Z=held_z,
+            inputs_exact=exact,
+            shared=shared,
+            skip=offset,
+            incomplete_reason=lost,
             unread=unread,
         )
         for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets)

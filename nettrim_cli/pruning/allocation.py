@@ -29,7 +29,8 @@ from nettrim_cli.pruning.propagation import Stage, layer_task, set_matrices
 from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, between, finer, spread
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Matrix, norm
+from nettrim_cli.solve.matrices import Matrix, norm
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
 ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)
@@ -217,7 +218,7 @@ def measure_error_model(
                 for block, (each, matter) in enumerate(zip_longest(found.pop(0), matters))
             ]
             with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
-                if not any(task.samples.trouble for task in tasks):
+                if not any(task.samples.unusable_reason for task in tasks):
                     moves = partial(probe.movement, number, layer)
                     curve, weights = _curve(layer, tasks, levels, sparsity, moves)
                     curves.append(curve)
@@ -231,7 +232,7 @@ def share_zeros(tasks: Sequence[LayerProblem], zeros: int) -> list[int]:
     """Zeros of each block of a layer that bring the layer's response least error together."""
     if len(tasks) == 1:
         return [zeros]
-    sizes = [task.weights for task in tasks]
+    sizes = [task.weight_count for task in tasks]
     levels = shares_of_zeros(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
     fine = finer(levels)
     curves = [between(levels, _squares(task, levels, ()).squares, fine) for task in tasks]
@@ -240,7 +241,7 @@ def share_zeros(tasks: Sequence[LayerProblem], zeros: int) -> list[int]:
 
 def response_size(task: LayerProblem, *, held: bool) -> float:
     """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(task.dense_response(held=held))
+    return norm(task.dense_response(holdout=held))
 
 
 class _Squares(NamedTuple):
@@ -258,7 +259,7 @@ def _squares(task: LayerProblem, levels: NDArray[np.float64], probed: Sequence[i
     probed
         The levels, by number, whose weights are wanted.
     """
-    keeps = [task.weights - round(each * task.weights) for each in levels]
+    keeps = [task.weight_count - round(each * task.weight_count) for each in levels]
     found = error_curve(task, keeps, [keeps[at] for at in probed])
     errors = np.where(
         np.isfinite(found.errors), found.errors, 1.0

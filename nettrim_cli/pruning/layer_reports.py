@@ -10,9 +10,9 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import response_size
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.solve.problem import LayerProblem, Matrix, Solution, Status
+from nettrim_cli.solve.matrices import Matrix
+from nettrim_cli.solve.problem import LayerProblem, Solution, Status
 
-UNTOUCHED = (Status.DENSE, Status.INFEASIBLE, Status.NOT_FINITE)
 WORST_FIRST = (
     *(Status.NOT_FINITE, Status.INFEASIBLE, Status.DENSE, Status.TIME_LIMIT),
     *(Status.MAX_ITERATIONS, Status.INACCURATE, Status.SOLVED),
@@ -23,11 +23,11 @@ def joined(solutions: Sequence[Solution]) -> Solution:
     """What a report says of all blocks: the worst of those that were treated, their iterations."""
     if len(solutions) == 1:
         return solutions[0]
-    treated = [each for each in solutions if each.status not in UNTOUCHED]
+    treated = [each for each in solutions if not each.status.leaves_dense]
     worst = min(treated or solutions, key=lambda each: WORST_FIRST.index(each.status))
     gaps = [each.gap for each in treated if each.gap is not None]
     violations = [each.violation for each in treated if each.violation is not None]
-    left = next((each for each in solutions if each.status in UNTOUCHED), None)
+    left = next((each for each in solutions if each.status.leaves_dense), None)
     note = (
         "" if left is None else f"{len(solutions) - len(treated)} of {len(solutions)} blocks stay"
     )
@@ -43,9 +43,9 @@ def joined(solutions: Sequence[Solution]) -> Solution:
 def joint_error(tasks: Sequence[LayerProblem], matrices: Sequence[Matrix], *, held: bool) -> float:
     """Relative response error of all blocks together, nan where there are no columns."""
     if len(tasks) == 1:
-        return tasks[0].error(matrices[0], held=held)
+        return tasks[0].error(matrices[0], holdout=held)
     sizes = [response_size(task, held=held) for task in tasks]
-    errors = [task.error(matrix, held=held) for task, matrix in zip(tasks, matrices)]
+    errors = [task.error(matrix, holdout=held) for task, matrix in zip(tasks, matrices)]
     whole = math.hypot(*sizes)
     moved = math.hypot(*(error * size for error, size in zip(errors, sizes) if size != 0))
     return moved / whole if whole != 0 else max(errors)

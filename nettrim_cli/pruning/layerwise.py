@@ -40,16 +40,10 @@ from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import ALLOCATIONS, SEARCHED, Settings
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.levels import spread
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.penalties import pattern
-from nettrim_cli.solve.problem import (
-    LayerProblem,
-    LayerSamples,
-    Matrix,
-    Solution,
-    Status,
-    TunedOptions,
-)
+from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Solution, Status, TunedOptions
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -292,7 +286,7 @@ class Run:
         if samples[0].unread:
             nodes = [self.dense.index.nodes[layer.sites[at].node] for at in samples[0].unread]
             self.unread[layer.name] = [each.title for each in nodes]
-        trouble = next(filter(None, (each.trouble for each in samples)), "")
+        trouble = next(filter(None, (each.unusable_reason for each in samples)), "")
         zeros = None if shared is None else shared.get(layer.name)
         if zeros is None and shared is not None:
             trouble = trouble or "its sensitivity could not be measured"
@@ -304,10 +298,10 @@ class Run:
                 epsilon=self.settings.target_epsilon,
                 gamma=self.settings.gamma,
                 threads=self.threads,
-                choice=self._choices.get((layer.name, block)),
+                tuned=self._choices.get((layer.name, block)),
                 delta=self._deltas.get((layer.name, block)),
                 start=self._start(layer, block),
-                seen=self._seen,
+                holdout_fitted=self._seen,
             )
             for block, (each, matter) in enumerate(
                 zip_longest(samples, self.importance.get(layer.name, ()))
@@ -315,8 +309,8 @@ class Run:
         ]
         solutions = self._solutions(tasks, zeros, self.bounds[layer.name])
         for block, (task, each) in enumerate(zip(tasks, solutions)):
-            if each.choice is not None and task.settled is None:
-                self._choices[layer.name, block] = each.choice
+            if each.tuned is not None and task.tuned_sparse is None:
+                self._choices[layer.name, block] = each.tuned
         solutions = within_ceiling(tasks, solutions, self.bounds[layer.name][1])
         solution, matrices = self._store(layer, tasks, solutions)
         weights, _ = self.dense.weight(layer)
@@ -352,7 +346,7 @@ class Run:
         """Weights of each block, with so many zeros or as epsilon allows within the bounds."""
         if zeros is None:
             found = [self._solve(task) for task in tasks]
-            zeros = sum(task.weights for task in tasks)
+            zeros = sum(task.weight_count for task in tasks)
             zeros -= sum(nonzeros([weights_of(t, each.U)]) for t, each in zip(tasks, found))
             nearest = min(max(zeros, bounds[0]), bounds[1])
             if nearest == zeros:
@@ -360,7 +354,7 @@ class Run:
             zeros = nearest
         shared = share_zeros(tasks, zeros)
         return [
-            self._solve(replace(task, epsilon=None, keep=task.weights - each))
+            self._solve(replace(task, epsilon=None, keep=task.weight_count - each))
             for task, each in zip(tasks, shared)
         ]
 
@@ -371,7 +365,7 @@ class Run:
             with np.errstate(all="ignore"):
                 if form is None or task.keep is None:
                     return METHODS[self.settings.method](task, look)
-                shape = task.weights // task.W.shape[1], task.W.shape[1]
+                shape = task.weight_count // task.W.shape[1], task.W.shape[1]
                 return solve_l0(task, look, penalty=pattern(form, shape, task.keep))
         except np.linalg.LinAlgError as error:
             return Solution(task.W, Status.DENSE, note=f"not solved: {error}")

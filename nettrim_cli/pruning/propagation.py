@@ -91,7 +91,7 @@ def layer_task(
     """
     whole = dense_matrices(dense, layer)[block]
     response = layer.response
-    known = not response.offset or samples.offset is not None  # what the activation is applied to
+    known = not response.offset or samples.skip is not None  # what the activation is applied to
     return LayerProblem(
         W=whole if layer.has_bias else whole[:-1],
         has_bias=layer.has_bias,

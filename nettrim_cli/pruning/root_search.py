@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 
 ENOUGH, MOST = 3, 6  # tries when one is within the limit, and when none is or many were not
 LEAST, LARGEST = 1e-9, 1e9  # of a figure, relative to the limit

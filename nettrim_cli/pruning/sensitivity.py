@@ -27,7 +27,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.layout_steps import MOVES, TAKE
 from nettrim_cli.pruning.propagation import Stage, set_matrices
-from nettrim_cli.solve.problem import BLOCK_VALUES
+from nettrim_cli.solve.matrices import BLOCK_VALUES
 
 Array = NDArray[np.floating[Any]]
 FLATTENING = ("Softmax", "Sigmoid")

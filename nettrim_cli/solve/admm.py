@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import Penalty
-from nettrim_cli.solve.problem import Matrix
 
 
 class Coupling(Protocol):

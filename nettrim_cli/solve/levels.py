@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 
 FINE = 6  # shares of zeros that are looked at from one level of a curve to the next,
 TOWARDS_NONE = np.arange(0.25, 4, 0.5)  # and below the first, in logarithms of odds

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, lapack
 from scipy.sparse.linalg import ArpackError, eigsh
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 
 WIDEST = 4096  # inputs or outputs up to which one factorisation proves the norm
 SLACK = 1e-5  # by which the guess is raised before it is proved; doubled until it holds

@@ -25,7 +25,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.top_k import block_sums, largest, largest_of_each, masked, spread
 
 PIECE = 1 << 15  # entries worked on at once

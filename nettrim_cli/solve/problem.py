@@ -1,4 +1,4 @@
-"""What a solver is given and what it gives back: plain picklable values.
+"""The problem of one layer and its solution: plain picklable values.
 
 Legend of the letters used in this wing (the Net-Trim paper's, arXiv 1806.06457):
 
@@ -16,23 +16,39 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[Any]
+from nettrim_cli.solve.matrices import Matrix, evenly_spaced, relative_error
 
 TOLERANCE = 5e-3
 UNREACHED = "none of the calibration samples reaches it"
-BLOCK_VALUES = 1 << 19  # of responses that are worked on at once, which a cache holds
 
 
 class Status(str, Enum):
-    """How a solve ended; the weights stay dense with the last three."""
+    """How a solve ended.
+
+    Attributes
+    ----------
+    SOLVED
+        The weights meet the target, a convex program's within the tolerance of its limits.
+    INACCURATE
+        They meet it nearly.
+    MAX_ITERATIONS
+        The iterations ended before the tolerance was met.
+    TIME_LIMIT
+        The time ended before the tolerance was met.
+    INFEASIBLE
+        A bound proves that no useful weights meet the constraints.
+    NOT_FINITE
+        The solver left the range of floating point.
+    DENSE
+        No sparser weights were found or could be looked for; the note says why.
+    """
 
     SOLVED = "solved"
     INACCURATE = "inaccurate"
@@ -41,6 +57,11 @@ class Status(str, Enum):
     INFEASIBLE = "infeasible"
     NOT_FINITE = "not-finite"
     DENSE = "dense"
+
+    @property
+    def leaves_dense(self) -> bool:
+        """Whether the layer keeps its dense weights."""
+        return self in (Status.INFEASIBLE, Status.NOT_FINITE, Status.DENSE)
 
 
 @dataclass(frozen=True)
@@ -52,9 +73,9 @@ class Limits:
     tolerance
         Of the relative duality gap and of the violation relative to epsilon.
     iterations
-        At most so many over all samples; those of reduced programs are few and bounded.
+        At most so many over all samples; the working set's rounds are few and bounded.
     seconds
-        After these the next look at the weights is the last.
+        The first check of the weights after so many is the last.
     """
 
     tolerance: float = TOLERANCE
@@ -64,35 +85,35 @@ class Limits:
 
 @dataclass(frozen=True)
 class SkipConnection:
-    """What is added to a layer's scaled results before its activation: a residual connection.
+    """The residual connection r that is added to a layer's scaled results before its activation.
 
     Attributes
     ----------
-    reached, holdout_reached
-        (M, P') float32 on the kept and the held-out columns, as the network pruned so far
-        delivers it.
+    pruned, holdout_pruned
+        (M, P') float32: r in the network pruned so far, on the sampled calibration columns and on
+        the held-out ones.
     dense, holdout_dense
-        The dense network's; the same arrays where nothing before them was pruned.
+        The same in the dense network; the same arrays where nothing before r was pruned.
     missing
-        (N+1, M) float64 ``X @ (dense - reached).T`` over all calibration columns; None where
+        (N+1, M) float64 ``X @ (dense - pruned).T`` over all calibration columns; None where
         nothing was pruned, or without C.
     """
 
-    reached: Matrix
-    holdout_reached: Matrix
+    pruned: Matrix
+    holdout_pruned: Matrix
     dense: Matrix
     holdout_dense: Matrix
     missing: Matrix | None = None
 
     @property
     def exact(self) -> bool:
-        """Whether the pruned network delivers what the dense one does."""
-        return self.reached is self.dense
+        """Whether r is the same in both networks."""
+        return self.pruned is self.dense
 
 
 @dataclass(frozen=True)
 class LayerSamples:
-    """What is kept of the samples of one layer.
+    """What is recorded of the samples of one layer.
 
     Every matrix over inputs carries the row of ones last, whether or not the layer has a bias.
 
@@ -100,7 +121,7 @@ class LayerSamples:
     ----------
     C
         (N+1, N+1) float64, ``X @ X.T`` over all calibration columns; None where the inputs are
-        too many for such a matrix or twice the columns, and X and Z are all that is fitted to.
+        too many for such a matrix or twice the columns.  The solver then fits to X and Z alone.
     B
         (N+1, M) float64, ``X @ Z.T`` with Z the dense model's results (bias included); None
         with C.
@@ -108,14 +129,14 @@ class LayerSamples:
         (N+1, P') and (M, P') float32: at most a bounded number of the columns themselves.
     holdout_X, holdout_Z
         The same of the held-out samples.
-    exact
+    inputs_exact
         Whether X is what the dense model delivers, so that W reproduces Z.
     shared
-        What layers with the same input share (factorisations); filled by the solvers.
-    offset
-        What is added behind the layer; None where nothing is or where it is not known.
-    lost
-        Why not all columns could be recorded; empty where they were.
+        What layers with the same input share (factorisations); the solvers fill it.
+    skip
+        The residual connection behind the layer; None where there is none or it is not known.
+    incomplete_reason
+        Why some columns could not be recorded; empty where all were.
     unread
         Which of the layer's places, by number, no column came from.
     """
@@ -126,15 +147,15 @@ class LayerSamples:
     Z: Matrix
     holdout_X: Matrix
     holdout_Z: Matrix
-    exact: bool
+    inputs_exact: bool
     shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-    offset: SkipConnection | None = None
-    lost: str = ""
+    skip: SkipConnection | None = None
+    incomplete_reason: str = ""
     unread: tuple[int, ...] = ()
 
     @property
     def columns(self) -> int:
-        """Number of calibration columns that are fitted to."""
+        """Number of calibration columns that the solver fits to."""
         if self.C is None:
             return int(self.X.shape[1])
         count = float(self.C[-1, -1])
@@ -146,30 +167,30 @@ class LayerSamples:
         return self.Z if self.B is None else self.B
 
     def target_of(self, W: Matrix) -> Matrix:
-        """The results of weights W (N+1, M), float64, on these inputs in the same form."""
+        """The results of weights W (N+1, M), float64, on these inputs in the form of `target`."""
         if self.C is not None:
             return np.asarray(self.C @ W)
         Z = np.zeros((W.shape[1], self.X.shape[1]))
-        for at in range(0, len(W), 512):
-            Z += W[at : at + 512].T @ self.X[at : at + 512]
+        for start in range(0, len(W), 512):
+            Z += W[start : start + 512].T @ self.X[start : start + 512]
         return Z
 
     @property
-    def trouble(self) -> str:
-        """Why nothing can be solved with these samples; empty where all is well."""
-        if self.lost:
-            return self.lost
+    def unusable_reason(self) -> str:
+        """Why a solver cannot use these samples; empty where it can."""
+        if self.incomplete_reason:
+            return self.incomplete_reason
         if self.X.shape[1] == 0:
             return UNREACHED
-        fitted, held = [self.X, self.Z], [self.holdout_X, self.holdout_Z]
-        if self.offset is not None:
-            fitted += [self.offset.reached, self.offset.dense]
-            held += [self.offset.holdout_reached, self.offset.holdout_dense]
-        for columns, where in ((fitted, "calibration"), (held, "held-out")):
-            if not all(np.isfinite(each).all() for each in columns if each is not None):
-                return f"its signals are not finite on the {where} samples"
-        sums = (self.C, self.B, None if self.offset is None else self.offset.missing)
-        if not all(np.isfinite(each).all() for each in sums if each is not None):
+        skip = self.skip
+        calibration, holdout = [self.X, self.Z], [self.holdout_X, self.holdout_Z]
+        if skip is not None:
+            calibration += [skip.pruned, skip.dense]
+            holdout += [skip.holdout_pruned, skip.holdout_dense]
+        for matrices, name in ((calibration, "calibration"), (holdout, "held-out")):
+            if not _all_finite(matrices):
+                return f"its signals are not finite on the {name} samples"
+        if not _all_finite((self.C, self.B, None if skip is None else skip.missing)):
             return (
                 f"its signals, up to {np.abs(self.X).max():.3g}, are too large: sums of their "
                 "squares are not finite"
@@ -183,23 +204,23 @@ class TunedOptions:
 
     Attributes
     ----------
-    repair
-        Shares of the errors of earlier layers that are repaired.
+    feedback
+        Shares of the errors of earlier layers that the layer repairs.
     delta
         Damping.
-    behind
-        Whether the refit was for the response behind the activation.
-    exact
+    after_activation
+        Whether the refit was for the response after the activation.
+    inputs_exact
         Whether no error arrived from earlier layers.
-    whole
-        Whether it is of a layer that keeps all of its weights.
+    unpruned
+        Whether the layer keeps all of its weights.
     """
 
-    repair: tuple[float, float]
+    feedback: tuple[float, float]
     delta: float
-    behind: bool
-    exact: bool
-    whole: bool = False
+    after_activation: bool
+    inputs_exact: bool
+    unpruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,15 +232,15 @@ class LayerProblem:
     W
         (N, M), or (N+1, M) with the bias in the last row where ``has_bias``.
     scale, shift
-        (M,): the response is ``act(scale * z + shift + r)`` with r the samples' offset; None for
-        1 and 0.
+        (M,): the response is ``act(scale * z + shift + r)`` with r the samples' residual
+        connection; None for 1 and 0.
     relu, floor, ceiling
         Whether act clips to the range from ``floor`` to ``ceiling``.
     activation
         Any other act, elementwise on (M, P) arrays; None for the identity.
-    influence
-        (M,) how much an error of each response matters behind the layer, relative; None for
-        alike.  It decides in which outputs the kept weights do most good.
+    importance
+        (M,) how much an error of each response matters to the network, relative; None for
+        alike.  It decides in which outputs the remaining weights do most good.
     epsilon, keep
         The target: relative error allowed, or the number of weights to keep; one is None.
     gamma
@@ -228,14 +249,14 @@ class LayerProblem:
         Threads that a solver may start.
     limits
         When a convex solve may end.
-    choice
-        What was chosen for nearly the same task, which is then not chosen anew.
+    tuned
+        Options that held-out samples chose for nearly the same problem.
     delta
-        Damping that was chosen on nearly the same inputs, likewise.
+        Damping that they chose for nearly the same inputs.
     start
-        Shape of W: weights for nearly the same task, from which fewer steps lead to these.
-    seen
-        Whether the held-out samples are among those that are fitted to.
+        Shape of W: weights for nearly the same problem, from which fewer steps lead to these.
+    holdout_fitted
+        Whether the held-out samples are among those that the solver fits to.
     """
 
     W: Matrix
@@ -253,23 +274,24 @@ class LayerProblem:
     gamma: float = math.sqrt(1.1)
     threads: int = 1
     limits: Limits = Limits()
-    choice: TunedOptions | None = None
+    tuned: TunedOptions | None = None
     delta: float | None = None
     start: Matrix | None = None
-    seen: bool = False
+    holdout_fitted: bool = False
 
     @property
-    def settled(self) -> TunedOptions | None:
-        """The choice where it still fits: errors arrive from earlier layers, or do not."""
-        choice = self.choice
-        fits = choice is not None and choice.exact == self.samples.exact
-        return choice if choice is not None and fits and not choice.whole else None
+    def tuned_sparse(self) -> TunedOptions | None:
+        """The tuned options of a pruned layer, where errors still arrive or still do not."""
+        tuned = self.tuned
+        if tuned is None or tuned.unpruned or tuned.inputs_exact != self.samples.inputs_exact:
+            return None
+        return tuned
 
     @property
-    def settled_whole(self) -> TunedOptions | None:
-        """The choice of a layer that keeps all weights, where held-out samples tell nothing new."""
-        choice = self.choice
-        return choice if self.seen and choice is not None and choice.whole else None
+    def tuned_unpruned(self) -> TunedOptions | None:
+        """The tuned options of a layer with all weights, where held-out samples tell no more."""
+        tuned = self.tuned
+        return tuned if self.holdout_fitted and tuned is not None and tuned.unpruned else None
 
     @property
     def rows(self) -> slice:
@@ -277,7 +299,7 @@ class LayerProblem:
         return slice(None) if self.has_bias else slice(None, -1)
 
     @property
-    def weights(self) -> int:
+    def weight_count(self) -> int:
         """Number of weights, bias not counted."""
         return self.W.size - (self.W.shape[1] if self.has_bias else 0)
 
@@ -286,75 +308,80 @@ class LayerProblem:
         """Weights that are no zeros, bias not counted."""
         return int(np.count_nonzero(self.W[:-1] if self.has_bias else self.W))
 
-    def argument(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
-        """What act is applied to: ``scale * z + shift + offset``, a new float32 array."""
+    def pre_activation(self, Z: Matrix, skip: Matrix | None = None) -> Matrix:
+        """The argument of act, ``scale * z + shift + skip``, as a new float32 array.
+
+        Z and skip are (M, P); skip may be None for 0.
+        """
         A = np.array(Z, np.float32)
         if self.scale is not None:
             A *= self.scale.astype(np.float32)[:, None]
         if self.shift is not None:
             A += self.shift.astype(np.float32)[:, None]
-        if offset is not None:
-            A += offset
+        if skip is not None:
+            A += skip
         return A
 
-    def respond(self, Z: Matrix, offset: Matrix | None = None) -> Matrix:
-        """Apply what follows the layer: ``act(scale * z + shift + offset)``, in float32."""
-        A = self.argument(Z, offset)
+    def response(self, Z: Matrix, skip: Matrix | None = None) -> Matrix:
+        """``act(scale * z + shift + skip)`` in float32, (M, P) like Z and skip."""
+        A = self.pre_activation(Z, skip)
         if self.relu:
             return np.clip(A, self.floor, self.ceiling, out=A)
         return A if self.activation is None else self.activation(A)
 
-    def error(self, U: Matrix, *, held: bool, most: int | None = None) -> float:
-        """Relative response error of weights on the kept columns, nan where there are none.
+    def error(self, U: Matrix, *, holdout: bool, max_columns: int | None = None) -> float:
+        """Relative response error of weights on the sampled columns, nan where there are none.
 
         Parameters
         ----------
-        most
-            Columns that are looked at, evenly drawn; all by default.
+        U
+            Shape of W.
+        holdout
+            Whether to measure on the held-out columns rather than the calibration columns.
+        max_columns
+            About so many columns are measured, evenly spaced; all by default.
         """
-        samples, reached = self.samples, None
-        X = samples.holdout_X if held else samples.X
+        samples, skip = self.samples, None
+        X = samples.holdout_X if holdout else samples.X
         if X.shape[1] == 0:
             return math.nan
-        columns = every(X.shape[1], most or X.shape[1])
-        if (offset := samples.offset) is not None:
-            reached = (offset.holdout_reached if held else offset.reached)[:, columns]
-        Y = self.dense_response(held=held)[:, columns]
+        columns = evenly_spaced(X.shape[1], max_columns or X.shape[1])
+        if (connection := samples.skip) is not None:
+            skip = (connection.holdout_pruned if holdout else connection.pruned)[:, columns]
+        Y = self.dense_response(holdout=holdout)[:, columns]
         # Transposed twice: in the order of what is recorded, so that it is read as it lies.
-        found = self.respond((X[self.rows, columns].T @ U.astype(np.float32)).T, reached)
-        return relative(found - Y, Y)
+        response = self.response((X[self.rows, columns].T @ U.astype(np.float32)).T, skip)
+        return relative_error(response - Y, Y)
 
-    def dense_response(self, *, held: bool) -> Matrix:
-        """The dense layer's response Y on the kept columns; the caller leaves it as it is."""
-        return self._held_response if held else self._fitted_response
-
-    @functools.cached_property
-    def _fitted_response(self) -> Matrix:
-        offset = self.samples.offset
-        return self.respond(self.samples.Z, None if offset is None else offset.dense)
+    def dense_response(self, *, holdout: bool) -> Matrix:
+        """The dense layer's response Y (M, P') on the sampled columns; do not change it."""
+        return self._holdout_response if holdout else self._calibration_response
 
     @functools.cached_property
-    def _held_response(self) -> Matrix:
-        offset = self.samples.offset
-        return self.respond(
-            self.samples.holdout_Z, None if offset is None else offset.holdout_dense
-        )
+    def _calibration_response(self) -> Matrix:
+        skip = self.samples.skip
+        return self.response(self.samples.Z, None if skip is None else skip.dense)
+
+    @functools.cached_property
+    def _holdout_response(self) -> Matrix:
+        skip = self.samples.skip
+        return self.response(self.samples.holdout_Z, None if skip is None else skip.holdout_dense)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Weights for a task, bias in the last row where the task has one.
+    """Weights for a problem, with the bias in the last row where the problem has one.
 
     Attributes
     ----------
     U
-        Shape of the task's W.
+        Shape of the problem's W.
     gap, violation
         Relative duality gap and constraint violation of a convex program; None otherwise.
     note
-        What was chosen on held-out samples, or why the layer stays dense.
-    choice
-        The same for a solver.
+        What held-out samples chose, or why the layer stays dense.
+    tuned
+        The same as options for a next solve.
     """
 
     U: Matrix
@@ -363,38 +390,9 @@ class Solution:
     gap: float | None = None
     violation: float | None = None
     note: str = ""
-    choice: TunedOptions | None = None
+    tuned: TunedOptions | None = None
 
 
-def every(columns: int, most: int) -> slice:
-    """An even choice of at least ``most`` of so many columns, less than twice as many."""
-    return slice(None, None, max(1, columns // most))
-
-
-def column_blocks(columns: int, outputs: int) -> Iterator[slice]:
-    """Slices of columns whose responses are BLOCK_VALUES at most."""
-    step = max(1, BLOCK_VALUES // max(1, outputs))
-    return (slice(at, min(at + step, columns)) for at in range(0, columns, step))
-
-
-def relative(difference: Matrix, reference: Matrix) -> float:
-    """||difference||_F / ||reference||_F; 0 where both are 0 and inf where only the latter is."""
-    top, bottom = norm(difference), norm(reference)
-    if not (math.isfinite(top) and math.isfinite(bottom)):
-        return math.nan
-    if bottom > 0:
-        return top / bottom
-    return math.inf if top > 0 else 0.0
-
-
-def norm(A: Matrix) -> float:
-    """Frobenius norm, safe for entries whose squares leave the range of float32."""
-    flat = A.ravel(order="K")
-    if flat.size == 0:
-        return 0.0
-    with np.errstate(over="ignore"):
-        total = float(np.dot(flat, flat))
-    if np.isfinite(total) and total > 1e-30:
-        return math.sqrt(total)
-    wide = flat.astype(np.float64)
-    return float(np.linalg.norm(wide))
+def _all_finite(matrices: Iterable[Matrix | None]) -> bool:
+    """Whether all matrices that are there hold finite numbers only."""
+    return all(np.isfinite(matrix).all() for matrix in matrices if matrix is not None)

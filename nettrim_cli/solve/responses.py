@@ -27,7 +27,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 
 Function = Callable[[Matrix], Matrix]
 

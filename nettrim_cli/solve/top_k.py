@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 
 SAMPLE = 1 << 13  # entries whose order brackets the threshold of a large matrix
 

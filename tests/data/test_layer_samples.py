@@ -92,7 +92,7 @@ def test_sums_equal_brute_force(case, exact, small_chunks, monkeypatch) -> None:
     np.testing.assert_allclose(found.B, X @ Z.T, rtol=1e-5, atol=1e-4)
     assert found.C.dtype == found.B.dtype == np.float64
     assert found.columns == X.shape[1]
-    assert found.exact is exact
+    assert found.inputs_exact is exact
     np.testing.assert_allclose(found.X, X, rtol=1e-6)
     np.testing.assert_allclose(found.Z, Z, rtol=1e-4, atol=1e-5)
 

@@ -85,7 +85,7 @@ def test_in_parallel_all_is_the_dense_network(name) -> None:
     dense, _, x, seen = through(name, cascade=False)
     assert list(seen) == [layer.name for layer in dense.layers]
     for layer, samples in seen.values():
-        assert samples.exact
+        assert samples.inputs_exact
         assert np.array_equal(samples.X[:-1], columns(dense.proto, layer, x[:16]))
         assert np.array_equal(samples.holdout_X[:-1], columns(dense.proto, layer, x[16:]))
         expected = result_columns(dense.proto, layer, x[:16])
@@ -105,7 +105,7 @@ def test_a_cascade_reads_the_pruned_network_and_aims_at_the_dense_one(name) -> N
             wanted = result_columns(dense.proto, layer, part)
             np.testing.assert_allclose(results, wanted, rtol=1e-4, atol=1e-5)
         same = np.array_equal(samples.X[:-1], columns(dense.proto, layer, x[:16]))
-        assert samples.exact is same
+        assert samples.inputs_exact is same
 
 
 @pytest.mark.parametrize("share", [0, 0.9, 2])
@@ -126,7 +126,7 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share, monkeypatch) -> None:
         ):
             for layer, (samples,) in zip(stage.layers, found):
                 arrays = (samples.X, samples.Z, samples.holdout_X, samples.holdout_Z)
-                seen.append([samples.exact, *(each.copy() for each in arrays)])
+                seen.append([samples.inputs_exact, *(each.copy() for each in arrays)])
                 halve(pruned, layer)
         return seen
 
@@ -145,7 +145,10 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share, monkeypatch) -> None:
 
 
 def test_only_what_comes_after_a_pruned_layer_is_inexact() -> None:
-    exact = {layer.input: samples.exact for layer, samples in through("residual", True)[3].values()}
+    exact = {
+        layer.input: samples.inputs_exact
+        for layer, samples in through("residual", True)[3].values()
+    }
     assert exact == {"x": True, "r1": False, "f": False}
 
 
@@ -169,7 +172,7 @@ def test_beside_a_pruned_branch_signals_stay_exact() -> None:
     for stage, ((samples,),) in propagate(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
-        exact.append((stage.layers[0].input, samples.exact))
+        exact.append((stage.layers[0].input, samples.inputs_exact))
         halve(pruned, stage.layers[0])
     assert exact == [("x", True), ("t", True), ("s", False)]
 
@@ -181,9 +184,9 @@ def test_a_task_reproduces_what_follows_the_layer() -> None:
     assert task.relu
     (after,) = run(dense.proto, ["r1"], {"x": x[:16]})
     expected = ops.outputs_as_columns(after, layer.geometry)
-    np.testing.assert_allclose(task.respond(samples.Z), expected, rtol=1e-3, atol=1e-4)
-    assert task.error(task.W, held=False) < 1e-6
-    assert task.error(np.zeros_like(task.W), held=True) > 0.1
+    np.testing.assert_allclose(task.response(samples.Z), expected, rtol=1e-3, atol=1e-4)
+    assert task.error(task.W, holdout=False) < 1e-6
+    assert task.error(np.zeros_like(task.W), holdout=True) > 0.1
 
 
 def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the_task() -> None:
@@ -192,7 +195,7 @@ def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the
     assert not dense_matrices(dense, layer)[0][-1].any()
     task = layer_task(dense, layer, samples)
     assert task.W.shape == layer.shape
-    assert task.weights == layer.parameters
+    assert task.weight_count == layer.parameters
 
 
 def test_stages_of_nothing() -> None:
@@ -241,30 +244,28 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
     for stage, found in steps:
         for layer, (samples,) in zip(stage.layers, found):
             seen[layer.output] = samples
-            if samples.offset is not None:
+            if samples.skip is not None:
                 name = layer.response.offset
                 for model, kept, held in (
-                    (pruned if cascade else dense, "reached", "holdout_reached"),
+                    (pruned if cascade else dense, "pruned", "holdout_pruned"),
                     (dense, "dense", "holdout_dense"),
                 ):
                     for field, part in ((kept, x[:16]), (held, x[16:])):
                         (value,) = run(model.proto, [name], {"x": part})
                         expected = ops.outputs_as_columns(value, layer.geometry)
-                        got = getattr(samples.offset, field)
+                        got = getattr(samples.skip, field)
                         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
-                assert samples.offset.exact is not cascade
+                assert samples.skip.exact is not cascade
                 if cascade:
-                    lacks = samples.offset.dense - samples.offset.reached
+                    lacks = samples.skip.dense - samples.skip.pruned
                     expected = samples.X.astype(float) @ lacks.T
-                    np.testing.assert_allclose(
-                        samples.offset.missing, expected, rtol=1e-3, atol=1e-3
-                    )
+                    np.testing.assert_allclose(samples.skip.missing, expected, rtol=1e-3, atol=1e-3)
                 task = layer_task(dense, layer, samples)
                 assert task.relu is (layer.output != "g")
             halve(pruned, layer)
-    assert seen[later].offset is not None
-    assert seen["g"].offset is not None
-    assert seen[earlier].offset is None  # the other branch is not pruned yet
+    assert seen[later].skip is not None
+    assert seen["g"].skip is not None
+    assert seen[earlier].skip is None  # the other branch is not pruned yet
 
 
 def test_without_its_residual_a_layer_is_linear() -> None:
@@ -296,7 +297,7 @@ def test_an_offset_that_is_broadcast_is_given_up() -> None:
         )
     )
     assert stage.layers[0].response.offset == "m"
-    assert samples.offset is None
+    assert samples.skip is None
 
 
 @pytest.mark.parametrize("where", ["main", "branch"])

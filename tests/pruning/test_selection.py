@@ -17,7 +17,7 @@ def made(seed: int, *, bias: bool) -> LayerProblem:
     W = random.normal(size=(9 if bias else 8, 4)).astype(np.float32)
     whole = W if bias else np.vstack([W, np.zeros((1, 4), np.float32)])
     Z = whole.T @ X
-    return LayerProblem(W, bias, LayerSamples(None, None, X, Z, X, Z, exact=True))
+    return LayerProblem(W, bias, LayerSamples(None, None, X, Z, X, Z, inputs_exact=True))
 
 
 def emptied(task: LayerProblem) -> Solution:

@@ -260,7 +260,7 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
     layer = next(each for each in dense.layers if each.name == "r")
     W = dense_matrices(dense, layer)[0]
     np.testing.assert_allclose(samples.Z, W.T @ samples.X, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(samples.offset.dense, np.moveaxis(a, 1, 0).reshape(4, -1))
+    np.testing.assert_array_equal(samples.skip.dense, np.moveaxis(a, 1, 0).reshape(4, -1))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -313,9 +313,9 @@ def test_recurrent_weights_read_the_states_of_the_network_so_far(name, cascade) 
         for block, samples in enumerate(blocks):
             X = ops.columns(arrays, layer.geometry, block)
             np.testing.assert_allclose(samples.X[:-1], X, rtol=1e-5, atol=1e-6)
-            assert samples.exact == (not cascade or layer.name == "cell.W")
+            assert samples.inputs_exact == (not cascade or layer.name == "cell.W")
             Z = dense_matrices(dense, layer)[block].T
-            if samples.exact:
+            if samples.inputs_exact:
                 np.testing.assert_allclose(samples.Z, Z @ samples.X, rtol=1e-4, atol=1e-5)
         weights, _ = pruned.weight(layer)
         pruned.set_weight(layer, [0.8 * each for each in weights], None)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from support.small_layers import random_task
 
+from nettrim_cli.solve.matrices import evenly_spaced, norm, relative_error
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import Solution, Status, every, norm, relative
+from nettrim_cli.solve.problem import Solution, Status
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -31,9 +32,9 @@ def test_error_by_its_definition(relu, ceiling, bias) -> None:
         X = (samples.holdout_X if held else samples.X)[task.rows].astype(float)
         Y = respond((samples.holdout_Z if held else samples.Z).astype(float))
         expected = np.linalg.norm(respond(U.T @ X) - Y) / np.linalg.norm(Y)
-        assert task.error(U, held=held) == pytest.approx(expected, rel=1e-4)
-        assert task.error(task.W, held=held) < 1e-6
-    assert task.weights == 60
+        assert task.error(U, holdout=held) == pytest.approx(expected, rel=1e-4)
+        assert task.error(task.W, holdout=held) < 1e-6
+    assert task.weight_count == 60
     assert task.samples.columns == 60
 
 
@@ -41,14 +42,18 @@ def test_an_estimate_is_the_error_of_every_so_many_columns() -> None:
     task = random_task(0, relu=True)
     samples = task.samples
     few = replace(samples, X=samples.X[:, ::3], Z=samples.Z[:, ::3])
-    expected = replace(task, samples=few).error(0.7 * task.W, held=False)
-    assert task.error(0.7 * task.W, held=False, most=20) == pytest.approx(expected, rel=1e-5)
-    assert task.error(0.7 * task.W, held=False, most=10**6) == task.error(0.7 * task.W, held=False)
+    expected = replace(task, samples=few).error(0.7 * task.W, holdout=False)
+    assert task.error(0.7 * task.W, holdout=False, max_columns=20) == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert task.error(0.7 * task.W, holdout=False, max_columns=10**6) == task.error(
+        0.7 * task.W, holdout=False
+    )
 
 
 @pytest.mark.parametrize(("columns", "most"), [(1, 5), (5, 5), (9, 5), (10, 5), (1000, 7)])
 def test_an_even_choice_is_large_enough(columns, most) -> None:
-    found = len(range(columns)[every(columns, most)])
+    found = len(range(columns)[evenly_spaced(columns, most)])
     assert min(columns, most) <= found < 2 * most
 
 
@@ -58,7 +63,7 @@ def test_no_held_out_samples_have_no_error() -> None:
     task = random_task(0)
     object.__setattr__(samples, "holdout_X", samples.holdout_X[:, :0])
     object.__setattr__(task, "samples", samples)
-    assert math.isnan(task.error(task.W, held=True))
+    assert math.isnan(task.error(task.W, holdout=True))
 
 
 @pytest.mark.parametrize("name", ["C", "B", "X", "Z", "holdout_X", "holdout_Z"])
@@ -66,13 +71,13 @@ def test_no_held_out_samples_have_no_error() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_not_finite_is_trouble(name, bad, method) -> None:
     task = random_task(1, relu=True, keep=20)
-    assert task.samples.trouble == ""
+    assert task.samples.unusable_reason == ""
     getattr(task.samples, name)[0, 0] = bad
-    assert "not finite" in task.samples.trouble
+    assert "not finite" in task.samples.unusable_reason
     found = METHODS[method](task, None)
     assert found.status is Status.DENSE
     assert np.array_equal(found.U, task.W)
-    assert found.note == task.samples.trouble
+    assert found.note == task.samples.unusable_reason
 
 
 def test_tasks_and_solutions_travel() -> None:
@@ -96,8 +101,8 @@ def test_norm_is_safe(scale, dtype) -> None:
 
 def test_relative() -> None:
     one, zero = np.ones((2, 2)), np.zeros((2, 2))
-    assert relative(one, 2 * one) == 0.5
-    assert relative(zero, zero) == 0
-    assert relative(one, zero) == math.inf
-    assert math.isnan(relative(one * np.nan, one))
-    assert math.isnan(relative(one, one * np.inf))
+    assert relative_error(one, 2 * one) == 0.5
+    assert relative_error(zero, zero) == 0
+    assert relative_error(one, zero) == math.inf
+    assert math.isnan(relative_error(one * np.nan, one))
+    assert math.isnan(relative_error(one, one * np.inf))

@@ -41,9 +41,9 @@ def residual_task(seed, *, exact=False, noise=0.2, columns=600, held=300, **opti
         x[:, :columns],
         W,
         bias=b,
-        held=x[:, columns:],
-        reached=None if exact else moved[:, :columns],
-        holdout_reached=None if exact else moved[:, columns:],
+        holdout=x[:, columns:],
+        pruned=None if exact else moved[:, :columns],
+        holdout_pruned=None if exact else moved[:, columns:],
         **options,
     )
     r = random.normal(size=(6, x.shape[1])).astype(np.float32)
@@ -58,7 +58,7 @@ def residual_task(seed, *, exact=False, noise=0.2, columns=600, held=300, **opti
         late[:, columns:] if exact else r[:, columns:],
         missing,
     )
-    return replace(task, samples=replace(task.samples, offset=offset))
+    return replace(task, samples=replace(task.samples, skip=offset))
 
 
 @pytest.mark.parametrize("options", [{}, {"relu": True}, {"activation": gelu}])
@@ -66,28 +66,28 @@ def test_error_by_its_definition(options) -> None:
     scale, shift = np.array([1, -2, 0.5, 1, 1, 2.0]), np.linspace(-1, 1, 6)
     task = residual_task(0, scale=scale, shift=shift, **options)
     act = options.get("activation", (lambda A: np.maximum(A, 0)) if options else lambda A: A)
-    samples, offset, U = task.samples, task.samples.offset, 0.7 * task.W
+    samples, offset, U = task.samples, task.samples.skip, 0.7 * task.W
     for held, X, Z, r, d in (
-        (False, samples.X, samples.Z, offset.reached, offset.dense),
-        (True, samples.holdout_X, samples.holdout_Z, offset.holdout_reached, offset.holdout_dense),
+        (False, samples.X, samples.Z, offset.pruned, offset.dense),
+        (True, samples.holdout_X, samples.holdout_Z, offset.holdout_pruned, offset.holdout_dense),
     ):
         found = act(scale[:, None] * (U.T @ X) + shift[:, None] + r)
         wanted = act(scale[:, None] * Z + shift[:, None] + d)
         expected = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
-        assert task.error(U, held=held) == pytest.approx(expected, rel=1e-4)
+        assert task.error(U, holdout=held) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("scale", [None, np.array([1, -2, 0.5, 1, 3, 0.0])])
 def test_a_target_with_the_skips_error_is_the_sum_over_columns(scale) -> None:
     task = residual_task(1, scale=scale)
-    samples, offset = task.samples, task.samples.offset
+    samples, offset = task.samples, task.samples.skip
     X, Z = samples.X.astype(float), samples.Z.astype(float)
     live = np.ones(6, bool) if scale is None else scale != 0
     factor = np.ones(6) if scale is None else scale
     for repair in repairs(task):
         own = task.W.T @ X
         mixed = own + repair.own * (Z - own)
-        mixed[live] += repair.skip * (offset.dense - offset.reached)[live] / factor[live, None]
+        mixed[live] += repair.skip * (offset.dense - offset.pruned)[live] / factor[live, None]
         found = ScaledProblem.of(task).target(repair)
         assert np.allclose(found, X @ mixed.T, rtol=1e-3, atol=1e-3 * np.abs(found).max())
     assert len(repairs(task)) == 6
@@ -134,9 +134,9 @@ def test_a_layer_that_is_kept_whole_repairs_too() -> None:
     task = residual_task(3, keep=10**6, noise=0.3)
     found = solve_l0(task)
     assert "kept whole, repairs" in found.note
-    assert found.choice is not None
-    fewer = replace(task, keep=10, choice=found.choice)
-    assert fewer.settled is None  # with fewer weights it may repair and be refitted otherwise
+    assert found.tuned is not None
+    fewer = replace(task, keep=10, tuned=found.tuned)
+    assert fewer.tuned_sparse is None  # with fewer weights it may repair and be refitted otherwise
     assert judged(task, found.U) < 0.7 * judged(task, task.W)
     first = residual_task(3, exact=True, keep=10**6)
     assert np.array_equal(solve_l0(first).U, first.W)
@@ -149,9 +149,9 @@ def test_a_residual_connection_frees_inactive_units() -> None:
         task = residual_task(seed, exact=True, relu=True, columns=3000, shift=np.full(6, -1.0))
         problem = ScaledProblem.of(task)
         V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(50))
-        linear = task.error(problem.linear_weights(V, ErrorFeedback()), held=True)
+        linear = task.error(problem.linear_weights(V, ErrorFeedback()), holdout=True)
         better += (
-            task.error(problem.response_weights(V, ErrorFeedback()), held=True) < 0.99 * linear
+            task.error(problem.response_weights(V, ErrorFeedback()), holdout=True) < 0.99 * linear
         )
     assert better >= 4
 
@@ -160,15 +160,15 @@ def test_a_residual_connection_frees_inactive_units() -> None:
 def test_a_refit_lowers_the_error_behind_the_activation(act) -> None:
     for seed in range(3):
         task = residual_task(seed, exact=True, columns=2000)
-        samples = replace(task.samples, offset=None)
+        samples = replace(task.samples, skip=None)
         task = replace(task, activation=act, samples=samples)
         problem = ScaledProblem.of(task)
         V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(40))
         linear = problem.linear_weights(V, ErrorFeedback())
         fitted = problem.response_weights(V, ErrorFeedback())
         assert np.array_equal(fitted[:-1] != 0, linear[:-1] != 0)
-        assert task.error(fitted, held=False) < task.error(linear, held=False)
-        assert task.error(fitted, held=True) < 1.005 * task.error(linear, held=True)
+        assert task.error(fitted, holdout=False) < task.error(linear, holdout=False)
+        assert task.error(fitted, holdout=True) < 1.005 * task.error(linear, holdout=True)
 
 
 def test_outputs_are_worth_what_passes_on() -> None:
@@ -192,15 +192,15 @@ def test_every_candidate_keeps_the_count(options, exact) -> None:
 
 def test_the_papers_program_has_minus_the_residual_as_bound() -> None:
     task = residual_task(6, exact=True, relu=True, epsilon=0.1)
-    samples, offset = task.samples, task.samples.offset
+    samples, offset = task.samples, task.samples.skip
     found = solve_net_trim(task)
     result, Z = found.U.T @ samples.X, samples.Z
     active = Z + offset.dense > 0
     size = np.linalg.norm(np.maximum(Z + offset.dense, 0))
     assert np.linalg.norm((result - Z)[active]) <= 0.1 * size * 1.01
-    over = np.maximum(result + offset.reached, 0)[~active]
+    over = np.maximum(result + offset.pruned, 0)[~active]
     assert np.linalg.norm(over) <= 0.1 * size * 0.01
-    plain = replace(task, samples=replace(samples, offset=None), relu=False)
+    plain = replace(task, samples=replace(samples, skip=None), relu=False)
     linear = solve_net_trim(replace(plain, epsilon=0.1 * size / np.linalg.norm(Z)))
     assert np.abs(found.U).sum() < np.abs(linear.U).sum()
 

@@ -101,4 +101,4 @@ def test_weights_that_fit_exactly_are_feasible_without_any_epsilon(form, seed) -
     # the only feasible weights where the results on Omega determine them
     found = solve_to(task, one_sided=form.get("one_sided", False))
     assert found.status is not Status.SOLVED or np.allclose(found.U, task.W, atol=1e-4)
-    assert task.error(found.U, held=False) < 0.05
+    assert task.error(found.U, holdout=False) < 0.05

@@ -56,7 +56,7 @@ class Program:
         if epsilon is None:
             Y = np.clip(A, 0, task.ceiling) if task.relu else A
             missed = np.linalg.norm(((own - Z) * omega)[live])
-            parallel = task.samples.exact or missed == 0
+            parallel = task.samples.inputs_exact or missed == 0
             epsilon = task.epsilon * np.linalg.norm(Y[live]) if parallel else task.gamma * missed
         shared = np.ones(lower.shape, bool) if one_sided else omega[live]
         return cls(X, scale[live], lower, upper, shared, float(epsilon))

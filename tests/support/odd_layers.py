@@ -85,7 +85,7 @@ def odd_layer(seed):
     epsilon = pick(random, 0.05, 0.05, 0.3, 1e-3, 1.0, 5.0, 1e6, 0.0, 1e-7)
     options |= pick(random, {"epsilon": epsilon}, {"keep": keep})
     return make_task(
-        x, W, bias=bias, held=held, reached=reached, holdout_reached=holdout_reached, **options
+        x, W, bias=bias, holdout=held, pruned=reached, holdout_pruned=holdout_reached, **options
     )
 
 
@@ -122,7 +122,7 @@ def judge(task, found, method):
         return Judgement([f"shape {U.shape}"])
     if not np.isfinite(U).all():
         return Judgement(["not finite"])
-    if found.status in (Status.DENSE, Status.INFEASIBLE, Status.NOT_FINITE):
+    if found.status.leaves_dense:
         if not (np.array_equal(U, task.W) and found.note):
             wrong.append("dense, but other weights or no reason")
         if method == "l0" and task.epsilon is not None and zeros_do(task):
@@ -179,7 +179,7 @@ def judge_errors(task, U):
     if task.epsilon is None:
         return wrong
     arrived, _ = error_of(task, task.W, *list(sets.values())[-1])
-    allowed = task.epsilon if task.samples.exact else np.hypot(task.epsilon, arrived)
+    allowed = task.epsilon if task.samples.inputs_exact else np.hypot(task.epsilon, arrived)
     for name, each in sets.items():
         error, slack = error_of(task, U, *each)
         if error > allowed * (1 + 1e-5) + slack:
@@ -207,13 +207,13 @@ def judge_program(task, found, *, one_sided):
     if task.keep is None:
         program = Program.of(task, one_sided=one_sided)
         most = max(program.epsilon, 1e-30)
-        if not task.samples.exact and program.epsilon <= shared:
+        if not task.samples.inputs_exact and program.epsilon <= shared:
             return Judgement(wrong, conclusive=False)  # W's own error is but rounding
     else:
         R = program.results(U) - np.clip(program.results(U), program.lower, program.upper)
         made = float(np.linalg.norm(R[program.shared])) / (1 + found.violation)
         program = replace(program, epsilon=made)
-        most = max(np.linalg.norm(task.respond(task.samples.Z)[live].astype(float)), 1e-30)
+        most = max(np.linalg.norm(task.response(task.samples.Z)[live].astype(float)), 1e-30)
     violation = program.violation(U)
     if violation > (1.01 if task.keep is None else 2) * found.violation * most + slack:
         wrong.append(f"violation {violation:.3g} of {most:.3g}, said to be {found.violation:.3g}")

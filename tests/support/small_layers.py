@@ -21,17 +21,17 @@ def correlated(random, inputs, columns, rank=None):
     return np.maximum(mix @ causes + 0.5 * random.normal(size=(inputs, columns)), 0)
 
 
-def make_task(x, weights, *, held=None, reached=None, bias=None, holdout_reached=None, **options):
-    """A task from dense inputs x (N, P); `reached` is what the pruned network delivers there."""
+def make_task(x, weights, *, holdout=None, pruned=None, bias=None, holdout_pruned=None, **options):
+    """A task from dense inputs x (N, P); `pruned` is what the pruned network delivers there."""
     weights = np.asarray(weights)
     matrix = weights if bias is None else np.vstack([weights, np.asarray(bias)[None]])
     whole = np.vstack([weights, np.zeros((1, weights.shape[1])) if bias is None else [bias]])
-    exact = reached is None
-    held = np.zeros((len(x), 0)) if held is None else held
-    X = with_ones(x if exact else reached)
-    holdout_X = with_ones(held if holdout_reached is None else holdout_reached)
+    exact = pruned is None
+    holdout = np.zeros((len(x), 0)) if holdout is None else holdout
+    X = with_ones(x if exact else pruned)
+    holdout_X = with_ones(holdout if holdout_pruned is None else holdout_pruned)
     Z = (whole.T @ with_ones(x)).astype(np.float32)
-    holdout_Z = (whole.T @ with_ones(held)).astype(np.float32)
+    holdout_Z = (whole.T @ with_ones(holdout)).astype(np.float32)
     wide = X.astype(np.float64)
     B = wide @ wide.T @ whole if exact else wide @ Z.T.astype(np.float64)
     samples = LayerSamples(wide @ wide.T, B, X, Z, holdout_X, holdout_Z, exact)
@@ -48,7 +48,7 @@ def random_task(seed, inputs=12, outputs=5, columns=60, *, bias=True, cascade=Fa
     reached = None if noise is None else x * noise
     holdout_reached = None if noise is None else held * noise
     return make_task(
-        x, W, held=held, bias=b, reached=reached, holdout_reached=holdout_reached, **options
+        x, W, holdout=held, bias=b, pruned=reached, holdout_pruned=holdout_reached, **options
     )
 
 
@@ -65,9 +65,9 @@ def strict_program(task, gamma=None):
     A = Z + shift[:, None]
     omega = (A > 0) & (task.ceiling > A) if task.relu else np.ones(A.shape, bool)
     own = scale[:, None] * (task.W.astype(np.float64).T @ X)
-    V = np.broadcast_to(-shift[:, None], Z.shape) if task.samples.exact else own
+    V = np.broadcast_to(-shift[:, None], Z.shape) if task.samples.inputs_exact else own
     top = task.ceiling - shift[:, None] + 0 * V
-    if not task.samples.exact:
+    if not task.samples.inputs_exact:
         top = np.minimum(own, top)
     return X, Z, A, omega, V, top, scale, own
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.solve.problem import Matrix, norm
+from nettrim_cli.solve.matrices import Matrix, norm
 from nettrim_cli.solve.responses import Intervals
 
 Indices = NDArray[np.intp]

@@ -22,8 +22,9 @@ from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.convex.program import Look, Outcome, solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, UNIT, SampleResponse
 from nettrim_cli.solve.levels import smallest_share
+from nettrim_cli.solve.matrices import Matrix, norm
 from nettrim_cli.solve.penalties import LogSum, WeightedL1
-from nettrim_cli.solve.problem import LayerProblem, Limits, Matrix, Solution, Status, norm
+from nettrim_cli.solve.problem import LayerProblem, Limits, Solution, Status
 from nettrim_cli.solve.responses import Intervals, NormBall
 
 PROBE_ITERATIONS = 40
@@ -80,15 +81,15 @@ def solve_net_trim(
         is relative to the objective, violation to epsilon.  With
         ``task.keep`` epsilon is searched for, to within half a per cent of the weights.
     """
-    if task.samples.trouble:
-        return Solution(task.W, Status.DENSE, note=task.samples.trouble)
-    if task.keep is not None and task.keep >= task.weights:
+    if task.samples.unusable_reason:
+        return Solution(task.W, Status.DENSE, note=task.samples.unusable_reason)
+    if task.keep is not None and task.keep >= task.weight_count:
         return Solution(task.W, Status.SOLVED, note="kept whole: no zeros are asked for")
     layer = as_program(task)
     with threadpool_limits(1):
         if task.keep is not None:
             epsilon = _epsilon_for(task, layer, task.keep, look, one_sided=one_sided)
-        elif task.samples.exact or layer.own == 0:
+        elif task.samples.inputs_exact or layer.own == 0:
             assert task.epsilon is not None
             epsilon = task.epsilon * layer.size
         else:
@@ -160,30 +161,30 @@ def as_program(task: LayerProblem) -> Layer:
     X, W = samples.X[task.rows], task.W[:, live].astype(np.float32)
     Z: Matrix = samples.Z[live]
     prices = (1 / np.abs(scale[live]))[None]
-    offset = samples.offset
+    offset = samples.skip
     own: Matrix = W.T @ X
     if not task.relu:
-        size = norm(task.argument(samples.Z)[live])
+        size = norm(task.pre_activation(samples.Z)[live])
         Z, own = Z * scale[live, None], own * scale[live, None]
-        error = 0.0 if samples.exact else norm(own - Z)
+        error = 0.0 if samples.inputs_exact else norm(own - Z)
         if X.shape[1] > len(X):
             X, Z = _compressed(X, Z)
         return Layer(X, Intervals.of_points(Z), prices, live, size, error)
     shift = None if task.shift is None else task.shift[live]
-    reached = None if offset is None else offset.reached[live]
-    size = norm(task.respond(samples.Z, None if offset is None else offset.dense)[live])
+    reached = None if offset is None else offset.pruned[live]
+    size = norm(task.response(samples.Z, None if offset is None else offset.dense)[live])
     intervals = Intervals.of_response(
         Z,
         scale[live],
         shift,
         task.ceiling,
-        None if samples.exact else own,
+        None if samples.inputs_exact else own,
         floor=task.floor,
         reached=reached,
         missing=None if offset is None or offset.exact else offset.dense[live] - reached,
     )
     missed = intervals.residual(own * scale[live, None].astype(np.float32))
-    error = 0.0 if samples.exact else norm(missed * intervals.active)
+    error = 0.0 if samples.inputs_exact else norm(missed * intervals.active)
     return Layer(X, intervals, prices, live, size, error)
 
 
@@ -243,4 +244,4 @@ def _epsilon_for(
         )
         return _count(task, _weights(task, layer, response, S))
 
-    return layer.size * smallest_share(weights, keep, max(1, task.weights // 200))
+    return layer.size * smallest_share(weights, keep, max(1, task.weight_count // 200))

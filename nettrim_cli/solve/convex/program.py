@@ -22,8 +22,9 @@ import numpy as np
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.convex.sample_space import ALPHA, Residual, SampleResponse
 from nettrim_cli.solve.convex.working_set import WorkingSet
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import ConvexPenalty, SupportConstraint, WeightedL1
-from nettrim_cli.solve.problem import Limits, Matrix, Status
+from nettrim_cli.solve.problem import Limits, Status
 from nettrim_cli.solve.responses import NormBall
 
 WARM = 20  # steps of the first phase

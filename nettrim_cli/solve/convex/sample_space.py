@@ -27,8 +27,8 @@ import numpy as np
 
 from nettrim_cli.solve.gram.low_rank import Eigenbasis
 from nettrim_cli.solve.gram.system import inverse_of
+from nettrim_cli.solve.matrices import Matrix, norm
 from nettrim_cli.solve.penalties import ConvexPenalty
-from nettrim_cli.solve.problem import Matrix, norm
 from nettrim_cli.solve.responses import Intervals, Loss, NormBall
 
 Item = TypeVar("Item")

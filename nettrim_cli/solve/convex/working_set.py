@@ -32,7 +32,7 @@ from nettrim_cli.solve.convex.batched_admm import (
     SubproblemBatch,
 )
 from nettrim_cli.solve.convex.sample_space import Residual, SampleResponse
-from nettrim_cli.solve.problem import Matrix, norm
+from nettrim_cli.solve.matrices import Matrix, norm
 
 GROUP_BYTES = 4 << 20  # of the matrices of neurons worked on together; they stay in cache
 GROUP = 8  # neurons at least

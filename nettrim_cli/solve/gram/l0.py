@@ -33,8 +33,9 @@ from nettrim_cli.solve.gram.scaled_problem import (
     rising,
 )
 from nettrim_cli.solve.levels import fewest
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.problem import LayerProblem, Matrix, Solution, Status, TunedOptions
+from nettrim_cli.solve.problem import LayerProblem, Solution, Status, TunedOptions
 
 UNFITTED = "not refitted"
 WHOLE = "kept whole: zeros cost less elsewhere"
@@ -60,8 +61,8 @@ def solve_l0(
         ``solved`` with at most ``keep`` weights, or with calibration and held-out error within
         epsilon; ``dense`` where no sparser weights are.
     """
-    if task.samples.trouble:
-        return Solution(task.W, Status.DENSE, note=task.samples.trouble)
+    if task.samples.unusable_reason:
+        return Solution(task.W, Status.DENSE, note=task.samples.unusable_reason)
     keep, solves, allowed = task.keep, 0, math.inf
     found: list[Candidate] = []
     if penalty is None:
@@ -72,19 +73,19 @@ def solve_l0(
             if task.keep is None:
                 return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
             _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
-            return Solution(U, Status.SOLVED, note=note, choice=choice)
+            return Solution(U, Status.SOLVED, note=note, tuned=choice)
         penalty = KeepLargest(keep)
     problem = ScaledProblem.chosen(task, penalty)
     found += candidates(problem, penalty, look)
     found = [each for each in found if math.isfinite(each[0])]
     if allowed < math.inf:  # the search's own weights are among them
-        found = [each for each in found if task.error(each[1], held=False) <= allowed]
+        found = [each for each in found if task.error(each[1], holdout=False) <= allowed]
     if not found:
         return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
     _, U, note, choice = min(found, key=lambda each: each[0])
     rounds = len(problem.schedule) * min(2, len(repairs(task)))
     rounds += solves * len(rising(SHORT, *problem.start.shape))
-    return Solution(U, Status.SOLVED, rounds, note=note, choice=choice)
+    return Solution(U, Status.SOLVED, rounds, note=note, tuned=choice)
 
 
 class ErrorCurve(NamedTuple):
@@ -146,18 +147,18 @@ def candidates(
             yield _linear(problem, repair, refitted[repair])
             V = problem.supports(problem.rhs(repair), penalty, look)
     yield from _refitted(problem, repair, V)
-    if task.settled is None:
+    if task.tuned_sparse is None:
         U = problem.unfitted(penalty)
         yield judged(task, U), U, UNFITTED, None
 
 
 def _refitted(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> Iterator[Candidate]:
     """Weights on the support of V, and those refitted for the response where it is not linear."""
-    task, settled = problem.task, problem.task.settled
-    if settled is None or not settled.behind:
+    task, settled = problem.task, problem.task.tuned_sparse
+    if settled is None or not settled.after_activation:
         yield _linear(problem, repair, V)
     behind = task.relu or task.activation is not None
-    if behind and (settled is None or settled.behind):
+    if behind and (settled is None or settled.after_activation):
         U = problem.response_weights(V, repair)
         what = "ReLU refit" if task.relu else "activation's refit"
         note = f"{described(task, repair)}, {what}".lstrip(", ")
@@ -169,17 +170,23 @@ def _kept_whole(task: LayerProblem) -> Iterator[Candidate]:
 
     That is no choice for fewer weights: they are refitted in other ways, too.
     """
-    settled, exact = task.settled_whole, task.samples.exact
-    if settled is None or not any(settled.repair):
-        choice = TunedOptions((0.0, 0.0), 0.0, behind=False, exact=exact, whole=True)
+    settled, exact = task.tuned_unpruned, task.samples.inputs_exact
+    if settled is None or not any(settled.feedback):
+        choice = TunedOptions(
+            (0.0, 0.0), 0.0, after_activation=False, inputs_exact=exact, unpruned=True
+        )
         yield judged(task, task.W), task.W, WHOLE, choice
-    offset = task.samples.offset
+    offset = task.samples.skip
     if not exact or not (offset is None or offset.exact):
         problem = ScaledProblem.of(task)
-        tried = repairs(task) if settled is None else [ErrorFeedback(*settled.repair)]
+        tried = repairs(task) if settled is None else [ErrorFeedback(*settled.feedback)]
         for repair, V in problem.refits(problem.start, [each for each in tried if any(each)]):
             choice = TunedOptions(
-                repair, problem.system.delta, behind=False, exact=exact, whole=True
+                repair,
+                problem.system.delta,
+                after_activation=False,
+                inputs_exact=exact,
+                unpruned=True,
             )
             U = problem.linear_weights(V, repair, whole=True)
             error, note = judged(task, U), described(task, repair)
@@ -195,13 +202,13 @@ def _linear(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> Candida
 
 def _against_others(task: LayerProblem, U: Matrix) -> float:
     """The held-out error; 0 where there are no others, as all is settled, and U is finite."""
-    if task.settled is None:
+    if task.tuned_sparse is None:
         return judged(task, U)
     return 0.0 if np.isfinite(U).all() else math.nan
 
 
 def _choice(problem: ScaledProblem, repair: ErrorFeedback, *, behind: bool) -> TunedOptions:
-    return TunedOptions(repair, problem.system.delta, behind, problem.task.samples.exact)
+    return TunedOptions(repair, problem.system.delta, behind, problem.task.samples.inputs_exact)
 
 
 def _compared(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> float:
@@ -212,8 +219,8 @@ def _compared(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> float
 
 def described(task: LayerProblem, repair: ErrorFeedback) -> str:
     """Which errors of earlier layers are repaired, in words; empty where there are none."""
-    offset = task.samples.offset
-    words = [] if task.samples.exact else [f"repairs {repair.own:.0%}"]
+    offset = task.samples.skip
+    words = [] if task.samples.inputs_exact else [f"repairs {repair.own:.0%}"]
     if offset is not None and not offset.exact:
         words.append(f"{repair.skip:.0%} of the skip's error")
     return ", ".join(words)
@@ -233,7 +240,7 @@ def _search(
 
     None at all are tried first, as the search by logarithms never comes to 0.
     """
-    problem = ScaledProblem.chosen(task, KeepLargest(task.weights // 5))
+    problem = ScaledProblem.chosen(task, KeepLargest(task.weight_count // 5))
     repair = middle(task)
     rhs, schedule = problem.rhs(repair), rising(SHORT, *problem.start.shape)
     note = described(task, repair)
@@ -247,11 +254,11 @@ def _search(
             (problem.unfitted(penalty), UNFITTED),
         ):
             held = judged(task, U)
-            worse = max(held, task.error(U, held=False))
+            worse = max(held, task.error(U, holdout=False))
             if worse < best:
                 best, found[keep] = worse, (held, U, what, None)
         return best
 
     none = error(0) <= allowed
-    keep, solves = (0, 0) if none else fewest(error, allowed, task.weights)
+    keep, solves = (0, 0) if none else fewest(error, allowed, task.weight_count)
     return keep, solves, [found[keep]] if keep in found else []

@@ -19,7 +19,8 @@ import numpy as np
 import scipy.linalg
 
 from nettrim_cli.solve.gram.system import GramSystem, System, blocks, damping, scales
-from nettrim_cli.solve.problem import LayerSamples, Matrix
+from nettrim_cli.solve.matrices import Matrix
+from nettrim_cli.solve.problem import LayerSamples
 
 STRONG = 100.0  # squared norm of a rotated column, relative to P gamma, from which it is mended
 

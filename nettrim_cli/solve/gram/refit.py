@@ -9,7 +9,7 @@ import scipy.linalg
 
 from nettrim_cli.solve.gram.low_rank import damped_gram
 from nettrim_cli.solve.gram.system import Operator
-from nettrim_cli.solve.problem import Matrix, column_blocks
+from nettrim_cli.solve.matrices import Matrix, column_blocks
 from nettrim_cli.solve.responses import Target
 
 Product = Callable[[Matrix], Matrix]

@@ -32,8 +32,8 @@ import scipy.linalg
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.gram.system import inverse_of
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import BlockNorm, KeepBlocks
-from nettrim_cli.solve.problem import Matrix
 from nettrim_cli.solve.top_k import largest
 
 Inverse = Callable[[float], Matrix]  # (A + rho I)^-1 by rho

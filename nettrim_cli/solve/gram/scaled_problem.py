@@ -18,8 +18,9 @@ from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.gram.low_rank import system_of
 from nettrim_cli.solve.gram.refit import refit, refit_response
 from nettrim_cli.solve.gram.system import GramResponse, System, damping
+from nettrim_cli.solve.matrices import Matrix, evenly_spaced
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
-from nettrim_cli.solve.problem import LayerProblem, Matrix, every
+from nettrim_cli.solve.problem import LayerProblem
 from nettrim_cli.solve.responses import Intervals, ResponseCurve, Target
 
 LEVELS = (0.02, 0.05, 0.12, 0.25, 0.5, 1.2)
@@ -83,7 +84,7 @@ class ScaledProblem:
 
         A short run with each is judged on the held-out samples, unless the task knows.
         """
-        known = task.delta if task.settled is None else task.settled.delta
+        known = task.delta if task.tuned_sparse is None else task.tuned_sparse.delta
         if known is not None:
             return cls.of(task, known)
         samples, usual = task.samples, damping(task.samples.columns, len(task.samples.X) - 1)
@@ -119,7 +120,7 @@ class ScaledProblem:
         self.bias = task.W[-1:] if task.has_bias else np.zeros((1, outputs))
         whole = np.vstack([self.weight, self.bias]).astype(np.float64)
         self.own = task.samples.target_of(whole)
-        self.dense = self.own if task.samples.exact else task.samples.target
+        self.dense = self.own if task.samples.inputs_exact else task.samples.target
         self.worth = worth(task)
         if task.importance is not None:
             self.worth = self.worth * task.importance
@@ -129,11 +130,11 @@ class ScaledProblem:
     def target(self, repair: ErrorFeedback) -> Matrix:
         """What repairs a share of the error of earlier layers, as the system takes it."""
         target = np.asarray(self.own + repair.own * (self.dense - self.own))
-        offset = self.task.samples.offset
+        offset = self.task.samples.skip
         if offset is None or offset.exact or not repair.skip:
             return target
         by_columns = self.task.samples.C is None
-        missing = offset.dense - offset.reached if by_columns else offset.missing
+        missing = offset.dense - offset.pruned if by_columns else offset.missing
         assert missing is not None
         share = np.divide(repair.skip, self.scale, out=0 * self.scale, where=self.scale != 0)
         return np.asarray(target + missing * (share[:, None] if by_columns else share))
@@ -293,7 +294,7 @@ class ScaledProblem:
         """
         samples = self.task.samples
         enough = max(REFITTED, PER_INPUT * len(samples.X))
-        columns = every(samples.X.shape[1], enough)
+        columns = evenly_spaced(samples.X.shape[1], enough)
         target, mean = self._target_curve(repair, columns)
         X = samples.X[:-1, columns] / self.system.d[:, None].astype(np.float32)
         X[~self.system.alive] = 0
@@ -315,14 +316,14 @@ class ScaledProblem:
     def _target_curve(self, repair: ErrorFeedback, columns: slice) -> tuple[Target, Matrix]:
         """What a refit aims at on kept columns, and the mean result (M,) it starts from."""
         task, samples = self.task, self.task.samples
-        Z, offset, missing = samples.Z[:, columns], samples.offset, None
-        if repair.own < 1 and not samples.exact:
+        Z, offset, missing = samples.Z[:, columns], samples.skip, None
+        if repair.own < 1 and not samples.inputs_exact:
             own = (samples.X[:, columns].T @ np.vstack([self.weight, self.bias])).T
             Z = repair.own * Z + (1 - repair.own) * own
         if offset is not None and not offset.exact:
-            lacking = offset.dense[:, columns] - offset.reached[:, columns]
+            lacking = offset.dense[:, columns] - offset.pruned[:, columns]
             missing = np.float32(repair.skip) * lacking
-        reached = None if offset is None else offset.reached[:, columns]
+        reached = None if offset is None else offset.pruned[:, columns]
         mean = Z.mean(axis=1) * self.scale
         if missing is not None:
             mean = mean + missing.mean(axis=1)
@@ -338,7 +339,7 @@ class ScaledProblem:
                 missing=missing,
             ), mean
         point = Z if task.scale is None else Z * self.scale[:, None].astype(np.float32)
-        added = task.argument(np.zeros((len(Z), 1), np.float32))
+        added = task.pre_activation(np.zeros((len(Z), 1), np.float32))
         return ResponseCurve.of(
             task.activation,
             point if missing is None else point + missing,
@@ -352,9 +353,9 @@ def worth(task: LayerProblem) -> Matrix:
     Nearly the root mean square of the activation's slope at the dense responses, which for a
     ReLU is the square root of how often the output is active.
     """
-    columns = every(task.samples.Z.shape[1], GLANCE)
-    offset = task.samples.offset
-    A = task.argument(
+    columns = evenly_spaced(task.samples.Z.shape[1], GLANCE)
+    offset = task.samples.skip
+    A = task.pre_activation(
         task.samples.Z[:, columns], None if offset is None else offset.dense[:, columns]
     )
     if task.relu:
@@ -370,10 +371,10 @@ def worth(task: LayerProblem) -> Matrix:
 
 def repairs(task: LayerProblem) -> tuple[ErrorFeedback, ...]:
     """The shares of earlier layers' error that a layer may be asked to repair."""
-    if task.settled is not None:
-        return (ErrorFeedback(*task.settled.repair),)
-    own = (1.0,) if task.samples.exact else (1.0, 0.5, 0.0)
-    offset = task.samples.offset
+    if task.tuned_sparse is not None:
+        return (ErrorFeedback(*task.tuned_sparse.feedback),)
+    own = (1.0,) if task.samples.inputs_exact else (1.0, 0.5, 0.0)
+    offset = task.samples.skip
     skip = (1.0,) if offset is None or offset.exact else (1.0, 0.0)
     return tuple(ErrorFeedback(a, b) for a in own for b in skip)
 
@@ -400,5 +401,5 @@ def judged(task: LayerProblem, U: Matrix, most: int | None = None) -> float:
     most
         Of the columns, evenly drawn, where an estimate will do.
     """
-    error = task.error(U, held=True, most=most)
-    return error if math.isfinite(error) else task.error(U, held=False, most=most)
+    error = task.error(U, holdout=True, max_columns=most)
+    return error if math.isfinite(error) else task.error(U, holdout=False, max_columns=most)

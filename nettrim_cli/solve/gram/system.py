@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 
-from nettrim_cli.solve.problem import Matrix
+from nettrim_cli.solve.matrices import Matrix
 
 DEAD = 1e-6  # root mean square of an input, relative to the largest, below which it is dead
 FLOOR = 1e-3  # smallest scale of an input, relative to the largest

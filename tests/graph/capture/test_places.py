@@ -134,7 +134,7 @@ def test_a_branch_gives_columns_only_where_it_is_taken() -> None:
 def test_an_if_whose_branch_is_never_taken_says_so() -> None:
     place = Place(branch("p = Identity(z)", "q = MatMul(x, w)"))
     (samples,) = recorded(Model(place.model()), [normal(4, 3)]).values()
-    assert samples.trouble == "none of the calibration samples reaches it"
+    assert samples.unusable_reason == "none of the calibration samples reaches it"
 
 
 def test_a_cascade_sees_new_weights_at_every_place() -> None:
@@ -152,7 +152,7 @@ def test_a_cascade_sees_new_weights_at_every_place() -> None:
             weights, _ = pruned.weight(layer)
             pruned.set_weight(layer, [0.5 * each for each in weights], None)
     shared, last = seen
-    assert (shared.exact, last.exact) == (True, False)
+    assert (shared.inputs_exact, last.inputs_exact) == (True, False)
     (h,) = run(dense.proto, ["h"], {"x": x})
     np.testing.assert_allclose(shared.X[:-1], np.hstack([x.T, h.T]), rtol=1e-5, atol=1e-6)
     (r,) = run(pruned.proto, ["r"], {"x": x})

@@ -46,7 +46,7 @@ def check(dense: Model, wanted: dict[str, list[np.ndarray]], batches=BATCHES) ->
         found = recorded(dense, batches, pruned)
         for end, rows in wanted.items():
             (samples,) = (each for name, each in found.items() if name.endswith(end))
-            assert samples.trouble == ""
+            assert samples.unusable_reason == ""
             np.testing.assert_allclose(samples.X[:-1], np.vstack(rows).T, rtol=1e-4, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_a_loop_in_a_branch() -> None:
     dense = model(body, turns=2, w2=W.T.copy())
     check(dense, {"/h": [each for x in BATCHES for each in grown(x, 2)[:-1]]})
     (other,) = (each for k, each in recorded(dense, BATCHES).items() if k.endswith("/q"))
-    assert other.trouble == "none of the calibration samples reaches it"
+    assert other.unusable_reason == "none of the calibration samples reaches it"
 
 
 def test_recurrent_layers_of_a_loop_read_states_of_any_length() -> None:
@@ -128,10 +128,10 @@ def test_a_scan_is_left_where_its_shapes_change() -> None:
     dense = Model(Place(SCAN, tensors).model())
     for pruned in (None, dense.clone()):
         inside, behind = recorded(dense, BATCHES[:1], pruned).values()
-        assert inside.trouble == (
+        assert inside.unusable_reason == (
             "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
         )
-        assert behind.trouble == ""
+        assert behind.unusable_reason == ""
         read = np.maximum(BATCHES[0] @ W, 0)
         np.testing.assert_allclose(behind.X[:-1], read.T, rtol=1e-4, atol=1e-5)
 

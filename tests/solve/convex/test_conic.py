@@ -89,4 +89,4 @@ def test_the_one_sided_set_contains_the_strict_one(seed) -> None:
     task = random_task(seed, epsilon=0.1, relu=True)
     strict, one_sided = (optimum(Program.of(task, one_sided=each)) for each in (False, True))
     assert one_sided.value < strict.value * (1 - 1e-3)
-    assert task.error(one_sided.U, held=False) <= 0.1 * (1 + 1e-4)  # the paper's guarantee
+    assert task.error(one_sided.U, holdout=False) <= 0.1 * (1 + 1e-4)  # the paper's guarantee

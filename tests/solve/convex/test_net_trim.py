@@ -36,7 +36,7 @@ cases = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
 def size_of(task):
-    return float(np.linalg.norm(task.respond(task.samples.Z).astype(float)))
+    return float(np.linalg.norm(task.response(task.samples.Z).astype(float)))
 
 
 @cases
@@ -52,7 +52,7 @@ def test_parallel(form, bias, seed) -> None:
         said, rel=0.05, abs=1e-4 * epsilon
     )
     # the paper's guarantee, and W is feasible
-    assert task.error(found.U, held=False) <= 0.1 * (1 + 2 * TOLERANCE) + 1e-4
+    assert task.error(found.U, holdout=False) <= 0.1 * (1 + 2 * TOLERANCE) + 1e-4
     assert np.abs(found.U).sum() <= np.abs(task.W).sum() * (1 + 2 * TOLERANCE)
     assert found.U.shape == task.W.shape
 
@@ -153,7 +153,7 @@ def test_units_do_not_matter(scale) -> None:
         task = make_task(x_scale * x, w_scale * W, relu=True, epsilon=0.1)
         found = solve_net_trim(task)
         assert found.status is Status.SOLVED
-        assert task.error(found.U, held=False) <= 0.102
+        assert task.error(found.U, holdout=False) <= 0.102
         assert np.abs(found.U).sum() / w_scale == pytest.approx(expected, rel=0.01)
 
 

@@ -78,8 +78,8 @@ def magnitude_and_refit(task):
 @pytest.mark.parametrize("density", [0.1, 0.3])
 def test_better_than_magnitude_with_a_refit(seed, density) -> None:
     task = random_task(seed, inputs=30, outputs=10, columns=400, keep=int(300 * density))
-    error = task.error(solve_l0(task).U, held=True)
-    assert error < task.error(magnitude_and_refit(task), held=True)
+    error = task.error(solve_l0(task).U, holdout=True)
+    assert error < task.error(magnitude_and_refit(task), holdout=True)
 
 
 @pytest.mark.parametrize("cascade", [False, True])
@@ -90,10 +90,11 @@ def test_both_errors_are_within_epsilon(relu, cascade) -> None:
         task = random_task(2, relu=relu, cascade=cascade, columns=200, epsilon=epsilon)
         found = solve_l0(task)
         counts.append(support_size(task, found.U))
-        arrived = task.error(task.W, held=True) if cascade else 0.0
+        arrived = task.error(task.W, holdout=True) if cascade else 0.0
         allowed = np.hypot(epsilon, arrived) + 1e-6
         assert found.status is Status.DENSE or (
-            task.error(found.U, held=True) <= allowed and task.error(found.U, held=False) <= allowed
+            task.error(found.U, holdout=True) <= allowed
+            and task.error(found.U, holdout=False) <= allowed
         )
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] < counts[0]
@@ -116,7 +117,9 @@ def test_no_weights_at_all_where_those_are_within_epsilon(relu, cascade) -> None
     reached = 1.1 * x if cascade else None
     for bias, epsilon in (([900.0, 500, 700], 0.1), (None, 1.0)):
         found = solve_l0(
-            make_task(x, W, bias=bias, reached=reached, relu=relu, epsilon=epsilon, held=x[:, :20])
+            make_task(
+                x, W, bias=bias, pruned=reached, relu=relu, epsilon=epsilon, holdout=x[:, :20]
+            )
         )
         assert found.status is Status.SOLVED
         assert not (found.U if bias is None else found.U[:-1]).any()
@@ -124,8 +127,8 @@ def test_no_weights_at_all_where_those_are_within_epsilon(relu, cascade) -> None
 
 def test_errors_that_are_no_numbers_leave_the_layer_dense() -> None:
     x, W = np.ones((3, 5)), np.ones((3, 2))  # inactive in the dense network, but not when reached
-    task = make_task(-x, W, reached=x, relu=True, shift=np.ones(2), epsilon=0.1)
-    assert task.error(W, held=False) == task.error(0 * W, held=False) == np.inf
+    task = make_task(-x, W, pruned=x, relu=True, shift=np.ones(2), epsilon=0.1)
+    assert task.error(W, holdout=False) == task.error(0 * W, holdout=False) == np.inf
     for each in (task, replace(task, epsilon=None, keep=0)):
         found = solve_l0(each)
         assert found.status is Status.DENSE
@@ -191,7 +194,7 @@ def test_outputs_without_influence_are_zero(relu) -> None:
     found = solve_l0(task)
     assert np.isfinite(found.U).all()
     assert not found.U[:-1, 1].any()
-    assert task.error(found.U, held=True) < 0.5
+    assert task.error(found.U, holdout=True) < 0.5
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -216,7 +219,7 @@ def test_duplicated_inputs(relu) -> None:
     x = correlated(random, 6, 100)
     task = make_task(np.vstack([x, x, x]), random.normal(size=(18, 3)), relu=relu, keep=18)
     found = solve_l0(task)
-    assert task.error(found.U, held=False) < 0.15  # seen: .09 and .11; magnitude alone .62
+    assert task.error(found.U, holdout=False) < 0.15  # seen: .09 and .11; magnitude alone .62
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -384,10 +387,10 @@ def odd_task(seed):
     return make_task(
         x,
         W,
-        held=held,
+        holdout=held,
         bias=bias,
-        reached=None if change is None else x * change,
-        holdout_reached=None if change is None or held is None else held * change,
+        pruned=None if change is None else x * change,
+        holdout_pruned=None if change is None or held is None else held * change,
         scale=scale,
         shift=shift,
         relu=relu,
@@ -397,7 +400,7 @@ def odd_task(seed):
 
 
 def net_trim_epsilon(task):
-    Y = task.respond(task.samples.Z)[slice(None) if task.scale is None else task.scale != 0]
+    Y = task.response(task.samples.Z)[slice(None) if task.scale is None else task.scale != 0]
     return np.linalg.norm(Y.astype(float))
 
 
@@ -414,9 +417,9 @@ def test_odd_layers(block) -> None:
         elif task.keep is not None:
             assert support_size(task, found.U) <= task.keep, seed
         else:
-            arrived = 0.0 if task.samples.exact else judged(task, task.W)
+            arrived = 0.0 if task.samples.inputs_exact else judged(task, task.W)
             allowed = np.hypot(task.epsilon, arrived) * (1 + 1e-5) + 1e-7
-            assert task.error(found.U, held=False) <= allowed, seed
+            assert task.error(found.U, holdout=False) <= allowed, seed
             assert judged(task, found.U) <= allowed, seed
 
 
@@ -431,7 +434,7 @@ def test_odd_layers_in_the_papers_program(block) -> None:
             continue
         assert found.gap <= 5e-3, seed
         assert found.violation <= 5e-3, seed
-        if task.keep is None and task.samples.exact:
+        if task.keep is None and task.samples.inputs_exact:
             epsilon = task.epsilon * net_trim_epsilon(task)
             size = net_trim_epsilon(task)
             assert strict_violation(task, found.U, epsilon) <= 5.5e-3 * epsilon + 2e-6 * size, seed
@@ -442,10 +445,10 @@ def test_odd_layers_in_the_papers_program(block) -> None:
 def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
     task = random_task(seed, cascade=True, relu=relu, keep=20)
     first = solve_l0(task)
-    again = solve_l0(replace(task, choice=first.choice))
-    if first.choice is None:  # no refit at all was best
+    again = solve_l0(replace(task, tuned=first.tuned))
+    if first.tuned is None:  # no refit at all was best
         return
-    assert (again.choice, again.note) == (first.choice, first.note)
+    assert (again.tuned, again.note) == (first.tuned, first.note)
     assert support_size(task, again.U) == 20
     assert judged(task, again.U) < 1.3 * judged(task, first.U)  # supports may differ
     assert 2 * again.iterations == first.iterations  # a support for the comparison, another one
@@ -457,7 +460,7 @@ def test_from_weights_for_nearly_as_many_half_the_steps_suffice(seed, cascade) -
     task = random_task(seed, cascade=cascade, keep=20)
     near = solve_l0(replace(task, keep=24))
     fresh, onwards = (
-        solve_l0(replace(task, choice=near.choice, start=start)) for start in (None, near.U)
+        solve_l0(replace(task, tuned=near.tuned, start=start)) for start in (None, near.U)
     )
     assert 2 * onwards.iterations == fresh.iterations
     assert support_size(task, onwards.U) == 20
@@ -466,8 +469,8 @@ def test_from_weights_for_nearly_as_many_half_the_steps_suffice(seed, cascade) -
 
 def test_a_choice_for_other_signals_is_no_choice() -> None:
     exact, cascade = (random_task(0, cascade=each, keep=20) for each in (False, True))
-    choice = solve_l0(exact).choice
-    found = solve_l0(replace(cascade, choice=choice))
+    choice = solve_l0(exact).tuned
+    found = solve_l0(replace(cascade, tuned=choice))
     assert found.iterations == solve_l0(cascade).iterations
     assert found.note == solve_l0(cascade).note
 
@@ -477,14 +480,14 @@ def test_a_layer_that_stays_whole_keeps_its_choice_where_held_out_samples_are_se
     """Fitted to, they would always ask for the largest repair."""
     task = replace(random_task(2, cascade=True), keep=10**6)
     free = solve_l0(task)
-    assert free.choice is not None
-    assert free.choice.whole
-    choice = replace(free.choice, repair=repair)
-    kept = solve_l0(replace(task, choice=choice, seen=True))
-    assert kept.choice is not None
-    assert kept.choice.repair == repair
+    assert free.tuned is not None
+    assert free.tuned.unpruned
+    choice = replace(free.tuned, feedback=repair)
+    kept = solve_l0(replace(task, tuned=choice, holdout_fitted=True))
+    assert kept.tuned is not None
+    assert kept.tuned.feedback == repair
     assert kept.note == ("kept whole: zeros cost less elsewhere" if repair[0] == 0 else kept.note)
     # Where they were not fitted to they decide anew; and a layer with zeros chooses for itself.
-    assert np.array_equal(solve_l0(replace(task, choice=choice)).U, free.U)
-    fewer = replace(task, keep=task.weights // 2)
-    assert np.array_equal(solve_l0(replace(fewer, choice=choice)).U, solve_l0(fewer).U)
+    assert np.array_equal(solve_l0(replace(task, tuned=choice)).U, free.U)
+    fewer = replace(task, keep=task.weight_count // 2)
+    assert np.array_equal(solve_l0(replace(fewer, tuned=choice)).U, solve_l0(fewer).U)

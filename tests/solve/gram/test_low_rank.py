@@ -197,7 +197,7 @@ def test_the_fewest_weights_within_epsilon_hold_on_columns() -> None:
     found = solve_l0(task)
     assert found.status is Status.SOLVED
     assert support_size(task, found.U) < 200
-    assert max(task.error(found.U, held=held) for held in (False, True)) <= 0.3
+    assert max(task.error(found.U, holdout=held) for held in (False, True)) <= 0.3
 
 
 def test_the_papers_program_on_columns(monkeypatch) -> None:
@@ -210,7 +210,7 @@ def test_the_papers_program_on_columns(monkeypatch) -> None:
     monkeypatch.setattr(sample_space, "inverse_with_one", formed)
     expected = solve_net_trim(task)
     assert found.status is expected.status is Status.SOLVED
-    assert task.error(found.U, held=False) <= 0.1 * 1.01
+    assert task.error(found.U, holdout=False) <= 0.1 * 1.01
     assert np.abs(found.U).sum() == pytest.approx(np.abs(expected.U).sum(), rel=5e-3)
 
 
@@ -219,7 +219,7 @@ def test_samples_without_sums() -> None:
     wide = by_columns(task).samples
     W = np.random.default_rng(0).normal(size=(31, 4))
     assert wide.columns == task.samples.columns == 12
-    assert wide.trouble == ""
+    assert wide.unusable_reason == ""
     assert wide.target is wide.Z
     assert task.samples.target is task.samples.B
     assert np.allclose(wide.target_of(W), W.T @ wide.X)
@@ -230,7 +230,7 @@ def test_samples_without_sums() -> None:
     assert (one.delta, other.delta) == (0.1, 0.02)
     V = np.ones((30, 2), np.float32)
     assert np.allclose(one.A @ V - other.A @ V, 0.08, atol=1e-5)
-    assert "not finite" in replace(wide, Z=wide.Z * np.nan).trouble
+    assert "not finite" in replace(wide, Z=wide.Z * np.nan).unusable_reason
 
 
 def test_without_columns_the_layer_stays_dense() -> None:
@@ -265,6 +265,6 @@ def test_memory_of_a_wide_layer_is_that_of_its_columns_and_weights() -> None:
     finally:
         tracemalloc.stop()
     assert found.status is Status.SOLVED
-    assert task.error(found.U, held=False) < 0.01  # seen: .0014
-    assert task.error(found.U, held=True) < 0.4  # seen: .22
+    assert task.error(found.U, holdout=False) < 0.01  # seen: .0014
+    assert task.error(found.U, holdout=True) < 0.4  # seen: .22
     assert peak < 15 * 4 * N * (M + P) < N * N * 4 / 15

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.small_layers import correlated
 
-from nettrim_cli.solve import problem
+from nettrim_cli.solve import matrices
 from nettrim_cli.solve.gram import refit as module
 from nettrim_cli.solve.gram.refit import refit, refit_exactly, refit_iteratively, refit_response
 from nettrim_cli.solve.responses import Intervals, ResponseCurve
@@ -143,7 +143,7 @@ def test_a_refit_works_on_some_columns_at_a_time(curved, monkeypatch) -> None:
             return target.residual(Z, columns)
 
     for values in (1 << 20, 8 * 60):
-        monkeypatch.setattr(problem, "BLOCK_VALUES", values)
+        monkeypatch.setattr(matrices, "BLOCK_VALUES", values)
         found.append(refit_response(X, Watched(), 1e-2, 1e-2 * W, start, b, rounds=3))
     assert widths == [500] * 3 + [*[60] * 8, 20] * 3
     for one, other in zip(*found):
