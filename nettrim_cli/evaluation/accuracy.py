@@ -1,8 +1,8 @@
-"""Answers of classifiers: which class, by what margin, and what a few samples say of all.
+"""Answers of classifiers, their margins, and what a few samples say of all samples.
 
-Exact intervals are for shares of independent answers.  The bound on a drop is sharper: whether
-an answer changes depends on its margin, which is known for every sample, and on how far margins
-moved, which the held-out samples tell; so their moves are tried on the margins of others, too.
+Exact intervals are for shares of independent answers.  The bound on a drop is sharper.  Whether
+an answer changes depends on its margin and on how far the margin moves.  The margin is known for
+every sample, the moves for the held-out samples, so each move is also tried on other margins.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Interval = tuple[float, float]
 NO_ANSWER = -1
 CONFIDENCE = 0.95
 NORMAL = 1.6448536269514722  # quantile of the normal distribution for a bound with that confidence
-TIE = float(np.finfo(np.float64).tiny)  # margin of an answer that others equal
-TOLD = 5  # times the held-out samples, beyond which others tell nothing new
+TIE = float(np.finfo(np.float64).tiny)  # margin of an answer whose score another class has, too
+MOST_EXTRA = 5  # times the held-out samples, beyond which extra samples tell nothing new
 NEIGHBOURS = 50  # samples of nearly the same margin whose moves are tried, or a fourth of all
 
 
@@ -37,18 +37,18 @@ def is_answers(output: Array) -> bool:
 def top1(output: Array) -> Any:
     """Top-1 answers of a batch, or None where the output holds no answers.
 
-    Scores are (batch, classes) or (batch, positions, classes); of outputs that are answers
-    already each element is one, and (batch, 1) counts as (batch,).  Scores with a NaN have
-    ``NO_ANSWER``, which is never right.
+    Scores have the shape (N, classes) or (N, positions, classes).  Each element of an output that
+    holds answers already is one, and (N, 1) counts as (N,).  Scores with a NaN have ``NO_ANSWER``,
+    which is never right.
     """
     if is_answers(output):
         return output.reshape(-1) if output.ndim == 0 or output.shape[1:] == (1,) else output
     if not has_scores(output):
         return None
-    found = output.argmax(axis=-1)
+    answers = output.argmax(axis=-1)
     if np.issubdtype(output.dtype, np.inexact):
-        found[np.isnan(output).any(axis=-1)] = NO_ANSWER
-    return found
+        answers[np.isnan(output).any(axis=-1)] = NO_ANSWER
+    return answers
 
 
 def has_scores(output: Array) -> bool:
@@ -56,74 +56,86 @@ def has_scores(output: Array) -> bool:
     return output.ndim in (2, 3) and output.shape[-1] >= 2 and not is_answers(output)
 
 
-def margins(output: Array, wanted: Array) -> Array:
-    """Score of the wanted class less the best of the others, float64, in ``wanted``'s shape.
+def margins(output: Array, classes: Array) -> Array:
+    """Score of a class less the best score of the other classes, float64, in ``classes``' shape.
 
-    Minus infinity where the class does not exist or the scores are no numbers: such an answer
-    is wrong, whatever happens.  Where several classes have the best score the first is the
+    Scores are (N, C) with classes (N,), or (N, positions, C) with classes (N, positions).  The
+    margin is minus infinity where the class does not exist or the scores are no numbers: such an
+    answer is wrong, whatever happens.  Where several classes have the best score the first is the
     answer, by the least margin there is.
     """
     scores = output.astype(np.float64)
-    known = (wanted >= 0) & (wanted < scores.shape[-1]) & ~np.isnan(scores).any(axis=-1)
-    at = np.where(known, wanted, 0)[..., None]
-    own = np.take_along_axis(scores, at, axis=-1)[..., 0]
-    np.put_along_axis(scores, at, -np.inf, axis=-1)
+    valid = (classes >= 0) & (classes < scores.shape[-1]) & ~np.isnan(scores).any(axis=-1)
+    index = np.where(valid, classes, 0)[..., None]
+    score = np.take_along_axis(scores, index, axis=-1)[..., 0]
+    np.put_along_axis(scores, index, -np.inf, axis=-1)
     with np.errstate(invalid="ignore"):
-        found = own - scores.max(axis=-1)
-    found[(found == 0) & (output.argmax(axis=-1) == wanted)] = TIE
-    return np.where(known & ~np.isnan(found), found, -np.inf)
+        margin = score - scores.max(axis=-1)
+    margin[(margin == 0) & (output.argmax(axis=-1) == classes)] = TIE
+    return np.where(valid & ~np.isnan(margin), margin, -np.inf)
 
 
 @dataclass
 class Margins:
     """Margins of the same answers in the reference and in the candidate, sample by sample.
 
-    An answer is right where its margin is above 0.  Of outputs that are no scores the margins
-    are 1 and -1.
+    An answer is right where its margin is above 0.  Outputs that are no scores have the margins
+    1 and -1.
 
     Attributes
     ----------
-    own
-        Whether the answers wanted are the reference's, so that none can become right.
+    reference, candidate
+        Margins in both models, batch by batch, one-dimensional.
+    counts
+        Number of answers of each sample.
+    from_reference
+        Whether the right answers are the reference's own, so that none can become right.
     """
 
-    before: list[Array] = field(default_factory=list)
-    after: list[Array] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)  # of each sample's answers
+    reference: list[Array] = field(default_factory=list)
+    candidate: list[Array] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     scores: bool = True
-    own: bool = False
+    from_reference: bool = False
 
     def add(
-        self, expected: Array, found: Array | None, wanted: Array, samples: int | None = None
+        self, reference: Array, candidate: Array | None, answers: Array, samples: int | None = None
     ) -> None:
-        """Take in a batch's outputs and the answers wanted; of None all answers are wrong.
+        """Take in both models' outputs on a batch.
 
-        They are of so many samples, by default of as many as there are on the first axis.
+        Parameters
+        ----------
+        reference, candidate
+            Outputs (N, ...); without a candidate's output all of its answers are wrong.
+        answers
+            The right answers, (N,) or (N, positions).
+        samples
+            Number of samples that the answers belong to; by default the first axis' size.
         """
-        for into, output in ((self.before, expected), (self.after, found)):
+        for collected, output in ((self.reference, reference), (self.candidate, candidate)):
             if output is None:
-                each = np.full(wanted.shape, -np.inf)
+                margin = np.full(answers.shape, -np.inf)
             elif has_scores(output):
-                each = margins(output, wanted)
+                margin = margins(output, answers)
             else:
                 self.scores = False
-                each = np.where(top1(output) == wanted, 1.0, -1.0)
-            into.append(each.reshape(-1))
-        samples = len(wanted) if samples is None else samples
-        self.counts += [wanted.size // max(1, samples)] * samples
+                margin = np.where(top1(output) == answers, 1.0, -1.0)
+            collected.append(margin.reshape(-1))
+        samples = len(answers) if samples is None else samples
+        self.counts += [answers.size // max(1, samples)] * samples
 
     @property
     def arrays(self) -> tuple[Array, Array]:
-        """Both, put together."""
-        if not self.before:
+        """Margins of the reference and of the candidate, all batches in one array each."""
+        if not self.reference:
             return np.empty(0), np.empty(0)
-        return np.concatenate(self.before), np.concatenate(self.after)
+        return np.concatenate(self.reference), np.concatenate(self.candidate)
 
 
 def exact_interval(right: float, count: float, confidence: float = CONFIDENCE) -> Interval:
-    """Clopper and Pearson's interval for a share, of ``count`` independent answers.
+    """Clopper and Pearson's interval for the share of right answers, of ``count`` independent ones.
 
-    It holds with at least that confidence whatever the share (Biometrika 26, 1934).
+    It holds with at least this confidence, whatever the share is (Biometrika 26, 1934).
     """
     from scipy.special import betaincinv  # quantile of the beta distribution
 
@@ -134,173 +146,178 @@ def exact_interval(right: float, count: float, confidence: float = CONFIDENCE) -
 
 
 def drop_interval(lost: int, gained: int, count: int) -> Interval:
-    """An interval for the accuracy lost, from the answers that became wrong and right.
+    """An interval for the accuracy lost, from the numbers of answers that became wrong and right.
 
-    Exact intervals of both shares with half the error probability each: together they hold at
-    least as often as ``CONFIDENCE`` says (Bonferroni).
+    Both shares have exact intervals with half the error probability each, so that together they
+    hold at least as often as ``CONFIDENCE`` says (Bonferroni).
     """
-    each = (1 + CONFIDENCE) / 2
-    worse, better = exact_interval(lost, count, each), exact_interval(gained, count, each)
+    confidence = (1 + CONFIDENCE) / 2
+    worse, better = (
+        exact_interval(lost, count, confidence),
+        exact_interval(gained, count, confidence),
+    )
     return worse[0] - better[1], worse[1] - better[0]
 
 
-def samples_for(width: float, wanted: float, count: int) -> float:
-    """About how many held-out samples bring a bound within ``wanted`` of what was measured.
+def samples_for(width: float, precision: float, count: int) -> float:
+    """About how many held-out samples bring a bound within ``precision`` of the measured drop.
 
     Parameters
     ----------
     width
-        By how much the bound of ``drop_bound`` is above it with ``count`` of them.
+        By how much the bound of ``drop_bound`` exceeds the drop with ``count`` samples.
 
     Notes
     -----
-    The width is ``l / r + hypot(c / sqrt(r), l / r)`` with r times the samples, l the least that so
-    many tell and c their deviation; solved for r.
+    With r times the samples the width is ``l / r + hypot(c / sqrt(r), l / r)``, where l is the
+    least width that ``count`` samples allow and c their deviation; this is solved for r.
     """
-    least = NORMAL**2 / (2 * TOLD * count)
+    least = NORMAL**2 / (2 * MOST_EXTRA * count)
     squared = max(width**2 - 2 * width * least, 0.0)
-    return count * (squared + 2 * wanted * least) / wanted**2
+    return count * (squared + 2 * precision * least) / precision**2
 
 
 @dataclass(frozen=True)
 class Drop:
-    """What samples tell of the share of right answers lost by a change of the model.
+    """Estimate of the share of right answers that a change of the model loses.
 
     Attributes
     ----------
     estimate
-        Of the share on new samples.
+        Estimate of the share on new samples.
     deviation
         Standard deviation of the estimate.
     samples
-        Those that both models ran on.
-    told
-        How many samples' worth is known of how seldom answers change.
+        Number of samples that both models ran on.
+    effective_samples
+        Number of samples whose worth is known of how seldom answers change.
     lost, gained
-        Answers of which each is a sample of its own and nothing more is known: their bounds are
-        exact.  ``lost`` is None where margins or several answers of a sample are, ``gained`` where
-        none can be.
+        Numbers of answers, where each is a sample of its own and no margin is known: their bounds
+        are exact.  ``lost`` is None where margins are known or a sample has several answers,
+        ``gained`` where no answer can become right.
     """
 
     estimate: float
     deviation: float
     samples: int
-    told: float
+    effective_samples: float
     lost: int | None = None
     gained: int | None = 0
 
     def upper(self, confidence: float = CONFIDENCE, samples: float | None = None) -> float:
-        """A one-sided bound on the share lost on new samples.
+        """An upper bound on the share lost on new samples, one-sided.
 
-        ``samples`` foretells it for another number of samples of the same kind.  Wilson's form
-        with Student's quantile; where answers are counted, Clopper's and Pearson's bounds on the
-        shares lost and gained, with half the error probability each.
+        ``samples`` predicts it for another number of samples of the same kind.  The bound has
+        Wilson's form with Student's quantile.  Where answers are counted it comes from Clopper and
+        Pearson's bounds on the shares lost and gained, with half the error probability each.
         """
         if self.lost is not None:
-            (_, lost), (gained, _) = self._counted(confidence, samples)
-            return lost - gained
+            (_, losses), (gains, _) = self._counted(confidence, samples)
+            return losses - gains
         centre, width = self._wilson(confidence, samples)
         return min(1.0, centre + width)
 
     def lower(self, confidence: float = CONFIDENCE, samples: float | None = None) -> float:
-        """The same from below, mirrored."""
+        """A lower bound on the share lost on new samples, the mirror image of ``upper``."""
         if self.lost is not None:
-            (lost, _), (_, gained) = self._counted(confidence, samples)
-            return lost - gained
+            (losses, _), (_, gains) = self._counted(confidence, samples)
+            return losses - gains
         centre, width = self._wilson(confidence, samples)
         return max(-1.0, 2 * self.estimate - centre - width)
 
     def _counted(self, confidence: float, samples: float | None) -> tuple[Interval, Interval]:
-        """Shares lost and gained."""
+        """Intervals of the shares lost and gained."""
         count = self.samples if samples is None else samples
-        lost, gained = ((each or 0) * count / self.samples for each in (self.lost, self.gained))
+        losses, gains = (
+            (number or 0) * count / self.samples for number in (self.lost, self.gained)
+        )
         if self.gained is None:
-            return exact_interval(lost, count, 2 * confidence - 1), (0.0, 0.0)
-        return exact_interval(lost, count, confidence), exact_interval(gained, count, confidence)
+            return exact_interval(losses, count, 2 * confidence - 1), (0.0, 0.0)
+        return exact_interval(losses, count, confidence), exact_interval(gains, count, confidence)
 
     def _wilson(self, confidence: float, samples: float | None) -> Interval:
-        """Centre and half the width."""
+        """Centre and half width of Wilson's interval."""
         from scipy.special import ndtri, stdtrit  # quantiles, normal and of Student
 
         count = self.samples if samples is None else samples
         if count < 2:
-            return self.estimate, math.inf  # one move tells nothing of others
-        more = count / self.samples
-        # Where no answer changes chance has no say; of few moves many samples learn no more.
-        least = float(ndtri(confidence)) ** 2 / (2 * self.told * more)
-        quantile = float(stdtrit(count - 1, confidence))  # moves were told by so few
-        return self.estimate + least, math.hypot(quantile * self.deviation / more**0.5, least)
+            return self.estimate, math.inf  # one move says nothing about another
+        ratio = count / self.samples
+        # Where no answer changes the deviation is 0, but few moves still leave so much open.
+        least = float(ndtri(confidence)) ** 2 / (2 * self.effective_samples * ratio)
+        quantile = float(stdtrit(count - 1, confidence))  # so few samples told the moves
+        return self.estimate + least, math.hypot(quantile * self.deviation / ratio**0.5, least)
 
 
-def measured_drop(found: Margins, others: Margins) -> Drop | None:
-    """What is known of the share of right answers lost; None without answers.
+def measured_drop(holdout: Margins, extra: Margins) -> Drop | None:
+    """Estimate the share of right answers lost; None without answers.
 
     Parameters
     ----------
-    found
+    holdout
         Margins on held-out samples in both models; an answer is right above 0.
-    others
-        Margins on any other samples, of which only those in the dense model count.
+    extra
+        Margins on any other samples, of which only those in the reference count.
 
     Returns
     -------
     Drop
-        Its estimate is the mean over all margins of how often they cross 0 when they move as
-        those of their neighbours did, the held-out samples with the nearest margins; its
-        deviation that of this U-statistic (Hoeffding's projection on each sample; the answers of
-        one sample are not independent).  Without scores it is of what was counted.
+        Every margin moves as the margins of its neighbours did: the held-out samples with the
+        nearest margins.  The estimate is the mean over all margins of how often they cross 0.
+        The deviation is that of this U-statistic (Hoeffding's projection on each sample, as the
+        answers of one sample are not independent).  Without scores answers are counted.
     """
-    (before, after), more = found.arrays, others.arrays[0]
-    n, rows = len(before), np.concatenate([before, more])
+    (reference, candidate), extra_margins = holdout.arrays, extra.arrays[0]
+    n, all_margins = len(reference), np.concatenate([reference, extra_margins])
     if n == 0:
         return None
-    if not found.scores:
-        return counted_drop(found, exact=True)
-    known = np.flatnonzero(np.isfinite(before))  # the others are wrong, whatever happens
-    order = known[np.argsort(before[known], kind="stable")]
-    ranked, moved = before[order], before[order] - after[order]
+    if not holdout.scores:
+        return counted_drop(holdout, exact=True)
+    finite = np.flatnonzero(np.isfinite(reference))  # an infinite margin stays wrong
+    order = finite[np.argsort(reference[finite], kind="stable")]
+    sorted_margins, moves = reference[order], reference[order] - candidate[order]
     width = min(len(order), max(NEIGHBOURS, len(order) // 4))
-    by_row, by_move = np.zeros(len(rows)), np.zeros(len(order))
-    ours = np.flatnonzero(np.isfinite(rows) & (width > 0))
-    for at in range(0, len(ours), 4096):  # rows x width at once
-        part = ours[at : at + 4096]
-        start = np.searchsorted(ranked, rows[part]) - width // 2
-        near = np.clip(start, 0, len(order) - width)[:, None] + np.arange(width)
-        now = rows[part, None] - moved[near] > 0
-        change = (rows[part, None] > 0).astype(np.float64) - now
-        by_row[part] = change.mean(axis=1)
-        np.add.at(by_move, near, change / width)
+    by_row, by_move = np.zeros(len(all_margins)), np.zeros(len(order))
+    usable = np.flatnonzero(np.isfinite(all_margins) & (width > 0))
+    for first in range(0, len(usable), 4096):  # rows x width at once
+        chunk = usable[first : first + 4096]
+        start = np.searchsorted(sorted_margins, all_margins[chunk]) - width // 2
+        neighbours = np.clip(start, 0, len(order) - width)[:, None] + np.arange(width)
+        remains_right = all_margins[chunk, None] - moves[neighbours] > 0
+        change = (all_margins[chunk, None] > 0).astype(np.float64) - remains_right
+        by_row[chunk] = change.mean(axis=1)
+        np.add.at(by_move, neighbours, change / width)
     estimate = float(by_row.mean())
-    influence = (by_row - estimate) / len(rows)
-    influence[order] += by_move / len(rows)
+    influence = (by_row - estimate) / len(all_margins)
+    influence[order] += by_move / len(all_margins)
     influence[:n] -= estimate / n
-    counts = np.array(found.counts + others.counts)
+    counts = np.array(holdout.counts + extra.counts)
     samples = np.repeat(np.arange(len(counts)), counts)
     deviation = float(np.linalg.norm(np.bincount(samples, influence)))
-    told = min(len(counts), TOLD * len(found.counts))
-    return Drop(estimate, deviation, len(found.counts), told)
+    effective_samples = min(len(counts), MOST_EXTRA * len(holdout.counts))
+    return Drop(estimate, deviation, len(holdout.counts), effective_samples)
 
 
-def counted_drop(found: Margins, *, exact: bool = False) -> Drop:
-    """What right and wrong answers alone tell: its estimate is the drop as counted.
+def counted_drop(margins: Margins, *, exact: bool = False) -> Drop:
+    """Estimate the drop from right and wrong answers alone: the estimate is the drop as counted.
 
-    Where no answer can become right its bounds are exact, else only if that is asked for: those
-    of the two shares apart are wide.
+    The bounds are exact where no answer can become right.  Elsewhere they are so only with
+    ``exact``, as the bounds of two separate shares are wide.
     """
-    before, after = (each > 0 for each in found.arrays)
-    lost, gained = before & ~after, ~before & after
+    reference, candidate = (values > 0 for values in margins.arrays)
+    lost, gained = reference & ~candidate, ~reference & candidate
     moves = lost.astype(np.float64) - gained
-    estimate, counts = float(moves.mean()), found.counts
-    if (exact or found.own) and all(each == 1 for each in counts):
+    estimate, counts = float(moves.mean()), margins.counts
+    if (exact or margins.from_reference) and all(count == 1 for count in counts):
         losses = int(np.count_nonzero(lost))
-        gains = None if found.own else int(np.count_nonzero(gained))
+        gains = None if margins.from_reference else int(np.count_nonzero(gained))
         return Drop(estimate, 0.0, len(counts), len(counts), losses, gains)
     samples = np.repeat(np.arange(len(counts)), counts)
     deviation = float(np.linalg.norm(np.bincount(samples, (moves - estimate) / len(moves))))
     return Drop(estimate, deviation, len(counts), len(counts))
 
 
-def drop_bound(found: Margins, others: Margins) -> Interval:
-    """Estimate of the drop and the upper bound on it with ``CONFIDENCE``, see ``measured_drop``."""
-    drop = measured_drop(found, others)
+def drop_bound(holdout: Margins, extra: Margins) -> Interval:
+    """Estimate of the drop and its upper bound with ``CONFIDENCE``, see ``measured_drop``."""
+    drop = measured_drop(holdout, extra)
     return (math.nan, math.inf) if drop is None else (drop.estimate, drop.upper())

@@ -46,7 +46,7 @@ class OutputError:
     moved: list[Array] = field(default_factory=list)
     sizes: list[Array] = field(default_factory=list)
     agreed: int = 0
-    margins: Margins = field(default_factory=lambda: Margins(own=True))
+    margins: Margins = field(default_factory=lambda: Margins(from_reference=True))
     changed: list[Array] = field(default_factory=list)
     elements: int = 0
     answers: bool = False

@@ -188,7 +188,7 @@ def test_answers_without_scores_have_the_exact_bound() -> None:
 
 def test_the_models_own_answers_can_only_be_lost() -> None:
     found = of([1.0] * 200, [-1.0] * 3 + [1.0] * 197)
-    found.scores, found.own = False, True
+    found.scores, found.from_reference = False, True
     drop = measured_drop(found, NONE)
     assert stats.binom.cdf(3, 200, drop.upper()) == pytest.approx(0.05, rel=1e-6)
     assert stats.binom.sf(2, 200, drop.lower()) == pytest.approx(0.05, rel=1e-6)

@@ -13,7 +13,7 @@ from support.small import build, normal
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput, NothingToDo
-from nettrim_cli.evaluation.accuracy import NORMAL, TOLD, samples_for
+from nettrim_cli.evaluation.accuracy import MOST_EXTRA, NORMAL, samples_for
 from nettrim_cli.evaluation.output_statistics import output_statistics
 from nettrim_cli.evaluation.written_model_check import (
     dead_outputs,
@@ -131,7 +131,7 @@ def test_layers_of_a_branch_that_no_sample_takes(tmp_path) -> None:
 @pytest.mark.parametrize("deviation", [0.0, 0.05, 0.4])
 def test_the_number_of_samples_for_a_bound_by_its_formula(deviation) -> None:
     def width(count: float) -> float:
-        least = NORMAL**2 / (2 * TOLD * count)
+        least = NORMAL**2 / (2 * MOST_EXTRA * count)
         return float(least + np.hypot(deviation / np.sqrt(count), least))
 
     needed = samples_for(width(100), 0.25 * width(100), 100)
