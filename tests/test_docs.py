@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
+import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from support import command_page
 
 from nettrim_cli import cli, errors
+from nettrim_cli.settings import Gate, Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,6 +38,40 @@ def test_every_exit_code_is_explained() -> None:
     table = USAGE.split("## Exit codes")[1].split("## ")[0]
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     assert listed == codes | {0, 2}
+
+
+def is_quick(line: str) -> bool:
+    """Whether a command ends before anything is solved."""
+    return "inspect" in line or "mlp/calib.h5 --data" in line or "--sparsity 90" in line
+
+
+def examples() -> dict[str, str]:
+    """Commands of the guide with what it shows of their output."""
+    code = re.findall(
+        r"^    \$ (nettrim .*)\n((?:    [^$\n].*\n|\n(?=    [^$\n]))*)", USAGE, re.MULTILINE
+    )
+    return {line: textwrap.dedent(shown).strip() for line, shown in code}
+
+
+@pytest.mark.parametrize(
+    "line", [line for line, shown in examples().items() if "Error" not in shown]
+)
+def test_commands_of_the_guide_are_understood(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    command = cli.nettrim.commands[name]
+    params = command.make_context(name, words).params
+    for kind in (Settings,) if name == "prune" else (Gate,) if name == "compare" else ():
+        kind(**{field.name: params[field.name] for field in fields(kind)})
+
+
+@pytest.mark.parametrize("line", [line for line in examples() if is_quick(line)])
+def test_quick_examples_of_the_guide_are_real(line: str, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(ROOT / "sample_models")
+    monkeypatch.setenv("COLUMNS", "116")
+    cli.run(shlex.split(line)[1:])
+    printed = "".join(capfd.readouterr())
+    for part in examples()[line].split("...\n"):
+        assert part.strip() in textwrap.dedent(printed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
