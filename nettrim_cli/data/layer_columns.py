@@ -34,66 +34,74 @@ class SiteReader:
     names: Mapping[str, tuple[str, int]]
     constants: Mapping[str, Array] = field(default_factory=dict)
 
-    def counts(self, place: LiveBatch, block: int) -> list[int]:
-        """Columns of a block in one batch, turn by turn; nothing of them is formed."""
-        found = {role: place.tensors[name] for role, (name, _) in self.names.items()}
-        fixed = {role: each.shape for role, each in self.constants.items()}
-        turns = [{**fixed, **each} for each in self._shapes(found)]
+    def counts(self, batch: LiveBatch, block: int) -> list[int]:
+        """Number of columns of a block in one batch, by iteration; no column is formed."""
+        tensors = {role: batch.tensors[name] for role, (name, _) in self.names.items()}
+        fixed = {role: array.shape for role, array in self.constants.items()}
+        turns = [{**fixed, **shapes} for shapes in self._shapes(tensors)]
         lengths: Sequence[Array | None] = [self.constants.get("lengths")] * len(turns)
-        if "lengths" in found:
-            lengths = self._each(place.get(self.names["lengths"][0]))
+        if "lengths" in tensors:
+            lengths = self._iterations(batch.get(self.names["lengths"][0]))
         return [
-            ops.count_columns(shapes, self.geometry, block, some) if _full(shapes) else 0
-            for shapes, some in zip(turns, lengths)
+            ops.count_columns(shapes, self.geometry, block, lengths_of_turn) if _full(shapes) else 0
+            for shapes, lengths_of_turn in zip(turns, lengths)
         ]
 
     def parts(
-        self, place: LiveBatch, block: int, positions: Sequence[Positions | None], most: int
+        self, batch: LiveBatch, block: int, positions: Sequence[Positions | None], max_values: int
     ) -> Iterator[Array]:
-        """Columns of a block in one batch, some `most` values at a time.
+        """Columns (N, P) of a block in one batch, about `max_values` values at a time.
 
         Parameters
         ----------
+        batch
+            One of the network's batches.
+        block
+            Number of the block.
         positions
-            Which of the columns of each turn are wanted, None for all.
+            For each iteration the columns to form, None for all.
+        max_values
+            About so many values are formed at once.
         """
-        found = {role: place.get(name) for role, (name, _) in self.names.items()}
-        turns = [self._each(each) for each in found.values()]
-        for values, some in zip(zip(*turns) if turns else [()], positions):
-            arrays = dict(zip(found, values))
-            if not _full({role: each.shape for role, each in arrays.items()}):
+        tensors = {role: batch.get(name) for role, (name, _) in self.names.items()}
+        turns = [self._iterations(array) for array in tensors.values()]
+        for values, selected in zip(zip(*turns) if turns else [()], positions):
+            arrays = dict(zip(tensors, values))
+            if not _full({role: array.shape for role, array in arrays.items()}):
                 continue  # a branch that was not taken
             if "lengths" in arrays:
                 arrays["lengths"] = arrays["lengths"].astype(np.int64)
             yield from ops.columns_in_parts(
-                {**arrays, **self.constants}, self.geometry, block, most, some
+                {**arrays, **self.constants}, self.geometry, block, max_values, selected
             )
 
     @property
     def _depth(self) -> int:
+        """Number of leading axes that count iterations."""
         return max((stacked for _, stacked in self.names.values()), default=0)
 
-    def _shapes(self, found: Mapping[str, Any]) -> list[dict[str, tuple[int, ...]]]:
-        """Shapes of the tensors each time that they were there."""
-        if found and all(isinstance(each, Iterations) for each in found.values()):
-            each = [turns.sizes for turns in found.values()]
-            return [dict(zip(found, sizes)) for sizes in zip(*each)]
-        shapes = {role: getattr(each, "shape", None) for role, each in found.items()}
-        whole = {role: shape for role, shape in shapes.items() if shape is not None}
-        if len(whole) < len(shapes) or not _full(whole):
+    def _shapes(self, tensors: Mapping[str, Any]) -> list[dict[str, tuple[int, ...]]]:
+        """Shapes of the tensors by role, in each iteration."""
+        if tensors and all(isinstance(tensor, Iterations) for tensor in tensors.values()):
+            sizes_by_role = [iterations.sizes for iterations in tensors.values()]
+            return [dict(zip(tensors, sizes)) for sizes in zip(*sizes_by_role)]
+        shapes = {role: getattr(tensor, "shape", None) for role, tensor in tensors.items()}
+        known = {role: shape for role, shape in shapes.items() if shape is not None}
+        if len(known) < len(shapes) or not _full(known):
             return []  # an empty sequence, or a branch that was not taken
-        first = next(iter(whole.values()), ())
-        once = {role: shape[self._depth :] for role, shape in whole.items()}
+        first = next(iter(known.values()), ())
+        once = {role: shape[self._depth :] for role, shape in known.items()}
         return [once] * math.prod(first[: self._depth])
 
-    def _each(self, value: Any) -> list[Array]:
-        """A tensor's value each time that it was there."""
+    def _iterations(self, value: Any) -> list[Array]:
+        """A tensor's value in each iteration."""
         if isinstance(value, list):
             return value
         return [value[turn] for turn in np.ndindex(value.shape[: self._depth])]
 
 
 def _full(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether no tensor is empty."""
     return all(math.prod(shape) for shape in shapes.values())
 
 
@@ -103,74 +111,88 @@ class LayerInputs:
 
     Attributes
     ----------
-    offsets
-        Tensor that is added behind each of the layers, empty for none; only where they are read
-        at one place.
+    batches
+        The tensors alive in each batch.
+    readers
+        One for each place that reads the columns.
+    skips
+        Tensor that is added to the results of each layer, empty for none; only where the layers
+        are read at one place.
     outputs
         Tensor that carries the results of each layer, where these are recorded, too.
     """
 
-    places: Sequence[LiveBatch]
-    readings: Sequence[SiteReader]
-    offsets: Sequence[str] = ()
+    batches: Sequence[LiveBatch]
+    readers: Sequence[SiteReader]
+    skips: Sequence[str] = ()
     outputs: Sequence[str] = ()
 
-    def counts(self, at: int, block: int) -> list[list[int]]:
-        """Columns of a block in batch `at`: at each place, in each iteration."""
-        return [reading.counts(self.places[at], block) for reading in self.readings]
+    def counts(self, number: int, block: int) -> list[list[int]]:
+        """Number of columns of a block in a batch: at each place, in each iteration."""
+        return [reader.counts(self.batches[number], block) for reader in self.readers]
 
-    def unread(self, block: int) -> tuple[int, ...]:
-        """Which of several places, by number, no column of a block comes from."""
-        if len(self.readings) == 1:
+    def unread_sites(self, block: int) -> tuple[int, ...]:
+        """Numbers of the places from which no column of a block comes; empty where there is one."""
+        if len(self.readers) == 1:
             return ()
-        counts = [self.counts(at, block) for at in range(len(self.places))]
+        counts = [self.counts(number, block) for number in range(len(self.batches))]
         return tuple(
-            place for place in range(len(self.readings)) if not any(sum(e[place]) for e in counts)
+            site
+            for site in range(len(self.readers))
+            if not any(sum(batch[site]) for batch in counts)
         )
 
-    def parts(self, at: int, block: int, positions: Positions | None, most: int) -> Iterator[Array]:
-        """Columns of a block in batch `at`, at all places, some `most` values at a time.
+    def parts(
+        self, number: int, block: int, positions: Positions | None, max_values: int
+    ) -> Iterator[Array]:
+        """Columns (N, P) of a block in a batch, at all places, about `max_values` at a time.
 
         Parameters
         ----------
+        number
+            Of the batch.
+        block
+            Number of the block.
         positions
-            Which of them all are wanted, ascending; None for all.
+            The columns to form, ascending; None for all.
+        max_values
+            About so many values are formed at once.
         """
         first = 0
-        for reading, counts in zip(self.readings, self.counts(at, block)):
+        for reader, counts in zip(self.readers, self.counts(number, block)):
             ends = first + np.cumsum([0, *counts])
             first = ends[-1]
-            wanted: list[Positions | None] = [None] * len(counts)
+            selected: list[Positions | None] = [None] * len(counts)
             if positions is not None:
                 cuts = np.searchsorted(positions, ends)
-                wanted = [
+                selected = [
                     positions[begin:end] - start for start, begin, end in zip(ends, cuts, cuts[1:])
                 ]
-            yield from reading.parts(self.places[at], block, wanted, most)
+            yield from reader.parts(self.batches[number], block, selected, max_values)
 
-    def results(self, at: int, block: int) -> list[Array] | None:
-        """Rows (P, M) of each layer's results in batch `at`, where they were recorded."""
-        found = [self.places[at].get(name) for name in self.outputs]
-        if not found or any(getattr(each, "dtype", None) != np.float32 for each in found):
+    def results(self, number: int, block: int) -> list[Array] | None:
+        """Rows (P, M) of each layer's results in a batch, where they were recorded."""
+        values = [self.batches[number].get(name) for name in self.outputs]
+        if not values or any(getattr(value, "dtype", None) != np.float32 for value in values):
             return None
-        geometry = self.readings[0].geometry
+        geometry = self.readers[0].geometry
         try:
-            return [ops.outputs_as_columns(each, geometry, block).T for each in found]
+            return [ops.outputs_as_columns(value, geometry, block).T for value in values]
         except ops.Unsupported:
             return None
 
     @property
-    def lost(self) -> bool:
+    def incomplete(self) -> bool:
         """Whether a tensor could not be handed out of its subgraph."""
-        names = {name for reading in self.readings for name, _ in reading.names.values()}
-        return any(place.tensors[name] is None for place in self.places for name in names)
+        names = {name for reader in self.readers for name, _ in reader.names.values()}
+        return any(batch.tensors[name] is None for batch in self.batches for name in names)
 
-    def added(self, at: int) -> list[Array]:
-        """Rows (P, M) of each offset in batch `at`; empty ones where there are none."""
-        found = []
-        for name in filter(None, self.offsets):
-            value = self.places[at].get(name)
-            whole = isinstance(value, np.ndarray) and value.size > 0
-            columns = ops.outputs_as_columns(value, self.readings[0].geometry) if whole else None
-            found.append(np.empty((0, 0), np.float32) if columns is None else columns.T)
-        return found
+    def skip_rows(self, number: int) -> list[Array]:
+        """Rows (P, M) of each residual connection in a batch; empty ones where there are none."""
+        rows = []
+        for name in filter(None, self.skips):
+            value = self.batches[number].get(name)
+            usable = isinstance(value, np.ndarray) and value.size > 0
+            columns = ops.outputs_as_columns(value, self.readers[0].geometry) if usable else None
+            rows.append(np.empty((0, 0), np.float32) if columns is None else columns.T)
+        return rows

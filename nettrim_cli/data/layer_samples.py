@@ -71,8 +71,8 @@ def collect(
     added = _Added(reached, dense, outputs, exact=exact_offsets)
     each = rows + 1 + sum(outputs) + sum(added.rows)
     usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
-    counts = [_count(reached, dense, at, block, exact=exact) for at in range(len(reached.places))]
-    fitted = sum(n for n, place in zip(counts, reached.places) if not place.holdout)
+    counts = [_count(reached, dense, at, block, exact=exact) for at in range(len(reached.batches))]
+    fitted = sum(n for n, place in zip(counts, reached.batches) if not place.holdout)
     wide, random = is_wide(rows, fitted), np.random.default_rng(seed)
     computed = exact and not reached.outputs
     sizes = (rows, *(() if computed else outputs), *added.rows)
@@ -84,7 +84,7 @@ def collect(
     most = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * rows))
     fits = _Sink(kept, sums, weights, added, computed)
     judges = _Sink(held, None, weights, added, computed)
-    for at, (place, count) in enumerate(zip(reached.places, counts)):
+    for at, (place, count) in enumerate(zip(reached.batches, counts)):
         if not count:
             continue
         sink = judges if place.holdout else fits
@@ -98,8 +98,8 @@ def collect(
     mine, theirs = (_finished(each, weights, computed=computed) for each in (kept, held))
     offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
     shared: dict[Any, Any] = {}
-    lost = CHANGING if reached.lost or dense.lost else ""
-    unread = reached.unread(block)
+    lost = CHANGING if reached.incomplete or dense.incomplete else ""
+    unread = reached.unread_sites(block)
     return [
         LayerSamples(
             C=gram,
@@ -177,7 +177,7 @@ class _Added:
         self, reached: LayerInputs, dense: LayerInputs, outputs: Sequence[int], *, exact: bool
     ) -> None:
         self.reached, self.dense, self.exact = reached, dense, exact
-        self.layers = [at for at, name in enumerate(reached.offsets) if name]
+        self.layers = [at for at, name in enumerate(reached.skips) if name]
         self.count = len(outputs)
         self._sizes = [outputs[at] for at in self.layers]
         self._aligned = [True] * len(self.layers)
@@ -204,7 +204,7 @@ class _Added:
         """
         if not self.layers:
             return []
-        found = self.reached.added(at) + ([] if self.exact else self.dense.added(at))
+        found = self.reached.skip_rows(at) + ([] if self.exact else self.dense.skip_rows(at))
         for number, each in enumerate(found):
             place = number % len(self.layers)
             if each.shape != (columns, self._sizes[place]):

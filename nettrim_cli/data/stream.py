@@ -1,9 +1,9 @@
 """Running the model piece by piece over all samples.
 
 A stream is one version of the network (the dense one, or the one pruned so far) on its way
-through the graph.  It holds the tensors that are still needed, batch by batch; beyond a budget
-of memory, which all forks of a stream share, they wait in a temporary file that has no name and
-goes with the process.
+through the graph.  It holds the tensors that are still needed, batch by batch.  Beyond a budget
+of memory, which all forks of a stream share, they wait in a temporary file.  The file has no name
+and disappears with the process.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from nettrim_cli.graph.layer import Runnable
 Array = NDArray[Any]
 Kinds = Mapping[str, tuple[Any, int | None]]
 Build = Callable[[Kinds, bool], Runnable]
-"""A model for inputs of these kinds; the flag says whether what subgraphs show is carried."""
+"""A model for inputs of these kinds; the flag asks for tensors of subgraphs with their shapes."""
 
 MEMORY_BYTES = 256 << 20
 TRAIL_BYTES = 1 << 30
 
 
 class SpillFile:
-    """A temporary file without a name, closed when nobody holds a tensor in it any more."""
+    """A temporary file without a name; it closes when nobody holds a tensor in it any more."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile(prefix="nettrim-", buffering=0)  # noqa: SIM115
@@ -56,25 +56,41 @@ class SpilledTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes of the disk."""
+        """Bytes that the tensor takes of the disk."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def load(self) -> Array:
-        """Read it."""
+        """Read the tensor.
+
+        Raises
+        ------
+        DiskFailed
+            The file ends before the tensor does.
+        """
         raw = np.empty(self.nbytes, np.uint8)
         self.spill.file.seek(self.offset)
-        left = raw.data
-        while left.nbytes:  # one read gives 2 GB at most
-            read = self.spill.file.readinto(left)  # type: ignore[attr-defined]
+        remaining = raw.data
+        while remaining.nbytes:  # one read gives 2 GB at most
+            read = self.spill.file.readinto(remaining)  # type: ignore[attr-defined]
             if not read:
                 raise DiskFailed("a temporary file ended early; the disk may be failing")
-            left = left[read:]
+            remaining = remaining[read:]
         return raw.view(self.dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class LiveBatch:
-    """One batch: the tensors alive in it."""
+    """The tensors alive in one batch.
+
+    Attributes
+    ----------
+    tensors
+        By name: arrays, or what a ``TensorStore`` holds in their place.
+    count
+        Number of samples.
+    holdout
+        Whether the samples are held out.
+    """
 
     tensors: Mapping[str, Any]
     count: int
@@ -87,14 +103,14 @@ class LiveBatch:
 
 @dataclass(frozen=True)
 class Iterations:
-    """A tensor of a subgraph for each time that it was there, in whatever shape.
+    """A tensor of a subgraph in each iteration; its shape may change between them.
 
     Attributes
     ----------
     values
-        All values in one axis.
+        (V,) all values, one iteration after the other.
     shapes
-        For each time the rank, and then the sizes.
+        (S,) integers: for each iteration the rank, and then the sizes.
     """
 
     values: Any
@@ -102,37 +118,37 @@ class Iterations:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes, wherever it waits."""
+        """Bytes of the values, in memory or on disk."""
         return int(getattr(self.values, "nbytes", 0))
 
     @property
     def sizes(self) -> list[tuple[int, ...]]:
-        """The shape that the tensor had each time."""
-        found, at = [], 0
-        while at < len(self.shapes):
-            end = at + 1 + int(self.shapes[at])
-            found.append(tuple(int(each) for each in self.shapes[at + 1 : end]))
-            at = end
-        return found
+        """The tensor's shape in each iteration."""
+        sizes, start = [], 0
+        while start < len(self.shapes):
+            end = start + 1 + int(self.shapes[start])
+            sizes.append(tuple(int(size) for size in self.shapes[start + 1 : end]))
+            start = end
+        return sizes
 
     def load(self) -> list[Array]:
-        """The tensors one by one."""
+        """The tensor of each iteration."""
         sizes = self.sizes
-        ends = np.cumsum([math.prod(each) for each in sizes])
+        ends = np.cumsum([math.prod(size) for size in sizes])
         parts = np.split(load(self.values), ends[:-1])
         return [part.reshape(size) for part, size in zip(parts, sizes)] if sizes else []
 
 
-def load(kept: Any) -> Any:
-    """What a ``TensorStore`` kept."""
-    return kept.load() if isinstance(kept, (SpilledTensor, Iterations)) else kept
+def load(stored: Any) -> Any:
+    """The value that a ``TensorStore`` holds, read from disk where it waits there."""
+    return stored.load() if isinstance(stored, (SpilledTensor, Iterations)) else stored
 
 
-def size_of(kept: Any) -> int:
-    """Bytes of what a ``TensorStore`` kept."""
-    if isinstance(kept, list):
-        return sum(map(size_of, kept))
-    return int(getattr(kept, "nbytes", 0))
+def size_of(stored: Any) -> int:
+    """Bytes of a value that a ``TensorStore`` holds; a list's bytes are those of its items."""
+    if isinstance(stored, list):
+        return sum(map(size_of, stored))
+    return int(getattr(stored, "nbytes", 0))
 
 
 class Stream:
@@ -140,14 +156,16 @@ class Stream:
 
     Parameters
     ----------
-    places
+    batches
         The batches with the tensors alive; see ``read``.
+    threads
+        Threads of the engine.
     budget
-        How much may be held in memory; the rest waits on disk.
+        Memory for tensors; the others wait on disk.
     """
 
-    def __init__(self, places: list[LiveBatch], *, threads: int, budget: MemoryBudget) -> None:
-        self.places, self.threads, self.budget = places, threads, budget
+    def __init__(self, batches: list[LiveBatch], *, threads: int, budget: MemoryBudget) -> None:
+        self.batches, self.threads, self.budget = batches, threads, budget
         self._types: dict[str, str] = {}
 
     @classmethod
@@ -160,17 +178,17 @@ class Stream:
     ) -> Stream:
         """Start at the model's inputs; the flag says whether a batch is held out."""
         stream = cls([], threads=threads, budget=MemoryBudget(memory_bytes))
-        shelf = TensorStore(stream.budget)
+        store = TensorStore(stream.budget)
         for batch, holdout in batches:
-            kept = {name: shelf.keep(value) for name, value in batch.feeds.items()}
-            stream.places.append(LiveBatch(kept, batch.count, holdout))
+            stored = {name: store.keep(value) for name, value in batch.feeds.items()}
+            stream.batches.append(LiveBatch(stored, batch.count, holdout))
         return stream
 
     def fork(self, budget: MemoryBudget | None = None) -> Stream:
-        """A stream of its own from here on, which shares what is alive, and the budget if none."""
-        other = Stream(list(self.places), threads=self.threads, budget=budget or self.budget)
-        other._types.update(self._types)
-        return other
+        """A second stream from here on, with the same tensors, and the same budget by default."""
+        fork = Stream(list(self.batches), threads=self.threads, budget=budget or self.budget)
+        fork._types.update(self._types)
+        return fork
 
     def advance(
         self,
@@ -180,43 +198,49 @@ class Stream:
         needed: frozenset[str],
         shapes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Run a piece of the graph over every batch and drop what nobody needs any more.
+        """Run a piece of the graph over every batch and drop tensors that nobody needs any more.
 
         Parameters
         ----------
+        build
+            Makes the piece's model.
+        inputs, outputs
+            Names of the tensors that the piece reads, and of those that it adds.
+        needed
+            Names of the tensors that later pieces or layers read.
         shapes
-            Outputs that may change their shape within one run, and the outputs with their shapes
-            once they are carried; empty for one that cannot be, which is None from then on.
+            Outputs whose shape may change within one run, each with the output that lists its
+            shapes.  That name is empty where none can; the output is None from then on.
         """
-        wanted = tuple(inputs)
-        kinds = {name: self._kind(name) for name in wanted} if outputs and self.places else {}
+        names = tuple(inputs)
+        kinds = {name: self._kind(name) for name in names} if outputs and self.batches else {}
         piece = _Piece(partial(build, kinds), outputs, shapes, self.threads)
-        shelf = TensorStore(self.budget)
-        for at, place in enumerate(self.places):
-            alive = {k: v for k, v in place.tensors.items() if k in needed}
+        store = TensorStore(self.budget)
+        for number, batch in enumerate(self.batches):
+            alive = {k: v for k, v in batch.tensors.items() if k in needed}
             if outputs:
-                for name, value in piece.run({name: place.get(name) for name in wanted}):
-                    alive[name] = shelf.keep(value)
+                for name, value in piece.run({name: batch.get(name) for name in names}):
+                    alive[name] = store.keep(value)
                 self._types.update(piece.types)
-            self.places[at] = LiveBatch(alive, place.count, place.holdout)
+            self.batches[number] = LiveBatch(alive, batch.count, batch.holdout)
 
     def results(self, build: Build, inputs: Iterable[str]) -> Iterator[list[Any]]:
-        """Outputs of a piece of the graph for every batch; what is alive stays as it is.
+        """Outputs of a piece of the graph for every batch; the tensors alive stay as they are.
 
-        What ``build`` holds is let go before anything runs.
+        The piece's model is let go before anything runs.
         """
-        wanted = tuple(inputs)
-        if not self.places:
+        names = tuple(inputs)
+        if not self.batches:
             return
-        kinds = {name: self._kind(name) for name in wanted}
+        kinds = {name: self._kind(name) for name in names}
         engine = Engine(build(kinds, False), threads=self.threads, arena=False)
         del build
-        for place in self.places:
-            yield engine.run({name: place.get(name) for name in wanted})
+        for batch in self.batches:
+            yield engine.run({name: batch.get(name) for name in names})
 
     def _kind(self, name: str) -> tuple[Any, int | None]:
         """Type and rank of a tensor (None where it changes), else the engine's word for it."""
-        values = [place.tensors[name] for place in self.places]
+        values = [batch.tensors[name] for batch in self.batches]
         if not all(isinstance(value, (np.ndarray, SpilledTensor)) for value in values):
             return self._types[name], None
         ranks = {len(value.shape) for value in values}
@@ -224,25 +248,29 @@ class Stream:
 
 
 class StreamCache:
-    """A stream at each of its stops, for more passes of it over the same samples.
+    """A stream at each of its stops, for further passes over the same samples.
 
     Parameters
     ----------
-    most
-        Bytes that may be kept of what is new at each stop, in memory and on disk; none of 0.
+    max_bytes
+        Bytes of new tensors that the cache may hold over all stops, in memory and on disk.
     """
 
-    def __init__(self, most: int = TRAIL_BYTES) -> None:
-        self.left = most
+    def __init__(self, max_bytes: int = TRAIL_BYTES) -> None:
+        self.free_bytes = max_bytes
         self.stops: list[Stream] = []
 
     def follow(
         self, stop: int, run: Callable[[], Stream], names: Iterable[str] | None = None
     ) -> Stream:
-        """The stream at a stop: as it was, else as it is run, and kept where there is room.
+        """The stream at a stop: from the cache, else from `run`, and cached where there is room.
 
         Parameters
         ----------
+        stop
+            Number of the stop; stops come in ascending order.
+        run
+            Brings the stream to the stop.
         names
             The tensors that are new there, all by default.
         """
@@ -250,34 +278,34 @@ class StreamCache:
             return self.stops[stop].fork()
         stream = run()
         fresh = None if names is None else set(names)
-        for place in stream.places:
-            new = place.tensors if fresh is None else fresh
-            self.left -= sum(size_of(place.tensors[name]) for name in new)
-        if self.left > 0:  # once it is not, no later stop is kept either
+        for batch in stream.batches:
+            new = batch.tensors if fresh is None else fresh
+            self.free_bytes -= sum(size_of(batch.tensors[name]) for name in new)
+        if self.free_bytes > 0:  # once it is not, no later stop is kept either
             self.stops.append(stream.fork())
         return stream
 
 
 class MemoryBudget:
-    """Bytes of memory that are left for tensors that wait, whoever holds them."""
+    """Bytes of memory that are free for tensors that wait."""
 
-    def __init__(self, left: int = MEMORY_BYTES) -> None:
-        self.left = left
+    def __init__(self, free_bytes: int = MEMORY_BYTES) -> None:
+        self.free_bytes = free_bytes
 
     def take(self, value: Array) -> bool:
-        """Count a tensor as held for as long as anybody does; False where there is no room."""
-        if value.nbytes > self.left:
+        """Count a tensor as long as anybody holds it; False where there is no room."""
+        if value.nbytes > self.free_bytes:
             return False
-        self.left -= value.nbytes
+        self.free_bytes -= value.nbytes
         weakref.finalize(value, self._give_back, value.nbytes).atexit = False
         return True
 
     def _give_back(self, size: int) -> None:
-        self.left += size
+        self.free_bytes += size
 
 
 class _Piece:
-    """A piece of the graph that is about to run; where shapes change, built in another way."""
+    """A piece of the graph about to run; where shapes change, it is built to carry them."""
 
     def __init__(
         self,
@@ -316,23 +344,26 @@ class _Piece:
             self.types = self.engine.types
         if not self.carried:
             return list(zip(self.outputs, self.engine.run(feeds, self.outputs)))
-        found = dict(zip(self.engine.outputs, self.engine.run(feeds)))
-        turns = {
-            name: Iterations(found[name], found[shapes]) if shapes else None
+        results = dict(zip(self.engine.outputs, self.engine.run(feeds)))
+        iterations = {
+            name: Iterations(results[name], results[shapes]) if shapes else None
             for name, shapes in self.shapes.items()
         }
-        return [(name, turns[name] if name in turns else found[name]) for name in self.outputs]
+        return [
+            (name, iterations[name] if name in iterations else results[name])
+            for name in self.outputs
+        ]
 
 
 class TensorStore:
-    """Where tensors wait: in memory up to a budget, then in a temporary file of their own."""
+    """Tensors that wait: in memory up to a budget, the others in one temporary file."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._spill: SpillFile | None = None
 
     def keep(self, value: Any) -> Any:
-        """Hold a tensor, or its place on disk."""
+        """The tensor itself where memory has room, else its place on disk."""
         if isinstance(value, Iterations):
             return Iterations(self.keep(value.values), value.shapes)
         if not isinstance(value, np.ndarray) or value.dtype == object:
@@ -342,7 +373,7 @@ class TensorStore:
         if self._spill is None:
             self._spill = SpillFile()
         offset = self._spill.file.seek(0, 2)
-        left = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-        while left.nbytes:  # one write takes 2 GB at most, and less where the disk fills up
-            left = left[self._spill.file.write(left) :]
+        remaining = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        while remaining.nbytes:  # one write takes 2 GB at most, and less where the disk fills up
+            remaining = remaining[self._spill.file.write(remaining) :]
         return SpilledTensor(self._spill, offset, value.dtype, value.shape)

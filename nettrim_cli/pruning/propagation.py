@@ -206,11 +206,13 @@ class Propagation:
         """What the pruned and the dense network deliver to a stage."""
         offsets = self.offsets[stage.layers[0].name]
         outputs = self._outputs(stage)
-        dense = LayerInputs(self.stream.places, self._readings(self.dense, stage), offsets, outputs)
+        dense = LayerInputs(
+            self.stream.batches, self._readings(self.dense, stage), offsets, outputs
+        )
         if self.second is None or self.pruned is None:
             return dense, dense
         readings = self._readings(self.pruned, stage)
-        return LayerInputs(self.second.places, readings, offsets), dense
+        return LayerInputs(self.second.batches, readings, offsets), dense
 
     def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
         """Whether the pruned network delivers what the dense one does, or adds what it adds."""

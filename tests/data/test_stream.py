@@ -49,7 +49,7 @@ def advance(stream, proto, plan, piece) -> None:
 
 
 def joined(stream, name):
-    return np.concatenate([place.get(name) for place in stream.places])
+    return np.concatenate([place.get(name) for place in stream.batches])
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 2000, 1 << 30])
@@ -58,15 +58,15 @@ def test_values_are_the_same_from_memory_and_disk(memory_bytes, tmp_path, monkey
     proto = residual()
     x = input_samples(proto, 14)
     stream = Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
-    parked = [isinstance(place.tensors["x"], SpilledTensor) for place in stream.places]
+    parked = [isinstance(place.tensors["x"], SpilledTensor) for place in stream.batches]
     assert all(parked) if memory_bytes == 0 else any(parked) == (memory_bytes < 1 << 20)
-    assert [place.count for place in stream.places] == [4, 4, 4, 2]
-    assert [place.holdout for place in stream.places] == [False, False, False, True]
+    assert [place.count for place in stream.batches] == [4, 4, 4, 2]
+    assert [place.holdout for place in stream.batches] == [False, False, False, True]
     assert np.array_equal(joined(stream, "x"), x)
     plan, pieces = cut(proto)
     for piece, (name,) in zip(pieces, STOPS):
         advance(stream, proto, plan, piece)
-        assert all(set(place.tensors) == {name} for place in stream.places)
+        assert all(set(place.tensors) == {name} for place in stream.batches)
         parts = [run(proto, [name], batch.feeds)[0] for batch, _ in batches(x)]
         assert np.array_equal(joined(stream, name), np.concatenate(parts))
         assert os.listdir(tmp_path) == []
@@ -84,7 +84,7 @@ def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
     plan, (first, second, last) = cut(proto)
     advance(stream, proto, plan, first)
     fork = stream.fork()
-    assert all(a is b for a, b in zip(stream.places, fork.places))
+    assert all(a is b for a, b in zip(stream.batches, fork.batches))
     for piece in (second, last):
         advance(stream, proto, plan, piece)
         advance(fork, changed, plan, piece)
@@ -129,7 +129,7 @@ def test_the_budget_is_shared_by_what_is_held_and_only_that() -> None:
     held = [kept.pop(0)]
     held.append(held[0])
     held.clear()
-    assert budget.left == 60
+    assert budget.free_bytes == 60
     assert isinstance(shelves[1].keep(np.zeros(10, np.float32)), np.ndarray)
 
 
@@ -145,11 +145,11 @@ def test_forks_share_one_budget() -> None:
         arrays = {
             id(value): value.nbytes
             for each in streams
-            for place in each.places
+            for place in each.batches
             for value in place.tensors.values()
             if isinstance(value, np.ndarray)
         }
-        assert 0 < sum(arrays.values()) == budget - stream.budget.left <= budget
+        assert 0 < sum(arrays.values()) == budget - stream.budget.free_bytes <= budget
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
@@ -204,11 +204,11 @@ def test_a_trail_ends_where_its_room_does() -> None:
     trail = StreamCache(100)
     trail.follow(0, stream(30))
     trail.follow(1, stream(30, 40), ["1"])  # what was there before counts once
-    assert (len(trail.stops), trail.left) == (2, 30)
+    assert (len(trail.stops), trail.free_bytes) == (2, 30)
     trail.follow(2, stream(31))
     trail.follow(3, stream(1))  # later stops are no use without this one
     assert len(trail.stops) == 2
-    assert trail.follow(2, stream(7)).places[0].get("0").size == 7  # it runs again
+    assert trail.follow(2, stream(7)).batches[0].get("0").size == 7  # it runs again
     none = StreamCache(0)
     none.follow(0, stream(0))
     assert not none.stops

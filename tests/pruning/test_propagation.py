@@ -133,7 +133,7 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share, monkeypatch) -> None:
     whole = StreamCache(1 << 30)
     expected = passed(None)
     passed(whole)
-    trail = StreamCache(int(share * ((1 << 30) - whole.left)))
+    trail = StreamCache(int(share * ((1 << 30) - whole.free_bytes)))
     for _ in range(2):
         runs.clear()
         for one, two in zip(passed(trail), expected, strict=True):

@@ -124,7 +124,7 @@ def test_what_lies_before_a_layer_does_not_run_again() -> None:
     assert rest == sorted(rest, reverse=True)
     assert rest[-1] == 1 < rest[0] == len(probe.recording.items)
     assert probe.movement(len(plan) - 1, dense.layers[-1], weights(dense, -1)) == (0, 0)
-    assert not {"x"} & set(probe.stream.places[0].tensors)
+    assert not {"x"} & set(probe.stream.batches[0].tensors)
 
 
 def test_unchanged_weights_in_half_precision_move_nothing() -> None:
@@ -151,7 +151,7 @@ def test_its_samples_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
     for budget in (1 << 20, 0):
         monkeypatch.setattr(module, "MEMORY_BYTES", budget)
         probe = SensitivityProbe(dense, stages(dense.layers), batches, threads=1)
-        kept = [*probe.start.places[0].tensors.values(), *probe.expected[0]]
+        kept = [*probe.start.batches[0].tensors.values(), *probe.expected[0]]
         assert all(isinstance(each, SpilledTensor) == (budget == 0) for each in kept)
         found.append(probe.movement(1, dense.layers[1], [weights(dense, 1)[0] / 2]))
     assert found[0] == found[1] > (0, 0)
