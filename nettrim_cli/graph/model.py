@@ -19,7 +19,7 @@ from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
 from nettrim_cli.graph.layers.find import Binding, detect, weight_of
 from nettrim_cli.graph.layers.paths import from_end
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
-from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage import elements, tensors
 from nettrim_cli.graph.storage.external import External, serialize
 from nettrim_cli.graph.storage.weight_view import WeightView
 
@@ -164,16 +164,16 @@ class Model:
             The layer is not prunable, or not of this model.
         """
         binding = self._binding(layer)
-        trace = self._weight_trace(binding)
-        found = ops.matrices(trace.values(), layer.geometry)
-        dtype = _floats(trace.values()[:0]).dtype
+        view = self._weight_view(binding)
+        found = ops.matrices(view.values(), layer.geometry)
+        dtype = _floats(view.values()[:0]).dtype
         matrices = [np.array(each, dtype, order="C") for each in found]
         if binding.mean is not None:
             use, before = binding.mean
-            return matrices, [(before - self._trace(use).values()).astype(dtype)]
+            return matrices, [(before - self._view(use).values()).astype(dtype)]
         if not binding.biases:
             return matrices, None
-        stored = self._trace(binding.biases[0]).values()
+        stored = self._view(binding.biases[0]).values()
         if self._is_own(binding):
             biases = ops.biases(stored, layer.geometry, layer.weight_shape)
         else:
@@ -214,12 +214,12 @@ class Model:
         sizes = [(outputs,) for _, outputs in layer.blocks]
         if biases is not None and (not layer.has_bias or [each.shape for each in biases] != sizes):
             raise ValueError(f"layer {layer.name}: no biases of these shapes can be set")
-        trace = self._weight_trace(binding)
+        view = self._weight_view(binding)
         try:
-            trace.store(ops.weight([_floats(U) for U in matrices], layer.geometry, trace.shape))
+            view.store(ops.weight([_floats(U) for U in matrices], layer.geometry, view.shape))
             if biases is not None:
                 self._store_bias(layer, binding, [_floats(each) for each in biases])
-        except tensors.Unfit as error:
+        except elements.Unfit as error:
             raise BadInput(f"layer {layer.name}: the new weights have {error}") from error
 
     def set_metadata(self, key: str, value: str) -> None:
@@ -358,12 +358,12 @@ class Model:
             raise ValueError(f"layer {layer.name}: not a prunable layer of {self.path}")
         return self._bindings[layer.name]
 
-    def _weight_trace(self, binding: Binding) -> WeightView:
+    def _weight_view(self, binding: Binding) -> WeightView:
         use = binding.weights[0]
         return weight_of(self._index, self._index.nodes[use.node], use.slot)[0]
 
-    def _trace(self, use: Use) -> WeightView:
-        return self._index.trace(self._index.nodes[use.node].input[use.slot])
+    def _view(self, use: Use) -> WeightView:
+        return self._index.view(self._index.nodes[use.node].input[use.slot])
 
     def _is_own(self, binding: Binding) -> bool:
         """Whether the bias is an input of the layer's own node, not of an Add behind it."""
@@ -372,10 +372,10 @@ class Model:
     def _store_bias(self, layer: Layer, binding: Binding, biases: list[Floats]) -> None:
         if binding.mean is not None:
             use, mean = binding.mean
-            self._trace(use).store(tensors.cast(mean - biases[0], mean.dtype))
+            self._view(use).store(elements.cast(mean - biases[0], mean.dtype))
             return
-        trace = self._trace(binding.biases[0])
-        before = trace.values()
+        view = self._view(binding.biases[0])
+        before = view.values()
         if self._is_own(binding):
             values = ops.bias(biases, layer.geometry, layer.weight_shape, before)
         else:
@@ -383,15 +383,15 @@ class Model:
             if values.ndim == 1 and before.size == 1:
                 axis = from_end(self._index, layer.output, ops.output_axis(layer.geometry)) or -1
                 values = values.reshape(-1, *(1,) * (-1 - axis))
-        if trace.exact:
-            values = tensors.cast(values, before.dtype)
+        if view.exact:
+            values = elements.cast(values, before.dtype)
         if np.array_equal(np.broadcast_to(before, values.shape), values):
             return
-        sole = self._index.is_own(trace, binding.biases)
+        sole = self._index.is_read_only_by(view, binding.biases)
         if sole and values.shape == before.shape:
-            trace.store(values)
+            view.store(values)
         else:
-            self._add_bias(layer, binding, values, trace.kind)
+            self._add_bias(layer, binding, values, view.elem_type)
 
     def _add_bias(
         self, layer: Layer, binding: Binding, values: NDArray[Any], elem_type: int

@@ -15,7 +15,7 @@ from nettrim_cli.errors import BadInput, MissingInput, NettrimError
 from nettrim_cli.files.formats import not_a_model
 from nettrim_cli.graph.ir.toposort import sorted_model
 from nettrim_cli.graph.layer import Tensor
-from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage import elements, tensors
 from nettrim_cli.graph.storage.external import MAX_BYTES, without_values
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
@@ -199,7 +199,7 @@ def described_tensor(value: onnx.ValueInfoProto) -> Tensor:
     if not value.type.HasField("tensor_type"):
         return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
     known = kind.elem_type in onnx.TensorProto.DataType.values()
-    dtype = "" if not known else tensors.type_name(kind.elem_type)
+    dtype = "" if not known else elements.type_name(kind.elem_type)
     if not kind.HasField("shape"):
         return Tensor(value.name, dtype, None)
     axes: list[int | str | None] = []

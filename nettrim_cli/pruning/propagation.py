@@ -305,7 +305,7 @@ class Propagation:
             taps = self.recording.taps(site)
             names = {role: (tap.name, tap.stacked) for role, tap in taps.items() if tap.name}
             stored = {role: tap.source for role, tap in taps.items() if not tap.name}
-            constants = {role: model.index.trace(name).values() for role, name in stored.items()}
+            constants = {role: model.index.view(name).values() for role, name in stored.items()}
             readings.append(SiteReader(site.geometry, names, constants))
         return readings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -22,7 +23,7 @@ from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.graph.storage.tensors import FLOATS
+from nettrim_cli.graph.storage.elements import FLOATS
 
 ALONE, WHOLE, SIZE, SHAPE = "alone", "whole", "size", "shape"
 
@@ -224,7 +225,7 @@ class _Builder:
         self.model.graph.output.append(onnx.ValueInfoProto(name=output))
         return output
 
-    def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int) -> None:
+    def add(self, op: str, inputs: Iterable[str], output: str, **attributes: Any) -> None:
         """One more node."""
         self.measures.append(helper.make_node(op, list(inputs), [output], **attributes))
 

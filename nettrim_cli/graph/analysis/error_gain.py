@@ -21,7 +21,7 @@ from nettrim_cli.graph.analysis.node_context import ErrorGain, NodeContext
 from nettrim_cli.graph.ir.flatten import STANDARD
 from nettrim_cli.graph.ir.index import attributes
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage.elements import FLOATS
 
 Rule = Callable[[NodeContext], ErrorGain]
 
@@ -64,7 +64,7 @@ def _prelu(place: NodeContext) -> ErrorGain:
 
 
 def _cast(place: NodeContext) -> ErrorGain:
-    if place.given.get("to") not in tensors.FLOATS:
+    if place.given.get("to") not in FLOATS:
         raise Unsupported("it rounds to whole numbers")
     return _first(place, 1.0)
 

@@ -288,7 +288,7 @@ def _constant(index: Index, name: str) -> Energy | None:
     if name not in index.constants:
         return None
     try:
-        values = np.asarray(index.trace(name).values(), np.float64).reshape(-1)
+        values = np.asarray(index.view(name).values(), np.float64).reshape(-1)
     except Unsupported:
         return None
     return values if values.size else None

@@ -101,7 +101,7 @@ def with_outputs(model: Model, names: Sequence[str]) -> Runnable:
 
 def _constant(index: Index, name: str) -> NDArray[np.float64] | None:
     try:
-        value: NDArray[Any] = index.trace(name).values()
+        value: NDArray[Any] = index.view(name).values()
     except Unsupported:  # not a stored one: nothing is known of it
         return None
     return value.astype(np.float64)

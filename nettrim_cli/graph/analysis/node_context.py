@@ -89,7 +89,7 @@ class NodeContext:
             raise Unsupported("it joins a changed tensor with another signal")
         try:
             with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
-                found = self.index.trace(names[slot]).values().astype(np.float64)
+                found = self.index.view(names[slot]).values().astype(np.float64)
         except Unsupported as refusal:
             raise Unsupported(f"its constant {refusal}") from None
         if not np.isfinite(found).all():

@@ -174,7 +174,7 @@ class CapturePlan:
         if name not in self._index.constants:
             return False
         try:
-            self._index.trace(name)
+            self._index.view(name)
         except Unsupported:
             return False
         return True

@@ -1,4 +1,4 @@
-"""Who makes and who reads each tensor of a model, and where constants come from."""
+"""The producers and the readers of each tensor of a model, and where constants are stored."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flatten import ENTER, STANDARD, Node, flatten
 from nettrim_cli.graph.ir.rank_inference import Ranks
 from nettrim_cli.graph.ops import Grid, Unsupported
+from nettrim_cli.graph.storage.elements import FLOATS, PRUNABLE, type_name, widens
 from nettrim_cli.graph.storage.external import NOTHING, External
 from nettrim_cli.graph.storage.layout_steps import MOVES, dequantized, moves
-from nettrim_cli.graph.storage.tensors import FLOATS, TREATED, elem_type, type_name, widens
+from nettrim_cli.graph.storage.tensors import Holder, elem_type
 from nettrim_cli.graph.storage.weight_view import (
     INTEGERS,
     Array,
     Concatenated,
-    Step,
     StoredTensor,
     WeightView,
 )
 
-WAYS = MOVES | {"Identity", "Cast", "DequantizeLinear", "Concat"}
-"""Standard ops on the way from a stored constant that a trace can go back."""
+VIEW_OPS = MOVES | {"Identity", "Cast", "DequantizeLinear", "Concat"}
+"""Standard ops that may stand between a stored constant and the tensor that is viewed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Use:
     slot: int
 
 
-def attributes(node: Any) -> dict[str, Any]:
+def attributes(node: Node | onnx.NodeProto) -> dict[str, Any]:
     """Plain attributes of a node (numbers, text, tuples of them), graphs and tensors left out."""
     result: dict[str, Any] = {}
     kinds = onnx.AttributeProto
@@ -51,7 +51,7 @@ def attributes(node: Any) -> dict[str, Any]:
         elif attribute.type == kinds.STRING:
             result[attribute.name] = attribute.s.decode("utf-8", "replace")
         elif attribute.type == kinds.STRINGS:
-            texts = (each.decode("utf-8", "replace") for each in attribute.strings)
+            texts = (text.decode("utf-8", "replace") for text in attribute.strings)
             result[attribute.name] = tuple(texts)
         elif attribute.type == kinds.INTS:
             result[attribute.name] = tuple(int(i) for i in attribute.ints)
@@ -60,9 +60,9 @@ def attributes(node: Any) -> dict[str, Any]:
     return result
 
 
-def derived_constants(nodes: Iterable[Node], known: Iterable[str]) -> set[str]:
-    """`known` and all tensors computed from them and from Constant nodes alone."""
-    constants = set(known)
+def derived_constants(nodes: Iterable[Node], sources: Iterable[str]) -> set[str]:
+    """`sources` and all tensors computed from them and from Constant nodes alone."""
+    constants = set(sources)
     for node in nodes:
         if node.bodies or node.domain == ENTER or node.op_type.startswith("Random"):
             continue
@@ -90,9 +90,9 @@ class Index:
     initializers
         Dense initializers by name.
     producers
-        Node that makes a tensor.
+        Number of the node that makes a tensor.
     uses
-        Who reads a tensor; what a subgraph hands out is read by its owner (slot -1).
+        The readers of a tensor; the owner of a subgraph reads its outputs (slot -1).
     outputs
         Names of the model's outputs.
     constants
@@ -111,8 +111,8 @@ class Index:
         self.opset = max((o.version for o in model.opset_import if o.domain in STANDARD), default=0)
         self.flat = flatten(model)
         self.nodes: list[Node] = self.flat.nodes
-        self.initializers: dict[str, Any] = self.flat.initializers
-        self.sparse: dict[str, Any] = self.flat.sparse
+        self.initializers: dict[str, onnx.TensorProto] = self.flat.initializers
+        self.sparse: dict[str, onnx.SparseTensorProto] = self.flat.sparse
         self.producers: dict[str, int] = {}
         self.uses: dict[str, list[Use]] = {}
         self.outputs = {output.name for output in self.graph.output}
@@ -120,22 +120,22 @@ class Index:
         self._index_nodes(fixed | {tensor.name for tensor in self.graph.input})
         self.constants = derived_constants(self.nodes, fixed)
         self._ranks: dict[str, int] | None = None
-        self._traces: dict[str, WeightView | str] = {}
-        self._sights: dict[int, list[tuple[Use, WeightView]]] | None = None
+        self._views: dict[str, WeightView | str] = {}
+        self._readers: dict[int, list[tuple[Use, WeightView]]] | None = None
 
-    def _index_nodes(self, known: set[str]) -> None:
+    def _index_nodes(self, defined: set[str]) -> None:
         for number, node in enumerate(self.nodes):
             for slot, name in (*enumerate(node.input), *((-1, name) for name in node.results)):
-                if name and name not in known:
+                if name and name not in defined:
                     raise BadInput(f"nothing makes the tensor '{name}' that '{node.title}' reads")
                 self.uses.setdefault(name, []).append(Use(number, slot))
             for name in node.output:
-                if name and name in known:
+                if name and name in defined:
                     raise BadInput(f"tensor '{name}' is made twice")
                 if name:
-                    known.add(name)
+                    defined.add(name)
                     self.producers[name] = number
-        missing = sorted(self.outputs - known)
+        missing = sorted(self.outputs - defined)
         if missing:
             raise BadInput(f"nothing makes the model output '{missing[0]}'")
 
@@ -150,162 +150,163 @@ class Index:
             return None
         return users[0]
 
-    def trace(self, name: str) -> WeightView:
-        """Where the constant tensor `name` is stored; sharing is not looked at.
+    def view(self, name: str) -> WeightView:
+        """The view of the constant tensor `name`; other nodes may read the same stored elements.
 
         Raises
         ------
         Unsupported
             It is no constant, stored sparse, of a type that is not treated, or computed.
         """
-        if name not in self._traces:
+        if name not in self._views:
             try:
-                self._traces[name] = self._find_trace(name)
+                self._views[name] = self._find_view(name)
             except Unsupported as refusal:
-                self._traces[name] = str(refusal)
-        found = self._traces[name]
-        if isinstance(found, str):
-            raise Unsupported(found)
-        return found
+                self._views[name] = str(refusal)
+        view = self._views[name]
+        if isinstance(view, str):
+            raise Unsupported(view)
+        return view
 
-    def weight_trace(self, name: str) -> WeightView:
-        """Like `trace`, for floating-point values that can be replaced.
+    def weight_view(self, name: str) -> WeightView:
+        """Like `view`, for floating-point values that can be replaced.
 
         Raises
         ------
         Unsupported
-            As for `trace`; or the values are of another type.
+            As for `view`; or the values are of another type.
         """
-        found = self.trace(name)
-        _require_float(found.kind)
-        return found
+        view = self.view(name)
+        _require_float(view.elem_type)
+        return view
 
-    def _find_trace(self, name: str) -> WeightView:
-        """The trace of what the node before reads, and a step more."""
+    def _find_view(self, name: str) -> WeightView:
+        """The view of the tensor that the producer reads, and a step more."""
         if name not in self.constants:
             raise Unsupported("is not constant")
         if name in self.sparse:
             raise Unsupported("is stored as a sparse tensor")
         if name in self.initializers:
-            return self._stored(self.initializers[name])
+            return self._stored_view(self.initializers[name])
         node = self.nodes[self.producers[name]]
-        kind = node.op_type if node.domain in STANDARD else ""
-        if kind == "Constant":
+        op_type = node.op_type if node.domain in STANDARD else ""
+        if op_type == "Constant":
             if node.holder is None:
                 raise Unsupported("is stored in a kind of Constant that is not treated yet")
-            return self._stored(node.holder)
-        if kind not in WAYS or (node.output[0] != name and kind != "Split"):
+            return self._stored_view(node.holder)
+        if op_type not in VIEW_OPS or (node.output[0] != name and op_type != "Split"):
             raise Unsupported(f"is computed from constants by {node.op_type}")
-        if kind == "Concat":
-            return self._joined(node)
-        before = self.trace(node.input[0])
-        if kind == "Cast":
-            to = _require_float(attributes(node).get("to", 0))
-            if not widens(_require_float(before.kind), to):
+        if op_type == "Concat":
+            return self._concatenated(node)
+        source = self.view(node.input[0])
+        if op_type == "Cast":
+            target = _require_float(attributes(node).get("to", 0))
+            if not widens(_require_float(source.elem_type), target):
                 raise Unsupported("is rounded by a Cast")
-            return replace(before, kind=to)
-        if kind == "Identity":
-            return before
-        if kind == "DequantizeLinear":
-            step, to = self._dequantized(node, before)
-            return replace(before, steps=(*before.steps, step), kind=to)
-        given = {**attributes(node), "outputs": len(node.output)}
-        others = [self._moved_by(node, other) for other in node.input[1:]]
-        steps = moves(kind, before.shape, given, others, node.output.index(name))
-        return replace(before, steps=(*before.steps, *steps))
+            return replace(source, elem_type=target)
+        if op_type == "Identity":
+            return source
+        if op_type == "DequantizeLinear":
+            return self._dequantized(node, source)
+        options = {**attributes(node), "outputs": len(node.output)}
+        inputs = [self._layout_input(node, tensor) for tensor in node.input[1:]]
+        steps = moves(op_type, source.shape, options, inputs, node.output.index(name))
+        return replace(source, steps=(*source.steps, *steps))
 
-    def _stored(self, holder: Any) -> WeightView:
+    def _stored_view(self, holder: Holder) -> WeightView:
         return WeightView(StoredTensor(holder, self.external), (), elem_type(holder))
 
-    def _joined(self, node: Node) -> WeightView:
-        """What a Concat makes of constants."""
-        parts = tuple(self.trace(name) for name in node.input)
-        shapes = [each.shape for each in parts]
+    def _concatenated(self, node: Node) -> WeightView:
+        """The view of constants that a Concat joins."""
+        views = tuple(self.view(name) for name in node.input)
+        shapes = [view.shape for view in views]
         axis, rank = attributes(node).get("axis", 1), len(shapes[0])
-        if not -rank <= axis < rank or len({each.kind for each in parts}) > 1:
+        if not -rank <= axis < rank or len({view.elem_type for view in views}) > 1:
             raise Unsupported("is joined of parts that do not fit")
         axis %= rank
-        if len({(len(each), *each[:axis], *each[axis + 1 :]) for each in shapes}) > 1:
+        if len({(len(shape), *shape[:axis], *shape[axis + 1 :]) for shape in shapes}) > 1:
             raise Unsupported("is joined of parts that do not fit")
-        return WeightView(Concatenated(parts, axis), (), parts[0].kind)
+        return WeightView(Concatenated(views, axis), (), views[0].elem_type)
 
-    def _moved_by(self, node: Node, name: str) -> Array | None:
-        """Whole numbers that tell a node how to move values; None where there are none."""
+    def _layout_input(self, node: Node, name: str) -> Array | None:
+        """Whole numbers that tell a node how to move values; None for an input left out."""
         if not name:
             return None
         try:
-            return self.trace(name).values()
+            return self.view(name).values()
         except Unsupported:
             raise Unsupported(f"is put into a computed shape by {node.op_type}") from None
 
-    def _dequantized(self, node: Node, before: WeightView) -> tuple[Step, int]:
-        if before.kind not in INTEGERS:
-            raise Unsupported(f"holds {type_name(before.kind)} values, which are not treated yet")
-        scale = self.trace(node.input[1])
-        zero: Any = np.zeros((), np.int32)
+    def _dequantized(self, node: Node, view: WeightView) -> WeightView:
+        _require_integers(view.elem_type)
+        scale = self.view(node.input[1])
+        zero: Array = np.zeros((), np.int32)
         if len(node.input) > 2 and node.input[2]:
-            zero = self.trace(node.input[2]).values()
-        given = attributes(node)
-        axis, block = given.get("axis", 1), given.get("block_size", 0)
-        kind = given.get("output_dtype", 0) or scale.kind
-        step = dequantized(before.shape, before.kind, scale.values(), zero, (axis,), block)
-        return step, _require_float(kind)
+            zero = self.view(node.input[2]).values()
+        options = attributes(node)
+        axis, block = options.get("axis", 1), options.get("block_size", 0)
+        elem_type = options.get("output_dtype", 0) or scale.elem_type
+        step = dequantized(view.shape, view.elem_type, scale.values(), zero, (axis,), block)
+        return replace(view, steps=(*view.steps, step), elem_type=_require_float(elem_type))
 
-    def gridded(self, trace: WeightView, node: Node, grid: Grid) -> WeightView:
-        """The trace of an integer weight on to the real numbers that its node takes it for.
+    def dequantized_view(self, view: WeightView, node: Node, grid: Grid) -> WeightView:
+        """The view of an integer weight as the real numbers that its node takes it for.
 
         Raises
         ------
         Unsupported
-            Scale or zero point are not constant, or do not fit.
+            The weight holds no integers, or scale or zero point are not constant or do not fit.
         """
-        if trace.kind not in INTEGERS:
-            raise Unsupported(f"holds {type_name(trace.kind)} values, which are not treated yet")
-        values: list[Any] = [np.ones((), np.float32), np.zeros((), np.int32)]
-        for at, slot in enumerate((grid.scale, grid.zero_point)):
+        _require_integers(view.elem_type)
+        values: list[Array] = [np.ones((), np.float32), np.zeros((), np.int32)]
+        for position, slot in enumerate((grid.scale, grid.zero_point)):
             if slot is not None and slot < len(node.input) and node.input[slot]:
                 if node.input[slot] not in self.constants:
                     raise Unsupported("is on a grid that is not constant")
-                values[at] = self.trace(node.input[slot]).values()
-        scale, zero = (each.reshape(()) if each.size == 1 else each for each in values)
+                values[position] = self.view(node.input[slot]).values()
+        scale, zero = (array.reshape(()) if array.size == 1 else array for array in values)
         if zero.ndim and not scale.ndim:
             scale = np.full(zero.shape, scale)
-        step = dequantized(trace.shape, trace.kind, scale, zero, grid.axes, 0)
-        return replace(trace, steps=(*trace.steps, step), kind=TensorProto.FLOAT)
+        step = dequantized(view.shape, view.elem_type, scale, zero, grid.axes, 0)
+        return replace(view, steps=(*view.steps, step), elem_type=TensorProto.FLOAT)
 
-    def readers_of(self, trace: WeightView) -> list[Use]:
-        """Who sees a stored element that a trace reads: all but the nodes on the way of a trace.
+    def readers_of(self, view: WeightView) -> list[Use]:
+        """Uses of the stored elements that a view reads, but for those that pass them on.
 
-        Slot -1 is a subgraph that hands it out, node -1 the model itself.
+        Slot -1 stands for a subgraph that hands them out, node -1 for the model itself.
         """
-        if self._sights is None:
-            self._sights = {}
-            for name in self.constants:
-                with suppress(Unsupported):
-                    found = self.trace(name)
-                    seen = [use for use in self.users(name) if not self._passes_on(use)]
-                    if name in self.outputs:
-                        seen.append(Use(-1, -1))
-                    for holder in found.holders:
-                        each = self._sights.setdefault(holder, [])
-                        each.extend((use, found) for use in seen)
-        near = [each for holder in trace.holders for each in self._sights.get(holder, ())]
-        uses = {use for use, other in near if trace.meets(other)}
+        if self._readers is None:
+            self._readers = self._find_readers()
+        readers = [reader for holder in view.holders for reader in self._readers.get(holder, ())]
+        uses = {use for use, reader_view in readers if view.overlaps(reader_view)}
         return sorted(uses, key=lambda use: (use.node, use.slot))
 
-    def is_own(self, trace: WeightView, uses: Iterable[Use]) -> bool:
-        """Whether values can be stored by a trace and nobody but `uses` sees it."""
-        return trace.once and set(self.readers_of(trace)) == set(uses)
+    def _find_readers(self) -> dict[int, list[tuple[Use, WeightView]]]:
+        """Uses of constants and their views, by the ids of holders."""
+        readers: dict[int, list[tuple[Use, WeightView]]] = {}
+        for name in self.constants:
+            with suppress(Unsupported):
+                view = self.view(name)
+                uses = [use for use in self.users(name) if not self._passes_on(use)]
+                if name in self.outputs:
+                    uses.append(Use(-1, -1))
+                for holder in view.holders:
+                    readers.setdefault(holder, []).extend((use, view) for use in uses)
+        return readers
+
+    def is_read_only_by(self, view: WeightView, uses: Iterable[Use]) -> bool:
+        """Whether values can be stored through a view and only `uses` read them."""
+        return view.reads_once and set(self.readers_of(view)) == set(uses)
 
     def _passes_on(self, use: Use) -> bool:
-        """Whether a use is a step on the way to other readers."""
+        """Whether the use is a step on the way to other readers."""
         node = self.nodes[use.node]
-        if node.op_type not in WAYS or node.domain not in STANDARD or use.slot < 0:
+        if node.op_type not in VIEW_OPS or node.domain not in STANDARD or use.slot < 0:
             return False
         if use.slot > 0 and node.op_type != "Concat":
             return False
         try:
-            self.trace(next(filter(None, node.output)))
+            self.view(next(filter(None, node.output)))
         except Unsupported:
             return False
         return True
@@ -315,14 +316,15 @@ class Index:
         if name not in self.constants:
             return None
         try:
-            return tuple(int(each) for each in self.trace(name).values().reshape(-1))
+            return tuple(int(value) for value in self.view(name).values().reshape(-1))
         except Unsupported:
             return None
 
-    def holder(self, name: str) -> Any:
-        """What holds a constant that is read as it is stored; None for anything else."""
+    def holder(self, name: str) -> Holder | None:
+        """Holder of a constant that is read as it is stored; None for anything else."""
         if name in self.producers:
-            return self.nodes[self.producers[name]].holder
+            holder: Holder | None = self.nodes[self.producers[name]].holder
+            return holder
         return self.initializers.get(name)
 
     def number(self, name: str) -> float | None:
@@ -330,10 +332,9 @@ class Index:
         if name not in self.constants:
             return None
         try:
-            trace = self.trace(name)
+            values = self.view(name).values()
         except Unsupported:
             return None
-        values = trace.values()
         return float(values.reshape(())) if values.size == 1 else None
 
     def rank(self, name: str) -> int | None:
@@ -343,25 +344,25 @@ class Index:
         return self._ranks.get(name)
 
     def _find_ranks(self) -> dict[str, int]:
-        """By the rules, else as declared; what is declared of outputs is often wrong."""
+        """Ranks by the rules, else as declared: declarations of outputs are often wrong."""
         declared = {}
         for value in (*self.graph.output, *self.graph.value_info, *self.graph.input):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
                 declared[value.name] = len(value.type.tensor_type.shape.dim)
-        inputs = {each.name for each in self.graph.input}
-        found = Ranks(self.integers, {k: n for k, n in declared.items() if k in inputs}, {})
+        inputs = {value.name for value in self.graph.input} & declared.keys()
+        ranks = Ranks(self.integers, {name: declared[name] for name in inputs}, {})
         for name in self.constants:
             with suppress(Unsupported):
-                shape = self.trace(name).shape
-                found.ranks[name] = len(shape)
+                shape = self.view(name).shape
+                ranks.ranks[name] = len(shape)
                 if len(shape) == 1:
-                    found.lengths[name] = shape[0]
+                    ranks.lengths[name] = shape[0]
         for node in self.nodes:
-            found.add(node, attributes(node))
+            ranks.add(node, attributes(node))
             for name in node.output:
                 if name in declared:
-                    found.ranks.setdefault(name, declared[name])
-        return found.ranks
+                    ranks.ranks.setdefault(name, declared[name])
+        return ranks.ranks
 
     def all_names(self) -> set[str]:
         """Every tensor name, wherever it is."""
@@ -377,9 +378,14 @@ class Index:
         return names
 
 
-def _require_float(kind: int) -> int:
-    if kind in TREATED:
-        return kind
-    if kind in FLOATS:
-        raise Unsupported(f"holds {type_name(kind)} values, which are not treated yet")
-    raise Unsupported(f"holds {type_name(kind)} values, not floating-point ones")
+def _require_integers(elem_type: int) -> None:
+    if elem_type not in INTEGERS:
+        raise Unsupported(f"holds {type_name(elem_type)} values, which are not treated yet")
+
+
+def _require_float(elem_type: int) -> int:
+    if elem_type in PRUNABLE:
+        return elem_type
+    if elem_type in FLOATS:
+        raise Unsupported(f"holds {type_name(elem_type)} values, which are not treated yet")
+    raise Unsupported(f"holds {type_name(elem_type)} values, not floating-point ones")

@@ -1,4 +1,4 @@
-"""Shapes of constants whose values are not looked at, by onnx's shape inference."""
+"""Shapes of constants by onnx's shape inference, which does not need their values."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.graph.storage.tensors import elem_type, shape, type_name
+from nettrim_cli.graph.storage.elements import type_name
+from nettrim_cli.graph.storage.tensors import elem_type, shape
 
 SHAPES = frozenset((TensorProto.INT32, TensorProto.INT64))
-"""Element types of what other nodes take for shapes, axes and bounds."""
+"""Element types of shapes, axes and bounds."""
 
 
 def constant_type(index: Index, name: str) -> tuple[tuple[int, ...], str]:
@@ -27,9 +28,9 @@ def constant_type(index: Index, name: str) -> tuple[tuple[int, ...], str]:
     except Exception:  # whatever the C++ below throws
         return (), ""
     for value in model.graph.value_info:
-        axes = value.type.tensor_type.shape.dim
-        if value.name == name and all(axis.HasField("dim_value") for axis in axes):
-            sizes = tuple(int(axis.dim_value) for axis in axes)
+        dims = value.type.tensor_type.shape.dim
+        if value.name == name and all(axis.HasField("dim_value") for axis in dims):
+            sizes = tuple(int(axis.dim_value) for axis in dims)
             return sizes, type_name(value.type.tensor_type.elem_type)
     return (), ""
 
@@ -37,27 +38,27 @@ def constant_type(index: Index, name: str) -> tuple[tuple[int, ...], str]:
 def _upstream(index: Index, name: str) -> onnx.ModelProto:
     """A model of the nodes that make a constant; real numbers come in without their values."""
     writer = Writer(index)
-    made = writer.model("constants")
-    pending, seen, nodes = [name], {name, ""}, set[int]()
+    model = writer.model("constants")
+    pending, visited, nodes = [name], {name, ""}, set[int]()
     while pending:
-        each = pending.pop()
+        name = pending.pop()
         try:
-            trace = index.trace(each)
+            view = index.view(name)
         except Unsupported:
-            if each in index.sparse:
-                kind = index.sparse[each].values.data_type
-                value = helper.make_tensor_value_info(each, kind, index.sparse[each].dims)
-                made.graph.input.append(value)
+            if name in index.sparse:
+                elem_type = index.sparse[name].values.data_type
+                value = helper.make_tensor_value_info(name, elem_type, index.sparse[name].dims)
+                model.graph.input.append(value)
                 continue
-            nodes.add(index.producers[each])
-            wanted = set(index.nodes[index.producers[each]].input) - seen
-            pending.extend(sorted(wanted))
-            seen |= wanted
+            nodes.add(index.producers[name])
+            inputs = set(index.nodes[index.producers[name]].input) - visited
+            pending.extend(sorted(inputs))
+            visited |= inputs
             continue
-        if trace.kind in SHAPES:
-            made.graph.initializer.append(numpy_helper.from_array(trace.values(), each))
+        if view.elem_type in SHAPES:
+            model.graph.initializer.append(numpy_helper.from_array(view.values(), name))
         else:
-            value = helper.make_tensor_value_info(each, trace.kind, trace.shape)
-            made.graph.input.append(value)
-    made.graph.node.extend(writer.node(index.nodes[number]) for number in sorted(nodes))
-    return made
+            value = helper.make_tensor_value_info(name, view.elem_type, view.shape)
+            model.graph.input.append(value)
+    model.graph.node.extend(writer.node(index.nodes[number]) for number in sorted(nodes))
+    return model

@@ -17,7 +17,8 @@ from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.layers.epilogue import applied, response, words
 from nettrim_cli.graph.layers.paths import Outputs, from_end, normalization
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.graph.storage.tensors import FLOATS, elem_type, shape
+from nettrim_cli.graph.storage.elements import FLOATS
+from nettrim_cli.graph.storage.tensors import elem_type, shape
 from nettrim_cli.graph.storage.weight_view import WeightView
 
 ADDED = ("MatMul", "Gemm", "Conv", "ConvTranspose")
@@ -50,7 +51,7 @@ class _Candidate:
 
     use: Use
     name: str
-    trace: WeightView | None = None
+    view: WeightView | None = None
     geometry: Geometry | None = None
     refusal: str = ""
 
@@ -87,11 +88,11 @@ def _candidates(index: Index) -> Iterator[_Candidate]:
                 name = f"{name}.{RECURRENT[node.op_type][slot - 1]}"
             use = Use(number, slot)
             try:
-                trace, geometry = _weight(index, node, slot)
+                view, geometry = _weight(index, node, slot)
             except Unsupported as refusal:
                 yield _Candidate(use, name, refusal=str(refusal))
             else:
-                yield _Candidate(use, name, trace, geometry)
+                yield _Candidate(use, name, view, geometry)
 
 
 def _weight_slots(index: Index, node: Node) -> tuple[int, ...]:
@@ -121,14 +122,14 @@ def _weight(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry]:
         raise Unsupported(f"{node.op_type} of domain '{node.domain}' is not treated yet")
     if node.input[slot] not in index.constants:
         raise Unsupported("weight is not constant")
-    trace, geometry = weight_of(index, node, slot)
+    view, geometry = weight_of(index, node, slot)
     kind, at = next(iter(ops.reads(geometry).values()))
     if kind == "input" and node.input[at] in index.constants:
         raise Unsupported("its input is constant")
     if len(_weight_slots(index, node)) > 1 and ops.is_product(node.op_type, node.domain):
         raise Unsupported("weight is multiplied with another constant by the same node")
-    _require_finite(trace, "weight")
-    return trace, geometry
+    _require_finite(view, "weight")
+    return view, geometry
 
 
 def weight_of(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry]:
@@ -140,19 +141,19 @@ def weight_of(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry
         It is stored, or read, in a way that is not treated.
     """
     try:
-        trace = index.trace(node.input[slot])
+        view = index.view(node.input[slot])
     except Unsupported as refusal:
         raise Unsupported(f"weight {refusal}") from None
-    if not trace.once:
+    if not view.reads_once:
         raise Unsupported("weight reads a stored value twice")
     geometry = ops.read_geometry(
-        node.op_type, slot, attributes(node), trace.shape, domain=node.domain
+        node.op_type, slot, attributes(node), view.shape, domain=node.domain
     )
     grid = ops.grid(geometry)
     try:
         if grid is not None:
-            return index.gridded(trace, node, grid), geometry
-        return index.weight_trace(node.input[slot]), geometry
+            return index.dequantized_view(view, node, grid), geometry
+        return index.weight_view(node.input[slot]), geometry
     except Unsupported as refusal:
         raise Unsupported(f"weight {refusal}") from None
 
@@ -175,10 +176,10 @@ def _known_shape(index: Index, name: str) -> tuple[tuple[int, ...], str]:
     if name not in index.constants:
         return (), ""
     try:
-        trace = index.trace(name)
+        view = index.view(name)
     except Unsupported:
         return constant_type(index, name)
-    return trace.shape, trace.stored_type
+    return view.shape, view.stored_type
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:
@@ -194,10 +195,10 @@ def _unique_names(names: Sequence[str]) -> list[str]:
 
 def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> list[_Candidate]:
     """All places that read a layer's weight; raises Unsupported where they do not go together."""
-    if found.trace is None or found.geometry is None:
+    if found.view is None or found.geometry is None:
         raise Unsupported(found.refusal)
     sites = []
-    for use in index.readers_of(found.trace):
+    for use in index.readers_of(found.view):
         if use.node < 0:
             raise Unsupported("weight is also an output of the model")
         node, other = index.nodes[use.node], by_use.get(use)
@@ -205,10 +206,10 @@ def _sites(index: Index, found: _Candidate, by_use: dict[Use, _Candidate]) -> li
             raise Unsupported("weight is read twice by the same node")
         if other is None:
             raise Unsupported(f"weight is also read by {node.op_type} '{node.title}'")
-        if other.trace is None or other.geometry is None:
+        if other.view is None or other.geometry is None:
             raise Unsupported(f"weight is shared with layer '{other.name}': {other.refusal}")
         same = replace(found.geometry, key=other.geometry.key)
-        if not found.trace.same(other.trace) or not _alike(same, other.geometry):
+        if not found.view.equals(other.view) or not _alike(same, other.geometry):
             raise Unsupported(f"weight is shared with layer '{other.name}' in another form")
         sites.append(other)
     return sites
@@ -227,9 +228,9 @@ def _alike(one: Geometry, two: Geometry) -> bool:
 
 def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tuple[Layer, Binding]:
     """The whole layer with all its sites."""
-    assert found.trace is not None
+    assert found.view is not None
     assert found.geometry is not None
-    weight = found.trace.shape
+    weight = found.view.shape
     blocks = ops.blocks(found.geometry, weight)
     biases = [_bias(index, each) for each in candidates]
     bias = _common_bias(index, biases)
@@ -243,7 +244,7 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
         sites=sites,
         blocks=blocks,
         has_bias=bool(bias) or mean is not None,
-        dtype=found.trace.stored_type,
+        dtype=found.view.stored_type,
         response=_response(index, sites, blocks, own_bias=not bias and any(biases)),
         depthwise=ops.depthwise(found.geometry, weight),
     )
@@ -304,33 +305,33 @@ def _summand(geometry: Geometry, node: Node) -> str:
     return node.input[slot] if slot is not None and slot < len(node.input) else ""
 
 
-def _trace(index: Index, name: str, what: str) -> WeightView:
+def _bias_view(index: Index, name: str, what: str) -> WeightView:
     try:
-        return index.weight_trace(name)
+        return index.weight_view(name)
     except Unsupported as refusal:
         raise Unsupported(f"{what} {refusal}") from None
 
 
-def _require_finite(trace: WeightView, what: str) -> None:
-    if not trace.finite:
+def _require_finite(view: WeightView, what: str) -> None:
+    if not view.is_finite:
         raise Unsupported(f"{what} has values that are not finite")
 
 
 def _bias(index: Index, found: _Candidate) -> Use | None:
     """Use of the bias of one site, by its own node or by an Add behind it."""
     assert found.geometry is not None
-    assert found.trace is not None
+    assert found.view is not None
     number, geometry = found.use.node, found.geometry
     node = index.nodes[number]
     slot = ops.bias_slot(geometry)
     if slot is not None and slot < len(node.input) and node.input[slot]:
         if node.input[slot] not in index.constants:
             raise Unsupported("bias is not constant")
-        trace = _trace(index, node.input[slot], "bias")
-        ops.biases(trace.values(), geometry, found.trace.shape)
-        _require_finite(trace, "bias")
+        view = _bias_view(index, node.input[slot], "bias")
+        ops.biases(view.values(), geometry, found.view.shape)
+        _require_finite(view, "bias")
         return Use(number, slot)
-    blocks = ops.blocks(geometry, found.trace.shape)
+    blocks = ops.blocks(geometry, found.view.shape)
     if geometry.op not in ADDED or len(blocks) != 1:
         return None
     axis = from_end(index, node.output[0], ops.output_axis(geometry))
@@ -349,13 +350,13 @@ def _added_bias(index: Index, tensor: str, size: int, axis: int) -> Use | None:
     if node.input[slot] not in index.constants:
         return None
     try:
-        trace = index.weight_trace(node.input[slot])
+        view = index.weight_view(node.input[slot])
     except Unsupported:
         return None
     # More axes than the product has would change the rank of what follows.
-    if not _fits(trace.shape, size, axis) or len(trace.shape) > (index.rank(tensor) or 2):
+    if not _fits(view.shape, size, axis) or len(view.shape) > (index.rank(tensor) or 2):
         return None
-    _require_finite(trace, "bias")
+    _require_finite(view, "bias")
     return Use(use.node, slot)
 
 
@@ -371,11 +372,11 @@ def _common_bias(index: Index, found: Sequence[Use | None]) -> tuple[Use, ...]:
     uses = [use for use in found if use is not None]
     if not uses or len(uses) != len(found):
         return ()
-    traces = [index.trace(_name(index, use)) for use in uses]
-    if not all(traces[0].same(trace) for trace in traces):
+    traces = [index.view(_name(index, use)) for use in uses]
+    if not all(traces[0].equals(view) for view in traces):
         return ()
     inside = any(index.nodes[use.node].function for use in uses)
-    sole = math.prod(traces[0].shape) > 1 and index.is_own(traces[0], uses)
+    sole = math.prod(traces[0].shape) > 1 and index.is_read_only_by(traces[0], uses)
     if inside and not sole:
         return ()  # a function's node cannot be given a tensor of its own
     return tuple(uses)
@@ -396,10 +397,10 @@ def _mean(
         return None
     use = Use(following.passed[-1], 3)
     try:
-        trace = index.weight_trace(_name(index, use))
+        view = index.weight_view(_name(index, use))
     except Unsupported:
         return None
-    return (use, trace.values()) if trace.exact and index.is_own(trace, (use,)) else None
+    return (use, view.values()) if view.exact and index.is_read_only_by(view, (use,)) else None
 
 
 def _name(index: Index, use: Use) -> str:

@@ -180,7 +180,7 @@ def constant_of(index: Index, tensor: str, name: str, outputs: Outputs) -> Float
     if name not in index.constants:
         return None
     try:
-        value = index.trace(name).values()
+        value = index.view(name).values()
     except Unsupported:
         return None
     if not np.isfinite(value).all() or value.ndim > (index.rank(tensor) or 1):
@@ -244,7 +244,7 @@ def _values(index: Index, name: str) -> Floats | None:
     if name not in index.constants:
         return None
     try:
-        value: Floats = index.trace(name).values()
+        value: Floats = index.view(name).values()
     except Unsupported:
         return None
     return value if np.isfinite(value).all() else None
@@ -289,4 +289,4 @@ def _bounds(index: Index, node: Any) -> tuple[float | None, float | None]:
 def _scalar(index: Index, name: str) -> float | None:
     """A constant of one value that has no axes to add to what it is broadcast with."""
     value = index.number(name)
-    return value if value is not None and len(index.trace(name).shape) <= 1 else None
+    return value if value is not None and len(index.view(name).shape) <= 1 else None

@@ -10,18 +10,19 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import StringStringEntryProto, TensorProto
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Runnable
-from nettrim_cli.graph.storage import sidecar, tensors
-from nettrim_cli.graph.storage.sidecar import Region, Sidecar
-from nettrim_cli.graph.storage.tensors import STORED, all_tensors, raw_bytes
+from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES, decode, encode
+from nettrim_cli.graph.storage.sidecar import Region, Sidecar, find_sidecar
+from nettrim_cli.graph.storage.tensors import Holder, all_tensors, raw_bytes
 
 MAX_BYTES = 2**31 - 1
 """A protobuf cannot be larger."""
@@ -30,7 +31,12 @@ SMALL_BYTES = 1024
 """Smaller tensors are brought into the model: the engine wants shapes and axes there."""
 
 PAGE_BYTES, LINE_BYTES = 4096, 64  # where large and small tensors may start in a file
-HELD = "nettrim"
+REPLACEMENT_KEY = "nettrim"
+"""Key of the entry that marks a tensor whose value is replaced by one in memory."""
+
+
+Layout = dict[tuple[Any, ...], tuple[onnx.TensorProto, int]]
+"""Tensors and their offsets in a file; the keys tell where the values are now."""
 
 
 class External:
@@ -47,7 +53,7 @@ class External:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self._sidecars: dict[str, Sidecar] = {}
-        self._held: dict[str, NDArray[Any]] = {}
+        self._replacements: dict[str, NDArray[Any]] = {}
 
     @classmethod
     def find(cls, model: onnx.ModelProto, path: Path) -> External:
@@ -62,88 +68,92 @@ class External:
         BadInput
             A location is malformed, a file too short, or a size not what the shape asks for.
         """
-        found = cls(Path(os.path.realpath(path.parent)))
+        external = cls(Path(os.path.realpath(path.parent)))
         total = model.ByteSize()
-        for tensor, sparse in tensors.told_apart(model):
+        for tensor, sparse in tensors.tensors_by_density(model):
             if not is_external(tensor):
                 continue
-            what = f"{path}: tensor '{tensor.name}'"
-            region = found._locate(tensor, path, what)
+            title = f"{path}: tensor '{tensor.name}'"
+            region = external._locate(tensor, path, title)
             if region.length >= SMALL_BYTES and not sparse:
                 continue
             total += region.length
             if total > MAX_BYTES:
-                raise BadInput(f"{what}: over 2 GB would have to be inside the ONNX file itself")
-            found._bring_in(tensor)
-        found._sidecars = {
-            location: found._sidecars[location]
+                raise BadInput(f"{title}: over 2 GB would have to be inside the ONNX file itself")
+            external._bring_in(tensor)
+        external._sidecars = {
+            location: external._sidecars[location]
             for location in {_entries(t)["location"] for t in all_tensors(model) if is_external(t)}
         }
-        return found
+        return external
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold the values, each once."""
-        return tuple(sorted({each.path for each in self._sidecars.values()}))
+        return tuple(sorted({sidecar.path for sidecar in self._sidecars.values()}))
 
     def check_unchanged(self) -> None:
         """Make sure that the files are what they were.
 
         Raises
         ------
-        MissingInput, BadInput
-            One is gone, or has changed.
+        MissingInput
+            A file is gone.
+        BadInput
+            A file has changed.
         """
-        for each in self._sidecars.values():
-            os.close(each.open())
+        for sidecar in self._sidecars.values():
+            os.close(sidecar.open())
 
     def clone(self) -> External:
-        """For a copy of the model: values are shared, replacements are its own."""
-        other = External(self.folder)
-        other._sidecars, other._held = self._sidecars, dict(self._held)
-        return other
+        """The values for a copy of the model: files are shared, replacements are its own."""
+        clone = External(self.folder)
+        clone._sidecars, clone._replacements = self._sidecars, dict(self._replacements)
+        return clone
 
-    def read(self, holder: Any) -> NDArray[Any]:
+    def read(self, holder: Holder) -> NDArray[Any]:
         """Value of a holder (see ``tensors``); a large one is mapped from its file."""
         if not is_external(holder):
             return tensors.read(holder)
-        stored = self._stored(holder)
-        if holder.data_type in STORED:
-            return tensors.decode(stored.reshape(-1), holder.data_type).reshape(holder.dims)
+        elements = self._stored_elements(holder)
+        if holder.data_type in RAW_DTYPES:
+            return decode(elements.reshape(-1), holder.data_type).reshape(holder.dims)
         return tensors.read(
-            TensorProto(data_type=holder.data_type, dims=holder.dims, raw_data=stored.tobytes())
+            TensorProto(data_type=holder.data_type, dims=holder.dims, raw_data=elements.tobytes())
         )
 
-    def write(self, holder: Any, values: NDArray[Any]) -> None:
+    def write(self, holder: Holder, values: NDArray[Any]) -> None:
         """Replace the value of a holder; the file of an external one stays as it is.
 
         Raises
         ------
-        tensors.Unfit
+        Unfit
             A value is not finite, or too large for the stored dtype.
+        ValueError
+            `values` are of another shape than the stored ones.
         """
         if not is_external(holder):
             tensors.write(holder, values)
             return
-        stored = tensors.encode(values, holder.data_type)
+        elements = encode(values, holder.data_type)
         if tuple(holder.dims) != values.shape:
             raise ValueError(f"shape {values.shape} where {tuple(holder.dims)} is stored")
-        self._held.pop(_unmark(holder), None)
-        key = str(1 + max(map(int, self._held), default=0))
-        self._held[key] = stored
-        holder.external_data.add(key=HELD, value=key)
+        self._replacements.pop(_drop_replacement_key(holder), None)
+        key = str(1 + max(map(int, self._replacements), default=0))
+        self._replacements[key] = elements
+        holder.external_data.add(key=REPLACEMENT_KEY, value=key)
 
     def count(self, model: onnx.ModelProto) -> tuple[int, int]:
-        """Floating-point elements of all initializers and Constant nodes, and the non-zero ones."""
+        """Numbers of floating-point elements in initializers and Constant nodes: all, non-zero."""
         total = nonzero = 0
         for holder, shape in tensors.constants(model):
-            if tensors.elem_type(holder) in tensors.FLOATS:
+            if tensors.elem_type(holder) in FLOATS:
                 total += math.prod(shape)
                 nonzero += self._count_nonzero(holder)
         return total, nonzero
 
     def runnable(self, model: onnx.ModelProto) -> Runnable:
-        """The model, or one made of its nodes and tensors, for the engine.
+        """A model, this one or one made of its nodes and tensors, as the engine takes it.
 
         Raises
         ------
@@ -155,20 +165,21 @@ class External:
         external = [tensor for tensor in all_tensors(model) if is_external(tensor)]
         if not external:
             return Runnable(serialize(model))
-        # The engine would say of such a file whatever comes to it.
-        for each in {self._region(tensor).sidecar for tensor in external if not _held(tensor)}:
-            os.close(each.open())
+        # The engine's own message on a missing or changed file would be of no help.
+        unchanged = [tensor for tensor in external if not _replacement_key(tensor)]
+        for sidecar in {self._region(tensor).sidecar for tensor in unchanged}:
+            os.close(sidecar.open())
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         folder = _text(self.folder)
         replaced = {}
-        inner = len(copy.graph.initializer)
-        for at, tensor in enumerate(all_tensors(copy)):  # initializers of the main graph first
-            if not is_external(tensor) or (folder and not _held(tensor)):
+        initializers = len(copy.graph.initializer)
+        for position, tensor in enumerate(all_tensors(copy)):  # the main graph's first
+            if not is_external(tensor) or (folder and not _replacement_key(tensor)):
                 continue
-            if at < inner and tensor.data_type in STORED:
-                replaced[tensor.name] = (self._stored(tensor), int(tensor.data_type))
-                _unmark(tensor)
+            if position < initializers and tensor.data_type in RAW_DTYPES:
+                replaced[tensor.name] = (self._stored_elements(tensor), int(tensor.data_type))
+                _drop_replacement_key(tensor)
             else:
                 self._bring_in(tensor)
         size = sum(raw_bytes(tensor) for tensor in external)
@@ -176,11 +187,11 @@ class External:
 
     def pieces(self, model: onnx.ModelProto) -> Iterator[bytes]:
         """Content of one new file for all external data, to which ``relocated`` refers."""
-        at = 0
+        end = 0
         for tensor, offset in self._layout(model).values():
-            yield bytes(offset - at)
+            yield bytes(offset - end)
             yield from self._pieces(tensor)
-            at = offset + raw_bytes(tensor)
+            end = offset + raw_bytes(tensor)
 
     def relocated(self, model: onnx.ModelProto, location: str) -> onnx.ModelProto:
         """A copy of `model` whose external data are in one new file."""
@@ -199,9 +210,9 @@ class External:
                     tensor.external_data.add(key=key, value=str(value))
         return copy
 
-    def _layout(self, model: onnx.ModelProto) -> dict[tuple[Any, ...], tuple[Any, int]]:
-        """Tensors and their offsets in a new file; what was stored once is stored once."""
-        layout: dict[tuple[Any, ...], tuple[Any, int]] = {}
+    def _layout(self, model: onnx.ModelProto) -> Layout:
+        """Tensors and their offsets in a new file; tensors that share a region share it again."""
+        layout: Layout = {}
         end = 0
         for tensor in all_tensors(model):
             if is_external(tensor) and self._key(tensor) not in layout:
@@ -211,38 +222,38 @@ class External:
                 end = offset + raw_bytes(tensor)
         return layout
 
-    def _key(self, tensor: Any) -> tuple[Any, ...]:
+    def _key(self, tensor: onnx.TensorProto) -> tuple[Any, ...]:
         region = self._region(tensor)
-        return (_held(tensor), region.sidecar, region.offset, region.length)
+        return (_replacement_key(tensor), region.sidecar, region.offset, region.length)
 
-    def _locate(self, tensor: Any, path: Path, what: str) -> Region:
-        """Check where a tensor says that it is."""
+    def _locate(self, tensor: onnx.TensorProto, path: Path, title: str) -> Region:
+        """The region that a tensor names, checked."""
         location = _entries(tensor).get("location", "")
         if location not in self._sidecars:
-            self._sidecars[location] = sidecar.find(location, tensor.name, path)
-        _unmark(tensor)
+            self._sidecars[location] = find_sidecar(location, tensor.name, path)
+        _drop_replacement_key(tensor)
         try:
             region = self._region(tensor)
-            wanted = raw_bytes(tensor)
+            size = raw_bytes(tensor)
         except ValueError as error:
-            raise BadInput(f"{what}: {error}") from error
-        size = region.sidecar.identity[2]
+            raise BadInput(f"{title}: {error}") from error
+        file_size = region.sidecar.identity[2]
         if region.offset < 0 or region.length < 0:
-            raise BadInput(f"{what}: a negative offset or length of its external data")
-        if region.offset + region.length > size:
+            raise BadInput(f"{title}: a negative offset or length of its external data")
+        if region.offset + region.length > file_size:
             end = region.offset + region.length
             raise BadInput(
-                f"{what}: external data {region.sidecar.path} has {size:,} bytes, "
+                f"{title}: external data {region.sidecar.path} has {file_size:,} bytes, "
                 f"{end:,} are wanted; the file is cut short or another one"
             )
-        if region.length != wanted:
+        if region.length != size:
             raise BadInput(
-                f"{what}: {region.length:,} bytes of external data, its shape "
-                f"{tuple(tensor.dims)} wants {wanted:,}"
+                f"{title}: {region.length:,} bytes of external data, its shape "
+                f"{tuple(tensor.dims)} wants {size:,}"
             )
         return region
 
-    def _region(self, tensor: Any) -> Region:
+    def _region(self, tensor: onnx.TensorProto) -> Region:
         entries = _entries(tensor)
         sidecar = self._sidecars[entries["location"]]
         try:
@@ -252,38 +263,38 @@ class External:
             raise ValueError("malformed offset or length of its external data") from error
         return Region(sidecar, offset, length)
 
-    def _stored(self, tensor: Any) -> NDArray[Any]:
+    def _stored_elements(self, tensor: onnx.TensorProto) -> NDArray[Any]:
         """The elements as stored, in the tensor's shape (bytes where numpy has no such type)."""
-        held = _held(tensor)
-        if held:
-            return self._held[held]
+        key = _replacement_key(tensor)
+        if key:
+            return self._replacements[key]
         region = self._region(tensor)
         raw = region.map()
-        if tensor.data_type not in STORED:
+        if tensor.data_type not in RAW_DTYPES:
             return raw
-        return raw.view(STORED[tensor.data_type]).reshape(tuple(tensor.dims))
+        return raw.view(RAW_DTYPES[tensor.data_type]).reshape(tuple(tensor.dims))
 
-    def _pieces(self, tensor: Any) -> Iterator[bytes]:
+    def _pieces(self, tensor: onnx.TensorProto) -> Iterator[bytes]:
         """Raw data piece by piece."""
-        held = _held(tensor)
-        if held:
-            yield self._held[held].tobytes()
+        key = _replacement_key(tensor)
+        if key:
+            yield self._replacements[key].tobytes()
         else:
             yield from self._region(tensor).pieces()
 
-    def _count_nonzero(self, holder: Any) -> int:
-        if not is_external(holder) or holder.data_type not in STORED:
+    def _count_nonzero(self, holder: Holder) -> int:
+        if not is_external(holder) or holder.data_type not in RAW_DTYPES:
             return int(np.count_nonzero(self.read(holder)))
-        found, width = 0, STORED[holder.data_type].itemsize
-        rest = b""
+        nonzero, item_bytes = 0, RAW_DTYPES[holder.data_type].itemsize
+        incomplete = b""
         for piece in self._pieces(holder):
-            whole = rest + piece
-            cut = len(whole) - len(whole) % width
-            found += int(np.count_nonzero(tensors.decode(whole[:cut], holder.data_type)))
-            rest = whole[cut:]
-        return found
+            raw = incomplete + piece
+            end = len(raw) - len(raw) % item_bytes
+            nonzero += int(np.count_nonzero(decode(raw[:end], holder.data_type)))
+            incomplete = raw[end:]
+        return nonzero
 
-    def _bring_in(self, tensor: Any) -> None:
+    def _bring_in(self, tensor: onnx.TensorProto) -> None:
         """Put the value into the protobuf."""
         tensor.raw_data = b"".join(self._pieces(tensor))
         del tensor.external_data[:]
@@ -291,16 +302,16 @@ class External:
 
 
 NOTHING = External()
-"""For models without external data."""
+"""The values of a model without external data."""
 
 
-def is_external(holder: Any) -> bool:
+def is_external(holder: Holder) -> TypeGuard[TensorProto]:
     """Whether a holder's value is outside the protobuf."""
     return isinstance(holder, TensorProto) and holder.data_location == TensorProto.EXTERNAL
 
 
 def without_values(model: onnx.ModelProto) -> onnx.ModelProto:
-    """For the checker, which would look for files: external tensors are empty ones."""
+    """A model whose external tensors are empty, for the checker, which would look for files."""
     if not any(is_external(tensor) for tensor in all_tensors(model)):
         return model
     copy = onnx.ModelProto()
@@ -330,28 +341,28 @@ def serialize(model: onnx.ModelProto) -> bytes:
     return payload
 
 
-def _entries(tensor: Any) -> dict[str, str]:
+def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def _held(tensor: Any) -> str:
+def _replacement_key(tensor: onnx.TensorProto) -> str:
     """Key of the value that replaces the one in the file, empty for none."""
-    return next((entry.value for entry in tensor.external_data if entry.key == HELD), "")
+    return next((entry.value for entry in tensor.external_data if entry.key == REPLACEMENT_KEY), "")
 
 
-def _unmark(tensor: Any) -> str:
-    """Take the key of the replacement away."""
-    held = _held(tensor)
-    kept = [entry for entry in tensor.external_data if entry.key != HELD]
-    if len(kept) < len(tensor.external_data):
-        copies = [onnx.StringStringEntryProto(key=each.key, value=each.value) for each in kept]
+def _drop_replacement_key(tensor: onnx.TensorProto) -> str:
+    """Take the key of the replacement away, and return it."""
+    key = _replacement_key(tensor)
+    entries = [entry for entry in tensor.external_data if entry.key != REPLACEMENT_KEY]
+    if len(entries) < len(tensor.external_data):
+        copies = [StringStringEntryProto(key=entry.key, value=entry.value) for entry in entries]
         del tensor.external_data[:]
         tensor.external_data.extend(copies)
-    return held
+    return key
 
 
 def _text(folder: Path | None) -> str:
-    """A folder's name for the engine, which takes only UTF-8."""
+    """A folder's name; empty if it is not UTF-8, which is all that the engine takes."""
     try:
         return str(folder or "").encode("utf-8").decode("utf-8")
     except UnicodeEncodeError:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.graph.storage.tensors import limits
+from nettrim_cli.graph.storage.elements import limits
 from nettrim_cli.graph.storage.weight_view import (
     Array,
     Dequantized,

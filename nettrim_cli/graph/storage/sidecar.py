@@ -36,7 +36,7 @@ class Sidecar:
         MissingInput
             It cannot be read any more.
         BadInput
-            It is not what it was.
+            It has changed.
         """
         try:
             handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -57,7 +57,15 @@ class Region:
     length: int
 
     def map(self) -> NDArray[np.uint8]:
-        """The bytes, mapped: they take no memory that others could not have."""
+        """The bytes ``(length,)``, mapped: the system may take their memory back at any time.
+
+        Raises
+        ------
+        MissingInput
+            The file cannot be read any more, or cannot be mapped.
+        BadInput
+            The file has changed.
+        """
         if not self.length:
             return np.empty(0, np.uint8)
         skipped = self.offset % mmap.ALLOCATIONGRANULARITY
@@ -76,24 +84,32 @@ class Region:
         return np.frombuffer(mapped, np.uint8, self.length, skipped)
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes, piece by piece and through no map: what was read is not kept."""
+        """The bytes, piece by piece and through no map: pieces do not stay in memory.
+
+        Raises
+        ------
+        MissingInput
+            The file cannot be read any more.
+        BadInput
+            The file has changed or become shorter.
+        """
         handle = self.sidecar.open()
         try:
-            at, end = self.offset, self.offset + self.length
-            while at < end:
-                os.lseek(handle, at, os.SEEK_SET)
-                piece = os.read(handle, min(PIECE_BYTES, end - at))
+            position, end = self.offset, self.offset + self.length
+            while position < end:
+                os.lseek(handle, position, os.SEEK_SET)
+                piece = os.read(handle, min(PIECE_BYTES, end - position))
                 if not piece:
                     raise BadInput(f"{self.sidecar.path}: has become shorter; start anew")
                 yield piece
-                at += len(piece)
+                position += len(piece)
         except OSError as error:
             raise MissingInput(f"{self.sidecar.path}: {error.strerror}") from error
         finally:
             os.close(handle)
 
 
-def find(location: str, tensor: str, path: Path) -> Sidecar:
+def find_sidecar(location: str, tensor: str, path: Path) -> Sidecar:
     """The file that a tensor of the model `path` names as its location.
 
     Raises
@@ -105,21 +121,21 @@ def find(location: str, tensor: str, path: Path) -> Sidecar:
     BadInput
         It names no file.
     """
-    file = _inside(location, tensor, path)
-    what = f"{path}: tensor '{tensor}'"
+    file = _resolve(location, tensor, path)
+    title = f"{path}: tensor '{tensor}'"
     try:
         # A pipe would block for ever when opened.
         if not stat.S_ISREG(os.stat(file).st_mode):
-            raise MissingInput(f"{what}: external data {file} is not a regular file")
+            raise MissingInput(f"{title}: external data {file} is not a regular file")
         with open(file, "rb") as stream:
             facts = os.fstat(stream.fileno())
     except OSError as error:
         raise MissingInput(
-            f"{what}: external data {file} cannot be read: {error.strerror}"
+            f"{title}: external data {file} cannot be read: {error.strerror}"
         ) from error
     if facts.st_nlink > 1:
         raise Refused(
-            f"{what}: external data {file} has other names (hard links), which may lead "
+            f"{title}: external data {file} has other names (hard links), which may lead "
             "out of the model's folder; put a copy of it there"
         )
     tell("input", file, identity(facts))
@@ -130,21 +146,24 @@ def _identity(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _inside(location: str, tensor: str, path: Path) -> Path:
+def _resolve(location: str, tensor: str, path: Path) -> Path:
     """Resolved file of a location, if it is in the model's folder."""
-    what = f"{path}: external data of tensor '{tensor}'"
+    title = f"{path}: external data of tensor '{tensor}'"
     if not location or "\0" in location:
-        raise BadInput(f"{what} names no file")
+        raise BadInput(f"{title} names no file")
     pure = PurePosixPath(location)
     windows = PureWindowsPath(location)
     if pure.is_absolute() or windows.drive or windows.root:
-        raise Refused(f"{what}: '{location}' is an absolute path; put the file beside the model")
+        raise Refused(f"{title}: '{location}' is an absolute path; put the file beside the model")
     if os.path.normpath(location).split(os.sep)[0] == ".." or ".." in windows.parts[:1]:
-        raise Refused(f"{what}: '{location}' leads out of the model's folder; put the file into it")
+        raise Refused(
+            f"{title}: '{location}' leads out of the model's folder; put the file into it"
+        )
     folder = Path(os.path.realpath(path.parent))
     file = Path(os.path.realpath(folder / location))
     if not file.is_relative_to(folder):
         raise Refused(
-            f"{what}: '{location}' is a link out of the model's folder; put the file itself into it"
+            f"{title}: '{location}' is a link out of the model's folder; "
+            "put the file itself into it"
         )
     return file

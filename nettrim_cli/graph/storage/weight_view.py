@@ -1,6 +1,6 @@
 """The way from stored constants to the tensor that a node reads, and back.
 
-A step is what one node on the way does to values: ``there`` forwards, ``back`` so that ``there``
+A step is what one node on the way does to values: ``read`` forwards, ``write`` so that ``read``
 gives the wanted values again, as far as the stored type can.  Where a tensor holds parts of stored
 constants, marks of its elements go back beside the values, and what is not marked stays as it is.
 """
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from nettrim_cli.graph.storage.elements import PACKED, PRUNABLE, type_name
 from nettrim_cli.graph.storage.external import NOTHING, External
-from nettrim_cli.graph.storage.tensors import PACKED, TREATED, elem_type, shape, type_name
+from nettrim_cli.graph.storage.tensors import Holder, elem_type, shape
 
 INTEGERS = frozenset(
     (
@@ -33,62 +34,67 @@ Shape = tuple[int, ...]
 
 
 class Step(Protocol):
-    """What a node on the way does."""
+    """What a node on the way does to values."""
 
-    def there(self, values: Array) -> Array:
-        """Values behind the node."""
+    def read(self, values: Array) -> Array:
+        """Values behind the node from those before it."""
 
-    def back(self, values: Array) -> Array:
-        """Values before the node."""
+    def write(self, values: Array) -> Array:
+        """Values before the node from those behind it."""
 
-    def shape(self, before: Shape) -> Shape:
+    def shape(self, old_shape: Shape) -> Shape:
         """Shape behind the node."""
 
 
 @dataclass(frozen=True)
 class Transposed:
-    """Transpose."""
+    """The step of Transpose."""
 
     perm: tuple[int, ...]
 
-    def there(self, values: Array) -> Array:
-        """Turn the axes."""
+    def read(self, values: Array) -> Array:
+        """Permute the axes."""
         return values.transpose(self.perm)
 
-    def back(self, values: Array) -> Array:
-        """Turn them back."""
+    def write(self, values: Array) -> Array:
+        """Permute the axes back."""
         return values.transpose(np.argsort(self.perm))
 
-    def shape(self, before: Shape) -> Shape:
-        """Axes in their new order."""
-        return tuple(before[axis] for axis in self.perm)
+    def shape(self, old_shape: Shape) -> Shape:
+        """Sizes of the axes in their new order."""
+        return tuple(old_shape[axis] for axis in self.perm)
 
 
 @dataclass(frozen=True)
 class Reshaped:
-    """Reshape, Squeeze, Unsqueeze and Flatten: the same values in the same order."""
+    """The step of Reshape, Squeeze, Unsqueeze and Flatten: equal values in the same order."""
 
-    before: Shape
-    after: Shape
+    old_shape: Shape
+    new_shape: Shape
 
-    def there(self, values: Array) -> Array:
-        """In the new shape."""
-        return values.reshape(self.after)
+    def read(self, values: Array) -> Array:
+        """Put `values` into the new shape."""
+        return values.reshape(self.new_shape)
 
-    def back(self, values: Array) -> Array:
-        """In the old one."""
-        return values.reshape(self.before)
+    def write(self, values: Array) -> Array:
+        """Put `values` into the old shape."""
+        return values.reshape(self.old_shape)
 
-    def shape(self, before: Shape) -> Shape:
+    def shape(self, old_shape: Shape) -> Shape:
         """The new shape."""
-        return self.after
+        return self.new_shape
 
 
 @dataclass(frozen=True, eq=False)
 class Dequantized:
-    """DequantizeLinear: ``(q - zero) * scale``; on the way back to the nearest step.
+    """The step of DequantizeLinear: ``(q - zero) * scale``; writing rounds to the nearest q.
 
-    Both are arrays of the stored shape, or broadcast to it.
+    Attributes
+    ----------
+    scale, zero
+        Arrays of the stored shape, or broadcast to it.
+    least, most
+        Limits of the stored type.
     """
 
     scale: Array
@@ -96,57 +102,57 @@ class Dequantized:
     least: int
     most: int
 
-    def there(self, values: Array) -> Array:
-        """Real numbers."""
-        return np.asarray((values.astype(self.wide) - self.zero) * self.scale)
+    def read(self, values: Array) -> Array:
+        """Turn whole numbers into real ones."""
+        return np.asarray((values.astype(self.dtype) - self.zero) * self.scale)
 
-    def back(self, values: Array) -> Array:
-        """The nearest whole numbers of the stored type: a zero is the zero point itself."""
-        found = np.rint(values.astype(self.wide) / self.scale.astype(self.wide))
-        return np.asarray(np.clip(found + self.zero, self.least, self.most))
+    def write(self, values: Array) -> Array:
+        """Round to the nearest whole numbers of the stored type; 0 becomes the zero point."""
+        rounded = np.rint(values.astype(self.dtype) / self.scale.astype(self.dtype))
+        return np.asarray(np.clip(rounded + self.zero, self.least, self.most))
 
-    def shape(self, before: Shape) -> Shape:
-        """The same."""
-        return before
+    def shape(self, old_shape: Shape) -> Shape:
+        """The same shape."""
+        return old_shape
 
     @property
-    def wide(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:
         """Type in which whole numbers of the stored type are exact."""
         return np.dtype(np.float64 if self.most > 2**24 else np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Indexed:
-    """Entries along one axis, none of them twice: what Slice, Split and Gather do.
+    """The step of Slice, Split and Gather: entries along one axis, none of them twice.
 
     Attributes
     ----------
     axis, size
         The axis, and how many entries it has before.
     entries
-        The ones that are taken, in their order; of no axes where the axis goes away.
+        Positions of the entries in their order; a 0-d array where the axis goes away.
     """
 
     axis: int
     size: int
     entries: NDArray[np.intp]
 
-    def there(self, values: Array) -> Array:
-        """The entries."""
+    def read(self, values: Array) -> Array:
+        """Take the entries."""
         return values.take(self.entries, self.axis)
 
-    def back(self, values: Array) -> Array:
-        """The entries at their places, zeros elsewhere."""
-        before = list(values.shape)
-        before[self.axis : self.axis + self.entries.ndim] = [self.size]
-        result = np.zeros(before, values.dtype)
-        place: tuple[Any, ...] = (*[slice(None)] * self.axis, self.entries)
-        result[place] = values
+    def write(self, values: Array) -> Array:
+        """Put the entries at their positions, and zeros elsewhere."""
+        old_shape = list(values.shape)
+        old_shape[self.axis : self.axis + self.entries.ndim] = [self.size]
+        result = np.zeros(old_shape, values.dtype)
+        position: tuple[Any, ...] = (*[slice(None)] * self.axis, self.entries)
+        result[position] = values
         return result
 
-    def shape(self, before: Shape) -> Shape:
-        """With as many entries on the axis as are taken."""
-        return (*before[: self.axis], *self.entries.shape, *before[self.axis + 1 :])
+    def shape(self, old_shape: Shape) -> Shape:
+        """The shape with as many entries on the axis as are taken."""
+        return (*old_shape[: self.axis], *self.entries.shape, *old_shape[self.axis + 1 :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +167,7 @@ class StoredTensor:
         Values outside the protobuf.
     """
 
-    holder: Any
+    holder: Holder
     external: External = NOTHING
 
     @property
@@ -171,7 +177,7 @@ class StoredTensor:
 
     @property
     def leaves(self) -> tuple[StoredTensor, ...]:
-        """Itself."""
+        """A tuple of itself."""
         return (self,)
 
     @property
@@ -183,69 +189,73 @@ class StoredTensor:
         """The value."""
         return self.external.read(self.holder)
 
-    def put(self, values: Array, where: Array) -> None:
-        """Replace the elements at the places that are marked."""
-        if not where.all():
-            values = np.where(where, values, self.values())
+    def store_masked(self, values: Array, mask: Array) -> None:
+        """Replace the elements that are marked; both arrays have the shape of the value."""
+        if not mask.all():
+            values = np.where(mask, values, self.values())
         self.external.write(self.holder, values)
 
-    def count(self, read: Array) -> Iterator[tuple[Any, Array]]:
-        """The holder, with how often each of its elements is read."""
-        yield self.holder, read
+    def stored_counts(self, counts: Array) -> Iterator[tuple[Holder, Array]]:
+        """The holder with `counts`, which tell for each element how often it is read."""
+        yield self.holder, counts
 
-    def same(self, other: Source) -> bool:
+    def equals(self, source: Source) -> bool:
         """Whether both are one constant."""
-        return isinstance(other, StoredTensor) and self.holder is other.holder
+        return isinstance(source, StoredTensor) and self.holder is source.holder
 
 
 @dataclass(frozen=True, eq=False)
 class Concatenated:
-    """Concat of what other traces lead to."""
+    """A Concat of tensors with views of their own."""
 
-    parts: tuple[WeightView, ...]
+    views: tuple[WeightView, ...]
     axis: int
 
     @property
     def shape(self) -> Shape:
-        """The parts' shapes, their sizes summed on the axis."""
-        first = self.parts[0].shape
-        size = sum(each.shape[self.axis] for each in self.parts)
+        """Shape of the joined tensor."""
+        first = self.views[0].shape
+        size = sum(view.shape[self.axis] for view in self.views)
         return (*first[: self.axis], size, *first[self.axis + 1 :])
 
     @property
     def leaves(self) -> tuple[StoredTensor, ...]:
-        """All that is stored, once for each part that reads it."""
-        return tuple(leaf for each in self.parts for leaf in each.source.leaves)
+        """All stored constants, once for each view that reads them."""
+        return tuple(leaf for view in self.views for leaf in view.source.leaves)
 
     @property
     def exact(self) -> bool:
         """Whether any values of the dtype can be stored."""
-        return all(each.exact for each in self.parts)
+        return all(view.exact for view in self.views)
 
     def values(self) -> Array:
-        """The parts side by side."""
-        return np.concatenate([each.values() for each in self.parts], self.axis)
+        """Values of the views side by side."""
+        return np.concatenate([view.values() for view in self.views], self.axis)
 
-    def put(self, values: Array, where: Array) -> None:
-        """Replace the elements of each part at the places that are marked."""
-        for each, *given in zip(self.parts, self._cut(values), self._cut(where)):
-            each.put(*given)
+    def store_masked(self, values: Array, mask: Array) -> None:
+        """Replace the elements that are marked; both arrays have the shape of the joined tensor."""
+        parts = zip(self.views, self._split(values), self._split(mask), strict=True)
+        for view, view_values, view_mask in parts:
+            view.store_masked(view_values, view_mask)
 
-    def count(self, read: Array) -> Iterator[tuple[Any, Array]]:
-        """Holders, with how often each of their elements is read by each part."""
-        for each, given in zip(self.parts, self._cut(read)):
-            yield from each.count(given)
+    def stored_counts(self, counts: Array) -> Iterator[tuple[Holder, Array]]:
+        """Each view's holders, with how often it reads their elements.
 
-    def same(self, other: Source) -> bool:
-        """Whether the same parts are joined in the same way."""
+        `counts` tell it for each element of the joined tensor.
+        """
+        for view, view_counts in zip(self.views, self._split(counts), strict=True):
+            yield from view.stored_counts(view_counts)
+
+    def equals(self, source: Source) -> bool:
+        """Whether equal views are joined in the same way."""
         return (
-            isinstance(other, Concatenated)
-            and (self.axis, len(self.parts)) == (other.axis, len(other.parts))
-            and all(one.same(two) for one, two in zip(self.parts, other.parts))
+            isinstance(source, Concatenated)
+            and (self.axis, len(self.views)) == (source.axis, len(source.views))
+            and all(a.equals(b) for a, b in zip(self.views, source.views, strict=True))
         )
 
-    def _cut(self, values: Array) -> list[Array]:
-        ends = np.cumsum([each.shape[self.axis] for each in self.parts])
+    def _split(self, values: Array) -> list[Array]:
+        ends = np.cumsum([view.shape[self.axis] for view in self.views])
         return np.split(values, ends[:-1], self.axis)
 
 
@@ -262,18 +272,18 @@ class WeightView:
         Where it begins.
     steps
         What is done to the values on the way, in order.
-    kind
+    elem_type
         Element type of the tensor that is read (a Cast may widen it).
     """
 
     source: Source
     steps: tuple[Step, ...]
-    kind: int
+    elem_type: int
 
     @property
     def floating(self) -> bool:
         """Whether real numbers of a type that can be pruned are read."""
-        return self.kind in TREATED
+        return self.elem_type in PRUNABLE
 
     @property
     def stored_type(self) -> str:
@@ -291,92 +301,104 @@ class WeightView:
     @property
     def exact(self) -> bool:
         """Whether any values of the dtype can be stored."""
-        plain = not any(isinstance(step, Dequantized) for step in self.steps)
-        return plain and self.source.exact
+        quantized = any(isinstance(step, Dequantized) for step in self.steps)
+        return not quantized and self.source.exact
 
     @property
-    def whole(self) -> bool:
-        """Whether it reads all of one stored constant, each element once, by its form."""
+    def covers_constant(self) -> bool:
+        """Whether its form alone tells that it reads one stored constant, each element once."""
         return isinstance(self.source, StoredTensor) and not any(
             isinstance(step, Indexed) for step in self.steps
         )
 
     @property
-    def finite(self) -> bool:
-        """Whether all values are, those of the stored constants that are not read among them."""
-        found: list[WeightView | StoredTensor] = [self, *(() if self.whole else self.source.leaves)]
-        return all(np.isfinite(each.values()).all() for each in found)
+    def is_finite(self) -> bool:
+        """Whether all values are finite, also those of the stored constants that are not read."""
+        leaves = () if self.covers_constant else self.source.leaves
+        return bool(np.isfinite(self.values()).all()) and all(
+            np.isfinite(leaf.values()).all() for leaf in leaves
+        )
 
     @property
-    def once(self) -> bool:
+    def reads_once(self) -> bool:
         """Whether no stored element is read twice, so that any values can be given back."""
-        return self.whole or all(read.max(initial=0) <= 1 for read in self.reads.values())
+        if self.covers_constant:
+            return True
+        return all(counts.max(initial=0) <= 1 for counts in self.read_counts.values())
 
     @property
     def holders(self) -> frozenset[int]:
-        """Ids of what holds the stored constants."""
+        """Ids of the holders of the stored constants."""
         return frozenset(id(leaf.holder) for leaf in self.source.leaves)
 
     @cached_property
-    def reads(self) -> dict[int, Array]:
+    def read_counts(self) -> dict[int, Array]:
         """How often the elements of each stored constant are read, by the holder's id."""
-        found: dict[int, Array] = {}
-        for holder, read in self.count(np.ones(self.shape, np.uint8)):
-            found[id(holder)] = found.get(id(holder), 0) + read
-        return found
+        totals: dict[int, Array] = {}
+        for holder, counts in self.stored_counts(np.ones(self.shape, np.uint8)):
+            totals[id(holder)] = totals.get(id(holder), 0) + counts
+        return totals
 
-    def meets(self, other: WeightView) -> bool:
-        """Whether a stored element is read by both."""
-        shared = self.holders & other.holders
-        if not shared or self.whole or other.whole:
+    def overlaps(self, view: WeightView) -> bool:
+        """Whether both views read one stored element."""
+        shared = self.holders & view.holders
+        if not shared or self.covers_constant or view.covers_constant:
             return bool(shared)
-        return any(np.logical_and(self.reads[each], other.reads[each]).any() for each in shared)
+        return any(
+            np.logical_and(self.read_counts[holder], view.read_counts[holder]).any()
+            for holder in shared
+        )
 
     def values(self) -> Array:
         """Value of the tensor that is read."""
         array = self.source.values()
         for step in self.steps:
-            array = step.there(array)
+            array = step.read(array)
         if self.floating:
             with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
-                array = array.astype(TREATED[self.kind], copy=False)
+                array = array.astype(PRUNABLE[self.elem_type], copy=False)
         return np.asarray(array)
 
     def store(self, values: Array) -> None:
-        """Write the stored values so that `values` (up to the stored dtype) is read."""
-        self.put(values, np.broadcast_to(np.True_, values.shape))
+        """Write the stored values so that `values` are read, up to the stored dtype.
 
-    def put(self, values: Array, where: Array) -> None:
-        """Like `store`, for the elements at the places that are marked."""
+        `values` have the shape of the tensor that is read.
+        """
+        self.store_masked(values, np.broadcast_to(np.True_, values.shape))
+
+    def store_masked(self, values: Array, mask: Array) -> None:
+        """Store the elements that are marked; both arrays have the shape of the tensor."""
         for step in reversed(self.steps):
-            values = step.back(values)
-            where = _moved_back(step, where)
-        self.source.put(values, where)
+            values = step.write(values)
+            mask = _marks_before(step, mask)
+        self.source.store_masked(values, mask)
 
-    def count(self, read: Array) -> Iterator[tuple[Any, Array]]:
-        """Holders, with how often their elements are read if those of the tensor are `read`."""
+    def stored_counts(self, counts: Array) -> Iterator[tuple[Holder, Array]]:
+        """Holders, with how often their elements are read.
+
+        `counts` tell it for each element of the tensor that is read.
+        """
         for step in reversed(self.steps):
-            read = _moved_back(step, read)
-        yield from self.source.count(read)
+            counts = _marks_before(step, counts)
+        yield from self.source.stored_counts(counts)
 
-    def same(self, other: WeightView) -> bool:
-        """Whether two nodes read the same stored values in one way."""
+    def equals(self, view: WeightView) -> bool:
+        """Whether both views read the same stored values in the same way."""
         return (
-            self.source.same(other.source)
-            and len(self.steps) == len(other.steps)
-            and all(_equal(one, two) for one, two in zip(self.steps, other.steps))
+            self.source.equals(view.source)
+            and len(self.steps) == len(view.steps)
+            and all(_equal(a, b) for a, b in zip(self.steps, view.steps, strict=True))
         )
 
 
-def _moved_back(step: Step, marks: Array) -> Array:
+def _marks_before(step: Step, marks: Array) -> Array:
     """Marks of elements where the elements are before a step."""
-    return marks if isinstance(step, Dequantized) else step.back(marks)
+    return marks if isinstance(step, Dequantized) else step.write(marks)
 
 
-def _equal(one: Step, two: Step) -> bool:
-    if one is two:
+def _equal(a: Step, b: Step) -> bool:
+    if a is b:
         return True
-    if type(one) is not type(two):
+    if type(a) is not type(b):
         return False
-    pairs = zip(vars(one).values(), vars(two).values())
-    return all(np.array_equal(mine, other) for mine, other in pairs)
+    return all(np.array_equal(value, vars(b)[name]) for name, value in vars(a).items())

@@ -70,7 +70,7 @@ def test_a_chain_of_moves_is_read_as_it_runs_and_stored_where_it_came_from(proto
     except Exception:  # the engine refuses what does not fit, such as sizes of a Concat
         assume(False)
     try:
-        trace = index.trace(name)
+        view = index.view(name)
     except Unsupported as refusal:
         reason = str(refusal)
     else:
@@ -78,13 +78,13 @@ def test_a_chain_of_moves_is_read_as_it_runs_and_stored_where_it_came_from(proto
     if reason:
         assert re.search("taken twice|sliced backwards", reason)
         return
-    assert trace.shape == wanted.shape
-    np.testing.assert_array_equal(trace.values(), wanted)
+    assert view.shape == wanted.shape
+    np.testing.assert_array_equal(view.values(), wanted)
     numbers, counts = np.unique(wanted, return_counts=True)
-    assert trace.once == (counts.max(initial=0) <= 1)
-    if trace.once:
+    assert view.reads_once == (counts.max(initial=0) <= 1)
+    if view.reads_once:
         fresh = -1 - np.random.default_rng(0).permutation(wanted.size).reshape(wanted.shape)
-        trace.store(fresh.astype(np.float32))
+        view.store(fresh.astype(np.float32))
         np.testing.assert_array_equal(run(proto, [name], {})[0], fresh)
         stored = numpy_helper.to_array(proto.graph.initializer[0]).reshape(-1)
         untouched = np.setdiff1d(np.arange(24), numbers)

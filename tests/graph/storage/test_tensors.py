@@ -14,7 +14,7 @@ from support.small import HEAD, normal, only
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage import elements, tensors
 
 KINDS = {
     TensorProto.FLOAT: np.float32,
@@ -54,13 +54,13 @@ def test_bfloat16_is_rounded_to_nearest_even(values) -> None:
     with np.errstate(over="ignore"):
         expected = (values + np.array(0, values.dtype)).astype(ml_dtypes.bfloat16)
     if not np.isfinite(expected.astype(np.float32)).all():
-        with pytest.raises(tensors.Unfit, match="bfloat16"):
-            tensors.encode(values, TensorProto.BFLOAT16)
+        with pytest.raises(elements.Unfit, match="bfloat16"):
+            elements.encode(values, TensorProto.BFLOAT16)
         return
-    found = tensors.encode(values, TensorProto.BFLOAT16)
+    found = elements.encode(values, TensorProto.BFLOAT16)
     bits = expected.view(np.uint16)
     np.testing.assert_array_equal(found, np.where(bits == 0x8000, 0, bits))
-    decoded = tensors.decode(found.tobytes(), TensorProto.BFLOAT16)
+    decoded = elements.decode(found.tobytes(), TensorProto.BFLOAT16)
     np.testing.assert_array_equal(decoded, expected.astype(np.float32).ravel())
 
 
@@ -69,7 +69,7 @@ def test_a_float64_is_rounded_once(beyond) -> None:
     """Rounding it to float32 first would make a tie of what is none."""
     value = np.array([1 + 2.0**-8 + beyond])  # halfway between two bfloat16 values
     expected = 1 + 2.0**-7 if beyond > 0 else 1.0
-    found = tensors.decode(tensors.encode(value, TensorProto.BFLOAT16), TensorProto.BFLOAT16)
+    found = elements.decode(elements.encode(value, TensorProto.BFLOAT16), TensorProto.BFLOAT16)
     assert found[0] == expected
 
 
@@ -172,7 +172,7 @@ SMALL = {
 @given(st.integers(0, 9), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 def test_integers_of_which_a_byte_holds_several(kind, raw, rows, columns, seed) -> None:
-    least, most = tensors.limits(kind)
+    least, most = elements.limits(kind)
     random = np.random.default_rng(seed)
     old, new = (random.integers(least, most + 1, (rows, columns)) for _ in range(2))
 
