@@ -45,8 +45,9 @@ from nettrim_cli.pruning.layerwise import PassResult, Run
 from nettrim_cli.pruning.passes import solved
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, reach
+from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
-from nettrim_cli.report.result import Comparison, LayerReport, Report
+from nettrim_cli.report.result import LayerReport, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 
 if TYPE_CHECKING:

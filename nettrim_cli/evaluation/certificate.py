@@ -33,7 +33,7 @@ from nettrim_cli.graph.analysis.node_context import NodeContext, Norms, Shapes
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.report.result import Certificate, LayerBound, OutputBound
+from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_asked, uses
 
 NORMS = Norms(operator_norm, convolution_norm, uses)

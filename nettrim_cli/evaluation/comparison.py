@@ -22,7 +22,7 @@ from nettrim_cli.evaluation.accuracy import Interval, Margins, drop_bound, drop_
 from nettrim_cli.evaluation.output_error import OutputError, interval
 from nettrim_cli.files.atomic import sha256
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.result import Comparison, ModelFacts, largest
+from nettrim_cli.report.comparison_result import Comparison, ModelFacts, largest_error
 
 Array = NDArray[Any]
 LARGE_BYTES = 1 << 28
@@ -30,57 +30,61 @@ PIECE_BYTES = 1 << 24
 
 
 class ReferenceOutputs:
-    """A model's outputs on some samples, for others to be held against.
+    """A model's outputs on some samples, with which other models are compared.
 
-    It runs when the first of them comes.
+    The model runs when its outputs are first used.
 
     Parameters
     ----------
+    model
+        The reference.
     batches
         Gives the same samples each time.
+    threads
+        Threads of the engine.
     """
 
     def __init__(
         self, model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
     ) -> None:
         self.model, self.batches, self.threads = model, batches, threads
-        self._kept: tuple[Sequence[str], list[list[dict[str, OutputPart]]]] | None = None
+        self._outputs: tuple[Sequence[str], list[list[dict[str, OutputPart]]]] | None = None
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """Number of samples."""
         return sum(batch.count for batch in self.batches())
 
     @property
     def outputs(self) -> tuple[Sequence[str], list[list[dict[str, OutputPart]]]]:
-        """Their names, and batch by batch what each holds, where its arrays wait."""
-        if self._kept is None:
+        """Names of the outputs; and for each batch and output its stored parts, by path."""
+        if self._outputs is None:
             model = self.model.runnable()
             engine = Engine(model, threads=self.threads, optimise=True, arena=False)
-            shelf = TensorStore(MemoryBudget(MEMORY_BYTES // 4))  # a search runs on beside them
-            self._kept = (
+            store = TensorStore(MemoryBudget(MEMORY_BYTES // 4))  # a search runs on beside them
+            self._outputs = (
                 engine.outputs,
                 [
                     [
                         {
-                            path: replace(each, array=shelf.keep(each.array))
-                            for path, each in parts(name, value, batch.count).items()
+                            path: replace(part, array=store.keep(part.array))
+                            for path, part in parts(name, value, batch.count).items()
                         }
                         for name, value in zip(engine.outputs, engine.run(batch.feeds))
                     ]
                     for batch in self.batches()
                 ],
             )
-        return self._kept
+        return self._outputs
 
     @property
     def unmeasured(self) -> dict[str, str]:
-        """Outputs of which no error can be told on these samples, and why."""
-        found: dict[str, OutputError] = {}
+        """Outputs whose error cannot be measured on these samples, and why."""
+        errors: dict[str, OutputError] = {}
         for batch in self.outputs[1]:
             for path, part in (pair for output in batch for pair in output.items()):
-                found.setdefault(path, OutputError()).see(part)
-        return unmeasured(found)
+                errors.setdefault(path, OutputError()).observe(part)
+        return unmeasured(errors)
 
     def compare(self, candidate: Model) -> OutputComparison:
         """Run another model on the same samples.
@@ -90,119 +94,128 @@ class ReferenceOutputs:
         BadInput
             The models' outputs do not match in number or shape, or there are no samples.
         """
-        names, waiting = self.outputs
+        names, stored = self.outputs
         engine = Engine(candidate.runnable(), threads=self.threads, optimise=True)
         pairs = list(_pairs(names, engine.outputs))
-        fixed = {one: _fixed(self.model, candidate, one, other) for one, other in pairs}
-        found = OutputComparison(fixed)
-        for batch, kept in zip(self.batches(), waiting):
+        comparison = OutputComparison(
+            {name: _fixed_axes(self.model, candidate, name, partner) for name, partner in pairs}
+        )
+        for batch, stored_outputs in zip(self.batches(), stored):
             first = {
-                path: replace(each, array=load(each.array))
-                for one, _ in pairs
-                for path, each in kept[names.index(one)].items()
+                path: replace(part, array=load(part.array))
+                for name, _ in pairs
+                for path, part in stored_outputs[names.index(name)].items()
             }
-            values = engine.run(batch.feeds, [other for _, other in pairs])
-            found.add(batch, first, named(batch, [one for one, _ in pairs], values))
-        if not found.samples:
+            values = engine.run(batch.feeds, [partner for _, partner in pairs])
+            comparison.add(batch, first, named(batch, [name for name, _ in pairs], values))
+        if not comparison.samples:
             raise BadInput("there are no samples to compare the models on.")
-        return found
+        return comparison
 
 
 class OutputComparison:
-    """What two models answered on the same samples.
+    """The outputs of two models on the same samples, compared batch by batch.
 
     Parameters
     ----------
-    fixed
-        By output, the axes to which both models give a size; of those inside of sequences and
-        maps no axis has one.
+    fixed_axes
+        By output, the axes to which both models give a size; arrays inside of sequences and maps
+        have none.
     """
 
-    def __init__(self, fixed: Mapping[str, frozenset[int]]) -> None:
-        self.fixed, self.samples = fixed, 0
-        self.tallies: dict[str, OutputError] = {}
-        self.labelled = Margins()  # of the labels' classes, where there are labels
-        self._right: list[Array] = [np.empty((2, 0), bool)]  # in each model
+    def __init__(self, fixed_axes: Mapping[str, frozenset[int]]) -> None:
+        self.fixed_axes, self.samples = fixed_axes, 0
+        self.errors: dict[str, OutputError] = {}
+        self.label_margins = Margins()  # margins of the labels' classes, where there are labels
+        self._hits: list[Array] = [np.empty((2, 0), bool)]  # right answers, by model
 
     def add(
         self, batch: Batch, first: Mapping[str, OutputPart], second: Mapping[str, OutputPart]
     ) -> None:
-        """Take in a batch's outputs of both."""
+        """Take in both models' outputs on a batch."""
         self.samples += batch.count
         for path in {**first, **second}:
-            tally = self.tallies.setdefault(
-                path, OutputError(fixed=self.fixed.get(path, frozenset()))
+            error = self.errors.setdefault(
+                path, OutputError(fixed_axes=self.fixed_axes.get(path, frozenset()))
             )
-            tally.take(first.get(path), second.get(path), batch.count)
-        place, labels = scored(first, batch.labels), batch.labels
-        if place is None or labels is None:
+            error.add_parts(first.get(path), second.get(path), batch.count)
+        scored_path, labels = scored(first, batch.labels), batch.labels
+        if scored_path is None or labels is None:
             return
-        expected: Array = first[place].array
-        found: Any = second[place].array if place in second else None
-        same = found is not None and expected.shape == found.shape
-        known = labels != IGNORED
-        expected, labels = expected[known], labels[known]
-        found = found[known] if same else None
-        right = top1(expected) == labels
-        # Answers that are not there, or of other samples, are wrong.
-        still = np.zeros_like(right) if found is None else top1(found) == labels
-        self._right.append(np.stack([right, still]))
-        self.labelled.add(expected, found, labels)
+        reference: Array = first[scored_path].array
+        candidate: Any = second[scored_path].array if scored_path in second else None
+        same = candidate is not None and reference.shape == candidate.shape
+        labelled = labels != IGNORED
+        reference, labels = reference[labelled], labels[labelled]
+        candidate = candidate[labelled] if same else None
+        reference_hits = top1(reference) == labels
+        # Answers that are missing, or belong to other samples, are wrong.
+        candidate_hits = np.zeros_like(reference_hits)
+        if candidate is not None:
+            candidate_hits = top1(candidate) == labels
+        self._hits.append(np.stack([reference_hits, candidate_hits]))
+        self.label_margins.add(reference, candidate, labels)
 
     @property
     def error(self) -> float:
-        """Largest relative error over the outputs; nan if one of them is, or none is measured."""
-        told = [each.error for each in self.tallies.values() if not each.why_unmeasured]
-        return largest(told) if told else math.nan
+        """Largest relative error over the outputs, see ``largest_error``."""
+        outputs = self.errors.values()
+        return largest_error([None if each.why_unmeasured else each.error for each in outputs])
 
     @property
     def unmeasured(self) -> dict[str, str]:
-        """Outputs whose error cannot be told, and why."""
-        return unmeasured(self.tallies)
+        """Outputs whose error cannot be measured, and why."""
+        return unmeasured(self.errors)
 
     @property
     def drop(self) -> float:
         """Accuracy lost, or without labels the largest share of changed answers."""
-        one, two = np.concatenate(self._right, axis=1)
-        if len(one):
-            return (int(one.sum()) - int(two.sum())) / len(one)  # to the last digit
-        counted = [each for each in self.tallies.values() if each.changed]
-        return max((float(np.mean(np.concatenate(each.changed))) for each in counted), default=1.0)
+        reference, candidate = np.concatenate(self._hits, axis=1)
+        if len(reference):
+            return (int(reference.sum()) - int(candidate.sum())) / len(
+                reference
+            )  # to the last digit
+        return max((error.changed_share for error in self._answered), default=1.0)
 
     @property
     def score_size(self) -> float:
         """Root mean square of a score."""
-        scores = [each for each in self.tallies.values() if each.changed]
-        elements = sum(each.elements for each in scores)
-        return math.sqrt(sum(each.reference for each in scores) / max(1, elements))
+        elements = sum(error.elements for error in self._answered)
+        return math.sqrt(sum(error.total_norm for error in self._answered) / max(1, elements))
 
     @property
     def bound(self) -> float | None:
-        """What new samples lose at most, with 95 %; None where no answers are told."""
-        found = [drop_bound(each, Margins())[1] for each in self.drops]
-        return max(found) if found else None
+        """Upper bound on the drop on new samples, with 95 %; None where there are no answers."""
+        bounds = [drop_bound(margins, Margins())[1] for margins in self.answer_margins]
+        return max(bounds) if bounds else None
 
     @property
-    def drops(self) -> list[Margins]:
+    def answer_margins(self) -> list[Margins]:
         """The margins that a drop is about: the labels', or every scored output's own answers."""
-        if self.labelled.counts:
-            return [self.labelled]
-        return [each.margins for each in self.tallies.values() if each.changed]
+        if self.label_margins.counts:
+            return [self.label_margins]
+        return [error.margins for error in self._answered]
+
+    @property
+    def _answered(self) -> list[OutputError]:
+        """Errors of the outputs that hold answers."""
+        return [error for error in self.errors.values() if error.changed]
 
     def compared(self, reference: Model, candidate: Model, *, written: bool = True) -> Comparison:
-        """The figures of both, with those of their files; the candidate may not be in one."""
-        one, two = np.concatenate(self._right, axis=1)
+        """Figures of both models; without ``written`` the candidate is in memory alone."""
+        reference_hits, candidate_hits = np.concatenate(self._hits, axis=1)
         shares: list[tuple[Any, Any]] = [(None, None)] * 2
         changes = None
-        if count := len(one):
-            hits = [int(np.count_nonzero(each)) for each in (one, two)]
-            shares = [(hit / count, interval(hit, self.labelled)) for hit in hits]
-            lost, gained = (int(np.count_nonzero(each)) for each in (one & ~two, two & ~one))
+        if count := len(reference_hits):
+            right = [int(np.count_nonzero(hits)) for hits in (reference_hits, candidate_hits)]
+            shares = [(number / count, interval(number, self.label_margins)) for number in right]
+            lost = int(np.count_nonzero(reference_hits & ~candidate_hits))
+            gained = int(np.count_nonzero(candidate_hits & ~reference_hits))
             changes = drop_interval(lost, gained, count)
         return Comparison(
             facts(reference, *shares[0]),
             facts(candidate, *shares[1], written=written),
-            tuple(tally.facts(name) for name, tally in self.tallies.items()),
+            tuple(error.facts(name) for name, error in self.errors.items()),
             self.samples,
             changes,
         )
@@ -215,7 +228,17 @@ def facts(
     *,
     written: bool = True,
 ) -> ModelFacts:
-    """A model in numbers, external data counted as part of it."""
+    """A model's sizes and figures, with its external data.
+
+    Parameters
+    ----------
+    model
+        The model, in a file of its own only if ``written``.
+    accuracy, interval
+        Accuracy and its exact interval, where there are labels.
+    written
+        Whether the sizes are those of its files, not those that they would have.
+    """
     parameters, nonzeros = model.constants()
     if written:
         path, (plain, gzipped) = str(model.path), sizes(model.files)
@@ -226,25 +249,25 @@ def facts(
     return ModelFacts(path, plain, gzipped, parameters, nonzeros, accuracy, interval, digest)
 
 
-def unmeasured(tallies: Mapping[str, OutputError]) -> dict[str, str]:
-    """Outputs whose error cannot be told, and why."""
-    return {name: each.why_unmeasured for name, each in tallies.items() if each.why_unmeasured}
+def unmeasured(errors: Mapping[str, OutputError]) -> dict[str, str]:
+    """Outputs whose error cannot be measured, and why."""
+    return {name: error.why_unmeasured for name, error in errors.items() if error.why_unmeasured}
 
 
 def own_answers(
     model: Model, batches: Callable[[], Iterable[Batch]], *, threads: int
 ) -> OutputComparison:
-    """A model's answers alone: held against itself."""
+    """Compare a model with itself, for its answers alone."""
     engine = Engine(model.runnable(), threads=threads, optimise=True)
-    found = OutputComparison({})
+    comparison = OutputComparison({})
     for batch in batches():
         outputs = named(batch, engine.outputs, engine.run(batch.feeds))
-        found.add(batch, outputs, outputs)
-    return found
+        comparison.add(batch, outputs, outputs)
+    return comparison
 
 
 def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str, OutputPart]:
-    """What the outputs of a batch hold, by name."""
+    """Parts of a batch's outputs, by path."""
     return {
         path: part
         for name, value in zip(names, values, strict=True)
@@ -254,11 +277,11 @@ def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str
 
 def packed(model: Model) -> int:
     """Bytes of a model's files, gzipped, as they will be written."""
-    return sum(_packed(each, model.bytes_about) for each in model.contents())
+    return sum(_packed(content, model.bytes_about) for content in model.contents())
 
 
 def sizes(files: Iterable[Path]) -> tuple[int, int]:
-    """Bytes of some files together, as they are and gzipped.
+    """Total bytes of some files, as they are and gzipped.
 
     Over LARGE_BYTES gzip works at its fastest level: the other levels take minutes.
     """
@@ -274,31 +297,33 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _packed(pieces: Iterable[bytes], plain: int) -> int:
-    """Bytes of a gzipped file, one of some that are so many bytes together."""
+    """Gzipped bytes of one file out of some with ``plain`` bytes together."""
     pack = zlib.compressobj(6 if plain <= LARGE_BYTES else 1, zlib.DEFLATED, 31)
-    return sum(len(pack.compress(each)) for each in pieces) + len(pack.flush())
+    return sum(len(pack.compress(piece)) for piece in pieces) + len(pack.flush())
 
 
 def scored(outputs: Mapping[str, OutputPart], labels: Array | None) -> str | None:
-    """Which output is the first to give an answer for every label, by the number of its class."""
+    """Path of the first output that has a class number for every label (N,) or (N, positions)."""
     for path, part in outputs.items():
         if part.array is None or labels is None or part.array.dtype.kind in "OSU":
             continue
-        found = top1(part.array)
+        answers = top1(part.array)
         numbered = part.keys is None or part.keys == tuple(range(len(part.keys)))
-        if numbered and found is not None and found.shape == labels.shape:
+        if numbered and answers is not None and answers.shape == labels.shape:
             return path
     return None
 
 
-def _fixed(reference: Model, candidate: Model, one: str, two: str) -> frozenset[int]:
+def _fixed_axes(
+    reference: Model, candidate: Model, reference_output: str, candidate_output: str
+) -> frozenset[int]:
     """Axes of an output to which both models give a size."""
     first, second = (
-        next((each.shape or () for each in model.outputs if each.name == name), ())
-        for model, name in ((reference, one), (candidate, two))
+        next((output.shape or () for output in model.outputs if output.name == name), ())
+        for model, name in ((reference, reference_output), (candidate, candidate_output))
     )
-    sizes = enumerate(zip(first, second))
-    return frozenset(at for at, pair in sizes if all(isinstance(each, int) for each in pair))
+    axes = enumerate(zip(first, second, strict=False))
+    return frozenset(axis for axis, sizes in axes if all(isinstance(size, int) for size in sizes))
 
 
 def _pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -9,48 +9,50 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import CONFIDENCE, Drop, counted_drop
 from nettrim_cli.evaluation.comparison import OutputComparison
 from nettrim_cli.evaluation.relative_error import RelativeError
-from nettrim_cli.report.result import Check
+from nettrim_cli.report.comparison_result import Check
 from nettrim_cli.settings import Gate
 
 OutputSpread = Drop | RelativeError | None
-MOST = 1e6  # times the samples there are, beyond which no number of them is told
+MOST = 1e6  # times the samples, beyond which no number of samples is shown
 
 
-def checks(found: OutputComparison, gate: Gate) -> Iterator[Check]:
-    """Hold what two models answered against each limit of a gate.
+def checks(comparison: OutputComparison, gate: Gate) -> Iterator[Check]:
+    """Check a comparison against each limit of a gate.
 
     Raises
     ------
     BadInput
-        The figure that a limit is about cannot be had.
+        The figure of a limit cannot be measured.
     """
     if gate.max_error is not None:
-        for name, why in found.unmeasured.items():
+        for name, why in comparison.unmeasured.items():
             raise BadInput(
                 f"--max-error cannot be checked: the error of output '{name}' cannot be measured, "
                 f"as {why}."
             )
-        errors = {name: each.error for name, each in found.tallies.items()}
+        errors = {name: error.error for name, error in comparison.errors.items()}
         worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
-        answers = found.tallies[worst].answers
-        what = f"{'share of other elements' if answers else 'error'} of output '{worst}'"
-        spreads: list[OutputSpread] = [each.spread for each in found.tallies.values()]
-        yield _check("max_error", what, gate.max_error, errors[worst], spreads, gate, found.samples)
+        answers = comparison.errors[worst].answers
+        label = f"{'share of other elements' if answers else 'error'} of output '{worst}'"
+        spreads: list[OutputSpread] = [error.spread for error in comparison.errors.values()]
+        samples = comparison.samples
+        yield _check("max_error", label, gate.max_error, errors[worst], spreads, gate, samples)
     if gate.max_drop is not None:
-        margins = found.drops
-        if not margins:
+        answer_margins = comparison.answer_margins
+        if not answer_margins:
             raise BadInput(
                 "--max-drop cannot be checked: there are no answers to count. It needs labels (and "
                 "an output with an answer for each), or an output with a score for each class."
             )
-        what = "accuracy lost" if found.labelled.counts else "share of other answers"
-        spreads = [counted_drop(each) for each in margins]
-        yield _check("max_drop", what, gate.max_drop, found.drop, spreads, gate, found.samples)
+        label = "accuracy lost" if comparison.label_margins.counts else "share of other answers"
+        spreads = [counted_drop(margins) for margins in answer_margins]
+        drop, samples = comparison.drop, comparison.samples
+        yield _check("max_drop", label, gate.max_drop, drop, spreads, gate, samples)
 
 
 def _check(
     name: str,
-    what: str,
+    label: str,
     limit: float,
     figure: float,
     spreads: Sequence[OutputSpread],
@@ -58,25 +60,30 @@ def _check(
     samples: int,
 ) -> Check:
     confidence = gate.confidence or CONFIDENCE
-    known = [each for each in spreads if each is not None]
+    measured = [spread for spread in spreads if spread is not None]
 
-    def high(more: float = 1) -> float:
-        return max((e.upper(confidence, more * e.samples) for e in known), default=math.inf)
+    def upper_bound(ratio: float = 1) -> float:
+        """Largest upper bound with ``ratio`` times the samples."""
+        bounds = [spread.upper(confidence, ratio * spread.samples) for spread in measured]
+        return max(bounds, default=math.inf)
 
-    def low(more: float = 1) -> float:
-        return max((e.lower(confidence, more * e.samples) for e in known), default=-math.inf)
+    def lower_bound(ratio: float = 1) -> float:
+        """Largest lower bound with ``ratio`` times the samples."""
+        bounds = [spread.lower(confidence, ratio * spread.samples) for spread in measured]
+        return max(bounds, default=-math.inf)
 
-    def settled(more: float) -> bool:
-        return high(more) <= limit if figure <= limit else not low(more) <= limit
+    def is_settled(ratio: float) -> bool:
+        """Whether the bounds agree with the figure."""
+        return upper_bound(ratio) <= limit if figure <= limit else not lower_bound(ratio) <= limit
 
-    needed = None if settled(1) else _least(settled)
+    needed = None if is_settled(1) else _least(is_settled)
     return Check(
         name=name,
-        what=what,
+        what=label,
         limit=limit,
         figure=figure,
-        low=low(),
-        high=max(high(), figure),
+        low=lower_bound(),
+        high=max(upper_bound(), figure),
         confidence=confidence,
         by_bound=gate.confidence is not None,
         samples=samples,
@@ -84,20 +91,20 @@ def _check(
     )
 
 
-def _least(settled: Callable[[float], bool]) -> float | None:
-    """The least multiple of the samples that settles it; None where no reasonable one does."""
+def _least(is_settled: Callable[[float], bool]) -> float | None:
+    """Least multiple of the samples that settles a check; None where no reasonable one does."""
     low, high = 1.0, 2.0
-    while not settled(high):
+    while not is_settled(high):
         low, high = high, 2 * high
         if high > MOST:
             return None
     while high / low > 1.01:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if settled(middle) else (middle, high)
+        low, high = (low, middle) if is_settled(middle) else (middle, high)
     return high
 
 
 def _about(number: float) -> int:
-    """Rounded up to two digits."""
+    """A number rounded up to two digits."""
     step: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
     return math.ceil(number / step) * step

@@ -23,7 +23,7 @@ from nettrim_cli.evaluation.accuracy import (
     top1,
 )
 from nettrim_cli.evaluation.relative_error import RelativeError
-from nettrim_cli.report.result import OutputFacts
+from nettrim_cli.report.comparison_result import OutputFacts
 
 Array = NDArray[Any]
 
@@ -34,189 +34,235 @@ class OutputError:
 
     Attributes
     ----------
-    moved, sizes
-        Squared distance and squared size of each sample, or of each batch where no axis is that
-        of the samples.  Of answers, how many differ and how many there are.
-    fixed
+    squared_distances, squared_norms
+        Squared distance between both models and squared norm of the reference, for each sample, or
+        for each batch where no axis belongs to the samples.  For answers, how many differ and how
+        many there are.
+    agreements
+        Number of equal top-1 answers.
+    changed
+        Whether each top-1 answer differs, batch by batch.
+    fixed_axes
         Axes whose size the data may not decide; None for all of them.
     unmeasured
-        What there is that cannot be measured.
+        The kind of value that cannot be measured.
     """
 
-    moved: list[Array] = field(default_factory=list)
-    sizes: list[Array] = field(default_factory=list)
-    agreed: int = 0
+    squared_distances: list[Array] = field(default_factory=list)
+    squared_norms: list[Array] = field(default_factory=list)
+    agreements: int = 0
     margins: Margins = field(default_factory=lambda: Margins(from_reference=True))
     changed: list[Array] = field(default_factory=list)
     elements: int = 0
     answers: bool = False
-    fixed: frozenset[int] | None = None
+    fixed_axes: frozenset[int] | None = None
     unmeasured: str = ""
 
-    def see(self, part: OutputPart) -> None:
-        """Take note of what there is, without anything to hold it against."""
+    def observe(self, part: OutputPart) -> None:
+        """Take note of an output's size or kind, without a candidate."""
         if part.array is None:
             self.unmeasured = part.kind
         else:
             self.elements += math.prod(part.array.shape)
 
-    def take(self, expected: OutputPart | None, found: OutputPart | None, count: int) -> None:
-        """Take in what both models deliver for a batch; None where that is not there."""
-        one: Any = None if expected is None else expected.array
-        two: Any = None if found is None else found.array
-        if one is None and two is None:
-            self.unmeasured = next(each.kind for each in (expected, found) if each is not None)
-        elif one is None:
-            self._all_wrong(0.0, squared_size(two), None)
-        elif two is None:
-            self._all_wrong(squared_size(one), squared_size(one), one)
-        elif expected is not None and found is not None and expected.keys != found.keys:
-            raise BadInput(
-                f"one model's output has the keys {brief(expected.keys)}, the other's "
-                f"{brief(found.keys)}: they do not answer the same question."
-            )
-        else:
-            self.add(one, two, count)
+    def add_parts(
+        self, reference: OutputPart | None, candidate: OutputPart | None, count: int
+    ) -> None:
+        """Take in an output of both models on ``count`` samples; None where it is missing.
 
-    def add(self, expected: Array, found: Array, count: int | None = None) -> None:
-        """Take in a batch of so many samples, which is one of its own where that is not said."""
-        if expected.size and found.size and is_answers(expected) != is_answers(found):
-            raise BadInput(
-                f"one model's output is {expected.dtype}, the other's {found.dtype}: they do not "
-                "answer the same question."
+        Raises
+        ------
+        BadInput
+            The outputs are maps with different keys, or arrays that ``add`` refuses.
+        """
+        reference_array: Any = None if reference is None else reference.array
+        candidate_array: Any = None if candidate is None else candidate.array
+        if reference_array is None and candidate_array is None:
+            self.unmeasured = next(part.kind for part in (reference, candidate) if part is not None)
+        elif reference_array is None:
+            self._all_wrong(0.0, squared_size(candidate_array), None)
+        elif candidate_array is None:
+            self._all_wrong(
+                squared_size(reference_array), squared_size(reference_array), reference_array
             )
-        if expected.shape != found.shape:
-            self._add_other_shape(expected, found)
-            return
-        axis = sample_axis(expected.shape, count)
-        units = 1 if axis is None else expected.shape[axis]
-        if axis:
-            expected, found = (np.moveaxis(each, axis, 0) for each in (expected, found))
-        self.elements += expected.size
-        self.answers = self.answers or is_answers(expected)
-        if is_answers(expected):
-            self._add_units(expected != found, np.ones(expected.shape), units)
+        elif reference is not None and candidate is not None and reference.keys != candidate.keys:
+            raise BadInput(
+                f"one model's output has the keys {brief(reference.keys)}, the other's "
+                f"{brief(candidate.keys)}: they do not answer the same question."
+            )
         else:
-            exact, other = expected.astype(np.float64), found.astype(np.float64)
+            self.add(reference_array, candidate_array, count)
+
+    def add(self, reference: Array, candidate: Array, count: int | None = None) -> None:
+        """Take in both models' outputs (N, ...) on a batch.
+
+        Parameters
+        ----------
+        reference, candidate
+            Arrays with an axis for the samples, or without one.
+        count
+            Number of samples; None for an array that is a sample as a whole.
+
+        Raises
+        ------
+        BadInput
+            Only one of the outputs holds answers, or their shapes differ at a fixed axis.
+        """
+        if reference.size and candidate.size and is_answers(reference) != is_answers(candidate):
+            raise BadInput(
+                f"one model's output is {reference.dtype}, the other's {candidate.dtype}: they do "
+                "not answer the same question."
+            )
+        if reference.shape != candidate.shape:
+            self._add_other_shape(reference, candidate)
+            return
+        axis = sample_axis(reference.shape, count)
+        units = 1 if axis is None else reference.shape[axis]
+        if axis:
+            reference, candidate = (
+                np.moveaxis(output, axis, 0) for output in (reference, candidate)
+            )
+        self.elements += reference.size
+        self.answers = self.answers or is_answers(reference)
+        if is_answers(reference):
+            self._add_units(reference != candidate, np.ones(reference.shape), units)
+        else:
+            y, z = reference.astype(np.float64), candidate.astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
                 # Masks hold equal infinities, and some models NaN, which would differ by NaN.
-                same = (exact == other) | (np.isnan(exact) & np.isnan(other))
-                moved = np.square(np.where(same, 0.0, other - exact))
-                size = np.square(np.where(np.isfinite(exact), exact, 0.0))
-            self._add_units(moved, size, units)
-        wanted, given = top1(expected), top1(found)
-        if wanted is not None and wanted.size:
-            same = wanted == given
-            if has_scores(expected):
-                same &= wanted != NO_ANSWER
-            self.agreed += int(np.count_nonzero(same))
+                same = (y == z) | (np.isnan(y) & np.isnan(z))
+                squared_distance = np.square(np.where(same, 0.0, z - y))
+                squared_norm = np.square(np.where(np.isfinite(y), y, 0.0))
+            self._add_units(squared_distance, squared_norm, units)
+        reference_answers, candidate_answers = top1(reference), top1(candidate)
+        if reference_answers is not None and reference_answers.size:
+            same = reference_answers == candidate_answers
+            if has_scores(reference):
+                same &= reference_answers != NO_ANSWER
+            self.agreements += int(np.count_nonzero(same))
             self.changed.append(~same.reshape(-1))
-            self.margins.add(expected, found, wanted, units)
+            self.margins.add(reference, candidate, reference_answers, units)
 
     @property
-    def difference(self) -> float:
-        """Sum of all that has moved."""
-        return float(sum(each.sum() for each in self.moved))
+    def total_distance(self) -> float:
+        """Sum of all squared distances."""
+        return float(sum(values.sum() for values in self.squared_distances))
 
     @property
-    def reference(self) -> float:
-        """Sum of all sizes."""
-        return float(sum(each.sum() for each in self.sizes))
+    def total_norm(self) -> float:
+        """Sum of all squared norms."""
+        return float(sum(values.sum() for values in self.squared_norms))
 
     @property
     def why_unmeasured(self) -> str:
-        """What is in the way of an error, if anything is."""
+        """Why the error cannot be measured; empty where it can."""
         if not self.unmeasured and not self.elements:
             return "it is empty on all samples"
         return self.unmeasured and f"it holds {self.unmeasured}"
 
     @property
     def error(self) -> float:
-        """||found - expected||_F / ||expected||_F, of answers the share that differs."""
-        if self.difference == 0:
+        """||candidate - reference||_F / ||reference||_F; for answers the share that differs."""
+        if self.total_distance == 0:
             return 0.0
-        if not self.reference:
+        if not self.total_norm:
             return math.inf
-        share = self.difference / self.reference
+        share = self.total_distance / self.total_norm
         return share if self.answers else math.sqrt(share)
 
     @property
     def spread(self) -> Drop | RelativeError | None:
-        """What the samples tell of the error on new ones; None of none."""
-        if not self.moved:
+        """Estimator of the error on new samples; None without samples."""
+        if not self.squared_distances:
             return None
         if self.answers and self.changed:
             return counted_drop(self.margins)
-        return RelativeError(np.concatenate(self.moved), np.concatenate(self.sizes))
+        return RelativeError(
+            np.concatenate(self.squared_distances), np.concatenate(self.squared_norms)
+        )
 
-    def _add_units(self, moved: Array, sizes: Array, units: int) -> None:
-        for into, values in ((self.moved, moved), (self.sizes, sizes)):
-            into.append(values.reshape(units, -1).sum(axis=1, dtype=np.float64))
+    @property
+    def changed_share(self) -> float:
+        """Share of top-1 answers that differ."""
+        return float(np.mean(np.concatenate(self.changed)))
 
-    def _add_other_shape(self, expected: Array, found: Array) -> None:
-        """Where the data decide the shape, as how many objects are found: nothing is the same."""
-        pairs = enumerate(zip(expected.shape, found.shape))
-        differing = {at for at, (one, two) in pairs if one != two}
-        if expected.ndim != found.ndim or self.fixed is None or differing & self.fixed:
+    def _add_units(self, squared_distances: Array, squared_norms: Array, units: int) -> None:
+        for collected, values in (
+            (self.squared_distances, squared_distances),
+            (self.squared_norms, squared_norms),
+        ):
+            collected.append(values.reshape(units, -1).sum(axis=1, dtype=np.float64))
+
+    def _add_other_shape(self, reference: Array, candidate: Array) -> None:
+        """Take in arrays whose shape the data decide, as the number of objects: all is wrong."""
+        axes = enumerate(zip(reference.shape, candidate.shape, strict=False))
+        differing = {axis for axis, sizes in axes if len(set(sizes)) > 1}
+        if (
+            reference.ndim != candidate.ndim
+            or self.fixed_axes is None
+            or differing & self.fixed_axes
+        ):
             raise BadInput(
-                f"the models' outputs differ in shape, {expected.shape} and {found.shape}: "
+                f"the models' outputs differ in shape, {reference.shape} and {candidate.shape}: "
                 "they do not answer the same question."
             )
-        own = squared_size(expected)
-        self._all_wrong(own, max(own, squared_size(found)), expected)
+        norm = squared_size(reference)
+        self._all_wrong(norm, max(norm, squared_size(candidate)), reference)
 
-    def _all_wrong(self, size: float, moved: float, expected: Array | None) -> None:
-        self.moved.append(np.array([moved]))
-        self.sizes.append(np.array([size]))
+    def _all_wrong(
+        self, squared_norm: float, squared_distance: float, reference: Array | None
+    ) -> None:
+        self.squared_distances.append(np.array([squared_distance]))
+        self.squared_norms.append(np.array([squared_norm]))
         self.elements += 1
-        wanted = None if expected is None else top1(expected)
-        if expected is not None and wanted is not None:
-            self.answers = self.answers or is_answers(expected)
-            self.changed.append(np.ones(wanted.size, bool))
-            self.margins.add(expected, None, wanted, 1)
+        answers = None if reference is None else top1(reference)
+        if reference is not None and answers is not None:
+            self.answers = self.answers or is_answers(reference)
+            self.changed.append(np.ones(answers.size, bool))
+            self.margins.add(reference, None, answers, 1)
 
     def facts(self, name: str) -> OutputFacts:
-        """What the sums say."""
+        """The figures of the output for a report."""
         if self.why_unmeasured:
             return OutputFacts(name, None, unmeasured=self.why_unmeasured)
         if not self.changed:
             return OutputFacts(name, self.error)
         changed = np.concatenate(self.changed)
-        before = self.margins.arrays[0]
-        close = before[changed & np.isfinite(before)]
+        reference_margins = self.margins.arrays[0]
+        changed_margins = reference_margins[changed & np.isfinite(reference_margins)]
         return OutputFacts(
             name,
             self.error,
-            self.agreed / len(changed),
-            interval(self.agreed, self.margins),
-            None if self.answers else median(before[np.isfinite(before)]),
-            None if self.answers else median(close),
+            self.agreements / len(changed),
+            interval(self.agreements, self.margins),
+            None if self.answers else median(reference_margins[np.isfinite(reference_margins)]),
+            None if self.answers else median(changed_margins),
             answers=self.answers,
         )
 
 
 def sample_axis(shape: tuple[int, ...], count: int | None) -> int | None:
-    """Which axis of an output has an entry for each of so many samples: the first that does.
+    """First axis of an output with ``count`` entries, one for each sample; None without one.
 
-    The last is that of scores or features.
+    The last of several axes holds scores or features, and is left out.
     """
     axes = shape if len(shape) == 1 else shape[:-1]
-    return next((at for at, size in enumerate(axes) if size == count and size), None)
+    return next((axis for axis, size in enumerate(axes) if size == count and size), None)
 
 
 def interval(right: int, margins: Margins) -> Interval | None:
-    """The exact interval of a share of right answers; None where a sample has several."""
-    alone = all(each == 1 for each in margins.counts)
-    return exact_interval(right, len(margins.counts)) if alone else None
+    """Exact interval of the share of right answers; None where a sample has several answers."""
+    independent = all(count == 1 for count in margins.counts)
+    return exact_interval(right, len(margins.counts)) if independent else None
 
 
 def median(values: Array) -> float | None:
-    """The median, or None of nothing."""
+    """Median of values (N,); None without values."""
     return float(np.median(values)) if len(values) else None
 
 
 def squared_size(values: Array) -> float:
-    """Squared Frobenius norm of the numbers that are finite; of answers their number."""
+    """Squared Frobenius norm of the finite numbers; for answers their count."""
     if is_answers(values):
         return float(values.size)
     exact = values.astype(np.float64)
@@ -225,7 +271,7 @@ def squared_size(values: Array) -> float:
 
 
 def brief(keys: tuple[Any, ...] | None) -> str:
-    """The first keys of a map."""
+    """The first keys of a map, for a message."""
     if keys is None:
         return "of no map"
     return ", ".join(map(repr, keys[:4])) + (", ..." if len(keys) > 4 else "")

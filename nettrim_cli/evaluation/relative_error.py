@@ -12,34 +12,34 @@ from numpy.typing import NDArray
 from nettrim_cli.evaluation.accuracy import CONFIDENCE
 
 Array = NDArray[Any]
-LARGEST = 1e8  # times the measured one, above which no bound is told
+LARGEST = 1e8  # times the measured ratio, above which there is no bound
 STEPS = 40  # of bisection
 
 
 @dataclass(frozen=True)
 class RelativeError:
-    """Root of a ratio of two means: of what has moved and of what there is, sample by sample.
+    """Root of the ratio of two means over samples: squared distances and squared norms.
 
-    Its bounds are one-sided.  An error L is refuted by the samples where the mean of
-    ``moved - L**2 sizes`` is not 0 (Fieller), by Student's quantile and with the skewness of these
-    differences taken out (Hall, J. R. Stat. Soc. B 54, 1992); for the upper bound the worst sample
-    counts twice, as few samples show too little of a long tail.  Assumed is that samples are
-    independent and like the new ones, and that their third moments exist; what happens on none of
-    them, such as a rare object, is not foretold.
+    Its bounds are one-sided.  The samples refute an error L where the mean of
+    ``squared_distances - L**2 squared_norms`` is not 0 (Fieller).  The test takes Student's
+    quantile and corrects for the skewness of these differences (Hall, J. R. Stat. Soc. B 54, 1992).
+    For the upper bound the worst sample counts twice, as few samples show too little of a long
+    tail.  It is assumed that samples are independent and like the new ones, and that their third
+    moments exist.  What happens on none of them, such as a rare object, is not predicted.
 
     Attributes
     ----------
-    moved, sizes
-        Squared distance and squared size of each sample, of shape (samples,).
+    squared_distances, squared_norms
+        Squared distance and squared norm of each sample, (N,).
     """
 
-    moved: Array
-    sizes: Array
+    squared_distances: Array
+    squared_norms: Array
 
     @property
     def samples(self) -> int:
-        """Number of samples, or of batches where no axis is that of the samples."""
-        return len(self.moved)
+        """Number of samples, or of batches where no axis belongs to the samples."""
+        return len(self.squared_distances)
 
     @property
     def estimate(self) -> float:
@@ -47,9 +47,9 @@ class RelativeError:
         return math.sqrt(self._ratio)
 
     def upper(self, confidence: float = CONFIDENCE, samples: float | None = None) -> float:
-        """The error on new samples is at most this.
+        """Upper bound on the error on new samples.
 
-        ``samples`` foretells the bound for another number of samples of the same kind.
+        ``samples`` predicts the bound for another number of samples of the same kind.
         """
         ratio = self._ratio
         if ratio == 0 or not math.isfinite(ratio):
@@ -64,7 +64,7 @@ class RelativeError:
         return math.sqrt(ratio * math.exp(high))
 
     def lower(self, confidence: float = CONFIDENCE, samples: float | None = None) -> float:
-        """The error on new samples is at least this."""
+        """Lower bound on the error on new samples."""
         ratio = self._ratio
         if ratio == 0 or not math.isfinite(ratio):
             return 0.0 if ratio == 0 else math.inf
@@ -77,13 +77,13 @@ class RelativeError:
 
     @property
     def _ratio(self) -> float:
-        moved, size = float(np.mean(self.moved)), float(np.mean(self.sizes))
-        if moved == 0:
+        distance, size = float(np.mean(self.squared_distances)), float(np.mean(self.squared_norms))
+        if distance == 0:
             return 0.0
-        return moved / size if size else math.inf
+        return distance / size if size else math.inf
 
     def _end(self, ratio: float, confidence: float, samples: float | None) -> float:
-        """The bound of that confidence on the mean of ``moved - ratio * sizes``."""
+        """Bound on the mean of ``squared_distances - ratio * squared_norms`` with a confidence."""
         from scipy.special import stdtrit  # quantile of Student's distribution
 
         count = self.samples if samples is None else samples
@@ -93,24 +93,24 @@ class RelativeError:
         mean, deviation, skewness = self._moments(ratio, worst)
         if deviation == 0:
             return mean
-        at = -float(stdtrit(count - 1, confidence)) / math.sqrt(count)
+        quantile = -float(stdtrit(count - 1, confidence)) / math.sqrt(count)
         if abs(skewness) > 1e-6:
-            inner = 1 + skewness * (at - skewness / (6 * count))
-            at = 3 * (math.copysign(abs(inner) ** (1 / 3), inner) - 1) / skewness
-        return mean - deviation * at
+            inner = 1 + skewness * (quantile - skewness / (6 * count))
+            quantile = 3 * (math.copysign(abs(inner) ** (1 / 3), inner) - 1) / skewness
+        return mean - deviation * quantile
 
     def _moments(self, ratio: float, worst: float) -> tuple[float, float, float]:
-        """Mean, standard deviation and skewness of what samples say against a ratio.
+        """Mean, standard deviation and skewness of ``squared_distances - ratio * squared_norms``.
 
         ``worst`` is the weight of one more sample like the worst.
         """
-        values = self.moved - ratio * self.sizes
+        values = self.squared_distances - ratio * self.squared_norms
         values = np.append(values, values.max())
         weights = np.append(np.ones(self.samples), worst)
-        whole = self.samples + worst
-        mean = float(weights @ values) / whole
-        apart = values - mean
-        deviation = math.sqrt(float(weights @ apart**2) / (whole - 1))
+        total = self.samples + worst
+        mean = float(weights @ values) / total
+        differences = values - mean
+        deviation = math.sqrt(float(weights @ differences**2) / (total - 1))
         if deviation <= 1e-12 * abs(mean):
             return mean, 0.0, 0.0
-        return mean, deviation, float(weights @ (apart / deviation) ** 3) / whole
+        return mean, deviation, float(weights @ (differences / deviation) ** 3) / total

@@ -125,7 +125,7 @@ class DropGoal:
     def __init__(self, scene: SearchContext) -> None:
         self.scene = scene
         self.others = own_answers(scene.run.dense, scene.fitted, threads=scene.run.threads)
-        if not self.others.drops:
+        if not self.others.answer_margins:
             raise BadInput("--max-drop needs an output with a score for each class.")
 
     def expected(self, costs: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -134,7 +134,7 @@ class DropGoal:
         held = self.others.samples * self.scene.run.settings.holdout
         typical = self.others.score_size
         drops = [
-            max(_expected_drop(each, error, typical, held) for each in self.others.drops)
+            max(_expected_drop(each, error, typical, held) for each in self.others.answer_margins)
             for error in errors
         ]
         return GRID, ALIKE * (np.array(drops) / ALIKE) ** (1 + STEEPER)
@@ -142,7 +142,9 @@ class DropGoal:
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples; the bound takes the margins of the others, too."""
         found = self.scene.reference.compare(pruned)
-        bounds = [drop_bound(a, b)[1] for a, b in zip(found.drops, self.others.drops)]
+        bounds = [
+            drop_bound(a, b)[1] for a, b in zip(found.answer_margins, self.others.answer_margins)
+        ]
         return found.drop, max(bounds)
 
 

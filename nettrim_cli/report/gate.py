@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.result import Check, Comparison
+from nettrim_cli.report.comparison_result import Check, Comparison
 
 
 def outcome(check: Check) -> tuple[str, str, str]:

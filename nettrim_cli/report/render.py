@@ -17,8 +17,9 @@ from dataclasses import asdict
 from typing import Any
 
 from nettrim_cli.report import formatting
+from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.gate import outcome
-from nettrim_cli.report.result import Comparison, Report
+from nettrim_cli.report.result import Report
 from nettrim_cli.report.terminal import (
     comparison_rows,
     console_for_stdout,

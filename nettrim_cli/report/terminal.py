@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import formatting, text_table
+from nettrim_cli.report.comparison_result import Certificate, Comparison
 from nettrim_cli.report.diagnostic import Diagnostic, Severity
 from nettrim_cli.report.gate import outcome
-from nettrim_cli.report.result import Certificate, Comparison, LayerReport, Report, Target
+from nettrim_cli.report.result import LayerReport, Report, Target
 from nettrim_cli.report.text_table import ESSENTIAL, Column
 
 if TYPE_CHECKING:

@@ -143,7 +143,7 @@ def test_answers_that_are_missing_are_wrong() -> None:
     found.add(Batch({}, 4, labels), {"y": OutputPart(SCORES)}, {"y": OutputPart(SCORES[:3])})
     assert found.samples == 8
     assert found.drop == 0.5
-    assert len(found.labelled.arrays[0]) == 8
+    assert len(found.label_margins.arrays[0]) == 8
 
 
 def test_nothing_to_compare_on(tmp_path) -> None:
@@ -239,7 +239,7 @@ def test_a_limit_on_what_cannot_be_measured_is_neither_kept_nor_missed(value) ->
         outputs = {"x": OutputPart(SCORES), **parts("boxes", value, 4)}
         found.add(Batch({}, 4, None), outputs, outputs)
     assert list(found.unmeasured) == ["boxes"]
-    assert found.tallies["boxes"].facts("boxes").error is None
+    assert found.errors["boxes"].facts("boxes").error is None
     assert found.error == 0  # of what is measured
     with pytest.raises(BadInput, match="boxes"):
         list(checks(found, Gate(max_error=0.5)))

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.report import formatting
+from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.render import (
     FORMATS,
@@ -32,15 +33,7 @@ from nettrim_cli.report.render import (
     show_layers,
     show_report,
 )
-from nettrim_cli.report.result import (
-    Comparison,
-    LayerReport,
-    ModelFacts,
-    OutputFacts,
-    Report,
-    Round,
-    Target,
-)
+from nettrim_cli.report.result import LayerReport, Report, Round, Target
 
 ODD = (
     "[bold]x[/bold] [/]",

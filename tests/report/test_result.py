@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
-from nettrim_cli.report.result import Comparison, LayerReport, ModelFacts, OutputFacts, Report
+from nettrim_cli.report.result import LayerReport, Report
 
 
 def layer(name: str, weights: int, before: int, after: int, status: str = "solved") -> LayerReport:

@@ -1,0 +1,231 @@
+"""Two models compared, as plain numbers; errors and shares are fractions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DIGITS = 12  # of a difference of shares that rounding leaves
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model in numbers; ``parameters`` counts every constant floating-point element.
+
+    ``path`` is empty where it was not written, and its sizes are those that it would have had.
+
+    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %); ``sha256`` is that of the ONNX file,
+    which names its external data by their own.
+    """
+
+    path: str
+    bytes_raw: int
+    bytes_gzip: int
+    parameters: int
+    nonzeros: int
+    accuracy: float | None = None
+    accuracy_interval: tuple[float, float] | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """One output of two models run on the same samples.
+
+    Attributes
+    ----------
+    name
+        Of the output; of an array inside of a sequence with its place, such as ``list[0]``.
+    error
+        ||candidate - reference||_F / ||reference||_F over all samples; the share that differs where
+        the elements are answers; None where nothing can be measured.
+    agreement
+        Share of samples with the same top-1 answer (last axis); None where that means nothing.
+    agreement_interval
+        Exact (Clopper and Pearson, 95 %); None where a sample has several answers, too.
+    margin, margin_changed
+        Median over all answers, and over those that changed, of the margin between first and
+        second class in the reference: an answer that changes by a small margin was a close call.
+    answers
+        Whether the elements are answers: strings, truths, or numbers of classes and tokens.
+    unmeasured
+        Why there is no error.
+    """
+
+    name: str
+    error: float | None
+    agreement: float | None = None
+    agreement_interval: tuple[float, float] | None = None
+    margin: float | None = None
+    margin_changed: float | None = None
+    answers: bool = False
+    unmeasured: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A limit that a comparison was held against.
+
+    Attributes
+    ----------
+    name
+        Of the option: ``max_error`` or ``max_drop``.
+    what
+        What was measured, in words.
+    limit, figure
+        What was asked, and what was measured on the samples.
+    low, high
+        One-sided bounds of that confidence on the figure for new samples.
+    by_bound
+        Whether ``high`` decides, too, and not the figure alone.
+    samples, needed
+        Those measured on; about how many would make the bounds agree with the figure, None where
+        they do or no number would.
+    """
+
+    name: str
+    what: str
+    limit: float
+    figure: float
+    low: float
+    high: float
+    confidence: float
+    by_bound: bool
+    samples: int
+    needed: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the limit is kept; a figure that is no number keeps none."""
+        return self.figure <= self.limit and not (self.by_bound and not self.high <= self.limit)
+
+    @property
+    def settled(self) -> bool:
+        """Whether new samples are as sure to be on the same side of the limit."""
+        return self.high <= self.limit if self.figure <= self.limit else not self.low <= self.limit
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models side by side on the same samples.
+
+    ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``);
+    ``certificate`` is what is proved of the candidate on these samples, None where that was not
+    asked for;
+    ``checks`` are the limits that were asked for, ``notes`` what a reader should know first.
+    """
+
+    reference: ModelFacts
+    candidate: ModelFacts
+    outputs: tuple[OutputFacts, ...]
+    samples: int
+    accuracy_drop_interval: tuple[float, float] | None = None
+    certificate: Certificate | None = None
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every limit is kept; None where there are none."""
+        return all(each.passed for each in self.checks) if self.checks else None
+
+    @property
+    def error(self) -> float:
+        """Largest relative error over the outputs, see ``largest_error``."""
+        return largest_error([output.error for output in self.outputs])
+
+    @property
+    def drop(self) -> float | None:
+        """Accuracy lost, or without labels the share of changed top-1 answers; a fraction."""
+        if self.reference.accuracy is not None and self.candidate.accuracy is not None:
+            return round(self.reference.accuracy - self.candidate.accuracy, DIGITS)
+        shares = [each.agreement for each in self.outputs if each.agreement is not None]
+        return round(1 - min(shares), DIGITS) if shares else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        checks = [
+            {**asdict(each), "passed": each.passed, "settled": each.settled} for each in self.checks
+        ]
+        found = {**asdict(self), "error": self.error, "drop": self.drop, "checks": checks}
+        found["passed"] = self.passed
+        if self.certificate is None:
+            del found["certificate"]
+        return found
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """What a pruned layer adds to the bounds; errors are relative to its dense response.
+
+    Attributes
+    ----------
+    error_alone, error_network
+        Measured on all samples of the comparison: with the dense network's signals as inputs,
+        and within the pruned network.
+    norm
+        Upper bound on the factor by which an error of the layer's input grows in its response.
+    bound
+        Upper bound on ``error_network`` from errors alone and norms; None behind the proof's end.
+    samples_median, samples_densest
+        Samples from which, by the theory for Gaussian inputs, the neuron with the median and with
+        the largest number of weights can be learned.
+    """
+
+    name: str
+    error_alone: float | None
+    error_network: float | None
+    norm: float | None
+    bound: float | None
+    samples_median: int
+    samples_densest: int
+
+
+@dataclass(frozen=True)
+class OutputBound:
+    """What is proved of one output's error on the samples of the comparison, relative.
+
+    Attributes
+    ----------
+    bound
+        From each layer's error alone; None where nothing is proved.
+    bound_measured
+        From each layer's error as measured within the pruned network: what the nodes behind the
+        last pruned layers can add to it.
+    reason
+        Where the proof of ``bound`` ends, and why.
+    """
+
+    name: str
+    bound: float | None = None
+    bound_measured: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved of a pruned network on the samples of the comparison."""
+
+    outputs: tuple[OutputBound, ...] = ()
+    layers: tuple[LayerBound, ...] = ()
+
+    def output(self, name: str) -> OutputBound | None:
+        """What is proved of an output."""
+        return next((each for each in self.outputs if each.name == name), None)
+
+    def layer(self, name: str) -> LayerBound | None:
+        """What a layer adds; None for one that was left dense."""
+        return next((each for each in self.layers if each.name == name), None)
+
+
+def largest_error(errors: Sequence[float | None]) -> float:
+    """Largest error of some outputs; None stands for one that is not measured.
+
+    It is nan if one of them is or if none is measured, and 0 without outputs.
+    """
+    measured = [error for error in errors if error is not None]
+    if any(map(math.isnan, measured)) or (errors and not measured):
+        return math.nan
+    return max(measured, default=0.0)
