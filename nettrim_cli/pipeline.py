@@ -23,7 +23,7 @@ from nettrim_cli.evaluation.certificate import certify
 from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.output_statistics import output_statistics
-from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped, examine
+from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped_samples, examine
 from nettrim_cli.evaluation.provenance import check_operands
 from nettrim_cli.evaluation.written_model_check import (
     dead_outputs,
@@ -372,7 +372,7 @@ def _doubts(
     strict = settings.target[0] == "max_drop"
     wanted, used = min(settings.samples, samples.samples), sum(map(len, parts))
     found = examine(dense, samples, parts, size, threads=threads, strict=strict)
-    return [*found, *dropped(used, wanted, samples.batch_size(1))]
+    return [*found, *dropped_samples(used, wanted, samples.batch_size(1))]
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""What is proved of a pruned network: bounds on its outputs' errors, and what theory asks for.
+"""Certificate of a pruned network: proved bounds on the errors of its outputs.
 
-The bound of a tensor is one on the Frobenius norm of its difference from the dense network's,
+The bound of a tensor is a bound on the Frobenius norm of its difference from the dense network's,
 over a set of samples.  It starts as 0, grows at a pruned layer by the layer's own error on the
 dense signals, ``E <= epsilon + ||U||_2 E_in`` (the consistency theorem of the Net-Trim paper,
 arXiv 1806.06457, without its normalisation of the weights), and passes every other node by that
-node's rule (``graph.lipschitz``).
+node's rule (``graph.analysis.error_gain``).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ Bound = float | str  # a text says where the proof has ended, and why
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured on the samples.
+    """Norms and shapes measured on the samples.
 
     Attributes
     ----------
     norms
-        Frobenius norms over all samples by kind and name: of a layer (ALONE, WHOLE) or of a
+        Frobenius norms over all samples, by kind and name of a layer (ALONE, WHOLE) or of a
         tensor (SIZE).
     shapes
         Shapes of tensors, one mapping for each kind of batch.
@@ -58,10 +58,19 @@ class Measures:
 
 
 def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: int) -> Certificate:
-    """Prove what can be proved of a pruned network on some samples.
+    """Prove bounds on a pruned network's output errors on some samples.
 
     Every layer's error is measured on all of them, with the weights as written.  The rounding
     of the engine's arithmetic is not part of the proof.
+
+    Parameters
+    ----------
+    dense, written
+        The network before, and as written.
+    batches
+        The samples on which the bounds hold.
+    threads
+        Threads of the engine.
 
     Returns
     -------
@@ -70,16 +79,21 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
         ends and why; and what it is made of, layer by layer.
     """
     try:
-        found = difference(dense, written)
+        changes = difference(dense, written)
         # The engine goes before the norms read the weights: together they hold them twice.
-        measures = measure(*_measuring_engine(dense, written, found, threads), batches)
+        measures = measure(*_measuring_engine(dense, written, changes, threads), batches)
     except (Unsupported, EngineFailed) as error:
         reason = f"nothing is proved: {error}"
-        return Certificate(tuple(OutputBound(each.name, reason=reason) for each in dense.outputs))
+        return Certificate(
+            tuple(OutputBound(output.name, reason=reason) for output in dense.outputs)
+        )
     index = written.index
-    norms = {each.name: _layer_norm(index, each, measures.shapes) for each in found.layers.values()}
+    norms = {
+        layer.name: _layer_norm(index, layer, measures.shapes) for layer in changes.layers.values()
+    }
 
     def grow(layer: Changed, arriving: Bound) -> Bound:
+        """Bound of a layer's response for that of its input."""
         norm = norms[layer.name]
         if isinstance(arriving, str):
             return arriving
@@ -88,15 +102,15 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
         own = measures.norms[ALONE, layer.name]
         return own + float(norm) * arriving if arriving > 0 else own
 
-    bounds = propagate(index, found, measures.shapes, grow)
+    bounds = propagate(index, changes, measures.shapes, grow)
     measured = propagate(
-        index, found, measures.shapes, lambda layer, _: measures.norms[WHOLE, layer.name]
+        index, changes, measures.shapes, lambda layer, _: measures.norms[WHOLE, layer.name]
     )
     return Certificate(
-        tuple(_output(each.name, bounds, measured, measures) for each in dense.outputs),
+        tuple(_output(output.name, bounds, measured, measures) for output in dense.outputs),
         tuple(
-            _layer(written, each, norms[each.name], bounds, measures)
-            for each in found.layers.values()
+            _layer(written, layer, norms[layer.name], bounds, measures)
+            for layer in changes.layers.values()
         ),
     )
 
@@ -104,7 +118,7 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
 def _measuring_engine(
     dense: Model, written: Model, found: Difference, threads: int
 ) -> tuple[Engine, Mapping[str, tuple[str, str]]]:
-    """The measuring model, loaded, and what its outputs mean; what it was made of goes."""
+    """The loaded measuring model and the meanings of its outputs; its parts are freed."""
     joint, meanings = measuring_model(dense, written, found)
     return Engine(joint, threads=threads, arena=False, as_listed=True), meanings
 
@@ -112,25 +126,25 @@ def _measuring_engine(
 def measure(
     engine: Engine, meanings: Mapping[str, tuple[str, str]], batches: Iterable[Batch]
 ) -> Measures:
-    """Run a measuring model (``graph.judge``) over samples."""
+    """Run a measuring model (``graph.analysis.difference``) over samples."""
     totals: dict[tuple[str, str], float] = {}
     shapes: list[Shapes] = []
     for batch in batches:
-        seen: dict[str, tuple[int, ...]] = {}
+        batch_shapes: dict[str, tuple[int, ...]] = {}
         for name, value in zip(engine.outputs, engine.run(batch.feeds)):
             kind, subject = meanings[name]
             if kind == SHAPE:
-                seen[subject] = tuple(int(axis) for axis in value)
+                batch_shapes[subject] = tuple(int(axis) for axis in value)
             else:
                 totals[kind, subject] = totals.get((kind, subject), 0.0) + float(value)
-        if seen not in shapes:
-            shapes.append(seen)
+        if batch_shapes not in shapes:
+            shapes.append(batch_shapes)
     return Measures({key: math.sqrt(total) for key, total in totals.items()}, shapes)
 
 
 def propagate(
     index: Index,
-    found: Difference,
+    changes: Difference,
     shapes: Sequence[Shapes],
     grow: Callable[[Changed, Bound], Bound],
 ) -> dict[str, Bound]:
@@ -140,34 +154,38 @@ def propagate(
     ----------
     index
         The changed graph.
+    changes
+        Its differences from the dense graph.
+    shapes
+        Shapes of tensors, as measured.
     grow
-        The bound of a layer's response for that of its input.
+        Gives the bound of a layer's response for that of its input.
     """
     bounds: dict[str, Bound] = {}
-    inside = {at for each in found.layers.values() for at in each.path}
+    inner_nodes = {number for layer in changes.layers.values() for number in layer.path}
     for node in index.flat.top:
-        at = node.number
-        if at in found.layers:
-            layer = found.layers[at]
+        number = node.number
+        if number in changes.layers:
+            layer = changes.layers[number]
             bounds[layer.response] = grow(layer, _arriving(index, layer, bounds))
-        elif at not in inside and found.carriers.intersection(node.output):
-            bound = _through(index, at, bounds, shapes, at in found.strange)
+        elif number not in inner_nodes and changes.carriers.intersection(node.output):
+            bound = _through(index, number, bounds, shapes, number in changes.strange)
             bounds.update({name: bound for name in node.output if name})
     return bounds
 
 
 def _arriving(index: Index, layer: Changed, bounds: Mapping[str, Bound]) -> Bound:
-    """The bound of what a layer reads."""
-    read = [bounds.get(name, 0.0) for name in index.nodes[layer.path[0]].reads]
-    reasons = [each for each in read if isinstance(each, str)]
-    return reasons[0] if reasons else max(float(each) for each in read)
+    """The bound of a layer's input."""
+    incoming = [bounds.get(name, 0.0) for name in index.nodes[layer.path[0]].reads]
+    reasons = [bound for bound in incoming if isinstance(bound, str)]
+    return reasons[0] if reasons else max(float(bound) for bound in incoming)
 
 
 def _through(
-    index: Index, at: int, bounds: Mapping[str, Bound], shapes: Sequence[Shapes], strange: bool
+    index: Index, number: int, bounds: Mapping[str, Bound], shapes: Sequence[Shapes], strange: bool
 ) -> Bound:
     """The bound behind an unchanged node."""
-    node = index.nodes[at]
+    node = index.nodes[number]
     arriving = {name: bounds[name] for name in sorted(node.reads) if bounds.get(name, 0.0) != 0.0}
     for bound in arriving.values():
         if isinstance(bound, str):
@@ -182,21 +200,23 @@ def _through(
             raise Unsupported("its subgraphs read a changed tensor")
         if not errors:
             return 0.0
-        return effect(NodeContext(index, at, tuple(errors), shapes, NORMS)).error(errors)
+        return effect(NodeContext(index, number, tuple(errors), shapes, NORMS)).error(errors)
     except Unsupported as refusal:
         return f"nothing is proved behind {node.op_type} '{node.title}': {refusal}"
 
 
 def _layer_norm(index: Index, layer: Changed, shapes: Sequence[Shapes]) -> Bound:
-    """How often an error of the layer's input comes out of its response, at most."""
+    """Largest factor by which an error of the layer's input grows in its response, or a reason."""
     scale = layer.layer.response.scale
-    slots = [at for at, name in enumerate(index.nodes[layer.path[0]].input) if name]
-    signals = [at for at in slots if index.nodes[layer.path[0]].input[at] not in index.constants]
+    slots = [slot for slot, name in enumerate(index.nodes[layer.path[0]].input) if name]
+    signals = [
+        slot for slot in slots if index.nodes[layer.path[0]].input[slot] not in index.constants
+    ]
     try:
         if len(signals) != 1 or (scale is not None and signals != [0]):
             raise Unsupported("it reads several signals")
-        place = NodeContext(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
-        return effect(place).factors[signals[0]]
+        context = NodeContext(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
+        return effect(context).factors[signals[0]]
     except Unsupported as refusal:
         return f"nothing is proved behind layer '{layer.name}': {refusal}"
 
@@ -219,10 +239,10 @@ def _layer(
     size = measures.norms[SIZE, layer.response]
     weights, _ = written.weight(layer.layer)
     inputs = len(weights[0])
-    kept = np.sort(np.concatenate([np.count_nonzero(each, axis=0) for each in weights]))
-    asked = [
-        samples_asked(int(s), inputs, relu=layer.layer.response.relu)
-        for s in (kept[len(kept) // 2], kept[-1])
+    counts = np.sort(np.concatenate([np.count_nonzero(block, axis=0) for block in weights]))
+    samples = [
+        samples_asked(int(count), inputs, relu=layer.layer.response.relu)
+        for count in (counts[len(counts) // 2], counts[-1])
     ]
     return LayerBound(
         name=name,
@@ -230,8 +250,8 @@ def _layer(
         error_network=_share(measures.norms[WHOLE, name], size),
         norm=None if isinstance(norm, str) else norm,
         bound=_share(bounds[layer.response], size),
-        samples_median=asked[0],
-        samples_densest=asked[1],
+        samples_median=samples[0],
+        samples_densest=samples[1],
     )
 
 

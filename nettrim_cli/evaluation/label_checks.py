@@ -19,7 +19,7 @@ CHANCE = 0.01  # probability with which guesses may pass for answers
 
 
 def unused_labels(case: Case) -> Iterator[Diagnostic]:
-    """Datasets that may be labels, and labels that no output is about."""
+    """Warn of datasets that may be labels, and of labels that no output answers."""
     if text := case.samples.about_labels:
         yield Diagnostic("labels-by-another-name", f"{case.samples.path}: {text}.")
     if case.samples.labels and _answers(case) is None:
@@ -31,21 +31,28 @@ def unused_labels(case: Case) -> Iterator[Diagnostic]:
 
 
 def labels_fit(case: Case) -> Iterator[Diagnostic]:
-    """Labels that are classes of the model, more than one, and answered better than by chance."""
-    found, labels = _answers(case), case.seen.labels
-    if found is None or labels is None:
+    """Warn of labels that are constant or that the dense network answers by chance.
+
+    Raises
+    ------
+    BadInput
+        A label is no class of the model; with ``case.strict`` also what is a warning otherwise.
+    """
+    output, labels = _answers(case), case.statistics.labels
+    if output is None or labels is None:
         return
-    name, answers, classes = found
+    name, answers, classes = output
     if (labels == IGNORED).all():
         yield case.refuse_or("unused-labels", f"{_labels(case)}: all labels are --ignore-label")
         return
     if classes is not None and (labels >= classes).any():
-        at = int(np.argmax(labels >= classes))
-        known = labels[labels != IGNORED]
-        hint = ": counted from 1? Subtract 1" if known.max() == classes and known.min() > 0 else ""
+        first = int(np.argmax(labels >= classes))
+        labelled = labels[labels != IGNORED]
+        from_one = labelled.max() == classes and labelled.min() > 0
+        hint = ": counted from 1? Subtract 1" if from_one else ""
         raise BadInput(
-            f"{_labels(case)}, sample {case.seen.indices[at]}: label {labels[at]} is no class of "
-            f"output '{name}', which has {classes}, from 0 to {classes - 1}{hint}."
+            f"{_labels(case)}, sample {case.statistics.indices[first]}: label {labels[first]} is "
+            f"no class of output '{name}', which has {classes}, from 0 to {classes - 1}{hint}."
         )
     yield from _against_chance(case, labels, answers, classes)
 
@@ -62,11 +69,11 @@ def _against_chance(
                 "other classes. Store samples of all classes, or leave the labels out",
             )
         return
-    asked = labels[case.seen.answered]
-    known = asked != IGNORED
-    asked, given, total = asked[known], answers[known], int(known.sum())
+    expected = labels[case.statistics.answered]
+    labelled = expected != IGNORED
+    expected, answers, total = expected[labelled], answers[labelled], int(labelled.sum())
     share = max(float(counts[1].max() / counts[1].sum()), 1 / (classes or len(counts[0])))
-    hits = int(np.count_nonzero(asked == given))
+    hits = int(np.count_nonzero(expected == answers))
     if hits == total or chance(hits, total, share) <= CHANCE:
         return
     usual = int(counts[0][np.argmax(counts[1])])
@@ -74,10 +81,10 @@ def _against_chance(
         f"{_labels(case)}: the dense network answers {hits:,} of {total:,} right "
         f"({hits / total:.1%}), no better than chance ({share:.1%} are of class {usual}). "
     )
-    for step, words in ((1, "subtracted from"), (-1, "added to")):
-        shifted = int(np.count_nonzero(asked - step == given))
+    for step, change in ((1, "subtracted from"), (-1, "added to")):
+        shifted = int(np.count_nonzero(expected - step == answers))
         if chance(shifted, total, share) <= CHANCE:
-            hint = f"With 1 {words} each label {shifted / total:.1%} would be right: do that"
+            hint = f"With 1 {change} each label {shifted / total:.1%} would be right: do that"
             break
     else:
         hint = (
@@ -91,14 +98,14 @@ def _against_chance(
 
 
 def one_answer(case: Case) -> Iterator[Diagnostic]:
-    """The same class for every sample."""
+    """Warn of an output with the same class for every sample."""
     if case.samples.labels:
         return
     for output in case.model.outputs:
-        parts = case.seen.outputs.get(output.name, [])
+        parts = case.statistics.outputs.get(output.name, [])
         if not parts or parts[0].ndim != 2 or not has_scores(parts[0]):
             continue
-        answers = np.concatenate([top1(each) for each in parts])
+        answers = np.concatenate([top1(part) for part in parts])
         if len(answers) >= FEWEST and len(np.unique(answers)) == 1:
             yield Diagnostic(
                 "one-answer",
@@ -110,7 +117,7 @@ def one_answer(case: Case) -> Iterator[Diagnostic]:
 
 
 def chance(hits: int, total: int, share: float) -> float:
-    """Probability of so many right answers or more from guesses that are right so often."""
+    """Probability of ``hits`` or more right answers of ``total`` by guesses, right by ``share``."""
     from scipy.special import bdtrc  # upper tail of the binomial distribution
 
     return float(bdtrc(hits - 1, total, share)) if hits else 1.0
@@ -118,12 +125,12 @@ def chance(hits: int, total: int, share: float) -> float:
 
 def _answers(case: Case) -> tuple[str, Array, int | None] | None:
     """The output with an answer for each label: its name, the answers, the number of classes."""
-    count = len(case.seen.answered)
+    count = len(case.statistics.answered)
     for output in case.model.outputs:
-        parts = case.seen.outputs.get(output.name, [])
-        answers = [top1(each) for each in parts]
+        parts = case.statistics.outputs.get(output.name, [])
+        answers = [top1(part) for part in parts]
         if not parts or any(
-            each is None or each.ndim != 1 or each.dtype.kind in "OSU" for each in answers
+            answer is None or answer.ndim != 1 or answer.dtype.kind in "OSU" for answer in answers
         ):
             continue
         found = np.concatenate(answers)
@@ -135,25 +142,26 @@ def _answers(case: Case) -> tuple[str, Array, int | None] | None:
 
 def scaled_is_better(case: Case) -> tuple[float, float] | None:
     """Accuracy as the samples are and divided by 255, where the latter is clearly higher."""
-    found, labels = _answers(case), case.seen.labels
-    if found is None or labels is None or found[0] not in case.seen.scaled:
+    output, labels = _answers(case), case.statistics.labels
+    if output is None or labels is None or output[0] not in case.statistics.scaled:
         return None
-    asked = labels[case.seen.answered]
-    other = np.concatenate([top1(each) for each in case.seen.scaled[found[0]]])
-    now, then = found[1] == asked, other == asked
-    worse, better = (int(np.count_nonzero(each)) for each in (now & ~then, then & ~now))
+    expected = labels[case.statistics.answered]
+    scaled_classes = np.concatenate([top1(part) for part in case.statistics.scaled[output[0]]])
+    right, scaled_right = output[1] == expected, scaled_classes == expected
+    worse = int(np.count_nonzero(right & ~scaled_right))
+    better = int(np.count_nonzero(scaled_right & ~right))
     if chance(better, better + worse, 0.5) > CHANCE:  # McNemar's exact test
         return None
-    return float(now.mean()), float(then.mean())
+    return float(right.mean()), float(scaled_right.mean())
 
 
 def scaled_answers(case: Case) -> Iterator[Diagnostic]:
-    """Pictures that are answered better when they are divided by 255."""
-    if better := scaled_is_better(case):
+    """Warn of pictures that are answered better when they are divided by 255."""
+    if shares := scaled_is_better(case):
         yield Diagnostic(
             "untrained-range",
             f"{case.samples.path}: with the samples divided by 255 the dense network answers "
-            f"{better[1]:.1%} right, as they are {better[0]:.1%}: scale them as in training.",
+            f"{shares[1]:.1%} right, as they are {shares[0]:.1%}: scale them as in training.",
             "samples of another range than in training",
         )
 

@@ -1,4 +1,4 @@
-"""What outputs are on some samples, in the dense and in the pruned network: numbers, constants."""
+"""Statistics of the outputs of a dense and a pruned network on some samples."""
 
 from __future__ import annotations
 
@@ -29,26 +29,28 @@ class OutputSpread:
     lowest, highest
         (M,) each, float64; None before the first sample, and where samples differ in shape.
     finite
-        Whether all values are.
+        Whether all values are finite.
+    equal_shapes
+        Whether every sample has a row of the same shape.
     """
 
     samples: int = 0
     lowest: NDArray[np.float64] | None = None
     highest: NDArray[np.float64] | None = None
     finite: bool = True
-    alike: bool = True
+    equal_shapes: bool = True
 
     def add(self, values: Array, count: int) -> None:
         """Take in a batch of so many samples, (count, ...); of other arrays only finiteness."""
         self.finite = self.finite and bool(np.isfinite(values).all())
         if not values.ndim or len(values) != count or not values.size:
-            self.alike = False
+            self.equal_shapes = False
             return
         rows = values.reshape(count, -1).astype(np.float64)
         low, high = rows.min(axis=0), rows.max(axis=0)
         if self.lowest is not None and self.highest is not None:
             if low.shape != self.lowest.shape:
-                self.alike = False
+                self.equal_shapes = False
                 return
             low, high = np.minimum(self.lowest, low), np.maximum(self.highest, high)
         self.samples, self.lowest, self.highest = self.samples + count, low, high
@@ -62,8 +64,8 @@ class OutputSpread:
 
     @property
     def constant(self) -> bool:
-        """Whether all samples give the same, as far as can be told."""
-        if not self.alike or not self.finite or self.samples < FEWEST:
+        """Whether the output is known to be the same for all samples."""
+        if not self.equal_shapes or not self.finite or self.samples < FEWEST:
             return False
         assert self.lowest is not None
         assert self.highest is not None
@@ -77,54 +79,61 @@ class OutputStatistics:
     Attributes
     ----------
     values
-        How many the dense one has.
-    lost
-        Those of them that are finite in the dense network alone.
+        Number of values in the dense network.
+    lost_values
+        Number of them that are finite in the dense network alone.
     """
 
     dense: OutputSpread = field(default_factory=OutputSpread)
     pruned: OutputSpread = field(default_factory=OutputSpread)
     values: int = 0
-    lost: int = 0
+    lost_values: int = 0
 
 
 def output_statistics(
     dense: Model, pruned: Model, batches: Iterable[Batch], *, threads: int
 ) -> dict[str, OutputStatistics]:
-    """Run both networks on some samples.
+    """Run both networks on some samples and gather statistics of their outputs.
 
     Parameters
     ----------
     dense, pruned
         Models with the same outputs.
     batches
-        Samples, run through both batch by batch; nothing but bounds of the outputs is kept.
+        Samples, run through both models batch by batch; only bounds of the outputs stay in memory.
 
     Returns
     -------
     dict
-        Output, or place inside of a sequence -> what it is; without those that hold no floats.
+        Statistics by output, or by place inside of a sequence; only of floating-point outputs.
     """
-    engines = [Engine(each.runnable(), threads=threads, optimise=True) for each in (dense, pruned)]
-    seen: dict[str, OutputStatistics] = {}
+    engines = [
+        Engine(model.runnable(), threads=threads, optimise=True) for model in (dense, pruned)
+    ]
+    statistics: dict[str, OutputStatistics] = {}
     for batch in batches:
-        first, second = (_floats(engine, batch) for engine in engines)
-        for name, values in first.items():
-            output, other = seen.setdefault(name, OutputStatistics()), second.get(name)
+        dense_outputs, pruned_outputs = (_floats(engine, batch) for engine in engines)
+        for name, values in dense_outputs.items():
+            output, pruned_values = (
+                statistics.setdefault(name, OutputStatistics()),
+                pruned_outputs.get(name),
+            )
             output.dense.add(values, batch.count)
             output.values += values.size
-            if other is not None:
-                output.pruned.add(other, batch.count)
-                if other.shape == values.shape:
-                    output.lost += int(np.sum(np.isfinite(values) & ~np.isfinite(other)))
-    return seen
+            if pruned_values is not None:
+                output.pruned.add(pruned_values, batch.count)
+                if pruned_values.shape == values.shape:
+                    output.lost_values += int(
+                        np.sum(np.isfinite(values) & ~np.isfinite(pruned_values))
+                    )
+    return statistics
 
 
 def _floats(engine: Engine, batch: Batch) -> dict[str, Array]:
-    """What is to be told of a batch's outputs."""
-    found: dict[str, Array] = {}
+    """Floating-point outputs of a batch, by name."""
+    values: dict[str, Array] = {}
     for name, value in zip(engine.outputs, engine.run(batch.feeds), strict=True):
         for path, part in parts(name, value, batch.count).items():
             if part.array is not None and part.array.dtype.kind == "f":
-                found[path] = part.array
-    return found
+                values[path] = part.array
+    return values

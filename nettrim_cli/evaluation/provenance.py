@@ -1,4 +1,4 @@
-"""What a written model says of its origin, and what follows for a comparison."""
+"""The origin of a written model, as its metadata tell it, and swapped operands of a comparison."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ PIECE_BYTES = 1 << 24
 
 def describe(settings: Settings, dense: Model) -> str:
     """The run's settings and the digest of the dense model, for the metadata of the pruned one."""
-    found = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
-    return json.dumps(found, sort_keys=True)
+    facts = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
+    return json.dumps(facts, sort_keys=True)
 
 
 def digest(model: Model) -> str | None:
     """SHA-256 of a model's files, those of its external data included; None without a file."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     try:
         for path in model.files:
             with open(path, "rb", buffering=0) as file:
                 while piece := file.read(PIECE_BYTES):
-                    found.update(piece)
+                    checksum.update(piece)
     except FileNotFoundError:
         return None
-    return found.hexdigest()
+    return checksum.hexdigest()
 
 
 def origin(model: Model) -> str | None:
@@ -45,22 +45,22 @@ def origin(model: Model) -> str | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
+        facts = json.loads(text)
     except ValueError:
         return ""
-    return str(found.get("dense_sha256") or "") if isinstance(found, dict) else ""
+    return str(facts.get("dense_sha256") or "") if isinstance(facts, dict) else ""
 
 
 def check_operands(reference: Model, candidate: Model, data: Path) -> Iterator[str]:
-    """What a reader of a comparison should know of its operands, in sentences.
+    """Sentences on what a reader of a comparison should know of its operands.
 
     Raises
     ------
     WrongUsage
-        The reference was pruned from the candidate: all figures would be told the wrong way round.
+        The reference was pruned from the candidate, so that all figures would be reversed.
     """
-    made_from, dense = origin(reference), digest(candidate)
-    if made_from and made_from == dense:
+    source, dense = origin(reference), digest(candidate)
+    if source and source == dense:
         line = ["nettrim", "compare", str(candidate.path), str(reference.path), "--data", str(data)]
         raise WrongUsage(
             f"the models are swapped: {reference.path} was pruned from {candidate.path}, as its "
@@ -68,7 +68,7 @@ def check_operands(reference: Model, candidate: Model, data: Path) -> Iterator[s
         )
     if dense == digest(reference):
         yield "the reference and the candidate are the same model: nothing was compared."
-    elif made_from is not None and origin(candidate) is None:
+    elif source is not None and origin(candidate) is None:
         yield (
             "nettrim wrote the reference, but not the candidate: if the candidate is the dense "
             "model, they are swapped."

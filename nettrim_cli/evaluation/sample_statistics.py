@@ -1,4 +1,4 @@
-"""One pass over the samples of a run: what they hold, and what the dense network answers."""
+"""Statistics from one pass over the samples of a run, with answers of the dense network."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ANSWERED = 256  # samples that the network answers, evenly drawn
 
 @dataclass
 class InputStatistics:
-    """A floating-point input on all samples.
+    """Statistics of a floating-point input over all samples.
 
     Attributes
     ----------
     energies, peaks
         Sum of squares and largest absolute value of each sample.
-    whole
+    whole_numbers
         Whether all values are whole numbers.
     """
 
@@ -38,36 +38,36 @@ class InputStatistics:
     peaks: list[float] = field(default_factory=list)
     low: float = np.inf
     high: float = -np.inf
-    whole: bool = True
+    whole_numbers: bool = True
 
     def add(self, rows: Array) -> None:
-        """Take in some samples (count, values)."""
+        """Take in some samples (N, values)."""
         exact = rows.astype(np.float64)
         self.energies += np.square(exact).sum(axis=1).tolist()
         self.peaks += np.abs(exact).max(axis=1, initial=0).tolist()
         if rows.size:
             self.low, self.high = min(self.low, exact.min()), max(self.high, exact.max())
-        self.whole = self.whole and bool((exact == np.rint(exact)).all())
+        self.whole_numbers = self.whole_numbers and bool((exact == np.rint(exact)).all())
 
 
 @dataclass
 class SampleStatistics:
-    """What a pass over samples showed.
+    """Statistics of all samples, and answers of the dense network on some of them.
 
     Attributes
     ----------
     indices
         Numbers of the samples in the file, ascending; those whose batch is not cut off.
     inputs
-        By model input, those of floating-point numbers whose samples can be told apart.
+        Statistics by model input, for floating-point inputs whose samples can be told apart.
     digests
-        Of what each sample feeds; samples with equal digests are equal.
+        Digest of each sample's inputs; samples with equal digests are equal.
     labels
         Class numbers of all samples, ``labels.IGNORED`` where there is none; None without.
     answered
         Places in ``indices`` of the samples that the network ran on.
     outputs
-        By name, what it answered, batch by batch; of float32 tensors asked for, too.
+        Arrays of each output by name, batch by batch, and of the first normalisation's input.
     scaled
         The same with all floating-point inputs divided by 255; empty where that means nothing.
     """
@@ -83,16 +83,22 @@ class SampleStatistics:
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged: a model, its samples, and whether accuracy is to decide."""
+    """Context of the checks: a model, its samples, and whether accuracy decides (``strict``)."""
 
     model: Model
     samples: Calibration
-    held: Indices
-    seen: SampleStatistics
+    holdout: Indices
+    statistics: SampleStatistics
     strict: bool
 
     def refuse_or(self, code: str, text: str) -> Diagnostic:
-        """Refuse where accuracy decides, else warn."""
+        """Give a warning, or refuse where accuracy decides.
+
+        Raises
+        ------
+        BadInput
+            Accuracy decides.
+        """
         if self.strict:
             raise BadInput(f"{text}.")
         return Diagnostic(code, f"{text}.", text.split(":")[0])
@@ -101,7 +107,18 @@ class Case:
 def sample_statistics(
     dense: Model, samples: Calibration, indices: Indices, size: int, threads: int
 ) -> SampleStatistics:
-    """Read samples in batches of ``size``, and run the dense network on some of them.
+    """Read samples in batches, and run the dense network on some of them.
+
+    Parameters
+    ----------
+    dense, samples
+        The model and the open samples.
+    indices
+        Numbers of the samples to read.
+    size
+        Samples to a batch.
+    threads
+        Threads of the engine.
 
     Raises
     ------
@@ -111,44 +128,46 @@ def sample_statistics(
         The network cannot be run on them.
     """
     ordered = np.sort(np.asarray(indices, dtype=np.int64))
-    trained = first_normalization(dense)
+    normalization = first_normalization(dense)
     engine = Engine(
-        with_outputs(dense, [trained.tensor] if trained else []),
+        with_outputs(dense, [normalization.tensor] if normalization else []),
         threads=threads,
         optimise=True,
         arena=False,
     )
-    found = SampleStatistics(ordered, {}, [], None, np.empty(0, np.int64), {}, {})
+    statistics = SampleStatistics(ordered, {}, [], None, np.empty(0, np.int64), {}, {})
     labels: list[Array] = []
-    answered: list[Array] = []
-    kept: list[dict[str, Array]] = []
-    every, at = max(1, len(ordered) // ANSWERED), 0
+    answered_positions: list[Array] = []
+    scaled_feeds: list[dict[str, Array]] = []
+    stride, position = max(1, len(ordered) // ANSWERED), 0
     for number, batch in enumerate(samples.batches(ordered, size)):
-        _take(found, batch.feeds, batch.count)
+        _take(statistics, batch.feeds, batch.count)
         if batch.labels is not None:
             labels.append(batch.labels)
-        if number % every == 0:
-            _answer(found.outputs, engine, batch.feeds)
-            answered.append(np.arange(at, at + batch.count))
+        if number % stride == 0:
+            _answer(statistics.outputs, engine, batch.feeds)
+            answered_positions.append(np.arange(position, position + batch.count))
             if samples.labels:
-                kept.append({name: batch.feeds[name] for name in found.inputs})
-        at += batch.count
-    found.indices, found.labels = ordered[:at], np.concatenate(labels) if labels else None
-    found.answered = np.concatenate(answered) if answered else found.answered
-    if kept and any(is_bytes(each) for each in found.inputs.values()):
-        fixed = {k for batch in kept for k in batch} == set(engine.inputs)
-        for feeds in kept if fixed else ():
-            _answer(found.scaled, engine, {k: v / v.dtype.type(255) for k, v in feeds.items()})
-    return found
+                scaled_feeds.append({name: batch.feeds[name] for name in statistics.inputs})
+        position += batch.count
+    statistics.indices = ordered[:position]
+    statistics.labels = np.concatenate(labels) if labels else None
+    if answered_positions:
+        statistics.answered = np.concatenate(answered_positions)
+    if scaled_feeds and any(map(is_bytes, statistics.inputs.values())):
+        all_scaled = {name for feeds in scaled_feeds for name in feeds} == set(engine.inputs)
+        for feeds in scaled_feeds if all_scaled else ():
+            _answer(statistics.scaled, engine, {k: v / v.dtype.type(255) for k, v in feeds.items()})
+    return statistics
 
 
-def is_bytes(seen: InputStatistics) -> bool:
+def is_bytes(statistics: InputStatistics) -> bool:
     """Whether values look like those of pictures as stored: whole numbers from 0 to 255."""
-    return seen.whole and seen.low >= 0 and 100 <= seen.high <= 255
+    return statistics.whole_numbers and statistics.low >= 0 and 100 <= statistics.high <= 255
 
 
 def rows_of(value: Any, count: int) -> Array | None:
-    """A batch's values as (count, values of a sample), None where samples are not told apart."""
+    """A batch's values as (N, values of a sample); None where samples cannot be told apart."""
     if not is_array(value):
         return None
     if value.shape[:1] == (count,):
@@ -156,21 +175,21 @@ def rows_of(value: Any, count: int) -> Array | None:
     return value.reshape(1, -1) if count == 1 else None
 
 
-def _take(found: SampleStatistics, feeds: dict[str, Array], count: int) -> None:
+def _take(statistics: SampleStatistics, feeds: dict[str, Array], count: int) -> None:
     parts: list[list[bytes]] = []
     for name, value in feeds.items():
         rows = rows_of(value, count)
         if rows is None:
             continue
         if rows.dtype.kind == "f":
-            found.inputs.setdefault(name, InputStatistics()).add(rows)
+            statistics.inputs.setdefault(name, InputStatistics()).add(rows)
         texts = rows.dtype == object
         parts.append([repr(row.tolist()).encode() if texts else row.tobytes() for row in rows])
     for row in zip(*parts, strict=True):
-        found.digests.append(hashlib.blake2b(b"".join(row), digest_size=16).digest())
+        statistics.digests.append(hashlib.blake2b(b"".join(row), digest_size=16).digest())
 
 
-def _answer(into: dict[str, list[Array]], engine: Engine, feeds: dict[str, Array]) -> None:
+def _answer(outputs: dict[str, list[Array]], engine: Engine, feeds: dict[str, Array]) -> None:
     for name, value in zip(engine.outputs, engine.run(feeds), strict=True):
         if is_array(value):
-            into.setdefault(name, []).append(value)
+            outputs.setdefault(name, []).append(value)

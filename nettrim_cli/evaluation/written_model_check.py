@@ -1,4 +1,4 @@
-"""What to know after solving: layers not solved, outputs that died, branches not seen."""
+"""Warnings about the written model: unsolved layers, dead outputs, branches without samples."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ LISTED = 3
 
 
 def unsolved(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
-    """Layers whose program was not solved to its tolerance."""
-    found = [each for each in layers if each.status in UNSOLVED]
-    if found:
-        worst = max(found, key=lambda each: each.violation or 0)
+    """Warn of layers whose program was not solved to its tolerance."""
+    unsolved_layers = [layer for layer in layers if layer.status in UNSOLVED]
+    if unsolved_layers:
+        worst = max(unsolved_layers, key=lambda layer: layer.violation or 0)
         outside = (
             f"; {worst.name} is {worst.violation:.1%} outside of epsilon" if worst.violation else ""
         )
         yield Diagnostic(
             "not-solved",
-            f"{_names(found)} ended before the tolerance was reached "
-            f"({', '.join(sorted({each.status for each in found}))}){outside}: their weights are "
-            "no optimum, and are written as they are. A larger --epsilon or more samples may help.",
-            f"{len(found)} layers that were not solved to tolerance",
+            f"{_names(unsolved_layers)} ended before the tolerance was reached "
+            f"({', '.join(sorted({layer.status for layer in unsolved_layers}))}){outside}: their "
+            "weights are no optimum, and are written as they are. A larger --epsilon or more "
+            "samples may help.",
+            f"{len(unsolved_layers)} layers that were not solved to tolerance",
         )
 
 
 def emptied(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
-    """Layers that lost all of their weights."""
-    found = [each for each in layers if each.nonzeros_before and not each.nonzeros_after]
-    if found:
+    """Warn of layers that lost all of their weights."""
+    empty_layers = [layer for layer in layers if layer.nonzeros_before and not layer.nonzeros_after]
+    if empty_layers:
         yield Diagnostic(
             "empty-layer",
-            f"{_names(found)} lost all weights: what they deliver is constant. Ask for fewer "
-            "zeros, or give them a ceiling (--limit 'NAME=:0.99').",
+            f"{_names(empty_layers)} lost all weights: what they deliver is constant. Ask for "
+            "fewer zeros, or give them a ceiling (--limit 'NAME=:0.99').",
         )
 
 
 def unseen(
-    layers: Sequence[LayerReport], places: Mapping[str, Sequence[str]]
+    layers: Sequence[LayerReport], nodes_by_layer: Mapping[str, Sequence[str]]
 ) -> Iterator[Diagnostic]:
-    """Branches that no sample takes: of weights of their own, and of weights that others share.
+    """Warn of branches that no sample takes, with weights of their own or shared weights.
 
     Parameters
     ----------
-    places
-        By layer, the nodes that read its weights without any sample reaching them.
+    layers
+        Reports of all layers.
+    nodes_by_layer
+        By layer, the nodes that read its weights although no sample reaches them.
     """
-    for name, nodes in places.items():
+    for name, nodes in nodes_by_layer.items():
         yield Diagnostic(
             "unseen-branch",
             f"layer {name} is used at {', '.join(nodes)}, too, where no sample comes: what its new "
@@ -62,73 +65,76 @@ def unseen(
             "layer dense (--exclude).",
             "branches that no sample takes",
         )
-    left = [each for each in layers if each.note == UNREACHED]
-    if left:
+    unreached = [layer for layer in layers if layer.note == UNREACHED]
+    if unreached:
         yield Diagnostic(
             "unseen-layer",
-            f"{_names(left)}: no sample reaches {'them' if len(left) > 1 else 'it'}; left dense. "
-            "Add samples that take that branch.",
+            f"{_names(unreached)}: no sample reaches {'them' if len(unreached) > 1 else 'it'}; "
+            "left dense. Add samples that take that branch.",
         )
 
 
 def not_finite(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
-    """Layers whose signals leave the range of numbers."""
-    found = [each for each in layers if not each.pruned and "finite" in each.note]
-    if found:
+    """Warn of layers whose signals leave the range of numbers."""
+    broken_layers = [layer for layer in layers if not layer.pruned and "finite" in layer.note]
+    if broken_layers:
         yield Diagnostic(
             "not-finite",
-            f"{_names(found)}: left dense, as {found[0].note}. Layers behind may read what is no "
-            "number, too: find the node that makes it, and prepare the samples as in training.",
+            f"{_names(broken_layers)}: left dense, as {broken_layers[0].note}. Layers behind may "
+            "read what is no number, too: find the node that makes it, and prepare the samples as "
+            "in training.",
         )
 
 
 def dead_outputs(outputs: Mapping[str, OutputStatistics]) -> Iterator[Diagnostic]:
-    """Outputs that are the same for all samples now, and were not."""
-    for name, seen in outputs.items():
-        if seen.pruned.constant and not seen.dense.constant:
-            what = "zero" if seen.pruned.largest == 0 else "the same"
+    """Warn of outputs that depend on the samples in the dense network alone."""
+    for name, statistics in outputs.items():
+        if statistics.pruned.constant and not statistics.dense.constant:
+            value = "zero" if statistics.pruned.largest == 0 else "the same"
             yield Diagnostic(
                 "dead-output",
-                f"output '{name}' of the pruned network is {what} on all samples that were looked "
+                f"output '{name}' of the pruned network is {value} on all samples that were looked "
                 "at, where the dense one tells them apart: ask for fewer zeros.",
                 f"output '{name}' no longer depends on the samples",
             )
 
 
 def lost_numbers(model: object, outputs: Mapping[str, OutputStatistics]) -> Iterator[Diagnostic]:
-    """Outputs with values that are finite in the dense network alone.
+    """Warn of outputs with values that are finite in the dense network alone.
 
     Raises
     ------
     BadInput
         The dense network makes nothing but numbers of these samples: its pruned form is broken.
     """
-    for name, seen in outputs.items():
-        if seen.lost and seen.dense.finite:
+    for name, statistics in outputs.items():
+        if statistics.lost_values and statistics.dense.finite:
             raise BadInput(
                 f"{model}: output '{name}' of the pruned network is not finite where that of the "
                 "dense one is; nothing was written. Ask for fewer zeros, or leave the last layers "
                 "out (--exclude)."
             )
-        if seen.lost:
+        if statistics.lost_values:
             yield Diagnostic(
                 "not-finite-output",
-                f"output '{name}': {seen.lost:,} of {seen.values:,} values that were looked at are "
-                "finite in the dense network alone, which gives no number elsewhere. Find the node "
-                "that makes them, and prepare the samples as in training.",
+                f"output '{name}': {statistics.lost_values:,} of {statistics.values:,} values that "
+                "were looked at are finite in the dense network alone, which gives no number "
+                "elsewhere. Find the node that makes them, and prepare the samples as in training.",
                 f"output '{name}' is no number where the dense one is",
             )
 
 
 def few_held_out(target: Target | None, samples: int, share: float) -> Iterator[Diagnostic]:
-    """A drop that is bounded by how few samples are held out more than by what was lost.
+    """Warn where the bound on a drop rests on few held-out samples more than on the drop itself.
 
     Parameters
     ----------
+    target
+        The target as reached.
     samples
-        Those held out.
+        Number of held-out samples.
     share
-        Of all samples.
+        Their share of all samples.
     """
     if target is None or target.bound is None:
         return
@@ -148,7 +154,7 @@ def few_held_out(target: Target | None, samples: int, share: float) -> Iterator[
 
 
 def _names(layers: Sequence[LayerReport]) -> str:
-    """A few layers by name."""
-    names = ", ".join(each.name for each in layers[:LISTED])
-    more = f" and {len(layers) - LISTED} more" if len(layers) > LISTED else ""
-    return f"layer{'s' * (len(layers) > 1)} {names}{more}"
+    """Names of a few layers, for a sentence."""
+    names = ", ".join(layer.name for layer in layers[:LISTED])
+    suffix = f" and {len(layers) - LISTED} more" if len(layers) > LISTED else ""
+    return f"layer{'s' * (len(layers) > 1)} {names}{suffix}"

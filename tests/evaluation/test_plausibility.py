@@ -9,7 +9,7 @@ from support.small import build, normal, run
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.label_checks import CHANCE, chance
-from nettrim_cli.evaluation.plausibility import rest
+from nettrim_cli.evaluation.plausibility import without_outliers
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.settings import Gate, Settings
@@ -233,7 +233,7 @@ def test_loud_samples_are_told_by_number(saved) -> None:
     ids=["equal", "mostly silent", "heavy tail", "two"],
 )
 def test_usual_samples_outweigh_no_others(energies) -> None:
-    assert rest(energies)[0] > 1e-3
+    assert without_outliers(energies)[0] > 1e-3
 
 
 def normalised(scale: float):
