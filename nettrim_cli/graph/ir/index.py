@@ -14,7 +14,9 @@ from onnx import TensorProto
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flatten import ENTER, STANDARD, Node, flatten
 from nettrim_cli.graph.ir.rank_inference import Ranks
-from nettrim_cli.graph.ops import Grid, Unsupported
+from nettrim_cli.graph.ops import Grid, Unsupported, spec_of
+from nettrim_cli.graph.ops.context import NodeContext
+from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.graph.storage.elements import FLOATS, PRUNABLE, type_name, widens
 from nettrim_cli.graph.storage.external import NOTHING, External
 from nettrim_cli.graph.storage.layout_steps import MOVES, dequantized, moves
@@ -83,6 +85,8 @@ class Index:
         The values that are not in it.
     opset
         Version of the standard operators.
+    float_types
+        Element types that count as floating point.
     flat
         The flat view.
     nodes
@@ -105,6 +109,8 @@ class Index:
         for each other's results.
     """
 
+    float_types = FLOATS
+
     def __init__(self, model: onnx.ModelProto, external: External = NOTHING) -> None:
         self.external = external
         self.model, self.graph = model, model.graph
@@ -119,7 +125,7 @@ class Index:
         fixed = {*self.initializers, *self.sparse}
         self._index_nodes(fixed | {tensor.name for tensor in self.graph.input})
         self.constants = derived_constants(self.nodes, fixed)
-        self._ranks: dict[str, int] | None = None
+        self._ranks: Ranks | None = None
         self._views: dict[str, WeightView | str] = {}
         self._readers: dict[int, list[tuple[Use, WeightView]]] | None = None
 
@@ -339,30 +345,47 @@ class Index:
 
     def rank(self, name: str) -> int | None:
         """Number of axes of a tensor, as far as simple rules tell."""
-        if self._ranks is None:
-            self._ranks = self._find_ranks()
-        return self._ranks.get(name)
+        return self._known_ranks().ranks.get(name)
 
-    def _find_ranks(self) -> dict[str, int]:
-        """Ranks by the rules, else as declared: declarations of outputs are often wrong."""
+    def length(self, name: str) -> int | None:
+        """Number of entries of a tensor with one axis, as far as simple rules tell."""
+        return self._known_ranks().lengths.get(name)
+
+    def attributes(self, node: Node) -> dict[str, Any]:
+        """Plain attributes of a node."""
+        return attributes(node)
+
+    def spec(self, node: Node) -> OpSpec:
+        """Entry of a node's op in the table."""
+        return spec_of(node.op_type, node.domain)
+
+    def maker(self, name: str) -> Node | None:
+        """The node that makes a tensor."""
+        number = self.producers.get(name)
+        return None if number is None else self.nodes[number]
+
+    def _known_ranks(self) -> Ranks:
+        """By the rules, else as declared; what is declared of outputs is often wrong."""
+        if self._ranks is None:
+            self._ranks = Ranks()  # rules ask for what is known so far
+            self._infer_ranks(self._ranks)
+        return self._ranks
+
+    def _infer_ranks(self, known: Ranks) -> None:
         declared = {}
         for value in (*self.graph.output, *self.graph.value_info, *self.graph.input):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
                 declared[value.name] = len(value.type.tensor_type.shape.dim)
-        inputs = {value.name for value in self.graph.input} & declared.keys()
-        ranks = Ranks(self.integers, {name: declared[name] for name in inputs}, {})
+        inputs = (value.name for value in self.graph.input)
+        known.ranks.update((name, declared[name]) for name in inputs if name in declared)
         for name in self.constants:
             with suppress(Unsupported):
-                shape = self.view(name).shape
-                ranks.ranks[name] = len(shape)
-                if len(shape) == 1:
-                    ranks.lengths[name] = shape[0]
+                known.add_shape(name, self.view(name).shape)
         for node in self.nodes:
-            ranks.add(node, attributes(node))
+            known.add_node(NodeContext(self, node))
             for name in node.output:
                 if name in declared:
-                    ranks.ranks.setdefault(name, declared[name])
-        return ranks.ranks
+                    known.ranks.setdefault(name, declared[name])
 
     def all_names(self) -> set[str]:
         """Every tensor name, wherever it is."""

@@ -7,8 +7,8 @@ the weight makes, with the effective bias c_b of M_b entries,
 
     U_b.T @ columns(arrays, geometry, b) + c_b[:, None] == outputs_as_columns(y, geometry, b)
 
-One more op is one more class and one more line in ``OPS``.  No protobuf in here: attributes come
-as plain values.
+All that is known of an op stands in one entry of ``OPS``, in the file of its family
+(``spec.OpSpec``).  No protobuf in here: attributes come as plain values.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Applied, Grid, Op, Reads, Unsupported, working
-from nettrim_cli.graph.ops.convolutions import Conv, ConvTranspose, FusedConv
-from nettrim_cli.graph.ops.einsum import Einsum
-from nettrim_cli.graph.ops.integer import INTEGER
-from nettrim_cli.graph.ops.products import Attention, FusedGemm, FusedMatMul, Gemm, MatMul
-from nettrim_cli.graph.ops.recurrent import Gru, Recurrent
-from nettrim_cli.graph.ops.untreated import UNTREATED
+from nettrim_cli.graph.ops.base import (
+    Applied,
+    Grid,
+    Op,
+    Reads,
+    Unsupported,
+    qualified,
+    working,
+)
+from nettrim_cli.graph.ops.table import OPS, spec_of
 
 __all__ = [
     "OPS",
@@ -51,49 +54,27 @@ __all__ = [
     "read_geometry",
     "reads",
     "slots",
+    "spec_of",
     "summand_slot",
     "weight",
+    "weight_op",
 ]
-
-OPS: dict[str, Op] = {
-    "Gemm": Gemm(),
-    "MatMul": MatMul(),
-    "Einsum": Einsum(),
-    "Conv": Conv(),
-    "ConvTranspose": ConvTranspose(),
-    "LSTM": Recurrent(gates=4),
-    "GRU": Gru(gates=3),
-    "RNN": Recurrent(gates=1),
-    "com.microsoft.Attention": Attention(),
-    "com.microsoft.FusedConv": FusedConv(),
-    "com.microsoft.FusedGemm": FusedGemm(),
-    "com.microsoft.FusedMatMul": FusedMatMul(),
-    "com.microsoft.TransposeMatMul": FusedMatMul(),  # its former name
-    **INTEGER,
-    **UNTREATED,
-}
-"""By name, which is that of the domain and a dot before the op's own for other domains."""
-
-
-def qualified(op: str, domain: str = "") -> str:
-    """Key in ``OPS`` of an op of a domain."""
-    return op if domain in ("", "ai.onnx") else f"{domain}.{op}"
 
 
 def slots(op: str, count: int, domain: str = "") -> tuple[int, ...]:
     """Input slots that may carry a weight, of a node with `count` inputs; () for no layer."""
-    known = OPS.get(qualified(op, domain))
-    return known.slots(count) if known is not None else ()
+    weight_op = spec_of(op, domain).weight
+    return weight_op.slots(count) if weight_op is not None else ()
 
 
 def is_product(op: str, domain: str = "") -> bool:
     """Whether the op also multiplies two signals: with no constant operand it is no layer."""
-    known = OPS.get(qualified(op, domain))
-    return known is not None and known.product
+    weight_op = spec_of(op, domain).weight
+    return weight_op is not None and weight_op.product
 
 
 def read_geometry(
-    op: str, slot: int, given: Mapping[str, Any], shape: Sequence[int], domain: str = ""
+    op: str, slot: int, attributes: Mapping[str, Any], shape: Sequence[int], domain: str = ""
 ) -> Geometry:
     """Geometry of a node that has a weight of this shape as its input `slot`.
 
@@ -101,7 +82,7 @@ def read_geometry(
     ----------
     op, domain
         Kind of the node.
-    given
+    attributes
         Its attributes, as far as it has them.
 
     Raises
@@ -109,25 +90,29 @@ def read_geometry(
     Unsupported
         It is a kind that is not treated.
     """
-    name = qualified(op, domain)
-    if name not in OPS or slot not in OPS[name].slots(slot + 2):
+    weight_op = spec_of(op, domain).weight
+    if weight_op is None or slot not in weight_op.slots(slot + 2):
         raise Unsupported(f"{op} is not treated")
     if math.prod(shape) == 0:
         raise Unsupported("weight is empty")
-    return OPS[name].geometry(name, slot, given, tuple(shape))
+    return weight_op.geometry(qualified(op, domain), slot, attributes, tuple(shape))
+
+
+def weight_op(geometry: Geometry) -> Op:
+    """How the node of a geometry reads its weight."""
+    result = OPS[geometry.op].weight
+    assert result is not None
+    return result
 
 
 def blocks(geometry: Geometry, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """(N, M) of each block of a weight stored in this shape."""
-    return OPS[geometry.op].blocks(geometry, tuple(shape))
+    return weight_op(geometry).blocks(geometry, tuple(shape))
 
 
 def depthwise(geometry: Geometry, shape: Sequence[int]) -> bool:
     """Whether the weight is that of a convolution with one input channel for each group."""
-    return (
-        geometry.attributes.get("group", 1) > 1
-        and math.prod(shape[2:]) == blocks(geometry, shape)[0][0]
-    )
+    return weight_op(geometry).is_depthwise(geometry, tuple(shape))
 
 
 def matrices(weight: NDArray[Any], geometry: Geometry) -> list[Floats]:
@@ -136,13 +121,14 @@ def matrices(weight: NDArray[Any], geometry: Geometry) -> list[Floats]:
     Factors that the op applies (Gemm's alpha) are part of U.  In float32, or float64 where
     stored so or where a factor would not be undone exactly otherwise; may be views of `weight`.
     """
-    op = OPS[geometry.op]
+    op = weight_op(geometry)
     factor = op.factor(geometry)
     dtype = working(weight[:0]).dtype
     if abs(math.frexp(factor)[0]) != 0.5:
         dtype = np.dtype(np.float64)
     result = []
-    for view, shape in zip(op.views(weight, geometry), op.blocks(geometry, weight.shape)):
+    shapes = op.blocks(geometry, weight.shape)
+    for view, shape in zip(op.views(weight, geometry), shapes, strict=True):
         plain = view.reshape(shape).astype(dtype, copy=False)
         result.append(plain if factor == 1.0 else plain * dtype.type(factor))
     return result
@@ -150,7 +136,7 @@ def matrices(weight: NDArray[Any], geometry: Geometry) -> list[Floats]:
 
 def weight(matrices: Sequence[Floats], geometry: Geometry, shape: Sequence[int]) -> Floats:
     """Weight of the stored `shape` for the matrices of all blocks: inverse of `matrices`."""
-    op = OPS[geometry.op]
+    op = weight_op(geometry)
     factor = op.factor(geometry)
     result = np.empty(tuple(shape), np.result_type(*matrices))
     for view, U in zip(op.views(result, geometry), matrices, strict=True):
@@ -163,7 +149,7 @@ def grid(geometry: Geometry) -> Grid | None:
 
     All functions here take and give the real numbers.
     """
-    return OPS[geometry.op].grid(geometry)
+    return weight_op(geometry).grid(geometry)
 
 
 def applies(geometry: Geometry) -> tuple[Applied, ...]:
@@ -171,17 +157,17 @@ def applies(geometry: Geometry) -> tuple[Applied, ...]:
 
     Several where different outputs go through different ones.
     """
-    return OPS[geometry.op].applies(geometry)
+    return weight_op(geometry).applies(geometry)
 
 
 def summand_slot(geometry: Geometry) -> int | None:
     """Input slot of a tensor that the node adds to its weight's results before that, if any."""
-    return OPS[geometry.op].summand_slot(geometry)
+    return weight_op(geometry).summand_slot(geometry)
 
 
 def bias_slot(geometry: Geometry) -> int | None:
     """Input slot of the op's own bias; None if it has none, or takes no notice of it."""
-    return OPS[geometry.op].bias_slot(geometry)
+    return weight_op(geometry).bias_slot(geometry)
 
 
 def biases(stored: NDArray[Any], geometry: Geometry, shape: Sequence[int]) -> list[Floats]:
@@ -197,7 +183,7 @@ def biases(stored: NDArray[Any], geometry: Geometry, shape: Sequence[int]) -> li
     Unsupported
         The stored bias is not one value for each output.
     """
-    op = OPS[geometry.op]
+    op = weight_op(geometry)
     whole = _spread(working(stored), geometry, tuple(shape))
     factor = op.bias_factor(geometry)
     views = op.bias_views(whole, geometry, tuple(shape))
@@ -212,7 +198,7 @@ def bias(
     Entries of `stored`, the bias so far, that are not this layer's (an LSTM's other half) keep
     their values.  Of the shape of `stored`, unless that is one number for all outputs.
     """
-    op = OPS[geometry.op]
+    op = weight_op(geometry)
     whole = np.array(_spread(working(stored), geometry, tuple(shape)))
     factor = op.bias_factor(geometry)
     for view, vector in zip(op.bias_views(whole, geometry, tuple(shape)), vectors, strict=True):
@@ -222,7 +208,7 @@ def bias(
 
 def _spread(stored: Floats, geometry: Geometry, shape: tuple[int, ...]) -> Floats:
     """The bias with an entry for each output."""
-    op = OPS[geometry.op]
+    op = weight_op(geometry)
     wanted = op.bias_shape(geometry, shape)
     if stored.shape == wanted:
         return stored
@@ -239,7 +225,7 @@ def reads(geometry: Geometry) -> Reads:
 
     Inputs that a node may leave out are named, too; their roles are then left out of `arrays`.
     """
-    return OPS[geometry.op].reads(geometry)
+    return weight_op(geometry).reads(geometry)
 
 
 def columns(arrays: Mapping[str, NDArray[Any]], geometry: Geometry, block: int = 0) -> Floats:
@@ -248,7 +234,7 @@ def columns(arrays: Mapping[str, NDArray[Any]], geometry: Geometry, block: int =
     In float32 (float64 where given so).  Views where possible for products, C-contiguous copies
     for convolutions; without what is only there as padding (beyond the lengths of sequences).
     """
-    return OPS[geometry.op].columns(arrays, geometry, block)
+    return weight_op(geometry).columns(arrays, geometry, block)
 
 
 def count_columns(
@@ -269,7 +255,7 @@ def count_columns(
     }
     if lengths is not None:
         arrays["lengths"] = lengths
-    return OPS[geometry.op].count(arrays, geometry, block)
+    return weight_op(geometry).count(arrays, geometry, block)
 
 
 def columns_in_parts(
@@ -288,7 +274,7 @@ def columns_in_parts(
     positions
         Which of the columns are wanted, ascending; the others are not formed.  None for all.
     """
-    return OPS[geometry.op].parts(arrays, geometry, block, most, positions)
+    return weight_op(geometry).parts(arrays, geometry, block, most, positions)
 
 
 def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> Floats:
@@ -301,7 +287,7 @@ def outputs_as_columns(y: NDArray[Any], geometry: Geometry, block: int = 0) -> F
     Unsupported
         The op makes something else of it before it gives it out.
     """
-    return OPS[geometry.op].outputs(y, geometry, block)
+    return weight_op(geometry).outputs(y, geometry, block)
 
 
 def output_axis(geometry: Geometry) -> int | None:
@@ -309,4 +295,4 @@ def output_axis(geometry: Geometry) -> int | None:
 
     From the end where negative.  None where the outputs are not one axis.
     """
-    return OPS[geometry.op].output_axis(geometry)
+    return weight_op(geometry).output_axis(geometry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,13 @@ Shape = tuple[int, ...]
 Positions = NDArray[np.integer[Any]]
 Applied = tuple[str, Mapping[str, Any]]
 """A function by the name of its ONNX operator, and its attributes."""
+FLOAT = 1
+"""ONNX's number of the element type float32."""
+
+
+def qualified(op: str, domain: str = "") -> str:
+    """Key in the table of an op: after the domain's name where that is not the standard one."""
+    return op if domain in ("", "ai.onnx") else f"{domain}.{op}"
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,17 @@ class Grid:
         Input slots of the node; None where the op has none (1 and 0 then).
     axes
         Axes of the weight along which those of values that are more than one run.
+    block
+        Entries along the first of these axes that share a value; 0 for one value each, or one.
+    elem_type
+        ONNX's number of the type of the real numbers; 0 for that of the scale.
     """
 
     scale: int | None
     zero_point: int | None
     axes: tuple[int, ...]
+    block: int = 0
+    elem_type: int = FLOAT
 
 
 class Unsupported(Exception):
@@ -59,17 +72,23 @@ class Op:
         Whether the op also multiplies two signals; such a node is no layer.
     bias_input
         Slot of the op's own bias; None if it has none.
+    bias_follows
+        Whether its bias may come by an addition behind it.
+    slot_names
+        Names of its weights by slot, where it has several.
     """
 
     weights: Shape = (1,)
     product = False
     bias_input: int | None = 2
+    bias_follows = False
+    slot_names: Mapping[int, str] = {}
 
     def slots(self, count: int) -> Shape:
         """Input slots that may carry a weight, of a node with `count` inputs."""
         return tuple(slot for slot in self.weights if slot < count)
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """Geometry of a node with these attributes and a weight of this shape at `slot`."""
         raise NotImplementedError
 
@@ -137,6 +156,17 @@ class Op:
         """Input slot of a tensor of the results' shape that is added to them before that."""
         return None
 
+    def is_depthwise(self, geometry: Geometry, shape: Shape) -> bool:
+        """Whether each output reads one channel of the input alone."""
+        return False
+
+    def input_importance(
+        self, blocks: Sequence[NDArray[np.float64]], geometry: Geometry
+    ) -> NDArray[np.float64]:
+        """Importance of the input's channels, from that (N,) of each block's inputs."""
+        total: NDArray[np.float64] = np.sum(blocks, axis=0)
+        return total
+
     def bias_slot(self, geometry: Geometry) -> int | None:
         """Input slot of the op's own bias."""
         return self.bias_input
@@ -177,13 +207,13 @@ def per_group(count: int, groups: int, what: str) -> int:
 class Fused(Op):
     """What is added to an op with an activation of its own, which comes next in the bases."""
 
-    def parameters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def parameters(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """Attributes of the activation, from those of the node."""
         raise NotImplementedError
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As the op's, with ``applied``: the activation if there is one."""
-        plain = super().geometry(op, slot, given, shape)
-        name = given.get("activation", "")
-        applied = ((name, self.parameters(given)),) if name else ()
+        plain = super().geometry(op, slot, attributes, shape)
+        name = attributes.get("activation", "")
+        applied = ((name, self.parameters(attributes)),) if name else ()
         return replace(plain, attributes={**plain.attributes, "applied": applied})

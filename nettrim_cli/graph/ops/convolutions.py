@@ -22,8 +22,19 @@ from nettrim_cli.graph.ops.base import (
     working,
     working_dtype,
 )
+from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain
+from nettrim_cli.graph.ops.rank_rules import rank_of_any
+from nettrim_cli.graph.ops.spec import OpSpec
+from nettrim_cli.graph.ops.windows import (
+    conv_margins,
+    conv_output_shape,
+    full_sizes,
+    read_window,
+    spread_margins,
+    step_arrays,
+    window,
+)
 
-MODES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 PARAMETERS = {"LeakyRelu": ("alpha",), "Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta")}
 """What FusedConv's list of numbers stands for (onnxruntime's conv_activation_fusion)."""
 INDICES = 8  # float32 values that take as much memory as the indices to a picked value
@@ -32,11 +43,13 @@ INDICES = 8  # float32 values that take as much memory as the indices to a picke
 class Conv(Op):
     """A weight ``(M, C / group, k...)`` slid over ``(B, C, size...)``."""
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    bias_follows = True
+
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """All that moves the window, with the defaults of the ONNX operator filled in."""
-        attributes = _window(given, shape)
-        per_group(shape[0], attributes["group"], "outputs")
-        return Geometry(op, slot, attributes, ("windows", *sorted(attributes.items())))
+        window = read_window(attributes, shape)
+        per_group(shape[0], window["group"], "outputs")
+        return Geometry(op, slot, window, ("windows", *sorted(window.items())))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """``(M / group, C / group, k...)`` flattened to two axes and turned, group by group."""
@@ -123,7 +136,7 @@ class Conv(Op):
 
         Outside of the input where they meet padding.
         """
-        strides, dilations = _steps(geometry)
+        strides, dilations = step_arrays(geometry)
         before = np.array([begin for begin, _ in conv_margins(spatial, geometry)])[:, None]
         found: Positions = (places * dilations - before)[..., None] + (out * strides)[:, None]
         return found
@@ -141,14 +154,29 @@ class Conv(Op):
         """Channels."""
         return 1
 
+    def is_depthwise(self, geometry: Geometry, shape: Shape) -> bool:
+        """One input channel for each of several groups."""
+        inputs, _ = self.blocks(geometry, shape)[0]
+        return geometry.attributes["group"] > 1 and math.prod(shape[2:]) == inputs
+
+    def input_importance(
+        self, blocks: Sequence[NDArray[np.float64]], geometry: Geometry
+    ) -> NDArray[np.float64]:
+        """Of a channel that of all places of the kernel."""
+        taps = math.prod(geometry.attributes["kernel_shape"])
+        total: NDArray[np.float64] = np.concatenate(blocks).reshape(-1, taps).sum(axis=1)
+        return total
+
 
 class FusedConv(Fused, Conv):
     """onnxruntime's Conv with an activation, which comes after the bias and a summand Z."""
 
-    def parameters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    bias_follows = False
+
+    def parameters(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """Those of ``activation_params``, in the order of the activation's own attributes."""
-        names = PARAMETERS.get(given["activation"], ())
-        return dict(zip(names, given.get("activation_params", ())))
+        names = PARAMETERS.get(attributes["activation"], ())
+        return dict(zip(names, attributes.get("activation_params", ()), strict=False))
 
     def summand_slot(self, geometry: Geometry) -> int | None:
         """Z."""
@@ -162,17 +190,17 @@ class ConvTranspose(Conv):
     that its column has the input's values at some places and zeros at all others.
     """
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As Conv, with ``output_padding`` and ``output_shape`` (() for none)."""
-        attributes = _window(given, shape)
-        per_group(shape[0], attributes["group"], "inputs")
+        window = read_window(attributes, shape)
+        per_group(shape[0], window["group"], "inputs")
         spatial = len(shape) - 2
-        extra = tuple(given.get("output_padding", (0,) * spatial))
-        wanted = tuple(given.get("output_shape", ()))[-spatial:]
-        if len(extra) != spatial or len(wanted) not in (0, spatial) or min(extra) < 0:
+        extra = tuple(attributes.get("output_padding", (0,) * spatial))
+        sizes = tuple(attributes.get("output_shape", ()))[-spatial:]
+        if len(extra) != spatial or len(sizes) not in (0, spatial) or min(extra) < 0:
             raise Unsupported("output_padding or output_shape do not match the number of axes")
-        attributes |= {"output_padding": extra, "output_shape": wanted}
-        return Geometry(op, slot, attributes, ("spread", *sorted(attributes.items())))
+        window |= {"output_padding": extra, "output_shape": sizes}
+        return Geometry(op, slot, window, ("spread", *sorted(window.items())))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """``(C / group, k..., M / group)``, group by group."""
@@ -222,7 +250,7 @@ class ConvTranspose(Conv):
 
         Outside of the input where nothing did.
         """
-        strides, dilations = _steps(geometry)
+        strides, dilations = step_arrays(geometry)
         before = np.array([begin for begin, _ in spread_margins(spatial, geometry)])[:, None]
         spread = (out + before)[:, None] - (places * dilations)[..., None]
         steps = strides[..., None]
@@ -230,74 +258,8 @@ class ConvTranspose(Conv):
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
-        rows = zip(_full(spatial, geometry), spread_margins(spatial, geometry), strict=True)
+        rows = zip(full_sizes(spatial, geometry), spread_margins(spatial, geometry), strict=True)
         return tuple(max(0, size - sum(margin)) for size, margin in rows)
-
-
-def _steps(geometry: Geometry) -> tuple[Positions, Positions]:
-    """Strides and dilations, (axes, 1) each."""
-    strides, dilations = (geometry.attributes[name] for name in ("strides", "dilations"))
-    return np.array(strides)[:, None], np.array(dilations)[:, None]
-
-
-def _full(spatial: Sequence[int], geometry: Geometry) -> list[int]:
-    """Spatial shape of a transposed convolution's output before anything is cut off."""
-    a = geometry.attributes
-    names = ("strides", "dilations", "kernel_shape", "output_padding")
-    rows = zip(spatial, *(a[name] for name in names), strict=True)
-    return [s * (size - 1) + d * (k - 1) + 1 + extra for size, s, d, k, extra in rows]
-
-
-def spread_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, int]]:
-    """What a transposed convolution cuts off before and after each axis.
-
-    ``pads``, or what leaves the wanted size, as onnxruntime divides it.
-    """
-    a = geometry.attributes
-    count = len(spatial)
-    if not a["output_shape"] and a["auto_pad"] == "NOTSET":
-        return [(a["pads"][i], a["pads"][i + count]) for i in range(count)]
-    wanted = a["output_shape"] or [
-        size * stride for size, stride in zip(spatial, a["strides"], strict=True)
-    ]
-    margins = []
-    for full, size in zip(_full(spatial, geometry), wanted, strict=True):
-        total = max(full - size, 0)
-        small, large = total // 2, total - total // 2
-        margins.append((small, large) if a["auto_pad"] == "SAME_UPPER" else (large, small))
-    return margins
-
-
-def _window(given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """Kernel, strides, dilations, pads and group of a node whose weight has this shape."""
-    spatial = len(shape) - 2
-    if spatial < 1:
-        raise Unsupported(f"weight has {len(shape)} axes, 3 or more are wanted")
-    mode = given.get("auto_pad") or "NOTSET"
-    if mode not in MODES:
-        raise Unsupported(f"auto_pad '{mode}' is not known")
-    kernel = tuple(given.get("kernel_shape", shape[2:]))
-    strides = tuple(given.get("strides", (1,) * spatial))
-    dilations = tuple(given.get("dilations", (1,) * spatial))
-    unpadded = (0,) * (2 * spatial)
-    pads = tuple(given.get("pads", unpadded)) if mode == "NOTSET" else unpadded
-    if kernel != tuple(shape[2:]):
-        raise Unsupported("kernel_shape does not match the weight")
-    if [len(strides), len(dilations), len(pads)] != [spatial, spatial, 2 * spatial]:
-        raise Unsupported("strides, dilations or pads do not match the number of axes")
-    if min(*strides, *dilations) < 1:
-        raise Unsupported("strides or dilations below 1 have no meaning")
-    if min(pads) < 0:
-        raise Unsupported("has negative pads, which onnxruntime does not run")
-    return {
-        "kernel_shape": kernel,
-        "strides": strides,
-        "dilations": dilations,
-        "pads": pads,
-        # VALID is no padding: one spelling, so that equal layers have equal keys.
-        "auto_pad": "NOTSET" if mode == "VALID" else mode,
-        "group": given.get("group", 1),
-    }
 
 
 def _channels(x: NDArray[Any], geometry: Geometry, block: int) -> NDArray[Any]:
@@ -330,40 +292,20 @@ def _unfolded(windows: NDArray[Any]) -> Floats:
     return result.reshape(math.prod(view.shape[: 1 + spatial]), -1)
 
 
-def conv_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, int]]:
-    """Zeros before and after each spatial axis (ONNX operators, Conv: ``auto_pad``, ``pads``)."""
-    attributes = geometry.attributes
-    mode = attributes["auto_pad"]
-    count = len(spatial)
-    if mode == "NOTSET":
-        pads = attributes["pads"]
-        return [(int(pads[i]), int(pads[i + count])) for i in range(count)]
-    margins = []
-    for size, k, stride, dilation in zip(
-        spatial,
-        attributes["kernel_shape"],
-        attributes["strides"],
-        attributes["dilations"],
-        strict=True,
-    ):
-        wanted = (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1
-        total = max(wanted - size, 0)
-        small, large = total // 2, total - total // 2
-        margins.append((small, large) if mode == "SAME_UPPER" else (large, small))
-    return margins
+def conv_error(context: ErrorContext) -> ErrorGain:
+    """Groups read and write channels of their own: the largest of their norms."""
+    weight = context.value(1)
+    if context.scale is not None:
+        weight = weight * context.scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    _, strides, dilations = window(context.attributes, weight.shape[2:])
+    groups = np.split(weight, context.attributes.get("group", 1))
+    return context.first(
+        max(context.norms.convolution(group, strides, dilations) for group in groups)
+    )
 
 
-def conv_output_shape(spatial: Sequence[int], geometry: Geometry) -> Shape:
-    """Spatial shape of a convolution's output for an input of spatial shape `spatial`."""
-    attributes = geometry.attributes
-    shape = []
-    for size, margin, k, stride, dilation in zip(
-        spatial,
-        conv_margins(spatial, geometry),
-        attributes["kernel_shape"],
-        attributes["strides"],
-        attributes["dilations"],
-        strict=True,
-    ):
-        shape.append(max(0, (size + sum(margin) - dilation * (k - 1) - 1) // stride + 1))
-    return tuple(shape)
+CONVOLUTIONS: dict[str, OpSpec] = {
+    "Conv": OpSpec(weight=Conv(), rank=rank_of_any(0, 1), error=conv_error),
+    "ConvTranspose": OpSpec(weight=ConvTranspose(), rank=rank_of_any(0, 1)),
+    "com.microsoft.FusedConv": OpSpec(weight=FusedConv()),
+}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Shape, Unsupported, working
+from nettrim_cli.graph.ops.spec import OpSpec
 
 REST = "..."
 
@@ -38,9 +39,9 @@ class Einsum(Op):
         """Any operand."""
         return tuple(range(count)) if count > 1 else ()
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """Sort the axes by what they do."""
-        operands, y = _terms(given.get("equation", ""))
+        operands, y = _terms(attributes.get("equation", ""))
         if len(operands) < 2 or slot >= len(operands):
             raise Unsupported("Einsum's equation does not match its operands")
         for term in operands:
@@ -66,7 +67,7 @@ class Einsum(Op):
         blocks = tuple(axis for axis in shared if axis in y)
         inputs = tuple(axis for axis in shared if axis not in y)
         outputs = tuple(axis for axis in weight if axis not in x)
-        attributes = {
+        axes = {
             "weight": tuple(weight),
             "blocks": blocks,
             "inputs": inputs,
@@ -77,7 +78,7 @@ class Einsum(Op):
             "kept": tuple(axis for axis in x if axis in y and axis not in blocks),
         }
         names = ("blocks", "inputs", "sizes", "signals", "kept")
-        return Geometry(op, slot, attributes, ("einsum", *(attributes[name] for name in names)))
+        return Geometry(op, slot, axes, ("einsum", *(axes[name] for name in names)))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """Axes in the order of blocks, inputs, outputs."""
@@ -152,7 +153,7 @@ def _arranged(
     signals: Sequence[Floats], axes: Sequence[tuple[str, ...]], wanted: tuple[str, ...]
 ) -> Floats:
     """Products of signals with axes in the wanted order, summed up over those not wanted."""
-    terms = ",".join("".join(each) for each in axes)
+    terms = ",".join("".join(term) for term in axes)
     result: Floats = np.einsum(f"{terms}->{''.join(wanted)}", *signals)
     return result
 
@@ -165,3 +166,6 @@ def _block_sizes(geometry: Geometry) -> Shape:
 def _input_sizes(geometry: Geometry) -> Shape:
     sizes: Shape = geometry.attributes["sizes"][len(geometry.attributes["blocks"]) :]
     return sizes
+
+
+EINSUM: dict[str, OpSpec] = {"Einsum": OpSpec(weight=Einsum())}

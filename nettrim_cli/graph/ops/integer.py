@@ -18,7 +18,9 @@ from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Positions, Reads, Shape, Unsupported
 from nettrim_cli.graph.ops.convolutions import Conv
 from nettrim_cli.graph.ops.products import Attention, MatMul
+from nettrim_cli.graph.ops.rank_rules import product_rank, rank_of_any
 from nettrim_cli.graph.ops.recurrent import Recurrent, W
+from nettrim_cli.graph.ops.spec import OpSpec
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Integer(Op):
         Whether the op gives out its result rounded to a grid of its own.
     """
 
+    bias_follows = False
+
     def __init__(self, x: Operand, w: Operand, bias: int | None = None, rounds: bool = False):
         self.operands = (x, w)
         either = self.product and x.zero is not None
@@ -54,15 +58,15 @@ class Integer(Op):
 
     def grid(self, geometry: Geometry) -> Grid | None:
         """Scale and zero point of the weight: one, or one for each output."""
-        (mine,) = (each for each in self.operands if each.tensor == geometry.slot)
+        (weight,) = (operand for operand in self.operands if operand.tensor == geometry.slot)
         product = isinstance(self, MatMul)
         axis = (-2 if geometry.attributes["left"] else -1) if product else 0
-        return Grid(mine.scale, mine.zero, (axis,))
+        return Grid(weight.scale, weight.zero, (axis,))
 
     def reads(self, geometry: Geometry) -> Reads:
         """The signal with its scale and its zero point."""
-        (other,) = (each for each in self.operands if each.tensor != geometry.slot)
-        slots = {"x": other.tensor, "x_scale": other.scale, "x_zero_point": other.zero}
+        (signal,) = (operand for operand in self.operands if operand.tensor != geometry.slot)
+        slots = {"x": signal.tensor, "x_scale": signal.scale, "x_zero_point": signal.zero}
         return {role: ("input", slot) for role, slot in slots.items() if slot is not None}
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
@@ -124,11 +128,11 @@ class IntegerAttention(Integer, Attention):
 class IntegerConv(Integer, Conv):
     """QLinearConv and ConvInteger: padding is with zero points, which are zeros."""
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As Conv."""
-        if given.get("channels_last", 0):
+        if attributes.get("channels_last", 0):
             raise Unsupported(f"{op} with channels last is not treated")
-        return super().geometry(op, slot, given, shape)
+        return super().geometry(op, slot, attributes, shape)
 
 
 class IntegerLstm(Recurrent):
@@ -137,9 +141,11 @@ class IntegerLstm(Recurrent):
     It rounds inputs and states to 8 bits, each in its own range: the columns are those before.
     """
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    slot_names: Mapping[int, str] = {}
+
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As LSTM."""
-        return super().geometry(op, slot, given, _turned(shape))
+        return super().geometry(op, slot, attributes, _turned(shape))
 
     def grid(self, geometry: Geometry) -> Grid | None:
         """One for a direction, or one for each of its outputs."""
@@ -173,15 +179,25 @@ def _turned(shape: Shape) -> Shape:
 
 QLINEAR = (Operand(0, 1, 2), Operand(3, 4, 5))
 
-INTEGER: dict[str, Op] = {
-    "ConvInteger": IntegerConv(Operand(0, None, 2), Operand(1, None, 3)),
-    "MatMulInteger": IntegerMatMul(Operand(0, None, 2), Operand(1, None, 3)),
-    "QLinearConv": IntegerConv(*QLINEAR, rounds=True),
-    "QLinearMatMul": IntegerMatMul(*QLINEAR, rounds=True),
-    "com.microsoft.DynamicQuantizeLSTM": IntegerLstm(gates=4),
-    "com.microsoft.QLinearConv": IntegerConv(*QLINEAR, rounds=True),
-    "com.microsoft.QGemm": IntegerMatMul(*QLINEAR, rounds=True),
-    "com.microsoft.QAttention": IntegerAttention(Operand(0, 3, 6), Operand(1, 4, 7), bias=2),
-    "com.microsoft.DynamicQuantizeMatMul": IntegerMatMul(Operand(0), Operand(1, 2, 3), bias=4),
-    "com.microsoft.MatMulIntegerToFloat": IntegerMatMul(Operand(0, 2, 4), Operand(1, 3, 5), bias=6),
+INTEGER: dict[str, OpSpec] = {
+    "ConvInteger": OpSpec(
+        weight=IntegerConv(Operand(0, None, 2), Operand(1, None, 3)), rank=rank_of_any(0, 1)
+    ),
+    "MatMulInteger": OpSpec(
+        weight=IntegerMatMul(Operand(0, None, 2), Operand(1, None, 3)), rank=product_rank
+    ),
+    "QLinearConv": OpSpec(weight=IntegerConv(*QLINEAR, rounds=True), rank=rank_of_any(0, 3)),
+    "QLinearMatMul": OpSpec(weight=IntegerMatMul(*QLINEAR, rounds=True)),
+    "com.microsoft.DynamicQuantizeLSTM": OpSpec(weight=IntegerLstm(gates=4)),
+    "com.microsoft.QLinearConv": OpSpec(weight=IntegerConv(*QLINEAR, rounds=True)),
+    "com.microsoft.QGemm": OpSpec(weight=IntegerMatMul(*QLINEAR, rounds=True)),
+    "com.microsoft.QAttention": OpSpec(
+        weight=IntegerAttention(Operand(0, 3, 6), Operand(1, 4, 7), bias=2)
+    ),
+    "com.microsoft.DynamicQuantizeMatMul": OpSpec(
+        weight=IntegerMatMul(Operand(0), Operand(1, 2, 3), bias=4)
+    ),
+    "com.microsoft.MatMulIntegerToFloat": OpSpec(
+        weight=IntegerMatMul(Operand(0, 2, 4), Operand(1, 3, 5), bias=6)
+    ),
 }

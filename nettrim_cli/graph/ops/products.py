@@ -25,6 +25,9 @@ from nettrim_cli.graph.ops.base import (
     Unsupported,
     working,
 )
+from nettrim_cli.graph.ops.context import Energy, ErrorContext, ErrorGain, ImportanceContext
+from nettrim_cli.graph.ops.rank_rules import fixed, product_rank
+from nettrim_cli.graph.ops.spec import OpSpec
 
 
 class MatMul(Op):
@@ -38,16 +41,17 @@ class MatMul(Op):
     weights: Shape = (0, 1)
     product = True
     bias_input: int | None = None
+    bias_follows = True
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """All that the two spellings of turning and the side come to."""
         if len(shape) < 2:
             raise Unsupported("weight is a vector, not a matrix")
-        alpha = given.get("alpha", 1.0)
+        alpha = attributes.get("alpha", 1.0)
         if alpha == 0 or not math.isfinite(alpha):
             raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
         left = slot == 0
-        turns = [bool(given.get(name, 0)) for name in ("transA", "transB")]
+        turns = [bool(attributes.get(name, 0)) for name in ("transA", "transB")]
         its_own, other = turns if left else turns[::-1]
         contracted = -2 if left != other else -1
         batch = tuple(shape[:-2])
@@ -113,14 +117,14 @@ class Gemm(MatMul):
 
     bias_input = 2
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As MatMul, with ``beta``; the weight has two axes."""
         if len(shape) != 2:
             raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
-        beta = given.get("beta", 1.0)
+        beta = attributes.get("beta", 1.0)
         if not math.isfinite(beta):
             raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
-        plain = super().geometry(op, slot, given, shape)
+        plain = super().geometry(op, slot, attributes, shape)
         return Geometry(op, slot, {**plain.attributes, "beta": beta}, plain.key)
 
     def bias_slot(self, geometry: Geometry) -> int | None:
@@ -140,22 +144,25 @@ class Gemm(MatMul):
 class FusedGemm(Fused, Gemm):
     """onnxruntime's Gemm with an activation, which comes after alpha, beta and C."""
 
-    def parameters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    bias_follows = False
+
+    def parameters(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """Those named after the activation."""
         start = "activation_"
-        return {
-            name[len(start) :]: value for name, value in given.items() if name.startswith(start)
-        }
+        named = [name for name in attributes if name.startswith(start)]
+        return {name[len(start) :]: attributes[name] for name in named}
 
 
 class FusedMatMul(MatMul):
     """onnxruntime's ``alpha * A' @ B'`` of any rank, the last two axes turned as told."""
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    bias_follows = False
+
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As MatMul."""
-        if given.get("transBatchA", 0) or given.get("transBatchB", 0):
+        if attributes.get("transBatchA", 0) or attributes.get("transBatchB", 0):
             raise Unsupported("FusedMatMul that turns batch axes is not treated")
-        return super().geometry(op, slot, given, shape)
+        return super().geometry(op, slot, attributes, shape)
 
 
 class Attention(MatMul):
@@ -164,8 +171,9 @@ class Attention(MatMul):
     weights: Shape = (1,)
     product = False
     bias_input = 2
+    bias_follows = False
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As MatMul; the weight has two axes."""
         if len(shape) != 2:
             raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
@@ -200,3 +208,55 @@ def _place(mine: Shape, batch: Shape, block: int) -> tuple[Any, ...]:
         if batch[-back] > 1:
             index[-back] = int(places[-back]) if mine[-back] > 1 else 0
     return tuple(index)
+
+
+def signal_importance(context: ImportanceContext) -> Mapping[int, Energy]:
+    """Of two signals the second has the channels of the result (attention's values)."""
+    return {0: context.energy.mean(keepdims=True), 1: context.energy}
+
+
+def gemm_error(context: ErrorContext) -> ErrorGain:
+    """The norm of the constant operand, times alpha; C's is beta."""
+    if 0 in context.changed and 1 in context.changed:
+        raise Unsupported("it multiplies two changed tensors")
+    attributes, factors = context.attributes, {}
+    for slot in context.changed:
+        if slot == 2:
+            factors[2] = abs(attributes.get("beta", 1.0)) * math.sqrt(context.growth(2))
+            continue
+        weight = context.value(1 - slot)
+        if slot == 0 and context.scale is not None:
+            turned = weight.T if attributes.get("transB", 0) else weight
+            weight = turned * context.scale
+        factors[slot] = abs(attributes.get("alpha", 1.0)) * context.norms.matrix(weight)
+    return ErrorGain(factors)
+
+
+def matmul_error(context: ErrorContext) -> ErrorGain:
+    """A constant's norm, the largest of a stack; a stack also repeats what it multiplies."""
+    if len(context.changed) > 1:
+        raise Unsupported("it multiplies two changed tensors")
+    (slot,) = context.changed
+    weight = np.atleast_2d(context.value(1 - slot))
+    if weight.ndim > 2:
+        pairs = context.shape_pairs(slot)
+        if any(len(x) < 2 for x, _ in pairs):
+            raise Unsupported("it multiplies a vector by a stack of matrices")
+        copies = max(math.prod(out[:-2]) / max(1, math.prod(x[:-2])) for x, out in pairs)
+        stack = weight.reshape(-1, *weight.shape[-2:])
+        return ErrorGain({slot: max(map(context.norms.matrix, stack)) * math.sqrt(copies)})
+    if slot == 0 and context.scale is not None:
+        weight = weight * context.scale
+    return ErrorGain({slot: context.norms.matrix(weight)})
+
+
+PRODUCTS: dict[str, OpSpec] = {
+    "Gemm": OpSpec(weight=Gemm(), rank=fixed(2), error=gemm_error),
+    "MatMul": OpSpec(
+        weight=MatMul(), rank=product_rank, importance=signal_importance, error=matmul_error
+    ),
+    "com.microsoft.Attention": OpSpec(weight=Attention()),
+    "com.microsoft.FusedGemm": OpSpec(weight=FusedGemm()),
+    "com.microsoft.FusedMatMul": OpSpec(weight=FusedMatMul()),
+    "com.microsoft.TransposeMatMul": OpSpec(weight=FusedMatMul()),  # its former name
+}

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Applied, Arrays, Op, Reads, Shape, Unsupported, working
+from nettrim_cli.graph.ops.rank_rules import fixed
+from nettrim_cli.graph.ops.spec import OpSpec
 
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 W, R, B, LENGTHS, INITIAL = 1, 2, 3, 4, 5
@@ -31,35 +33,37 @@ class Recurrent(Op):
 
     weights = (W, R)
     bias_input = B
+    slot_names: Mapping[int, str] = {W: "W", R: "R"}
 
     def __init__(self, gates: int) -> None:
         self.gates = gates
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """Directions and layout."""
-        direction = given.get("direction", "forward")
+        direction = attributes.get("direction", "forward")
         if direction not in REVERSED:
             raise Unsupported(f"direction '{direction}' is not known")
         turned = REVERSED[direction]
         fits = len(shape) == 3 and shape[0] == len(turned) and shape[1] % self.gates == 0
         if not fits or (slot == R and shape[1] != self.gates * shape[2]):
             raise Unsupported(f"weight of shape {shape} does not match {op}'s direction and gates")
-        layout = int(given.get("layout", 0))
-        attributes = {
+        layout = int(attributes.get("layout", 0))
+        facts = {
             "reversed": turned,
             "layout": layout,
             "gates": self.gates,
-            "applied": self._activations(given, len(turned)),
+            "applied": self._activations(attributes, len(turned)),
         }
         key = ("steps", layout) if slot == W else ("states", layout, turned)
-        return Geometry(op, slot, attributes, key)
+        return Geometry(op, slot, facts, key)
 
-    def _activations(self, given: Mapping[str, Any], directions: int) -> tuple[Applied, ...]:
+    def _activations(self, attributes: Mapping[str, Any], directions: int) -> tuple[Applied, ...]:
         """The different functions of the gates; an LSTM's third one is its cell's."""
         usual = ("Sigmoid", "Tanh", "Tanh")
-        each = {4: 3, 3: 2, 1: 1}[self.gates]
-        names = given.get("activations") or (usual[:each] if each > 1 else usual[1:2]) * directions
-        used = [name for at, name in enumerate(names) if at % each < 2]
+        count = {4: 3, 3: 2, 1: 1}[self.gates]
+        defaults = (usual[:count] if count > 1 else usual[1:2]) * directions
+        names = attributes.get("activations") or defaults
+        used = [name for position, name in enumerate(names) if position % count < 2]
         return tuple((name, {}) for name in dict.fromkeys(used))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
@@ -115,15 +119,16 @@ class Gru(Recurrent):
     ``linear_before_reset``: then R has two blocks for each direction, the second for that gate.
     """
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """As `Recurrent`, with what it takes to make the reset gate again (``reset``)."""
-        plain = super().geometry(op, slot, given, shape)
-        if slot == W or given.get("linear_before_reset", 0):
+        plain = super().geometry(op, slot, attributes, shape)
+        if slot == W or attributes.get("linear_before_reset", 0):
             return plain
         directions = range(shape[0])
-        reset = tuple(_activation(given, 2 * direction) for direction in directions)
-        attributes = {**plain.attributes, "reset": reset, "clip": given.get("clip", 0.0)}
-        return Geometry(op, slot, attributes, (*plain.key, "reset", reset, attributes["clip"]))
+        reset = tuple(_activation(attributes, 2 * direction) for direction in directions)
+        clip = attributes.get("clip", 0.0)
+        facts = {**plain.attributes, "reset": reset, "clip": clip}
+        return Geometry(op, slot, facts, (*plain.key, "reset", reset, clip))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """Update and reset gate, then the last one."""
@@ -186,12 +191,12 @@ class Gru(Recurrent):
         return sums
 
 
-def _activation(given: Mapping[str, Any], at: int) -> tuple[str, float, float]:
+def _activation(attributes: Mapping[str, Any], at: int) -> tuple[str, float, float]:
     """Name, alpha and beta of a gate's activation, of those that are treated.
 
     The lists of alphas and betas have entries only for activations that use them.
     """
-    names = [name.lower() for name in given.get("activations", ())] or ["sigmoid", "tanh"] * 2
+    names = [name.lower() for name in attributes.get("activations", ())] or ["sigmoid", "tanh"] * 2
     kind = names[at] if at < len(names) else ""
     if kind not in ("sigmoid", "hardsigmoid"):
         raise Unsupported(f"a reset gate with activation '{kind}' is not treated")
@@ -200,7 +205,7 @@ def _activation(given: Mapping[str, Any], at: int) -> tuple[str, float, float]:
         ("activation_alpha", ALPHAS, 0.2),
         ("activation_beta", BETAS, 0.5),
     ):
-        listed = given.get(attribute, ())
+        listed = attributes.get(attribute, ())
         place = sum(name in users for name in names[:at])
         values.append(float(listed[place]) if kind in users and place < len(listed) else usual)
     return kind, values[0], values[1]
@@ -237,3 +242,10 @@ def _valid(x: Floats, arrays: Arrays) -> Floats:
         return x.reshape(-1, x.shape[-1]).T
     within = np.arange(len(x))[:, None] < np.asarray(arrays["lengths"])
     return x[within].T
+
+
+RECURRENT: dict[str, OpSpec] = {
+    "LSTM": OpSpec(weight=Recurrent(gates=4), rank=fixed(4)),
+    "GRU": OpSpec(weight=Gru(gates=3), rank=fixed(4)),
+    "RNN": OpSpec(weight=Recurrent(gates=1), rank=fixed(4)),
+}

@@ -7,6 +7,7 @@ from typing import Any
 
 from nettrim_cli.graph.layer import Geometry
 from nettrim_cli.graph.ops.base import Op, Shape, Unsupported
+from nettrim_cli.graph.ops.spec import OpSpec
 
 
 class UnsupportedOp(Op):
@@ -16,7 +17,7 @@ class UnsupportedOp(Op):
         self.reason = reason
         self.weights = slots
 
-    def geometry(self, op: str, slot: int, given: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
         """Refused."""
         raise Unsupported(f"{op.rpartition('.')[2]} {self.reason}")
 
@@ -27,10 +28,12 @@ INSIDE = "makes the inputs of its weights itself and does not give them out"
 LAST = "has its channels last, which is not treated"
 NO_ENGINE = "does not run on a processor, so that nothing can be recorded"
 
-UNTREATED: dict[str, Op] = {
-    "DeformConv": UnsupportedOp("reads its input at places that another tensor tells", 1),
+UNTREATED: dict[str, OpSpec] = {
+    "DeformConv": OpSpec(
+        weight=UnsupportedOp("reads its input at places that another tensor tells", 1)
+    ),
     **{
-        f"com.microsoft.{name}": UnsupportedOp(reason, *slots)
+        f"com.microsoft.{name}": OpSpec(weight=UnsupportedOp(reason, *slots))
         for name, reason, slots in (
             ("AttnLSTM", INSIDE, (1, 2)),
             ("CausalConvWithState", "is a depthwise convolution with a state, not treated", (1,)),

@@ -1,0 +1,317 @@
+"""Ops that move values and change none: where a weight may be stored behind them, it is found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nettrim_cli.graph.ops.base import Unsupported
+from nettrim_cli.graph.ops.context import (
+    Energy,
+    ErrorContext,
+    ErrorGain,
+    ImportanceContext,
+    LayoutContext,
+    NodeContext,
+)
+from nettrim_cli.graph.ops.error_rules import copies, side_by_side, slope, unmoved
+from nettrim_cli.graph.ops.functions import plain
+from nettrim_cli.graph.ops.importance_rules import joined_width, mean, to_first, widest
+from nettrim_cli.graph.ops.layout_steps import Array, Indexed, Reshaped, Shape, Step, Transposed
+from nettrim_cli.graph.ops.rank_rules import (
+    first_length,
+    first_rank,
+    fixed,
+    listed_rank,
+    more_axes,
+    rank_of_any,
+)
+from nettrim_cli.graph.ops.spec import OpSpec
+
+OPEN = (2**31 - 1, 2**63 - 1)
+"""Ends that stand for "all the rest": going backwards, onnxruntime's rest is not ONNX's."""
+
+# ---- steps on the way from a stored constant
+
+
+def transposed(context: LayoutContext) -> tuple[Step, ...]:
+    """The axes in another order."""
+    axes = tuple(range(len(context.shape)))
+    perm = context.attributes.get("perm", axes[::-1])
+    if tuple(sorted(perm)) != axes:
+        raise Unsupported("is transposed over axes that it does not have")
+    return (Transposed(perm),)
+
+
+def reshaped(
+    new_shape: Callable[[LayoutContext, Shape], Sequence[int]],
+) -> Callable[[LayoutContext], tuple[Step, ...]]:
+    """The rule of an op that changes the shape alone, from one for the new shape."""
+
+    def rule(context: LayoutContext) -> tuple[Step, ...]:
+        before = context.shape
+        after = tuple(new_shape(context, before))
+        if math.prod(after) != math.prod(before) or min(after, default=1) < 0:
+            op = context.node.op_type
+            raise Unsupported(f"is put into a shape that does not fit by {op}")
+        return (Reshaped(before, after),)
+
+    return rule
+
+
+def _listed(context: LayoutContext, name: str) -> list[int]:
+    """The second input, or what earlier operator sets have as an attribute."""
+    values = context.whole(1)
+    if values is None:
+        return list(context.attributes.get(name, ()))
+    return [int(value) for value in values.reshape(-1)]
+
+
+def reshape_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+    """The listed sizes, 0 for an old one and -1 for what is left."""
+    sizes = _listed(context, "shape")
+    if not context.attributes.get("allowzero", 0):
+        old = dict(enumerate(before))
+        sizes = [old.get(axis, 0) if size == 0 else size for axis, size in enumerate(sizes)]
+    rest = math.prod(size for size in sizes if size != -1)
+    return [math.prod(before) // max(1, rest) if size == -1 else size for size in sizes]
+
+
+def flatten_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+    """Two axes: those before one, and the others."""
+    axis = context.attributes.get("axis", 1)
+    at = axis + len(before) if axis < 0 else axis
+    return math.prod(before[:at]), math.prod(before[at:])
+
+
+def squeeze_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+    """Without the listed axes, or all of size 1."""
+    axes = {axis % len(before) for axis in _listed(context, "axes")}
+    axes = axes or {axis for axis, size in enumerate(before) if size == 1}
+    return [size for axis, size in enumerate(before) if axis not in axes]
+
+
+def unsqueeze_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+    """With axes of size 1 at the listed places."""
+    axes = _listed(context, "axes")
+    rank = len(before) + len(axes)
+    sizes, added = iter(before), {axis % rank for axis in axes}
+    if len(added) != len(axes):
+        raise Unsupported("is given an axis twice")
+    return [1 if axis in added else next(sizes) for axis in range(rank)]
+
+
+def _axis(axis: int, shape: Shape) -> int:
+    if not -len(shape) <= axis < len(shape):
+        raise Unsupported(f"has no axis {axis}")
+    return axis % len(shape)
+
+
+def gathered(context: LayoutContext) -> tuple[Step, ...]:
+    """Entries along an axis, none of them twice."""
+    before, entries = context.shape, context.whole(1)
+    axis = _axis(context.attributes.get("axis", 0), before)
+    if entries is None:
+        raise Unsupported("is read by a Gather without indices")
+    size = before[axis]
+    entries = np.where(entries < 0, entries + size, entries)
+    if entries.size and not 0 <= entries.min() <= entries.max() < size:
+        raise Unsupported("has not the entries that are taken from it")
+    if len(np.unique(entries)) != entries.size:
+        raise Unsupported("has entries that are taken twice")
+    return (Indexed(axis, size, entries.astype(np.intp)),)
+
+
+def split(context: LayoutContext) -> tuple[Step, ...]:
+    """One of several parts along an axis; the last of equal ones may be smaller."""
+    before, sizes, count = context.shape, context.whole(1), len(context.node.output)
+    axis = _axis(context.attributes.get("axis", 0), before)
+    size = before[axis]
+    parts = context.attributes.get("split") if sizes is None else sizes.reshape(-1)
+    if parts is None:
+        part = -(-size // count)
+        parts = [max(0, min(part, size - part * number)) for number in range(count)]
+    ends = np.cumsum(parts)
+    if len(ends) != count or ends[-1] != size or min(parts) < 0:
+        raise Unsupported("is split into parts that do not fit")
+    end = ends[context.result]
+    return (Indexed(axis, size, np.arange(end - parts[context.result], end)),)
+
+
+def sliced(context: LayoutContext) -> tuple[Step, ...]:
+    """Entries between bounds, one axis after the other."""
+    before = context.shape
+    starts, ends, axes, strides = (
+        _bounds(context, name, slot)
+        for slot, name in enumerate(("starts", "ends", "axes", "steps"), start=1)
+    )
+    if starts is None or ends is None:
+        raise Unsupported("is sliced without bounds")
+    axes = range(len(starts)) if axes is None else axes
+    strides = [1] * len(starts) if strides is None else strides
+    if not len(starts) == len(ends) == len(axes) == len(strides) or 0 in strides:
+        raise Unsupported("is sliced by bounds that do not go together")
+    steps: list[Step] = []
+    for start, end, listed, stride in zip(starts, ends, axes, strides, strict=True):
+        axis = _axis(listed, before)
+        size = before[axis]
+        steps.append(Indexed(axis, size, _span(size, start, end, stride)))
+    return tuple(steps)
+
+
+def _bounds(context: LayoutContext, name: str, slot: int) -> Sequence[int] | None:
+    if slot >= context.count:
+        bounds: Sequence[int] | None = context.attributes.get(name)
+        return bounds
+    values = context.whole(slot)
+    return None if values is None else [int(value) for value in values.reshape(-1)]
+
+
+def _span(size: int, start: int, end: int, stride: int) -> Array:
+    """Entries of a slice; a start before the first one is the first one (ONNX, not Python)."""
+    if stride < 0 and end in OPEN:
+        raise Unsupported("is sliced backwards to an end that engines do not agree on")
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    last = size if stride > 0 else size - 1
+    start, end = min(max(start, 0), last), min(max(end, last - size), last)
+    return np.arange(start, end, stride)
+
+
+# ---- lengths of lists, importance and errors
+
+
+def sum_of_lengths(context: NodeContext) -> int | None:
+    """Entries of all parts together."""
+    slots = range(context.count)
+    lengths = [length for slot in slots if (length := context.length(slot)) is not None]
+    return sum(lengths) if len(lengths) == context.count else None
+
+
+def slice_length(context: NodeContext) -> int | None:
+    """Entries that a Slice leaves of a list."""
+    length, steps = context.length(), context.integers("steps", 4) if context.name(4) else (1,)
+    starts, ends = context.integers("starts", 1), context.integers("ends", 2)
+    if length is None or not (starts and ends and steps) or not steps[0]:
+        return None
+    return len(range(*slice(starts[0], ends[0], steps[0]).indices(length)))
+
+
+def reshape_length(context: NodeContext) -> int | None:
+    """The listed size, or that of before for -1."""
+    sizes = context.integers("shape", 1)
+    if not sizes or sizes[0] == 0:
+        return None
+    return sizes[0] if sizes[0] > 0 else context.length()
+
+
+def gather_rank(context: NodeContext) -> int | None:
+    """The axes of the indices in place of one."""
+    rank, indices = context.rank(0), context.rank(1)
+    return None if rank is None or indices is None else rank + indices - 1
+
+
+def expand_rank(context: NodeContext) -> int | None:
+    """As many axes as the longer of the two shapes."""
+    length, rank = context.length(1), context.rank()
+    return None if length is None or rank is None else max(length, rank)
+
+
+def split_importance(context: ImportanceContext) -> Mapping[int, Energy]:
+    """The parts together, where all of them are known by channel."""
+    parts = [energy for energy in context.energies if energy is not None and energy.size > 1]
+    if len(parts) < len(context.energies):
+        return mean(context)
+    return {0: np.concatenate(parts)}
+
+
+def joined_importance(context: ImportanceContext) -> Mapping[int, Energy]:
+    """Every input gets its own channels."""
+    widths = [context.widths.get(name, 0) for name in context.node.input]
+    energy = context.energies[0]
+    if energy is None or not all(widths) or sum(widths) != energy.size:
+        return mean(context)
+    return dict(enumerate(np.split(energy, np.cumsum(widths)[:-1])))
+
+
+def pad_error(context: ErrorContext) -> ErrorGain:
+    """Margins of a constant have no error."""
+    if context.attributes.get("mode", "constant") != "constant":
+        raise Unsupported("it copies its margins")
+    return context.first(1.0)
+
+
+def gather_error(context: ErrorContext) -> ErrorGain:
+    """The root of how often one entry is taken."""
+    indices = context.stored(1)
+    if indices is None:
+        raise Unsupported("what it picks is not constant")
+    axis = context.attributes.get("axis", 0)
+    sizes = [x[axis] for x, _ in context.shape_pairs(0)]
+    counts = (np.unique(indices.ravel() % size, return_counts=True)[1] for size in sizes)
+    return context.first(math.sqrt(max(int(count.max(initial=0)) for count in counts)))
+
+
+def moved(layout: Callable[[LayoutContext], tuple[Step, ...]], **facts: Any) -> OpSpec:
+    """An op that gives out all values of its first input in another shape or order."""
+    return OpSpec(layout=layout, same_values=True, importance=to_first, error=slope(1), **facts)
+
+
+LAYOUT: dict[str, OpSpec] = {
+    "Identity": moved(
+        lambda context: (),
+        rank=first_rank,
+        length=first_length,
+        width=widest,
+        function=plain(lambda x: x),
+        linear=True,
+        idle=lambda context: True,
+    ),
+    "Transpose": moved(transposed, rank=first_rank),
+    "Reshape": moved(reshaped(reshape_shape), rank=listed_rank(1), length=reshape_length),
+    "Flatten": moved(reshaped(flatten_shape), rank=fixed(2)),
+    "Squeeze": moved(reshaped(squeeze_shape), rank=more_axes(-1)),
+    "Unsqueeze": moved(reshaped(unsqueeze_shape), rank=more_axes(1), length=fixed(1)),
+    "Slice": OpSpec(layout=sliced, rank=first_rank, length=slice_length, error=slope(1)),
+    "Split": OpSpec(
+        layout=split,
+        rank=first_rank,
+        every_output=True,
+        importance=split_importance,
+        error=slope(1),
+    ),
+    "Gather": OpSpec(
+        layout=gathered,
+        rank=gather_rank,
+        length=lambda context: context.length(1),
+        error=gather_error,
+    ),
+    "Concat": OpSpec(
+        join_axis=lambda context: int(context.attributes.get("axis", 1)),
+        rank=rank_of_any(),
+        length=sum_of_lengths,
+        width=joined_width,
+        importance=joined_importance,
+        error=side_by_side,
+    ),
+    "Expand": OpSpec(rank=expand_rank, importance=to_first, error=copies, spreads=True),
+    "Tile": OpSpec(rank=first_rank, error=copies),
+    "Pad": OpSpec(rank=first_rank, importance=to_first, width=widest, error=pad_error),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), OpSpec(rank=first_rank, error=slope(1))),
+    **dict.fromkeys(("Trilu", "ReverseSequence"), OpSpec(rank=first_rank)),
+    **dict.fromkeys(("GatherElements", "ScatterElements", "ScatterND"), OpSpec(rank=first_rank)),
+    "Shape": OpSpec(
+        rank=fixed(1),
+        length=lambda context: (
+            None if {"start", "end"} & set(context.attributes) else context.rank()
+        ),
+        error=unmoved,
+    ),
+    "Size": OpSpec(rank=fixed(0)),
+    "ConstantOfShape": OpSpec(rank=listed_rank(0)),
+    "Range": OpSpec(rank=fixed(1)),
+    "NonZero": OpSpec(rank=fixed(2)),
+    "OneHot": OpSpec(rank=lambda context: None if (rank := context.rank()) is None else rank + 1),
+}

@@ -1,0 +1,94 @@
+"""Ops that reduce windows, axes or whole images to one value each, or spread them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nettrim_cli.graph.ops.context import (
+    Energy,
+    ErrorContext,
+    ErrorGain,
+    ImportanceContext,
+    NodeContext,
+)
+from nettrim_cli.graph.ops.error_rules import copies, slope, total
+from nettrim_cli.graph.ops.importance_rules import to_first, widest
+from nettrim_cli.graph.ops.rank_rules import first_rank
+from nettrim_cli.graph.ops.spec import OpSpec
+from nettrim_cli.graph.ops.windows import window
+
+
+def max_pool_error(context: ErrorContext) -> ErrorGain:
+    """Of each window only the largest change counts, and an entry is in `uses` windows."""
+    shape = window(context.attributes, context.attributes["kernel_shape"])
+    return context.first(math.sqrt(context.norms.uses(*shape)))
+
+
+def average_pool_error(context: ErrorContext) -> ErrorGain:
+    """Rows of the matrix add up to 1, columns to uses / least: the norm's square is below."""
+    attributes = context.attributes
+    kernel, strides, dilations = window(attributes, attributes["kernel_shape"])
+    least = math.prod(kernel)
+    pads = attributes.get("pads", (0,) * 2 * len(kernel))
+    padding = attributes.get("auto_pad", "NOTSET")
+    if padding not in ("NOTSET", "VALID") or attributes.get("ceil_mode", 0):
+        least = 1
+    elif any(pads) and not attributes.get("count_include_pad", 0):
+        halves = pads[: len(kernel)], pads[len(kernel) :]
+        margins = [before + after for before, after in zip(*halves, strict=True)]
+        rows = zip(kernel, margins, dilations, strict=True)
+        least = math.prod(max(1, k - margin) if d == 1 else 1 for k, margin, d in rows)
+    return context.first(math.sqrt(context.norms.uses(kernel, strides, dilations) / least))
+
+
+def reduced_rank(context: NodeContext) -> int | None:
+    """Without the listed axes, unless they are kept."""
+    if context.attributes.get("keepdims", 1):
+        return context.rank()
+    axes, rank = context.integers("axes", 1), context.rank()
+    return None if not axes or rank is None else rank - len(axes)
+
+
+def position_rank(context: NodeContext) -> int | None:
+    """An axis less, unless it is kept."""
+    rank = context.rank()
+    return None if rank is None else rank - (not context.attributes.get("keepdims", 1))
+
+
+def reduced_importance(context: ImportanceContext) -> Mapping[int, Energy]:
+    """Over positions channels stay; over the channels themselves next to nothing comes through."""
+    axes = context.integers("axes", 1) or ()
+    last = {-1, (context.rank() or 0) - 1}
+    return {} if len(axes) == 1 and axes[0] in last else {0: context.energy}
+
+
+def pool(**facts: Any) -> OpSpec:
+    """An op that keeps channels and the number of axes."""
+    return OpSpec(rank=first_rank, importance=to_first, width=widest, **facts)
+
+
+def reduction(**facts: Any) -> OpSpec:
+    """An op over listed axes."""
+    return OpSpec(rank=reduced_rank, **facts)
+
+
+POOLING: dict[str, OpSpec] = {
+    "MaxPool": pool(error=max_pool_error),
+    "AveragePool": pool(error=average_pool_error),
+    "GlobalAveragePool": pool(error=copies),
+    "GlobalMaxPool": pool(error=slope(1)),
+    "LpPool": OpSpec(rank=first_rank),
+    "Resize": pool(),
+    "Upsample": pool(),
+    "ReduceMean": reduction(importance=reduced_importance, error=copies),
+    "ReduceSum": reduction(importance=reduced_importance, error=total),
+    "ReduceMax": reduction(importance=reduced_importance, error=slope(1)),
+    "ReduceMin": reduction(error=slope(1)),
+    "ReduceL2": reduction(error=slope(1)),
+    **{f"Reduce{name}": reduction() for name in ("L1", "LogSum", "LogSumExp", "Prod", "SumSquare")},
+    "ArgMax": OpSpec(rank=position_rank),
+    "ArgMin": OpSpec(rank=position_rank),
+    "CumSum": OpSpec(rank=first_rank),
+}

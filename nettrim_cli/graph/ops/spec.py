@@ -1,0 +1,137 @@
+"""All that the program knows of an op, as one entry of a table.
+
+Rules are plain functions of a `NodeContext`.  They know no index and no protobuf, so that an entry
+stands in one file with its family, and each walker over a graph asks all ops in one way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nettrim_cli.graph.layer import Floats
+from nettrim_cli.graph.ops.base import Grid, Op
+from nettrim_cli.graph.ops.context import (
+    AffineContext,
+    Energy,
+    ErrorContext,
+    ErrorGain,
+    ImportanceContext,
+    LayoutContext,
+    NodeContext,
+)
+from nettrim_cli.graph.ops.importance_rules import mean
+from nettrim_cli.graph.ops.layout_steps import Step
+
+Attributes = Mapping[str, Any]
+Function = Callable[..., Any]
+CountRule = Callable[[NodeContext], int | None]
+WidthRule = Callable[[Sequence[int | None]], int | None]
+ImportanceRule = Callable[[ImportanceContext], Mapping[int, Energy]]
+ErrorRule = Callable[[ErrorContext], ErrorGain]
+AffineRule = Callable[[AffineContext], tuple[Floats, Floats] | None]
+ClipRule = Callable[[AffineContext], "Clipping | None"]
+Layout = tuple[Step, ...] | int | Grid
+LayoutRule = Callable[[LayoutContext], Layout]
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """A cut to the range from `low` to `high`, and its name in words."""
+
+    low: float
+    high: float
+    words: str
+
+
+def unknown(context: NodeContext) -> int | None:
+    """Nothing is known."""
+    return None
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One op: what each walker over a graph asks of it.
+
+    Every field has the answer for an op of which nothing is known as its default.
+
+    Attributes
+    ----------
+    weight
+        How its weight is read and written; None for an op without.
+    rank
+        Number of axes of its first output, of all outputs where `every_output`.
+    length
+        Entries of its first output, where that has one axis.
+    width
+        Channels of its first output for those of its inputs; None where channels are not kept.
+    importance
+        What it hands back to its inputs of the importance of its outputs.
+    error
+        How errors of its inputs come out, at most; None ends a proof.
+    gate
+        Largest slope of ``x * op(x)``, from its attributes; None where that is not bounded.
+    function
+        Its values, of attributes and inputs, where it acts entry by entry.
+    title
+        Name of the function, whatever its spelling.
+    linear
+        Whether an affine function stays affine with constants as its other inputs.
+    adds
+        Whether it is the sum of its inputs.
+    idle
+        Whether a node gives out its first input as it is.
+    trains
+        Whether a node behaves as in training: by its batch, or at random.  None for not known.
+    affine
+        Factor and summand (M,) of each output of a layer that it follows.
+    clip
+        The range that it cuts to; with `affine`, after that.
+    mean_slot
+        Input that is taken off each channel, of a normalisation by constants.
+    layout
+        What it does to a constant on its way to a weight: steps that move values, the element
+        type of a cast, or the grid of integers.
+    join_axis
+        Axis along which it joins its inputs; None for an op that joins none.
+    same_values
+        Whether it gives out all values of its first input unchanged.
+    retypes
+        Whether it changes the type of numbers: by a "cast", or by a "grid" of steps.
+    probabilities
+        Whether it flattens all changes but those of samples in doubt.
+    scores
+        What it makes probabilities of, as the last node of a spelling; empty for nothing.
+    spreads
+        Whether it leads from a sum or a maximum of scores to where that meets them again.
+    """
+
+    weight: Op | None = None
+    rank: CountRule = unknown
+    every_output: bool = False
+    length: CountRule = unknown
+    width: WidthRule | None = None
+    importance: ImportanceRule = mean
+    error: ErrorRule | None = None
+    gate: Callable[[Attributes], float | None] | None = None
+    function: Function | None = None
+    title: str = ""
+    linear: bool = False
+    adds: bool = False
+    idle: Callable[[NodeContext], bool] | None = None
+    trains: Callable[[NodeContext], bool | None] | None = None
+    affine: AffineRule | None = None
+    clip: ClipRule | None = None
+    mean_slot: int | None = None
+    layout: LayoutRule | None = None
+    join_axis: Callable[[NodeContext], int] | None = None
+    same_values: bool = False
+    retypes: str = ""
+    probabilities: bool = False
+    scores: Callable[[NodeContext], str] | None = None
+    spreads: bool = False
+
+
+UNKNOWN = OpSpec()
+"""An op that is not in the table."""

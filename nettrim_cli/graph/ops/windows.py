@@ -1,0 +1,132 @@
+"""How the window of a convolution moves, over any number of spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nettrim_cli.graph.layer import Geometry
+from nettrim_cli.graph.ops.base import Positions, Shape, Unsupported
+
+MODES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+
+
+def read_window(attributes: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    """Kernel, strides, dilations, pads and group of a node whose weight has this shape.
+
+    Raises
+    ------
+    Unsupported
+        They do not go together, or the engine does not run them.
+    """
+    spatial = len(shape) - 2
+    if spatial < 1:
+        raise Unsupported(f"weight has {len(shape)} axes, 3 or more are wanted")
+    mode = attributes.get("auto_pad") or "NOTSET"
+    if mode not in MODES:
+        raise Unsupported(f"auto_pad '{mode}' is not known")
+    kernel = tuple(attributes.get("kernel_shape", shape[2:]))
+    strides = tuple(attributes.get("strides", (1,) * spatial))
+    dilations = tuple(attributes.get("dilations", (1,) * spatial))
+    unpadded = (0,) * (2 * spatial)
+    pads = tuple(attributes.get("pads", unpadded)) if mode == "NOTSET" else unpadded
+    if kernel != tuple(shape[2:]):
+        raise Unsupported("kernel_shape does not match the weight")
+    if [len(strides), len(dilations), len(pads)] != [spatial, spatial, 2 * spatial]:
+        raise Unsupported("strides, dilations or pads do not match the number of axes")
+    if min(*strides, *dilations) < 1:
+        raise Unsupported("strides or dilations below 1 have no meaning")
+    if min(pads) < 0:
+        raise Unsupported("has negative pads, which onnxruntime does not run")
+    return {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "dilations": dilations,
+        "pads": pads,
+        # VALID is no padding: one spelling, so that equal layers have equal keys.
+        "auto_pad": "NOTSET" if mode == "VALID" else mode,
+        "group": attributes.get("group", 1),
+    }
+
+
+def window(
+    attributes: Mapping[str, Any], kernel: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Kernel, strides and dilations, one for each spatial axis."""
+    ones = (1,) * len(kernel)
+    return kernel, attributes.get("strides", ones), attributes.get("dilations", ones)
+
+
+def step_arrays(geometry: Geometry) -> tuple[Positions, Positions]:
+    """Strides and dilations, (axes, 1) each."""
+    strides, dilations = (geometry.attributes[name] for name in ("strides", "dilations"))
+    return np.array(strides)[:, None], np.array(dilations)[:, None]
+
+
+def conv_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, int]]:
+    """Zeros before and after each spatial axis (ONNX operators, Conv: ``auto_pad``, ``pads``)."""
+    attributes = geometry.attributes
+    mode = attributes["auto_pad"]
+    count = len(spatial)
+    if mode == "NOTSET":
+        pads = attributes["pads"]
+        return [(int(pads[i]), int(pads[i + count])) for i in range(count)]
+    margins = []
+    for size, k, stride, dilation in zip(
+        spatial,
+        attributes["kernel_shape"],
+        attributes["strides"],
+        attributes["dilations"],
+        strict=True,
+    ):
+        wanted = (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1
+        total = max(wanted - size, 0)
+        small, large = total // 2, total - total // 2
+        margins.append((small, large) if mode == "SAME_UPPER" else (large, small))
+    return margins
+
+
+def conv_output_shape(spatial: Sequence[int], geometry: Geometry) -> Shape:
+    """Spatial shape of a convolution's output for an input of spatial shape `spatial`."""
+    attributes = geometry.attributes
+    shape = []
+    for size, margin, k, stride, dilation in zip(
+        spatial,
+        conv_margins(spatial, geometry),
+        attributes["kernel_shape"],
+        attributes["strides"],
+        attributes["dilations"],
+        strict=True,
+    ):
+        shape.append(max(0, (size + sum(margin) - dilation * (k - 1) - 1) // stride + 1))
+    return tuple(shape)
+
+
+def full_sizes(spatial: Sequence[int], geometry: Geometry) -> list[int]:
+    """Spatial shape of a transposed convolution's output before anything is cut off."""
+    a = geometry.attributes
+    names = ("strides", "dilations", "kernel_shape", "output_padding")
+    rows = zip(spatial, *(a[name] for name in names), strict=True)
+    return [s * (size - 1) + d * (k - 1) + 1 + extra for size, s, d, k, extra in rows]
+
+
+def spread_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, int]]:
+    """What a transposed convolution cuts off before and after each axis.
+
+    ``pads``, or what leaves the wanted size, as onnxruntime divides it.
+    """
+    a = geometry.attributes
+    count = len(spatial)
+    if not a["output_shape"] and a["auto_pad"] == "NOTSET":
+        return [(a["pads"][i], a["pads"][i + count]) for i in range(count)]
+    wanted = a["output_shape"] or [
+        size * stride for size, stride in zip(spatial, a["strides"], strict=True)
+    ]
+    margins = []
+    for full, size in zip(full_sizes(spatial, geometry), wanted, strict=True):
+        total = max(full - size, 0)
+        small, large = total // 2, total - total // 2
+        margins.append((small, large) if a["auto_pad"] == "SAME_UPPER" else (large, small))
+    return margins
