@@ -24,7 +24,8 @@ from common import Matrix, arguments, blas_threads, gemm_rate, machine, print_ta
 from layers import without_bias
 from minilm import minilm
 
-from nettrim_cli.solve.gram.scaled_problem import ErrorFeedback, ScaledProblem
+from nettrim_cli.solve.gram.feedback import ErrorFeedback
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest
 from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
@@ -111,12 +112,12 @@ def measure(task: LayerProblem, judge: LayerProblem, options: Any) -> dict[str, 
         task.samples.shared.clear()
         begun = time.perf_counter()
         problem = ScaledProblem.of(task)
-        V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(keep))
+        V = problem.find_support(problem.rhs(ErrorFeedback()), KeepLargest(keep))
         mine = problem.linear_weights(V, ErrorFeedback())
         seconds["l0"].append(time.perf_counter() - begun)
         rates.append(gemm_rate())
         begun = time.perf_counter()
-        problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(keep))
+        problem.find_support(problem.rhs(ErrorFeedback()), KeepLargest(keep))
         again = time.perf_counter() - begun
     products = len(problem.schedule) + REFIT_PRODUCTS
     return {

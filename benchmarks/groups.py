@@ -24,16 +24,17 @@ from common import (
 )
 
 from nettrim_cli.graph.layer import Layer
+from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.row_groups import METHODS, refit_rows, remove_groups
-from nettrim_cli.solve.gram.scaled_problem import ErrorFeedback, ScaledProblem
-from nettrim_cli.solve.top_k import block_sums, largest
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
+from nettrim_cli.solve.top_k import block_sums, top_k_mask
 
 Method = Callable[[ScaledProblem, Matrix, int, int], Matrix]
 
 
 def by_norm(problem: ScaledProblem, rhs: Matrix, keep: int, size: int, *, refit: bool) -> Matrix:
     """The groups of largest dense weights times root mean square of their inputs."""
-    mask = largest(block_sums(problem.start**2, size, None), keep)
+    mask = top_k_mask(block_sums(problem.start**2, size, None), keep)
     rows = np.flatnonzero(np.repeat(mask, size))
     if refit:
         return refit_rows(problem.system.A, rhs, rows)

@@ -27,9 +27,10 @@ from common import (
     write_json,
 )
 
+from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.gram.refit import refit
-from nettrim_cli.solve.gram.scaled_problem import ErrorFeedback, ScaledProblem
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.problem import LayerProblem
 
 FLOORS = {"mlp": 1 / 3, "lenet": 1 / 3, "resnet": 0.6, "transformer": 0.6}  # at 70 % zeros

@@ -43,7 +43,7 @@ from common import (
 from layers import Method, refitted, without_bias
 
 from nettrim_cli.solve.gram.l0 import solve_l0
-from nettrim_cli.solve.penalties import KeepOfEach
+from nettrim_cli.solve.penalties import KeepNOfM
 from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
 FLOORS = {"SparseGPT": (0.80, 0.70), "SparseGPT+refit": (0.88, 0.80)}  # floor, aim
@@ -60,7 +60,7 @@ def methods(kind: str) -> dict[str, Method]:
     swept = without_bias(lambda W, C, keep: sparsegpt(W, C, keep, pattern=pattern))
 
     def nettrim(task: LayerProblem, keep: int) -> Matrix:
-        penalty = None if pattern is None else KeepOfEach(*pattern)
+        penalty = None if pattern is None else KeepNOfM(*pattern)
         return solve_l0(replace(task, keep=keep), penalty=penalty).U
 
     return {"SparseGPT": swept, "SparseGPT+refit": refitted(swept), OURS: nettrim}

@@ -34,9 +34,9 @@ from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound
-from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_asked, uses
+from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
 
-NORMS = Norms(operator_norm, convolution_norm, uses)
+NORMS = Norms(operator_norm, convolution_norm, window_overlap)
 Bound = float | str  # a text says where the proof has ended, and why
 
 
@@ -241,7 +241,7 @@ def _layer(
     inputs = len(weights[0])
     counts = np.sort(np.concatenate([np.count_nonzero(block, axis=0) for block in weights]))
     samples = [
-        samples_asked(int(count), inputs, relu=layer.layer.response.relu)
+        samples_needed(int(count), inputs, relu=layer.layer.response.relu)
         for count in (counts[len(counts) // 2], counts[-1])
     ]
     return LayerBound(

@@ -28,7 +28,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import Stage, layer_task, set_matrices
 from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
-from nettrim_cli.solve.levels import allocate, between, finer, spread
+from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
 from nettrim_cli.solve.matrices import Matrix, norm
 from nettrim_cli.solve.problem import LayerProblem, LayerSamples
 
@@ -96,13 +96,13 @@ class ErrorModel:
         sizes, within = [e.parameters for e in layers], [bounds[e.name] for e in layers]
         total = round(sparsity * sum(sizes))
         if kind == "uniform":
-            zeros = spread(sizes, total, within)
+            zeros = uniform(sizes, total, within)
         else:
             own = kind == "error" or not any(each.unflattened > 0 for each in self.curves)
-            fine = finer(self.levels)
+            fine = refine_levels(self.levels)
             weights = [own_weight(each) if own else each.unflattened for each in self.curves]
             costs = [
-                between(self.levels, each.squares, fine) * weight
+                interpolate(self.levels, each.squares, fine) * weight
                 for each, weight in zip(self.curves, weights)
             ]
             zeros = allocate(costs, sizes, fine, total, within)
@@ -113,7 +113,7 @@ class ErrorModel:
         total = 0.0
         for each in self.curves:
             share = np.array([zeros[each.layer.name] / each.layer.parameters])
-            cost = between(self.levels, each.squares, share)
+            cost = interpolate(self.levels, each.squares, share)
             total += float(cost[0]) * (each.sensitivity if self.felt else own_weight(each))
         return math.sqrt(total)
 
@@ -124,7 +124,7 @@ class ErrorModel:
         for curve in self.curves:
             share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
             weight = curve.unflattened if felt else own_weight(curve)
-            total += float(between(self.levels, curve.squares, share)[0]) * weight
+            total += float(interpolate(self.levels, curve.squares, share)[0]) * weight
         return total
 
     @property
@@ -159,8 +159,8 @@ class Forecast:
             if half is None:
                 return None
             share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
-            now = float(between(costs.levels, curve.squares, share)[0])
-            then = float(between(fewer.levels, half.squares, share)[0])
+            now = float(interpolate(costs.levels, curve.squares, share)[0])
+            then = float(interpolate(fewer.levels, half.squares, share)[0])
             weight = curve.unflattened or own_weight(curve)
             total, before = total + now * weight, before + then * weight
             if then > 0:
@@ -234,8 +234,8 @@ def share_zeros(tasks: Sequence[LayerProblem], zeros: int) -> list[int]:
         return [zeros]
     sizes = [task.weight_count for task in tasks]
     levels = shares_of_zeros(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
-    fine = finer(levels)
-    curves = [between(levels, _squares(task, levels, ()).squares, fine) for task in tasks]
+    fine = refine_levels(levels)
+    curves = [interpolate(levels, _squares(task, levels, ()).squares, fine) for task in tasks]
     return allocate(curves, sizes, fine, zeros)
 
 

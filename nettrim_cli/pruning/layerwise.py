@@ -39,7 +39,7 @@ from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import ALLOCATIONS, SEARCHED, Settings
 from nettrim_cli.solve.gram.l0 import solve_l0
-from nettrim_cli.solve.levels import spread
+from nettrim_cli.solve.levels import uniform
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.penalties import pattern
@@ -260,7 +260,7 @@ class Run:
         made = self._may_augment and samples.augmented().rounds
         if even and not made and not self.settings.forecast:
             total = round(sparsity * sum(sizes))
-            zeros = spread(sizes, total, list(self.bounds.values()))
+            zeros = uniform(sizes, total, list(self.bounds.values()))
             return [dict(zip(names, zeros, strict=True))], samples
         costs, samples = self.measure(samples, sparsity)
         found = [self.shared(costs, sparsity)]

@@ -19,12 +19,21 @@ from typing import Protocol
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import Penalty
 
+Callback = Callable[[int, Matrix, Matrix, float], "float | None"]
+
+
+class Progress(Protocol):
+    """A listener to a solve."""
+
+    def __call__(self, iteration: int, iterations: int, /) -> None:
+        """Hear the number of the last iteration, and about how many there will be."""
+
 
 class Coupling(Protocol):
     """The response side: what ADMM needs of f."""
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
-        """Argmin over U of ``f(U) + rho/2 ||U - target||_F^2``, or one step towards it."""
+        """Argmin over U (N, M) of ``f(U) + rho/2 ||U - target||_F^2``, or one step towards it."""
 
 
 def admm(
@@ -34,38 +43,42 @@ def admm(
     start: Matrix,
     schedule: Iterable[float],
     alpha: float = 1.0,
-    look: Callable[[int, Matrix, Matrix, float], float | None] | None = None,
+    callback: Callback | None = None,
 ) -> tuple[Matrix, Matrix, int]:
     """Run ADMM over a schedule of penalty parameters.
 
     Parameters
     ----------
+    response, penalty
+        f and g.
     start
-        V to begin with, N x M; weights are a good start for keep-k, zeros for l1.
+        First V, (N, M); weights are a good start for keep-k, zeros for l1.
     schedule
         rho of each iteration; where it changes, the scaled dual is rescaled.
-    look
+    alpha
+        Over-relaxation, from 1 (none) to below 2.
+    callback
         Called after each iteration with its number, S, V and rho.  It returns None to go on, a
-        new rho to go on with (kept until changed again), or a negative number to stop.
+        rho to use from now on in place of the schedule's, or a negative number to stop.
 
     Returns
     -------
     S, V, iterations
-        The sparse iterate, never U.
+        The sparse iterate S, never U.
     """
-    V, rho_before, forced, done = start.copy(), 0.0, 0.0, 0
+    V, last_rho, override, done = start.copy(), 0.0, 0.0, 0
     S = V
     for planned in schedule:
-        rho = forced or planned
-        if rho_before and rho != rho_before:
-            V = S + (V - S) * V.dtype.type(rho_before / rho)
-        rho_before = rho
+        rho = override or planned
+        if last_rho and rho != last_rho:
+            V = S + (V - S) * V.dtype.type(last_rho / rho)
+        last_rho = rho
         S = penalty.prox(V, 1 / rho)
         U = response.solve(2 * S - V, rho)
         V += V.dtype.type(alpha) * (U - S)
         done += 1
-        said = look(done, S, V, rho) if look else None
-        if said is not None and said < 0:
+        next_rho = callback(done, S, V, rho) if callback else None
+        if next_rho is not None and next_rho < 0:
             break
-        forced = said or forced
-    return penalty.prox(V, 1 / rho_before) if rho_before else S, V, done
+        override = next_rho or override
+    return penalty.prox(V, 1 / last_rho) if last_rho else S, V, done

@@ -1,4 +1,4 @@
-"""Finding the knob for a target: how many weights for an error, which shares for a network."""
+"""How many weights meet an error, and how many zeros each layer of a network gets."""
 
 from __future__ import annotations
 
@@ -10,66 +10,86 @@ import numpy as np
 
 from nettrim_cli.solve.matrices import Matrix
 
-FINE = 6  # shares of zeros that are looked at from one level of a curve to the next,
-TOWARDS_NONE = np.arange(0.25, 4, 0.5)  # and below the first, in logarithms of odds
-NOTHING = 1e-12  # of a curve's largest cost
+FINE = 6  # refined levels from one level of a curve to the next
+TOWARDS_NONE = np.arange(0.25, 4, 0.5)  # refined levels below the first, in logarithms of odds
+NOTHING = 1e-12  # cost that counts as 0, relative to a curve's largest
 
 
-def fewest(
-    error: Callable[[int], float], allowed: float, total: int, *, tries: int = 9
+def fewest_weights(
+    error_at: Callable[[int], float], allowed: float, total: int, *, max_calls: int = 9
 ) -> tuple[int, int]:
     """Fewest weights, of ``total``, whose error is within ``allowed``.
 
-    A bisection on the logarithm of the count, guided by the error's own logarithm; the error is
-    taken to fall as the count grows.
+    The search bisects the logarithm of the count, guided by the error's own logarithm.  It
+    assumes that the error falls as the count grows.
+
+    Parameters
+    ----------
+    error_at
+        Error of the best weights of a count.
+    allowed
+        Largest error that meets the target.
+    total
+        Count that meets it in any case.
+    max_calls
+        Calls of ``error_at`` at most.
 
     Returns
     -------
     keep, calls
-        ``total`` if nothing sparser was found within ``allowed``; calls of ``error``.
+        ``total`` if nothing sparser was found within ``allowed``; calls of ``error_at``.
     """
-    low, high, guess, calls = 0, total, max(1, total // 5), 0
+    low, high, count, calls = 0, total, max(1, total // 5), 0
     low_error, high_error = math.inf, 0.0
-    while calls < tries and high - low > max(1, high // 50):
-        found = error(guess)
+    while calls < max_calls and high - low > max(1, high // 50):
+        error = error_at(count)
         calls += 1
-        if found <= allowed:
-            high, high_error = guess, found
+        if error <= allowed:
+            high, high_error = count, error
         else:
-            low, low_error = guess, found
-        guess = _between(low, high, low_error, high_error, allowed)
+            low, low_error = count, error
+        count = _between(low, high, low_error, high_error, allowed)
     return high, calls
 
 
-def smallest_share(
-    weights: Callable[[float], int], keep: int, slack: int, *, tries: int = 12
+def smallest_epsilon(
+    count_at: Callable[[float], int], keep: int, slack: int, *, max_calls: int = 12
 ) -> float:
-    """The smallest share in (0, 1) at which ``weights`` is at most ``keep``, by bisection.
+    """The smallest epsilon in (0, 1) with at most ``keep`` weights, by bisection.
 
-    ``weights`` is taken to fall as the share grows; the search ends within ``slack`` of ``keep``.
+    Parameters
+    ----------
+    count_at
+        Number of weights at an epsilon; it should fall as epsilon grows.
+    keep
+        Largest number of weights.
+    slack
+        The search ends at a count that is at most so far below ``keep``.
+    max_calls
+        Calls of ``count_at`` at most.
     """
-    low, high, guess = 0.0, 1.0, 0.2
-    for _ in range(tries):
-        found = weights(guess)
-        if found > keep:
-            low = guess
+    low, high, epsilon = 0.0, 1.0, 0.2
+    for _ in range(max_calls):
+        count = count_at(epsilon)
+        if count > keep:
+            low = epsilon
         else:
-            high = guess
-            if keep - found <= slack:
+            high = epsilon
+            if keep - count <= slack:
                 break
-        guess = math.sqrt(low * high) if low else high / 2
+        epsilon = math.sqrt(low * high) if low else high / 2
     return high
 
 
 def _between(low: int, high: int, low_error: float, high_error: float, allowed: float) -> int:
-    """A count between two ends: by the errors' logarithms, never in the outer eighths."""
+    """A count between two ends, by the errors' logarithms; never in the outer eighths."""
     share = 0.5
     if 0 < high_error < allowed < low_error < math.inf:
         share = math.log(low_error / allowed) / math.log(low_error / high_error)
         share = min(0.875, max(0.125, share))
     start = math.log(max(1, low) if low else max(1.0, high / 8))
-    guess = round(math.exp(start + share * (math.log(high) - start)))
-    return min(high - 1, max(low + 1, guess))
+    count = round(math.exp(start + share * (math.log(high) - start)))
+    return min(high - 1, max(low + 1, count))
 
 
 def allocate(
@@ -84,14 +104,14 @@ def allocate(
     Parameters
     ----------
     curves
-        One array a layer: its cost (squared error it adds to the network's output) at each
+        One array (L,) a layer: its cost (squared error it adds to the network's output) at each
         level; made non-decreasing and taken as piecewise linear in the share of zeros.
     sizes
         Weights of each layer.
     levels
-        Shares of zeros, ascending, starting at 0.
+        (L,) shares of zeros, ascending, starting at 0.
     zeros
-        Zeros wanted over all layers.
+        Target: zeros over all layers.
     bounds
         Fewest and most zeros of each layer; from none to all by default.
 
@@ -108,65 +128,72 @@ def allocate(
     """
     levels = np.asarray(levels, np.float64)
     steps: list[tuple[float, int, float]] = []
-    shares: list[float] = []
+    assigned: list[float] = []
     for layer, (curve, size) in enumerate(zip(curves, sizes)):
         low, high = (0, size) if bounds is None else bounds[layer]
         points, costs = _within(levels * size, np.asarray(curve, np.float64), low, high)
-        shares.append(float(points[0]))
-        for left, right in _hull(points, costs):
-            amount = float(points[right] - points[left])
-            steps.append(((costs[right] - costs[left]) / amount, layer, amount))
-    left_over = max(0.0, zeros - sum(shares))
-    for _, layer, amount in sorted(steps, key=lambda each: each[:2]):
-        taken = min(amount, left_over)
-        shares[layer] += taken
-        left_over -= taken
-    return _whole(shares)
+        assigned.append(float(points[0]))
+        for start, end in _hull(points, costs):
+            amount = float(points[end] - points[start])
+            steps.append(((costs[end] - costs[start]) / amount, layer, amount))
+    remaining = max(0.0, zeros - sum(assigned))
+    for _, layer, amount in sorted(steps, key=lambda step: step[:2]):
+        amount = min(amount, remaining)
+        assigned[layer] += amount
+        remaining -= amount
+    return _rounded(assigned)
 
 
-def between(levels: Matrix, curve: Matrix, shares: Matrix) -> Matrix:
-    """A curve's costs at any shares of zeros, read as powers of the odds of a zero.
+def interpolate(levels: Matrix, curve: Matrix, shares: Matrix) -> Matrix:
+    """A curve's costs (K,) at any shares of zeros, interpolated as powers of the odds of a zero.
 
-    Costs rise by orders of magnitude from level to level: straight lines between these would be
-    far above them.  Below the lowest level that is not 0 the power goes on, down to the cost at 0.
+    Costs rise by orders of magnitude from level to level, and straight lines between levels would
+    be far above them.  Below the lowest level that is not 0 the power goes on, down to the cost
+    at 0.
 
     Parameters
     ----------
     levels
-        Shares of zeros, ascending, starting at 0.
+        (L,) shares of zeros, ascending, starting at 0.
     curve
-        Cost at each level, made non-decreasing.
+        (L,) cost at each level, made non-decreasing.
     shares
-        Any, up to the last level.
+        (K,) shares of zeros, up to the last level.
     """
     curve = np.maximum.accumulate(np.asarray(curve, np.float64))
     top = curve[-1]
     if len(levels) < 3 or top <= 0:
         return np.interp(shares, levels, curve)
     with np.errstate(divide="ignore"):
-        at, wanted = (np.log(each / (1 - each)) for each in (levels[1:], np.asarray(shares)))
-        logs = np.log(np.maximum(curve[1:], NOTHING * top))
-    found = np.interp(wanted, at, logs)
-    steep = (logs[1] - logs[0]) / (at[1] - at[0])
-    below = wanted < at[0]
-    found[below] = logs[0] + steep * (wanted[below] - at[0]) if steep > 0 else logs[0]
-    found[wanted == -np.inf] = -np.inf  # no zeros
-    return np.asarray(np.maximum(np.exp(found), curve[0]))
+        level_odds, odds = _log_odds(levels[1:]), _log_odds(np.asarray(shares))
+        level_logs = np.log(np.maximum(curve[1:], NOTHING * top))
+    logs = np.interp(odds, level_odds, level_logs)
+    slope = (level_logs[1] - level_logs[0]) / (level_odds[1] - level_odds[0])
+    below = odds < level_odds[0]
+    logs[below] = level_logs[0]
+    if slope > 0:
+        logs[below] += slope * (odds[below] - level_odds[0])
+    logs[odds == -np.inf] = -np.inf  # no zeros
+    return np.asarray(np.maximum(np.exp(logs), curve[0]))
 
 
-def finer(levels: Matrix) -> Matrix:
-    """The levels, with more between them and towards 0, evenly in the logarithms of their odds."""
-    odds = np.log(levels[1:] / (1 - levels[1:]))
-    among = np.interp(np.arange(0, len(odds) - 1, 1 / FINE), np.arange(len(odds)), odds)
-    found = np.concatenate([odds[0] - TOWARDS_NONE, among])
-    return np.unique(np.concatenate([levels, 1 / (1 + np.exp(-found))]))
+def refine_levels(levels: Matrix) -> Matrix:
+    """The levels (L,) with more between them and towards 0, evenly in the logarithms of odds."""
+    odds = _log_odds(levels[1:])
+    inner = np.interp(np.arange(0, len(odds) - 1, 1 / FINE), np.arange(len(odds)), odds)
+    added = np.concatenate([odds[0] - TOWARDS_NONE, inner])
+    return np.unique(np.concatenate([levels, 1 / (1 + np.exp(-added))]))
 
 
-def spread(sizes: Sequence[int], zeros: int, bounds: Sequence[tuple[int, int]]) -> list[int]:
+def uniform(sizes: Sequence[int], zeros: int, bounds: Sequence[tuple[int, int]]) -> list[int]:
     """Zeros of each layer, the same share of each as far as its bounds allow.
 
     Parameters
     ----------
+    sizes
+        Weights of each layer.
+    zeros
+        Target: zeros over all layers.
     bounds
         Fewest and most zeros of each layer.
 
@@ -176,43 +203,51 @@ def spread(sizes: Sequence[int], zeros: int, bounds: Sequence[tuple[int, int]]) 
         Their sum is ``zeros``, or as near as the bounds allow.
     """
 
-    def at(share: float) -> list[float]:
+    def zeros_at(share: float) -> list[float]:
+        """Zeros of each layer at a share of all weights."""
         pairs = zip(sizes, bounds)
         return [min(max(share * size, low), high) for size, (low, high) in pairs]
 
-    below, above = 0.0, 1.0
+    low_share, high_share = 0.0, 1.0
     for _ in range(64):  # halvings until floating point has nothing left
-        middle = (below + above) / 2
-        below, above = (middle, above) if sum(at(middle)) < zeros else (below, middle)
-    return _whole(at(above))
+        share = (low_share + high_share) / 2
+        if sum(zeros_at(share)) < zeros:
+            low_share = share
+        else:
+            high_share = share
+    return _rounded(zeros_at(high_share))
 
 
-def _within(at: Matrix, curve: Matrix, low: int, high: int) -> tuple[Matrix, Matrix]:
+def _log_odds(shares: Matrix) -> Matrix:
+    return np.asarray(np.log(shares / (1 - shares)))
+
+
+def _within(counts: Matrix, curve: Matrix, low: int, high: int) -> tuple[Matrix, Matrix]:
     """Points of a non-decreasing curve between two counts, both ends among them."""
     curve = np.maximum.accumulate(curve)
-    high = min(high, at[-1])
-    inner = at[(at > low) & (at < high)]
+    high = min(high, counts[-1])
+    inner = counts[(counts > low) & (counts < high)]
     points = np.concatenate([[low], inner, [high] if high > low else []])
-    return points, np.interp(points, at, curve)
+    return points, np.interp(points, counts, curve)
 
 
-def _whole(shares: Sequence[float]) -> list[int]:
-    """Round to whole numbers with the same sum, those next to the whole number above first."""
-    counts = [math.floor(each) for each in shares]
-    room = sorted(range(len(shares)), key=lambda i: counts[i] - shares[i])
-    for layer in room[: max(0, round(sum(shares)) - sum(counts))]:
+def _rounded(zeros: Sequence[float]) -> list[int]:
+    """Round to integers with the same sum, those next to the integer above first."""
+    counts = [math.floor(number) for number in zeros]
+    order = sorted(range(len(zeros)), key=lambda i: counts[i] - zeros[i])
+    for layer in order[: max(0, round(sum(zeros)) - sum(counts))]:
         counts[layer] += 1
     return counts
 
 
 def _hull(x: Matrix, y: Matrix) -> list[tuple[int, int]]:
     """Segments of the lower convex hull of points sorted by x, as pairs of their indices."""
-    kept: list[int] = []
+    hull: list[int] = []
     for i in range(len(x)):
-        while len(kept) >= 2:
-            a, b = kept[-2], kept[-1]
+        while len(hull) >= 2:
+            a, b = hull[-2], hull[-1]
             if (y[b] - y[a]) * (x[i] - x[a]) < (y[i] - y[a]) * (x[b] - x[a]):
                 break
-            kept.pop()
-        kept.append(i)
-    return list(pairwise(kept))
+            hull.pop()
+        hull.append(i)
+    return list(pairwise(hull))

@@ -1,15 +1,16 @@
-"""The methods by name: each prunes one layer's task."""
+"""The methods by name; a method solves one layer's problem."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
+from nettrim_cli.solve.admm import Progress
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.problem import LayerProblem, Solution
 
-METHODS: dict[str, Callable[[LayerProblem, Callable[[int, int], None] | None], Solution]] = {
+METHODS: dict[str, Callable[[LayerProblem, Progress | None], Solution]] = {
     "l0": solve_l0,
     "net-trim": solve_net_trim,
     "one-sided": partial(solve_net_trim, one_sided=True),

@@ -1,4 +1,4 @@
-"""What can be proved of pruned weights: bounds on operator norms, and what sample theory asks for.
+"""Proved bounds on operator norms, and the number of samples that theory recommends.
 
 Every norm here is an upper bound that holds for the matrix as given, rounding included: a value
 guessed from below proves nothing.
@@ -24,7 +24,7 @@ AFFORDABLE = 3e8  # frequencies x inputs x outputs x the smaller of the two, a c
 
 
 def operator_norm(A: Matrix) -> float:
-    """Upper bound on the spectral norm ``||A||_2``, at most 1e-4 too large up to WIDEST.
+    """Upper bound on the spectral norm ``||A||_2`` of A (N, M), at most 1e-4 above it up to WIDEST.
 
     ``s I - G`` with ``G = A'A`` (the smaller Gram matrix) is positive definite if its Cholesky
     factorisation runs to the end with ``gamma_(n+1) / (1 - gamma_(n+1))`` times its trace taken
@@ -56,7 +56,7 @@ def operator_norm(A: Matrix) -> float:
     )
     if A.shape[1] > WIDEST:
         cuts = range(0, A.shape[1], WIDEST)
-        parts = [operator_norm(A[:, at : at + WIDEST]) for at in cuts]
+        parts = [operator_norm(A[:, start : start + WIDEST]) for start in cuts]
         return largest * (1 + ROUNDING) * min(crude, math.hypot(*parts))
     return largest * (1 + ROUNDING) * min(crude, math.sqrt(_largest_eigenvalue(A)))
 
@@ -67,8 +67,8 @@ def _largest_eigenvalue(A: Matrix) -> float:
     G = A.T @ A
     trace = float(np.trace(G))
     guess = _guess(G)
-    for power in range(20):
-        bound = guess * (1 + SLACK * 2**power)
+    for doubling in range(20):
+        bound = guess * (1 + SLACK * 2**doubling)
         margin = 2 * ((n + 3) * n * bound + (rows + 2) * trace) * UNIT
         shifted = -G
         shifted[np.diag_indices(n)] += bound - margin
@@ -78,7 +78,7 @@ def _largest_eigenvalue(A: Matrix) -> float:
 
 
 def _guess(G: Matrix) -> float:
-    """The largest eigenvalue, about."""
+    """Estimate of the largest eigenvalue, without proof."""
     n = len(G)
     if n > 64:
         start = np.random.default_rng(0).standard_normal(n)
@@ -94,8 +94,8 @@ def convolution_norm(kernel: Matrix, strides: Sequence[int], dilations: Sequence
 
     The smaller of two bounds that hold for images of any size and any padding with zeros:
 
-    - ``||K||_2 sqrt(uses)`` with K the (C*k..., M) matrix of the unfolded convolution: the
-      windows' squares add up to at most `uses` times the image's.
+    - ``||K||_2 sqrt(window_overlap)`` with K the (C*k..., M) matrix of the unfolded convolution:
+      the windows' squares add up to at most ``window_overlap`` times the image's.
     - ``sup ||K(theta)||_2`` over all frequencies: the image, continued by zeros, meets a block
       Laurent operator with this symbol, of which the convolution keeps some outputs
       (Sedghi, Gupta, Long, arXiv 1805.10408, for the circular case).  A stride is a convolution
@@ -108,10 +108,12 @@ def convolution_norm(kernel: Matrix, strides: Sequence[int], dilations: Sequence
     ----------
     kernel
         (M, C, k...) of one group.
+    strides, dilations
+        One for each axis of the image.
     """
     sizes = kernel.shape[2:]
     unfolded = operator_norm(kernel.reshape(len(kernel), -1))
-    folded = unfolded * math.sqrt(uses(sizes, strides, dilations))
+    folded = unfolded * math.sqrt(window_overlap(sizes, strides, dilations))
     if math.prod(sizes) == 1 or any(s > 1 and d > 1 for s, d in zip(strides, dilations)):
         return folded
     phases = _phases(np.asarray(kernel, np.float64), strides)
@@ -137,8 +139,8 @@ def _peak(phases: Matrix, grid: Sequence[int]) -> float:
     return math.sqrt(max(0.0, float(np.linalg.eigvalsh(grams)[:, -1].max())))
 
 
-def uses(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> int:
-    """How many windows read one entry of an image, at most.
+def window_overlap(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> int:
+    """The largest number of windows that read one entry of an image.
 
     Along an axis tap j reads entry ``s p + d j``: the taps that can meet a given entry differ by
     multiples of ``s / gcd(s, d)``.
@@ -152,7 +154,7 @@ def _phases(kernel: Matrix, strides: Sequence[int]) -> Matrix:
     """(M, C * s..., ceil(k/s)...) kernel of stride 1 on the phases of the image."""
     for axis, stride in enumerate(strides, 2):
         missing = -kernel.shape[axis] % stride
-        widths = [(0, missing if at == axis else 0) for at in range(kernel.ndim)]
+        widths = [(0, missing if other_axis == axis else 0) for other_axis in range(kernel.ndim)]
         kernel = np.pad(kernel, widths)
         shape = kernel.shape
         kernel = kernel.reshape(*shape[:axis], shape[axis] // stride, stride, *shape[axis + 1 :])
@@ -161,8 +163,8 @@ def _phases(kernel: Matrix, strides: Sequence[int]) -> Matrix:
     return kernel
 
 
-def samples_asked(s: int, inputs: int, *, relu: bool) -> int:
-    """Samples from which sparse weights can be learned, by the theory for Gaussian inputs.
+def samples_needed(s: int, inputs: int, *, relu: bool) -> int:
+    """Number of samples that sparse weights need, by the theory for Gaussian inputs.
 
     The Net-Trim paper (arXiv 1806.06457) proves the order ``s log(N / s)`` without a constant.
     The one here is that of l1 minimisation from linear equations: ``2 s log(N/s) + 5/4 s + 1``

@@ -26,19 +26,25 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nettrim_cli.solve.matrices import Matrix
-from nettrim_cli.solve.top_k import block_sums, largest, largest_of_each, masked, spread
+from nettrim_cli.solve.top_k import (
+    apply_mask,
+    block_sums,
+    expand_blocks,
+    group_top_k_mask,
+    top_k_mask,
+)
 
-PIECE = 1 << 15  # entries worked on at once
+PIECE = 1 << 15  # entries of a piece
 
 
 class Penalty(Protocol):
     """g(S), with the prox that ADMM calls once an iteration."""
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """Argmin over S of ``g(S) + ||S - V||_F^2 / (2 * step)``."""
+        """Argmin over S (N, M) of ``g(S) + ||S - V||_F^2 / (2 * step)``."""
 
 
 @runtime_checkable
@@ -46,7 +52,7 @@ class ConvexPenalty(Penalty, Protocol):
     """A convex penalty with ``g(t S) = t g(S)``, which has a polar."""
 
     def polar(self, L: Matrix) -> float:
-        """The largest ``<L, S>`` over all S with ``g(S) <= 1``."""
+        """The largest ``<L, S>`` over all S (N, M) with ``g(S) <= 1``."""
 
     def polar_columns(self, L: Matrix) -> Matrix:
         """(M,) divisors of the columns of L, each the least that ensures a polar of 1.
@@ -57,7 +63,7 @@ class ConvexPenalty(Penalty, Protocol):
 
 @runtime_checkable
 class SupportConstraint(Penalty, Protocol):
-    """A penalty that is 0 on some supports and infinite elsewhere."""
+    """A penalty that is 0 on the supports that it allows and infinite elsewhere."""
 
     def support(self, V: Matrix) -> Matrix:
         """(N, M) bool: where the prox keeps V, entries that are 0 themselves included."""
@@ -70,11 +76,11 @@ class WeightedL1:
     weights: Matrix
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
         return float((np.abs(S) * self.weights).sum(dtype=np.float64))
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """Soft thresholding: V minus its part inside ``[-step * weights, step * weights]``."""
+        """Soft thresholding of V (N, M) by ``step * weights``."""
         with np.errstate(over="ignore"):  # an infinite price leaves zeros
             threshold: Matrix = np.asarray(
                 np.multiply(self.weights, step, dtype=V.dtype, casting="same_kind")
@@ -84,11 +90,11 @@ class WeightedL1:
         return np.subtract(V, inside, out=inside)
 
     def polar(self, L: Matrix) -> float:
-        """Largest ``|L| / weights``; infinite where L meets a weight of 0."""
+        """Largest ``|L| / weights`` of L (N, M); infinite where L meets a weight of 0."""
         return float(self.polar_columns(L).max(initial=0.0))
 
     def polar_columns(self, L: Matrix) -> Matrix:
-        """Largest ``|L| / weights`` of each column."""
+        """Largest ``|L| / weights`` of each column of L (N, M)."""
         return np.asarray(_ratio(np.abs(L), self.weights).max(axis=0, initial=0.0))
 
 
@@ -113,7 +119,17 @@ class LogSum:
 
     @classmethod
     def of(cls, S: Matrix, weights: Matrix, delta_rel: float = 0.1) -> LogSum:
-        """With a delta relative to the root mean square of ``weights |S|`` where S is not 0."""
+        """The penalty with a delta that fits the weights S.
+
+        Parameters
+        ----------
+        S
+            (N, M) weights.
+        weights
+            See the class.
+        delta_rel
+            Delta over the root mean square of ``weights |S|`` where S is not 0.
+        """
         prices = np.abs(S) * weights
         count, top = np.count_nonzero(prices), float(prices.max(initial=0.0))
         if not count:
@@ -122,19 +138,19 @@ class LogSum:
         return cls(weights, delta_rel * typical)
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
         prices = np.abs(S) * self.weights / self.delta
         return self.delta * float(np.log1p(prices).sum(dtype=np.float64))
 
     def tangent(self, S: Matrix) -> WeightedL1:
-        """l1 with weights ``weights / (1 + weights |S| / delta)``, in S's dtype."""
+        """l1 with weights ``weights / (1 + weights |S| / delta)``, in the dtype of S (N, M)."""
         prices = np.abs(S)
         prices *= np.asarray(self.weights / self.delta, S.dtype)
         prices += 1
         return WeightedL1(np.divide(np.asarray(self.weights, S.dtype), prices, out=prices))
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """The larger root of the stationarity condition, or 0 where that costs less.
+        """The larger root of the stationarity condition, (N, M), or 0 where that costs less.
 
         With ``a = |V|`` and ``c = delta / weights`` the condition of a positive s is
         ``(s - a)(s + c) + step delta = 0``.
@@ -157,20 +173,20 @@ class KeepLargest:
     keep: int
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
         return 0.0 if np.count_nonzero(S) <= self.keep else math.inf
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """Keep the ``keep`` entries of largest magnitude, whatever the step."""
-        return masked(V, self.support(V))
+        """V (N, M) with the ``keep`` entries of largest magnitude, whatever the step."""
+        return apply_mask(V, self.support(V))
 
     def support(self, V: Matrix) -> Matrix:
-        """Exactly ``keep`` entries; ties go to the earlier one."""
-        return largest(np.abs(V), self.keep)
+        """(N, M) bool, exactly ``keep`` entries; ties go to the earlier one."""
+        return top_k_mask(np.abs(V), self.keep)
 
 
 @dataclass(frozen=True)
-class KeepOfEach:
+class KeepNOfM:
     """0 where at most n of every m consecutive inputs of an output are not zero (n:m).
 
     Groups start at input 0.  Where m does not divide N, the r inputs of the last group keep
@@ -186,31 +202,35 @@ class KeepOfEach:
             raise ValueError(f"{self.n}:{self.m} is no pattern: n of m with n at most m")
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
         counts = ((np.count_nonzero(groups, axis=1), n) for _, groups, n in self._groups(S))
         return 0.0 if all((count <= n).all() for count, n in counts) else math.inf
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """Keep the n largest magnitudes of each group, whatever the step."""
-        return masked(V, self.support(V))
+        """V (N, M) with the n largest magnitudes of each group, whatever the step."""
+        return apply_mask(V, self.support(V))
 
     def support(self, V: Matrix) -> Matrix:
-        """Exactly n entries of each group; ties go to the earlier input."""
+        """(N, M) bool, exactly n entries of each group; ties go to the earlier input."""
         mask = np.empty(V.shape, bool)
         for rows, groups, n in self._groups(V):
-            mask[rows] = largest_of_each(np.abs(groups), n).reshape(V[rows].shape)
+            mask[rows] = group_top_k_mask(np.abs(groups), n).reshape(V[rows].shape)
         return mask
 
     def _groups(self, A: Matrix) -> Iterator[tuple[slice, Matrix, int]]:
-        """Rows, those as (groups, m, M), and their count to keep: by pieces that fit a cache."""
-        whole = len(A) - len(A) % self.m
+        """Rows, these rows as (groups, m, M), and their n, by pieces that fit a cache."""
+        full_rows = len(A) - len(A) % self.m
         step = self.m * max(1, PIECE // (self.m * max(1, A.shape[1])))
-        for at in range(0, whole, step):
-            rows = slice(at, min(at + step, whole))
-            count = (rows.stop - at) // self.m
+        for start in range(0, full_rows, step):
+            rows = slice(start, min(start + step, full_rows))
+            count = (rows.stop - start) // self.m
             yield rows, A[rows].reshape(count, self.m, A.shape[1]), self.n
-        if whole < len(A):
-            yield slice(whole, None), A[None, whole:], -(-self.n * (len(A) - whole) // self.m)
+        if full_rows < len(A):
+            yield (
+                slice(full_rows, None),
+                A[None, full_rows:],
+                -(-self.n * (len(A) - full_rows) // self.m),
+            )
 
 
 @dataclass(frozen=True)
@@ -232,19 +252,19 @@ class KeepBlocks:
         _check_sides(self.height, self.width)
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
         used = block_sums((S != 0).astype(np.float32), self.height, self.width)
         return 0.0 if np.count_nonzero(used) <= self.keep else math.inf
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """Keep the ``keep`` blocks of largest Frobenius norm, whatever the step."""
-        mask = largest(block_sums(V * V, self.height, self.width), self.keep)
-        return masked(V, spread(mask, V.shape, self.height, self.width))
+        """V (N, M) with the ``keep`` blocks of largest Frobenius norm, whatever the step."""
+        mask = top_k_mask(block_sums(V * V, self.height, self.width), self.keep)
+        return apply_mask(V, expand_blocks(mask, V.shape, self.height, self.width))
 
     def support(self, V: Matrix) -> Matrix:
-        """Exactly ``keep`` blocks; ties go to the earlier one, row by row."""
-        mask = largest(block_sums(V * V, self.height, self.width), self.keep)
-        return np.array(spread(mask, V.shape, self.height, self.width))
+        """(N, M) bool, exactly ``keep`` blocks; ties go to the earlier one, row by row."""
+        mask = top_k_mask(block_sums(V * V, self.height, self.width), self.keep)
+        return np.array(expand_blocks(mask, V.shape, self.height, self.width))
 
 
 @dataclass(frozen=True)
@@ -268,26 +288,26 @@ class BlockNorm:
         _check_sides(self.height, self.width)
 
     def norms(self, S: Matrix) -> Matrix:
-        """Frobenius norm of each block."""
+        """Frobenius norm of each block of S (N, M)."""
         return np.sqrt(block_sums(S * S, self.height, self.width))
 
     def value(self, S: Matrix) -> float:
-        """g(S)."""
+        """g(S) of S (N, M)."""
         return float((self.norms(S) * self.weights).sum(dtype=np.float64))
 
     def prox(self, V: Matrix, step: float) -> Matrix:
-        """Shorten each block by ``step * weights``, to 0 where it is not longer than that."""
+        """V (N, M) with each block shorter by ``step * weights``, 0 where it is not longer."""
         norms = self.norms(V)
-        left = np.maximum(norms - step * self.weights, 0)
-        share = np.divide(left, norms, out=np.zeros_like(left), where=norms > 0)
-        return V * spread(share.astype(V.dtype), V.shape, self.height, self.width)
+        shrunk = np.maximum(norms - step * self.weights, 0)
+        share = np.divide(shrunk, norms, out=np.zeros_like(shrunk), where=norms > 0)
+        return V * expand_blocks(share.astype(V.dtype), V.shape, self.height, self.width)
 
     def polar(self, L: Matrix) -> float:
-        """Largest norm of a block over its weight; infinite where L meets a weight of 0."""
+        """Largest norm of a block of L (N, M) over its weight; infinite over a weight of 0."""
         return float(_ratio(self.norms(L), self.weights).max(initial=0.0))
 
     def polar_columns(self, L: Matrix) -> Matrix:
-        """The polar of each column where a block is within one, else the polar of all."""
+        """The polar of each column of L (N, M) where blocks are within columns, else of all."""
         if self.width == 1:
             return np.asarray(_ratio(self.norms(L), self.weights).max(axis=0, initial=0.0))
         return np.full(L.shape[1], self.polar(L))
@@ -297,15 +317,16 @@ PENALTIES: dict[str, Callable[..., Penalty]] = {
     "l1": WeightedL1,
     "reweighted": LogSum,
     "l0": KeepLargest,
-    "n:m": KeepOfEach,
+    "n:m": KeepNOfM,
     "block": KeepBlocks,
     "group": BlockNorm,
 }
 
-# What a user may ask for, as a regular expression whose numbers go to the builder.
+# The forms of --pattern, as regular expressions; the builder gets the shape of the weights, the
+# number of weights to keep, and the numbers of the form.
 PATTERNS: dict[str, Callable[..., SupportConstraint]] = {
     "unstructured": lambda shape, keep: KeepLargest(keep),
-    r"(\d+):(\d+)": lambda shape, keep, n, m: KeepOfEach(n, m),
+    r"(\d+):(\d+)": lambda shape, keep, n, m: KeepNOfM(n, m),
     r"(\d+)x(\d+)": lambda shape, keep, h, w: KeepBlocks(_blocks_within(shape, keep, h, w), h, w),
     "rows": lambda shape, keep: KeepBlocks(_blocks_within(shape, keep, 1, None), 1, None),
     "columns": lambda shape, keep: KeepBlocks(_blocks_within(shape, keep, None, 1), None, 1),
@@ -317,11 +338,13 @@ def pattern(name: str, shape: tuple[int, int], keep: int) -> SupportConstraint:
 
     Parameters
     ----------
+    name
+        As a user writes it.
     shape
         (N, M) of the weights.
     keep
-        Weights that may stay.  Blocks are as many as fit in it whichever they are; an n:m
-        pattern has its own share and does not look at it.
+        Largest number of weights.  It bounds the number of blocks, of whatever size; an n:m
+        pattern has a share of its own and ignores it.
 
     Raises
     ------
@@ -329,8 +352,8 @@ def pattern(name: str, shape: tuple[int, int], keep: int) -> SupportConstraint:
         The name is no pattern.
     """
     for form, build in PATTERNS.items():
-        if found := re.fullmatch(form, name):
-            return build(shape, keep, *map(int, found.groups()))
+        if match := re.fullmatch(form, name):
+            return build(shape, keep, *map(int, match.groups()))
     raise ValueError(f"{name!r} is no pattern such as unstructured, 2:4, 1x4, 4x4, rows, columns")
 
 
@@ -341,7 +364,7 @@ def _ratio(size: Matrix, weights: Matrix) -> Matrix:
 
 
 def _blocks_within(shape: tuple[int, int], keep: int, height: int | None, width: int | None) -> int:
-    """The most blocks that have at most ``keep`` entries whichever they are."""
+    """The largest number of blocks of which any choice has at most ``keep`` entries."""
     sides = (
         np.minimum(step, total - np.arange(0, total, step))
         for total, step in ((n, side or max(1, n)) for n, side in zip(shape, (height, width)))

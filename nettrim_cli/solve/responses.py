@@ -32,12 +32,18 @@ from nettrim_cli.solve.matrices import Matrix
 Function = Callable[[Matrix], Matrix]
 
 ALL = slice(None)
-SLOPES = 257  # points at which the slopes of a function are looked at
+SLOPES = 257  # points between which the slopes of a function are measured
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Targets of a response set, both (M, P) float32."""
+    """A response set, entry by entry.
+
+    Attributes
+    ----------
+    lower, upper
+        (M, P) float32 ends of the intervals.
+    """
 
     lower: Matrix
     upper: Matrix
@@ -52,7 +58,7 @@ class Intervals:
         bound: Matrix | None = None,
         *,
         floor: float = 0.0,
-        reached: Matrix | None = None,
+        skip: Matrix | None = None,
         missing: Matrix | None = None,
     ) -> Intervals:
         """Intervals of ``scale * z`` that keep ``clip(scale * z + shift + r, floor, ceiling)``.
@@ -61,19 +67,22 @@ class Intervals:
         ----------
         Z
             (M, P) results of the dense layer.
+        scale, shift
+            (M,); 1 and 0 by default.
+        ceiling, floor
+            Range of the response.
         bound
             (M, P) results that are allowed where the dense unit is inactive (the paper's V) or
             saturated; floor and ceiling by default.
-        reached, missing
-            (M, P) r as it is now, and what it lacks of the r with which the response was made;
-            0 by default.
+        skip, missing
+            (M, P) r in the pruned network, and the dense network's r less that; 0 by default.
         """
         factor = np.float32(1) if scale is None else scale.astype(np.float32)[:, None]
         added: Matrix | np.float32 = np.float32(0)
         if shift is not None:
             added = shift.astype(np.float32)[:, None]
-        if reached is not None:
-            added = added + reached
+        if skip is not None:
+            added = added + skip
         point = (Z * factor).astype(np.float32)
         if missing is not None:
             point += missing
@@ -90,7 +99,7 @@ class Intervals:
 
     @classmethod
     def of_points(cls, Z: Matrix) -> Intervals:
-        """Every entry is to be reproduced: a linear response."""
+        """The points Z (M, P): a linear response, of which every entry counts."""
         Z = np.asarray(Z, np.float32)
         return cls(Z, Z)
 
@@ -100,7 +109,7 @@ class Intervals:
         return np.asarray(self.lower == self.upper)
 
     def residual(self, Z: Matrix, columns: slice = ALL) -> Matrix:
-        """R(z), entry by entry, of some of the columns."""
+        """R(z), entry by entry, of results Z (M, P') in some of the columns."""
         return np.asarray(Z - np.clip(Z, self.lower[:, columns], self.upper[:, columns]))
 
 
@@ -111,26 +120,26 @@ class ResponseCurve:
     Attributes
     ----------
     function
-        On (M, P) arrays.
+        The activation, on (M, P) arrays.
     point
         (M, P) float32 targets of ``scale * z``.
     added
-        (M, 1) or (M, P): what is added to that before the function.
-    wanted
-        (M, P) the response at the targets.
+        (M, 1) or (M, P) shift and residual connection, which the function's argument adds.
+    target
+        (M, P) the response at the points.
     steepest
-        (M, 1) largest squared slope of each output's function over its targets.
+        (M, 1) largest squared slope of each output's function between its points.
     """
 
     function: Function
     point: Matrix
     added: Matrix
-    wanted: Matrix
+    target: Matrix
     steepest: Matrix
 
     @classmethod
     def of(cls, function: Function, point: Matrix, added: Matrix) -> ResponseCurve:
-        """The response with what it wants."""
+        """The response whose targets are at the points (M, P); `added` is (M, 1) or (M, P)."""
         A = point + added
         grid = np.linspace(A.min(axis=1), A.max(axis=1), SLOPES, axis=1, dtype=np.float32)
         steps = np.diff(grid)
@@ -140,44 +149,44 @@ class ResponseCurve:
         return cls(function, point, added, function(A), steepest)
 
     def residual(self, Z: Matrix, columns: slice = ALL) -> Matrix:
-        """What a step takes from Z: ``w (z - point)``, w the secant's squared slope, at most 1.
+        """The step of a refit from Z (M, P'): ``w (z - point)``, w the secant's squared slope.
 
-        Relative to the steepest slope ``w (z - point)^2`` is the squared error of the response
-        itself: the refit's samples are weighed anew by what they matter where Z is now.
+        w is relative to the steepest squared slope, at most 1, so that ``w (z - point)^2`` is
+        proportional to the squared error of the response itself.
         """
         added = self.added if self.added.shape[1] == 1 else self.added[:, columns]
-        moved = np.asarray(Z - self.point[:, columns])
+        step = np.asarray(Z - self.point[:, columns])
         share = self.function(Z + added)
-        share -= self.wanted[:, columns]
+        share -= self.target[:, columns]
         with np.errstate(all="ignore"):
-            share /= moved
+            share /= step
             np.square(share, out=share)
             share *= np.where(self.steepest > 0, 1 / self.steepest, np.float32(0))
-        np.fmin(share, np.float32(1), out=share)  # where nothing has moved it is no number
-        moved *= share
-        return moved
+        np.fmin(share, np.float32(1), out=share)  # 0 / 0 where Z is at the point
+        step *= share
+        return step
 
 
 class Target(Protocol):
-    """What a refit aims at."""
+    """The target of a refit."""
 
     def residual(self, Z: Matrix, columns: slice, /) -> Matrix:
-        """What a step is to take from the results Z (M, P') in some of the columns."""
+        """The step from results Z (M, P') in some of the columns towards the target."""
 
 
 class Loss(Protocol):
-    """What the residuals of the shared entries cost, as a function h of their norm alone."""
+    """Cost of the residuals of the shared entries, as a function h of their norm alone."""
 
     def cost(self, size: float) -> float:
         """h(size), 0 where it is a constraint."""
 
-    def beyond(self, size: float) -> float:
+    def violation(self, size: float) -> float:
         """By how much the norm exceeds a constraint."""
 
     def conjugate(self, size: float) -> float:
         """Convex conjugate: the largest ``size * r - h(r)``."""
 
-    def kept(self, size: float, rho: float) -> float:
+    def shrink_factor(self, size: float, rho: float) -> float:
         """Share of a residual that the prox of ``h / rho`` leaves."""
 
     def multiplier(self, size: float, rho: float) -> float:
@@ -194,7 +203,7 @@ class NormBall:
         """h(size), 0 where it is a constraint."""
         return 0.0
 
-    def beyond(self, size: float) -> float:
+    def violation(self, size: float) -> float:
         """By how much the norm exceeds a constraint."""
         return max(0.0, size - self.epsilon)
 
@@ -202,7 +211,7 @@ class NormBall:
         """Convex conjugate: ``epsilon * size``."""
         return self.epsilon * size
 
-    def kept(self, size: float, rho: float) -> float:
+    def shrink_factor(self, size: float, rho: float) -> float:
         """Share of a residual that the projection leaves."""
         return min(1.0, self.epsilon / size) if size > 0 else 1.0
 
@@ -221,7 +230,7 @@ class SquaredNorm:
         """h(size), 0 where it is a constraint."""
         return self.weight / 2 * size * size
 
-    def beyond(self, size: float) -> float:
+    def violation(self, size: float) -> float:
         """By how much the norm exceeds a constraint: there is none."""
         return 0.0
 
@@ -229,7 +238,7 @@ class SquaredNorm:
         """Convex conjugate: ``size^2 / (2 weight)``."""
         return size * size / (2 * self.weight)
 
-    def kept(self, size: float, rho: float) -> float:
+    def shrink_factor(self, size: float, rho: float) -> float:
         """Share of a residual that the prox leaves."""
         return rho / (rho + self.weight) if rho > 0 else 1.0
 

@@ -1,7 +1,6 @@
-"""Which entries of a matrix are the largest, and sums over its blocks: the work of the proxes.
+"""The largest entries of a matrix, and sums over its blocks, as the penalties' proxes need them.
 
-ADMM does it once an iteration, so it is passes over whole arrays; the order of magnitudes is looked
-at for few entries only.
+ADMM calls these once an iteration, so they pass over arrays as a whole and sort few entries only.
 """
 
 from __future__ import annotations
@@ -16,18 +15,26 @@ from nettrim_cli.solve.matrices import Matrix
 SAMPLE = 1 << 13  # entries whose order brackets the threshold of a large matrix
 
 
-def largest(magnitude: Matrix, keep: int) -> Matrix:
-    """Mark exactly ``keep`` entries of largest magnitude; ties go to the earlier entry."""
+def top_k_mask(magnitude: Matrix, keep: int) -> Matrix:
+    """Mask (N, M) of exactly ``keep`` entries of largest magnitude; ties go to the earlier entry.
+
+    Parameters
+    ----------
+    magnitude
+        (N, M), not negative.
+    keep
+        Number of entries.
+    """
     if keep >= magnitude.size:
         return np.ones(magnitude.shape, bool)
     if keep <= 0:
         return np.zeros(magnitude.shape, bool)
     flat = magnitude.ravel()
-    bar = _ranked(flat, keep)
-    mask = flat >= bar
+    threshold = _ranked(flat, keep)
+    mask = flat >= threshold
     excess = int(np.count_nonzero(mask)) - keep
     if excess > 0:
-        mask[np.flatnonzero(flat == bar)[-excess:]] = False
+        mask[np.flatnonzero(flat == threshold)[-excess:]] = False
     return np.asarray(mask.reshape(magnitude.shape))
 
 
@@ -40,69 +47,94 @@ def _ranked(flat: Matrix, rank: int) -> float:
     if flat.size >= SAMPLE:
         sample = flat[:: max(4, flat.size // SAMPLE) | 1]
         share = rank / flat.size
-        at = (1 - share) * sample.size
+        position = (1 - share) * sample.size
         slack = 4 * math.sqrt(sample.size * share * (1 - share)) + 2
-        ends = max(0, int(at - slack)), min(sample.size - 1, int(at + slack))
+        ends = max(0, int(position - slack)), min(sample.size - 1, int(position + slack))
         low, high = np.partition(sample, ends)[list(ends)]
         above = flat > high
-        between = flat[(flat >= low) ^ above]
-        left = rank - int(np.count_nonzero(above))
-        if 0 < left <= between.size:
-            flat, rank = between, left
+        bracketed = flat[(flat >= low) ^ above]
+        remaining = rank - int(np.count_nonzero(above))
+        if 0 < remaining <= bracketed.size:
+            flat, rank = bracketed, remaining
     return float(np.partition(flat, flat.size - rank)[flat.size - rank])
 
 
-def largest_of_each(groups: Matrix, n: int) -> Matrix:
-    """Mark the n largest along the middle axis; ties go to the earlier.
+def group_top_k_mask(groups: Matrix, n: int) -> Matrix:
+    """Mask (G, m, M) of the n largest of each group; ties go to the earlier.
 
-    The n-th largest is found by n rounds of comparing whole planes.
+    The n-th largest comes from n rounds of comparing planes (G, M).
+
+    Parameters
+    ----------
+    groups
+        (G, m, M): G groups of m entries in each of M columns, not negative.
+    n
+        Number of entries of a group.
     """
     if n == 0 or n == groups.shape[1]:
         return np.full(groups.shape, n > 0)
     planes = list(np.moveaxis(groups, 1, 0))
     for _ in range(n - 1):
-        top, rest = planes[0], []
+        top, smaller = planes[0], []
         for plane in planes[1:]:
-            rest.append(np.minimum(top, plane))
+            smaller.append(np.minimum(top, plane))
             top = np.maximum(top, plane)
-        planes = rest
+        planes = smaller
     top = functools.reduce(np.maximum, planes)
     mask: Matrix = groups >= top[:, None]
     if np.count_nonzero(mask) > n * top.size:
-        at, column = np.nonzero(np.count_nonzero(mask, axis=1) > n)
-        few, bar = groups[at, :, column], top[at, column, None]
-        ties = few == bar
-        spare = n - np.count_nonzero(few > bar, axis=1)
-        mask[at, :, column] = (few > bar) | (ties & (np.cumsum(ties, axis=1) <= spare[:, None]))
+        group, column = np.nonzero(np.count_nonzero(mask, axis=1) > n)
+        values, threshold = groups[group, :, column], top[group, column, None]
+        above, ties = values > threshold, values == threshold
+        spare = n - np.count_nonzero(above, axis=1)
+        mask[group, :, column] = above | (ties & (np.cumsum(ties, axis=1) <= spare[:, None]))
     return mask
 
 
-def masked(V: Matrix, mask: Matrix) -> Matrix:
-    """V where marked, 0 elsewhere; on the bits, which needs no branches and makes no nan."""
+def apply_mask(V: Matrix, mask: Matrix) -> Matrix:
+    """V (N, M) where the mask (N, M) is true, 0 elsewhere.
+
+    It works on the bits, which needs no branches and makes no nan.
+    """
     bits: Matrix = V.view(f"i{V.itemsize}")
-    kept: Matrix = bits * mask
-    return kept.view(V.dtype)
+    masked: Matrix = bits * mask
+    return masked.view(V.dtype)
 
 
 def block_sums(A: Matrix, height: int | None, width: int | None) -> Matrix:
-    """Sum of each block."""
+    """Sum of each block of A (N, M); None is the length of a side.
+
+    The last blocks of a side may be smaller.
+    """
     if height is None:
         A = A.sum(axis=0, keepdims=True)
     elif height > 1:
-        whole = len(A) - len(A) % height
-        parts = [A[:whole].reshape(whole // height, height, A.shape[1]).sum(axis=1)]
-        A = np.vstack(parts + [A[whole:].sum(axis=0, keepdims=True)] * (whole < len(A)))
+        full = len(A) - len(A) % height
+        parts = [A[:full].reshape(full // height, height, A.shape[1]).sum(axis=1)]
+        A = np.vstack(parts + [A[full:].sum(axis=0, keepdims=True)] * (full < len(A)))
     if width is None:
         A = A.sum(axis=1, keepdims=True)
     elif width > 1:
-        whole = A.shape[1] - A.shape[1] % width
-        parts = [A[:, :whole].reshape(len(A), whole // width, width) @ np.ones(width, A.dtype)]
-        A = np.hstack(parts + [A[:, whole:].sum(axis=1, keepdims=True)] * (whole < A.shape[1]))
+        full = A.shape[1] - A.shape[1] % width
+        parts = [A[:, :full].reshape(len(A), full // width, width) @ np.ones(width, A.dtype)]
+        A = np.hstack(parts + [A[:, full:].sum(axis=1, keepdims=True)] * (full < A.shape[1]))
     return A
 
 
-def spread(blocks: Matrix, shape: tuple[int, ...], height: int | None, width: int | None) -> Matrix:
-    """Each block's value at its entries; whole sides are left to broadcasting."""
+def expand_blocks(
+    blocks: Matrix, shape: tuple[int, ...], height: int | None, width: int | None
+) -> Matrix:
+    """The value of each block at its entries, a read-only view where possible.
+
+    Parameters
+    ----------
+    blocks
+        (ceil(N / height), ceil(M / width)) values, see ``block_sums``.
+    shape
+        (N, M).
+    height, width
+        Sides of a block; None is the length of the side.
+    """
     for axis, side in enumerate((height, width)):
         if side is not None and side > 1:
             blocks = np.repeat(blocks, side, axis=axis)

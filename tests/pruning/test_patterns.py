@@ -13,7 +13,7 @@ from nettrim_cli.cli import run
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import dense_matrices
-from nettrim_cli.solve.penalties import KeepOfEach
+from nettrim_cli.solve.penalties import KeepNOfM
 
 
 def matrices(files: Files, report):
@@ -85,7 +85,7 @@ def test_fewer_errors_than_by_magnitude(tmp_path) -> None:
     plain = dense.clone()
     for layer in plain.layers:
         weights, biases = dense.weight(layer)
-        plain.set_weight(layer, [KeepOfEach(2, 4).prox(each, 1) for each in weights], biases)
+        plain.set_weight(layer, [KeepNOfM(2, 4).prox(each, 1) for each in weights], biases)
     from nettrim_cli.data.dataset import Calibration
     from nettrim_cli.evaluation.comparison import ReferenceOutputs
 

@@ -56,7 +56,7 @@ def test_the_look_sees_stops_and_steers() -> None:
         assert np.array_equal(S, S * (np.abs(S) > 0))
         return {3: 5.0, 6: -1.0}.get(done)
 
-    _, _, done = admm(Near(M), KeepLargest(3), start=M, schedule=(1.0,) * 50, look=look)
+    _, _, done = admm(Near(M), KeepLargest(3), start=M, schedule=(1.0,) * 50, callback=look)
     assert done == 6
     assert seen == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 5.0), (5, 5.0), (6, 5.0)]
 

@@ -54,7 +54,7 @@ def test_what_is_added_behind_the_layer_moves_the_ends(
         np.array([shift]),
         ends[1],
         floor=ends[0],
-        reached=np.full((1, 1), r, np.float32),
+        skip=np.full((1, 1), r, np.float32),
         missing=np.full((1, 1), e, np.float32),
     )
     inside = bool(sets.lower[0, 0] <= scale * T <= sets.upper[0, 0])

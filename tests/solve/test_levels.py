@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.solve.levels import allocate, between, fewest, finer, smallest_share, spread
+from nettrim_cli.solve.levels import (
+    allocate,
+    fewest_weights,
+    interpolate,
+    refine_levels,
+    smallest_epsilon,
+    uniform,
+)
 
 QUICK = settings(max_examples=100, deadline=None)
 
@@ -33,7 +40,7 @@ def test_fewest_is_least_up_to_its_tolerance(seed, total, allowed) -> None:
         asked.append(keep)
         return errors[keep]
 
-    keep, calls = fewest(error, allowed, total, tries=200)
+    keep, calls = fewest_weights(error, allowed, total, max_calls=200)
     assert calls == len(asked) == len(set(asked)) < 200
     assert keep == total or errors[keep] <= allowed
     least = int(np.flatnonzero(errors[1:] <= allowed)[0]) + 1
@@ -44,14 +51,14 @@ def test_fewest_is_least_up_to_its_tolerance(seed, total, allowed) -> None:
 @QUICK
 def test_fewest_within_a_few_tries_is_good_and_true(seed, total, allowed) -> None:
     errors = falling(seed, total)
-    keep, calls = fewest(lambda keep: errors[keep], allowed, total)
+    keep, calls = fewest_weights(lambda keep: errors[keep], allowed, total)
     assert calls <= 9
     assert keep == total or errors[keep] <= allowed
 
 
 @pytest.mark.parametrize("found", [math.nan, math.inf, 1.0])
 def test_fewest_gives_all_where_nothing_will_do(found) -> None:
-    assert fewest(lambda _: found, 0.5, 1000)[0] == 1000
+    assert fewest_weights(lambda _: found, 0.5, 1000)[0] == 1000
 
 
 @given(st.integers(0, 10**6), st.integers(10, 2000), st.floats(0.01, 0.95))
@@ -63,16 +70,16 @@ def test_smallest_share_keeps_no_more_than_asked(seed, total, density) -> None:
         return int(total - np.searchsorted(places, share, side="right"))
 
     keep, slack = int(density * total), max(1, total // 100)
-    share = smallest_share(weights, keep, slack, tries=100)
+    share = smallest_epsilon(weights, keep, slack, max_calls=100)
     assert 0 < share <= 1
     assert weights(share) <= keep
     assert keep - weights(share) <= slack
-    assert 0 < smallest_share(weights, keep, slack) <= 1
-    assert weights(smallest_share(weights, keep, slack)) <= keep
+    assert 0 < smallest_epsilon(weights, keep, slack) <= 1
+    assert weights(smallest_epsilon(weights, keep, slack)) <= keep
 
 
 def test_smallest_share_shrinks_where_anything_will_do() -> None:
-    assert smallest_share(lambda _: 0, 100, 1) < 1e-3
+    assert smallest_epsilon(lambda _: 0, 100, 1) < 1e-3
 
 
 def convex_curves(seed, layers, levels):
@@ -137,7 +144,7 @@ def test_between_levels_a_power_of_the_odds_is_met_exactly(power) -> None:
     shares = np.array([0.01, 0.1, 0.3, 0.45, 0.7, 0.9, 0.95])
     curve = 3 * np.append(0, (LEVELS[1:] / (1 - LEVELS[1:])) ** power)
     expected = 3 * (shares / (1 - shares)) ** power
-    assert between(LEVELS, curve, shares) == pytest.approx(expected, rel=1e-9)
+    assert interpolate(LEVELS, curve, shares) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 4))
@@ -146,23 +153,23 @@ def test_between_levels_costs_rise_from_level_to_level(seed, dead) -> None:
     random = np.random.default_rng(seed)
     curve = 10.0 ** random.uniform(-9, 0, 5)  # not even monotone
     curve[:dead] = 0
-    rising, fine = np.maximum.accumulate(curve), finer(LEVELS)
-    found = between(LEVELS, curve, fine)
+    rising, fine = np.maximum.accumulate(curve), refine_levels(LEVELS)
+    found = interpolate(LEVELS, curve, fine)
     assert np.all(np.diff(found) >= -1e-12 * rising[-1])
-    assert between(LEVELS, curve, LEVELS) == pytest.approx(rising, abs=2e-12 * rising[-1])
+    assert interpolate(LEVELS, curve, LEVELS) == pytest.approx(rising, abs=2e-12 * rising[-1])
     assert found[0] == pytest.approx(rising[0], abs=2e-12 * rising[-1])
 
 
 def test_between_levels_nothing_costs_nothing_and_one_level_is_a_line() -> None:
-    assert not between(LEVELS, np.zeros(5), finer(LEVELS)).any()
-    assert between(np.array([0, 0.5]), np.array([0, 2.0]), np.array([0.1, 0.5])).tolist() == [
+    assert not interpolate(LEVELS, np.zeros(5), refine_levels(LEVELS)).any()
+    assert interpolate(np.array([0, 0.5]), np.array([0, 2.0]), np.array([0.1, 0.5])).tolist() == [
         0.4,
         2,
     ]
 
 
 def test_finer_levels_have_the_levels_among_them() -> None:
-    fine = finer(LEVELS)
+    fine = refine_levels(LEVELS)
     assert set(LEVELS.tolist()) <= set(fine.tolist())
     assert np.all(np.diff(fine) > 0)
     assert fine[-1] == LEVELS[-1]
@@ -206,7 +213,7 @@ def test_allocate_within_bounds_matches_every_way_of_sharing(seed, layers, share
 @QUICK
 def test_spread_is_as_even_as_bounds_allow(layers, zeros) -> None:
     sizes, bounds = within(layers)
-    found = spread(sizes, zeros, bounds)
+    found = uniform(sizes, zeros, bounds)
     fewest_zeros, most = (sum(each) for each in zip(*bounds))
     assert sum(found) == min(max(zeros, fewest_zeros), most)
     assert all(low <= count <= high for count, (low, high) in zip(found, bounds))
@@ -216,7 +223,7 @@ def test_spread_is_as_even_as_bounds_allow(layers, zeros) -> None:
 
 
 def test_spread_without_bounds_gives_the_same_share() -> None:
-    assert spread([10, 200, 3000], 2889, [(0, 10), (0, 200), (0, 3000)]) == [9, 180, 2700]
+    assert uniform([10, 200, 3000], 2889, [(0, 10), (0, 200), (0, 3000)]) == [9, 180, 2700]
 
 
 def test_bounds_that_ask_for_more_or_less_than_wanted_hold() -> None:

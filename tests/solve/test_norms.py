@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from nettrim_cli.solve import norms
-from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_asked, uses
+from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
 
 
 def drawn(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_convolution_norm_bounds_the_explicit_matrix(given_, outputs, inputs, se
     found = convolution_norm(kernel, strides, dilations)
     unfolded = np.linalg.norm(kernel.reshape(outputs, -1), 2)
     assert exact * (1 - 1e-12) <= found
-    assert found <= unfolded * math.sqrt(uses(taps, strides, dilations)) * (1 + 2e-5)
+    assert found <= unfolded * math.sqrt(window_overlap(taps, strides, dilations)) * (1 + 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_convolution_norm_falls_back_where_frequencies_cost_too_much(monkeypatch
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))
 def test_uses_counts_the_windows_over_an_entry(k, s, d) -> None:
     seen = [s * p + d * j for p in range(80) for j in range(k)]
-    assert uses((k,), (s,), (d,)) == np.bincount(seen)[60:180].max()
+    assert window_overlap((k,), (s,), (d,)) == np.bincount(seen)[60:180].max()
 
 
 def test_samples_asked() -> None:
-    assert samples_asked(0, 100, relu=True) == 0
-    assert samples_asked(10, 100, relu=False) == math.ceil(20 * math.log(10) + 13.5)
-    assert samples_asked(10, 100, relu=True) == 2 * samples_asked(10, 100, relu=False)
-    assert samples_asked(90, 100, relu=False) == samples_asked(100, 100, relu=False) == 100
-    asked = [samples_asked(s, 300, relu=True) for s in range(301)]
+    assert samples_needed(0, 100, relu=True) == 0
+    assert samples_needed(10, 100, relu=False) == math.ceil(20 * math.log(10) + 13.5)
+    assert samples_needed(10, 100, relu=True) == 2 * samples_needed(10, 100, relu=False)
+    assert samples_needed(90, 100, relu=False) == samples_needed(100, 100, relu=False) == 100
+    asked = [samples_needed(s, 300, relu=True) for s in range(301)]
     assert asked == sorted(asked)
 
 
@@ -155,6 +155,6 @@ def test_a_sparse_relu_neuron_is_learned_from_the_samples_asked_and_not_from_a_t
         )
         return bool(np.allclose(found.x[:40] - found.x[40:], w, atol=1e-6))
 
-    asked = samples_asked(s, 40, relu=True)
+    asked = samples_needed(s, 40, relu=True)
     assert sum(learned(asked, seed) for seed in range(20)) >= 19
     assert sum(learned(asked // 3, seed) for seed in range(20)) <= 10

@@ -10,15 +10,15 @@ from scipy.special import erf
 from support.small_layers import correlated, make_task, support_size
 
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
-from nettrim_cli.solve.gram.l0 import candidates, solve_l0
-from nettrim_cli.solve.gram.scaled_problem import (
+from nettrim_cli.solve.gram.feedback import (
     ErrorFeedback,
-    ScaledProblem,
-    judged,
-    middle,
-    repairs,
-    worth,
+    feedback_options,
+    holdout_error,
+    middle_feedback,
 )
+from nettrim_cli.solve.gram.l0 import candidates, solve_l0
+from nettrim_cli.solve.gram.output_weights import output_weights
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest
 from nettrim_cli.solve.problem import SkipConnection
 
@@ -84,13 +84,13 @@ def test_a_target_with_the_skips_error_is_the_sum_over_columns(scale) -> None:
     X, Z = samples.X.astype(float), samples.Z.astype(float)
     live = np.ones(6, bool) if scale is None else scale != 0
     factor = np.ones(6) if scale is None else scale
-    for repair in repairs(task):
+    for repair in feedback_options(task):
         own = task.W.T @ X
         mixed = own + repair.own * (Z - own)
         mixed[live] += repair.skip * (offset.dense - offset.pruned)[live] / factor[live, None]
         found = ScaledProblem.of(task).target(repair)
         assert np.allclose(found, X @ mixed.T, rtol=1e-3, atol=1e-3 * np.abs(found).max())
-    assert len(repairs(task)) == 6
+    assert len(feedback_options(task)) == 6
 
 
 def test_a_layer_repairs_what_the_skip_lacks_where_it_can() -> None:
@@ -98,16 +98,16 @@ def test_a_layer_repairs_what_the_skip_lacks_where_it_can() -> None:
     found = solve_l0(task)
     assert "100% of the skip" in found.note
     without = ScaledProblem.of(task)
-    V = without.supports(without.rhs(ErrorFeedback(1.0, 0.0)), KeepLargest(80))
-    ignoring = judged(task, without.linear_weights(V, ErrorFeedback(1.0, 0.0)))
-    assert judged(task, found.U) < 0.5 * ignoring
+    V = without.find_support(without.rhs(ErrorFeedback(1.0, 0.0)), KeepLargest(80))
+    ignoring = holdout_error(task, without.linear_weights(V, ErrorFeedback(1.0, 0.0)))
+    assert holdout_error(task, found.U) < 0.5 * ignoring
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_refits_for_several_targets_are_those_of_each(exact) -> None:
     task = residual_task(7, exact=exact, keep=40)
-    problem, tried = ScaledProblem.of(task), repairs(task)
-    V = problem.supports(problem.rhs(middle(task)), KeepLargest(40))
+    problem, tried = ScaledProblem.of(task), feedback_options(task)
+    V = problem.find_support(problem.rhs(middle_feedback(task)), KeepLargest(40))
     A, found = problem.system.A.astype(float), dict(problem.refits(V, tried))
     assert set(found) == set(tried)
     for repair, weights in found.items():
@@ -124,10 +124,10 @@ def test_the_chosen_target_is_never_far_from_the_best() -> None:
         task = residual_task(seed, keep=30, noise=0.1 * (seed % 3), columns=80 + 40 * seed)
         problem, penalty = ScaledProblem.of(task), KeepLargest(30)
         every = []
-        for repair in repairs(task):
-            V = problem.supports(problem.rhs(repair), penalty)
-            every.append(judged(task, problem.linear_weights(V, repair)))
-        assert judged(task, solve_l0(task).U) < 1.05 * min(every)
+        for repair in feedback_options(task):
+            V = problem.find_support(problem.rhs(repair), penalty)
+            every.append(holdout_error(task, problem.linear_weights(V, repair)))
+        assert holdout_error(task, solve_l0(task).U) < 1.05 * min(every)
 
 
 def test_a_layer_that_is_kept_whole_repairs_too() -> None:
@@ -137,7 +137,7 @@ def test_a_layer_that_is_kept_whole_repairs_too() -> None:
     assert found.tuned is not None
     fewer = replace(task, keep=10, tuned=found.tuned)
     assert fewer.tuned_sparse is None  # with fewer weights it may repair and be refitted otherwise
-    assert judged(task, found.U) < 0.7 * judged(task, task.W)
+    assert holdout_error(task, found.U) < 0.7 * holdout_error(task, task.W)
     first = residual_task(3, exact=True, keep=10**6)
     assert np.array_equal(solve_l0(first).U, first.W)
 
@@ -148,7 +148,7 @@ def test_a_residual_connection_frees_inactive_units() -> None:
     for seed in range(5):
         task = residual_task(seed, exact=True, relu=True, columns=3000, shift=np.full(6, -1.0))
         problem = ScaledProblem.of(task)
-        V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(50))
+        V = problem.find_support(problem.rhs(ErrorFeedback()), KeepLargest(50))
         linear = task.error(problem.linear_weights(V, ErrorFeedback()), holdout=True)
         better += (
             task.error(problem.response_weights(V, ErrorFeedback()), holdout=True) < 0.99 * linear
@@ -163,7 +163,7 @@ def test_a_refit_lowers_the_error_behind_the_activation(act) -> None:
         samples = replace(task.samples, skip=None)
         task = replace(task, activation=act, samples=samples)
         problem = ScaledProblem.of(task)
-        V = problem.supports(problem.rhs(ErrorFeedback()), KeepLargest(40))
+        V = problem.find_support(problem.rhs(ErrorFeedback()), KeepLargest(40))
         linear = problem.linear_weights(V, ErrorFeedback())
         fitted = problem.response_weights(V, ErrorFeedback())
         assert np.array_equal(fitted[:-1] != 0, linear[:-1] != 0)
@@ -173,10 +173,10 @@ def test_a_refit_lowers_the_error_behind_the_activation(act) -> None:
 
 def test_outputs_are_worth_what_passes_on() -> None:
     task = residual_task(4, exact=True, activation=leaky, shift=np.array([-9, 9, 0, 0, 0, 0.0]))
-    assert worth(task)[0] == pytest.approx(0.1**0.75, rel=0.05)
-    assert worth(task)[1] == pytest.approx(1, rel=0.05)
-    assert np.all(worth(replace(task, activation=None)) == 1)
-    relu = worth(replace(task, activation=None, relu=True))
+    assert output_weights(task)[0] == pytest.approx(0.1**0.75, rel=0.05)
+    assert output_weights(task)[1] == pytest.approx(1, rel=0.05)
+    assert np.all(output_weights(replace(task, activation=None)) == 1)
+    relu = output_weights(replace(task, activation=None, relu=True))
     assert relu[0] < 0.1 < 0.9 < relu[1]
 
 
@@ -187,7 +187,7 @@ def test_every_candidate_keeps_the_count(options, exact) -> None:
     found = list(candidates(ScaledProblem.of(task), KeepLargest(24)))
     assert len(found) == (2 if options else 1) + (1 if exact else 2)
     assert all(support_size(task, U) <= 24 for _, U, *_ in found)
-    assert judged(task, solve_l0(task).U) <= min(error for error, *_ in found) * 1.0001
+    assert holdout_error(task, solve_l0(task).U) <= min(error for error, *_ in found) * 1.0001
 
 
 def test_the_papers_program_has_minus_the_residual_as_bound() -> None:

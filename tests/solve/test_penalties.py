@@ -17,12 +17,12 @@ from nettrim_cli.solve.penalties import (
     BlockNorm,
     KeepBlocks,
     KeepLargest,
-    KeepOfEach,
+    KeepNOfM,
     LogSum,
     WeightedL1,
-    largest,
     pattern,
 )
+from nettrim_cli.solve.top_k import top_k_mask
 
 VALUES = st.floats(-10, 10, width=32).map(lambda x: 0.0 if abs(x) < 1e-6 else x)
 STEPS = st.floats(0.01, 10)
@@ -52,12 +52,12 @@ KEEPING = {
     "keep-1": KeepLargest(1),
     "keep-3": KeepLargest(3),
     "keep-all": KeepLargest(10**6),
-    "0:3": KeepOfEach(0, 3),
-    "1:2": KeepOfEach(1, 2),
-    "2:3": KeepOfEach(2, 3),
-    "2:4": KeepOfEach(2, 4),
-    "4:4": KeepOfEach(4, 4),
-    "4:8": KeepOfEach(4, 8),
+    "0:3": KeepNOfM(0, 3),
+    "1:2": KeepNOfM(1, 2),
+    "2:3": KeepNOfM(2, 3),
+    "2:4": KeepNOfM(2, 4),
+    "4:4": KeepNOfM(4, 4),
+    "4:8": KeepNOfM(4, 8),
     "2-of-1x2": KeepBlocks(2, 1, 2),
     "1-of-2x2": KeepBlocks(1, 2, 2),
     "3-of-2x1": KeepBlocks(3, 2, 1),
@@ -82,7 +82,7 @@ def cost(penalty, S, V, step):
 def groups_of(penalty, shape):
     """The groups of a penalty as lists of flat indices with the most to keep of each list."""
     at = np.arange(math.prod(shape)).reshape(shape)
-    if isinstance(penalty, KeepOfEach):
+    if isinstance(penalty, KeepNOfM):
         for start in range(0, shape[0], penalty.m):
             for column in range(shape[1]):
                 group = at[start : start + penalty.m, column]
@@ -287,9 +287,9 @@ def test_values() -> None:
     assert WeightedL1(np.array([[1.0, 10.0]])).value(S) == 51
     assert KeepLargest(3).value(S) == 0
     assert KeepLargest(2).value(S) == np.inf
-    assert KeepOfEach(1, 2).value(S) == np.inf
-    assert KeepOfEach(1, 2).value(S.T) == np.inf
-    assert KeepOfEach(1, 2).value(np.diag([1.0, 2.0])) == 0
+    assert KeepNOfM(1, 2).value(S) == np.inf
+    assert KeepNOfM(1, 2).value(S.T) == np.inf
+    assert KeepNOfM(1, 2).value(np.diag([1.0, 2.0])) == 0
     assert BlockNorm(np.array([[1.0], [10.0]]), 1, None).value(S) == math.sqrt(5) + 30
     assert LogSum(ONE, 2.0).value(S) == pytest.approx(2 * np.log(1.5 * 2 * 2.5))
 
@@ -354,7 +354,7 @@ def test_the_largest_of_many(kind, keep) -> None:
         V.ravel()[::7] *= 1000  # what a sample with a stride of 7 would see
     elif kind == "sorted":
         V = np.sort(V, axis=None).reshape(V.shape)
-    mask = largest(V, keep)
+    mask = top_k_mask(V, keep)
     order = np.argsort(-V.ravel(), kind="stable")
     assert np.array_equal(np.flatnonzero(mask), np.sort(order[:keep]))
 
@@ -362,7 +362,7 @@ def test_the_largest_of_many(kind, keep) -> None:
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 4), (7, 8), (3, 5)])
 def test_many_groups(n, m) -> None:
     V = np.random.default_rng(n).standard_normal((1001, 150), np.float32).round(1)
-    mask = KeepOfEach(n, m).support(V)
+    mask = KeepNOfM(n, m).support(V)
     for start in range(0, 1001, m):
         part = np.abs(V[start : start + m])
         order = np.argsort(-part, axis=0, kind="stable")[: math.ceil(n * len(part) / m)]
@@ -384,8 +384,8 @@ def test_infinite_entries_leave_zeros_elsewhere() -> None:
     ("name", "penalty"),
     [
         ("unstructured", KeepLargest(50)),
-        ("2:4", KeepOfEach(2, 4)),
-        ("4:8", KeepOfEach(4, 8)),
+        ("2:4", KeepNOfM(2, 4)),
+        ("4:8", KeepNOfM(4, 8)),
         ("1x4", KeepBlocks(12, 1, 4)),
         ("4x4", KeepBlocks(3, 4, 4)),
         ("rows", KeepBlocks(5, 1, None)),

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from nettrim_cli.solve.admm import admm
-from nettrim_cli.solve.convex.program import Look, Outcome, solve
+from nettrim_cli.solve.admm import Progress, admm
+from nettrim_cli.solve.convex.program import Outcome, solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, UNIT, SampleResponse
-from nettrim_cli.solve.levels import smallest_share
+from nettrim_cli.solve.levels import smallest_epsilon
 from nettrim_cli.solve.matrices import Matrix, norm
 from nettrim_cli.solve.penalties import LogSum, WeightedL1
 from nettrim_cli.solve.problem import LayerProblem, Limits, Solution, Status
@@ -61,7 +61,7 @@ class Layer:
 
 
 def solve_net_trim(
-    task: LayerProblem, look: Look | None = None, *, one_sided: bool = False, rounds: int = 1
+    task: LayerProblem, look: Progress | None = None, *, one_sided: bool = False, rounds: int = 1
 ) -> Solution:
     """Solve the paper's program for a layer.
 
@@ -128,7 +128,7 @@ def _solved(
     response: SampleResponse,
     prices: Matrix,
     rho: float,
-    look: Look | None,
+    look: Progress | None,
     limits: Limits,
     known: float,
     rounds: int,
@@ -180,7 +180,7 @@ def as_program(task: LayerProblem) -> Layer:
         task.ceiling,
         None if samples.inputs_exact else own,
         floor=task.floor,
-        reached=reached,
+        skip=reached,
         missing=None if offset is None or offset.exact else offset.dense[live] - reached,
     )
     missed = intervals.residual(own * scale[live, None].astype(np.float32))
@@ -222,7 +222,7 @@ def start_rho(response: SampleResponse, layer: Layer) -> float:
 
 
 def _epsilon_for(
-    task: LayerProblem, layer: Layer, keep: int, look: Look | None, *, one_sided: bool
+    task: LayerProblem, layer: Layer, keep: int, look: Progress | None, *, one_sided: bool
 ) -> float:
     """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
     response = SampleResponse(
@@ -240,8 +240,8 @@ def _epsilon_for(
             start=V,
             schedule=(rho,) * PROBE_ITERATIONS,
             alpha=ALPHA,
-            look=lambda done, *_: look(done, PROBE_ITERATIONS) if look else None,
+            callback=lambda done, *_: look(done, PROBE_ITERATIONS) if look else None,
         )
         return _count(task, _weights(task, layer, response, S))
 
-    return layer.size * smallest_share(weights, keep, max(1, task.weight_count // 200))
+    return layer.size * smallest_epsilon(weights, keep, max(1, task.weight_count // 200))

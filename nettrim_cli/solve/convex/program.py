@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from nettrim_cli.solve.admm import admm
+from nettrim_cli.solve.admm import Progress, admm
 from nettrim_cli.solve.convex.sample_space import ALPHA, Residual, SampleResponse
 from nettrim_cli.solve.convex.working_set import WorkingSet
 from nettrim_cli.solve.matrices import Matrix
@@ -36,8 +35,6 @@ INACCURATE = 5e-2
 STEEP = -0.5  # d log ||R|| / d log lam, before two rounds have told
 BEYOND = 1e4  # times the objective of known weights: a bound that says that nothing is feasible
 STEADY = 1e-3  # share of a support that may still move between two looks
-
-Look = Callable[[int, int], None]
 
 
 @dataclass
@@ -86,7 +83,7 @@ class Convergence:
     response: SampleResponse
     limits: Limits
     beyond: float
-    look: Look | None
+    progress: Progress | None
     best: Outcome
     gap: float = math.inf
     violation: float = math.inf
@@ -94,8 +91,8 @@ class Convergence:
 
     def tell(self, done: int) -> None:
         """Progress."""
-        if self.look:
-            self.look(done, self.limits.iterations)
+        if self.progress:
+            self.progress(done, self.limits.iterations)
 
     def hear(self, S: Matrix, value: float, bound: float, left: Residual, done: int) -> bool:
         """Judge weights by their objective and a bound; whether that was the last word."""
@@ -115,7 +112,7 @@ class Convergence:
 
     def _end(self, S: Matrix, gap: float, left: Residual, done: int, *, settled: bool) -> bool:
         best = self.best
-        away = math.hypot(self.response.fit.beyond(left.shared), left.exact)
+        away = math.hypot(self.response.fit.violation(left.shared), left.exact)
         self.gap, self.violation = gap, away / max(self.response.unit_of_error, 1e-30)
         worst = max(self.gap, self.violation)
         best.iterations = done
@@ -139,7 +136,7 @@ def solve(
     response: SampleResponse,
     penalty: ConvexPenalty | SupportConstraint,
     rho: float,
-    look: Look | None = None,
+    progress: Progress | None = None,
     limits: Limits | None = None,
     known: float = math.inf,
     start: Matrix | None = None,
@@ -166,7 +163,7 @@ def solve(
     V = np.zeros(shape, np.float32) if start is None else start.astype(np.float32)
     limits = limits or Limits()
     judge = Convergence(
-        response, limits, BEYOND * known, look, Outcome(np.zeros(shape, np.float32))
+        response, limits, BEYOND * known, progress, Outcome(np.zeros(shape, np.float32))
     )
     steps = min(WARM, limits.iterations)
     may_reduce = isinstance(penalty, WeightedL1) and steps < limits.iterations
@@ -255,6 +252,6 @@ def _steps(
         start=V,
         schedule=(rho,) * max(0, steps),
         alpha=ALPHA,
-        look=watch,
+        callback=watch,
     )
     return V, before + done, ended

@@ -207,7 +207,7 @@ class SampleResponse:
 
     def shrunk(self, block: slice) -> Matrix:
         """G - T: the whole residual, or on shared entries what the fit does not leave."""
-        kept = np.float32(self.fit.kept(self._norm, self.rho))
+        kept = np.float32(self.fit.shrink_factor(self._norm, self.rho))
         within: Matrix = self.shared[block] * kept
         return np.subtract(self.R[block], within, out=within)
 

@@ -1,16 +1,16 @@
 """The default method: fewest weights by ADMM in Gram space, then the best weights on them.
 
-1. Supports are found by ADMM with the prox of the penalty (keep-k by default) on the linear
-   response, over-relaxed, rho growing from .02 to 1.2, so that early iterations exchange weights
+1. ADMM with the prox of the penalty (keep-k by default) finds a support for the linear response.
+   It is over-relaxed, and rho grows from .02 to 1.2, so that early iterations exchange weights
    freely and late ones settle.
-2. The kept weights are refitted, exactly for the linear response and, where a ReLU follows,
-   also with the inactive responses free to be anything below zero.
+2. The weights on the support are refitted: exactly for the linear response and, where an
+   activation follows, also for the response after it.
 3. In a cascade the target may ask the layer to repair all, half or none of the error that
    arrives from earlier layers.
 4. The held-out samples choose: the damping where samples are few, the target of the cascade, the
    kind of refit, or none: the dense weights of largest scaled magnitude as they are.
 
-A layer that gives no zeros may still be refitted to the same targets.
+A layer that keeps all weights may still be refitted to the same targets.
 """
 
 from __future__ import annotations
@@ -21,39 +21,61 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nettrim_cli.solve.gram.scaled_problem import (
-    GLANCE,
-    SHORT,
+from nettrim_cli.solve.admm import Progress
+from nettrim_cli.solve.gram.feedback import (
+    ESTIMATE_COLUMNS,
     ErrorFeedback,
-    Look,
-    ScaledProblem,
-    judged,
-    middle,
-    repairs,
-    rising,
+    describe_feedback,
+    estimated_error,
+    feedback_options,
+    holdout_error,
+    middle_feedback,
 )
-from nettrim_cli.solve.levels import fewest
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
+from nettrim_cli.solve.gram.schedules import SEARCH_ITERATIONS, rho_schedule
+from nettrim_cli.solve.levels import fewest_weights
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import LayerProblem, Solution, Status, TunedOptions
 
-UNFITTED = "not refitted"
-WHOLE = "kept whole: zeros cost less elsewhere"
+NOT_REFITTED = "not refitted"
+UNPRUNED = "kept whole: zeros cost less elsewhere"
 
-Candidate = tuple[float, Matrix, str, TunedOptions | None]  # held-out error, U, what it is
+
+class Candidate(NamedTuple):
+    """Weights that may be a layer's.
+
+    Attributes
+    ----------
+    error
+        Held-out error, by which candidates are compared.
+    U
+        Shape of the problem's W.
+    note
+        How the weights came about.
+    tuned
+        The same for a next solve; None where no refit is to be repeated.
+    """
+
+    error: float
+    U: Matrix
+    note: str
+    tuned: TunedOptions | None = None
 
 
 def solve_l0(
-    task: LayerProblem, look: Look | None = None, *, penalty: Penalty | None = None
+    problem: LayerProblem, progress: Progress | None = None, *, penalty: Penalty | None = None
 ) -> Solution:
-    """Prune a layer to ``task.keep`` weights, or to the fewest within ``task.epsilon``.
+    """Prune a layer to ``problem.keep`` weights, or to the fewest within ``problem.epsilon``.
 
     Parameters
     ----------
-    look
-        Told the iteration and their number.
+    problem
+        The layer's problem.
+    progress
+        Called after each iteration.
     penalty
-        Which supports are allowed, in place of both targets; the task's count by default.
+        The supports that are allowed, in place of both targets; the problem's count by default.
 
     Returns
     -------
@@ -61,31 +83,31 @@ def solve_l0(
         ``solved`` with at most ``keep`` weights, or with calibration and held-out error within
         epsilon; ``dense`` where no sparser weights are.
     """
-    if task.samples.unusable_reason:
-        return Solution(task.W, Status.DENSE, note=task.samples.unusable_reason)
-    keep, solves, allowed = task.keep, 0, math.inf
-    found: list[Candidate] = []
+    if problem.samples.unusable_reason:
+        return Solution(problem.W, Status.DENSE, note=problem.samples.unusable_reason)
+    keep, solves, allowed = problem.keep, 0, math.inf
+    rivals: list[Candidate] = []
     if penalty is None:
         if keep is None:
-            allowed = _allowed(task)
-            keep, solves, found = _search(task, allowed, look)
-        if keep >= task.nonzeros:
-            if task.keep is None:
-                return Solution(task.W, Status.DENSE, note="no sparser weights within epsilon")
-            _, U, note, choice = min(_kept_whole(task), key=lambda each: each[0])
-            return Solution(U, Status.SOLVED, note=note, tuned=choice)
+            allowed = _allowed(problem)
+            keep, solves, rivals = _search(problem, allowed, progress)
+        if keep >= problem.nonzeros:
+            if problem.keep is None:
+                return Solution(problem.W, Status.DENSE, note="no sparser weights within epsilon")
+            best = min(_unpruned(problem), key=lambda rival: rival.error)
+            return Solution(best.U, Status.SOLVED, note=best.note, tuned=best.tuned)
         penalty = KeepLargest(keep)
-    problem = ScaledProblem.chosen(task, penalty)
-    found += candidates(problem, penalty, look)
-    found = [each for each in found if math.isfinite(each[0])]
+    scaled = ScaledProblem.tuned(problem, penalty)
+    rivals += candidates(scaled, penalty, progress)
+    rivals = [rival for rival in rivals if math.isfinite(rival.error)]
     if allowed < math.inf:  # the search's own weights are among them
-        found = [each for each in found if task.error(each[1], holdout=False) <= allowed]
-    if not found:
-        return Solution(task.W, Status.DENSE, note="the error of sparser weights is no number")
-    _, U, note, choice = min(found, key=lambda each: each[0])
-    rounds = len(problem.schedule) * min(2, len(repairs(task)))
-    rounds += solves * len(rising(SHORT, *problem.start.shape))
-    return Solution(U, Status.SOLVED, rounds, note=note, tuned=choice)
+        rivals = [rival for rival in rivals if problem.error(rival.U, holdout=False) <= allowed]
+    if not rivals:
+        return Solution(problem.W, Status.DENSE, note="the error of sparser weights is no number")
+    best = min(rivals, key=lambda rival: rival.error)
+    iterations = len(scaled.schedule) * min(2, len(feedback_options(problem)))
+    iterations += solves * len(rho_schedule(SEARCH_ITERATIONS, *scaled.start.shape))
+    return Solution(best.U, Status.SOLVED, iterations, note=best.note, tuned=best.tuned)
 
 
 class ErrorCurve(NamedTuple):
@@ -97,168 +119,168 @@ class ErrorCurve(NamedTuple):
 
 
 def error_curve(
-    task: LayerProblem, keeps: Sequence[int], wanted: Sequence[int] | None = None
+    problem: LayerProblem, keeps: Sequence[int], with_weights: Sequence[int] | None = None
 ) -> ErrorCurve:
     """Held-out error at several counts, and weights, from one warm-started path.
 
-    Errors do not fall as counts do: where the path found better weights for a smaller count,
+    Errors must not rise with the count: where the path found better weights for a smaller count,
     a larger one takes those.
 
     Parameters
     ----------
-    wanted
-        The counts whose weights are asked for, all by default.
+    problem
+        The layer's problem.
+    keeps
+        Numbers of weights.
+    with_weights
+        The counts whose weights are returned, all by default.
     """
-    asked = set(keeps if wanted is None else wanted)
-    there = task.nonzeros
-    order = sorted({keep for keep in keeps if keep < there}, reverse=True)
-    errors = {keep: judged(task, task.W, GLANCE) for keep in keeps if keep >= there}
-    weights = dict.fromkeys(asked.intersection(errors), task.W)
-    path: list[int] = []
+    returned = set(keeps if with_weights is None else with_weights)
+    nonzeros = problem.nonzeros
+    order = sorted({keep for keep in keeps if keep < nonzeros}, reverse=True)
+    errors = {
+        keep: holdout_error(problem, problem.W, ESTIMATE_COLUMNS)
+        for keep in keeps
+        if keep >= nonzeros
+    }
+    weights = dict.fromkeys(returned.intersection(errors), problem.W)
+    passed: list[int] = []
     delta = None
     if order:
-        problem = ScaledProblem.chosen(task, KeepLargest(order[len(order) // 2]))
-        delta = problem.system.delta
-        for keep, V in zip(order, problem.path(problem.rhs(ErrorFeedback()), order)):
-            U = problem.linear_weights(V, ErrorFeedback()).astype(task.W.dtype)
-            path.append(keep)
-            errors[keep] = error = judged(task, U, GLANCE)
-            better = [each for each in path if error < errors[each] or each == keep]
-            errors.update(dict.fromkeys(better, error))
-            weights.update(dict.fromkeys(asked.intersection(better), U))
+        scaled = ScaledProblem.tuned(problem, KeepLargest(order[len(order) // 2]))
+        delta = scaled.system.delta
+        for keep, V in zip(order, scaled.path(scaled.rhs(ErrorFeedback()), order)):
+            U = scaled.linear_weights(V, ErrorFeedback()).astype(problem.W.dtype)
+            passed.append(keep)
+            errors[keep] = error = holdout_error(problem, U, ESTIMATE_COLUMNS)
+            improved = [count for count in passed if error < errors[count] or count == keep]
+            errors.update(dict.fromkeys(improved, error))
+            weights.update(dict.fromkeys(returned.intersection(improved), U))
     return ErrorCurve([errors[keep] for keep in keeps], weights, delta)
 
 
 def candidates(
-    problem: ScaledProblem, penalty: Penalty, look: Look | None = None
+    scaled: ScaledProblem, penalty: Penalty, progress: Progress | None = None
 ) -> Iterator[Candidate]:
-    """Weights for the best target, with each refit and without any: held-out error, U, what it is.
+    """Weights for the best error feedback, with each refit and without any.
 
-    Targets are compared on one support, that of the middle one, which costs a refit each; the
-    best gets a support of its own.  Where all is settled, what lost before is not tried again.
+    The feedbacks are compared on one support, that of their mean, which costs a refit each; the
+    best gets a support of its own.  With tuned options only these are tried.
     """
-    task = problem.task
-    tried, repair = repairs(task), middle(task)
-    V = problem.supports(problem.rhs(repair), penalty, look)
-    if len(tried) > 1:
-        refitted = dict(problem.refits(V, tried))
-        repair = min(tried, key=lambda each: _compared(problem, each, refitted[each]))
-        if repair != middle(task):
-            yield _linear(problem, repair, refitted[repair])
-            V = problem.supports(problem.rhs(repair), penalty, look)
-    yield from _refitted(problem, repair, V)
-    if task.tuned_sparse is None:
-        U = problem.unfitted(penalty)
-        yield judged(task, U), U, UNFITTED, None
+    problem = scaled.problem
+    options, feedback = feedback_options(problem), middle_feedback(problem)
+    V = scaled.find_support(scaled.rhs(feedback), penalty, progress)
+    if len(options) > 1:
+        refits = dict(scaled.refits(V, options))
+        errors = {
+            option: estimated_error(problem, scaled.linear_weights(refits[option], option))
+            for option in options
+        }
+        feedback = min(options, key=lambda option: errors[option])
+        if feedback != middle_feedback(problem):
+            yield _linear(scaled, feedback, refits[feedback])
+            V = scaled.find_support(scaled.rhs(feedback), penalty, progress)
+    yield from _refitted(scaled, feedback, V)
+    if problem.tuned_sparse is None:
+        U = scaled.magnitude_baseline(penalty)
+        yield Candidate(holdout_error(problem, U), U, NOT_REFITTED)
 
 
-def _refitted(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> Iterator[Candidate]:
+def _refitted(scaled: ScaledProblem, feedback: ErrorFeedback, V: Matrix) -> Iterator[Candidate]:
     """Weights on the support of V, and those refitted for the response where it is not linear."""
-    task, settled = problem.task, problem.task.tuned_sparse
-    if settled is None or not settled.after_activation:
-        yield _linear(problem, repair, V)
-    behind = task.relu or task.activation is not None
-    if behind and (settled is None or settled.after_activation):
-        U = problem.response_weights(V, repair)
-        what = "ReLU refit" if task.relu else "activation's refit"
-        note = f"{described(task, repair)}, {what}".lstrip(", ")
-        yield _against_others(task, U), U, note, _choice(problem, repair, behind=True)
+    problem, tuned = scaled.problem, scaled.problem.tuned_sparse
+    if tuned is None or not tuned.after_activation:
+        yield _linear(scaled, feedback, V)
+    nonlinear = problem.relu or problem.activation is not None
+    if nonlinear and (tuned is None or tuned.after_activation):
+        U = scaled.response_weights(V, feedback)
+        refit = "ReLU refit" if problem.relu else "activation's refit"
+        note = f"{describe_feedback(problem, feedback)}, {refit}".lstrip(", ")
+        options = _options(scaled, feedback, after_activation=True)
+        yield Candidate(_rival_error(problem, U), U, note, options)
 
 
-def _kept_whole(task: LayerProblem) -> Iterator[Candidate]:
-    """All weights as they are, or refitted to repair what earlier layers did.
+def _unpruned(problem: LayerProblem) -> Iterator[Candidate]:
+    """All weights as they are, or refitted to repair the errors of earlier layers.
 
-    That is no choice for fewer weights: they are refitted in other ways, too.
+    Their tuned options do not serve fewer weights, which are refitted in other ways, too.
     """
-    settled, exact = task.tuned_unpruned, task.samples.inputs_exact
-    if settled is None or not any(settled.feedback):
-        choice = TunedOptions(
-            (0.0, 0.0), 0.0, after_activation=False, inputs_exact=exact, unpruned=True
-        )
-        yield judged(task, task.W), task.W, WHOLE, choice
-    offset = task.samples.skip
-    if not exact or not (offset is None or offset.exact):
-        problem = ScaledProblem.of(task)
-        tried = repairs(task) if settled is None else [ErrorFeedback(*settled.feedback)]
-        for repair, V in problem.refits(problem.start, [each for each in tried if any(each)]):
-            choice = TunedOptions(
-                repair,
-                problem.system.delta,
-                after_activation=False,
-                inputs_exact=exact,
-                unpruned=True,
-            )
-            U = problem.linear_weights(V, repair, whole=True)
-            error, note = judged(task, U), described(task, repair)
-            if math.isfinite(error):
-                yield error, U, f"kept whole, {note}", choice
+    tuned, exact = problem.tuned_unpruned, problem.samples.inputs_exact
+    if tuned is None or not any(tuned.feedback):
+        unchanged = TunedOptions((0.0, 0.0), 0.0, False, inputs_exact=exact, unpruned=True)
+        yield Candidate(holdout_error(problem, problem.W), problem.W, UNPRUNED, unchanged)
+    skip = problem.samples.skip
+    if exact and (skip is None or skip.exact):
+        return
+    scaled = ScaledProblem.of(problem)
+    options = feedback_options(problem) if tuned is None else [ErrorFeedback(*tuned.feedback)]
+    repairing = [feedback for feedback in options if any(feedback)]
+    for feedback, V in scaled.refits(scaled.start, repairing):
+        U = scaled.linear_weights(V, feedback, keep_dead=True)
+        error = holdout_error(problem, U)
+        if math.isfinite(error):
+            delta, note = scaled.system.delta, describe_feedback(problem, feedback)
+            refitted = TunedOptions(feedback, delta, False, inputs_exact=exact, unpruned=True)
+            yield Candidate(error, U, f"kept whole, {note}", refitted)
 
 
-def _linear(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> Candidate:
-    U = problem.linear_weights(V, repair)
-    choice = _choice(problem, repair, behind=False)
-    return _against_others(problem.task, U), U, described(problem.task, repair), choice
+def _linear(scaled: ScaledProblem, feedback: ErrorFeedback, V: Matrix) -> Candidate:
+    """The candidate of weights V that were refitted for the linear response."""
+    U = scaled.linear_weights(V, feedback)
+    note = describe_feedback(scaled.problem, feedback)
+    options = _options(scaled, feedback, after_activation=False)
+    return Candidate(_rival_error(scaled.problem, U), U, note, options)
 
 
-def _against_others(task: LayerProblem, U: Matrix) -> float:
-    """The held-out error; 0 where there are no others, as all is settled, and U is finite."""
-    if task.tuned_sparse is None:
-        return judged(task, U)
+def _rival_error(problem: LayerProblem, U: Matrix) -> float:
+    """The held-out error; 0 where tuned options leave no rivals and U is finite."""
+    if problem.tuned_sparse is None:
+        return holdout_error(problem, U)
     return 0.0 if np.isfinite(U).all() else math.nan
 
 
-def _choice(problem: ScaledProblem, repair: ErrorFeedback, *, behind: bool) -> TunedOptions:
-    return TunedOptions(repair, problem.system.delta, behind, problem.task.samples.inputs_exact)
+def _options(
+    scaled: ScaledProblem, feedback: ErrorFeedback, *, after_activation: bool
+) -> TunedOptions:
+    exact = scaled.problem.samples.inputs_exact
+    return TunedOptions(feedback, scaled.system.delta, after_activation, exact)
 
 
-def _compared(problem: ScaledProblem, repair: ErrorFeedback, V: Matrix) -> float:
-    """The error on some columns, to compare."""
-    found = judged(problem.task, problem.linear_weights(V, repair), GLANCE)
-    return found if math.isfinite(found) else math.inf
-
-
-def described(task: LayerProblem, repair: ErrorFeedback) -> str:
-    """Which errors of earlier layers are repaired, in words; empty where there are none."""
-    offset = task.samples.skip
-    words = [] if task.samples.inputs_exact else [f"repairs {repair.own:.0%}"]
-    if offset is not None and not offset.exact:
-        words.append(f"{repair.skip:.0%} of the skip's error")
-    return ", ".join(words)
-
-
-def _allowed(task: LayerProblem) -> float:
-    """Epsilon beside what earlier layers did to this one's response."""
-    assert task.epsilon is not None
-    arrived = judged(task, task.W)
-    return math.hypot(task.epsilon, arrived)
+def _allowed(problem: LayerProblem) -> float:
+    """Epsilon and the error that arrives from earlier layers, as a root of squares."""
+    assert problem.epsilon is not None
+    return math.hypot(problem.epsilon, holdout_error(problem, problem.W))
 
 
 def _search(
-    task: LayerProblem, allowed: float, look: Look | None
+    problem: LayerProblem, allowed: float, progress: Progress | None
 ) -> tuple[int, int, list[Candidate]]:
     """Fewest weights whose errors are within ``allowed``, the solves, and the weights found.
 
-    None at all are tried first, as the search by logarithms never comes to 0.
+    The search tries no weights at all first, as its logarithms never come to 0.
     """
-    problem = ScaledProblem.chosen(task, KeepLargest(task.weight_count // 5))
-    repair = middle(task)
-    rhs, schedule = problem.rhs(repair), rising(SHORT, *problem.start.shape)
-    note = described(task, repair)
-    found: dict[int, Candidate] = {}
+    scaled = ScaledProblem.tuned(problem, KeepLargest(problem.weight_count // 5))
+    feedback = middle_feedback(problem)
+    rhs, schedule = scaled.rhs(feedback), rho_schedule(SEARCH_ITERATIONS, *scaled.start.shape)
+    note = describe_feedback(problem, feedback)
+    best: dict[int, Candidate] = {}
 
-    def error(keep: int) -> float:
-        penalty, best = KeepLargest(keep), math.inf
-        V = problem.supports(rhs, penalty, look, schedule)
-        for U, what in (
-            (problem.linear_weights(V, repair), note),
-            (problem.unfitted(penalty), UNFITTED),
+    def error_at(keep: int) -> float:
+        """The smallest error of a count: the larger of the held-out and the calibration error."""
+        penalty, smallest = KeepLargest(keep), math.inf
+        V = scaled.find_support(rhs, penalty, progress, schedule)
+        for U, how in (
+            (scaled.linear_weights(V, feedback), note),
+            (scaled.magnitude_baseline(penalty), NOT_REFITTED),
         ):
-            held = judged(task, U)
-            worse = max(held, task.error(U, holdout=False))
-            if worse < best:
-                best, found[keep] = worse, (held, U, what, None)
-        return best
+            error = holdout_error(problem, U)
+            larger = max(error, problem.error(U, holdout=False))
+            if larger < smallest:
+                smallest, best[keep] = larger, Candidate(error, U, how)
+        return smallest
 
-    none = error(0) <= allowed
-    keep, solves = (0, 0) if none else fewest(error, allowed, task.weight_count)
-    return keep, solves, [found[keep]] if keep in found else []
+    if error_at(0) <= allowed:
+        keep, solves = 0, 0
+    else:
+        keep, solves = fewest_weights(error_at, allowed, problem.weight_count)
+    return keep, solves, [best[keep]] if keep in best else []

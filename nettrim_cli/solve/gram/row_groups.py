@@ -34,7 +34,7 @@ from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.gram.system import inverse_of
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import BlockNorm, KeepBlocks
-from nettrim_cli.solve.top_k import largest
+from nettrim_cli.solve.top_k import top_k_mask
 
 Inverse = Callable[[float], Matrix]  # (A + rho I)^-1 by rho
 
@@ -247,7 +247,7 @@ def by_norm(system: _System, keep: int) -> Matrix:
         price = math.sqrt(low * high) if low else high / 8
     if chosen is None:
         chosen = norms.norms(system.inverse(0.0) @ system.rhs)[:, 0]
-    return largest(chosen, keep)
+    return top_k_mask(chosen, keep)
 
 
 METHODS: dict[str, Callable[[_System, int], Matrix]] = {

@@ -15,9 +15,9 @@ from nettrim_cli.graph.analysis.node_context import ErrorGain, NodeContext, Norm
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.solve.norms import convolution_norm, operator_norm, uses
+from nettrim_cli.solve.norms import convolution_norm, operator_norm, window_overlap
 
-NORMS = Norms(operator_norm, convolution_norm, uses)
+NORMS = Norms(operator_norm, convolution_norm, window_overlap)
 SQRT2 = math.sqrt(2)
 ROW = "float[2,6] x"
 IMAGE = "float[1,2,6,6] x"

@@ -13,7 +13,7 @@ from nettrim_cli.solve.convex.batched_admm import Scratch, Subproblem, Subproble
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, SampleResponse
 from nettrim_cli.solve.convex.working_set import WorkingSet
-from nettrim_cli.solve.penalties import BlockNorm, KeepBlocks, KeepLargest, KeepOfEach, WeightedL1
+from nettrim_cli.solve.penalties import BlockNorm, KeepBlocks, KeepLargest, KeepNOfM, WeightedL1
 from nettrim_cli.solve.problem import Limits, Status
 from nettrim_cli.solve.responses import Intervals, NormBall, SquaredNorm
 
@@ -223,7 +223,7 @@ def test_constrained_and_penalised_are_one_problem(kind, seed, gauge) -> None:
 @kinds
 @pytest.mark.parametrize(
     "keeping",
-    [KeepLargest(12), KeepOfEach(2, 4), KeepBlocks(4, 1, None)],
+    [KeepLargest(12), KeepNOfM(2, 4), KeepBlocks(4, 1, None)],
     ids=["l0", "2:4", "rows"],
 )
 def test_supports_that_fit_are_found(kind, keeping) -> None:

@@ -17,17 +17,19 @@ from support.small_layers import (
 )
 
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
-from nettrim_cli.solve.gram.l0 import candidates, described, error_curve, solve_l0
-from nettrim_cli.solve.gram.refit import refit
-from nettrim_cli.solve.gram.scaled_problem import (
+from nettrim_cli.solve.gram.feedback import (
     ErrorFeedback,
-    ScaledProblem,
-    judged,
-    middle,
-    rising,
+    describe_feedback,
+    holdout_error,
+    middle_feedback,
 )
-from nettrim_cli.solve.penalties import KeepLargest, KeepOfEach, largest
+from nettrim_cli.solve.gram.l0 import candidates, error_curve, solve_l0
+from nettrim_cli.solve.gram.refit import refit
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
+from nettrim_cli.solve.gram.schedules import rho_schedule
+from nettrim_cli.solve.penalties import KeepLargest, KeepNOfM
 from nettrim_cli.solve.problem import Status
+from nettrim_cli.solve.top_k import top_k_mask
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -65,7 +67,7 @@ def test_sparse_weights_are_found_again(seed, bias) -> None:
 
 def magnitude_and_refit(task):
     weight = task.W[:-1]
-    mask = largest(np.abs(weight), task.keep)
+    mask = top_k_mask(np.abs(weight), task.keep)
     X, Z = task.samples.X.astype(float), task.samples.Z.astype(float)
     U = np.zeros_like(task.W)
     for j, on in enumerate(mask.T):
@@ -156,19 +158,19 @@ def test_never_worse_than_magnitude_as_it_is() -> None:
         found = solve_l0(task)
         noted.add(found.note)
         assert support_size(task, found.U) <= task.keep
-        plain = judged(task, by_magnitude(task))
-        assert not judged(task, found.U) > plain * (1 + 1e-5) + 1e-8
+        plain = holdout_error(task, by_magnitude(task))
+        assert not holdout_error(task, found.U) > plain * (1 + 1e-5) + 1e-8
     assert "not refitted" in noted
 
 
 def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
-    every = list(candidates(ScaledProblem.chosen(task, KeepLargest(20)), KeepLargest(20)))
+    every = list(candidates(ScaledProblem.tuned(task, KeepLargest(20)), KeepLargest(20)))
     # The best target's linear fit and the ReLU's, and none; before these that of the shared support
     # where the best target is not the one that this was found for.
-    assert len(every) == (3 if every[0][2] == described(task, middle(task)) else 4)
-    assert judged(task, found.U) == pytest.approx(min(each[0] for each in every))
+    assert len(every) == (3 if every[0][2] == describe_feedback(task, middle_feedback(task)) else 4)
+    assert holdout_error(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 
 
@@ -239,8 +241,8 @@ def test_an_error_curve_never_falls_and_is_near_the_method(seed) -> None:
     assert errors[0] == pytest.approx(0, abs=1e-6)
     assert np.all(np.diff(errors) >= 0)
     assert all(support_size(task, U) <= keep for keep, U in weights.items())
-    assert [judged(task, weights[keep]) for keep in keeps] == errors
-    whole = [judged(task, solve_l0(replace(task, keep=keep)).U) for keep in keeps[1:-1]]
+    assert [holdout_error(task, weights[keep]) for keep in keeps] == errors
+    whole = [holdout_error(task, solve_l0(replace(task, keep=keep)).U) for keep in keeps[1:-1]]
     assert np.exp(np.mean(np.log(errors[1:-1]) - np.log(whole))) < 1.15
 
 
@@ -283,8 +285,8 @@ def test_nearly_the_best_of_all_supports(keep) -> None:
     for seed in range(8):
         problem = ScaledProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
         rhs = problem.rhs(ErrorFeedback())
-        found = problem.energy(rhs, problem.supports(rhs, KeepLargest(keep)))
-        none_lost = problem.energy(rhs, problem.start)
+        found = problem.objective(rhs, problem.find_support(rhs, KeepLargest(keep)))
+        none_lost = problem.objective(rhs, problem.start)
         best = exhaustive(problem, rhs, keep)
         assert found >= best - 1e-4 * abs(best)
         excess.append((found - none_lost) / (best - none_lost))
@@ -299,52 +301,52 @@ def test_as_good_as_magnitude_where_inputs_are_independent(kept) -> None:
     task = make_task(random.normal(size=(100, 3000)), W)
     problem = ScaledProblem.of(task)
     rhs, keep = problem.rhs(ErrorFeedback()), round(kept * W.size)
-    mask = largest(np.abs(problem.start), keep)
+    mask = top_k_mask(np.abs(problem.start), keep)
     plain = refit(problem.system.A, rhs, mask, problem.start, steps=50)
-    found = problem.supports(rhs, KeepLargest(keep))
-    lost = problem.energy(rhs, problem.start)
-    assert problem.energy(rhs, found) - lost <= 1.002 * (problem.energy(rhs, plain) - lost)
+    found = problem.find_support(rhs, KeepLargest(keep))
+    lost = problem.objective(rhs, problem.start)
+    assert problem.objective(rhs, found) - lost <= 1.002 * (problem.objective(rhs, plain) - lost)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_two_of_every_four(bias) -> None:
     task = random_task(3, inputs=24, outputs=6, columns=300, bias=bias)
-    found = solve_l0(task, penalty=KeepOfEach(2, 4))
+    found = solve_l0(task, penalty=KeepNOfM(2, 4))
     weights = found.U[:24]
     assert found.status is Status.SOLVED
     assert (np.count_nonzero(weights.reshape(6, 4, 6), axis=1) <= 2).all()
     problem = ScaledProblem.of(task)
-    mask = KeepOfEach(2, 4).prox(problem.start, 1.0) != 0
+    mask = KeepNOfM(2, 4).prox(problem.start, 1.0) != 0
     plain = refit(problem.system.A, problem.rhs(ErrorFeedback()), mask, problem.start, steps=50)
-    magnitude = judged(task, problem.linear_weights(plain, ErrorFeedback()))
-    assert judged(task, found.U) < magnitude
+    magnitude = holdout_error(task, problem.linear_weights(plain, ErrorFeedback()))
+    assert holdout_error(task, found.U) < magnitude
 
 
 def test_the_damping_is_chosen_where_samples_are_few() -> None:
     ample = random_task(0, columns=200, keep=20)
-    assert ScaledProblem.chosen(ample, KeepLargest(20)).system is ScaledProblem.of(ample).system
+    assert ScaledProblem.tuned(ample, KeepLargest(20)).system is ScaledProblem.of(ample).system
     found = set()
     for seed in range(12):
         task = random_task(seed, inputs=20, outputs=6, columns=30, keep=40)
-        found.add(ScaledProblem.chosen(task, KeepLargest(40)).system.delta)
+        found.add(ScaledProblem.tuned(task, KeepLargest(40)).system.delta)
     assert found == {0.1, 0.01}
     fewer = [random_task(seed, inputs=20, outputs=6, columns=14, keep=40) for seed in range(12)]
-    chosen = {ScaledProblem.chosen(each, KeepLargest(40)).system.delta for each in fewer}
+    chosen = {ScaledProblem.tuned(each, KeepLargest(40)).system.delta for each in fewer}
     assert 0.4 in chosen <= {0.4, 0.1, 0.01}
-    system = ScaledProblem.chosen(task, KeepLargest(40)).system
+    system = ScaledProblem.tuned(task, KeepLargest(40)).system
     assert set(system._inverses) == {np.float32(0.6), np.float32(0.51)}  # of both dampings
     blind = random_task(0, inputs=20, outputs=6, columns=30, keep=40)
     samples = replace(blind.samples, holdout_X=blind.samples.holdout_X[:, :0])
     blind = replace(blind, samples=samples)
-    assert ScaledProblem.chosen(blind, KeepLargest(40)).system.delta == 0.1
+    assert ScaledProblem.tuned(blind, KeepLargest(40)).system.delta == 0.1
 
 
 def test_small_layers_get_more_iterations_and_tall_ones_fewer_inverses() -> None:
-    lengths = [len(rising(60, *shape)) for shape in ((10, 10), (300, 100), (800, 300))]
+    lengths = [len(rho_schedule(60, *shape)) for shape in ((10, 10), (300, 100), (800, 300))]
     assert lengths == [240, 198, 60]
-    assert len(set(rising(60, 4608, 512))) == 3
-    assert len(rising(60, 4608, 512)) == 60
-    assert list(rising(60, 300, 100)) == sorted(rising(60, 300, 100))
+    assert len(set(rho_schedule(60, 4608, 512))) == 3
+    assert len(rho_schedule(60, 4608, 512)) == 60
+    assert list(rho_schedule(60, 300, 100)) == sorted(rho_schedule(60, 300, 100))
 
 
 def test_layers_with_the_same_input_share_their_system() -> None:
@@ -417,10 +419,10 @@ def test_odd_layers(block) -> None:
         elif task.keep is not None:
             assert support_size(task, found.U) <= task.keep, seed
         else:
-            arrived = 0.0 if task.samples.inputs_exact else judged(task, task.W)
+            arrived = 0.0 if task.samples.inputs_exact else holdout_error(task, task.W)
             allowed = np.hypot(task.epsilon, arrived) * (1 + 1e-5) + 1e-7
             assert task.error(found.U, holdout=False) <= allowed, seed
-            assert judged(task, found.U) <= allowed, seed
+            assert holdout_error(task, found.U) <= allowed, seed
 
 
 @pytest.mark.parametrize("block", range(2))
@@ -450,7 +452,7 @@ def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
         return
     assert (again.tuned, again.note) == (first.tuned, first.note)
     assert support_size(task, again.U) == 20
-    assert judged(task, again.U) < 1.3 * judged(task, first.U)  # supports may differ
+    assert holdout_error(task, again.U) < 1.3 * holdout_error(task, first.U)  # supports may differ
     assert 2 * again.iterations == first.iterations  # a support for the comparison, another one
 
 
@@ -464,7 +466,7 @@ def test_from_weights_for_nearly_as_many_half_the_steps_suffice(seed, cascade) -
     )
     assert 2 * onwards.iterations == fresh.iterations
     assert support_size(task, onwards.U) == 20
-    assert judged(task, onwards.U) < 1.15 * judged(task, fresh.U)
+    assert holdout_error(task, onwards.U) < 1.15 * holdout_error(task, fresh.U)
 
 
 def test_a_choice_for_other_signals_is_no_choice() -> None:

@@ -15,6 +15,7 @@ from support.small_layers import correlated, make_task, random_task, support_siz
 from nettrim_cli.solve.convex import sample_space
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.convex.sample_space import inverse_with_one
+from nettrim_cli.solve.gram.feedback import holdout_error
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0
 from nettrim_cli.solve.gram.low_rank import (
     Eigenbasis,
@@ -23,7 +24,7 @@ from nettrim_cli.solve.gram.low_rank import (
     damped_gram,
     system_of,
 )
-from nettrim_cli.solve.gram.scaled_problem import ScaledProblem, judged
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import GramSystem, damping, inverse_of
 from nettrim_cli.solve.problem import LayerSamples, Status
 
@@ -188,7 +189,7 @@ def test_the_default_method_is_the_same_on_columns(bias, cascade, relu) -> None:
     assert support_size(wide, found.U) == 60
     differing = ~np.isclose(found.U, expected.U, atol=1e-3).all(axis=0)
     assert differing.sum() <= 2  # rounding may break one tie, between two outputs
-    assert judged(task, found.U) == pytest.approx(judged(task, expected.U), rel=0.02)
+    assert holdout_error(task, found.U) == pytest.approx(holdout_error(task, expected.U), rel=0.02)
     assert np.allclose(error_curve(wide, [30, 90])[0], error_curve(task, [30, 90])[0], rtol=1e-3)
 
 

@@ -133,7 +133,7 @@ def test_a_refit_works_on_some_columns_at_a_time(curved, monkeypatch) -> None:
     W = random.normal(size=(20, 8)).astype(np.float32) / 5
     Z, start = W.T @ X, W * (random.random(W.shape) < 0.5)
     added = random.normal(size=Z.shape).astype(np.float32)
-    sets = Intervals.of_response(Z, reached=added)
+    sets = Intervals.of_response(Z, skip=added)
     target = ResponseCurve.of(np.tanh, Z, added) if curved else sets
     b, widths, found = np.zeros(8, np.float32), [], []
 
