@@ -16,6 +16,7 @@ AUGMENTED_TIMES = 8  # at most so many to a fitted one,
 AUGMENTED_BYTES = 256 << 20  # and so many bytes as fed
 PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number
+JUDGING_SAMPLES = 96  # that held-out samples and those made of them are together
 PROBE_RUNS = 4  # times the samples over all layers, between FEWEST_PROBED and PROBE_SAMPLES
 
 
@@ -60,10 +61,13 @@ class SampleSet:
         yield from ((batch, False) for batch in self._augmented_batches())
         yield from ((batch, True) for batch in self.holdout_batches())
 
+    def judging_batches(self) -> Iterator[Batch]:
+        """The samples held out and, where they are few, others made of them, one by one."""
+        return replace(self, size=1)._with_made(self.holdout)
+
     def probe_batches(self, layers: int) -> Iterator[Batch]:
-        """Held-out samples to run the whole network on, once for each of so many layers."""
-        chosen = few_of(self.holdout, self.calibration, layers, len(self.fitted))
-        return self.calibration.batches(chosen, self.size)
+        """Samples to judge by on the whole network, which runs once for each of so many layers."""
+        return self._with_made(few_of(self.holdout, self.calibration, layers, len(self.fitted)))
 
     def seen_batches(self) -> Iterator[Batch]:
         """Some of both kinds, to look at what the whole network makes of them."""
@@ -73,11 +77,25 @@ class SampleSet:
 
     def augmented(self) -> SampleSet:
         """The same with made samples, where those of the file are few and can be mixed."""
+        return self._made(AUGMENTED_SAMPLES, AUGMENTED_BYTES)
+
+    def _made(self, samples: int, size: int) -> SampleSet:
+        """The same with made samples, so many and so many bytes with the fitted ones at most."""
         if not self.calibration.sample_axes:
             return self
-        count, fed = len(self.fitted), max(1, self.calibration.bytes_per_sample)
-        most = min(AUGMENTED_SAMPLES, AUGMENTED_BYTES // fed)
-        return replace(self, rounds=max(0, min(AUGMENTED_TIMES, most // count - 1)))
+        most = min(samples, size // max(1, self.calibration.bytes_per_sample))
+        rounds = max(0, min(AUGMENTED_TIMES, most // len(self.fitted) - 1))
+        return replace(self, rounds=rounds)
+
+    def _with_made(self, held: Indices) -> Iterator[Batch]:
+        """Some of the held-out samples, and where they are few others made of them.
+
+        One that is in doubt decides less among more.
+        """
+        yield from self.calibration.batches(held, self.size)
+        if self.few:
+            judges = replace(self, fitted=held, rounds=0)._made(JUDGING_SAMPLES, PROBE_BYTES)
+            yield from judges._augmented_batches()
 
     @property
     def few(self) -> bool:

@@ -10,13 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.pruning.layerwise import Batches, PassResult, Run
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from nettrim_cli.solve.problem import TunedOptions
 
-MARGIN = 0.02  # of squared error: what a rival must be better by
+Choices = Mapping[tuple[str, int], TunedOptions]
+SURE = 2.0  # standard errors by which a rival must be better to take the place of the first,
+DOUBTFUL = 1.0  # and by which it may be worse and still be averaged with it
 
 
 def solved(run: Run, samples: SampleSet, reference: ReferenceOutputs) -> PassResult:
@@ -75,7 +82,9 @@ def contest(
 ) -> tuple[PassResult, Mapping[str, int]]:
     """The network with the best of some allocations, by its outputs on held-out samples.
 
-    A final Softmax or Sigmoid is looked behind, as few samples are in doubt there.
+    The first is the best in general, and stays unless another is surely better.  Those that few
+    samples do not tell apart from it are averaged with it.  A final Softmax or Sigmoid is looked
+    behind, as few samples are in doubt there.
 
     Parameters
     ----------
@@ -84,22 +93,67 @@ def contest(
     first
         What came out of it.
     """
-    probe = SensitivityProbe(
-        run.dense, run.plan[:1], samples.holdout_batches(), threads=run.threads
-    )
-    best, zeros = first, allocations[0]
-    least = probe.difference(first.model).unflattened
-    choices = kept = run.choices
-    for rival in allocations[1:]:
+    judges = samples.judging_batches()
+    probe = SensitivityProbe(run.dense, run.plan[:1], judges, threads=run.threads)
+    leader = _Contestant(allocations[0], first, run.choices, probe.differences(first.model))
+
+    def solve(zeros: Mapping[str, int], choices: Choices = leader.choices) -> _Contestant:
         run.listener.stage("trying another allocation")
         run.choices = choices
-        layers = run.prune_layers(samples.flagged_batches, rival, again=True)
-        moved = probe.difference(run.pruned).unflattened
-        if moved < (1 - MARGIN) * least:
-            best, zeros, least, kept = PassResult(run.pruned, layers), rival, moved, run.choices
-    run.choices = kept
-    run.pruned = best.model  # the others' memory is wanted
-    return best, zeros
+        layers = run.prune_layers(samples.flagged_batches, zeros, again=True)
+        result = PassResult(run.pruned, layers)
+        return _Contestant(zeros, result, run.choices, probe.differences(run.pruned))
+
+    outcomes = [(leader.zeros, leader.moved)]  # without the networks, whose memory is wanted
+    for zeros in allocations[1:]:
+        rival = solve(zeros)
+        outcomes.append((zeros, rival.moved))
+        if excess(rival.moved, leader.moved) < -SURE:
+            leader = rival
+    doubtful = [zeros for zeros, moved in outcomes if excess(moved, leader.moved) < DOUBTFUL]
+    mean = averaged(doubtful)
+    if mean != leader.zeros:
+        rival = solve(mean)
+        if excess(rival.moved, leader.moved) < DOUBTFUL:
+            leader = rival
+    run.choices, run.pruned = leader.choices, leader.result.model
+    return leader.result, leader.zeros
+
+
+class _Contestant(NamedTuple):
+    """A network of some allocation; ``moved`` is what it moves each judging batch by."""
+
+    zeros: Mapping[str, int]
+    result: PassResult
+    choices: Choices
+    moved: NDArray[np.float64]
+
+
+def excess(moved: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Student's paired statistic of how much more one network's outputs move than another's.
+
+    Parameters
+    ----------
+    moved, other
+        (batches,) squared errors of both on the same samples.
+    """
+    if not np.isfinite(moved).all():
+        return math.inf
+    if not np.isfinite(other).all():
+        return -math.inf
+    change = moved - other
+    total = float(change.sum())
+    noise = change.std(ddof=1) * math.sqrt(len(change)) if len(change) > 1 else math.inf
+    if noise > 0:
+        return total / float(noise)
+    return math.copysign(math.inf, total) if total else 0.0
+
+
+def averaged(allocations: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The mean zeros of each layer, rounded so that their sum is the allocations'."""
+    means = np.mean([list(zeros.values()) for zeros in allocations], axis=0)
+    ends = np.floor(np.cumsum(means) + 0.5).astype(int)
+    return dict(zip(allocations[0], np.diff(ends, prepend=0).tolist()))
 
 
 def sweep(

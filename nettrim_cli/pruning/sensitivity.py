@@ -97,23 +97,32 @@ class SensitivityProbe:
         stream, behind = self.stream, self.segments.rest(self._reached)
         if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
             stream, behind = self.start, self.segments.rest(0)
-        return self._movement(self._run(self._changed(layer, matrices), stream, behind), behind)
+        moved = self._moved(self._run(self._changed(layer, matrices), stream, behind), behind)
+        shares = self._relative(sum(moved, np.zeros(len(self.sizes))))
+        return Movement(*(float(shares[on].sum()) for on in (self.outputs, self.unflattened)))
 
-    def difference(self, candidate: Model) -> Movement:
-        """Relative squared errors of the outputs of a network with other weights anywhere."""
+    def differences(self, candidate: Model) -> NDArray[np.float64]:
+        """(batches,) what the unflattened outputs move by with weights changed anywhere.
+
+        Their sum is the sum over the outputs of their relative squared errors.
+        """
         behind = self.segments.rest(0)
-        return self._movement(self._run(candidate, self.start, behind), behind)
+        moved = self._moved(self._run(candidate, self.start, behind), behind)
+        return np.asarray(self._relative(moved)[:, self.unflattened].sum(axis=1))
 
-    def _movement(self, results: Iterator[list[Any]], behind: Segment) -> Movement:
-        """The same from what a part of the network gives for each batch."""
-        moved = np.zeros(len(self.sizes))
-        for expected, outputs in zip(self.expected, results, strict=True):
+    def _moved(self, results: Iterator[list[Any]], behind: Segment) -> NDArray[np.float64]:
+        """(batches, outputs) squared errors of what a part of the network gives."""
+        moved = np.zeros((len(self.expected), len(self.sizes)))
+        for at, (expected, outputs) in enumerate(zip(self.expected, results, strict=True)):
             by_name = dict(zip(behind.outputs, outputs, strict=True))
             for number, name in enumerate(self.names):
                 if name in by_name:
-                    moved[number] += squared_distance(load(expected[number]), by_name[name])
-        shares = np.divide(moved, self.sizes, out=np.zeros_like(moved), where=self.sizes != 0)
-        return Movement(*(float(shares[on].sum()) for on in (self.outputs, self.unflattened)))
+                    moved[at, number] = squared_distance(load(expected[number]), by_name[name])
+        return moved
+
+    def _relative(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., outputs) squared errors relative to each output's size over all samples."""
+        return np.divide(moved, self.sizes, out=np.zeros_like(moved), where=self.sizes != 0)
 
     def _places(self, layers: Layer | Stage) -> list[int]:
         """Where in the recording the nodes are that read the layers, or the owners of these."""

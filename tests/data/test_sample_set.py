@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from nettrim_cli.data.dataset import Calibration
-from nettrim_cli.data.sample_set import AUGMENTED_SAMPLES, AUGMENTED_TIMES, SampleSet, few_of
+from nettrim_cli.data.sample_set import (
+    AUGMENTED_SAMPLES,
+    AUGMENTED_TIMES,
+    JUDGING_SAMPLES,
+    SampleSet,
+    few_of,
+)
 from nettrim_cli.graph.layer import Tensor
 
 
@@ -50,6 +56,26 @@ def test_the_same_samples_are_made_each_time(tmp_path) -> None:
     first, second = ([b.feeds["x"] for b, _ in samples.flagged_batches()] for _ in range(2))
     for one, two in zip(first, second, strict=True):
         assert np.array_equal(one, two)
+
+
+def test_judges_are_the_held_out_samples_and_mixtures_of_them(tmp_path) -> None:
+    values = np.arange(50, dtype=np.float32)[:, None] * np.ones(6, np.float32)
+    tensor = [Tensor("x", "float32", (None, 6))]
+    samples = sample_set(tmp_path, {"x": values}, tensor, 40, 10)
+    judges = [batch.feeds["x"][0, 0] for batch in samples.judging_batches()]
+    assert judges[:10] == list(range(40, 50))
+    assert len(judges) == JUDGING_SAMPLES // 10 * 10
+    assert all(40 <= judge <= 49 for judge in judges)
+    probed = np.concatenate([batch.feeds["x"][:, 0] for batch in samples.probe_batches(4)])
+    assert len(probed) == len(judges)
+    assert probed.min() >= 40
+
+
+@pytest.mark.parametrize(("dtype", "fitted"), [("int64", 40), ("float32", 600)])
+def test_whole_numbers_and_plenty_of_samples_judge_as_they_are(tmp_path, dtype, fitted) -> None:
+    samples = features(tmp_path, fitted, dtype=dtype)
+    for batches in (samples.judging_batches(), samples.probe_batches(4)):
+        assert sum(batch.count for batch in batches) == 10
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])

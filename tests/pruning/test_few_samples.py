@@ -19,7 +19,14 @@ from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import ErrorModel, Forecast, LayerCurve
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.pruning.passes import contest, final_fit
+from nettrim_cli.pruning.passes import (
+    DOUBTFUL,
+    SURE,
+    averaged,
+    contest,
+    excess,
+    final_fit,
+)
 from nettrim_cli.settings import ALLOCATIONS
 
 SAMPLES = "sample_models"
@@ -197,24 +204,77 @@ class Held:
         raise AssertionError("nothing is solved here")
 
     @staticmethod
-    def holdout_batches():
+    def judging_batches():
         from nettrim_cli.data.dataset import Batch
 
-        yield Batch({"x": normal(32, 4, seed=2)}, 32, None)
+        for sample in np.split(normal(32, 4, seed=2), 32):
+            yield Batch({"x": sample}, 1, None)
 
 
-@pytest.mark.parametrize("best", [0, 1, 2])
-def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
+def contested(errors, weights=None) -> tuple[Contestants, dict[str, int]]:
+    """Who wins of allocations 0, 1, ... that lead to weights so far from the dense ones."""
     text = "g (float[n,4] x) => (float[n,4] y) { h = MatMul(x, w)\n y = Softmax<axis=1>(h) }"
     weight = 20 * normal(4, 4, seed=1)  # all outputs are nearly one or zero
     dense = Model(onnx.ModelProto.FromString(build(text, w=weight).SerializeToString()))
     noise = normal(4, 4, seed=3)
-    weights = [weight + (0.001 if at == best else 1) * noise for at in range(3)]
-    run = Contestants(dense, weights)
-    name = dense.layers[0].name
-    allocations = [{"h": at, name: at} for at in range(3)]
+    made = {at: weight + error * noise for at, error in errors.items()}
+    run = Contestants(dense, made | (weights or {}))
+    allocations = [{"h": at} for at in errors if at in (0, 10, 20)]
     run.prune_layers(None, allocations[0], again=True)
     winner, zeros = contest(run, Held, allocations, PassResult(run.pruned, [Row("h", 0.0)]))
-    assert zeros == allocations[best]
-    assert set(run.choices) == {0, best}  # those of the first pass, and its own
-    assert np.allclose(winner.model.weight(dense.layers[0])[0][0], weights[best])
+    assert np.allclose(winner.model.weight(dense.layers[0])[0][0], run.weights[zeros["h"]])
+    assert run.pruned is winner.model
+    assert set(run.choices) == {0, zeros["h"]}  # those of the first pass, and its own
+    return run, zeros
+
+
+@pytest.mark.parametrize("best", [0, 10, 20])
+def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
+    _, zeros = contested({at: 0.001 if at == best else 1 for at in (0, 10, 20)})
+    assert zeros == {"h": best}
+
+
+@pytest.mark.parametrize(("mean", "wins"), [(1.0, 5), (1.5, 0)])
+def test_allocations_that_samples_do_not_tell_apart_are_averaged(mean, wins) -> None:
+    """Where the mean is no worse; the third, which is surely worse, has no part in it."""
+    _, zeros = contested({0: 1.0, 10: 1.0, 20: 3.0, 5: mean})
+    assert zeros == {"h": wins}
+
+
+def test_one_odd_sample_does_not_decide() -> None:
+    """The rival is much better on it and a little worse on all others, as its sum hides."""
+    random = np.random.default_rng(0)
+    usual = random.uniform(0.5, 1.5, 13)
+    rival = 1.2 * usual
+    usual[4], rival[4] = 8.0, 3.0
+    assert rival.sum() < 0.9 * usual.sum()
+    assert -SURE < excess(rival, usual) < DOUBTFUL
+    many = np.tile(usual, 20), np.tile(0.7 * usual, 20)
+    assert excess(many[1], many[0]) < -SURE
+
+
+def test_the_statistic_is_students() -> None:
+    from scipy.stats import ttest_rel
+
+    random = np.random.default_rng(1)
+    one, other = random.random(20), random.random(20)
+    assert excess(one, other) == pytest.approx(ttest_rel(one, other).statistic)
+    assert excess(one, one) == 0
+    assert excess(one[:1], other[:1]) == 0  # a single sample tells nothing
+    assert excess(one + 1, one) > 1e6
+    assert excess(np.array([1.0, np.nan]), one[:2]) == np.inf
+    assert excess(one[:2], np.array([1.0, np.inf])) == -np.inf
+
+
+def test_a_mean_of_allocations_keeps_their_sum_and_bounds() -> None:
+    random = np.random.default_rng(2)
+    for count in (2, 3):
+        several = random.integers(0, 50, (count, 7))
+        several[:, -1] += several.sum(axis=1).max() - several.sum(axis=1)
+        found = averaged([dict(zip("abcdefg", each.tolist())) for each in several])
+        assert sum(found.values()) == several[0].sum()
+        values = np.array(list(found.values()))
+        assert (several.min(axis=0) <= values).all()
+        assert (values <= several.max(axis=0)).all()
+    same = {"a": 3, "b": 5}
+    assert averaged([same]) == averaged([same, same]) == same
