@@ -45,7 +45,7 @@ test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose mo
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
 
 torture: setup  ## kills, signals, races, full disks, limits and a million mutations (a day)
-	PYTHONPATH=tests:tests/hostile $(BIN)/python tests/hostile/torture.py
+	$(BIN)/python -m tests.support.hostile.torture
 
 fmt: setup  ## format and mend what ruff can
 	$(BIN)/ruff format .
@@ -63,31 +63,31 @@ check: lint types test  ## what has to hold before a commit
 bench: bench-layers bench-targets bench-peers bench-few bench-patterns  ## the benchmarks behind docs/ (hours at first); see benchmarks/README.md
 
 bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/accuracy.py
-	$(BIN)/python benchmarks/layers.py --sparsity .7
-	$(BIN)/python benchmarks/net_trim.py --threads 2
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.layers --sparsity .7
+	$(BIN)/python -m benchmarks.net_trim --threads 2
 
 bench-targets: setup  ## what targets of the whole network cost, and allocations (an hour)
-	$(BIN)/python benchmarks/targets.py
-	$(BIN)/python benchmarks/allocation.py
+	$(BIN)/python -m benchmarks.targets
+	$(BIN)/python -m benchmarks.allocation
 
 bench-peers: $(VENV)/models  ## whole models against onnxsim's methods (hours at first; finished cells are kept in build/)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python benchmarks/peers.py --json build/peers.json --table docs/benchmarks.md
-	$(BIN)/python benchmarks/plots.py --peers build/peers.json
+	$(BIN)/python -m benchmarks.peers --json build/peers.json --table docs/benchmarks.md
+	$(BIN)/python -m benchmarks.plots --peers build/peers.json
 
 bench-few: $(VENV)/models  ## few samples: the default against its alternatives and peers (hours at first; finished cells are kept in build/)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python benchmarks/few_samples.py --table docs/few_samples.md
+	$(BIN)/python -m benchmarks.few_samples --table docs/few_samples.md
 
 bench-patterns: setup  ## n:m patterns against those of peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python benchmarks/patterns.py
+	$(BIN)/python -m benchmarks.patterns
 
 docs: setup  ## write docs/cli.md from the help texts
-	PYTHONPATH=tests $(BIN)/python -m support.command_page
+	$(BIN)/python -m tests.support.command_page
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py

@@ -10,8 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import arguments, blas_threads, machine, print_table, sample_file, verdict, write_json
-
+from benchmarks.common import (
+    arguments,
+    blas_threads,
+    machine,
+    print_table,
+    sample_file,
+    verdict,
+    write_json,
+)
 from nettrim_cli.errors import NettrimError
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.settings import METHODS, SCHEMES, Settings

@@ -3,7 +3,7 @@
 Every sample model is pruned on calib.h5 to the same share of zeros with each `--allocate`, and held
 against the dense model on test.h5.
 
-    python benchmarks/allocation.py --models mlp lenet --sparsity .9
+    python -m benchmarks.allocation --models mlp lenet --sparsity .9
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import arguments, blas_threads, machine, print_table, sample_file, verdict, write_json
-
+from benchmarks.common import (
+    arguments,
+    blas_threads,
+    machine,
+    print_table,
+    sample_file,
+    verdict,
+    write_json,
+)
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.settings import ALLOCATIONS, Settings
 

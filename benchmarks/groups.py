@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import (
+
+from benchmarks.common import (
     Matrix,
     arguments,
     blas_threads,
@@ -22,7 +23,6 @@ from common import (
     recorded_layers,
     write_json,
 )
-
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.row_groups import METHODS, refit_rows, remove_groups

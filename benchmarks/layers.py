@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from baselines import alps, magnitude, sparsegpt, wanda
-from common import (
+
+from benchmarks.baselines import alps, magnitude, sparsegpt, wanda
+from benchmarks.common import (
     Matrix,
     arguments,
     blas_threads,
@@ -26,7 +27,6 @@ from common import (
     recorded_layers,
     write_json,
 )
-
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.gram.refit import refit

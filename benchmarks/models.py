@@ -9,7 +9,7 @@ Nothing is downloaded here.  What a model needs is installed with
 environment's `sys.prefix`.  Models, samples, pruned models and figures are kept in a folder, so
 that a later run with other models adds to the table:
 
-    python benchmarks/models.py --folder /tmp/models --models ocr-rec magika --sparsity 0.5 0.7
+    python -m benchmarks.models --folder /tmp/models --models ocr-rec magika --sparsity 0.5 0.7
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import models_samples as samples
-import models_sound as sound
-import models_tasks as tasks
 import numpy as np
-from common import arguments, machine
-from models_minilm import write_minilm
-from models_samples import Random, Samples, open_session, package_file
-from models_table import write_table
-from models_tasks import Task
+
+from benchmarks import models_samples as samples
+from benchmarks import models_sound as sound
+from benchmarks import models_tasks as tasks
+from benchmarks.common import arguments, machine
+from benchmarks.models_minilm import write_minilm
+from benchmarks.models_samples import Random, Samples, open_session, package_file
+from benchmarks.models_table import write_table
+from benchmarks.models_tasks import Task
 
 SEED = 5
 RAPID, SILERO = "rapidocr-onnxruntime", "silero-vad"

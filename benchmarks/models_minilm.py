@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from minilm import HEADS, safetensors
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.minilm import HEADS, safetensors
 
 OPSET = 17
 EPSILON = 1e-12

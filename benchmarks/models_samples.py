@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minilm import docstrings, wordpieces, words
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from benchmarks.minilm import docstrings, wordpieces, words
 from nettrim_cli.data.engine import silent_onnxruntime
 
 onnxruntime = silent_onnxruntime()

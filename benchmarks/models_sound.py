@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import scipy.signal
-from models_samples import Array, Random, Samples, open_session
+
+from benchmarks.models_samples import Array, Random, Samples, open_session
 
 RATE, CHUNK, CONTEXT = 16_000, 512, 64  # of the voice detectors
 CHUNKS = 60  # to a recording

@@ -9,8 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.stats
-from models_samples import Array, Session, package_file
-from models_sound import CHUNKS
+
+from benchmarks.models_samples import Array, Session, package_file
+from benchmarks.models_sound import CHUNKS
 
 Feeds = Mapping[str, Array]
 

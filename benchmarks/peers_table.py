@@ -2,7 +2,7 @@
 
 The page tells time as a multiple of SparseGPT's, which another machine can be held against.
 
-python benchmarks/peers_table.py peers.json docs/benchmarks.md
+python -m benchmarks.peers_table peers.json docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import print_table, verdict
+
+from benchmarks.common import print_table, verdict
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 PLOT = "![Output error against the zeros reached, by model and method](benchmarks.svg)"

@@ -1,9 +1,9 @@
 """Draw the figures of docs/ from the JSON files that the benchmarks wrote.
 
-    python benchmarks/net_trim.py --threads 2 --json net_trim.json
-    python benchmarks/layers.py --json layers.json
-    python benchmarks/peers.py --json peers.json
-    python benchmarks/plots.py --net-trim net_trim.json --layers layers.json --peers peers.json
+    python -m benchmarks.net_trim --threads 2 --json net_trim.json
+    python -m benchmarks.layers --json layers.json
+    python -m benchmarks.peers --json peers.json
+    python -m benchmarks.plots --net-trim net_trim.json --layers layers.json --peers peers.json
 
 matplotlib is needed for this script alone (``pip install -e .[bench]``).
 """

@@ -9,7 +9,7 @@ solved: in the cascade each layer's weights are merely scaled.
 Models: a transformer encoder of MiniLM's shapes (6 layers, 384 and 1,536 inputs, random weights),
 a bidirectional LSTM and GRU, and sample models; or any file with its data:
 
-    python benchmarks/recording.py --model model.onnx --data calib.h5
+    python -m benchmarks.recording --model model.onnx --data calib.h5
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from common import arguments, blas_threads, machine, print_table, sample_file, write_json
 from onnx import helper, numpy_helper
 
+from benchmarks.common import arguments, blas_threads, machine, print_table, sample_file, write_json
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.model import Model

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from common import arguments, blas_threads, machine, print_table, write_json
 
+from benchmarks.common import arguments, blas_threads, machine, print_table, write_json
 from nettrim_cli.solve.gram.refit import refit_exactly, refit_iteratively
 
 SHAPES = ((300, 1000), (785, 300), (1536, 384), (4608, 512))

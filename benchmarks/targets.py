@@ -1,6 +1,6 @@
 """What targets of the whole network cost, and whether they hold on data that nobody has seen.
 
-    python benchmarks/targets.py --models mlp --seeds 20 --drops .01
+    python -m benchmarks.targets --models mlp --seeds 20 --drops .01
 
 For every model and target: processor seconds against one prune at the sparsity that was found,
 rounds, and the figure on the test data.  For `--max-drop` every seed draws other calibration

@@ -11,13 +11,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
 
-from support.networks import Files, mlp, save_data, save_model
+from tests.support.networks import Files, mlp, save_data, save_model
 
 settings.register_profile("nettrim", deadline=None)  # machines are busy; no test is timed
 settings.load_profile("nettrim")
 
 SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"
-SAMPLES = ("lenet", "mlp", "resnet", "transformer")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from support.networks import input_samples, mlp
-from support.small import HEAD, build, normal
 
 from nettrim_cli.cli import run
+from tests.support.networks import input_samples, mlp
+from tests.support.small import HEAD, build, normal
 
 FAST = ["--sparsity", "0.5", "--threads", "1", "--method", "l0", "--scheme", "parallel"]
 

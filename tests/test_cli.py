@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support.small import build
 
 from nettrim_cli import __version__, cli, pipeline
 from nettrim_cli.cli import run
@@ -24,6 +23,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import layerwise as run_module
 from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
+from tests.support.small import build
 
 ROOT = Path(__file__).parents[1]
 FAST = ["--sparsity", "0.5", "--threads", "1"]

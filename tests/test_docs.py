@@ -10,10 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from support import command_page
 
 from nettrim_cli import cli, errors
 from nettrim_cli.settings import Gate, Settings
+from tests.support import command_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

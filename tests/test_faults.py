@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from support.networks import input_samples, mlp, residual, save_model
-from support.small import build, normal
 
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run
+from tests.support.networks import input_samples, mlp, residual, save_model
+from tests.support.small import build, normal
 
 FAST = ["--sparsity", "0.5", "--threads", "1"]
 

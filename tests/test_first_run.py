@@ -15,12 +15,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.networks import input_samples, mlp, save_model
-from support.small import build, normal
 
 from nettrim_cli.cli import run
 from nettrim_cli.data.advice import RECIPES
 from nettrim_cli.files.formats import FORMATS, MAGIC, identify
+from tests.support.networks import input_samples, mlp, save_model
+from tests.support.small import build, normal
 
 FAST = ["--sparsity", "0.5", "--threads", "1", "--force", "-q"]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.networks import Files, mlp
-from support.small import build
 
 from nettrim_cli.data import stream
 from nettrim_cli.data.dataset import Batch
@@ -21,6 +19,8 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.propagation import stages
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import Settings
+from tests.support.networks import Files, mlp
+from tests.support.small import build
 
 STATM = Path("/proc/self/statm")
 HELD_BYTES = 64 << 20

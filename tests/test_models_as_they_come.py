@@ -12,10 +12,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support.networks import input_samples, mlp
-from support.small import build, normal
 
 from nettrim_cli.cli import run
+from tests.support.networks import input_samples, mlp
+from tests.support.small import build, normal
 
 FAST = ["--sparsity", "0.5", "--threads", "1", "--method", "l0"]
 LAST_OPSET = min(onnx.defs.onnx_opset_version(), 28)

@@ -11,13 +11,13 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from support.networks import mlp, save_model
-from support.small import build, normal
 
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run
 from nettrim_cli.errors import BadInput, EngineFailed
 from nettrim_cli.graph.model import Model
+from tests.support.networks import mlp, save_model
+from tests.support.small import build, normal
 
 FAST = ["--sparsity", "0.5", "--threads", "1", "--force"]
 WORKS = "t = MatMul(x, w)\n"

@@ -10,10 +10,7 @@ import h5py
 import numpy as np
 import onnx
 import pytest
-from conftest import SAMPLES
 from onnx import numpy_helper
-from support.networks import NETWORKS, Files, initializers, input_samples, save_data, save_model
-from support.small import build, normal, run
 
 from nettrim_cli import __version__
 from nettrim_cli.data.dataset import Calibration, split
@@ -25,6 +22,15 @@ from nettrim_cli.pruning import allocation
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0
 from nettrim_cli.solve.methods import METHODS
+from tests.support.networks import (
+    NETWORKS,
+    Files,
+    initializers,
+    input_samples,
+    save_data,
+    save_model,
+)
+from tests.support.small import build, normal, run
 
 TINY = {"threads": 1, "augment": "none", "final_fit": "none"}
 
@@ -346,8 +352,8 @@ RUNS = {
 
 @pytest.mark.parametrize(
     ("sample_model", "options"),
-    [(name, RUNS[name]) for name in SAMPLES],
-    ids=SAMPLES,
+    list(RUNS.items()),
+    ids=[*RUNS],
     indirect=["sample_model"],
 )
 def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from baselines import alps, magnitude, net_trim_admm, net_trim_iterates, sparsegpt, wanda
-from certificate import Program
-from layers import best_other, verdict
-from minilm import Encoder, safetensors, wordpieces, words
+
+from benchmarks.baselines import alps, magnitude, net_trim_admm, net_trim_iterates, sparsegpt, wanda
+from benchmarks.certificate import Program
+from benchmarks.layers import best_other, verdict
+from benchmarks.minilm import Encoder, safetensors, wordpieces, words
 
 
 def planted(seed: int) -> tuple[Program, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[models]')")
 
-from models import nettrim
+from benchmarks.models import nettrim
 
 
 def test_the_peak_of_a_run_is_not_that_of_who_started_it(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import h5py
 import numpy as np
 import onnx
 import onnx.reference
-import peers
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from peers_methods import (
+
+from benchmarks import peers
+from benchmarks.peers_methods import (
     Job,
     batches,
     counted,
@@ -25,7 +26,7 @@ from peers_methods import (
     take_over,
     with_initializers,
 )
-from peers_table import (
+from benchmarks.peers_table import (
     BEGIN,
     END,
     PAGE_HEADERS,

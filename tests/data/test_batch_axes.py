@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.calibration_files import MANY, feeds, message, save
 
 from nettrim_cli.graph.layer import Tensor
+from tests.support.calibration_files import MANY, feeds, message, save
 
 AUDIO = Tensor("input", "float32", ("batch", 6))
 STATE = Tensor("state", "float32", (2, "batch", 3))

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.calibration_files import (
+
+from nettrim_cli.data.dataset import Calibration, split
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.layer import Tensor
+from tests.support.calibration_files import (
     FORMATS,
     MANY,
     everything,
@@ -21,10 +25,6 @@ from support.calibration_files import (
     save,
     x_input,
 )
-
-from nettrim_cli.data.dataset import Calibration, split
-from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.layer import Tensor
 
 # ---- reading -----------------------------------------------------------------------------
 

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.calibration_files import (
+
+from nettrim_cli.data.dataset import READERS, Calibration
+from nettrim_cli.errors import BadInput, MissingInput, Refused
+from nettrim_cli.graph.layer import Tensor
+from tests.support.calibration_files import (
     FORMATS,
     MANY,
     everything,
@@ -23,10 +27,6 @@ from support.calibration_files import (
     save,
     x_input,
 )
-
-from nettrim_cli.data.dataset import READERS, Calibration
-from nettrim_cli.errors import BadInput, MissingInput, Refused
-from nettrim_cli.graph.layer import Tensor
 
 # ---- bad input ---------------------------------------------------------------------------
 

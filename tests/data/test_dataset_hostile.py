@@ -13,7 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support.calibration_files import (
+
+from nettrim_cli.data.dataset import Calibration
+from nettrim_cli.errors import Refused
+from nettrim_cli.graph.layer import Tensor
+from tests.support.calibration_files import (
     FORMATS,
     everything,
     feeds,
@@ -23,10 +27,6 @@ from support.calibration_files import (
     save,
     x_input,
 )
-
-from nettrim_cli.data.dataset import Calibration
-from nettrim_cli.errors import Refused
-from nettrim_cli.graph.layer import Tensor
 
 # ---- security ----------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 from onnx import helper
-from support.networks import attention, input_samples, mlp
-from support.small import build, run
 
 from nettrim_cli.data.engine import Engine, brief, is_array
 from nettrim_cli.errors import EngineFailed
+from tests.support.networks import attention, input_samples, mlp
+from tests.support.small import build, run
 
 
 @pytest.mark.parametrize("optimise", [False, True])

@@ -6,7 +6,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from support.small import build, normal, only, run
 
 from nettrim_cli.data import layer_samples
 from nettrim_cli.data import moments as sums_module
@@ -16,6 +15,7 @@ from nettrim_cli.data.moments import Moments
 from nettrim_cli.data.stream import LiveBatch
 from nettrim_cli.graph import ops
 from nettrim_cli.pruning.propagation import dense_matrices
+from tests.support.small import build, normal, only, run
 
 CASES = {
     "matmul-2": ("g (float[N,5] x) => (float[N,3] y) { y = MatMul(x, w) }", (5,), (5, 3), None),

@@ -8,8 +8,6 @@ import tempfile
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from support.networks import initializers, input_samples, residual
-from support.small import normal, run
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.stream import (
@@ -25,6 +23,8 @@ from nettrim_cli.data.stream import (
 from nettrim_cli.graph.capture.recording import CapturePlan
 from nettrim_cli.graph.capture.segments import Segments, build
 from nettrim_cli.graph.ir.index import Index
+from tests.support.networks import initializers, input_samples, residual
+from tests.support.small import normal, run
 
 STOPS = [["x"], ["r1"], ["f"]]
 

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from support.networks import Files, attention, input_samples, mlp, residual, save_data, save_model
-from support.small import build, normal, run
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.evaluation.certificate import certify
@@ -23,6 +21,16 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.report.comparison_result import Certificate
 from nettrim_cli.report.render import render
 from nettrim_cli.settings import Settings
+from tests.support.networks import (
+    Files,
+    attention,
+    input_samples,
+    mlp,
+    residual,
+    save_data,
+    save_model,
+)
+from tests.support.small import build, normal, run
 
 
 def changed(proto: onnx.ModelProto, seed: int = 0, share: float = 0.3) -> onnx.ModelProto:

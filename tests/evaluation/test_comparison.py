@@ -10,8 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from support.networks import initializers, mlp, save_model
-from support.small import build
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.values import OutputPart, parts
@@ -22,6 +20,8 @@ from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.output_error import OutputError
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Gate
+from tests.support.networks import initializers, mlp, save_model
+from tests.support.small import build
 
 SCORES = np.array([[1, 2, 3], [4, 0, 1], [0, 5, 2], [1, 1, 0]], np.float32)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, Files, he, input_samples, mlp, save_model
-from support.small import build, normal, run
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.label_checks import CHANCE, chance
@@ -13,6 +11,8 @@ from nettrim_cli.evaluation.plausibility import without_outliers
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.settings import Gate, Settings
+from tests.support.networks import NETWORKS, Files, he, input_samples, mlp, save_model
+from tests.support.small import build, normal, run
 
 COUNT = 300
 PLAIN = Settings(sparsity=0.5, threads=1, augment="none", final_fit="none")

@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.networks import Files, he, mlp, save_data, save_model
-from support.small import build, normal
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput, NothingToDo
@@ -28,6 +26,8 @@ from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.convex import net_trim
+from tests.support.networks import Files, he, mlp, save_data, save_model
+from tests.support.small import build, normal
 
 BOTH = """g (bool[1] which, float[N,8] x, float[N,8] past) => (float[N,3] y) {
     y = If (which) <

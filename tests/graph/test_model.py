@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
-from support.small import HEAD, build, normal, only
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
+from tests.support.small import HEAD, build, normal, only
 
 
 def stored(dtype: Any, typed: bool) -> onnx.TensorProto:

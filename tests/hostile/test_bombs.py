@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from cases import model_case, text
-from support.small import normal
+
+from tests.support.hostile.cases import model_case, text
+from tests.support.small import normal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 

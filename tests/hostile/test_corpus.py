@@ -6,14 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import data_arrays
-import data_hdf5
-import model_graphs
-import model_ops
-import model_tensors
 import pytest
-from cases import UNCLEAR, Case, Codes
-from worker import Ending, Worker
+
+from tests.support.hostile import data_arrays, data_hdf5, model_graphs, model_ops, model_tensors
+from tests.support.hostile.cases import UNCLEAR, Case, Codes
+from tests.support.hostile.worker import Ending, Worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
 

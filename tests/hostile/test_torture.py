@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-import torture
+
+from tests.support.hostile import torture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
 

@@ -16,12 +16,11 @@ from onnx import numpy_helper
 
 pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[models]')")
 
-from models import MODELS, model_file, read_samples, write_samples
-from models_samples import open_session
-from models_tasks import runs
-from support.stored import Stored, stored, tensors
-
+from benchmarks.models import MODELS, model_file, read_samples, write_samples
+from benchmarks.models_samples import open_session
+from benchmarks.models_tasks import runs
 from nettrim_cli import Report, Settings, prune
+from tests.support.stored import Stored, stored, tensors
 
 pytestmark = pytest.mark.slow
 

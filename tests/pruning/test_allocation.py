@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, input_samples, save_model
-from support.small import build, normal
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
@@ -13,6 +11,8 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.allocation import measure_error_model, shares_of_zeros
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.settings import Settings
+from tests.support.networks import NETWORKS, input_samples, save_model
+from tests.support.small import build, normal
 
 
 def batches_of(x, size=16):

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import onnx
 import pytest
-from support.networks import build, normal
 
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.dataset import Calibration
@@ -28,6 +27,7 @@ from nettrim_cli.pruning.passes import (
     final_fit,
 )
 from nettrim_cli.settings import ALLOCATIONS
+from tests.support.networks import build, normal
 
 SAMPLES = "sample_models"
 

@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, Files, mlp, save_data, save_model
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.pipeline import prune
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
+from tests.support.networks import NETWORKS, Files, mlp, save_data, save_model
 
 
 class Told(Silent):

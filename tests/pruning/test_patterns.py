@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, Files, save_data, save_model
 
 from nettrim_cli import Settings, prune
 from nettrim_cli.cli import run
@@ -14,6 +13,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import dense_matrices
 from nettrim_cli.solve.penalties import KeepNOfM
+from tests.support.networks import NETWORKS, Files, save_data, save_model
 
 
 def matrices(files: Files, report):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, attention, input_samples, mlp, residual
-from support.small import build, normal, run
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.stream import StreamCache
@@ -18,6 +16,8 @@ from nettrim_cli.pruning.propagation import (
     propagate,
     stages,
 )
+from tests.support.networks import NETWORKS, attention, input_samples, mlp, residual
+from tests.support.small import build, normal, run
 
 
 def batches(x, size=8):

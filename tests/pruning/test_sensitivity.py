@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, input_samples, mlp
-from support.places import PLACES
-from support.small import build, normal
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
@@ -15,6 +12,9 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import sensitivity as module
 from nettrim_cli.pruning.propagation import stages
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from tests.support.networks import NETWORKS, input_samples, mlp
+from tests.support.places import PLACES
+from tests.support.small import build, normal
 
 TIED = """g (float[N,16] x) => (float[N,16] y, float[N,16] early) {
     a = MatMul(x, w1) p = Relu(a)

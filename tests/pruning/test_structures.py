@@ -7,9 +7,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from support.networks import Files, save_model
-from support.places import DENSE, LOOP, Place, branch
-from support.small import build, normal, run
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph import ops
@@ -18,6 +15,9 @@ from nettrim_cli.graph.storage.tensors import all_tensors
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.propagation import dense_matrices, propagate, stages
 from nettrim_cli.settings import METHODS, Settings
+from tests.support.networks import Files, save_model
+from tests.support.places import DENSE, LOOP, Place, branch
+from tests.support.small import build, normal, run
 
 OPSET = '<ir_version: 8, opset_import: ["" : 17]>'
 

@@ -8,8 +8,6 @@ import h5py
 import numpy as np
 import onnx
 import pytest
-from support.networks import NETWORKS, Files, save_data, save_model
-from support.small import build, normal, run
 
 from nettrim_cli import pipeline
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo, WrongUsage
@@ -19,6 +17,8 @@ from nettrim_cli.pruning import allocation
 from nettrim_cli.pruning.layerwise import Run
 from nettrim_cli.pruning.root_search import MOST
 from nettrim_cli.settings import ALLOCATIONS, Settings
+from tests.support.networks import NETWORKS, Files, save_data, save_model
+from tests.support.small import build, normal, run
 
 
 def made(folder, proto, samples=150) -> Files:

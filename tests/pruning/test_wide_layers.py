@@ -11,8 +11,6 @@ import weakref
 import numpy as np
 import onnx
 import pytest
-from support.networks import mlp, save_data, save_model
-from support.small import build, normal
 
 from nettrim_cli import Settings, prune
 from nettrim_cli.data import layer_samples
@@ -20,6 +18,8 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.problem import LayerSamples
+from tests.support.networks import mlp, save_data, save_model
+from tests.support.small import build, normal
 
 PLAIN = {"threads": 1, "augment": "none", "final_fit": "none"}
 RUN = """

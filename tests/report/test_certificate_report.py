@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from test_render import comparison, dense, solved, whole
 
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound, OutputFacts
 from nettrim_cli.report.render import render, show_comparison, show_report
 from nettrim_cli.report.result import Report
+from tests.support.reports import comparison, dense, solved, whole
 
 LAYER = LayerBound("fc1", 0.05, 0.0812, 4.5678, 0.31415, 212, 1044)
 ENDED = "nothing is proved behind MatMul 'attn': it multiplies two changed tensors"

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.report import formatting
-from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
+from nettrim_cli.report.comparison_result import OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.render import (
     FORMATS,
@@ -33,7 +33,8 @@ from nettrim_cli.report.render import (
     show_layers,
     show_report,
 )
-from nettrim_cli.report.result import LayerReport, Report, Round, Target
+from nettrim_cli.report.result import Report, Round, Target
+from tests.support.reports import comparison, dense, screen, shown, solved, whole
 
 ODD = (
     "[bold]x[/bold] [/]",
@@ -49,29 +50,6 @@ ODD = (
 WIDTHS = (60, 80, 120, 200)
 
 
-def solved(name: str, **changes: Any) -> LayerReport:
-    base = LayerReport(
-        *(name, "Gemm", (300, 1000), 300_000, 300_000, 30_000, 0.0812, 0.1244),
-        *(1600, 212, "solved", 3.21),
-    )
-    return replace(base, **changes)
-
-
-def dense(name: str, note: str = "excluded") -> LayerReport:
-    return LayerReport(name, "Conv", (10, 10), 100, 96, 96, note=note)
-
-
-def comparison(**changes: Any) -> Comparison:
-    one = ModelFacts("dense.onnx", 2_552_345, 2_361_234, 637_610, 637_600, 0.8876)
-    two = ModelFacts("pruned.onnx", 2_552_641, 401_234, 637_610, 58_123, 0.8851)
-    outputs = (OutputFacts("logits", 0.1432, 0.9725),)
-    return replace(Comparison(one, two, outputs, 400), **changes)
-
-
-def whole(*layers: LayerReport, **changes: Any) -> Report:
-    return replace(Report(layers, comparison(), {"epsilon": 0.1}, "0.1.0", 18.4), **changes)
-
-
 def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> Layer:
     size = shape if any(shape) else (8, 1, 3, 3)
     follows = Response(follows="BatchNormalization, Relu")
@@ -80,18 +58,8 @@ def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> L
     return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=refusal)
 
 
-def screen(width: int = 120, **options: Any) -> Console:
-    return Console(file=io.StringIO(), width=width, **options)
-
-
 def few(*texts: str) -> tuple[Diagnostic, ...]:
     return tuple(Diagnostic("few-samples", each) for each in texts)
-
-
-def shown(report: Report, width: int = 120) -> str:
-    console = screen(width)
-    show_report(report, console)
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
 def strict(text: str) -> Any:

@@ -7,13 +7,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_render import comparison, shown, solved, whole
 
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import ModelFacts, OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.render import render
 from nettrim_cli.report.result import Target
+from tests.support.reports import comparison, shown, solved, whole
 
 NO_LABELS = {
     side: ModelFacts(f"{side}.onnx", 100, 90, 80, 70) for side in ("reference", "candidate")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.odd_layers import judge, odd_layer
-from support.small_layers import make_task
 
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.problem import Status
+from tests.support.odd_layers import judge, odd_layer
+from tests.support.small_layers import make_task
 
 BLOCK = 20
 QUICK = 2  # blocks; the others are slow: pytest -m slow tests/solve/test_degenerate.py

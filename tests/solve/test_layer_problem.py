@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.small_layers import random_task
 
 from nettrim_cli.solve.matrices import evenly_spaced, norm, relative_error
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.problem import Solution, Status
+from tests.support.small_layers import random_task
 
 
 @pytest.mark.parametrize("bias", [True, False])

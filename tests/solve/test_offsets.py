@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import erf
-from support.small_layers import correlated, make_task, support_size
 
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.feedback import (
@@ -21,6 +20,7 @@ from nettrim_cli.solve.gram.output_weights import output_weights
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest
 from nettrim_cli.solve.problem import SkipConnection
+from tests.support.small_layers import correlated, make_task, support_size
 
 
 def gelu(A):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.conic import Program
-from support.planted import FORMS, plant
-from support.small_layers import make_task, random_task, solve_to
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.gram.system import GramResponse, GramSystem
 from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.problem import TOLERANCE, Status
+from tests.support.conic import Program
+from tests.support.planted import FORMS, plant
+from tests.support.small_layers import make_task, random_task, solve_to
 
 STRAY = 0.01  # a fiftieth of the smallest planted weight
 

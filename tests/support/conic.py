@@ -17,7 +17,7 @@ import clarabel
 import numpy as np
 import scipy.sparse as sp
 
-from support.small_layers import strict_program
+from tests.support.small_layers import strict_program
 
 
 @dataclass(frozen=True)

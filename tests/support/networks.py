@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from support.small import build, normal, run
+from tests.support.small import build, normal, run
 
 
 @dataclass(frozen=True)

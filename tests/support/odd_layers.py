@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nettrim_cli.solve.problem import TOLERANCE, Status
-from support.conic import Program, optimum
-from support.small_layers import correlated, make_task, support_size
+from tests.support.conic import Program, optimum
+from tests.support.small_layers import correlated, make_task, support_size
 
 SINGLE = float(np.finfo(np.float32).eps)
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
-from support.small import normal
+from tests.support.small import normal
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "local" : 1]>'
 W = normal(3, 4, seed=1)

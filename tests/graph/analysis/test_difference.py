@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from support.small import build, normal
 
 from nettrim_cli.graph.analysis.difference import difference, measuring_model
 from nettrim_cli.graph.model import Model
+from tests.support.small import build, normal
 
 
 def chain(depth):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from support.small import build, normal, run
 
 from nettrim_cli.graph.analysis.error_gain import RULES, effect
 from nettrim_cli.graph.analysis.node_context import ErrorGain, NodeContext, Norms, response_path
@@ -16,6 +15,7 @@ from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, window_overlap
+from tests.support.small import build, normal, run
 
 NORMS = Norms(operator_norm, convolution_norm, window_overlap)
 SQRT2 = math.sqrt(2)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.small import build, normal, run
 
 from nettrim_cli.graph.analysis.importance import blended, output_importance
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops.importance_rules import fitted
+from tests.support.small import build, normal, run
 
 BATCH_NORMALIZATION = {"g": normal(6, seed=1), "b": normal(6, seed=2), "m": normal(6, seed=3)}
 BATCH_NORMALIZATION["v"] = normal(6, seed=4) ** 2 + 0.5

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.networks import NETWORKS, input_samples
-from support.small import build, normal, run
 
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.analysis.tensor_sizes import sizes
 from nettrim_cli.graph.model import Model
+from tests.support.networks import NETWORKS, input_samples
+from tests.support.small import build, normal, run
 
 
 @pytest.mark.parametrize("name", NETWORKS)

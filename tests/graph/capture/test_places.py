@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from support.places import HEAD, PLACES, Place, W, branch
-from support.small import normal, run
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput
@@ -17,17 +15,9 @@ from nettrim_cli.graph.ir.flatten import flatten
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.tensors import all_tensors
 from nettrim_cli.pruning.propagation import dense_matrices, propagate, stages
-
-
-def recorded(dense: Model, batches: list[np.ndarray], pruned: Model | None = None):
-    """Samples of each prunable layer by name, one block each."""
-    plan = stages([layer for layer in dense.layers if layer.prunable])
-    flagged = [(Batch({"x": each}, len(each), None), False) for each in batches]
-    return {
-        layer.name: samples
-        for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0)
-        for layer, (samples,) in zip(stage.layers, found)
-    }
+from tests.support.places import HEAD, PLACES, Place, W, branch
+from tests.support.recording import recorded
+from tests.support.small import normal, run
 
 
 def main_layer(model: Model):

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from support.networks import attention, mlp, residual
-from support.small import build, normal, run
 
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.capture.recording import CapturePlan
@@ -17,6 +15,8 @@ from nettrim_cli.graph.capture.segments import Segments
 from nettrim_cli.graph.capture.segments import build as build_piece
 from nettrim_cli.graph.ir.flatten import depends_on
 from nettrim_cli.graph.ir.index import Index
+from tests.support.networks import attention, mlp, residual
+from tests.support.small import build, normal, run
 
 
 def cut(proto, stops):

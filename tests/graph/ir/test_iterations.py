@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.places import Place
-from support.small import normal
-from test_places import recorded
 
 from nettrim_cli.errors import EngineFailed
 from nettrim_cli.graph.model import Model
+from tests.support.places import Place
+from tests.support.recording import recorded
+from tests.support.small import normal
 
 W, U = normal(3, 3, seed=2), normal(3, 4, seed=3)
 BATCHES = [normal(4, 3, seed=11), normal(2, 3, seed=12)]

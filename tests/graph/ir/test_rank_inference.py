@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.small import build, normal, only, run
 
 from nettrim_cli.graph.model import Model
+from tests.support.small import build, normal, only, run
 
 I64 = np.int64
 LISTS = {

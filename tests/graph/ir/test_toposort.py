@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from support.networks import NETWORKS
-from support.small import build, normal, run
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.toposort import in_order, sorted_model
 from nettrim_cli.graph.model import Model
+from tests.support.networks import NETWORKS
+from tests.support.small import build, normal, run
 
 INNER = """<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
     g (float[N,4] x, bool c) => (float[N,4] y) {

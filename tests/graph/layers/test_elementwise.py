@@ -8,11 +8,11 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import special
-from support.small import build, normal, only, run
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layers import elementwise
 from nettrim_cli.graph.model import Model
+from tests.support.small import build, normal, only, run
 
 ERF = "d = Div(z, root2) e = Erf(d) o = Add(e, one) "
 SPELLINGS = {

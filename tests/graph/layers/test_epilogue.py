@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.small import build, normal, only, run
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
+from tests.support.small import build, normal, only, run
 
 AFTER = {
     "Relu": ("y = Relu(z)", True, np.inf, "Relu"),

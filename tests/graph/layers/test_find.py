@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
-from support.small import HEAD, build, normal, only, run
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
+from tests.support.small import HEAD, build, normal, only, run
 
 
 def assert_layer_works(proto: onnx.ModelProto, x: np.ndarray, input_name: str = "x") -> None:

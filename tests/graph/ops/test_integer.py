@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.one_node import OneNode, assert_parts
-from support.small import normal
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
 from nettrim_cli.graph.ops.untreated import UNTREATED
+from tests.support.one_node import OneNode, assert_parts
+from tests.support.small import normal
 
 SIZES = st.integers(1, 4)
 KINDS = st.sampled_from([np.uint8, np.int8])

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from support.small import normal
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.small import normal
 
 
 @pytest.mark.parametrize("given", [np.float16, np.float32, np.float64])

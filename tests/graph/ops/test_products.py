@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.one_node import OneNode, assert_inverse, assert_linear
-from support.small import normal
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.one_node import OneNode, assert_inverse, assert_linear
+from tests.support.small import normal
 
 SIZES = st.integers(1, 4)
 SEEDS = st.integers(0, 99)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.one_node import OneNode, assert_inverse, assert_parts
-from support.small import normal
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.one_node import OneNode, assert_inverse, assert_parts
+from tests.support.small import normal
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ALPHAS = (0.3, 0.25)  # of each direction's hard sigmoids

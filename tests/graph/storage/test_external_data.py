@@ -17,8 +17,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
-from support.networks import attention, input_samples, mlp, residual, save_data
-from support.small import build, normal
 
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run
@@ -28,6 +26,8 @@ from nettrim_cli.evaluation.comparison import packed
 from nettrim_cli.files import atomic as writing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
+from tests.support.networks import attention, input_samples, mlp, residual, save_data
+from tests.support.small import build, normal
 
 FAST = ["--sparsity", "0.5", "--threads", "1"]
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from support.places import Place
-from support.small import build, normal, run
 
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.tensors import all_tensors
+from tests.support.places import Place
+from tests.support.small import build, normal, run
 
 BOUNDS = st.integers(-9, 9) | st.sampled_from((-(2**63), 2**63 - 1, -(2**31), 2**31 - 1))
 

@@ -10,11 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper, parser
-from support.small import HEAD, normal, only
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage import elements, tensors
+from tests.support.small import HEAD, normal, only
 
 KINDS = {
     TensorProto.FLOAT: np.float32,

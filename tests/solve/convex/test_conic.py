@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from support.conic import Program, optimum
-from support.planted import FORMS, plant
-from support.small_layers import random_task, solve_to
+
+from tests.support.conic import Program, optimum
+from tests.support.planted import FORMS, plant
+from tests.support.small_layers import random_task, solve_to
 
 TOLERANCE = 6e-5  # asked of nettrim where float32 can give it
 COARSE = 1e-3  # which every layer reaches long before rounding matters

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.small_layers import (
+
+from nettrim_cli.solve.convex.net_trim import _compressed, as_program, solve_net_trim
+from nettrim_cli.solve.methods import METHODS
+from nettrim_cli.solve.problem import TOLERANCE, Status
+from tests.support.small_layers import (
     make_task,
     random_task,
     strict_program,
     strict_violation,
     support_size,
 )
-
-from nettrim_cli.solve.convex.net_trim import _compressed, as_program, solve_net_trim
-from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import TOLERANCE, Status
 
 FORMS = {
     "linear": {},

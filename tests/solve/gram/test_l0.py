@@ -7,14 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.odd_layers import odd_layer
-from support.small_layers import (
-    correlated,
-    make_task,
-    random_task,
-    strict_violation,
-    support_size,
-)
 
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.feedback import (
@@ -30,6 +22,14 @@ from nettrim_cli.solve.gram.schedules import rho_schedule
 from nettrim_cli.solve.penalties import KeepLargest, KeepNOfM
 from nettrim_cli.solve.problem import Status
 from nettrim_cli.solve.top_k import top_k_mask
+from tests.support.odd_layers import odd_layer
+from tests.support.small_layers import (
+    correlated,
+    make_task,
+    random_task,
+    strict_violation,
+    support_size,
+)
 
 
 @pytest.mark.parametrize("bias", [True, False])

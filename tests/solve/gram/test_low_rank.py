@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_layers import correlated, make_task, random_task, support_size, with_ones
 
 from nettrim_cli.solve.convex import sample_space
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
@@ -27,6 +26,7 @@ from nettrim_cli.solve.gram.low_rank import (
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import GramSystem, damping, inverse_of
 from nettrim_cli.solve.problem import LayerSamples, Status
+from tests.support.small_layers import correlated, make_task, random_task, support_size, with_ones
 
 
 def by_columns(task):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.small_layers import correlated
 
 from nettrim_cli.solve import matrices
 from nettrim_cli.solve.gram import refit as module
 from nettrim_cli.solve.gram.refit import refit, refit_exactly, refit_iteratively, refit_response
 from nettrim_cli.solve.responses import Intervals, ResponseCurve
+from tests.support.small_layers import correlated
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_layers import correlated
 
 from nettrim_cli.solve.gram.row_groups import METHODS, refit_rows, removal_order, remove_groups
 from nettrim_cli.solve.gram.system import GramSystem
+from tests.support.small_layers import correlated
 
 QUICK = settings(max_examples=12, deadline=None)
 each_method = pytest.mark.parametrize("method", METHODS)

@@ -6,10 +6,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from support.small_layers import correlated, random_task, with_ones
 
 from nettrim_cli.solve.gram import system as module
 from nettrim_cli.solve.gram.system import GramResponse, GramSystem, damping, inverse_of
+from tests.support.small_layers import correlated, random_task, with_ones
 
 
 def by_lstsq(x, Z, free_bias):

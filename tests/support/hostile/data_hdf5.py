@@ -9,8 +9,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
-from support.small import normal
+
+from tests.support.hostile.cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
+from tests.support.small import normal
 
 X = normal(12, 6)
 Fill = Callable[[h5py.File], Any]

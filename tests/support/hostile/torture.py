@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mutations
 import numpy as np
 import onnxruntime
-from cases import text
-from support.small import normal
+
+from tests.support.hostile import mutations
+from tests.support.hostile.cases import text
+from tests.support.small import normal
 
 NEVER = {1, 70}  # exit codes
 SECONDS = 120

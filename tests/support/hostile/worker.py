@@ -3,7 +3,7 @@
 Everything heavy is imported once.  Where a command ends the child, is over its time, or leaves
 much memory behind, the next one gets a child of its own: what a command does to the process harms
 no later one's result, and its exit code, time and peak memory are told.
-``python worker.py`` serves jobs, one JSON object a line, on stdin and answers on stdout.
+As a script it serves jobs, one JSON object a line, on stdin and answers on stdout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 ADDRESSES = 12 << 30  # of a child, as a last guard for the machine
 LARGE_BYTES = 600 << 20  # of a child that is not used again
 STREAMS = {"out": 1, "err": 2, "fault": 3}
@@ -57,9 +57,9 @@ class Worker:
     """The warm process; a context manager."""
 
     def __enter__(self) -> Worker:
-        paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py")],
+            [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **CALM, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
@@ -102,6 +102,8 @@ def serve() -> None:
             runner = Runner()
         answers.write(json.dumps(asdict(runner.run(line))) + "\n")
         answers.flush()
+    if runner is not None:
+        runner.end()
 
 
 def warm_up() -> None:
@@ -109,9 +111,9 @@ def warm_up() -> None:
     import tempfile
 
     import numpy as np
-    from cases import SERVED
 
     from nettrim_cli.cli import run
+    from tests.support.hostile.cases import SERVED
 
     with tempfile.TemporaryDirectory() as folder:
         model, data, output = (str(Path(folder, each)) for each in ("m.onnx", "x.npz", "y.onnx"))
@@ -163,13 +165,13 @@ class Runner:
             facts = json.loads(answer)
             self.spent = facts["peak_bytes"] > LARGE_BYTES
             if self.spent:
-                self._end()
+                self.end()
             return Ending(seconds=seconds, **facts)
         self.spent = True
-        status, peak = self._end()
+        status, peak = self.end()
         return Ending(-1 if late else status, seconds, peak, "", "the process is gone")
 
-    def _end(self) -> tuple[int, int]:
+    def end(self) -> tuple[int, int]:
         """Exit code and peak memory of the child, which ends here if it has not yet."""
         os.kill(self._child, signal.SIGKILL)
         _, status, usage = os.wait4(self._child, 0)

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cases
-import data_arrays
-import data_hdf5
 import numpy as np
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from tests.support.hostile import cases, data_arrays, data_hdf5
 
 FILES = {
     "onnx": (cases.SERVED,),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import parser
-from support.small import HEAD, normal
+
+from tests.support.small import HEAD, normal
 
 Codes = tuple[int, ...]
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx
-from cases import (
+from onnx import TensorProto, helper
+
+from tests.support.hostile.cases import (
     BAD,
     FINE,
     ILL_LAYER,
@@ -19,8 +21,7 @@ from cases import (
     model_case,
     text,
 )
-from onnx import TensorProto, helper
-from support.small import HEAD, normal
+from tests.support.small import HEAD, normal
 
 Edit = tuple[str, Callable[[Any], Any], Codes, str]
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from cases import BAD, FINE, ILL_LAYER, UNCLEAR, UNRUNNABLE, Case, Codes, model_case, text
-from support.small import normal
+
+from tests.support.hostile.cases import (
+    BAD,
+    FINE,
+    ILL_LAYER,
+    UNCLEAR,
+    UNRUNNABLE,
+    Case,
+    Codes,
+    model_case,
+    text,
+)
+from tests.support.small import normal
 
 HUGE, MOST = 2**31, 2**63 - 1
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
-from support.small import normal
+
+from tests.support.hostile.cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
+from tests.support.small import normal
 
 X = normal(12, 6)
 MAGIC = b"\x93NUMPY"

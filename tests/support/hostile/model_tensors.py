@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from cases import (
+from onnx import TensorProto, numpy_helper
+
+from tests.support.hostile.cases import (
     BAD,
     FINE,
     GONE,
@@ -22,9 +24,8 @@ from cases import (
     samples,
     text,
 )
-from model_graphs import drop, plain, put
-from onnx import TensorProto, numpy_helper
-from support.small import normal
+from tests.support.hostile.model_graphs import drop, plain, put
+from tests.support.small import normal
 
 FIRST = "graph.initializer[0]"  # w (6, 5) float32
 

@@ -1,0 +1,1 @@
+"""Measurements behind docs/; README.md explains the scripts."""

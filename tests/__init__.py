@@ -1,0 +1,1 @@
+"""Tests of nettrim; `support` holds what they share."""

@@ -1,0 +1,1 @@
+"""Hostile models and data files, mutations of files, and runs under faults."""
