@@ -143,7 +143,7 @@ def prune(
         warnings=ordered([*doubts, *run.warnings(len(sample_set))]),
         certificate=certificate,
         target=found.target,
-        asked=settings.target,
+        target_option=settings.target,
         bound=bound,
         final_samples=run.final_samples,
     )
@@ -308,7 +308,7 @@ def _searched(
                 version=__version__,
                 seconds=time.monotonic() - begun,
                 target=nearest.target,
-                asked=run.settings.target,
+                target_option=run.settings.target,
                 bound=None if nearest.target is None else nearest.target.bound,
                 missed=str(missed),
             )

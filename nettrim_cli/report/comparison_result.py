@@ -12,12 +12,12 @@ DIGITS = 12  # of a difference of shares that rounding leaves
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model in numbers; ``parameters`` counts every constant floating-point element.
+    """Figures of a model; ``parameters`` counts every constant floating-point element.
 
-    ``path`` is empty where it was not written, and its sizes are those that it would have had.
+    A model that was not written has an empty ``path`` and the sizes that it would have.
 
-    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %); ``sha256`` is that of the ONNX file,
-    which names its external data by their own.
+    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %).  ``sha256`` is that of the ONNX
+    file, which names its external data by their digest.
     """
 
     path: str
@@ -29,6 +29,11 @@ class ModelFacts:
     accuracy_interval: tuple[float, float] | None = None
     sha256: str = ""
 
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros over the parameters."""
+        return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
+
 
 @dataclass(frozen=True)
 class OutputFacts:
@@ -37,7 +42,7 @@ class OutputFacts:
     Attributes
     ----------
     name
-        Of the output; of an array inside of a sequence with its place, such as ``list[0]``.
+        Name of the output; an array inside of a sequence has its place, such as ``list[0]``.
     error
         ||candidate - reference||_F / ||reference||_F over all samples; the share that differs where
         the elements are answers; None where nothing can be measured.
@@ -66,23 +71,23 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class Check:
-    """A limit that a comparison was held against.
+    """A limit that a comparison was checked against.
 
     Attributes
     ----------
     name
-        Of the option: ``max_error`` or ``max_drop``.
+        Name of the option: ``max_error`` or ``max_drop``.
     what
-        What was measured, in words.
+        The measured figure in words.
     limit, figure
-        What was asked, and what was measured on the samples.
+        The limit of the option, and the figure measured on the samples.
     low, high
         One-sided bounds of that confidence on the figure for new samples.
     by_bound
         Whether ``high`` decides, too, and not the figure alone.
     samples, needed
-        Those measured on; about how many would make the bounds agree with the figure, None where
-        they do or no number would.
+        Number of samples; about how many would make the bounds agree with the figure, None where
+        they agree or no number would do.
     """
 
     name: str
@@ -111,10 +116,9 @@ class Check:
 class Comparison:
     """Two models side by side on the same samples.
 
-    ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``);
-    ``certificate`` is what is proved of the candidate on these samples, None where that was not
-    asked for;
-    ``checks`` are the limits that were asked for, ``notes`` what a reader should know first.
+    ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``).
+    ``certificate`` holds for the candidate on these samples; it is None without ``--proof``.
+    ``checks`` are the limits of the options, ``notes`` what a reader should know first.
     """
 
     reference: ModelFacts
@@ -129,7 +133,7 @@ class Comparison:
     @property
     def passed(self) -> bool | None:
         """Whether every limit is kept; None where there are none."""
-        return all(each.passed for each in self.checks) if self.checks else None
+        return all(check.passed for check in self.checks) if self.checks else None
 
     @property
     def error(self) -> float:
@@ -141,24 +145,25 @@ class Comparison:
         """Accuracy lost, or without labels the share of changed top-1 answers; a fraction."""
         if self.reference.accuracy is not None and self.candidate.accuracy is not None:
             return round(self.reference.accuracy - self.candidate.accuracy, DIGITS)
-        shares = [each.agreement for each in self.outputs if each.agreement is not None]
+        shares = [output.agreement for output in self.outputs if output.agreement is not None]
         return round(1 - min(shares), DIGITS) if shares else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         checks = [
-            {**asdict(each), "passed": each.passed, "settled": each.settled} for each in self.checks
+            {**asdict(check), "passed": check.passed, "settled": check.settled}
+            for check in self.checks
         ]
-        found = {**asdict(self), "error": self.error, "drop": self.drop, "checks": checks}
-        found["passed"] = self.passed
+        values = {**asdict(self), "error": self.error, "drop": self.drop, "checks": checks}
+        values["passed"] = self.passed
         if self.certificate is None:
-            del found["certificate"]
-        return found
+            del values["certificate"]
+        return values
 
 
 @dataclass(frozen=True)
 class LayerBound:
-    """What a pruned layer adds to the bounds; errors are relative to its dense response.
+    """A pruned layer's part in the bounds; errors are relative to its dense response.
 
     Attributes
     ----------
@@ -185,7 +190,7 @@ class LayerBound:
 
 @dataclass(frozen=True)
 class OutputBound:
-    """What is proved of one output's error on the samples of the comparison, relative.
+    """Proved bounds on one output's relative error on the samples of the comparison.
 
     Attributes
     ----------
@@ -206,18 +211,18 @@ class OutputBound:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is proved of a pruned network on the samples of the comparison."""
+    """Proved bounds on the errors of a pruned network on the samples of the comparison."""
 
     outputs: tuple[OutputBound, ...] = ()
     layers: tuple[LayerBound, ...] = ()
 
     def output(self, name: str) -> OutputBound | None:
-        """What is proved of an output."""
-        return next((each for each in self.outputs if each.name == name), None)
+        """The bound of an output."""
+        return next((bound for bound in self.outputs if bound.name == name), None)
 
     def layer(self, name: str) -> LayerBound | None:
-        """What a layer adds; None for one that was left dense."""
-        return next((each for each in self.layers if each.name == name), None)
+        """The bound of a layer; None for a dense one."""
+        return next((bound for bound in self.layers if bound.name == name), None)
 
 
 def largest_error(errors: Sequence[float | None]) -> float:

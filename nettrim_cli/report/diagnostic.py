@@ -1,7 +1,6 @@
-"""What a person should know of a run before they rely on it: warnings with stable codes.
+"""Warnings of a run, with stable codes.
 
-A new kind of warning is one line in ``SEVERITIES``; what it says is put together where the fact is
-known.
+A new kind of warning is one line in ``SEVERITIES``; its text is written where the fact is known.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from enum import IntEnum
 
 
 class Severity(IntEnum):
-    """How much of a result a warning calls into question; the most severe come first."""
+    """How much of a result a warning calls into question, the most severe first."""
 
     CRITICAL = 0  # the figures may mean nothing
     WARNING = 1  # a part of the figures, or of the network, is not to be relied on
@@ -39,13 +38,19 @@ class Diagnostic:
     brief: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a code that is not in the table."""
+        """Check the code.
+
+        Raises
+        ------
+        ValueError
+            The code is not in ``SEVERITIES``.
+        """
         if self.code not in SEVERITIES:
             raise ValueError(f"{self.code!r} is no code of a warning")
 
     @property
     def severity(self) -> Severity:
-        """By the code."""
+        """Severity of the code."""
         return SEVERITIES[self.code]
 
     def as_dict(self) -> dict[str, str]:
@@ -53,9 +58,9 @@ class Diagnostic:
         return {"code": self.code, "severity": self.severity.name.lower(), "text": self.text}
 
 
-def ordered(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Each once, the most severe first, otherwise in the order in which they came."""
-    return tuple(sorted(dict.fromkeys(found), key=lambda each: each.severity))
+def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Warnings without repetitions, the most severe first, otherwise in their order."""
+    return tuple(sorted(dict.fromkeys(diagnostics), key=lambda diagnostic: diagnostic.severity))
 
 
 SEVERITIES = {

@@ -1,4 +1,4 @@
-"""Numbers and names in words: what a person reads; machine formats never come through here."""
+"""Numbers and names as text for people; machine formats do not use this module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNKNOWN = "–"
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as per cent without the sign: 0.9 -> ``90.0``.
 
-    What is neither all nor nothing is never rounded to either: ``>99.9``, ``<0.1``.
+    A share between 0 and 1 is never rounded to either: ``>99.9``, ``<0.1``.
     """
     if share is None:
         return UNKNOWN
@@ -33,7 +33,7 @@ def plain_percent(share: float) -> str:
 
 
 def new_samples(bound: float, *, labels: bool) -> str:
-    """What new samples lose at most: points of accuracy, or without labels answers."""
+    """Upper bound on new samples' loss: points of accuracy, or without labels answers."""
     unit = "points are lost" if labels else "% of answers change"
     return f"at most {percent(bound, 2)} {unit} (95 %)"
 
@@ -60,7 +60,7 @@ def at_most(share: float) -> str:
 
 
 def proved(bound: float | None, reason: str) -> str:
-    """What is proved of an output's error, or why nothing is; empty where it is exact."""
+    """The proved bound on an output's error, or why there is none; empty where it is exact."""
     if bound is None:
         return clean(reason)
     return f"proved from the layers alone: at most {at_most(bound)} %" if bound else ""
@@ -89,14 +89,14 @@ def size(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """Seconds in the usual units: ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
     if not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 59.95:
         return f"{seconds:.{2 if seconds < 0.995 else 1}f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return f"{minutes} min {remainder:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
@@ -118,7 +118,7 @@ def points(
 ) -> str:
     """The change of an accuracy in points: ``0.31 points lost``, ``0.10 points gained``.
 
-    ``lost`` is an interval for what was lost, which is then told in the same direction:
+    ``lost`` is an interval for the loss, which is written in the same direction:
     ``0.31 points lost (95 %: -0.02 to 0.66)``.
     """
     if before is None or after is None:
@@ -137,7 +137,7 @@ def points(
 
 
 def margins(usual: float | None, changed: float | None) -> str:
-    """By what margins the reference had given the answers that changed, and all."""
+    """The reference's margins of the changed answers, and of all answers."""
     if usual is None or changed is None:
         return ""
     return f"changed ones had a margin of {changed:.3g}, all of {usual:.3g}"
@@ -145,7 +145,7 @@ def margins(usual: float | None, changed: float | None) -> str:
 
 def shape(sides: Sequence[int]) -> str:
     """A shape as ``300 x 1000``."""
-    return " x ".join(str(each) for each in sides) if any(sides) else UNKNOWN
+    return " x ".join(str(size) for size in sides) if any(sides) else UNKNOWN
 
 
 def clean(name: str) -> str:
@@ -153,7 +153,7 @@ def clean(name: str) -> str:
     if name.isprintable():
         return name
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in name
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in name
     )
 
 
@@ -193,10 +193,10 @@ def shorten_all(names: Sequence[str], width: int) -> list[str]:
     """Cut long names in the middle, at the place where the fewest of them come out alike."""
     usual = (width - 1) // 3
     best: list[str] = []
-    for head in sorted(range(max(width, 1)), key=lambda each: abs(each - usual)):
-        cut = [shorten(each, width, head) for each in names]
-        if len(set(cut)) > len(set(best)):
-            best = cut
+    for head in sorted(range(max(width, 1)), key=lambda position: abs(position - usual)):
+        shortened = [shorten(name, width, head) for name in names]
+        if len(set(shortened)) > len(set(best)):
+            best = shortened
         if len(set(best)) == len(set(names)):
             break
     return best

@@ -1,4 +1,4 @@
-"""Whether a comparison kept its limits, in words."""
+"""The checked limits of a comparison as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nettrim_cli.report.comparison_result import Check, Comparison
 
 
 def outcome(check: Check) -> tuple[str, str, str]:
-    """Passed or failed; figure and limit; how sure that is and what would make it so."""
+    """Passed or failed; figure and limit; the bound for new samples and what would settle it."""
     within = check.figure <= check.limit
     option = f"--{check.name.replace('_', '-')} {100 * check.limit:g} %"
     doubtful = ", but not surely," if within and not check.passed else ""
@@ -29,6 +29,6 @@ def _sureness(check: Check, within: bool) -> str:
 
 
 def complaint(comparison: Comparison) -> str:
-    """Which limits were missed, in one sentence."""
-    missed = [outcome(each) for each in comparison.checks if not each.passed]
+    """The missed limits, in one sentence."""
+    missed = [outcome(check) for check in comparison.checks if not check.passed]
     return "; ".join(f"{text} ({sureness})" for _, text, sureness in missed)

@@ -1,4 +1,4 @@
-"""What the pipeline tells while it works, and who listens: nobody, or a screen on stderr."""
+"""Listeners to the progress of the pipeline: a silent one, and a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ WIDE = 100  # columns from which on the bar and the names get more space
 
 
 class Listener(Protocol):
-    """Whom the pipeline tells what it does.  Every call returns at once and never fails."""
+    """Receiver of the pipeline's progress.  Every call returns at once and never fails."""
 
     def stage(self, text: str) -> None:
-        """Say what is done now, in words: ``recording 2,000 samples``."""
+        """Tell the current stage in words: ``recording 2,000 samples``."""
 
     def plan(self, weights: Mapping[str, int]) -> None:
-        """Tell the layers to come with their number of weights; without it layers count alike.
+        """Tell the number of weights of the layers to come; without it layers count alike.
 
-        A search solves them several times, and tells them each time.
+        A search solves the layers several times and calls this each time.
         """
 
     def begin(self, layer: str, index: int, total: int) -> None:
         """Start with a layer: the ``index``-th, from 0, of ``total``."""
 
     def iteration(self, done: int, of: int) -> None:
-        """Count the iterations of the layer begun last, of how many at most."""
+        """Tell the number of iterations of the current layer, and their limit."""
 
     def end(self, layer_report: LayerReport) -> None:
         """Finish a layer."""
 
     def message(self, text: str) -> None:
-        """Say something of interest that is not an error."""
+        """Tell a person something that is not an error."""
 
 
 class Silent:
@@ -76,7 +76,7 @@ class Silent:
 
 
 class TerminalProgress:
-    """A progress bar on stderr while the ``with`` block runs; nothing where that is no terminal.
+    """A progress bar on stderr while the ``with`` block runs, if stderr is a terminal.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class TerminalProgress:
             self._bar = None
 
     def stage(self, text: str) -> None:
-        """Show what is done now; with ``verbose`` print it."""
+        """Show the current stage; with ``verbose`` print it."""
         tell("doing", text)
         self._text, self._layer = formatting.clean(text), ""
         self._iteration = (0, 0)
@@ -131,7 +131,7 @@ class TerminalProgress:
             self._print(self._text)
 
     def plan(self, weights: Mapping[str, int]) -> None:
-        """Let layers count by their weights in the bar and the time left, from the first again."""
+        """Start the bar anew, with layers that count by their weights."""
         self._weights, self._done, self._started = dict(weights), [], None
 
     def begin(self, layer: str, index: int, total: int) -> None:
@@ -166,25 +166,25 @@ class TerminalProgress:
 
     @property
     def share(self) -> float:
-        """Share of the layers' work that is done, by weights where they are known, from 0 to 1."""
+        """Share of the layers' work that is done, from 0 to 1; by weights where they are known."""
         if not self._total:
             return 0.0
         if self._weights and sum(self._weights.values()):
-            done = sum(self._weights.get(each, 0) for each in self._done)
+            done = sum(self._weights.get(name, 0) for name in self._done)
             current = 0 if self._layer in self._done else self._weights.get(self._layer, 0)
             return min((done + current * self._share) / sum(self._weights.values()), 1.0)
         return min((len(self._done) + self._share) / self._total, 1.0)
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left by the pace so far; None as long as that says nothing."""
+        """Time left at the pace so far; None while the pace is uncertain."""
         passed = 0.0 if self._started is None else time.monotonic() - self._started
         share = self.share
         return passed * (1 - share) / share if passed >= 1 and share >= 0.02 else None
 
     @property
     def headline(self) -> str:
-        """What is being done, in a line."""
+        """The current stage or layer, in a line."""
         if not self._layer or not self._total:
             return self._text
         done, of = self._iteration
@@ -196,11 +196,11 @@ class TerminalProgress:
     @property
     def clock(self) -> str:
         """The time left, in words."""
-        left = self.seconds_left if self._layer else None
+        seconds = self.seconds_left if self._layer else None
         return (
             ""
-            if left is None or left < 0.5
-            else f"{formatting.duration(round(left)).replace('.0', '')} left"
+            if seconds is None or seconds < 0.5
+            else f"{formatting.duration(round(seconds)).replace('.0', '')} left"
         )
 
     def _draw(self) -> None:
@@ -228,8 +228,8 @@ class TerminalProgress:
         )
 
 
-def _bar(screen: TerminalProgress, console: Console) -> Progress:
-    """The bar: a spinner, the bar, what is done, time passed, time left."""
+def _bar(progress: TerminalProgress, console: Console) -> Progress:
+    """The display: a spinner, the bar, the headline, time passed, time left."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -242,11 +242,13 @@ def _bar(screen: TerminalProgress, console: Console) -> Progress:
 
     class Headline(ProgressColumn):
         def render(self, task: Task) -> RenderableType:
-            return Text(screen.headline, no_wrap=True, overflow="ellipsis")
+            """Text of the current stage or layer."""
+            return Text(progress.headline, no_wrap=True, overflow="ellipsis")
 
-    class Left(ProgressColumn):
+    class TimeLeft(ProgressColumn):
         def render(self, task: Task) -> RenderableType:
-            return Text(screen.clock, style="dim", no_wrap=True)
+            """The time left."""
+            return Text(progress.clock, style="dim", no_wrap=True)
 
     utf = console.encoding.lower().startswith("utf")
     return Progress(
@@ -254,7 +256,7 @@ def _bar(screen: TerminalProgress, console: Console) -> Progress:
         BarColumn(bar_width=30 if console.width >= WIDE else 10, complete_style="cyan"),
         Headline(),
         TimeElapsedColumn(),
-        Left(),
+        TimeLeft(),
         console=console,
         transient=True,
         refresh_per_second=8,

@@ -1,8 +1,8 @@
-"""Reports in files; what goes to the screen is in ``screen`` and can be had from here, too.
+"""Reports in files; the functions that print can be imported from here, too.
 
 A new file format is one function and one line in ``FORMATS``.  JSON and CSV carry machine
-numbers (fractions, bytes, seconds), the rest is for people.  Names come from files of others:
-every format escapes what would be read as its own syntax.
+numbers (fractions, bytes, seconds); Markdown is for people.  Names come from files of others, so
+every format escapes its own syntax in them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from typing import Any
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.gate import outcome
+from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
 from nettrim_cli.report.result import Report
 from nettrim_cli.report.terminal import (
     comparison_rows,
     console_for_stdout,
-    layers_as_dict,
     show_comparison,
-    show_layers,
     show_report,
     total_rows,
 )
@@ -75,7 +74,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if value is None or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):
@@ -90,19 +89,19 @@ def _json(report: Report) -> str:
 
 
 def _csv(report: Report) -> str:
-    """One line per layer (RFC 4180), each with the verdict; what is no finite number is empty."""
+    """One line per layer (RFC 4180), each with the verdict; non-finite numbers are empty."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(CSV_FIELDS)
     digest = report.comparison.candidate.sha256
     for layer in report.as_dict()["layers"]:
-        proved = report.certificate.layer(layer["name"])
-        found = dict.fromkeys(CERTIFICATE_FIELDS) if proved is None else asdict(proved)
-        sides = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
-        met = {"target_met": None if report.target is None else report.target.met}
-        told = {"verdict": " ".join(report.verdict.lines), "output_sha256": digest}
-        row = _plain({**found, **layer, **sides, **met, **told})
-        writer.writerow([row[each] for each in CSV_FIELDS])
+        layer_bound = report.certificate.layer(layer["name"])
+        proof = dict.fromkeys(CERTIFICATE_FIELDS) if layer_bound is None else asdict(layer_bound)
+        sizes = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
+        target = {"target_met": None if report.target is None else report.target.met}
+        run = {"verdict": " ".join(report.verdict.lines), "output_sha256": digest}
+        row = _plain({**proof, **layer, **sizes, **target, **run})
+        writer.writerow([row[field] for field in CSV_FIELDS])
     return text.getvalue()
 
 
@@ -124,13 +123,13 @@ def _markdown(report: Report) -> str:
     """The verdict and the warnings, then layers and totals as GitHub tables."""
     layers = [
         (
-            *(each.name, each.op, formatting.shape(each.shape)),
-            *(formatting.percent(each.sparsity_before), formatting.percent(each.sparsity_after)),
-            *(formatting.error(each.error_calibration), formatting.error(each.error_holdout)),
-            *(formatting.count(each.columns), formatting.count(each.iterations)),
-            *(each.status, f"{each.seconds:.1f}", each.note),
+            *(layer.name, layer.op, formatting.shape(layer.shape)),
+            *(formatting.percent(layer.sparsity_before), formatting.percent(layer.sparsity_after)),
+            *(formatting.error(layer.error_calibration), formatting.error(layer.error_holdout)),
+            *(formatting.count(layer.columns), formatting.count(layer.iterations)),
+            *(layer.status, f"{layer.seconds:.1f}", layer.note),
         )
-        for each in report.layers
+        for layer in report.layers
     ]
     target = report.comparison.candidate.path or "(nothing written)"
     parts = [
@@ -148,22 +147,22 @@ def _markdown(report: Report) -> str:
         f"SHA-256 of the output: {report.comparison.candidate.sha256 or formatting.UNKNOWN}",
     ]
     if report.certificate.layers:
-        columns = {each.name: each.columns for each in report.layers}
-        proved = [
+        columns = {layer.name: layer.columns for layer in report.layers}
+        bounds = [
             (
                 *(
-                    each.name,
-                    formatting.error(each.error_alone),
-                    formatting.error(each.error_network),
+                    bound.name,
+                    formatting.error(bound.error_alone),
+                    formatting.error(bound.error_network),
                 ),
-                formatting.UNKNOWN if each.norm is None else f"{each.norm:.3g}",
-                formatting.UNKNOWN if each.bound is None else formatting.at_most(each.bound),
-                *(formatting.count(each.samples_median), formatting.count(each.samples_densest)),
-                formatting.count(columns.get(each.name)),
+                formatting.UNKNOWN if bound.norm is None else f"{bound.norm:.3g}",
+                formatting.UNKNOWN if bound.bound is None else formatting.at_most(bound.bound),
+                *(formatting.count(bound.samples_median), formatting.count(bound.samples_densest)),
+                formatting.count(columns.get(bound.name)),
             )
-            for each in report.certificate.layers
+            for bound in report.certificate.layers
         ]
-        parts += ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", proved)]
+        parts += ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", bounds)]
     settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
     if settings:
         parts += ["## Settings", _table(("setting", "value"), "ll", settings)]
@@ -171,7 +170,7 @@ def _markdown(report: Report) -> str:
 
 
 def _warnings(report: Report) -> list[str]:
-    lines = [f"- {_escape(each.text)} ({each.code})" for each in report.warnings]
+    lines = [f"- {_escape(warning.text)} ({warning.code})" for warning in report.warnings]
     return ["## Warnings", "\n".join(lines)] if lines else []
 
 
@@ -187,26 +186,27 @@ PROVED_FIELDS = (
 
 
 def _table(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---:" if each == "r" else "---" for each in align]
-    lines = [head, rule, *([_escape(each) for each in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
+    rule = ["---:" if letter == "r" else "---" for letter in align]
+    lines = [head, rule, *([_escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _escape(text: str) -> str:
-    """A text that GitHub shows as it is; underscores within words need nothing."""
+    """A text that GitHub shows literally; underscores within words need no escape."""
     text = re.sub(r"([\\`*\[\]<>&|~$#!])", r"\\\1", formatting.clean(text))
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
 def _comparison_markdown(comparison: Comparison) -> str:
-    """What became of the limits, the paths, then all figures."""
+    """The checked limits, the paths, then all figures."""
     parts = ["# nettrim comparison"]
-    for each in comparison.checks:
-        status, text, sureness = outcome(each)
+    for check in comparison.checks:
+        status, text, sureness = outcome(check)
         parts.append(f"**{status}**: {_escape(text)}; {_escape(sureness)}.")
-    parts += [f"**Note**: {_escape(each)}" for each in comparison.notes]
-    one, two = comparison.reference.path, comparison.candidate.path
-    parts.append(f"{_escape(one)} → {_escape(two)}, {formatting.count(comparison.samples)} samples")
+    parts += [f"**Note**: {_escape(note)}" for note in comparison.notes]
+    reference, candidate = comparison.reference.path, comparison.candidate.path
+    samples = formatting.count(comparison.samples)
+    parts.append(f"{_escape(reference)} → {_escape(candidate)}, {samples} samples")
     rows = comparison_rows(comparison)
     parts.append(_table(("", "reference", "candidate", ""), "lrrl", rows))
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""What a run reached, as plain numbers; errors and shares are fractions."""
+"""The result of a run as plain numbers; errors and shares are fractions."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ class LayerReport:
 
     @property
     def pruned(self) -> bool:
-        """Whether the layer was treated."""
+        """Whether the layer was pruned."""
         return self.status not in ("dense", "infeasible", "not-finite")
 
 
 @dataclass(frozen=True)
 class Round:
-    """One try of a search: the share of zeros, what was measured on the held-out samples.
+    """One try of a search: the share of zeros, and the figure reached on the held-out samples.
 
-    ``bound`` is what the figure is on new samples at most (one-sided, 95 %), where that counts.
+    ``bound`` is an upper bound on the figure for new samples (one-sided, 95 %), where it counts.
     """
 
     sparsity: float
@@ -74,7 +74,7 @@ class Round:
 
     @property
     def figure(self) -> float:
-        """What is held against the limit."""
+        """The figure that the limit is compared with."""
         return self.reached if self.bound is None else max(self.reached, self.bound)
 
 
@@ -105,7 +105,7 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether the limit is kept, by the bound, too."""
+        """Whether the limit is kept, also by the bound."""
         return Round(self.sparsity, self.reached, self.bound).figure <= self.wanted
 
 
@@ -113,20 +113,20 @@ class Target:
 class Report:
     """A whole run of ``nettrim prune``.
 
-    ``comparison`` was measured, and ``certificate`` holds, on the held-out samples; ``target`` is
-    there where one was searched for.  Where it was missed ``missed`` says so, nothing was written,
-    and everything is of the network that came nearest.
+    ``comparison`` was measured, and ``certificate`` holds, on the held-out samples.  ``target`` is
+    None where nothing was searched for.  Where a target was missed, ``missed`` says so, nothing was
+    written, and all figures are those of the nearest network.
 
     Attributes
     ----------
-    asked
-        Name and value of the target.
+    target_option
+        Name and value of the option that sets the target.
     bound
-        What new samples lose at most, one-sided, 95 %: a share of right answers, or without labels
-        of answers that change; None where that means nothing.
+        Upper bound on the loss on new samples, one-sided, 95 %: the share of right answers lost, or
+        without labels of changed answers; None where there are no answers.
     final_samples
-        Of the fit to all samples behind the others, held-out ones included; 0 where there was
-        none.  Errors, answers and certificate are of the network before it.
+        Number of samples of the final fit, held-out ones included; 0 without one.  Errors, answers
+        and certificate are those of the network before it.
     """
 
     layers: tuple[LayerReport, ...]
@@ -137,7 +137,7 @@ class Report:
     warnings: tuple[Diagnostic, ...] = field(default=())
     certificate: Certificate = field(default=Certificate())
     target: Target | None = None
-    asked: tuple[str, float] = ("epsilon", 0.05)
+    target_option: tuple[str, float] = ("epsilon", 0.05)
     bound: float | None = None
     missed: str = ""
     final_samples: int = 0
@@ -149,33 +149,33 @@ class Report:
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
-        """The layers that were treated."""
-        return tuple(each for each in self.layers if each.pruned)
+        """The pruned layers."""
+        return tuple(layer for layer in self.layers if layer.pruned)
 
     @property
     def weights(self) -> int:
-        """Weights of the treated layers."""
-        return sum(each.weights for each in self.pruned)
+        """Number of weights of the pruned layers."""
+        return sum(layer.weights for layer in self.pruned)
 
     @property
     def nonzeros(self) -> int:
-        """Non-zero weights of the treated layers as written."""
-        return sum(each.nonzeros_after for each in self.pruned)
+        """Number of non-zero weights of the pruned layers as written."""
+        return sum(layer.nonzeros_after for layer in self.pruned)
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros over the treated layers' weights."""
+        """Share of zeros over the pruned layers' weights."""
         return 1 - self.nonzeros / self.weights if self.weights else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         layers = [
             {
-                **asdict(each),
-                "sparsity_before": each.sparsity_before,
-                "sparsity_after": each.sparsity_after,
+                **asdict(layer),
+                "sparsity_before": layer.sparsity_before,
+                "sparsity_after": layer.sparsity_after,
             }
-            for each in self.layers
+            for layer in self.layers
         ]
         return {
             "verdict": self.verdict.as_dict(),
@@ -194,5 +194,5 @@ class Report:
             "final_samples": self.final_samples,
             "bound": self.bound,
             "seconds": self.seconds,
-            "warnings": [each.as_dict() for each in self.warnings],
+            "warnings": [warning.as_dict() for warning in self.warnings],
         }

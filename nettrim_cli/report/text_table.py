@@ -1,8 +1,8 @@
-"""Aligned columns for the terminal: fits a table to a width without ever cutting a number.
+"""Tables for the terminal that fit a width without ever cutting a number.
 
-rich's own tables cut or fold cells when space is short and know no cell that spans columns;
-here the least important columns go first, only names are shortened, and a row may end in a
-sentence that takes all the space that is left.
+rich's own tables cut or fold cells when space is short, and have no cell that spans columns.
+Here the least important columns go first, only names are shortened, and a row may end in a
+sentence that takes the remaining space.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GAP = 2
 NAME_WIDTH = 24  # for long names; more, up to the double, where they would look alike
 SENTENCE_WIDTH = 36
-ESSENTIAL = 50  # columns with this keep or more
+ESSENTIAL = 50  # columns with this priority or more
 PLAIN = str.maketrans({"→": ">", "…": "~", "─": "-", "–": "-"})
 
 
@@ -34,10 +34,10 @@ class Column:
         One text per row; a column without any content is left out.
     group
         A heading over neighbouring columns of the same group.
-    keep
-        How long to hold on to the column when space is short: the least goes first.
+    priority
+        Importance of the column: where space is short the least important goes first.
     lead
-        Shown in rows that end in a sentence, too.
+        Whether rows that end in a sentence show the column, too.
     styles
         rich style per row; missing ones are plain.
     """
@@ -45,7 +45,7 @@ class Column:
     title: str
     cells: Sequence[str]
     group: str = ""
-    keep: int = 0
+    priority: int = 0
     right: bool = True
     lead: bool = False
     styles: Sequence[str] = field(default=())
@@ -53,12 +53,12 @@ class Column:
     @property
     def natural(self) -> int:
         """Width in cells that shows everything."""
-        return max(_width(each) for each in (self.title, *self.cells))
+        return max(_width(text) for text in (self.title, *self.cells))
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Columns with their widths, and the titles of those that had to go."""
+    """Columns with their widths, and the titles of the dropped columns."""
 
     columns: tuple[Column, ...]
     widths: tuple[int, ...]
@@ -70,74 +70,88 @@ class Fitted:
         return 1 + sum(self.widths) + GAP * (len(self.widths) - 1)
 
     def leading(self, width: int) -> set[str]:
-        """Titles of the columns shown before a sentence, so many that it finds space."""
+        """Titles of the columns shown before a sentence, as many as leave space for it."""
         chosen: set[str] = set()
-        taken = 1
-        for column, own in zip(self.columns, self.widths):
-            taken += own + GAP
-            if not column.lead or (chosen and width - taken < SENTENCE_WIDTH):
+        used = 1
+        for column, column_width in zip(self.columns, self.widths):
+            used += column_width + GAP
+            if not column.lead or (chosen and width - used < SENTENCE_WIDTH):
                 break
             chosen.add(column.title)
         return chosen
 
 
 def fit(columns: Sequence[Column], width: int) -> Fitted:
-    """Choose columns and widths for a screen; the first column holds the names and stays."""
-    kept = [columns[0]]
-    kept += [each for each in columns[1:] if any(c not in ("", UNKNOWN) for c in each.cells)]
+    """Choose columns and their widths; the first column holds the names and stays."""
+    shown = [columns[0]]
+    shown += [
+        column for column in columns[1:] if any(cell not in ("", UNKNOWN) for cell in column.cells)
+    ]
     dropped = set()
-    wanted = _distinct_width(kept[0])
+    name_width = _distinct_width(shown[0])
     while True:
-        first, *rest = _widths(kept)
-        taken = 1 + sum(rest) + GAP * len(rest)
-        if taken + wanted <= width or not rest:
+        first_width, *other_widths = _widths(shown)
+        used = 1 + sum(other_widths) + GAP * len(other_widths)
+        if used + name_width <= width or not other_widths:
             break
-        least = min(kept[1:], key=lambda each: each.keep)
+        least_important = min(shown[1:], key=lambda column: column.priority)
         # Half of the usual space for names is enough before what matters most has to go.
-        if least.keep >= ESSENTIAL and taken + min(first, NAME_WIDTH // 2) <= width:
+        if (
+            least_important.priority >= ESSENTIAL
+            and used + min(first_width, NAME_WIDTH // 2) <= width
+        ):
             break
-        kept.remove(least)
-        dropped.add(least.title)
-    room = min(first, max(NAME_WIDTH // 3, width - taken))
-    names = replace(kept[0], cells=shorten_all(kept[0].cells, room))
-    return Fitted((names, *kept[1:]), (room, *rest), frozenset(dropped))
+        shown.remove(least_important)
+        dropped.add(least_important.title)
+    first_width = min(first_width, max(NAME_WIDTH // 3, width - used))
+    names = replace(shown[0], cells=shorten_all(shown[0].cells, first_width))
+    return Fitted((names, *shown[1:]), (first_width, *other_widths), frozenset(dropped))
 
 
 def show(fitted: Fitted, console: Console, sentences: Sequence[str] = ()) -> None:
     """Print the table; a row with a sentence shows its leading columns, then the sentence."""
     columns, widths = fitted.columns, fitted.widths
-    if any(each.group for each in columns):
+    if any(column.group for column in columns):
         emit(_groups(fitted), console)
-    titles = [_pad(c.title, w, c.right) for c, w in zip(columns, widths)]
+    visible_columns = list(zip(columns, widths, strict=True))
+    titles = [
+        _pad(column.title, column_width, column.right) for column, column_width in visible_columns
+    ]
     emit(_text(titles, ["bold"] * len(titles)), console)
     emit(_text(["─" * (fitted.total - 1)], ["dim"]), console)
     leading = fitted.leading(console.width)
     for row in range(len(columns[0].cells)):
         sentence = sentences[row] if row < len(sentences) else ""
-        shown = [(c, w) for c, w in zip(columns, widths) if not sentence or c.title in leading]
-        cells = [_pad(c.cells[row], w, c.right) for c, w in shown]
+        visible = [pair for pair in visible_columns if not sentence or pair[0].title in leading]
+        cells = [
+            _pad(column.cells[row], column_width, column.right) for column, column_width in visible
+        ]
         if not sentence:
-            styles = [c.styles[row] if row < len(c.styles) else "" for c, _ in shown]
+            styles = [
+                column.styles[row] if row < len(column.styles) else "" for column, _ in visible
+            ]
             emit(_text(cells, styles), console)
             continue
-        taken = 1 + sum(w + GAP for _, w in shown)
-        for part in wrap(sentence, max(console.width - taken, 12)):
-            emit(_text([*cells, part], ["dim"] * (len(cells) + 1)), console)
-            cells = [" " * w for _, w in shown]
+        used = 1 + sum(column_width + GAP for _, column_width in visible)
+        for line in wrap(sentence, max(console.width - used, 12)):
+            emit(_text([*cells, line], ["dim"] * (len(cells) + 1)), console)
+            cells = [" " * column_width for _, column_width in visible]
 
 
 def pairs(rows: Sequence[tuple[str, str, str, str]], console: Console) -> None:
-    """Print lines of label, before, after and a remark, aligned; blank before: one value only."""
-    label, before, after = (max((_width(each[k]) for each in rows), default=0) for k in range(3))
+    """Print aligned lines of label, before, after and remark; before may be empty."""
+    label_width, before_width, after_width = (
+        max((_width(row[k]) for row in rows), default=0) for k in range(3)
+    )
     for row in rows:
-        arrow = ("→" if row[1] else " ") if before else ""
-        middle = f"{_pad(row[1], before, True)} {arrow} " if before else ""
-        value = _pad(row[2], after, True)
-        lead = 1 + label + GAP + _width(middle) + after + GAP
+        arrow = ("→" if row[1] else " ") if before_width else ""
+        middle = f"{_pad(row[1], before_width, True)} {arrow} " if before_width else ""
+        value = _pad(row[2], after_width, True)
+        lead = 1 + label_width + GAP + _width(middle) + after_width + GAP
         wrapped = wrap(row[3], max(console.width - lead, 12)) or [""]
         emit(
             _text(
-                [_pad(row[0], label, False), middle + value, wrapped[0]],
+                [_pad(row[0], label_width, False), middle + value, wrapped[0]],
                 ["dim", "", "dim"],
             ),
             console,
@@ -147,10 +161,20 @@ def pairs(rows: Sequence[tuple[str, str, str, str]], console: Console) -> None:
 
 
 def paragraph(text: str, console: Console, style: str = "", hanging: int = 1) -> None:
-    """Print sentences, wrapped at blanks; a long path within them stays in one piece."""
+    """Print sentences, wrapped at blanks; a long path within them stays in one piece.
+
+    Parameters
+    ----------
+    text, console
+        The sentences, and where to print them.
+    style
+        A style of rich.
+    hanging
+        Indent of the lines after the first, plus 1.
+    """
     lines = wrap(text, max(console.width - hanging, 20), split=False)
-    for k, part in enumerate(lines):
-        emit(_text([" " * (hanging - 1) * (k > 0) + part], [style]), console)
+    for k, line in enumerate(lines):
+        emit(_text([" " * (hanging - 1) * (k > 0) + line], [style]), console)
 
 
 def line(text: str, console: Console, style: str = "") -> None:
@@ -178,7 +202,7 @@ def emit(text: Text, console: Console) -> None:
 
 
 def _distinct_width(names: Column) -> int:
-    """Space in which the names can be told apart, or as much of it as is reasonable."""
+    """Width in which the names can be told apart, up to twice the usual one."""
     last = min(names.natural, 2 * NAME_WIDTH)
     for width in range(min(last, NAME_WIDTH), last):
         if len(set(shorten_all(names.cells, width))) == len(set(names.cells)):
@@ -187,7 +211,7 @@ def _distinct_width(names: Column) -> int:
 
 
 def _widths(columns: Sequence[Column]) -> list[int]:
-    widths = [each.natural for each in columns]
+    widths = [column.natural for column in columns]
     for first, last in _runs(columns):
         lack = len(columns[first].group) - sum(widths[first:last]) - GAP * (last - first - 1)
         if columns[first].group and lack > 0:
@@ -197,7 +221,9 @@ def _widths(columns: Sequence[Column]) -> list[int]:
 
 def _runs(columns: Sequence[Column]) -> list[tuple[int, int]]:
     """First and end index of each stretch of neighbours in the same group."""
-    starts = [k for k, each in enumerate(columns) if k == 0 or each.group != columns[k - 1].group]
+    starts = [
+        k for k, column in enumerate(columns) if k == 0 or column.group != columns[k - 1].group
+    ]
     return list(zip(starts, [*starts[1:], len(columns)]))
 
 

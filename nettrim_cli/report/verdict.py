@@ -1,4 +1,4 @@
-"""A run in two lines: what was asked, reached and lost; how sure that is, and what limits it."""
+"""A run in two lines: its target, result and loss; how sure they are, and what limits them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ HALF_STEP = 5e-4  # of a share of zeros, as shown
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a person acts on.
+    """A run in two lines.
 
     Attributes
     ----------
     reached
         Whether the target is reached.
     outcome
-        The first line: what was asked, whether it was reached, and what was lost.
+        The first line: the target, whether it is reached, and the loss.
     sureness
-        The second line: on how many samples, what holds for new ones, and what limits the result.
+        The second line: the number of samples, the bound on new ones, and what limits the result.
     """
 
     reached: bool
@@ -47,53 +47,54 @@ def verdict(report: Report) -> Verdict:
     """Judge a run by its report."""
     reached = is_reached(report)
     word = "Reached" if reached else "Not reached"
-    return Verdict(reached, f"{word}: {_asked(report)} {_lost(report)}".strip(), _sureness(report))
+    return Verdict(reached, f"{word}: {_result(report)} {_loss(report)}".strip(), _sureness(report))
 
 
-def asked(report: Report) -> tuple[str, float]:
+def target_of(report: Report) -> tuple[str, float]:
     """Name and value of the target."""
     target = report.target
-    return report.asked if target is None else (target.name, target.wanted)
+    return report.target_option if target is None else (target.name, target.wanted)
 
 
 def is_reached(report: Report) -> bool:
-    """Whether what was asked is there."""
-    name, wanted = asked(report)
+    """Whether the target is reached."""
+    name, value = target_of(report)
     if name == "sparsity":
-        return report.sparsity >= wanted - HALF_STEP
+        return report.sparsity >= value - HALF_STEP
     if name in ("epsilon", "pattern"):
-        return not any(each.code == "not-solved" for each in report.warnings)
+        return not any(warning.code == "not-solved" for warning in report.warnings)
     return report.target is not None and report.target.met
 
 
-def _asked(report: Report) -> str:
-    """What there is, beside what was asked."""
-    name, wanted = asked(report)
+def _result(report: Report) -> str:
+    """The result beside the target."""
+    name, value = target_of(report)
     zeros = f"{formatting.percent(report.sparsity)} % zeros"
     target = report.target
     if name == "sparsity":
-        return f"{zeros}, {formatting.plain_percent(wanted)} % asked."
+        return f"{zeros}, {formatting.plain_percent(value)} % asked."
     if name == "pattern":
         return f"pattern {report.settings['pattern']}, {zeros}."
     if name == "epsilon" or target is None:
-        return f"{zeros}, each layer allowed an error of {formatting.plain_percent(wanted)} %."
+        return f"{zeros}, each layer allowed an error of {formatting.plain_percent(value)} %."
     if name == "max_bytes":
-        sizes = (formatting.size(int(each)) for each in (target.reached, wanted))
+        sizes = (formatting.size(int(size)) for size in (target.reached, value))
         return "{} gzipped, {} allowed, {}.".format(*sizes, zeros)
     if name == "max_error":
-        return f"{zeros} within an output error of {formatting.plain_percent(wanted)} %."
+        return f"{zeros} within an output error of {formatting.plain_percent(value)} %."
     unit = (
         "points of accuracy" if report.comparison.reference.accuracy is not None else "% of answers"
     )
-    return f"{zeros} for at most {formatting.plain_percent(wanted)} {unit}."
+    return f"{zeros} for at most {formatting.plain_percent(value)} {unit}."
 
 
-def _lost(report: Report) -> str:
-    """What the network lost, on the held-out samples."""
+def _loss(report: Report) -> str:
+    """The network's loss on the held-out samples."""
     comparison, parts = report.comparison, []
-    before, after = comparison.reference.accuracy, comparison.candidate.accuracy
-    if before is not None and after is not None:
-        text = formatting.points(before, after)
+    reference_accuracy = comparison.reference.accuracy
+    candidate_accuracy = comparison.candidate.accuracy
+    if reference_accuracy is not None and candidate_accuracy is not None:
+        text = formatting.points(reference_accuracy, candidate_accuracy)
         same = "accuracy unchanged"
         parts.append(same if text == "unchanged" else text.replace("points", "points of accuracy"))
     elif comparison.drop is not None:
@@ -106,17 +107,19 @@ def _lost(report: Report) -> str:
 
 
 def _sureness(report: Report) -> str:
-    """On what it rests, and what limits it."""
+    """The samples that the figures rest on, and what limits the result."""
     comparison = report.comparison
     parts = [f"Measured on {formatting.count(comparison.samples)} held-out samples"]
     if report.final_samples:
         parts.append(f" before the final fit to all {formatting.count(report.final_samples)}")
     if report.bound is not None:
-        new = formatting.new_samples(report.bound, labels=comparison.reference.accuracy is not None)
-        parts.append(f"; on new ones {new}")
-    severe = [each for each in report.warnings if each.severity is Severity.CRITICAL]
-    told = (each.brief for each in report.warnings if each.brief and each not in severe)
-    limits = list(dict.fromkeys(told))
+        labels = comparison.reference.accuracy is not None
+        parts.append(f"; on new ones {formatting.new_samples(report.bound, labels=labels)}")
+    severe = [warning for warning in report.warnings if warning.severity is Severity.CRITICAL]
+    briefs = (
+        warning.brief for warning in report.warnings if warning.brief and warning not in severe
+    )
+    limits = list(dict.fromkeys(briefs))
     text = "".join(parts) + "."
     if severe:
         text += f" Not to be relied on: {severe[0].brief or severe[0].text}."

@@ -50,7 +50,7 @@ def test_n_of_m_inputs_of_each_output_are_kept(tmp_path, name, n, m) -> None:
     found = list(matrices(files, report))
     assert len({layer.name for layer, _ in found}) == len(report.pruned) > 0
     assert all(in_groups(matrix, n, m) for _, matrix in found)
-    assert report.asked == ("pattern", pytest.approx(1 - n / m))
+    assert report.target_option == ("pattern", pytest.approx(1 - n / m))
     assert report.verdict.outcome.startswith(f"Reached: pattern {n}:{m}, ")
 
 

@@ -33,7 +33,7 @@ CASES = [
 @pytest.mark.parametrize(("asked", "figures", "reached", "text"), CASES)
 def test_what_was_asked_and_whether_it_is_reached(asked, figures, reached, text) -> None:
     target = figures and Target(*asked, *figures, 0.9)
-    found = whole(solved("a"), asked=asked, target=target).verdict
+    found = whole(solved("a"), target_option=asked, target=target).verdict
     assert found.reached is reached
     assert found.outcome.startswith("Reached: " if reached else "Not reached: ")
     assert text in found.outcome
@@ -91,7 +91,7 @@ def test_one_statement_of_95_per_cent_on_a_screen() -> None:
             solved("a"),
             comparison=replace(sure, **labels),
             target=target,
-            asked=("max_drop", 0.02),
+            target_option=("max_drop", 0.02),
             bound=0.0123,
         )
         found = re.findall(r"at most ([0-9.]+)[^.]*\(95 %\)|95 %: at most ([0-9.]+)", shown(report))
