@@ -63,7 +63,7 @@ class ColumnSample:
     def keep(self, rows: Sequence[Array]) -> None:
         """Put rows behind those that are there."""
         start, self._filled = self._filled, self._filled + len(rows[0])
-        for held, each in zip(self._parts, rows):
+        for held, each in zip(self._parts, rows, strict=True):
             held[start : self._filled, :-1] = each
             held[start : self._filled, -1] = 1
 

@@ -160,7 +160,7 @@ def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
     if not share:
         options.add_external_initializers(list(model.replaced), values)
         return []
-    for name, value in zip(model.replaced, values):
+    for name, value in zip(model.replaced, values, strict=True):
         options.add_initializer(name, value)
     return [*values, *model.replaced.values()]
 

@@ -193,7 +193,7 @@ def stacks_along(axis: int | None, tensor: Tensor, shape: tuple[int, ...]) -> bo
 def fits(axes: Sequence[Axis], shape: Sequence[int]) -> bool:
     """Whether sizes are those of declared axes."""
     return len(axes) == len(shape) and all(
-        fixed(want) in (None, have) for want, have in zip(axes, shape)
+        fixed(want) in (None, have) for want, have in zip(axes, shape, strict=True)
     )
 
 
@@ -310,7 +310,7 @@ def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -
         different batches.
     """
     nothing = all(0 in source.shape for source in sources)
-    for tensor, source in zip(inputs, sources):
+    for tensor, source in zip(inputs, sources, strict=True):
         if 0 in source.shape[:1] or nothing:
             raise BadInput(
                 f"{path}: dataset '{source.name}' {spell(source.shape, source.dtype)} is empty: "
@@ -319,13 +319,17 @@ def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -
     axes = [batch_axis(tensor, inputs) for tensor in inputs]
     maybe = [
         axis != 0 and is_single(tensor, source)
-        for axis, tensor, source in zip(axes, inputs, sources)
+        for axis, tensor, source in zip(axes, inputs, sources, strict=True)
     ]
-    counts = [source.shape[0] for source, one in zip(sources, maybe) if source.shape and not one]
+    counts = [
+        source.shape[0]
+        for source, one in zip(sources, maybe, strict=True)
+        if source.shape and not one
+    ]
     longest = max(counts, default=1)
     leader = next((s for s in sources if s.shape and s.shape[0] == longest), None)
     feeds = []
-    for tensor, source, axis, one in zip(inputs, sources, axes, maybe):
+    for tensor, source, axis, one in zip(inputs, sources, axes, maybe, strict=True):
         rows = source.shape[0] if source.shape else 1
         if one and rows != longest:
             convert = converter(path, tensor, source)

@@ -44,7 +44,7 @@ class SiteReader:
             lengths = self._iterations(batch.get(self.names["lengths"][0]))
         return [
             ops.count_columns(shapes, self.geometry, block, lengths_of_turn) if _full(shapes) else 0
-            for shapes, lengths_of_turn in zip(turns, lengths)
+            for shapes, lengths_of_turn in zip(turns, lengths, strict=True)
         ]
 
     def parts(
@@ -65,8 +65,10 @@ class SiteReader:
         """
         tensors = {role: batch.get(name) for role, (name, _) in self.names.items()}
         turns = [self._iterations(array) for array in tensors.values()]
-        for values, selected in zip(zip(*turns) if turns else [()], positions):
-            arrays = dict(zip(tensors, values))
+        for values, selected in zip(
+            zip(*turns, strict=True) if turns else [()], positions, strict=False
+        ):
+            arrays = dict(zip(tensors, values, strict=True))
             if not _full({role: array.shape for role, array in arrays.items()}):
                 continue  # a branch that was not taken
             if "lengths" in arrays:
@@ -84,7 +86,9 @@ class SiteReader:
         """Shapes of the tensors by role, in each iteration."""
         if tensors and all(isinstance(tensor, Iterations) for tensor in tensors.values()):
             sizes_by_role = [iterations.sizes for iterations in tensors.values()]
-            return [dict(zip(tensors, sizes)) for sizes in zip(*sizes_by_role)]
+            return [
+                dict(zip(tensors, sizes, strict=True)) for sizes in zip(*sizes_by_role, strict=True)
+            ]
         shapes = {role: getattr(tensor, "shape", None) for role, tensor in tensors.items()}
         known = {role: shape for role, shape in shapes.items() if shape is not None}
         if len(known) < len(shapes) or not _full(known):
@@ -159,14 +163,15 @@ class LayerInputs:
             About so many values are formed at once.
         """
         first = 0
-        for reader, counts in zip(self.readers, self.counts(number, block)):
+        for reader, counts in zip(self.readers, self.counts(number, block), strict=True):
             ends = first + np.cumsum([0, *counts])
             first = ends[-1]
             selected: list[Positions | None] = [None] * len(counts)
             if positions is not None:
                 cuts = np.searchsorted(positions, ends)
                 selected = [
-                    positions[begin:end] - start for start, begin, end in zip(ends, cuts, cuts[1:])
+                    positions[begin:end] - start
+                    for start, begin, end in zip(ends, cuts, cuts[1:], strict=False)
                 ]
             yield from reader.parts(self.batches[number], block, selected, max_values)
 

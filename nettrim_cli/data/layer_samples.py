@@ -72,7 +72,7 @@ def collect(
     each = rows + 1 + sum(outputs) + sum(added.rows)
     usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
     counts = [_count(reached, dense, at, block, exact=exact) for at in range(len(reached.batches))]
-    fitted = sum(n for n, place in zip(counts, reached.batches) if not place.holdout)
+    fitted = sum(n for n, place in zip(counts, reached.batches, strict=True) if not place.holdout)
     wide, random = is_wide(rows, fitted), np.random.default_rng(seed)
     computed = exact and not reached.outputs
     sizes = (rows, *(() if computed else outputs), *added.rows)
@@ -84,7 +84,7 @@ def collect(
     most = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * rows))
     fits = _Sink(kept, sums, weights, added, computed)
     judges = _Sink(held, None, weights, added, computed)
-    for at, (place, count) in enumerate(zip(reached.batches, counts)):
+    for at, (place, count) in enumerate(zip(reached.batches, counts, strict=True)):
         if not count:
             continue
         sink = judges if place.holdout else fits
@@ -114,7 +114,7 @@ def collect(
             incomplete_reason=lost,
             unread=unread,
         )
-        for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets)
+        for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets, strict=True)
     ]
 
 
@@ -195,7 +195,9 @@ class _Added:
     def missing(self, more: Sequence[Array]) -> list[Array]:
         """Columns of what the offsets lack of the dense network's."""
         half = len(self.layers)
-        return [] if self.exact else [(d - r).T for r, d in zip(more[:half], more[half:])]
+        return (
+            [] if self.exact else [(d - r).T for r, d in zip(more[:half], more[half:], strict=True)]
+        )
 
     def beside(self, at: int, columns: int) -> list[Array]:
         """The offsets in batch `at`, where the layers read so many columns.
@@ -245,7 +247,7 @@ def _formed(
 ) -> Iterator[tuple[Array, Array, Any]]:
     """Columns of a batch in both networks, and which of the batch's they are."""
     seen = 0
-    for each in _merged(zip(*parts)):
+    for each in _merged(zip(*parts, strict=True)):
         here = slice(seen, seen + each[0].shape[1])
         seen = here.stop
         yield each[0], each[-1], here if positions is None else positions[here]
@@ -292,4 +294,6 @@ def _merged(parts: Iterable[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
 
 
 def _joined(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
-    return parts[0] if len(parts) == 1 else tuple(np.hstack(each) for each in zip(*parts))
+    return (
+        parts[0] if len(parts) == 1 else tuple(np.hstack(each) for each in zip(*parts, strict=True))
+    )

@@ -65,7 +65,7 @@ class Moments:
         self._waiting += len(ones)
         if self._waiting >= SINGLE_COLUMNS:
             self._settle()
-        for total, each in zip(self._missing, missing):
+        for total, each in zip(self._missing, missing, strict=True):
             total[:-1] += x @ each.T
             total[-1] += each.sum(axis=1)
         if self.exact:
@@ -100,7 +100,7 @@ class Moments:
             origin = np.append(self.origin[:, 0].astype(np.float64), 0.0)
             sums = gram[-1].copy()
             there = sums + gram[-1, -1] * origin
-            for row, offset, total in zip(gram, origin, sums):
+            for row, offset, total in zip(gram, origin, sums, strict=True):
                 row += offset * there
                 row += total * origin
         return gram, cross

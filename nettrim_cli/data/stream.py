@@ -136,7 +136,9 @@ class Iterations:
         sizes = self.sizes
         ends = np.cumsum([math.prod(size) for size in sizes])
         parts = np.split(load(self.values), ends[:-1])
-        return [part.reshape(size) for part, size in zip(parts, sizes)] if sizes else []
+        return (
+            [part.reshape(size) for part, size in zip(parts, sizes, strict=True)] if sizes else []
+        )
 
 
 def load(stored: Any) -> Any:
@@ -343,8 +345,8 @@ class _Piece:
             self.engine = Engine(self.build(self.carried), threads=self.threads, arena=False)
             self.types = self.engine.types
         if not self.carried:
-            return list(zip(self.outputs, self.engine.run(feeds, self.outputs)))
-        results = dict(zip(self.engine.outputs, self.engine.run(feeds)))
+            return list(zip(self.outputs, self.engine.run(feeds, self.outputs), strict=True))
+        results = dict(zip(self.engine.outputs, self.engine.run(feeds), strict=True))
         iterations = {
             name: Iterations(results[name], results[shapes]) if shapes else None
             for name, shapes in self.shapes.items()

@@ -131,7 +131,7 @@ def measure(
     shapes: list[Shapes] = []
     for batch in batches:
         batch_shapes: dict[str, tuple[int, ...]] = {}
-        for name, value in zip(engine.outputs, engine.run(batch.feeds)):
+        for name, value in zip(engine.outputs, engine.run(batch.feeds), strict=True):
             kind, subject = meanings[name]
             if kind == SHAPE:
                 batch_shapes[subject] = tuple(int(axis) for axis in value)

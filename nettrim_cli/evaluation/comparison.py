@@ -70,7 +70,7 @@ class ReferenceOutputs:
                             path: replace(part, array=store.keep(part.array))
                             for path, part in parts(name, value, batch.count).items()
                         }
-                        for name, value in zip(engine.outputs, engine.run(batch.feeds))
+                        for name, value in zip(engine.outputs, engine.run(batch.feeds), strict=True)
                     ]
                     for batch in self.batches()
                 ],
@@ -100,7 +100,7 @@ class ReferenceOutputs:
         comparison = OutputComparison(
             {name: _fixed_axes(self.model, candidate, name, partner) for name, partner in pairs}
         )
-        for batch, stored_outputs in zip(self.batches(), stored):
+        for batch, stored_outputs in zip(self.batches(), stored, strict=True):
             first = {
                 path: replace(part, array=load(part.array))
                 for name, _ in pairs
@@ -331,6 +331,6 @@ def _pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, s
     if set(first) == set(second):
         yield from ((name, name) for name in first)
     elif len(first) == len(second):
-        yield from zip(first, second)
+        yield from zip(first, second, strict=False)
     else:
         raise BadInput(f"one model has {len(first)} outputs, the other {len(second)}.")

@@ -110,7 +110,7 @@ def equal_samples(case: Case) -> Iterator[Diagnostic]:
     if count - distinct < COPIES * count or count < FEWEST:
         return
     in_holdout = np.isin(case.statistics.indices, case.holdout)
-    pairs = list(zip(digests, in_holdout, strict=False))  # no digests of inputs without rows
+    pairs = list(zip(digests, in_holdout, strict=True))  # no digests of inputs without rows
     fitted_digests = {digest for digest, held_out in pairs if not held_out}
     leaked = sum(digest in fitted_digests for digest, held_out in pairs if held_out)
     yield Diagnostic(

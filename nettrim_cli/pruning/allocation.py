@@ -103,10 +103,10 @@ class ErrorModel:
             weights = [own_weight(each) if own else each.unflattened for each in self.curves]
             costs = [
                 interpolate(self.levels, each.squares, fine) * weight
-                for each, weight in zip(self.curves, weights)
+                for each, weight in zip(self.curves, weights, strict=True)
             ]
             zeros = allocate(costs, sizes, fine, total, within)
-        return {layer.name: count for layer, count in zip(layers, zeros)}
+        return {layer.name: count for layer, count in zip(layers, zeros, strict=True)}
 
     def error(self, zeros: Mapping[str, int]) -> float:
         """The network's relative error by the layers' own, as if they were independent."""

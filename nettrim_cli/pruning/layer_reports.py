@@ -45,9 +45,13 @@ def joint_error(tasks: Sequence[LayerProblem], matrices: Sequence[Matrix], *, he
     if len(tasks) == 1:
         return tasks[0].error(matrices[0], holdout=held)
     sizes = [response_size(task, held=held) for task in tasks]
-    errors = [task.error(matrix, holdout=held) for task, matrix in zip(tasks, matrices)]
+    errors = [
+        task.error(matrix, holdout=held) for task, matrix in zip(tasks, matrices, strict=True)
+    ]
     whole = math.hypot(*sizes)
-    moved = math.hypot(*(error * size for error, size in zip(errors, sizes) if size != 0))
+    moved = math.hypot(
+        *(error * size for error, size in zip(errors, sizes, strict=True) if size != 0)
+    )
     return moved / whole if whole != 0 else max(errors)
 
 

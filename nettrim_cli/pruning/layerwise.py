@@ -308,13 +308,13 @@ class Run:
             )
         ]
         solutions = self._solutions(tasks, zeros, self.bounds[layer.name])
-        for block, (task, each) in enumerate(zip(tasks, solutions)):
+        for block, (task, each) in enumerate(zip(tasks, solutions, strict=True)):
             if each.tuned is not None and task.tuned_sparse is None:
                 self._choices[layer.name, block] = each.tuned
         solutions = within_ceiling(tasks, solutions, self.bounds[layer.name][1])
         solution, matrices = self._store(layer, tasks, solutions)
         weights, _ = self.dense.weight(layer)
-        found = [weights_of(task, matrix) for task, matrix in zip(tasks, matrices)]
+        found = [weights_of(task, matrix) for task, matrix in zip(tasks, matrices, strict=True)]
         return LayerReport(
             name=layer.name,
             op=layer.op,
@@ -347,7 +347,9 @@ class Run:
         if zeros is None:
             found = [self._solve(task) for task in tasks]
             zeros = sum(task.weight_count for task in tasks)
-            zeros -= sum(nonzeros([weights_of(t, each.U)]) for t, each in zip(tasks, found))
+            zeros -= sum(
+                nonzeros([weights_of(t, each.U)]) for t, each in zip(tasks, found, strict=True)
+            )
             nearest = min(max(zeros, bounds[0]), bounds[1])
             if nearest == zeros:
                 return found
@@ -355,7 +357,7 @@ class Run:
         shared = share_zeros(tasks, zeros)
         return [
             self._solve(replace(task, epsilon=None, keep=task.weight_count - each))
-            for task, each in zip(tasks, shared)
+            for task, each in zip(tasks, shared, strict=True)
         ]
 
     def _solve(self, task: LayerProblem) -> Solution:
@@ -384,4 +386,6 @@ class Run:
         weights, biases = self.pruned.weight(layer)
         if biases is None:
             return solution, list(weights)
-        return solution, [np.vstack([each, bias[None]]) for each, bias in zip(weights, biases)]
+        return solution, [
+            np.vstack([each, bias[None]]) for each, bias in zip(weights, biases, strict=True)
+        ]

@@ -153,7 +153,7 @@ def averaged(allocations: Sequence[Mapping[str, int]]) -> dict[str, int]:
     """The mean zeros of each layer, rounded so that their sum is the allocations'."""
     means = np.mean([list(zeros.values()) for zeros in allocations], axis=0)
     ends = np.floor(np.cumsum(means) + 0.5).astype(int)
-    return dict(zip(allocations[0], np.diff(ends, prepend=0).tolist()))
+    return dict(zip(allocations[0], np.diff(ends, prepend=0).tolist(), strict=True))
 
 
 def sweep(

@@ -57,7 +57,8 @@ def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
     weights, biases = model.weight(layer)
     last = biases or [np.zeros(each.shape[1]) for each in weights]
     return [
-        np.vstack([weight, bias[None]]).astype(np.float32) for weight, bias in zip(weights, last)
+        np.vstack([weight, bias[None]]).astype(np.float32)
+        for weight, bias in zip(weights, last, strict=True)
     ]
 
 
@@ -147,7 +148,7 @@ def propagate(
             )
             for block in range(stage.blocks)
         ]
-        by_layer = [list(each) for each in zip(*found)]
+        by_layer = [list(each) for each in zip(*found, strict=True)]
         found.clear()
         yield stage, by_layer
         by_layer.clear()  # sums and factorisations go before the next stage's are made
@@ -178,7 +179,7 @@ class Propagation:
         }
         self.stops = [
             [*(tap.name for tap in each if tap.name), *filter(None, added), *self._outputs(stage)]
-            for stage, each, added in zip(plan, taps, self.offsets.values())
+            for stage, each, added in zip(plan, taps, self.offsets.values(), strict=True)
         ]
         self._source = {tap.name: tap.source for each in taps for tap in each}
         self.pieces = Segments(self.recording, self.stops).pieces
@@ -312,5 +313,5 @@ class Propagation:
 
 def _differs(dense: Model, pruned: Model, layer: Layer) -> bool:
     """Whether the layer's weights were changed."""
-    pairs = zip(dense_matrices(dense, layer), dense_matrices(pruned, layer))
+    pairs = zip(dense_matrices(dense, layer), dense_matrices(pruned, layer), strict=True)
     return not all(np.array_equal(one, two) for one, two in pairs)

@@ -84,23 +84,25 @@ def within_ceiling(
     that carry least come back, and the bias makes up for their mean.
     """
     inner = [slice(None, -1) if task.has_bias else slice(None) for task in tasks]
-    zero = [each.U[at] == 0 for each, at in zip(solutions, inner)]
+    zero = [each.U[at] == 0 for each, at in zip(solutions, inner, strict=True)]
     excess = sum(np.count_nonzero(each) for each in zero) - most
     if excess <= 0:
         return list(solutions)
     matrices = [each.U.copy() for each in solutions]
-    gone = [each & (task.W[at] != 0) for task, each, at in zip(tasks, zero, inner)]
-    carried = np.concatenate([_carried(task)[each] for task, each in zip(tasks, gone)])
+    gone = [each & (task.W[at] != 0) for task, each, at in zip(tasks, zero, inner, strict=True)]
+    carried = np.concatenate([_carried(task)[each] for task, each in zip(tasks, gone, strict=True)])
     back = np.zeros(carried.size, bool)
     back[np.argsort(carried, kind="stable")[:excess]] = True
     ends = np.cumsum([np.count_nonzero(each) for each in gone])[:-1]
-    for task, U, at, mask, part in zip(tasks, matrices, inner, gone, np.split(back, ends)):
+    for task, U, at, mask, part in zip(
+        tasks, matrices, inner, gone, np.split(back, ends), strict=True
+    ):
         more = np.zeros(mask.shape, U.dtype)
         more[mask] = np.where(part, task.W[at][mask], 0)
         U[at] += more
         if task.has_bias:
             U[-1] -= task.samples.X[:-1].mean(axis=1) @ more
-    return [replace(each, U=U) for each, U in zip(solutions, matrices)]
+    return [replace(each, U=U) for each, U in zip(solutions, matrices, strict=True)]
 
 
 def _carried(task: LayerProblem) -> NDArray[Any]:

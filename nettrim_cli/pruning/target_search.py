@@ -143,7 +143,8 @@ class DropGoal:
         """On the held-out samples; the bound takes the margins of the others, too."""
         found = self.scene.reference.compare(pruned)
         bounds = [
-            drop_bound(a, b)[1] for a, b in zip(found.answer_margins, self.others.answer_margins)
+            drop_bound(a, b)[1]
+            for a, b in zip(found.answer_margins, self.others.answer_margins, strict=True)
         ]
         return found.drop, max(bounds)
 

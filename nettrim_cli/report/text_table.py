@@ -73,7 +73,7 @@ class Fitted:
         """Titles of the columns shown before a sentence, as many as leave space for it."""
         chosen: set[str] = set()
         used = 1
-        for column, column_width in zip(self.columns, self.widths):
+        for column, column_width in zip(self.columns, self.widths, strict=True):
             used += column_width + GAP
             if not column.lead or (chosen and width - used < SENTENCE_WIDTH):
                 break
@@ -224,7 +224,7 @@ def _runs(columns: Sequence[Column]) -> list[tuple[int, int]]:
     starts = [
         k for k, column in enumerate(columns) if k == 0 or column.group != columns[k - 1].group
     ]
-    return list(zip(starts, [*starts[1:], len(columns)]))
+    return list(zip(starts, [*starts[1:], len(columns)], strict=True))
 
 
 def _groups(fitted: Fitted) -> Text:
@@ -239,7 +239,7 @@ def _text(cells: Sequence[str], styles: Sequence[str]) -> Text:
     from rich.text import Text
 
     text = Text(" ")
-    for k, (cell, style) in enumerate(zip(cells, styles)):
+    for k, (cell, style) in enumerate(zip(cells, styles, strict=True)):
         text.append(" " * GAP if k else "")
         text.append(cell, style=style)
     return text

@@ -129,7 +129,7 @@ def allocate(
     levels = np.asarray(levels, np.float64)
     steps: list[tuple[float, int, float]] = []
     assigned: list[float] = []
-    for layer, (curve, size) in enumerate(zip(curves, sizes)):
+    for layer, (curve, size) in enumerate(zip(curves, sizes, strict=True)):
         low, high = (0, size) if bounds is None else bounds[layer]
         points, costs = _within(levels * size, np.asarray(curve, np.float64), low, high)
         assigned.append(float(points[0]))
@@ -205,7 +205,7 @@ def uniform(sizes: Sequence[int], zeros: int, bounds: Sequence[tuple[int, int]])
 
     def zeros_at(share: float) -> list[float]:
         """Zeros of each layer at a share of all weights."""
-        pairs = zip(sizes, bounds)
+        pairs = zip(sizes, bounds, strict=True)
         return [min(max(share * size, low), high) for size, (low, high) in pairs]
 
     low_share, high_share = 0.0, 1.0

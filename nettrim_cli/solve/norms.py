@@ -114,15 +114,19 @@ def convolution_norm(kernel: Matrix, strides: Sequence[int], dilations: Sequence
     sizes = kernel.shape[2:]
     unfolded = operator_norm(kernel.reshape(len(kernel), -1))
     folded = unfolded * math.sqrt(window_overlap(sizes, strides, dilations))
-    if math.prod(sizes) == 1 or any(s > 1 and d > 1 for s, d in zip(strides, dilations)):
+    if math.prod(sizes) == 1 or any(
+        s > 1 and d > 1 for s, d in zip(strides, dilations, strict=True)
+    ):
         return folded
     phases = _phases(np.asarray(kernel, np.float64), strides)
     degrees = [size - 1 for size in phases.shape[2:]]
     for points in GRIDS:
         grid = [points if degree else 1 for degree in degrees]
         work = math.prod(grid) * math.prod(phases.shape[:2]) * min(phases.shape[:2])
-        if all(n > 2 * d for n, d in zip(grid, degrees)) and work <= AFFORDABLE:
-            excess = math.prod(math.cos(math.pi * d / n) for d, n in zip(degrees, grid))
+        if all(n > 2 * d for n, d in zip(grid, degrees, strict=True)) and work <= AFFORDABLE:
+            excess = math.prod(
+                math.cos(math.pi * d / n) for d, n in zip(degrees, grid, strict=True)
+            )
             return min(folded, (1 + ROUNDING) * _peak(phases, grid) / math.sqrt(excess))
     return folded
 

@@ -367,7 +367,9 @@ def _blocks_within(shape: tuple[int, int], keep: int, height: int | None, width:
     """The largest number of blocks of which any choice has at most ``keep`` entries."""
     sides = (
         np.minimum(step, total - np.arange(0, total, step))
-        for total, step in ((n, side or max(1, n)) for n, side in zip(shape, (height, width)))
+        for total, step in (
+            (n, side or max(1, n)) for n, side in zip(shape, (height, width), strict=True)
+        )
     )
     sizes = np.sort(np.multiply.outer(*sides), axis=None)[::-1]
     return int(np.searchsorted(np.cumsum(sizes), keep, side="right"))

@@ -269,7 +269,9 @@ def no_plugins(h5py: Any) -> Iterator[None]:
 def cache_bytes(dataset: Any) -> int:
     """Room for the chunks that neighbouring rows share, so that each is inflated once."""
     chunks = dataset.chunks
-    across = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape[1:], chunks[1:]))
+    across = math.prod(
+        -(-size // chunk) for size, chunk in zip(dataset.shape[1:], chunks[1:], strict=True)
+    )
     wanted = math.prod(chunks) * dataset.dtype.itemsize * across
     return int(min(max(wanted, 1 << 20), MAX_CHUNK_BYTES))
 

@@ -82,7 +82,9 @@ def difference(dense: Model, changed: Model) -> Difference:
     top = two.flat.top
     altered = _altered(one, two)
     differing = {
-        a.number for a, b in zip(one.flat.top, top) if a.input != b.input or _changed_inside(a, b)
+        a.number
+        for a, b in zip(one.flat.top, top, strict=True)
+        if a.input != b.input or _changed_inside(a, b)
     }
     altered |= {name for at in differing for name in two.nodes[at].output} & two.constants
     altered = depends_on(top, altered) & two.constants

@@ -120,9 +120,10 @@ def _average_pool(place: NodeContext) -> ErrorGain:
     if given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or given.get("ceil_mode", 0):
         least = 1
     elif any(pads) and not given.get("count_include_pad", 0):
-        margins = [a + b for a, b in zip(pads, pads[len(kernel) :])]
+        margins = [a + b for a, b in zip(pads, pads[len(kernel) :], strict=False)]
         least = math.prod(
-            max(1, k - m) if d == 1 else 1 for k, m, d in zip(kernel, margins, dilations)
+            max(1, k - m) if d == 1 else 1
+            for k, m, d in zip(kernel, margins, dilations, strict=False)
         )
     return _first(place, math.sqrt(place.norms.uses(kernel, strides, dilations) / least))
 

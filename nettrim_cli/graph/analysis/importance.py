@@ -106,7 +106,7 @@ class _Energies:
                 continue
             if node.bodies:
                 for body in node.bodies:  # the further outputs of a Loop's body are its condition
-                    pairs = zip(reversed(body.outputs), reversed(energies), strict=False)
+                    pairs = zip(reversed(body.outputs), reversed(energies), strict=True)
                     for name, energy in pairs:
                         self._add(name, energy)
             elif node.number in self.sites:

@@ -94,7 +94,7 @@ class Segments:
     ) -> tuple[Segment, ...]:
         segments = []
         needed: frozenset[str] = frozenset()
-        for items, stop in zip(reversed(pieces), reversed(stops)):
+        for items, stop in zip(reversed(pieces), reversed(stops), strict=True):
             mine = set(items)
             made = {name for name, at in self._maker.items() if at in mine}
             read = {name for at in items for name in self._reads[at]} - made

@@ -303,7 +303,9 @@ class _Flattener:
         )
         for formal, name in zip_longest(function.input, source.input, fillvalue=""):
             inner.names[formal] = self._seen(name, scope)
-        pairs = list(zip(function.output, (self._made(each, scope) for each in source.output)))
+        pairs = list(
+            zip(function.output, (self._made(each, scope) for each in source.output), strict=False)
+        )
         # The first of several equal results is made under the caller's name.
         inner.wanted = {formal: name for formal, name in reversed(pairs) if name}
         self.calls.append(key)

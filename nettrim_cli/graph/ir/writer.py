@@ -149,7 +149,7 @@ class Writer:
             (body.inputs, body.graph.input, made.input),
             (body.outputs, body.graph.output, made.output),
         ):
-            for name, value in zip(names, values):
+            for name, value in zip(names, values, strict=False):
                 target.add().CopyFrom(value)
                 target[-1].name = self.rename(name)
         shows = shown is not None
@@ -211,7 +211,7 @@ class Writer:
     def _hand_on(self, made: onnx.GraphProto, show: Export, leaving: Sequence[str]) -> list[str]:
         """Put what a turn shows behind what the turns before it have shown."""
         whole = []
-        for name, kind in zip(leaving, (TensorProto.FLOAT, TensorProto.INT64)):
+        for name, kind in zip(leaving, (TensorProto.FLOAT, TensorProto.INT64), strict=True):
             before = f"{name}:before"
             made.input.append(helper.make_tensor_value_info(before, kind, [None]))
             made.node.append(helper.make_node("Concat", [before, name], [f"{name}:whole"], axis=0))

@@ -60,7 +60,7 @@ def detect(index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
     """All layers in dataflow order, and the bindings of the prunable ones by layer name."""
     found = list(_candidates(index))
     names = _unique_names([each.name for each in found])
-    found = [replace(each, name=name) for each, name in zip(found, names)]
+    found = [replace(each, name=name) for each, name in zip(found, names, strict=True)]
     by_use = {each.use: each for each in found}
     layers: list[Layer] = []
     bindings: dict[str, Binding] = {}
@@ -234,7 +234,9 @@ def _whole(index: Index, found: _Candidate, candidates: list[_Candidate]) -> tup
     blocks = ops.blocks(found.geometry, weight)
     biases = [_bias(index, each) for each in candidates]
     bias = _common_bias(index, biases)
-    sites = tuple(_site(index, each, own, kept=not bias) for each, own in zip(candidates, biases))
+    sites = tuple(
+        _site(index, each, own, kept=not bias) for each, own in zip(candidates, biases, strict=True)
+    )
     mean = None if any(biases) else _mean(index, sites, blocks)
     node = index.nodes[found.use.node]
     layer = Layer(

@@ -102,7 +102,7 @@ def _sliced(
     if not len(starts) == len(ends) == len(axes) == len(strides) or 0 in strides:
         raise Unsupported("is sliced by bounds that do not go together")
     steps: list[Step] = []
-    for start, end, axis, stride in zip(starts, ends, axes, strides):
+    for start, end, axis, stride in zip(starts, ends, axes, strides, strict=True):
         at = _axis(axis, before)
         steps.append(Indexed(at, before[at], _span(before[at], start, end, stride)))
     return tuple(steps)

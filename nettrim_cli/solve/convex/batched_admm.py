@@ -200,14 +200,14 @@ class SubproblemBatch:
             (M, N) sparse weights of all neurons.
         """
         factor = self._rebalance(lam)
-        grown = [len(a) + len(b) > 0 for a, b in zip(fresh, more)]
+        grown = [len(a) + len(b) > 0 for a, b in zip(fresh, more, strict=True)]
         before = [(len(part.weights), len(part.entries)) for part in self.parts]
-        for part, weights, entries in zip(self.parts, fresh, more):
+        for part, weights, entries in zip(self.parts, fresh, more, strict=True):
             part.weights = np.concatenate([part.weights, weights])
             part.entries = np.concatenate([part.entries, entries])
         self._reserve(self.V.shape[1], self.G.shape[1])
         unit = self.sparse * np.float32(lam)
-        for k, (part, (K, Q)) in enumerate(zip(self.parts, before)):
+        for k, (part, (K, Q)) in enumerate(zip(self.parts, before, strict=True)):
             self.V[k, K : len(part.weights)] = pulls[k] / unit
             at = part.entries[Q:]
             rows = np.take(self.source.XT, at, axis=0)

@@ -137,7 +137,7 @@ class SampleResponse:
             R -= shared
             return norm(shared) ** 2, norm(R) ** 2
 
-        shared, exact = map(sum, zip(*self.each(squares, self.blocks)))
+        shared, exact = map(sum, zip(*self.each(squares, self.blocks), strict=True))
         return Residual(math.sqrt(shared), math.sqrt(exact))
 
     def bound(self, penalty: ConvexPenalty) -> float:
@@ -164,7 +164,7 @@ class SampleResponse:
             L = self.shrunk(block) * np.float32(self.rho)
             return self.worth(L, excess[block], block)
 
-        value, squares = map(sum, zip(*self.each(parts, self.blocks)))
+        value, squares = map(sum, zip(*self.each(parts, self.blocks), strict=True))
         return float(value - self.fit.conjugate(math.sqrt(squares)))
 
     def worth(self, L: Matrix, excess: Matrix, block: slice) -> tuple[float, float]:

@@ -159,7 +159,9 @@ class WorkingSet:
             worth, squares = response.worth(L, excess, block)
             return value, near, exact, worth, squares
 
-        value, near, exact, worth, squares = map(sum, zip(*response.each(look, response.blocks)))
+        value, near, exact, worth, squares = map(
+            sum, zip(*response.each(look, response.blocks), strict=True)
+        )
         residual = Residual(math.sqrt(near), math.sqrt(exact))
         bound = worth - response.fit.conjugate(math.sqrt(squares))
         response.each(lambda group: self._join(group, violated), self.groups)
@@ -174,7 +176,7 @@ class WorkingSet:
         started.sort(key=lambda each: len(each[0].weights) * len(each[0].entries))
 
         def build(chunk: slice) -> SubproblemBatch:
-            parts, V, G = map(list, zip(*started[chunk]))
+            parts, V, G = map(list, zip(*started[chunk], strict=True))
             return SubproblemBatch(source, parts, V, G, scratch)
 
         self.groups = response.each(build, _chunks([each[0] for each in started]))

@@ -40,7 +40,7 @@ def feedback_options(problem: LayerProblem) -> tuple[ErrorFeedback, ...]:
 
 def middle_feedback(problem: LayerProblem) -> ErrorFeedback:
     """The mean of the options, which is never far from the best."""
-    own, skip = (np.mean(shares) for shares in zip(*feedback_options(problem)))
+    own, skip = (np.mean(shares) for shares in zip(*feedback_options(problem), strict=True))
     return ErrorFeedback(float(own), float(skip))
 
 

@@ -149,7 +149,7 @@ def error_curve(
     if order:
         scaled = ScaledProblem.tuned(problem, KeepLargest(order[len(order) // 2]))
         delta = scaled.system.delta
-        for keep, V in zip(order, scaled.path(scaled.rhs(ErrorFeedback()), order)):
+        for keep, V in zip(order, scaled.path(scaled.rhs(ErrorFeedback()), order), strict=False):
             U = scaled.linear_weights(V, ErrorFeedback()).astype(problem.W.dtype)
             passed.append(keep)
             errors[keep] = error = holdout_error(problem, U, ESTIMATE_COLUMNS)
