@@ -9,14 +9,21 @@ samples that nobody has seen is the mean over the draws:
 
 Finished cells are kept in a folder with a digest of the code that made them, and measured again
 where the code has changed.  Peers need onnxsim.
+
+The ``older`` methods are those of nettrim before it treated few samples specially:
+
+    git worktree add build/older ba9f3d4
+    python benchmarks/few_samples.py --older build/older --methods default "older network"
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,6 +53,9 @@ ALTERNATIVES: dict[str, dict[str, str]] = {
     "parallel": {"scheme": "parallel"},
     BEFORE: {"final_fit": "none"},
 }
+OLDER = {f"older {kind}": ("--allocate", kind) for kind in ("uniform", "error", "network")}
+OLDER["older parallel"] = ("--scheme", "parallel")
+OLDER_CODE = "ba9f3d4bf74d9c2ffc0b591560b8ba213ec618ee"
 PEERS = ("magnitude", "onnxsim Wanda", "onnxsim SparseGPT")
 PACKAGED = ("ocr-cls", "magika", "vad-ifless", "minilm")
 SPARSITIES = (0.5, 0.7, 0.9)
@@ -69,6 +79,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[*ALTERNATIVES, *PEERS])
     parser.add_argument("--folder", type=Path, default=Path("build/few"), help="finished cells")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table here, too")
+    parser.add_argument("--older", type=Path, help=f"a folder with the code of {OLDER_CODE[:7]}")
     parser.add_argument("--finished", action="store_true", help="measure nothing")
     options = parser.parse_args()
     print(machine(options.threads), flush=True)
@@ -116,8 +127,9 @@ def measured(model: Subject, options: Any) -> list[Cell]:
 def kept(model: Subject, key: Cell, options: Any) -> Cell | None:
     """A cell as it is kept, or measured now; None where it is not to be."""
     ours = key["method"] in ALTERNATIVES
-    code = sorted(peers.CODE.rglob("*.py")) if ours else [Path(peers_methods.__file__)]
-    facts = key | {"code": digest(*code), "data": digest(model.model, model.calibration)}
+    files = sorted(peers.CODE.rglob("*.py")) if ours else [Path(peers_methods.__file__)]
+    code = OLDER_CODE if key["method"] in OLDER else digest(*files)
+    facts = key | {"code": code, "data": digest(model.model, model.calibration)}
     name = "-".join(str(value).replace(" ", "-") for value in key.values())
     file = options.folder / f"{name}.json"
     if file.exists():
@@ -138,20 +150,9 @@ def pruned(model: Subject, key: Cell, options: Any) -> Cell:
         folder = Path(name)
         calibration, output = folder / "calib.h5", folder / "pruned.onnx"
         draw(model.calibration, calibration, key["samples"], key["draw"])
-        begun = time.process_time()
-        if key["method"] in ALTERNATIVES:
-            chosen = ALTERNATIVES[key["method"]]
-            settings = Settings(sparsity=key["sparsity"], threads=options.threads, **chosen)
-            reached = prune(model.model, calibration, output, settings).sparsity
-        else:
-            files = (str(model.model), str(calibration), str(output))
-            names = pruned_layers(model)
-            job = Job(key["method"], key["sparsity"], *files, names, options.threads, "")
-            proto = onnx.load(model.model)
-            PRUNERS[key["method"]](proto, job)
-            onnx.save(proto, output)
-            reached = peers.share(peers_methods.counted(onnx.load(output), names))
-        seconds = time.process_time() - begun
+        begun = sum(os.times()[:4])
+        reached = prune_by(key["method"], model, calibration, output, key["sparsity"], options)
+        seconds = sum(os.times()[:4]) - begun
         if reached < key["sparsity"] - SLACK:  # a peer that passes layers by in silence
             return {"error": math.nan, "seconds": seconds, "reached": reached}
         return {
@@ -159,6 +160,28 @@ def pruned(model: Subject, key: Cell, options: Any) -> Cell:
             "error": test_error(model, output, options.threads),
             "seconds": seconds,
         }
+
+
+def prune_by(
+    method: str, model: Subject, calibration: Path, output: Path, sparsity: float, options: Any
+) -> float:
+    """Write the pruned model in one of the ways and tell its sparsity."""
+    if method in ALTERNATIVES:
+        settings = Settings(sparsity=sparsity, threads=options.threads, **ALTERNATIVES[method])
+        return prune(model.model, calibration, output, settings).sparsity
+    files = [str(path.resolve()) for path in (model.model, calibration, output)]
+    names = pruned_layers(model)
+    if method in OLDER:
+        source, data, target = files
+        words = ["--data", data, "--output", target, "--sparsity", str(sparsity), *OLDER[method]]
+        words += ["--threads", str(options.threads), "--quiet"]
+        command = [sys.executable, "-m", "nettrim_cli", "prune", source, *words]
+        subprocess.run(command, cwd=options.older, check=True)
+    else:
+        proto = onnx.load(model.model)
+        PRUNERS[method](proto, Job(method, sparsity, *files, names, options.threads, ""))
+        onnx.save(proto, output)
+    return peers.share(peers_methods.counted(onnx.load(output), names))
 
 
 def pruned_layers(model: Subject) -> list[str]:
@@ -216,6 +239,7 @@ def verdicts(rows: Sequence[dict[str, float]]) -> Iterator[str]:
     for title, names, worst, mean in (
         ("its alternatives", [n for n in ALTERNATIVES if n not in (DEFAULT, BEFORE)], WORSE, MEAN),
         ("itself without the final fit", (BEFORE,), WORSE, 1.0),
+        ("the older code's ways", tuple(OLDER), WORSE, MEAN),
         ("peers", PEERS, 1.0, PEER_MEAN),
     ):
         ratios = [
