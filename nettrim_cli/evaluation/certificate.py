@@ -163,7 +163,7 @@ def propagate(
     """
     bounds: dict[str, Bound] = {}
     inner_nodes = {number for layer in changes.layers.values() for number in layer.path}
-    for node in index.flat.top:
+    for node in index.flat.main_nodes:
         number = node.number
         if number in changes.layers:
             layer = changes.layers[number]
@@ -192,7 +192,7 @@ def _through(
             return bound
     errors = {k: float(arriving[name]) for k, name in enumerate(node.input) if name in arriving}
     try:
-        if strange and node.bodies:
+        if strange and node.subgraphs:
             raise Unsupported("its subgraphs read changed weights")
         if strange:
             raise Unsupported("it was changed, and is no layer")

@@ -239,7 +239,7 @@ def facts(
     written
         Whether the sizes are those of its files, not those that they would have.
     """
-    parameters, nonzeros = model.constants()
+    parameters, nonzeros = model.count_parameters()
     if written:
         path, (plain, gzipped) = str(model.path), sizes(model.files)
         digest = sha256(model.path)
@@ -277,7 +277,7 @@ def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str
 
 def packed(model: Model) -> int:
     """Bytes of a model's files, gzipped, as they will be written."""
-    return sum(_packed(content, model.bytes_about) for content in model.contents())
+    return sum(_packed(content, model.approximate_bytes) for content in model.contents())
 
 
 def sizes(files: Iterable[Path]) -> tuple[int, int]:

@@ -35,7 +35,7 @@ from nettrim_cli.graph.analysis.input_scaling import (
     squashed,
     trains,
 )
-from nettrim_cli.graph.ir.flatten import STANDARD
+from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.diagnostic import Diagnostic
 

@@ -282,7 +282,7 @@ class Model:
         yield (serialize(self.external.relocated(self.proto, self.path.name)),)
 
     @property
-    def bytes_about(self) -> int:
+    def approximate_bytes(self) -> int:
         """About how many bytes it has, external data included."""
         return int(self.proto.ByteSize()) + sum(e.stat().st_size for e in self.external.files)
 
@@ -411,7 +411,9 @@ class Model:
                 onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
             )
         for use in binding.biases:
-            self._index.nodes[use.node].source.input[use.slot] = name
+            source = self._index.nodes[use.node].source
+            assert source is not None
+            source.input[use.slot] = name
         self._index = Index(self.proto, self.external)
 
 

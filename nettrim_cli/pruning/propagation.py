@@ -18,9 +18,9 @@ from nettrim_cli.data.layer_columns import LayerInputs, SiteReader
 from nettrim_cli.data.layer_samples import collect
 from nettrim_cli.data.stream import MemoryBudget, Stream, StreamCache
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.capture.recording import CapturePlan
+from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
-from nettrim_cli.graph.ir.flatten import depends_on
+from nettrim_cli.graph.ir.flat_graph import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
 from nettrim_cli.solve.problem import LayerProblem, LayerSamples
@@ -195,7 +195,7 @@ class Propagation:
         """Run the piece before a stage in both networks."""
         piece = self.pieces[number]
         if self.pruned is not None and self.second is None:
-            made = {name for at in piece.items for name in self.recording.inside(at)}
+            made = {name for at in piece.positions for name in self.recording.computed_by(at)}
             if made & self._touched:
                 self.second = self.stream.fork(self._budget)
         self.stream = self.trail.follow(number + 1, lambda: self._dense(piece), piece.outputs)
@@ -238,7 +238,7 @@ class Propagation:
             for layer in self.plan[number].layers
             if _differs(self.dense, self.pruned, layer)
             for site in layer.sites
-            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            for name in (*nodes[site.node].output, *nodes[site.node].subgraph_outputs, site.output)
             if name
         }
         reached = depends_on(nodes, fresh)
@@ -268,14 +268,14 @@ class Propagation:
         """
         stage, nodes = self.plan[number], self.dense.index.nodes
         site = stage.sites[0]
-        if len(stage.sites) > 1 or stage.blocks > 1 or nodes[site.node].body is not None:
+        if len(stage.sites) > 1 or stage.blocks > 1 or nodes[site.node].parent is not None:
             return ("",) * len(stage.layers)
         waiting = {
             name
             for each in self.plan[number:]
             for layer in each.layers
             for site in layer.sites
-            for name in (*nodes[site.node].output, *nodes[site.node].results, site.output)
+            for name in (*nodes[site.node].output, *nodes[site.node].subgraph_outputs, site.output)
             if name
         }
         later = depends_on(nodes, waiting)
@@ -297,7 +297,7 @@ class Propagation:
             piece.inputs,
             piece.outputs,
             piece.needed,
-            shapes if plan.turning.intersection(shapes) else {},
+            shapes if plan.iterated.intersection(shapes) else {},
         )
 
     def _readings(self, model: Model, stage: Stage) -> list[SiteReader]:

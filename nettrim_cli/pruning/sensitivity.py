@@ -19,9 +19,9 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import is_array
 from nettrim_cli.data.stream import MEMORY_BYTES, Build, Stream, TensorStore, load
 from nettrim_cli.data.values import parts
-from nettrim_cli.graph.capture.recording import CapturePlan
+from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
-from nettrim_cli.graph.ir.flatten import STANDARD, Node
+from nettrim_cli.graph.ir.flat_graph import STANDARD, Node
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
@@ -60,10 +60,10 @@ class SensitivityProbe:
     ) -> None:
         self.dense = dense
         self.recording = CapturePlan(dense.index, (), cascade=False)
-        self._at = {item.node: at for at, item in enumerate(self.recording.items)}
+        self._at = {item.node: at for at, item in enumerate(self.recording.schedule)}
         ends = {each.name: unflattened(dense.index, each.name) for each in dense.outputs}
         places = [self._places(stage)[0] for stage in plan]
-        reads = [sorted(self.recording.items[each].reads) for each in places]
+        reads = [sorted(self.recording.schedule[each].reads) for each in places]
         self.segments = Segments(self.recording, [*reads, [*{*ends, *ends.values()}]])
         fed = ((batch, False) for batch in batches)
         self.start = Stream.read(fed, threads=threads, memory_bytes=MEMORY_BYTES // 4)
@@ -71,7 +71,7 @@ class SensitivityProbe:
         self._reached = 0
         # Cut once, too: half-precision tensors are rounded where a piece ends.
         self._advance(0)
-        whole, shelf = self.segments.rest(1), TensorStore(self.start.budget)
+        whole, shelf = self.segments.remainder(1), TensorStore(self.start.budget)
         self.names = whole.outputs
         self.outputs = [name in ends for name in self.names]
         self.unflattened = [name in ends.values() for name in self.names]
@@ -94,9 +94,9 @@ class SensitivityProbe:
             (N, M) of each block, or (N+1, M) with the bias in the last row.
         """
         self._advance(stage)
-        stream, behind = self.stream, self.segments.rest(self._reached)
-        if not set(self._places(layer)) <= set(behind.items):  # some of it has run already
-            stream, behind = self.start, self.segments.rest(0)
+        stream, behind = self.stream, self.segments.remainder(self._reached)
+        if not set(self._places(layer)) <= set(behind.positions):  # some of it has run already
+            stream, behind = self.start, self.segments.remainder(0)
         moved = self._moved(self._run(self._changed(layer, matrices), stream, behind), behind)
         shares = self._relative(sum(moved, np.zeros(len(self.sizes))))
         return Movement(*(float(shares[on].sum()) for on in (self.outputs, self.unflattened)))
@@ -106,7 +106,7 @@ class SensitivityProbe:
 
         Their sum is the sum over the outputs of their relative squared errors.
         """
-        behind = self.segments.rest(0)
+        behind = self.segments.remainder(0)
         moved = self._moved(self._run(candidate, self.start, behind), behind)
         return np.asarray(self._relative(moved)[:, self.unflattened].sum(axis=1))
 
@@ -192,13 +192,13 @@ def _producer(index: Index, name: str) -> Node | None:
     """The standard op of the main graph that makes a tensor."""
     number = index.producers.get(name)
     node = None if number is None else index.nodes[number]
-    return node if node is not None and node.domain in STANDARD and node.body is None else None
+    return node if node is not None and node.domain in STANDARD and node.parent is None else None
 
 
 def outermost(node: Node) -> Node:
     """The node of the main graph that a node is, or is inside of."""
-    while node.body is not None:
-        node = node.body.owner
+    while node.parent is not None:
+        node = node.parent.owner
     return node
 
 

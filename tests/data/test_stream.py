@@ -20,7 +20,7 @@ from nettrim_cli.data.stream import (
     load,
     size_of,
 )
-from nettrim_cli.graph.capture.recording import CapturePlan
+from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segments, build
 from nettrim_cli.graph.ir.index import Index
 from tests.support.networks import initializers, input_samples, residual

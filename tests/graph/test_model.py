@@ -88,7 +88,7 @@ def test_constants_are_counted_everywhere():
     values = helper.make_tensor("s", TensorProto.FLOAT, [1], [5.0])
     indices = helper.make_tensor("s_at", TensorProto.INT64, [1], [3])
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [10]))
-    assert Model(proto).constants() == (2 + 2 + 1 + 3 + 2 + 10, 1 + 1 + 1 + 2 + 1 + 1)
+    assert Model(proto).count_parameters() == (2 + 2 + 1 + 3 + 2 + 10, 1 + 1 + 1 + 2 + 1 + 1)
 
 
 def test_integer_weights_are_parameters_and_other_integers_are_not():
@@ -104,7 +104,7 @@ def test_integer_weights_are_parameters_and_other_integers_are_not():
         )
     )
     assert layer.prunable
-    assert model.constants() == (20 + weights.size, 20 + np.count_nonzero(weights != 7))
+    assert model.count_parameters() == (20 + weights.size, 20 + np.count_nonzero(weights != 7))
 
 
 def test_metadata_is_replaced():

@@ -120,9 +120,9 @@ def test_what_lies_before_a_layer_does_not_run_again() -> None:
     dense = Model(proto)
     plan = stages(dense.layers)
     probe = SensitivityProbe(dense, plan, batches_of(input_samples(proto, 32)), threads=1)
-    rest = [len(probe.segments.rest(number + 1).items) for number in range(len(plan))]
+    rest = [len(probe.segments.remainder(number + 1).positions) for number in range(len(plan))]
     assert rest == sorted(rest, reverse=True)
-    assert rest[-1] == 1 < rest[0] == len(probe.recording.items)
+    assert rest[-1] == 1 < rest[0] == len(probe.recording.schedule)
     assert probe.movement(len(plan) - 1, dense.layers[-1], weights(dense, -1)) == (0, 0)
     assert not {"x"} & set(probe.stream.batches[0].tensors)
 

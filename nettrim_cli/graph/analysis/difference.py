@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.analysis.error_gain import RULES
 from nettrim_cli.graph.analysis.node_context import response_path
-from nettrim_cli.graph.ir.flatten import STANDARD, Node, depends_on
+from nettrim_cli.graph.ir.flat_graph import STANDARD, Node, depends_on
 from nettrim_cli.graph.ir.index import Index
-from nettrim_cli.graph.ir.toposort import in_order
+from nettrim_cli.graph.ir.toposort import topological_order
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.layer import Layer, Runnable, Site
 from nettrim_cli.graph.model import Model
@@ -79,11 +79,11 @@ def difference(dense: Model, changed: Model) -> Difference:
     one, two = dense.index, changed.index
     if [_kind(node) for node in one.nodes] != [_kind(node) for node in two.nodes]:
         raise Unsupported("the two models have different nodes")
-    top = two.flat.top
+    top = two.flat.main_nodes
     altered = _altered(one, two)
     differing = {
         a.number
-        for a, b in zip(one.flat.top, top, strict=True)
+        for a, b in zip(one.flat.main_nodes, top, strict=True)
         if a.input != b.input or _changed_inside(a, b)
     }
     altered |= {name for at in differing for name in two.nodes[at].output} & two.constants
@@ -93,7 +93,7 @@ def difference(dense: Model, changed: Model) -> Difference:
     layers = {}
     for layer in changed.layers:
         for place, site in enumerate(layer.sites if layer.prunable else ()):
-            if two.nodes[site.node].body is None:
+            if two.nodes[site.node].parent is None:
                 path, response = response_path(two, layer, site)
                 if differing.intersection(path):
                     name = layer.name if place == 0 else f"{layer.name} ({place + 1})"
@@ -129,7 +129,7 @@ def measuring_model(
     for output in dense.proto.graph.output:
         if output.type.tensor_type.elem_type in FLOATS:
             build.squares(SIZE, output.name, output.name)
-    for node in changed.index.flat.top:
+    for node in changed.index.flat.main_nodes:
         if (
             node.op_type in RULES
             and node.domain in STANDARD
@@ -160,7 +160,7 @@ class _Builder:
         graph.initializer.extend(dense.graph.initializer)
         graph.sparse_initializer.extend(dense.graph.sparse_initializer)
         self.measures: list[onnx.NodeProto] = []
-        self.networks = [[writer.node(node) for node in dense.flat.top]]
+        self.networks = [[writer.node(node) for node in dense.flat.main_nodes]]
         self.same = stored - _altered(dense, changed)
         for each in graph.input:
             self.add("Identity", [each.name], self.prefix + each.name)
@@ -173,12 +173,12 @@ class _Builder:
                 graph.sparse_initializer.add().CopyFrom(sparse)
                 graph.sparse_initializer[-1].values.name = self.prefix + sparse.values.name
         writer = Writer(changed, rename=self.rename)
-        self.networks.append([writer.node(node) for node in changed.flat.top])
+        self.networks.append([writer.node(node) for node in changed.flat.main_nodes])
 
     def whole(self) -> onnx.ModelProto:
         """The model, to be run node by node: it measures as soon as it can, and lets go."""
         steps = [node for pair in zip(*self.networks, strict=True) for node in pair]
-        self.model.graph.node.extend(in_order([*self.measures, *steps]))
+        self.model.graph.node.extend(topological_order([*self.measures, *steps]))
         return self.model
 
     def rename(self, name: str) -> str:

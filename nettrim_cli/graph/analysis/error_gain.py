@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nettrim_cli.graph.analysis.node_context import ErrorGain, NodeContext
-from nettrim_cli.graph.ir.flatten import STANDARD
+from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.ir.index import attributes
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.elements import FLOATS

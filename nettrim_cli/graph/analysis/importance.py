@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ir.flatten import ENTER, Node
+from nettrim_cli.graph.ir.flat_graph import ENTER, Node
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.ops import Unsupported
@@ -104,8 +104,8 @@ class _Energies:
             energies = [self.of.get(name) for name in node.output]
             if all(energy is None for energy in energies):
                 continue
-            if node.bodies:
-                for body in node.bodies:  # the further outputs of a Loop's body are its condition
+            if node.subgraphs:
+                for body in node.subgraphs:  # the further outputs of a Loop's body are its condition
                     pairs = zip(reversed(body.outputs), reversed(energies), strict=True)
                     for name, energy in pairs:
                         self._add(name, energy)

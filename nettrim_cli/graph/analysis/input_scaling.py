@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from nettrim_cli.graph.ir.flatten import Node
+from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
@@ -36,7 +36,7 @@ def first_normalization(model: Model) -> Trained | None:
     index = model.index
     reached = {each.name for each in model.inputs}
     behind: set[str] = set()  # a layer that reads an input
-    for node in index.flat.top:
+    for node in index.flat.main_nodes:
         source = node.input[0] if node.input else ""
         if node.op_type == "BatchNormalization" and source in behind and not trains(index, node):
             mean, variance = (_constant(index, name) for name in node.input[3:5])
@@ -62,8 +62,8 @@ def first_factor(model: Model, name: str) -> float | None:
     None where nothing of the kind is known.
     """
     index = model.index
-    for _ in range(len(index.flat.top)):
-        readers = [node for node in index.flat.top if name in node.input]
+    for _ in range(len(index.flat.main_nodes)):
+        readers = [node for node in index.flat.main_nodes if name in node.input]
         if len(readers) != 1:
             return None
         (node,) = readers
@@ -83,7 +83,7 @@ def first_factor(model: Model, name: str) -> float | None:
 
 def squashed(model: Model, output: str) -> str:
     """The op, of those in ``SQUASHED``, that an output comes from; empty for any other."""
-    makers = [node for node in model.index.flat.top if output in node.output]
+    makers = [node for node in model.index.flat.main_nodes if output in node.output]
     return makers[0].op_type if makers and makers[0].op_type in SQUASHED else ""
 
 

@@ -23,7 +23,7 @@ def sizes(model: Model) -> Runnable:
     graph.initializer.extend(index.graph.initializer)
     graph.sparse_initializer.extend(index.graph.sparse_initializer)
     taken = index.all_names()
-    for node in index.flat.top:
+    for node in index.flat.main_nodes:
         graph.node.append(writer.node(node))
         for name in node.output:
             if name and name not in index.constants:

@@ -1,7 +1,7 @@
 """Cutting a model into pieces that run one after the other.
 
 Recording a layer needs the tensors that it reads, under weights that change from layer to layer
-in a cascade.  The graph is cut where such tensors are born: each node runs once a stream, and
+in a cascade.  The graph is cut where such tensors are computed: each node runs once a stream, and
 between two pieces only the tensors that later pieces need are alive.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nettrim_cli.graph.capture.recording import CapturePlan
+from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.writer import Writer, value_type
 from nettrim_cli.graph.layer import Runnable
@@ -19,89 +19,95 @@ from nettrim_cli.graph.layer import Runnable
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of what runs.
+    """A piece of a schedule.
 
     Attributes
     ----------
-    items
-        Positions in the recording, ascending; what computes constants may be in several pieces.
+    positions
+        Positions in the plan's schedule, ascending; nodes that compute constants may be in several
+        pieces.
     inputs, outputs
-        Tensors that must be alive before and that are handed on.
+        Tensors that it reads from outside, and those that later pieces need.
     needed
         Tensors still alive after the piece, its outputs among them.
     """
 
-    items: tuple[int, ...]
+    positions: tuple[int, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     needed: frozenset[str]
 
 
 class Segments:
-    """A recording cut at the tensors that its layers read.
+    """A schedule cut at the tensors that layers read.
 
     Parameters
     ----------
     plan
-        What runs, in dataflow order.
+        The plan with the schedule.
     stops
         After piece k all tensors of the k-th stop have been computed (or were inputs).
     """
 
     def __init__(self, plan: CapturePlan, stops: Sequence[Sequence[str]]) -> None:
         self._constants = plan.constants
-        self._reads = [item.reads - plan.stored for item in plan.items]
-        self._maker = {
-            name: position for position, item in enumerate(plan.items) for name in item.outputs
+        self._reads = [node.reads - plan.stored for node in plan.schedule]
+        self._producers = {
+            name: position for position, node in enumerate(plan.schedule) for name in node.outputs
         }
-        self._timeless = {self._maker[name] for name in self._constants if name in self._maker}
+        computed_constants = self._constants & self._producers.keys()
+        self._timeless = {self._producers[name] for name in computed_constants}
         self._last = tuple(stops[-1]) if stops else ()
-        pieces = self._share_out(stops)
+        pieces = self._split(stops)
         self.pieces = self._with_edges(pieces, stops)
 
-    def rest(self, number: int) -> Segment:
-        """What the last stop still needs when so many pieces have run."""
-        done = {at for piece in self.pieces[:number] for at in piece.items} - self._timeless
-        items = self._closure(self._last, done)
-        made = {name for name, at in self._maker.items() if at in items}
-        read = {name for at in items for name in self._reads[at]} - made
-        outputs = tuple(name for name in self._last if name in made - self._constants)
-        return Segment(tuple(sorted(items)), tuple(sorted(read)), outputs, frozenset(self._last))
+    def remainder(self, count: int) -> Segment:
+        """The nodes that the last stop still needs after `count` pieces have run."""
+        done = {position for piece in self.pieces[:count] for position in piece.positions}
+        done -= self._timeless
+        positions = self._required(self._last, done)
+        results = {name for name, position in self._producers.items() if position in positions}
+        read = {name for position in positions for name in self._reads[position]}
+        inputs = tuple(sorted(read - results))
+        outputs = tuple(name for name in self._last if name in results - self._constants)
+        return Segment(tuple(sorted(positions)), inputs, outputs, frozenset(self._last))
 
-    def _share_out(self, stops: Sequence[Sequence[str]]) -> list[list[int]]:
-        """Items of each piece: what the stop needs and no earlier piece has run."""
+    def _split(self, stops: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Positions of each piece: nodes that the stop needs and no earlier piece has run."""
         done: set[int] = set()
         pieces = []
         for stop in stops:
-            wanted = self._closure(stop, done)
-            done.update(wanted - self._timeless)
-            pieces.append(sorted(wanted))
+            positions = self._required(stop, done)
+            done.update(positions - self._timeless)
+            pieces.append(sorted(positions))
         return pieces
 
-    def _closure(self, names: Sequence[str], done: set[int]) -> set[int]:
-        found: set[int] = set()
-        waiting = [self._maker[name] for name in names if name in self._maker]
-        while waiting:
-            at = waiting.pop()
-            if at in found or at in done:
+    def _required(self, names: Sequence[str], done: set[int]) -> set[int]:
+        """Positions of all nodes that the tensors depend on, but for those that are done."""
+        producers = self._producers
+        required: set[int] = set()
+        pending = [producers[name] for name in names if name in producers]
+        while pending:
+            position = pending.pop()
+            if position in required or position in done:
                 continue
-            found.add(at)
-            waiting += [self._maker[name] for name in self._reads[at] if name in self._maker]
-        return found
+            required.add(position)
+            pending += [producers[name] for name in self._reads[position] if name in producers]
+        return required
 
     def _with_edges(
         self, pieces: list[list[int]], stops: Sequence[Sequence[str]]
     ) -> tuple[Segment, ...]:
         segments = []
         needed: frozenset[str] = frozenset()
-        for items, stop in zip(reversed(pieces), reversed(stops), strict=True):
-            mine = set(items)
-            made = {name for name, at in self._maker.items() if at in mine}
-            read = {name for at in items for name in self._reads[at]} - made
-            wanted = needed | set(stop)
-            outputs = tuple(sorted((wanted & made) - self._constants))
-            segments.append(Segment(tuple(items), tuple(sorted(read)), outputs, wanted))
-            needed = frozenset((wanted - set(outputs)) | read)
+        for positions, stop in zip(reversed(pieces), reversed(stops), strict=True):
+            alive = needed | set(stop)
+            run = set(positions)
+            results = {name for name, position in self._producers.items() if position in run}
+            inputs = {name for position in positions for name in self._reads[position]} - results
+            outputs = tuple(sorted((alive & results) - self._constants))
+            segments.append(Segment(tuple(positions), tuple(sorted(inputs)), outputs, alive))
+            needed = frozenset((alive - set(outputs)) | inputs)
         return tuple(reversed(segments))
 
 
@@ -113,29 +119,35 @@ def build(
     *,
     carried: bool = False,
 ) -> Runnable:
-    """A model of its own for one piece, with the weights that `index` has now.
+    """A model of one piece, with the weights that `index` has now.
 
     Parameters
     ----------
+    index
+        The model as it is now.
+    plan
+        The plan whose schedule the piece belongs to.
+    segment
+        The piece.
     kinds
-        Of each tensor in ``segment.inputs``: dtype and rank (None where it changes), or for
-        what is no tensor the engine's word for its type and None.
+        Dtype and rank of each tensor in ``segment.inputs`` (None for a rank that changes); for an
+        input that is no tensor the engine's word for its type, and None.
     carried
-        Whether what subgraphs show is carried out of them whatever its shapes; these are then
-        outputs, too (``plan.shapes``), and what cannot be carried is none.
+        Whether inner tensors are carried out of Loops as flat values.  Their shapes are then
+        outputs, too (``plan.shapes``), and tensors that cannot be carried are left out.
     """
     writer = Writer(index, plan, carried=carried)
-    made = writer.model("segment")
-    graph = made.graph
+    model = writer.model("segment")
+    graph = model.graph
     read: set[str] = set()
-    for at in segment.items:
-        item = plan.items[at]
-        node = index.nodes[item.node]
-        graph.node.append(writer.node(node, probe=item.probe))
+    for position in segment.positions:
+        scheduled = plan.schedule[position]
+        node = index.nodes[scheduled.node]
+        graph.node.append(writer.node(node, probe=scheduled.probe))
         read |= node.reads  # a layer may have been given a bias that the plan knows nothing of
-    graph.initializer.extend(each for each in index.graph.initializer if each.name in read)
+    graph.initializer.extend(tensor for tensor in index.graph.initializer if tensor.name in read)
     graph.sparse_initializer.extend(
-        each for each in index.graph.sparse_initializer if each.values.name in read
+        tensor for tensor in index.graph.sparse_initializer if tensor.values.name in read
     )
     for name in segment.inputs:
         graph.input.add(name=name).type.CopyFrom(value_type(name, *kinds[name]))
@@ -145,4 +157,4 @@ def build(
             graph.output.add(name=name)
         if shapes:
             graph.output.add(name=shapes)
-    return index.external.runnable(made)
+    return index.external.runnable(model)

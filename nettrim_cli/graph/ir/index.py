@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.ir.flatten import ENTER, STANDARD, Node, flatten
+from nettrim_cli.graph.ir.flat_graph import ENTER, STANDARD, Node
+from nettrim_cli.graph.ir.flatten import flatten
 from nettrim_cli.graph.ir.rank_inference import Ranks
 from nettrim_cli.graph.ops import Grid, Unsupported, spec_of
 from nettrim_cli.graph.ops.context import NodeContext
@@ -66,7 +67,7 @@ def derived_constants(nodes: Iterable[Node], sources: Iterable[str]) -> set[str]
     """`sources` and all tensors computed from them and from Constant nodes alone."""
     constants = set(sources)
     for node in nodes:
-        if node.bodies or node.domain == ENTER or node.op_type.startswith("Random"):
+        if node.subgraphs or node.domain == ENTER or node.op_type.startswith("Random"):
             continue
         inputs = [name for name in node.input if name]
         if node.op_type == "Constant" if not inputs else constants.issuperset(inputs):
@@ -131,7 +132,8 @@ class Index:
 
     def _index_nodes(self, defined: set[str]) -> None:
         for number, node in enumerate(self.nodes):
-            for slot, name in (*enumerate(node.input), *((-1, name) for name in node.results)):
+            outputs = ((-1, name) for name in node.subgraph_outputs)
+            for slot, name in (*enumerate(node.input), *outputs):
                 if name and name not in defined:
                     raise BadInput(f"nothing makes the tensor '{name}' that '{node.title}' reads")
                 self.uses.setdefault(name, []).append(Use(number, slot))
@@ -395,7 +397,7 @@ class Index:
             names.update(node.input, node.output)
             source = node.source
             names.update(*(() if source is None else (source.input, source.output)))
-            for body in node.bodies:
+            for body in node.subgraphs:
                 names.update(value.name for value in (*body.graph.input, *body.graph.output))
                 names.update(tensor.name for tensor in body.graph.initializer)
         return names

@@ -1,8 +1,8 @@
-"""Nodes of the flat view as protobuf again, with what a recording shows of their subgraphs.
+"""Nodes of the flat view as protobuf again, with the exports of a plan from their subgraphs.
 
-Where values are carried, a tensor leaves a subgraph as two: all its values as one axis, and for
-each time that it was there its rank and its sizes.  What is shown may then be of another shape each
-time, or not be there at all.
+Where values are carried, a tensor leaves a subgraph as two: all its values on one axis, and its
+rank and sizes, once for each time that it was computed.  An exported tensor may then have another
+shape each time, or not be computed at all.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nettrim_cli.graph.capture.recording import SHAPES, CapturePlan, Export
-from nettrim_cli.graph.ir.flatten import Node, Subgraph
+from nettrim_cli.graph.capture.plan import SHAPES, CapturePlan, Export
+from nettrim_cli.graph.ir.flat_graph import Node, Subgraph
 from nettrim_cli.graph.ir.index import Index
 
 FLAT, NO_VALUES, NO_SHAPES = "flat", "no values", "no shapes"
-"""Constants that carrying takes, after the recording's mark."""
+"""Constants for carried values; the plan's prefix comes before their names."""
 
 
 class Writer:
@@ -27,12 +27,14 @@ class Writer:
 
     Parameters
     ----------
+    index
+        The model.
     plan
-        What is to be shown; nothing by default.
+        The plan with the exports; none by default.
     rename
-        Other names for tensors, those inside of subgraphs among them.
+        Gives new names to tensors, also to those inside subgraphs.
     carried
-        Whether Loops carry the values that they show instead of stacking them.
+        Whether Loops carry exported values from iteration to iteration instead of stacking them.
     """
 
     def __init__(
@@ -46,181 +48,213 @@ class Writer:
         self.index, self.plan, self.rename, self.carried = index, plan, rename, carried
 
     def model(self, name: str) -> onnx.ModelProto:
-        """A model without nodes that knows the operators of this one."""
-        made = onnx.ModelProto(ir_version=max(4, self.index.model.ir_version))
+        """A model without nodes that imports the same operators as this one."""
+        model = onnx.ModelProto(ir_version=max(4, self.index.model.ir_version))
         for domain, version in self.index.flat.versions.items():
-            made.opset_import.add(domain=domain, version=version)
-        made.graph.name = name
+            model.opset_import.add(domain=domain, version=version)
+        model.graph.name = name
         if self.carried:
             for key, values in (
                 (FLAT, np.array([-1])),
                 (NO_VALUES, np.zeros(0, np.float32)),
                 (NO_SHAPES, np.zeros(0, np.int64)),
             ):
-                made.graph.initializer.append(numpy_helper.from_array(values, self._mark + key))
-        return made
+                model.graph.initializer.append(numpy_helper.from_array(values, self._prefix + key))
+        return model
 
     def node(self, node: Node, *, probe: bool = False) -> onnx.NodeProto:
-        """A node; a probe hands its own results out under names that nobody reads.
+        """A node; the results of a probe get names that no node reads.
 
-        Where weights change on the way, probes alone show what is inside.
+        In a cascade, probes alone have exports.
         """
         outputs = self._outputs(node)
         if probe and self.plan is not None:
-            outputs = [name and self.plan.mark + name for name in outputs]
-        shows = self.plan is not None and (probe or not self.plan.cascade)
-        return self._written(node, outputs, shows=shows)
+            outputs = [name and self.plan.prefix + name for name in outputs]
+        exporting = self.plan is not None and (probe or not self.plan.cascade)
+        return self._node_proto(node, outputs, exporting=exporting)
 
-    def _written(self, node: Node, outputs: list[str], *, shows: bool) -> onnx.NodeProto:
-        made = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
-        made.input.extend(self.rename(name) for name in node.input)
-        shown = self._shown(node) if shows else None
-        if shown:
-            wanted = len(node.bodies[0].graph.output) - (node.op_type == "Loop")
-            outputs += [f"{shown[0].outer}#{at}" for at in range(len(outputs), wanted)]
-            outputs = [name or f"{shown[0].outer}#{at}" for at, name in enumerate(outputs)]
-            states = self._states(node) if self._hands_on(node) else wanted
-            outputs[states:states] = [name for show in shown for name in self._outer(show)]
-        if shown and self._hands_on(node):
-            made.input.extend([""] * (2 - len(node.input)))
-            made.input.extend([self._mark + NO_VALUES, self._mark + NO_SHAPES] * len(shown))
-        made.output.extend(self.rename(name) for name in outputs)
-        graphs = iter(enumerate(node.bodies))
+    def _node_proto(self, node: Node, outputs: list[str], *, exporting: bool) -> onnx.NodeProto:
+        proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+        proto.input.extend(self.rename(name) for name in node.input)
+        exports = self._exports(node) if exporting else None
+        if exports:
+            count = len(node.subgraphs[0].graph.output) - (node.op_type == "Loop")
+            outputs += [""] * (count - len(outputs))
+            stem = exports[0].outer
+            outputs = [name or f"{stem}#{position}" for position, name in enumerate(outputs)]
+            start = self._state_count(node) if self._accumulates(node) else count
+            names = [name for export in exports for name in self._outer_names(export)]
+            outputs[start:start] = names
+        if exports and self._accumulates(node):
+            proto.input.extend([""] * (2 - len(node.input)))
+            proto.input.extend([self._prefix + NO_VALUES, self._prefix + NO_SHAPES] * len(exports))
+        proto.output.extend(self.rename(name) for name in outputs)
+        graphs = iter(enumerate(node.subgraphs))
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                copy = made.attribute.add(name=attribute.name, type=attribute.type)
-                copy.g.CopyFrom(self._graph(node, *next(graphs), shown))
+                copy = proto.attribute.add(name=attribute.name, type=attribute.type)
+                copy.g.CopyFrom(self._graph_proto(node, *next(graphs), exports))
             elif attribute.graphs:
-                copy = made.attribute.add(name=attribute.name, type=attribute.type)
+                copy = proto.attribute.add(name=attribute.name, type=attribute.type)
                 copy.graphs.extend(
-                    self._graph(node, *next(graphs), shown) for _ in attribute.graphs
+                    self._graph_proto(node, *next(graphs), exports) for _ in attribute.graphs
                 )
             else:
-                made.attribute.append(attribute)
-        if node.op_type == "Scan" and shown:
-            for attribute in made.attribute:
+                proto.attribute.append(attribute)
+        if node.op_type == "Scan" and exports:
+            for attribute in proto.attribute:
                 if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                    attribute.ints.extend([0] * len(shown))
-        return made
+                    attribute.ints.extend([0] * len(exports))
+        return proto
 
     @property
-    def _mark(self) -> str:
-        return "" if self.plan is None else self.plan.mark
+    def _prefix(self) -> str:
+        return "" if self.plan is None else self.plan.prefix
 
-    def _hands_on(self, node: Node) -> bool:
-        """Whether what a node shows goes from turn to turn."""
+    def _accumulates(self, node: Node) -> bool:
+        """Whether exported values go from iteration to iteration of a node."""
         return self.carried and node.op_type == "Loop"
 
-    def _states(self, loop: Node) -> int:
-        """How many tensors a Loop hands on: its inputs but for the count and the condition."""
+    def _state_count(self, loop: Node) -> int:
+        """Number of a Loop's state tensors: its inputs but for the count and the condition."""
         return max(0, len(loop.input) - 2)
 
     def _outputs(self, node: Node) -> list[str]:
         outputs = list(node.output)
-        hidden = {} if self.plan is None else self.plan.hidden.get(node.number, {})
-        for slot, name in hidden.items():
+        unnamed = {} if self.plan is None else self.plan.unnamed_outputs.get(node.number, {})
+        for slot, name in unnamed.items():
             outputs += [""] * (slot + 1 - len(outputs))
             outputs[slot] = name
         return outputs
 
-    def _shown(self, node: Node) -> list[Export]:
+    def _exports(self, node: Node) -> list[Export]:
         if self.plan is None:
             return []
-        places = ((node.number, at) for at in range(len(node.bodies)))
-        found = [show for place in places for show in self.plan.shows.get(place, ())]
-        return [show for show in found if show.shapes or not self.carried]
+        keys = ((node.number, position) for position in range(len(node.subgraphs)))
+        exports = [export for key in keys for export in self.plan.exports.get(key, ())]
+        return [export for export in exports if export.shapes or not self.carried]
 
-    def _outer(self, show: Export) -> tuple[str, ...]:
-        """The owner's outputs for a tensor."""
-        return (show.outer, show.shapes) if self.carried else (show.outer,)
+    def _outer_names(self, export: Export) -> tuple[str, ...]:
+        """The owner's outputs for an export."""
+        return (export.outer, export.shapes) if self.carried else (export.outer,)
 
-    def _graph(
-        self, owner: Node, at: int, body: Subgraph, shown: Sequence[Export] | None
+    def _graph_proto(
+        self, owner: Node, position: int, subgraph: Subgraph, exports: Sequence[Export] | None
     ) -> onnx.GraphProto:
-        """A subgraph under flat names, with what it shows; None for nothing down to the bottom."""
-        made = onnx.GraphProto(name=body.graph.name)
-        for name, tensor in body.initializers.items():
-            made.initializer.add().CopyFrom(tensor)
-            made.initializer[-1].name = self.rename(name)
-        for name, sparse in body.sparse.items():
-            made.sparse_initializer.add().CopyFrom(sparse)
-            made.sparse_initializer[-1].values.name = self.rename(name)
-        for names, values, target in (
-            (body.inputs, body.graph.input, made.input),
-            (body.outputs, body.graph.output, made.output),
+        """A subgraph under flat names, with exports; with None its subgraphs have none either."""
+        proto = onnx.GraphProto(name=subgraph.graph.name)
+        for name, tensor in subgraph.initializers.items():
+            proto.initializer.add().CopyFrom(tensor)
+            proto.initializer[-1].name = self.rename(name)
+        for name, sparse in subgraph.sparse.items():
+            proto.sparse_initializer.add().CopyFrom(sparse)
+            proto.sparse_initializer[-1].values.name = self.rename(name)
+        for flat_names, values, target in (
+            (subgraph.inputs, subgraph.graph.input, proto.input),
+            (subgraph.outputs, subgraph.graph.output, proto.output),
         ):
-            for name, value in zip(names, values, strict=False):
+            for name, value in zip(flat_names, values, strict=True):
                 target.add().CopyFrom(value)
                 target[-1].name = self.rename(name)
-        shows = shown is not None
-        made.node.extend(
-            self._written(node, self._outputs(node), shows=shows) for node in body.nodes
+        proto.node.extend(
+            self._node_proto(node, self._outputs(node), exporting=exports is not None)
+            for node in subgraph.nodes
         )
-        mine = () if self.plan is None else self.plan.shows.get((owner.number, at), ())
+        exported = () if self.plan is None else self.plan.exports.get((owner.number, position), ())
         outputs: list[str] = []
-        for show in shown or ():
-            lead = self._lead_flat if self.carried else self._lead
-            leaving = lead(made, show, f"~{at}", there=show in mine)
-            if self._hands_on(owner):
-                leaving = self._hand_on(made, show, leaving)
-            outputs += leaving
-        after = 1 + self._states(owner) if self._hands_on(owner) else len(made.output)
-        own = list(made.output)
-        del made.output[:]
-        made.output.extend(own[:after])
-        made.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        made.output.extend(own[after:])
-        return made
+        for export in exports or ():
+            write = self._export_flat if self.carried else self._export
+            names = write(proto, export, f"~{position}", present=export in exported)
+            if self._accumulates(owner):
+                names = self._accumulate(proto, names)
+            outputs += names
+        start = 1 + self._state_count(owner) if self._accumulates(owner) else len(proto.output)
+        results = list(proto.output)
+        del proto.output[:]
+        proto.output.extend(results[:start])
+        proto.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        proto.output.extend(results[start:])
+        return proto
 
-    def _lead(self, made: onnx.GraphProto, show: Export, end: str, *, there: bool) -> list[str]:
-        """Give a tensor a name to leave by; it is empty where another branch shows it."""
-        out = show.outer + end
-        if not there:
-            empty = helper.make_tensor(out, TensorProto.FLOAT, [0], [])
-            made.node.append(helper.make_node("Constant", [], [out], value=empty))
-        elif show.first:
-            made.node.append(helper.make_node("Cast", [show.inner], [out], to=TensorProto.FLOAT))
-        else:
-            made.node.append(helper.make_node("Identity", [show.inner], [out]))
-        return [out]
-
-    def _lead_flat(
-        self, made: onnx.GraphProto, show: Export, end: str, *, there: bool
+    def _export(
+        self, proto: onnx.GraphProto, export: Export, suffix: str, *, present: bool
     ) -> list[str]:
-        """The same as values on one axis, and their rank and sizes."""
-        values, shapes = show.outer + end, show.shapes + end
+        """Add an output to a subgraph; it is empty where another branch has the tensor.
 
-        def add(op: str, inputs: Sequence[str], output: str, **given: Any) -> str:
-            made.node.append(helper.make_node(op, list(inputs), [output], **given))
+        Parameters
+        ----------
+        proto
+            The subgraph; nodes are added.
+        export
+            The tensor.
+        suffix
+            End of the output's name.
+        present
+            Whether the subgraph has the tensor.
+
+        Returns
+        -------
+        list
+            The name of the output.
+        """
+        name = export.outer + suffix
+        if not present:
+            empty = helper.make_tensor(name, TensorProto.FLOAT, [0], [])
+            proto.node.append(helper.make_node("Constant", [], [name], value=empty))
+        elif export.innermost:
+            cast = helper.make_node("Cast", [export.inner], [name], to=TensorProto.FLOAT)
+            proto.node.append(cast)
+        else:
+            proto.node.append(helper.make_node("Identity", [export.inner], [name]))
+        return [name]
+
+    def _export_flat(
+        self, proto: onnx.GraphProto, export: Export, suffix: str, *, present: bool
+    ) -> list[str]:
+        """Like `_export`, with two outputs: values on one axis, and their rank and sizes."""
+        values, shapes = export.outer + suffix, export.shapes + suffix
+
+        def add(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+            proto.node.append(helper.make_node(op, list(inputs), [output], **attributes))
             return output
 
-        if not there:
-            add("Identity", [self._mark + NO_VALUES], values)
-            add("Identity", [self._mark + NO_SHAPES], shapes)
-        elif show.first:
-            plain = add("Cast", [show.inner], f"{values}:plain", to=TensorProto.FLOAT)
-            add("Reshape", [plain, self._mark + FLAT], values)
-            sizes = add("Shape", [show.inner], f"{shapes}:sizes")
+        if not present:
+            add("Identity", [self._prefix + NO_VALUES], values)
+            add("Identity", [self._prefix + NO_SHAPES], shapes)
+        elif export.innermost:
+            plain = add("Cast", [export.inner], f"{values}:plain", to=TensorProto.FLOAT)
+            add("Reshape", [plain, self._prefix + FLAT], values)
+            sizes = add("Shape", [export.inner], f"{shapes}:sizes")
             rank = add("Shape", [sizes], f"{shapes}:rank")
             add("Concat", [rank, sizes], shapes, axis=0)
         else:
-            add("Identity", [show.inner], values)
-            add("Identity", [show.inner + SHAPES], shapes)
+            add("Identity", [export.inner], values)
+            add("Identity", [export.inner + SHAPES], shapes)
         return [values, shapes]
 
-    def _hand_on(self, made: onnx.GraphProto, show: Export, leaving: Sequence[str]) -> list[str]:
-        """Put what a turn shows behind what the turns before it have shown."""
-        whole = []
-        for name, kind in zip(leaving, (TensorProto.FLOAT, TensorProto.INT64), strict=True):
-            before = f"{name}:before"
-            made.input.append(helper.make_tensor_value_info(before, kind, [None]))
-            made.node.append(helper.make_node("Concat", [before, name], [f"{name}:whole"], axis=0))
-            whole.append(f"{name}:whole")
-        return whole
+    def _accumulate(self, proto: onnx.GraphProto, names: Sequence[str]) -> list[str]:
+        """Append the values of an iteration to those of the iterations before it."""
+        joined = []
+        for name, dtype in zip(names, (TensorProto.FLOAT, TensorProto.INT64), strict=True):
+            previous, total = f"{name}:before", f"{name}:whole"
+            proto.input.append(helper.make_tensor_value_info(previous, dtype, [None]))
+            proto.node.append(helper.make_node("Concat", [previous, name], [total], axis=0))
+            joined.append(total)
+        return joined
 
 
 def value_type(name: str, kind: Any, rank: int | None) -> onnx.TypeProto:
-    """Type of a value by dtype and rank, or as the engine spells it: ``seq(tensor(float))``."""
+    """Type of a value.
+
+    Parameters
+    ----------
+    name
+        Its name; those of its axes begin with it.
+    kind
+        Its dtype; for a value that is no tensor the engine's spelling: ``seq(tensor(float))``.
+    rank
+        Its number of axes; None if that changes.
+    """
     if not isinstance(kind, str):
         dtype = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
         axes = None if rank is None else [f"{name}.{axis}" for axis in range(rank)]

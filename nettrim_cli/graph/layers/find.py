@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ir.flatten import ENTER, STANDARD, Node
+from nettrim_cli.graph.ir.flat_graph import ENTER, STANDARD, Node
 from nettrim_cli.graph.ir.index import Index, Use, attributes
 from nettrim_cli.graph.ir.shape_inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
@@ -275,8 +275,8 @@ def _site(index: Index, found: _Candidate, bias: Use | None, *, kept: bool) -> S
         geometry=found.geometry,
         reads=reads,
         output=output,
-        result=output if gives and not fixed and node.body is None else "",
-        scope=() if node.body is None else node.body.place,
+        result=output if gives and not fixed and node.parent is None else "",
+        scope=() if node.parent is None else node.parent.key,
     )
 
 

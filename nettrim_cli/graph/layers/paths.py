@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.graph.ir.flatten import STANDARD
+from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Floats
 from nettrim_cli.graph.ops import Unsupported

@@ -41,12 +41,17 @@ MOST_AXES = 64
 """NumPy has no arrays of more."""
 
 
+def attribute_graphs(attribute: AttributeProto) -> Iterator[onnx.GraphProto]:
+    """Graphs in an attribute."""
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Graphs in the attributes of a node: branches of If, bodies of Loop and Scan."""
     for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+        yield from attribute_graphs(attribute)
 
 
 def containers(model: onnx.ModelProto) -> Iterator[Container]:

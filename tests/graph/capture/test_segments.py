@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.graph.capture.recording import CapturePlan
+from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segments
 from nettrim_cli.graph.capture.segments import build as build_piece
-from nettrim_cli.graph.ir.flatten import depends_on
+from nettrim_cli.graph.ir.flat_graph import depends_on
 from nettrim_cli.graph.ir.index import Index
 from tests.support.networks import attention, mlp, residual
 from tests.support.small import build, normal, run
@@ -33,7 +33,7 @@ def by_pieces(proto, stops, feeds, before=lambda at: None):
     alive, found, runs = dict(feeds), {}, []
     for at, (stop, piece) in enumerate(zip(stops, pieces)):
         before(at)
-        runs += piece.items
+        runs += piece.positions
         fresh = {}
         if piece.outputs:
             kinds = {name: (alive[name].dtype, alive[name].ndim) for name in piece.inputs}
@@ -193,8 +193,8 @@ def test_weights_in_constant_nodes_follow_changes_in_every_piece() -> None:
 def test_reads_sees_what_subgraphs_capture_but_not_their_own_names() -> None:
     proto = random_graph([("Relu", 0, 0), ("If", 2, 1)])
     flat = Index(proto).flat
-    assert flat.top[-1].reads == {"yes", "t0", "x2"}
-    inner = {name for body in flat.top[-1].bodies for name in body.outputs}
-    for nodes, more in ((flat.top, set()), (flat.nodes, inner)):
+    assert flat.main_nodes[-1].reads == {"yes", "t0", "x2"}
+    inner = {name for body in flat.main_nodes[-1].subgraphs for name in body.outputs}
+    for nodes, more in ((flat.main_nodes, set()), (flat.nodes, inner)):
         assert depends_on(nodes, {"t0"}) == {"t0", "t1"} | more
         assert depends_on(nodes, {"x2"}) == {"x2", "t1"} | more

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.ir.toposort import in_order, sorted_model
+from nettrim_cli.graph.ir.toposort import sorted_model, topological_order
 from nettrim_cli.graph.model import Model
 from tests.support.networks import NETWORKS
 from tests.support.small import build, normal, run
@@ -64,7 +64,7 @@ def test_shuffled_models_have_the_same_layers_and_keep_their_bytes(tmp_path, nam
         layer.name: layer.refusal for layer in plain.layers
     }
     made: set[str] = set()
-    for node in model.index.flat.top:
+    for node in model.index.flat.main_nodes:
         produced = {name for name in node.reads if name in model.index.producers}
         assert produced <= made
         made.update(node.output)
@@ -109,10 +109,10 @@ def test_any_order_of_a_graph_without_circles_is_sorted(reads, order) -> None:
         helper.make_node("Sum", [f"t{each}" for each in them if each < at], [f"t{at}"])
         for at, them in enumerate(reads)
     ]
-    assert in_order(nodes) == nodes
+    assert topological_order(nodes) == nodes
     order.shuffle(nodes)
     made: set[str] = set()
-    for node in in_order(nodes):
+    for node in topological_order(nodes):
         assert set(node.input) <= made
         made.update(node.output)
     assert len(made) == len(nodes)

@@ -90,14 +90,14 @@ def test_each_field_stays_the_field_that_it_was(kind, raw) -> None:
     np.testing.assert_array_equal(matrix, values.astype(KINDS[kind]).astype(matrix.dtype))
     model.set_weight(layer, [matrix], None)
     assert model.to_bytes() == before
-    assert model.constants() == (30, 30)
+    assert model.count_parameters() == (30, 30)
     new = np.where(normal(6, 5, seed=1) > 0, matrix * 1.37, 0).astype(matrix.dtype)
     model.set_weight(layer, [new], None)
     (tensor,) = model.proto.graph.initializer
     assert tensor.HasField("raw_data") is raw
     found = numpy_helper.to_array(tensor)
     np.testing.assert_array_equal(found, new.astype(KINDS[kind]))
-    assert model.constants() == (30, np.count_nonzero(new))
+    assert model.count_parameters() == (30, np.count_nonzero(new))
     onnx.checker.check_model(model.proto)
 
 
