@@ -227,7 +227,7 @@ def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], in
     counts = {
         layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
     }
-    return str(found.path), found.layers, counts, found.constants()[0]
+    return str(found.path), found.layers, counts, found.count_parameters()[0]
 
 
 def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.files.atomic import check_output, check_sidecar, sidecar_file, write_atomically
-from nettrim_cli.graph import ops
-from nettrim_cli.graph.ir.index import Index, Use
+from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
-from nettrim_cli.graph.layers.find import Binding, detect, weight_of
-from nettrim_cli.graph.layers.paths import from_end
+from nettrim_cli.graph.layers.binding import BoundLayer
+from nettrim_cli.graph.layers.find import Binding, detect
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
-from nettrim_cli.graph.storage import elements, tensors
+from nettrim_cli.graph.storage.elements import Unfit
 from nettrim_cli.graph.storage.external import External, serialize
-from nettrim_cli.graph.storage.weight_view import WeightView
 
 
 class Model:
@@ -30,7 +28,7 @@ class Model:
     Parameters
     ----------
     proto
-        A checked model; kept, and changed by the setters.
+        A checked model; the setters change it.
     path
         The file that it came from.
     external
@@ -49,9 +47,9 @@ class Model:
     outputs
         Outputs of the model.
     layers
-        All layers in dataflow order, those that cannot be pruned with the reason.
+        All layers in dataflow order; those that cannot be pruned tell the reason.
     checked
-        Whether onnx's checker passes it; else only the engine does.
+        Whether onnx's checker passes it; if not, the engine alone does.
     """
 
     path: Path
@@ -72,8 +70,9 @@ class Model:
         self.proto = proto
         self.external = external or External()
         self._index = Index(proto, self.external)
-        known = {*self._index.initializers, *self._index.sparse}
-        self.inputs = tuple(described_tensor(i) for i in proto.graph.input if i.name not in known)
+        stored = {*self._index.initializers, *self._index.sparse}
+        inputs = (value for value in proto.graph.input if value.name not in stored)
+        self.inputs = tuple(described_tensor(value) for value in inputs)
         self.outputs = tuple(described_tensor(output) for output in proto.graph.output)
         self._bindings: dict[str, Binding]
         self.layers, self._bindings = detect(self._index)
@@ -90,9 +89,11 @@ class Model:
 
         Parameters
         ----------
+        path
+            The file.
         runs
-            Raises one of nettrim's errors where the engine cannot load a model: what it loads is
-            taken though onnx's checker refuses it.
+            A function that raises one of nettrim's errors if the engine cannot load a model.  A
+            model that the engine loads is accepted even if onnx's checker refuses it.
         named
             The name that the file will have, in the same folder; its own by default.
 
@@ -126,15 +127,15 @@ class Model:
 
     def clone(self) -> Model:
         """An independent copy; it shares the values of external data that do not change."""
-        other = object.__new__(Model)
-        other.path, other.checked = self.path, self.checked
-        other.proto = onnx.ModelProto()
-        other.proto.CopyFrom(self.proto)
-        other.external = self.external.clone()
-        other._index = Index(other.proto, other.external)
-        other.inputs, other.outputs = self.inputs, self.outputs
-        other.layers, other._bindings = self.layers, dict(self._bindings)
-        return other
+        clone = object.__new__(Model)
+        clone.path, clone.checked = self.path, self.checked
+        clone.proto = onnx.ModelProto()
+        clone.proto.CopyFrom(self.proto)
+        clone.external = self.external.clone()
+        clone._index = Index(clone.proto, clone.external)
+        clone.inputs, clone.outputs = self.inputs, self.outputs
+        clone.layers, clone._bindings = self.layers, dict(self._bindings)
+        return clone
 
     @property
     def index(self) -> Index:
@@ -156,30 +157,14 @@ class Model:
             stored so.  The caller's own: C-contiguous, writable.
         biases
             Of shape (M,) for each block, beta of Gemm included; None if the layer has none.  Where
-            a BatchNormalization's mean stands for it, what that has changed by.
+            a BatchNormalization's mean stands for the bias, the mean's change since loading.
 
         Raises
         ------
         ValueError
             The layer is not prunable, or not of this model.
         """
-        binding = self._binding(layer)
-        view = self._weight_view(binding)
-        found = ops.matrices(view.values(), layer.geometry)
-        dtype = _floats(view.values()[:0]).dtype
-        matrices = [np.array(each, dtype, order="C") for each in found]
-        if binding.mean is not None:
-            use, before = binding.mean
-            return matrices, [(before - self._view(use).values()).astype(dtype)]
-        if not binding.biases:
-            return matrices, None
-        stored = self._view(binding.biases[0]).values()
-        if self._is_own(binding):
-            biases = ops.biases(stored, layer.geometry, layer.weight_shape)
-        else:
-            ((_, outputs),) = layer.blocks
-            biases = [np.broadcast_to(stored.reshape(-1), (outputs,))]
-        return matrices, [np.array(each, dtype) for each in biases]
+        return self._bound(layer).read()
 
     def set_weight(
         self, layer: Layer, matrices: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]] | None
@@ -207,20 +192,19 @@ class Model:
             The layer is not prunable or not of this model, a shape is wrong, or a bias is
             given for a layer that has none.
         """
-        binding = self._binding(layer)
-        shapes = tuple(each.shape for each in matrices)
+        bound = self._bound(layer)
+        shapes = tuple(U.shape for U in matrices)
         if shapes != layer.blocks:
             raise ValueError(f"layer {layer.name}: {shapes} where {layer.blocks} are wanted")
         sizes = [(outputs,) for _, outputs in layer.blocks]
-        if biases is not None and (not layer.has_bias or [each.shape for each in biases] != sizes):
+        if biases is not None and (not layer.has_bias or [bias.shape for bias in biases] != sizes):
             raise ValueError(f"layer {layer.name}: no biases of these shapes can be set")
-        view = self._weight_view(binding)
         try:
-            view.store(ops.weight([_floats(U) for U in matrices], layer.geometry, view.shape))
-            if biases is not None:
-                self._store_bias(layer, binding, [_floats(each) for each in biases])
-        except elements.Unfit as error:
+            tensor_added = bound.write(matrices, biases)
+        except Unfit as error:
             raise BadInput(f"layer {layer.name}: the new weights have {error}") from error
+        if tensor_added:
+            self._index = Index(self.proto, self.external)
 
     def set_metadata(self, key: str, value: str) -> None:
         """Set an entry of the model's metadata, replacing one of the same key."""
@@ -232,10 +216,11 @@ class Model:
 
     def metadata(self, key: str) -> str | None:
         """An entry of the model's metadata."""
-        return next((each.value for each in self.proto.metadata_props if each.key == key), None)
+        entries = self.proto.metadata_props
+        return next((entry.value for entry in entries if entry.key == key), None)
 
-    def constants(self) -> tuple[int, int]:
-        """Parameters of the whole model, and how many of them are not zero.
+    def count_parameters(self) -> tuple[int, int]:
+        """Number of parameters of the whole model, and of those that are not zero.
 
         These are all floating-point tensors, and integers where they are a layer's weights.
         """
@@ -243,8 +228,8 @@ class Model:
         for layer in self.layers:
             if layer.dtype.startswith(("int", "uint")):
                 total += layer.parameters
-                known = self.weight(layer)[0] if layer.prunable else ()
-                zeros = sum(each.size - int(np.count_nonzero(each)) for each in known)
+                matrices = self.weight(layer)[0] if layer.prunable else ()
+                zeros = sum(U.size - int(np.count_nonzero(U)) for U in matrices)
                 nonzero += layer.parameters - zeros
         return total, nonzero
 
@@ -274,7 +259,13 @@ class Model:
         return serialize(self.proto)
 
     def contents(self) -> Iterator[Iterable[bytes]]:
-        """What each file that ``save`` writes is to hold, piece by piece."""
+        """Content of each file that ``save`` writes, piece by piece.
+
+        Raises
+        ------
+        BadInput
+            The protobuf is larger than it can be.
+        """
         if not self.external.files:
             yield (self.to_bytes(),)
             return
@@ -283,25 +274,29 @@ class Model:
 
     @property
     def approximate_bytes(self) -> int:
-        """About how many bytes it has, external data included."""
-        return int(self.proto.ByteSize()) + sum(e.stat().st_size for e in self.external.files)
+        """Approximate size in bytes, external data included."""
+        return int(self.proto.ByteSize()) + sum(file.stat().st_size for file in self.external.files)
 
     def check_output(
-        self, path: str | os.PathLike[str], others: Sequence[Path] = (), *, force: bool = False
+        self, path: str | os.PathLike[str], inputs: Sequence[Path] = (), *, force: bool = False
     ) -> None:
         """Make sure, before any work, that the model can be saved.
 
         Parameters
         ----------
-        others
-            More inputs that must not be overwritten.
+        path
+            The new file.
+        inputs
+            Files that must not be overwritten, besides those of the model.
+        force
+            Whether an existing file may be replaced.
 
         Raises
         ------
         CannotWrite
             The file exists, is an input (external data, too), or cannot be created.
         """
-        check_output(path, [*self.files, *others], force)
+        check_output(path, [*self.files, *inputs], force)
         if self.external.files:
             check_sidecar(path)
 
@@ -353,70 +348,7 @@ class Model:
             moved = self.external.relocated(self.proto, location)
             write_atomically(path, serialize(moved), check_file)
 
-    def _binding(self, layer: Layer) -> Binding:
+    def _bound(self, layer: Layer) -> BoundLayer:
         if layer.name not in self._bindings:
             raise ValueError(f"layer {layer.name}: not a prunable layer of {self.path}")
-        return self._bindings[layer.name]
-
-    def _weight_view(self, binding: Binding) -> WeightView:
-        use = binding.weights[0]
-        return weight_of(self._index, self._index.nodes[use.node], use.slot)[0]
-
-    def _view(self, use: Use) -> WeightView:
-        return self._index.view(self._index.nodes[use.node].input[use.slot])
-
-    def _is_own(self, binding: Binding) -> bool:
-        """Whether the bias is an input of the layer's own node, not of an Add behind it."""
-        return binding.biases[0].node == binding.weights[0].node
-
-    def _store_bias(self, layer: Layer, binding: Binding, biases: list[Floats]) -> None:
-        if binding.mean is not None:
-            use, mean = binding.mean
-            self._view(use).store(elements.cast(mean - biases[0], mean.dtype))
-            return
-        view = self._view(binding.biases[0])
-        before = view.values()
-        if self._is_own(binding):
-            values = ops.bias(biases, layer.geometry, layer.weight_shape, before)
-        else:
-            values = biases[0].reshape(before.shape if before.size == biases[0].size else -1)
-            if values.ndim == 1 and before.size == 1:
-                axis = from_end(self._index, layer.output, ops.output_axis(layer.geometry)) or -1
-                values = values.reshape(-1, *(1,) * (-1 - axis))
-        if view.exact:
-            values = elements.cast(values, before.dtype)
-        if np.array_equal(np.broadcast_to(before, values.shape), values):
-            return
-        sole = self._index.is_read_only_by(view, binding.biases)
-        if sole and values.shape == before.shape:
-            view.store(values)
-        else:
-            self._add_bias(layer, binding, values, view.elem_type)
-
-    def _add_bias(
-        self, layer: Layer, binding: Binding, values: NDArray[Any], elem_type: int
-    ) -> None:
-        """Give the layer a bias tensor of its own, in the main graph, which all others see."""
-        graph = self.proto.graph
-        taken = self._index.all_names()
-        stem = name = f"{layer.name}.bias"
-        suffix = 2
-        while name in taken:
-            name, suffix = f"{stem}_{suffix}", suffix + 1
-        tensor = tensors.new_tensor(name, values, elem_type)
-        graph.initializer.append(tensor)
-        if self.proto.ir_version < 4:
-            # Before IR version 4, every initializer is an input of the graph, too.
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            )
-        for use in binding.biases:
-            source = self._index.nodes[use.node].source
-            assert source is not None
-            source.input[use.slot] = name
-        self._index = Index(self.proto, self.external)
-
-
-def _floats(array: NDArray[Any]) -> Floats:
-    dtype = np.float64 if array.dtype == np.float64 else np.float32
-    return array.astype(dtype, copy=False)
+        return BoundLayer(self._index, layer, self._bindings[layer.name])
