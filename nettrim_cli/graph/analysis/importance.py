@@ -105,8 +105,9 @@ class _Energies:
             if all(energy is None for energy in energies):
                 continue
             if node.subgraphs:
-                for body in node.subgraphs:  # the further outputs of a Loop's body are its condition
-                    pairs = zip(reversed(body.outputs), reversed(energies), strict=True)
+                # The further outputs of a Loop's body are its condition.
+                for body in node.subgraphs:
+                    pairs = zip(reversed(body.outputs), reversed(energies), strict=False)
                     for name, energy in pairs:
                         self._add(name, energy)
             elif node.number in self.sites:
