@@ -46,7 +46,7 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for each in node.parent
+        for each in node.body
         for inner in ast.walk(each)
     }
     for node in ast.walk(tree):
