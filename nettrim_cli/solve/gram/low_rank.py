@@ -22,7 +22,7 @@ from nettrim_cli.solve.gram.system import GramSystem, System, blocks, damping, s
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerSamples
 
-STRONG = 100.0  # squared norm of a rotated column, relative to P gamma, from which it is mended
+STRONG = 100.0  # squared norm of a strong column, relative to P gamma; see Eigenbasis.solve
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Eigenbasis:
-    """Columns turned so that they are orthogonal.
+    """Columns rotated so that they are orthogonal.
 
     Attributes
     ----------
@@ -82,32 +82,34 @@ class Eigenbasis:
     def solve(self, rhs: Matrix, gamma: float, columns: float = 1.0) -> Matrix:
         """``(Y Y' / columns + gamma I)^-1 rhs``, both (N, M) float32.
 
-        Along strong columns the two terms of Woodbury's difference all but cancel; what rounding
-        leaves there is measured by ``Y'(v - Y w) = P gamma w`` and taken off.
+        Along strong columns the two terms of Woodbury's difference all but cancel.  There the
+        identity ``Y'(v - Y w) = P gamma w`` gives the rounding error, which is subtracted.
         """
         weak = columns * gamma
         shares = (1 / (weak + self.powers)).astype(np.float32)[:, None]
         inner = self.Y.T @ rhs
         inner *= shares
         result = rhs - self.Y @ inner
-        first = int(np.searchsorted(self.powers, STRONG * weak))
-        if first < len(self.powers):
-            left = self.Y[:, first:].T @ result
-            left -= np.float32(weak) * inner[first:]
-            left *= shares[first:]
-            result -= self.Y[:, first:] @ left
+        strong = int(np.searchsorted(self.powers, STRONG * weak))
+        if strong < len(self.powers):
+            error = self.Y[:, strong:].T @ result
+            error -= np.float32(weak) * inner[strong:]
+            error *= shares[strong:]
+            result -= self.Y[:, strong:] @ error
         result *= np.float32(1 / gamma)
         return np.asarray(result)
 
 
 @dataclass(frozen=True)
 class LowRankSystem:
-    """The system from the columns themselves; targets are responses, (M, P).
+    """The system from the columns themselves; targets are results, (M, P).
 
     Attributes
     ----------
     means
         (N,) float64 of the inputs; None where no bias is free.
+    rotated
+        The scaled, centred columns.
     """
 
     d: Matrix
@@ -122,12 +124,12 @@ class LowRankSystem:
         inner, P = X[:-1], X.shape[1]
         means, power, raw = np.zeros((3, len(inner)))
         for rows in blocks(*inner.shape) if P else ():
-            part = inner[rows].astype(np.float64)
-            raw[rows] = np.square(part).mean(axis=1)
+            values = inner[rows].astype(np.float64)
+            raw[rows] = np.square(values).mean(axis=1)
             if free_bias:
-                means[rows] = part.mean(axis=1)
-                part -= means[rows, None]
-            power[rows] = np.square(part).mean(axis=1)
+                means[rows] = values.mean(axis=1)
+                values -= means[rows, None]
+            power[rows] = np.square(values).mean(axis=1)
         d, alive = scales(power, raw)
         scaled = np.empty(inner.shape, np.float32)
         for rows in blocks(*inner.shape):
@@ -163,20 +165,26 @@ class LowRankSystem:
         return scaled
 
     def bias(self, target: Matrix, U: Matrix) -> Matrix:
-        """Best bias of weights U, (M,) float64."""
+        """Best bias (M,), float64, of weights U (N, M).
+
+        Raises
+        ------
+        ValueError
+            The layer has no bias.
+        """
         if self.means is None:
             raise ValueError("the layer has no bias")
         return np.asarray(target.sum(axis=1, dtype=np.float64) / self.columns - self.means @ U)
 
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
-        """``(A + rho I)^-1 rhs``."""
+        """``(A + rho I)^-1 rhs`` for rhs (N, M)."""
         return self.rotated.solve(rhs, self.delta + rho, self.columns)
 
 
 def system_of(samples: LayerSamples, *, free_bias: bool, delta: float | None = None) -> System:
-    """The system of a layer in the form that its samples are kept in.
+    """The system of a layer: from C where its samples have it, else from the columns.
 
-    Sums are scaled or columns rotated once for all layers that read them, whatever the damping.
+    C is scaled, or columns are rotated, once for all layers that read them, whatever the damping.
     """
     key = ("system", free_bias)
     if key not in samples.shared:

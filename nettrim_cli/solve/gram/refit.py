@@ -14,19 +14,20 @@ from nettrim_cli.solve.responses import Target
 
 Product = Callable[[Matrix], Matrix]
 
-# What a neuron's factorisation costs, in multiplications of a step of conjugate gradients: for
-# k kept inputs of N, CUBE k^3 + GATHER k N + CALL (benchmarks/refit.py).
+# Costs in multiplications of a step of conjugate gradients, for k of N inputs of a neuron:
+# CUBE k^3 + GATHER k N + CALL of a factorisation, SUBSTITUTE k^2 + SOLVE of a solve with its
+# factor (benchmarks/refit.py).
 CUBE, GATHER, CALL = 0.4, 30, 1.5e6
-SUBSTITUTE, SOLVE = 20, 4e5  # a solve with a factor reads memory: SUBSTITUTE k^2 + SOLVE
+SUBSTITUTE, SOLVE = 20, 4e5
 STEPS = 4  # of conjugate gradients in each round of a response's refit
-FACTORS_BYTES = 256 << 20  # of factors that are kept for its rounds
+FACTORS_BYTES = 256 << 20  # of the factors that all rounds of a response's refit share
 
 
 def refit(A: Operator, rhs: Matrix, support: Matrix, start: Matrix, steps: int = 20) -> Matrix:
-    """Solve ``A v = rhs`` for every column on its own support, as exactly as ``steps`` pay for.
+    """Solve ``A v = rhs`` for every column on its own support, exactly where that is cheap.
 
-    A factorisation for each neuron is exact and, where few inputs are kept, cheaper than the
-    steps of conjugate gradients for all neurons at once that are taken elsewhere.
+    A factorisation for each neuron is exact and, where supports are small, cheaper than steps of
+    conjugate gradients for all neurons at once.
 
     Parameters
     ----------
@@ -36,48 +37,60 @@ def refit(A: Operator, rhs: Matrix, support: Matrix, start: Matrix, steps: int =
         (N, M) float32.
     support
         (N, M) bool.
+    steps
+        Steps of conjugate gradients at most.
     """
-    if isinstance(A, np.ndarray) and factors_price(support) < steps * float(A.size * rhs.shape[1]):
+    if isinstance(A, np.ndarray) and factor_cost(support) < steps * float(A.size * rhs.shape[1]):
         return refit_exactly(A, rhs, support, start)
     return refit_iteratively(A.__matmul__, rhs, support, start, steps)
 
 
 def refit_exactly(A: Matrix, rhs: Matrix, support: Matrix, start: Matrix) -> Matrix:
-    """Solve ``A v = rhs`` on each support by a Cholesky factorisation of its part of A.
+    """Solve ``A v = rhs`` on each support by a Cholesky factorisation of its submatrix of A.
 
-    A part that is not positive definite in float32 keeps its ``start``.
+    Neurons whose submatrix is not positive definite in float32 keep their ``start``.
+
+    Parameters
+    ----------
+    A
+        (N, N), positive definite.
+    rhs, start
+        (N, M) float32.
+    support
+        (N, M) bool.
     """
-    return substituted(factors(A, support), rhs, start * support)
+    return substitute(factors(A, support), rhs, start * support)
 
 
-def factors_price(support: Matrix) -> float:
-    """What a factorisation for each neuron costs, in multiplications of conjugate gradients."""
-    kept = np.count_nonzero(support, axis=0).astype(np.float64)
-    return float((CUBE * kept**3 + GATHER * len(support) * kept + CALL).sum())
+def factor_cost(support: Matrix) -> float:
+    """Cost of a factorisation for each neuron of the support (N, M), see CUBE."""
+    counts = np.count_nonzero(support, axis=0).astype(np.float64)
+    return float((CUBE * counts**3 + GATHER * len(support) * counts + CALL).sum())
 
 
 def factors(A: Matrix, support: Matrix) -> Iterator[tuple[int, Matrix, Matrix]]:
-    """Each neuron's number, its kept inputs, and the Cholesky factor of their part of A.
+    """Each neuron's number, its k inputs, and the Cholesky factor (K, K) of their submatrix of A.
 
-    Parts that are not positive definite in float32 are left out.
+    A is (N, N), the support (N, M).  Neurons without inputs are left out, and those whose submatrix
+    is not positive definite in float32.
     """
-    for j, on in enumerate(support.T):
-        kept = np.flatnonzero(on)
-        if kept.size:
-            part = np.take(np.take(A, kept, axis=0), kept, axis=1)
-            factor, failed = scipy.linalg.lapack.spotrf(part.T, lower=1, clean=0, overwrite_a=1)
-            if not failed:
-                yield j, kept, factor
+    for j, column in enumerate(support.T):
+        inputs = np.flatnonzero(column)
+        if inputs.size:
+            submatrix = np.take(np.take(A, inputs, axis=0), inputs, axis=1)
+            factor, info = scipy.linalg.lapack.spotrf(submatrix.T, lower=1, clean=0, overwrite_a=1)
+            if not info:
+                yield j, inputs, factor
 
 
-def substituted(
+def substitute(
     factored: Iterable[tuple[int, Matrix, Matrix]], rhs: Matrix, start: Matrix
 ) -> Matrix:
-    """The start with each factored neuron's solution in its place, unless it is no number."""
-    for j, kept, factor in factored:
-        found, _ = scipy.linalg.lapack.spotrs(factor, rhs[kept, j], lower=1)
-        if np.isfinite(found).all():
-            start[kept, j] = found
+    """Put the solution of each factored neuron into the start (N, M), unless it is no number."""
+    for j, inputs, factor in factored:
+        solution, _ = scipy.linalg.lapack.spotrs(factor, rhs[inputs, j], lower=1)
+        if np.isfinite(solution).all():
+            start[inputs, j] = solution
     return start
 
 
@@ -95,6 +108,8 @@ def refit_iteratively(
         (N, M); all M systems advance at once, one product a step.
     support
         (N, M) bool.
+    steps
+        At most so many.
     """
     V = start * support
     R = (rhs - product(V)) * support
@@ -109,8 +124,8 @@ def refit_iteratively(
         step = np.divide(power, curvature, out=np.zeros_like(power), where=curvature > 0)
         V += step * D
         R -= step * Q
-        before, power = power, np.einsum("ij,ij->j", R, R)
-        D *= np.divide(power, before, out=np.zeros_like(power), where=before > 0)
+        last_power, power = power, np.einsum("ij,ij->j", R, R)
+        D *= np.divide(power, last_power, out=np.zeros_like(power), where=last_power > 0)
         D += R
     return V
 
@@ -127,18 +142,26 @@ def refit_response(
 ) -> tuple[Matrix, Matrix | None]:
     """Minimise ``||R(V'X + b)||^2 / P + delta ||V - W||^2`` on the support of ``start``.
 
-    R is the one-sided residual, or that of a curve (see responses).  By majorisation: the free
-    responses are imputed, ``T = Z - R(Z)`` with ``Z = V'X + b``, and the linear problem with the
-    targets T is solved again, with Nesterov's momentum and a restart where the residual grows.
+    R is the one-sided residual, or that of a curve (see responses).  Each round of majorisation
+    imputes the free responses, ``T = Z - R(Z)`` with ``Z = V'X + b``, and solves the linear problem
+    with the targets T.  Nesterov's momentum speeds it up; it restarts where the residual grows.
 
     Parameters
     ----------
     X
         (N, P) float32 inputs, scaled, and centred where the bias is free.
+    target
+        The response's target, which gives R.
+    delta
+        Damping.
     pull
-        (N, M), delta times the scaled dense weights.
+        (N, M), delta times the scaled dense weights W.
+    start
+        (N, M) first V, whose support is that of the refit.
     bias
-        (M,) to start from, or None where the layer has none to refit.
+        (M,) first b, or None where the layer has none to refit.
+    rounds
+        Number of rounds.
 
     Returns
     -------
@@ -150,17 +173,17 @@ def refit_response(
     support = start != 0
     solved = _solver(A, support, rounds)
     V = Q = start
-    momentum, last = 1.0, np.inf
+    momentum, last_total = 1.0, np.inf
     for _ in range(rounds):
         products, means, total = _imputed(X, target, Q, bias)
         if bias is not None:
             bias = means
-        fresh = solved(products / P + pull, Q)
-        momentum = 1.0 if total > last else momentum
-        last = total
+        solution = solved(products / P + pull, Q)
+        momentum = 1.0 if total > last_total else momentum
+        last_total = total
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        Q = fresh + np.float32((momentum - 1) / following) * (fresh - V)
-        V, momentum = fresh, following
+        Q = solution + np.float32((momentum - 1) / following) * (solution - V)
+        V, momentum = solution, following
     return V, bias
 
 
@@ -171,7 +194,7 @@ def _imputed(
     products, total = np.zeros_like(V), 0.0
     sums = np.zeros(V.shape[1])
     for columns in column_blocks(X.shape[1], V.shape[1]):
-        Z = (X[:, columns].T @ V).T  # in the order of what is recorded
+        Z = (X[:, columns].T @ V).T  # in the memory order of recorded results
         if bias is not None:
             Z += bias[:, None]
         R = target.residual(Z, columns)
@@ -183,14 +206,14 @@ def _imputed(
 
 
 def _solver(A: Operator, support: Matrix, rounds: int) -> Callable[[Matrix, Matrix], Matrix]:
-    """The refit for many right-hand sides in turn, each from a start of its own.
+    """The refit for one right-hand side after the other, each from a start of its own.
 
-    The factors are kept where they fit and cost less than the rounds' conjugate gradients.
+    All use the same factors where these fit and cost less than the rounds' conjugate gradients.
     """
     squares = np.square(np.count_nonzero(support, axis=0), dtype=np.float64)
-    price = factors_price(support) + rounds * float((SUBSTITUTE * squares + SOLVE).sum())
+    price = factor_cost(support) + rounds * float((SUBSTITUTE * squares + SOLVE).sum())
     cheaper = price < rounds * STEPS * float(support.size * len(support))
     if not (isinstance(A, np.ndarray) and cheaper and 4 * squares.sum() <= FACTORS_BYTES):
         return lambda rhs, start: refit_iteratively(A.__matmul__, rhs, support, start, STEPS)
     factored = list(factors(A, support))
-    return lambda rhs, start: substituted(factored, rhs, start * support)
+    return lambda rhs, start: substitute(factored, rhs, start * support)

@@ -1,14 +1,14 @@
-"""Choosing whole inputs: groups of rows of V that stay for all outputs together, the rest zero.
+"""Choice of inputs: groups of rows of V that stay for all outputs; all other rows are zero.
 
-This is how hidden units and channels are removed.  Everything happens in Gram space (see gram):
+This removes hidden units and channels.  It works in Gram space (see ``system``):
 
     minimise  F(V) = <V, A V> / 2 - <rhs, V>   over V with at most ``keep`` groups of rows
 
 Three methods choose the groups, and one closed form refits the weights on them:
 
-- ``greedy``: backward elimination.  Of the groups G that are left, the one goes whose removal
-  raises F least after the others are refitted, by ``tr(V_G' H_GG^-1 V_G) / 2`` with H the inverse
-  of A on what is left (the optimal brain surgeon of Hassibi and Stork, 1993, for blocks).
+- ``greedy``: backward elimination.  It removes the group G whose removal raises F least after
+  the other groups are refitted: by ``tr(V_G' H_GG^-1 V_G) / 2``, with H the inverse of A on the
+  remaining rows (the optimal brain surgeon of Hassibi and Stork, 1993, for blocks).
 - ``admm``: ADMM with the penalty that keeps the groups of largest norm.
 - ``convex``: the l2,1 norm at the price that leaves ``keep`` groups (group lasso, Yuan and Lin
   2006).
@@ -16,8 +16,8 @@ Three methods choose the groups, and one closed form refits the weights on them:
 Greedy is the default: on the layers of the sample models it has the least error, and up to 4,608
 inputs it takes less time than ADMM with inverses of its own (benchmarks/groups.py).
 
-None of them sees more of the outputs than ``rhs' rhs``: an orthogonal mixture of the outputs
-changes nothing.  So M outputs are N at most, and greedy needs the N x N products of rows alone.
+All three depend on the outputs through ``rhs rhs'`` alone, which an orthogonal mixture of the
+outputs does not change.  So N outputs can stand for M, and greedy needs the N x N products of rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Inverse = Callable[[float], Matrix]  # (A + rho I)^-1 by rho
 
 SCHEDULE = (0.1,) * 8 + (0.2,) * 6 + (0.4,) * 6 + (0.8,) * 5 + (2.0,) * 5
 PATH_RHO, PATH_ALPHA, PATH_STEPS, PATH_TRIES = 0.4, 1.7, 20, 12
-LAZY = 16  # one group in so many is removed before H and K are brought up to date
+LAZY = 16  # H and K are updated after the removal of one group in so many
 
 
 def remove_groups(
@@ -69,12 +69,12 @@ def remove_groups(
     method
         Key of ``METHODS``.
     inverse
-        ``(A + rho I)^-1`` where it is at hand (``GramSystem.inverse``).
+        ``(A + rho I)^-1`` by rho, where it is at hand (``GramSystem.inverse``).
 
     Returns
     -------
-    V, kept
-        (N, M) in the dtype of rhs, 0 outside the kept groups; (G,) bool.
+    V, mask
+        (N, M) in the dtype of rhs, 0 outside the groups that stay; (G,) bool, which stay.
 
     Raises
     ------
@@ -87,16 +87,16 @@ def remove_groups(
     if method not in METHODS:
         raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
     if keep >= len(order):
-        kept = np.ones(len(order), bool)
+        mask = np.ones(len(order), bool)
     elif keep <= 0:
-        kept = np.zeros(len(order), bool)
+        mask = np.zeros(len(order), bool)
     else:
-        kept = METHODS[method](_System(A, rhs, order, inverse), keep)
-    return refit_rows(A, rhs, np.sort(order[kept], axis=None)), kept
+        mask = METHODS[method](_System(A, rhs, order, inverse), keep)
+    return refit_rows(A, rhs, np.sort(order[mask], axis=None)), mask
 
 
 def refit_rows(A: Matrix, rhs: Matrix, rows: Matrix) -> Matrix:
-    """Minimise F over V that is 0 outside some rows: ``V_R = A_RR^-1 rhs_R``, by Cholesky.
+    """Minimise F over V (N, M) that is 0 outside some rows: ``V_R = A_RR^-1 rhs_R``, by Cholesky.
 
     Raises
     ------
@@ -121,46 +121,51 @@ class _System:
     rhs
         (N, min(N, M)) float32 with the products of rows that rhs has.
     inverse
-        ``(A + rho I)^-1`` by rho, float32, kept.
+        ``(A + rho I)^-1`` by rho, float32, cached.
     """
 
     def __init__(self, A: Matrix, rhs: Matrix, order: Matrix, inverse: Inverse | None) -> None:
         self.size, rows = order.shape[1], order.ravel()
-        found = inverse or functools.partial(inverse_of, A)
+        inverse_at = inverse or functools.partial(inverse_of, A)
         if np.array_equal(rows, np.arange(len(A))):
-            self.inverse = functools.cache(found)
+            self.inverse = functools.cache(inverse_at)
         else:
-            self.inverse = functools.cache(lambda rho: found(rho)[np.ix_(rows, rows)])
-        wide = rhs[rows].astype(np.float32)
-        if wide.shape[1] > len(A):
-            wide = np.asarray(np.linalg.qr(wide.T, mode="r")).T
-        self.rhs = wide
+            self.inverse = functools.cache(lambda rho: inverse_at(rho)[np.ix_(rows, rows)])
+        outputs = rhs[rows].astype(np.float32)
+        if outputs.shape[1] > len(A):
+            outputs = np.asarray(np.linalg.qr(outputs.T, mode="r")).T
+        self.rhs = outputs
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
-        """Argmin of F plus ``rho/2 ||V - target||_F^2``: what ADMM asks for."""
+        """Argmin over V (N, M) of F plus ``rho/2 ||V - target||_F^2``, for ADMM."""
         return np.asarray(self.inverse(rho) @ (self.rhs + np.float32(rho) * target))
 
 
 def removal_order(
     A: Matrix, rhs: Matrix, *, groups: Matrix | int = 1, inverse: Inverse | None = None
 ) -> tuple[Matrix, Matrix]:
-    """The whole path of greedy backward elimination; see ``remove_groups`` for the parameters.
+    """The path of greedy backward elimination down to no groups.
+
+    Parameters
+    ----------
+    A, rhs, groups, inverse
+        See ``remove_groups``: (N, N), (N, M), (G, g).
 
     Returns
     -------
     order, rises
         (G,) groups in the order of their removal, and by how much each raises F after a refit of
-        what is left: the last k of the order are greedy's ``keep=k``, the sum of the rises before
-        them is its error.
+        the remaining ones.  The last k of the order are those that greedy keeps with ``keep=k``;
+        the sum of the rises before them is its error.
     """
     return _eliminate(_System(A, rhs, _order(groups, len(A)), inverse), 0)
 
 
 def greedy(system: _System, keep: int) -> Matrix:
-    """Remove groups one by one, each the cheapest, until ``keep`` are left."""
-    kept = np.ones(len(system.rhs) // system.size, bool)
-    kept[_eliminate(system, keep)[0]] = False
-    return kept
+    """Remove the cheapest group, one after the other, until ``keep`` remain."""
+    mask = np.ones(len(system.rhs) // system.size, bool)
+    mask[_eliminate(system, keep)[0]] = False
+    return mask
 
 
 def _eliminate(system: _System, keep: int) -> tuple[Matrix, Matrix]:
@@ -168,49 +173,51 @@ def _eliminate(system: _System, keep: int) -> tuple[Matrix, Matrix]:
 
     With ``K = V V'`` the price of a group is ``tr(H_GG^-1 K_GG)``.  Its removal takes ``H_:G P'``
     from H and ``P Q' + Q P'`` from K, where ``P = H_:G H_GG^-1`` and ``Q = K_:G - P K_GG / 2``.
-    Only the diagonal blocks of H and K are needed at once; the rest follows some groups at a
-    time, by matrix products and without what has gone.
+    The choice needs the diagonal blocks of H and K only.  Their other blocks are updated after some
+    groups, by matrix products without the removed rows.
     """
     g = system.size
     H = system.inverse(0.0).astype(np.float64)
     V = H @ system.rhs
     K = V @ V.T
-    left = np.arange(len(H) // g)
-    order, rises = [left[:0]], [np.zeros(0)]
-    while len(left) > keep:
-        removed, prices, H, K = _remove(H, K, g, min(len(left) - keep, 1 + len(left) // LAZY))
-        order.append(left[removed])
+    remaining = np.arange(len(H) // g)
+    order, rises = [remaining[:0]], [np.zeros(0)]
+    while len(remaining) > keep:
+        removed, prices, H, K = _remove(
+            H, K, g, min(len(remaining) - keep, 1 + len(remaining) // LAZY)
+        )
+        order.append(remaining[removed])
         rises.append(prices / 2)
-        left = np.delete(left, removed)
+        remaining = np.delete(remaining, removed)
     return np.concatenate(order), np.concatenate(rises)
 
 
 def _remove(H: Matrix, K: Matrix, g: int, count: int) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    """Remove ``count`` groups: which and at what prices, and H and K of the others."""
-    left = np.arange(len(H) // g)
+    """Remove ``count`` groups: their numbers and prices, and H and K of the remaining rows."""
+    remaining = np.arange(len(H) // g)
     removed, prices = np.empty(count, int), np.empty(count)
     H_blocks, K_blocks = _diagonal(H, g), _diagonal(K, g)
-    lost, P, Q = (np.zeros((len(H), count * g)) for _ in range(3))
+    changes, P, Q = (np.zeros((len(H), count * g)) for _ in range(3))
     for i in range(count):
-        price = np.linalg.solve(H_blocks[left], K_blocks[left]).trace(axis1=1, axis2=2)
-        best = np.argmin(price)
-        at = left[best]
-        removed[i], prices[i] = at, price[best]
-        rows, old, new = slice(at * g, at * g + g), slice(i * g), slice(i * g, i * g + g)
-        h = H[:, rows] - lost[:, old] @ P[rows, old].T
+        price = np.linalg.solve(H_blocks[remaining], K_blocks[remaining]).trace(axis1=1, axis2=2)
+        position = np.argmin(price)
+        group = remaining[position]
+        removed[i], prices[i] = group, price[position]
+        rows, old, new = slice(group * g, group * g + g), slice(i * g), slice(i * g, i * g + g)
+        h = H[:, rows] - changes[:, old] @ P[rows, old].T
         k = K[:, rows] - P[:, old] @ Q[rows, old].T - Q[:, old] @ P[rows, old].T
-        p = np.linalg.solve(H_blocks[at], h.T).T
-        q = k - p @ (K_blocks[at] / 2)
-        lost[:, new], P[:, new], Q[:, new] = h, p, q
-        h, p, q = (each.reshape(-1, g, g) for each in (h, p, q))
+        p = np.linalg.solve(H_blocks[group], h.T).T
+        q = k - p @ (K_blocks[group] / 2)
+        changes[:, new], P[:, new], Q[:, new] = h, p, q
+        h, p, q = (block.reshape(-1, g, g) for block in (h, p, q))
         mixed = p @ q.transpose(0, 2, 1)
         H_blocks -= h @ p.transpose(0, 2, 1)
         K_blocks -= mixed + mixed.transpose(0, 2, 1)
-        left = np.delete(left, best)
-    stay = (left[:, None] * g + np.arange(g)).ravel()
-    lost, P, Q = lost[stay], P[stay], Q[stay]
-    H, K = H[np.ix_(stay, stay)], K[np.ix_(stay, stay)]
-    H -= lost @ P.T
+        remaining = np.delete(remaining, position)
+    rows_kept = (remaining[:, None] * g + np.arange(g)).ravel()
+    changes, P, Q = changes[rows_kept], P[rows_kept], Q[rows_kept]
+    H, K = H[np.ix_(rows_kept, rows_kept)], K[np.ix_(rows_kept, rows_kept)]
+    H -= changes @ P.T
     K -= np.hstack([P, Q]) @ np.hstack([Q, P]).T
     return removed, prices, H, K
 
@@ -224,10 +231,10 @@ def by_admm(system: _System, keep: int) -> Matrix:
 
 
 def by_norm(system: _System, keep: int) -> Matrix:
-    """The price that leaves ``keep`` groups of l2,1, by bisection of its logarithm, warm started.
+    """Bisect the logarithm of the price of l2,1 until ``keep`` groups remain, warm started.
 
-    No price above the polar of rhs leaves any.  Where none is found that leaves exactly
-    ``keep``, the longest groups of the last that leaves more stay.
+    No price above the polar of rhs leaves any group.  Where no price leaves exactly ``keep``, the
+    groups of largest norm at the last price that leaves more are chosen.
     """
     norms = BlockNorm(np.ones((1, 1), np.float32), system.size, None)
     low, high = 0.0, norms.polar(system.rhs)
@@ -237,12 +244,12 @@ def by_norm(system: _System, keep: int) -> Matrix:
         S, V, _ = admm(
             system, penalty, start=V, schedule=(PATH_RHO,) * PATH_STEPS, alpha=PATH_ALPHA
         )
-        found = norms.norms(S)[:, 0]
-        if np.count_nonzero(found) >= keep:
-            low, chosen = price, found
+        sizes = norms.norms(S)[:, 0]
+        if np.count_nonzero(sizes) >= keep:
+            low, chosen = price, sizes
         else:
             high = price
-        if np.count_nonzero(found) == keep:
+        if np.count_nonzero(sizes) == keep:
             break
         price = math.sqrt(low * high) if low else high / 8
     if chosen is None:
@@ -270,5 +277,5 @@ def _order(groups: Matrix | int, inputs: int) -> Matrix:
 
 def _diagonal(A: Matrix, g: int) -> Matrix:
     """(G, g, g) diagonal blocks."""
-    at = np.arange(len(A) // g)
-    return A.reshape(len(at), g, len(at), g)[at, :, at]
+    number = np.arange(len(A) // g)
+    return A.reshape(len(number), g, len(number), g)[number, :, number]

@@ -1,7 +1,7 @@
-"""The linear response in Gram space: all of the samples in C and B, whatever their number.
+"""The linear response in Gram space: C and B stand for all samples, whatever their number.
 
 A bias is eliminated rather than solved for: with the ones row of X free, the best bias is
-``(sum z - sum x' U) / P`` and what is left is the same problem with centred C and B.  Inputs are
+``(sum z - sum x' U) / P``, which leaves the same problem with centred C and B.  Inputs are
 then scaled to unit root-mean-square, so that an entry of ``V = d U`` is its typical
 contribution, and damped towards the dense weights:
 
@@ -23,19 +23,19 @@ from nettrim_cli.solve.matrices import Matrix
 
 DEAD = 1e-6  # root mean square of an input, relative to the largest, below which it is dead
 FLOOR = 1e-3  # smallest scale of an input, relative to the largest
-INVERSES_BYTES = 256 << 20  # of inverses that a system keeps
-BLOCK_BYTES = 32 << 20  # of the float64 rows that are worked on at once
+INVERSES_BYTES = 256 << 20  # of the inverses that a system stores
+BLOCK_BYTES = 32 << 20  # of the float64 rows in a block
 
 
 class Operator(Protocol):
-    """A matrix, or what multiplies as one."""
+    """A matrix, or an object that multiplies like one."""
 
     def __matmul__(self, V: Matrix, /) -> Matrix:
         """The product with V (N, M)."""
 
 
 class System(Protocol):
-    """What depends on the inputs alone, shared by all targets and sparsities of a layer.
+    """The part of a linear problem that depends on the inputs alone, whatever the target.
 
     Attributes
     ----------
@@ -45,16 +45,25 @@ class System(Protocol):
         (N,) scale of each input.
     alive
         (N,) inputs that carry a signal; the others' weights are zero.
+    delta
+        Damping.
     """
 
     @property
-    def A(self) -> Operator: ...
+    def A(self) -> Operator:
+        """(N, N), see the class."""
+
     @property
-    def d(self) -> Matrix: ...
+    def d(self) -> Matrix:
+        """(N,), see the class."""
+
     @property
-    def alive(self) -> Matrix: ...
+    def alive(self) -> Matrix:
+        """(N,), see the class."""
+
     @property
-    def delta(self) -> float: ...
+    def delta(self) -> float:
+        """Damping, relative to the mean power of an input."""
 
     def right_hand_side(self, target: Matrix, W: Matrix) -> Matrix:
         """Scaled, centred and damped ``X Z' / P`` for dense weights W (N, M); float32.
@@ -63,7 +72,7 @@ class System(Protocol):
         """
 
     def bias(self, target: Matrix, U: Matrix) -> Matrix:
-        """Best bias of weights U, (M,) float64."""
+        """Best bias (M,), float64, of weights U (N, M)."""
 
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
         """``(A + rho I)^-1 rhs``, both (N, M) float32."""
@@ -71,7 +80,15 @@ class System(Protocol):
 
 @dataclass
 class GramSystem:
-    """The system with its (N, N) matrix, float32; targets are B, (N+1, M)."""
+    """The system with its (N, N) matrix, float32; targets are B, (N+1, M).
+
+    Attributes
+    ----------
+    columns
+        P.
+    sums
+        (N,) float64 sum of each input; None where no bias is free.
+    """
 
     A: Matrix
     d: Matrix
@@ -102,8 +119,8 @@ class GramSystem:
         delta = damping(P, len(d)) if delta is None else delta
         A = np.empty(inner.shape, np.float32)
         for rows in blocks(*inner.shape):
-            part = inner[rows] if sums is None else inner[rows] - np.outer(sums[rows], sums) / P
-            A[rows] = part / (P * np.outer(d[rows], d))
+            centred = inner[rows] if sums is None else inner[rows] - np.outer(sums[rows], sums) / P
+            A[rows] = centred / (P * np.outer(d[rows], d))
         A[~alive] = 0
         A[:, ~alive] = 0
         A[np.diag_indices_from(A)] += np.float32(delta)
@@ -126,24 +143,30 @@ class GramSystem:
         return scaled.astype(np.float32)
 
     def bias(self, target: Matrix, U: Matrix) -> Matrix:
-        """Best bias of weights U, (M,) float64."""
+        """Best bias (M,), float64, of weights U (N, M).
+
+        Raises
+        ------
+        ValueError
+            The layer has no bias.
+        """
         if self.sums is None:
             raise ValueError("the layer has no bias")
         return np.asarray((target[-1] - self.sums @ U) / self.columns)
 
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
-        """``(A + rho I)^-1 rhs``, one product with a stored inverse."""
+        """``(A + rho I)^-1 rhs`` for rhs (N, M), one product with a stored inverse."""
         return np.asarray(self.inverse(rho) @ rhs)
 
     def inverse(self, rho: float) -> Matrix:
         """``(A + rho I)^-1`` in float32, computed once where INVERSES_BYTES allow.
 
-        Beyond, the newest gives way: schedules come again from their beginning.
+        Where they do not, a new inverse replaces the newest: schedules start over again.
         """
         gamma = np.float32(self.delta + rho)
         if gamma not in self._inverses:
-            most = max(1, INVERSES_BYTES // max(1, self.A.nbytes))
-            if len(self._inverses) >= most:
+            capacity = max(1, INVERSES_BYTES // max(1, self.A.nbytes))
+            if len(self._inverses) >= capacity:
                 self._inverses.popitem()
             self._inverses[gamma] = inverse_of(self.A, rho)
         return self._inverses[gamma]
@@ -151,13 +174,13 @@ class GramSystem:
 
 @dataclass(frozen=True)
 class GramResponse:
-    """``||V'X - Z||^2 / 2`` as ADMM wants it."""
+    """``||V'X - Z||^2 / 2`` as a coupling of ADMM; rhs is (N, M)."""
 
     system: System
     rhs: Matrix
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
-        """Argmin of the response plus ``rho/2 ||V - target||_F^2``."""
+        """Argmin over V (N, M) of the response plus ``rho/2 ||V - target||_F^2``."""
         return self.system.solve(self.rhs + np.float32(rho) * target, rho)
 
 
@@ -169,10 +192,10 @@ def scales(power: Matrix, raw: Matrix) -> tuple[Matrix, Matrix]:
     power, raw
         (N,) float64 mean squares of the inputs as the system sees them, and before centring.
     """
-    size, whole = np.sqrt(np.maximum(power, 0)), np.sqrt(np.maximum(raw, 0))
-    top = float(size.max(initial=0.0))
-    alive = size > DEAD * np.maximum(whole, top)
-    return np.maximum(size, FLOOR * top) if top > 0 else np.ones_like(size), alive
+    size, raw_size = np.sqrt(np.maximum(power, 0)), np.sqrt(np.maximum(raw, 0))
+    largest = float(size.max(initial=0.0))
+    alive = size > DEAD * np.maximum(raw_size, largest)
+    return np.maximum(size, FLOOR * largest) if largest > 0 else np.ones_like(size), alive
 
 
 def damping(columns: float, inputs: int) -> float:
@@ -182,7 +205,7 @@ def damping(columns: float, inputs: int) -> float:
 
 
 def inverse_of(A: Matrix, rho: float) -> Matrix:
-    """``(A + rho I)^-1`` of a symmetric positive semidefinite matrix, in float32.
+    """``(A + rho I)^-1`` of a symmetric positive semidefinite A (N, N), in float32.
 
     Raises
     ------
@@ -191,17 +214,17 @@ def inverse_of(A: Matrix, rho: float) -> Matrix:
     """
     damped = A.astype(np.float64, order="C").T  # symmetric; in LAPACK's order without a copy
     damped[np.diag_indices_from(damped)] += rho
-    factor, failed = scipy.linalg.lapack.dpotrf(damped, lower=1, overwrite_a=1, clean=0)
-    if failed or not np.isfinite(np.diag(factor)).all():
+    factor, info = scipy.linalg.lapack.dpotrf(damped, lower=1, overwrite_a=1, clean=0)
+    if info or not np.isfinite(np.diag(factor)).all():
         raise np.linalg.LinAlgError("the samples' Gram matrix is not positive definite")
-    lower, failed = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+    lower, info = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     inverse = np.empty(A.shape, np.float32)
     for rows in blocks(*A.shape):
         inverse[rows, : rows.stop] = lower[rows, : rows.stop]
         inverse[: rows.start, rows] = inverse[rows, : rows.start].T
         square = inverse[rows, rows]
         square[...] = np.tril(square) + np.tril(square, -1).T
-    if failed or not np.isfinite(inverse).all():
+    if info or not np.isfinite(inverse).all():
         raise np.linalg.LinAlgError("the samples' Gram matrix has no finite inverse")
     return inverse
 
@@ -209,4 +232,4 @@ def inverse_of(A: Matrix, rho: float) -> Matrix:
 def blocks(rows: int, width: int) -> Iterator[slice]:
     """Slices of rows whose float64 copies take BLOCK_BYTES at most."""
     step = max(1, BLOCK_BYTES // (8 * max(1, width)))
-    return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
