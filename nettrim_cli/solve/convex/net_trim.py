@@ -29,9 +29,9 @@ from nettrim_cli.solve.responses import Intervals, NormBall
 
 PROBE_ITERATIONS = 40
 RHO = 17.0
-FAR = 0.05  # violation, relative to epsilon, of weights that are not worth writing
-MORE = (0.02, 0.1, 0.3, 1.0)  # of what is left up to ||Y||, where a count was missed
-TROUBLE = {
+FAR = 0.05  # violation, relative to epsilon, from which the layer stays dense
+MORE = (0.02, 0.1, 0.3, 1.0)  # steps of epsilon towards ||Y||, where weights are too many
+FAILURE_NOTES = {
     Status.INFEASIBLE: "proved: weights that keep its responses within epsilon have an "
     "l1 norm above {bound:.3g}",
     Status.NOT_FINITE: "the solver left the range of numbers",
@@ -39,16 +39,22 @@ TROUBLE = {
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A task as a program: live outputs only, in units of the response.
+class LayerProgram:
+    """A layer's problem as a program: live outputs only, in units of the response.
 
     Attributes
     ----------
+    X
+        (N, P) inputs.
+    intervals
+        (M', P) response set.
+    prices
+        (1, M') of the weights.
     live
-        Outputs whose scale is not 0; the others do not depend on the weights.
+        (M,) outputs whose scale is not 0; the others do not depend on the weights.
     size
         ||Y||_F of the live outputs, to which a relative epsilon refers.
-    own
+    dense_error
         Frobenius error that W makes on the shared entries.
     """
 
@@ -57,135 +63,150 @@ class Layer:
     prices: Matrix
     live: Matrix
     size: float
-    own: float
+    dense_error: float
 
 
 def solve_net_trim(
-    task: LayerProblem, look: Progress | None = None, *, one_sided: bool = False, rounds: int = 1
+    problem: LayerProblem,
+    progress: Progress | None = None,
+    *,
+    one_sided: bool = False,
+    rounds: int = 1,
 ) -> Solution:
     """Solve the paper's program for a layer.
 
     Parameters
     ----------
+    problem
+        The layer's problem.
+    progress
+        Called after iterations.
     one_sided
         Epsilon is for all entries together, the inactive ones included: the same guarantee with
-        a larger set, so never more weights' norm.
+        a larger set, so the l1 norm is never larger.
     rounds
-        More than one for reweighted l1: each next round's prices are the tangent of a sum of
-        logarithms at the last one's weights (see LogSum), and each is a convex program.
+        More than one for reweighted l1: each round is a convex program.  Its prices are the
+        tangent of a sum of logarithms at the weights of the round before (see LogSum).
 
     Returns
     -------
     Solution
-        ``solved`` with gap and violation within the task's tolerance, else another status; gap
-        is relative to the objective, violation to epsilon.  With
-        ``task.keep`` epsilon is searched for, to within half a per cent of the weights.
+        ``solved`` with gap and violation within the problem's tolerance, else another status; gap
+        is relative to the objective, violation to epsilon.  With ``problem.keep`` epsilon is
+        searched for, to within half a per cent of the weights.
     """
-    if task.samples.unusable_reason:
-        return Solution(task.W, Status.DENSE, note=task.samples.unusable_reason)
-    if task.keep is not None and task.keep >= task.weight_count:
-        return Solution(task.W, Status.SOLVED, note="kept whole: no zeros are asked for")
-    layer = as_program(task)
+    if problem.samples.unusable_reason:
+        return Solution(problem.W, Status.DENSE, note=problem.samples.unusable_reason)
+    if problem.keep is not None and problem.keep >= problem.weight_count:
+        return Solution(problem.W, Status.SOLVED, note="kept whole: no zeros are asked for")
+    layer = as_program(problem)
     with threadpool_limits(1):
-        if task.keep is not None:
-            epsilon = _epsilon_for(task, layer, task.keep, look, one_sided=one_sided)
-        elif task.samples.inputs_exact or layer.own == 0:
-            assert task.epsilon is not None
-            epsilon = task.epsilon * layer.size
+        if problem.keep is not None:
+            epsilon = _epsilon_for(problem, layer, problem.keep, progress, one_sided=one_sided)
+        elif problem.samples.inputs_exact or layer.dense_error == 0:
+            assert problem.epsilon is not None
+            epsilon = problem.epsilon * layer.size
         else:
-            epsilon = task.gamma * layer.own
+            epsilon = problem.gamma * layer.dense_error
         response = SampleResponse(
-            layer.X, layer.intervals, NormBall(epsilon), strict=not one_sided, threads=task.threads
+            layer.X,
+            layer.intervals,
+            NormBall(epsilon),
+            strict=not one_sided,
+            threads=problem.threads,
         )
         rho, prices = start_rho(response, layer), layer.prices / response.unit
-        known = float((np.abs(task.W[:, layer.live]) * layer.prices).sum())
-        found = _solved(response, prices, rho, look, task.limits, known, rounds)
-        U = _weights(task, layer, response, found.S)
+        feasible_value = float((np.abs(problem.W[:, layer.live]) * layer.prices).sum())
+        outcome = _solved(response, prices, rho, progress, problem.limits, feasible_value, rounds)
+        U = _weights(problem, layer, response, outcome.S)
         for share in MORE:
-            if task.keep is None or _count(task, U) <= task.keep:
+            if problem.keep is None or _count(problem, U) <= problem.keep:
                 break
             epsilon += share * (layer.size - epsilon)
-            response.fit = NormBall(epsilon)
-            found = _solved(response, prices, rho, look, task.limits, known, rounds)
-            U = _weights(task, layer, response, found.S)
-    if found.status in TROUBLE:
-        note = TROUBLE[found.status].format(bound=found.bound)
-        return Solution(task.W, found.status, found.iterations, note=note)
-    status, note = found.status, ""
-    if task.keep is None and status is not Status.SOLVED and found.violation > FAR:
+            response.loss = NormBall(epsilon)
+            outcome = _solved(
+                response, prices, rho, progress, problem.limits, feasible_value, rounds
+            )
+            U = _weights(problem, layer, response, outcome.S)
+    if outcome.status in FAILURE_NOTES:
+        note = FAILURE_NOTES[outcome.status].format(bound=outcome.bound)
+        return Solution(problem.W, outcome.status, outcome.iterations, note=note)
+    status, note = outcome.status, ""
+    if problem.keep is None and status is not Status.SOLVED and outcome.violation > FAR:
         note = (  # the dense weights keep epsilon, whichever it is
-            f"not solved: after {found.iterations} iterations {found.violation:.0%} outside of "
+            f"not solved: after {outcome.iterations} iterations {outcome.violation:.0%} outside of "
             "epsilon, within which the dense weights are"
         )
-        return Solution(task.W, Status.DENSE, found.iterations, note=note)
-    if task.keep is not None and _count(task, U) > task.keep:
+        return Solution(problem.W, Status.DENSE, outcome.iterations, note=note)
+    if problem.keep is not None and _count(problem, U) > problem.keep:
         status = Status.INACCURATE
-        note = f"its constraints need more weights than the {task.keep:,} asked for"
-    return Solution(U, status, found.iterations, found.gap, found.violation, note)
+        note = f"its constraints need more weights than the {problem.keep:,} asked for"
+    return Solution(U, status, outcome.iterations, outcome.gap, outcome.violation, note)
 
 
 def _solved(
     response: SampleResponse,
     prices: Matrix,
     rho: float,
-    look: Progress | None,
+    progress: Progress | None,
     limits: Limits,
-    known: float,
+    feasible_value: float,
     rounds: int,
 ) -> Outcome:
-    """One convex program after the other, each with the tangent at the last one's weights."""
-    found = solve(response, WeightedL1(prices), rho, look, limits, known)
+    """One convex program after the other, with the tangent at the last one's weights."""
+    outcome = solve(response, WeightedL1(prices), rho, progress, limits, feasible_value)
     for _ in range(rounds - 1):
-        if found.status in TROUBLE:
+        if outcome.status in FAILURE_NOTES:
             break
-        tangent, before = LogSum.of(found.S, prices).tangent(found.S), found.iterations
-        found = solve(response, tangent, rho, look, limits, known, start=found.S)
-        found.iterations += before
-    return found
+        tangent, iterations = LogSum.of(outcome.S, prices).tangent(outcome.S), outcome.iterations
+        outcome = solve(response, tangent, rho, progress, limits, feasible_value, start=outcome.S)
+        outcome.iterations += iterations
+    return outcome
 
 
-def _count(task: LayerProblem, U: Matrix) -> int:
+def _count(problem: LayerProblem, U: Matrix) -> int:
     """Weights that are not zero, the bias not counted."""
-    return int(np.count_nonzero(U[:-1] if task.has_bias else U))
+    return int(np.count_nonzero(U[:-1] if problem.has_bias else U))
 
 
-def as_program(task: LayerProblem) -> Layer:
-    """The task's kept columns as data of a program; a linear layer's in Gram space.
+def as_program(problem: LayerProblem) -> LayerProgram:
+    """The problem's sampled columns as data of a program; a linear layer's in Gram space.
 
     A linear response needs ``C = X X' = L L'`` and ``B = X Z'`` only: with L in place of X and
-    ``(L^-1 B)'`` in place of Z, N columns and one for the rest of Z stand for all P.
+    ``(L^-1 B)'`` in place of Z, N + 1 columns stand for all P.  The last one holds what Z has
+    outside the rows of X.
     """
-    samples, outputs = task.samples, task.W.shape[1]
-    scale = np.ones(outputs) if task.scale is None else task.scale.astype(np.float64)
+    samples, outputs = problem.samples, problem.W.shape[1]
+    scale = np.ones(outputs) if problem.scale is None else problem.scale.astype(np.float64)
     live = scale != 0
-    X, W = samples.X[task.rows], task.W[:, live].astype(np.float32)
+    X, W = samples.X[problem.rows], problem.W[:, live].astype(np.float32)
     Z: Matrix = samples.Z[live]
     prices = (1 / np.abs(scale[live]))[None]
-    offset = samples.skip
-    own: Matrix = W.T @ X
-    if not task.relu:
-        size = norm(task.pre_activation(samples.Z)[live])
-        Z, own = Z * scale[live, None], own * scale[live, None]
-        error = 0.0 if samples.inputs_exact else norm(own - Z)
+    connection = samples.skip
+    own_results: Matrix = W.T @ X
+    if not problem.relu:
+        size = norm(problem.pre_activation(samples.Z)[live])
+        Z, own_results = Z * scale[live, None], own_results * scale[live, None]
+        error = 0.0 if samples.inputs_exact else norm(own_results - Z)
         if X.shape[1] > len(X):
             X, Z = _compressed(X, Z)
-        return Layer(X, Intervals.of_points(Z), prices, live, size, error)
-    shift = None if task.shift is None else task.shift[live]
-    reached = None if offset is None else offset.pruned[live]
-    size = norm(task.response(samples.Z, None if offset is None else offset.dense)[live])
+        return LayerProgram(X, Intervals.of_points(Z), prices, live, size, error)
+    shift = None if problem.shift is None else problem.shift[live]
+    skip = None if connection is None else connection.pruned[live]
+    size = norm(problem.response(samples.Z, None if connection is None else connection.dense)[live])
     intervals = Intervals.of_response(
         Z,
         scale[live],
         shift,
-        task.ceiling,
-        None if samples.inputs_exact else own,
-        floor=task.floor,
-        skip=reached,
-        missing=None if offset is None or offset.exact else offset.dense[live] - reached,
+        problem.ceiling,
+        None if samples.inputs_exact else own_results,
+        floor=problem.floor,
+        skip=skip,
+        missing=None if connection is None or connection.exact else connection.dense[live] - skip,
     )
-    missed = intervals.residual(own * scale[live, None].astype(np.float32))
+    missed = intervals.residual(own_results * scale[live, None].astype(np.float32))
     error = 0.0 if samples.inputs_exact else norm(missed * intervals.active)
-    return Layer(X, intervals, prices, live, size, error)
+    return LayerProgram(X, intervals, prices, live, size, error)
 
 
 def _compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
@@ -200,18 +221,20 @@ def _compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
     return columns.astype(np.float32), np.column_stack([inside, outside]).astype(np.float32)
 
 
-def _weights(task: LayerProblem, layer: Layer, response: SampleResponse, S: Matrix) -> Matrix:
-    """The task's U: outputs without influence are zero, their bias stays."""
-    U = np.zeros(task.W.shape)
-    scale = 1.0 if task.scale is None else task.scale[layer.live]
+def _weights(
+    problem: LayerProblem, layer: LayerProgram, response: SampleResponse, S: Matrix
+) -> Matrix:
+    """The problem's U: outputs with scale 0 have no weights, and their dense bias."""
+    U = np.zeros(problem.W.shape)
+    scale = 1.0 if problem.scale is None else problem.scale[layer.live]
     U[:, layer.live] = S.astype(np.float64) / response.unit / scale
-    if task.has_bias:
-        U[-1, ~layer.live] = task.W[-1, ~layer.live]
+    if problem.has_bias:
+        U[-1, ~layer.live] = problem.W[-1, ~layer.live]
     return U
 
 
-def start_rho(response: SampleResponse, layer: Layer) -> float:
-    """Scale-free: the same program in other units of X and Y takes the same steps.
+def start_rho(response: SampleResponse, layer: LayerProgram) -> float:
+    """ADMM's first rho; it does not depend on the units of X and Y.
 
     Multipliers of weights are of the size of the prices, weights of the size of the responses;
     RHO is for responses a quarter as large (root mean square) as the largest input.
@@ -222,26 +245,36 @@ def start_rho(response: SampleResponse, layer: Layer) -> float:
 
 
 def _epsilon_for(
-    task: LayerProblem, layer: Layer, keep: int, look: Progress | None, *, one_sided: bool
+    problem: LayerProblem,
+    layer: LayerProgram,
+    keep: int,
+    progress: Progress | None,
+    *,
+    one_sided: bool,
 ) -> float:
-    """The smallest epsilon whose solution has at most ``keep`` weights, by short solves."""
+    """The smallest epsilon whose solution has at most ``keep`` weights, found by short solves."""
     response = SampleResponse(
-        layer.X, layer.intervals, NormBall(layer.size), strict=not one_sided, threads=task.threads
+        layer.X,
+        layer.intervals,
+        NormBall(layer.size),
+        strict=not one_sided,
+        threads=problem.threads,
     )
     prices = layer.prices / response.unit
     V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), start_rho(response, layer)
 
-    def weights(share: float) -> int:
+    def count_at(epsilon: float) -> int:
+        """Weights of the solution for a relative epsilon, after some iterations from the last."""
         nonlocal V
-        response.fit = NormBall(share * layer.size)
+        response.loss = NormBall(epsilon * layer.size)
         S, V, _ = admm(
             response,
             WeightedL1(prices),
             start=V,
             schedule=(rho,) * PROBE_ITERATIONS,
             alpha=ALPHA,
-            callback=lambda done, *_: look(done, PROBE_ITERATIONS) if look else None,
+            callback=lambda done, *_: progress(done, PROBE_ITERATIONS) if progress else None,
         )
-        return _count(task, _weights(task, layer, response, S))
+        return _count(problem, _weights(problem, layer, response, S))
 
-    return layer.size * smallest_epsilon(weights, keep, max(1, task.weight_count // 200))
+    return layer.size * smallest_epsilon(count_at, keep, max(1, problem.weight_count // 200))

@@ -1,13 +1,13 @@
 """The program ``minimise g(U) + h(||R(U'X)||)`` over all samples, to a proved gap where convex.
 
-Three phases, each of which may be the last:
+Three phases, of which any may be the last:
 
-1. ADMM over all samples, a few steps: what is likely to matter.
-2. For l1, the neurons' reduced programs, round by round (see reduced), where these are cheaper.
-3. ADMM over all samples from where it was, rho following the larger of gap and violation.
+1. ADMM over all samples, a few steps: they tell which weights and entries are likely to matter.
+2. For l1, the neurons' small programs, round by round (``working_set``), where these are cheaper.
+3. ADMM over all samples from where it was, with a rho that lowers the larger of gap and violation.
 
-Gap and violation are those of the sparse weights themselves, judged on all samples.  A penalty
-without a polar (keep-k and its like) has no bound; it is done when its support stays.
+Gap and violation are those of the sparse weights themselves, on all samples.  A penalty without a
+polar (keep-k and its like) has no bound; it has converged when its support stays.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ INNER = (40, 30, 20)  # iterations of the first rounds; then half as many again 
 ROUNDS = 12
 BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
 INACCURATE = 5e-2
-STEEP = -0.5  # d log ||R|| / d log lam, before two rounds have told
-BEYOND = 1e4  # times the objective of known weights: a bound that says that nothing is feasible
-STEADY = 1e-3  # share of a support that may still move between two looks
+SLOPE = -0.5  # d log ||R|| / d log lam, before two rounds have measured it
+INFEASIBLE = 1e4  # bound that proves infeasibility, relative to a feasible objective
+STEADY = 1e-3  # share of a support that may still change between two checks
 
 
 @dataclass
 class Outcome:
-    """Weights for the scaled X, and what holds for them.
+    """Weights for the scaled X, and how near the optimum they are.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Outcome:
     bound
         Lower bound on the objective.
     multiplier
-        Of the shared ball: with a square of this weight in its place the solution is the same.
+        Of the shared ball: a square of this weight in its place has the same solution.
     """
 
     S: Matrix
@@ -70,60 +70,90 @@ class Outcome:
 
 @dataclass
 class Convergence:
-    """Keeps the best weights and the best bound, and says when to stop.
+    """The best weights and the best bound so far, and when to stop.
 
     Attributes
     ----------
-    beyond
-        A lower bound above this proves that no weights worth looking at are feasible.
+    infeasible_bound
+        A lower bound above this proves that no useful weights are feasible.
     gap, violation
-        Of the weights heard of last.
+        Of the last weights.
     """
 
     response: SampleResponse
     limits: Limits
-    beyond: float
+    infeasible_bound: float
     progress: Progress | None
     best: Outcome
     gap: float = math.inf
     violation: float = math.inf
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
-    def tell(self, done: int) -> None:
-        """Progress."""
+    def report(self, done: int) -> None:
+        """Report progress."""
         if self.progress:
             self.progress(done, self.limits.iterations)
 
-    def hear(self, S: Matrix, value: float, bound: float, left: Residual, done: int) -> bool:
-        """Judge weights by their objective and a bound; whether that was the last word."""
+    def update_gap(
+        self, S: Matrix, value: float, bound: float, residual: Residual, done: int
+    ) -> bool:
+        """Update with weights, their objective and a bound; whether to stop.
+
+        Parameters
+        ----------
+        S
+            (N, M) weights.
+        value
+            Their objective.
+        bound
+            Lower bound on the optimum.
+        residual
+            Of the weights.
+        done
+            Iterations so far.
+        """
         best = self.best
         best.bound = max(best.bound, bound)
         gap = abs(value - best.bound) / value if value > 0 else 0.0
-        if best.bound > self.beyond:
+        if best.bound > self.infeasible_bound:
             best.iterations, best.status = done, Status.INFEASIBLE
             return True
-        return self._end(S, gap, left, done, settled=True)
+        return self._end(S, gap, residual, done, settled=True)
 
-    def see(self, S: Matrix, before: Matrix, left: Residual, done: int) -> bool:
-        """Judge weights by whether their support is the one of the last look."""
+    def update_support(
+        self, S: Matrix, last_support: Matrix, residual: Residual, done: int
+    ) -> bool:
+        """Update with weights of a penalty without a bound; whether to stop.
+
+        Parameters
+        ----------
+        S
+            (N, M) weights.
+        last_support
+            (N, M) bool, the support at the last check.
+        residual
+            Of the weights.
+        done
+            Iterations so far.
+        """
         support = S != 0
-        moved = int((support != before).sum()) / max(1, int(support.sum()))
-        return self._end(S, 0.0, left, done, settled=moved <= STEADY)
+        change = int((support != last_support).sum()) / max(1, int(support.sum()))
+        return self._end(S, 0.0, residual, done, settled=change <= STEADY)
 
-    def _end(self, S: Matrix, gap: float, left: Residual, done: int, *, settled: bool) -> bool:
+    def _end(self, S: Matrix, gap: float, residual: Residual, done: int, *, settled: bool) -> bool:
         best = self.best
-        away = math.hypot(self.response.fit.violation(left.shared), left.exact)
-        self.gap, self.violation = gap, away / max(self.response.unit_of_error, 1e-30)
+        distance = math.hypot(self.response.loss.violation(residual.shared), residual.exact)
+        self.gap, self.violation = gap, distance / max(self.response.violation_unit, 1e-30)
         worst = max(self.gap, self.violation)
         best.iterations = done
-        if not math.isfinite(gap + left.shared + left.exact):
+        if not math.isfinite(gap + residual.shared + residual.exact):
             best.status = Status.NOT_FINITE
             return True
         if worst < best.worst or not math.isfinite(best.worst):
             best.S, best.gap, best.violation = S.copy(), self.gap, self.violation
         if settled and best.worst <= self.limits.tolerance:
             best.status = Status.SOLVED
-        elif time.monotonic() - self.begun > self.limits.seconds:
+        elif time.monotonic() - self.started > self.limits.seconds:
             best.status = Status.TIME_LIMIT
         else:
             near = settled and best.worst <= INACCURATE
@@ -138,21 +168,27 @@ def solve(
     rho: float,
     progress: Progress | None = None,
     limits: Limits | None = None,
-    known: float = math.inf,
+    feasible_value: float = math.inf,
     start: Matrix | None = None,
 ) -> Outcome:
-    """Solve the program; never raises for want of convergence.
+    """Solve the program; the outcome tells whether it converged.
 
     Parameters
     ----------
+    response
+        The response set and its loss.
     penalty
         g, for weights of the scaled X.
     rho
-        ADMM's penalty to begin with.
-    known
-        Objective of some weights thought feasible (the dense ones), if there are any.
+        ADMM's first rho.
+    progress
+        Called after iterations.
+    limits
+        When to stop.
+    feasible_value
+        Objective of weights that should be feasible (the dense ones), inf if there are none.
     start
-        (N, M) weights of the scaled X to begin with; zeros unless given.
+        (N, M) first weights of the scaled X; zeros by default.
 
     Returns
     -------
@@ -162,87 +198,89 @@ def solve(
     shape = len(response.X), len(response.G)
     V = np.zeros(shape, np.float32) if start is None else start.astype(np.float32)
     limits = limits or Limits()
-    judge = Convergence(
-        response, limits, BEYOND * known, progress, Outcome(np.zeros(shape, np.float32))
-    )
+    best = Outcome(np.zeros(shape, np.float32))
+    convergence = Convergence(response, limits, INFEASIBLE * feasible_value, progress, best)
     steps = min(WARM, limits.iterations)
     may_reduce = isinstance(penalty, WeightedL1) and steps < limits.iterations
-    V, done, ended = _steps(judge, penalty, V, rho, 0, steps, passing=may_reduce)
+    V, done, ended = _steps(convergence, penalty, V, rho, 0, steps, deferring=may_reduce)
     if isinstance(penalty, WeightedL1) and may_reduce and not ended:
-        reduced = WorkingSet(response, penalty.weights, V)
-        if reduced.worthwhile:
-            done, ended = _rounds(judge, reduced, done)
+        working_set = WorkingSet(response, penalty.weights, V)
+        if working_set.worthwhile:
+            done, ended = _rounds(convergence, working_set, done)
     if not ended:
-        _steps(judge, penalty, V, rho, done, limits.iterations - steps)
-    return judge.best
+        _steps(convergence, penalty, V, rho, done, limits.iterations - steps)
+    return convergence.best
 
 
-def _rounds(judge: Convergence, reduced: WorkingSet, done: int) -> tuple[int, bool]:
-    """Rounds of the reduced programs; ``lam`` follows the norm it is to bring to epsilon."""
-    fit, steep, last, inner = judge.response.fit, STEEP, (0.0, 0.0), 0
-    for turn in range(ROUNDS):
-        inner = INNER[turn] if turn < len(INNER) else inner * 3 // 2
+def _rounds(convergence: Convergence, working_set: WorkingSet, done: int) -> tuple[int, bool]:
+    """Rounds of the small programs; ``lam`` is changed to bring the norm to epsilon."""
+    loss, slope, last_point, iterations = convergence.response.loss, SLOPE, (0.0, 0.0), 0
+    for number in range(ROUNDS):
+        iterations = INNER[number] if number < len(INNER) else iterations * 3 // 2
         try:
-            found = reduced.round(inner)
+            result = working_set.round(iterations)
         except np.linalg.LinAlgError:
             break
-        if not math.isfinite(found.value + found.bound):
+        if not math.isfinite(result.value + result.bound):
             break
-        done += inner
-        judge.tell(done)
-        judge.best.multiplier = reduced.lam
-        if judge.hear(reduced.U.T, found.value, found.bound, found.residual, done):
+        done += iterations
+        convergence.report(done)
+        convergence.best.multiplier = working_set.lam
+        if convergence.update_gap(
+            working_set.U.T, result.value, result.bound, result.residual, done
+        ):
             return done, True
-        if not isinstance(fit, NormBall):
+        if not isinstance(loss, NormBall):
             continue
-        if not 0 < found.residual.shared < math.inf:
+        if not 0 < result.residual.shared < math.inf:
             break
-        here = math.log(reduced.lam), math.log(found.residual.shared / fit.epsilon)
-        if turn and abs(here[0] - last[0]) > 1e-4:
-            steep = min(-0.2, max(-1.0, (here[1] - last[1]) / (here[0] - last[0])))
-        last = here
-        reduced.follow(math.exp(here[0] - min(0.7, max(-0.7, here[1] / steep))))
+        point = math.log(working_set.lam), math.log(result.residual.shared / loss.epsilon)
+        if number and abs(point[0] - last_point[0]) > 1e-4:
+            slope = min(-0.2, max(-1.0, (point[1] - last_point[1]) / (point[0] - last_point[0])))
+        last_point = point
+        working_set.set_multiplier(math.exp(point[0] - min(0.7, max(-0.7, point[1] / slope))))
     return done, False
 
 
 def _steps(
-    judge: Convergence,
+    convergence: Convergence,
     penalty: ConvexPenalty | SupportConstraint,
     V: Matrix,
     rho: float,
-    before: int,
+    offset: int,
     steps: int,
     *,
-    passing: bool = False,
+    deferring: bool = False,
 ) -> tuple[Matrix, int, bool]:
-    """ADMM over all samples: V, iterations so far, whether the judge ended it.
+    """ADMM over all samples: V, iterations so far, whether it has converged or must stop.
 
-    With ``passing`` nothing is judged where the shared ball binds: the next phase will do that.
+    With ``deferring`` there are no checks where the shared ball binds: the next phase has them.
     """
-    response, ended, ripe, support = judge.response, False, 3 * WARM, V != 0
+    response, ended, next_change, support = convergence.response, False, 3 * WARM, V != 0
     changes = 0
 
-    def watch(done: int, S: Matrix, _: Matrix, rho: float) -> float | None:
-        nonlocal ended, ripe, support, changes
-        judge.tell(before + done)
-        if passing and 0 < response.multiplier < math.inf:
+    def _check(done: int, S: Matrix, _: Matrix, rho: float) -> float | None:
+        """Check the weights from time to time; see ``admm``."""
+        nonlocal ended, next_change, support, changes
+        convergence.report(offset + done)
+        if deferring and 0 < response.multiplier < math.inf:
             return None
-        near = judge.best.worst < 3 * judge.limits.tolerance
+        near = convergence.best.worst < 3 * convergence.limits.tolerance
         if done % (CHECK if near else 2 * CHECK) and done != steps:
             return None
-        left = response.residual(S)
-        judge.best.multiplier = response.multiplier
+        residual = response.residual(S)
+        convergence.best.multiplier = response.multiplier
         if isinstance(penalty, SupportConstraint):
-            ended, support = judge.see(S, support, left, before + done), S != 0
+            ended, support = convergence.update_support(S, support, residual, offset + done), S != 0
             return -1.0 if ended else None
-        value = penalty.value(S) + response.fit.cost(left.shared)
-        ended = judge.hear(S, value, response.bound(penalty), left, before + done)
+        value = penalty.value(S) + response.loss.cost(residual.shared)
+        ended = convergence.update_gap(S, value, response.bound(penalty), residual, offset + done)
         if ended:
             return -1.0
-        balance = judge.violation / max(judge.gap, 1e-4)
-        if before + done < ripe or 1 / BALANCED < balance < BALANCED:
+        balance = convergence.violation / max(convergence.gap, 1e-4)
+        if offset + done < next_change or 1 / BALANCED < balance < BALANCED:
             return None
-        ripe, changes = before + done + 2 * WARM, changes + 1
+        next_change, changes = offset + done + 2 * WARM, changes + 1
         # Ever smaller changes, or it would never settle.
         return float(rho * min(2.0, max(0.5, math.sqrt(balance))) ** changes**-0.5)
 
@@ -252,6 +290,6 @@ def _steps(
         start=V,
         schedule=(rho,) * max(0, steps),
         alpha=ALPHA,
-        callback=watch,
+        callback=_check,
     )
-    return V, before + done, ended
+    return V, offset + done, ended

@@ -2,15 +2,15 @@
 
 ADMM splits ``T = U'X`` as well as ``S = U``.  T and its scaled dual are both functions of one
 array G, the projection's argument, and of one number, the norm of its residual: with R the part
-of the residual that the projection takes away, ``T = G - R`` and the dual is ``-R``.  A step is
+of the residual that the projection removes, ``T = G - R`` and the dual is ``-R``.  A step is
 
     U <- (C + I)^-1 (X (G - 2R)' + target)
     G <- G + alpha (U'X - T)
 
-Everything but that one norm is separate by neuron, so a step is a single pass over blocks of
-neurons that stay in cache, shared out over threads.  Its floor are two matrix products of 2NMP
-flops.  The scale of X decides how the two splits are balanced: X is divided by a share of
-``sqrt(max C)`` (0.3 in the paper's public code); unscaled, the steps needed are many times more.
+All but that one norm is separate by neuron, so a step is a single pass over blocks of neurons
+that stay in cache, on several threads.  It costs two matrix products of 2NMP flops at least.  The
+scale of X balances the two splits: X is divided by a share of ``sqrt(max C)`` (0.3 in the paper's
+public code).  An unscaled X needs many times more steps.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from nettrim_cli.solve.responses import Intervals, Loss, NormBall
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BLOCK_BYTES = 1 << 23  # of one array of a block; smaller ones pack X too often
+BLOCK_BYTES = 1 << 23  # of an array of a block; in smaller blocks BLAS packs X too often
 ALPHA = 1.95
 UNIT = 0.12  # of sqrt(max C); the balance of the two splits
 
 
 @dataclass(frozen=True)
 class Residual:
-    """||R|| on the shared entries and on those that hold exactly."""
+    """||R|| on the entries that share the loss and on those that hold exactly."""
 
     shared: float
     exact: float
@@ -50,32 +50,33 @@ class Residual:
 class SampleResponse:
     """A response set as a coupling of ADMM (see ``admm.Coupling``), with its certificates.
 
-    The weights it is given and gives are those of the scaled X: ``U * unit``.
+    All weights are those of the scaled X: ``U * unit``.
 
     Parameters
     ----------
     X
         (N, P) inputs.
     intervals
-        (M, P) response set; with ``strict`` the entries that are no points hold exactly and the
-        others share the fit; otherwise all share it.
-    fit
-        What the residuals of the shared entries cost: a Ball of epsilon, the absolute Frobenius
-        error allowed, or a Square; may be changed between steps.
+        (M, P) response set.
+    loss
+        Cost of the residuals of the shared entries: a NormBall of epsilon, the absolute Frobenius
+        error allowed, or a SquaredNorm.  It may change between steps.
+    strict
+        Whether the entries that are no points hold exactly; otherwise all share the loss.
     threads
-        Blocks worked on at once; BLAS should use a single thread meanwhile.
+        Number of threads; BLAS should use a single one meanwhile.
 
     Attributes
     ----------
     dual
-        (M, P), where it is set before: receives the multipliers of the last bound, which prove it.
+        None, or an array (M, P) that receives the multipliers of the last bound, which prove it.
     """
 
     def __init__(
         self,
         X: Matrix,
         intervals: Intervals,
-        fit: Loss,
+        loss: Loss,
         *,
         strict: bool = True,
         threads: int = 1,
@@ -85,7 +86,7 @@ class SampleResponse:
         self.X = np.ascontiguousarray(X / self.unit, np.float32)
         self.XT = np.ascontiguousarray(self.X.T)
         self._damped = inverse_with_one(self.X)
-        self.intervals, self.fit = intervals, fit
+        self.intervals, self.loss = intervals, loss
         shared = intervals.active if strict else np.True_
         self.shares = np.broadcast_to(shared, intervals.lower.shape).astype(np.float32)
         self.G = np.zeros(intervals.lower.shape, np.float32)
@@ -100,19 +101,20 @@ class SampleResponse:
         self._pool: ThreadPoolExecutor | None = None
         self.rho = 0.0
         self.dual: Matrix | None = None
-        self._settle()
+        self._refresh_norm()
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
-        """One step of both splits; see the module."""
+        """One step of both splits, U (N, M) from a target (N, M); see the module."""
         if self.rho and rho != self.rho:
             for block in self.blocks:  # T and the unscaled dual stay
-                self.G[block] += self.shrunk(block) * np.float32(self.rho / rho - 1)
-            self._settle()
+                self.G[block] += self.prox_residual(block) * np.float32(self.rho / rho - 1)
+            self._refresh_norm()
         self.rho = rho
         U = np.empty(target.shape, np.float32)
 
         def step(block: slice) -> float:
-            G, R = self.G[block], self.shrunk(block)
+            """The step of a block; the square of its new residual."""
+            G, R = self.G[block], self.prox_residual(block)
             T = G - R
             goal = np.subtract(T, R, out=R)
             rhs = (goal @ self.XT).T
@@ -124,20 +126,21 @@ class SampleResponse:
             G += Z
             return self._refresh(block)
 
-        self._norm = math.sqrt(sum(self.each(step, self.blocks)))
+        self._norm = math.sqrt(sum(self.parallel_map(step, self.blocks)))
         return U
 
     def residual(self, U: Matrix) -> Residual:
-        """What weights leave of the response, as Frobenius norms."""
+        """Frobenius norms of the residual of weights U (N, M)."""
 
         def squares(block: slice) -> tuple[float, float]:
+            """Squares of both norms."""
             Z = U[:, block].T @ self.X
             R = Z - np.clip(Z, self.intervals.lower[block], self.intervals.upper[block])
             shared = R * self.shares[block]
             R -= shared
             return norm(shared) ** 2, norm(R) ** 2
 
-        shared, exact = map(sum, zip(*self.each(squares, self.blocks), strict=True))
+        shared, exact = map(sum, zip(*self.parallel_map(squares, self.blocks), strict=True))
         return Residual(math.sqrt(shared), math.sqrt(exact))
 
     def bound(self, penalty: ConvexPenalty) -> float:
@@ -155,27 +158,31 @@ class SampleResponse:
         pull = np.empty((len(self.X), len(self.G)), np.float32)
 
         def gather(block: slice) -> None:
-            pull[:, block] = self.X @ (self.shrunk(block) * np.float32(self.rho)).T
+            """Compute ``X L'`` of a block."""
+            pull[:, block] = self.X @ (self.prox_residual(block) * np.float32(self.rho)).T
 
-        self.each(gather, self.blocks)
+        self.parallel_map(gather, self.blocks)
         excess = penalty.polar_columns(pull)
 
-        def parts(block: slice) -> tuple[float, float]:
-            L = self.shrunk(block) * np.float32(self.rho)
-            return self.worth(L, excess[block], block)
+        def terms(block: slice) -> tuple[float, float]:
+            """A block's part of the bound."""
+            L = self.prox_residual(block) * np.float32(self.rho)
+            return self.bound_terms(L, excess[block], block)
 
-        value, squares = map(sum, zip(*self.each(parts, self.blocks), strict=True))
-        return float(value - self.fit.conjugate(math.sqrt(squares)))
+        value, squares = map(sum, zip(*self.parallel_map(terms, self.blocks), strict=True))
+        return float(value - self.loss.conjugate(math.sqrt(squares)))
 
-    def worth(self, L: Matrix, excess: Matrix, block: slice) -> tuple[float, float]:
+    def bound_terms(self, L: Matrix, excess: Matrix, block: slice) -> tuple[float, float]:
         """A block's part of the bound: ``-<L, ends>``, and the square of L on shared entries.
 
         Parameters
         ----------
         L
-            (n, P) multipliers, scaled in place neuron by neuron to what they may be.
+            (K, P) multipliers of the block; scaled in place, neuron by neuron, to be feasible.
         excess
-            (n,) polar of the penalty at ``X L'`` for each neuron.
+            (K,) polar of the penalty at ``X L'`` for each neuron.
+        block
+            The neurons.
         """
         L /= np.maximum(1, excess).astype(np.float32)[:, None]
         if self.dual is not None:
@@ -187,32 +194,32 @@ class SampleResponse:
 
     @property
     def multiplier(self) -> float:
-        """Multiplier of the fit to a residual of one; L is it times R on shared entries."""
-        return self.fit.multiplier(self._norm, self.rho)
+        """Multiplier of the loss at a residual of one; L is it times R on shared entries."""
+        return self.loss.multiplier(self._norm, self.rho)
 
     @property
-    def unit_of_error(self) -> float:
-        """What a violation is relative to: epsilon, or the norm of what is to be kept."""
-        if isinstance(self.fit, NormBall):
-            return self.fit.epsilon
+    def violation_unit(self) -> float:
+        """Unit of a violation: epsilon, or the norm of the points."""
+        if isinstance(self.loss, NormBall):
+            return self.loss.epsilon
         return norm(np.where(self.intervals.active, self.intervals.lower, np.float32(0)))
 
-    def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Work on every item, in order, shared out over the threads."""
+    def parallel_map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Results of a function for every item, in their order, on several threads."""
         if self._threads == 1 or len(items) == 1:
             return [work(item) for item in items]
         if self._pool is None:  # its threads end with this object
             self._pool = ThreadPoolExecutor(self._threads)
         return list(self._pool.map(work, items))
 
-    def shrunk(self, block: slice) -> Matrix:
-        """G - T: the whole residual, or on shared entries what the fit does not leave."""
-        kept = np.float32(self.fit.shrink_factor(self._norm, self.rho))
-        within: Matrix = self.shared[block] * kept
-        return np.subtract(self.R[block], within, out=within)
+    def prox_residual(self, block: slice) -> Matrix:
+        """G - T: the residual, less what the loss leaves of it on shared entries."""
+        factor = np.float32(self.loss.shrink_factor(self._norm, self.rho))
+        inside: Matrix = self.shared[block] * factor
+        return np.subtract(self.R[block], inside, out=inside)
 
     def _refresh(self, block: slice) -> float:
-        """Take the residual of G anew; the square of its shared part."""
+        """Compute the residual of G again; return the square of its shared part."""
         G, R = self.G[block], self.R[block]
         np.maximum(G, self.intervals.lower[block], out=R)
         np.minimum(R, self.intervals.upper[block], out=R)
@@ -221,21 +228,22 @@ class SampleResponse:
         with np.errstate(over="ignore"):  # an infinite norm leaves epsilon no share
             return float(np.dot(shared, shared))
 
-    def _settle(self) -> None:
+    def _refresh_norm(self) -> None:
+        """Compute the residual of G again, and its norm."""
         self._norm = math.sqrt(sum(self._refresh(block) for block in self.blocks))
 
 
 def inverse_with_one(X: Matrix) -> Callable[[Matrix], Matrix]:
-    """The product with ``(X X' + I)^-1``, of the cheaper of N x N and P columns."""
+    """The product with ``(X X' + I)^-1`` for X (N, P), by an N x N or P x P matrix."""
     if 2 * X.shape[1] <= len(X):
         return partial(Eigenbasis.of(X.copy()).solve, gamma=1.0)
     return partial(np.matmul, inverse_of(gram(X), 1.0))
 
 
 def gram(X: Matrix) -> Matrix:
-    """``X X'`` in float64 from float32 products of some thousand columns each."""
+    """``X X'`` of X (N, P) in float64, from float32 products of some thousand columns each."""
     C = np.zeros((len(X), len(X)))
-    for at in range(0, X.shape[1], 4096):
-        part = X[:, at : at + 4096]
-        C += part @ part.T
+    for start in range(0, X.shape[1], 4096):
+        block = X[:, start : start + 4096]
+        C += block @ block.T
     return C

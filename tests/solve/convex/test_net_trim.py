@@ -64,7 +64,7 @@ def test_cascade(form, seed) -> None:
     _, Z, _, omega, _, _, scale, own = strict_program(task)
     epsilon = 1.2 * np.linalg.norm((own - Z) * omega)
     layer = as_program(task)
-    assert layer.own * 1.2 == pytest.approx(epsilon, rel=1e-5)
+    assert layer.dense_error * 1.2 == pytest.approx(epsilon, rel=1e-5)
     # W is inside the set that the layer is given, exactly off Omega
     if task.relu:
         result = (task.W.astype(np.float32).T @ task.samples.X[task.rows]) * scale.astype(
@@ -186,7 +186,7 @@ def test_a_larger_set_and_more_rounds_need_fewer_weights(form, cascade) -> None:
         METHODS[name](task, None) for name in ("net-trim", "one-sided", "reweighted")
     )
     layer = as_program(task)
-    epsilon = 0.2 * layer.size if layer.own == 0 else 1.3 * layer.own
+    epsilon = 0.2 * layer.size if layer.dense_error == 0 else 1.3 * layer.dense_error
     scale = 1.0 if task.scale is None else task.scale
     for found in (one_sided, reweighted):
         assert found.status is Status.SOLVED

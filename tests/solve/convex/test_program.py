@@ -66,26 +66,26 @@ def test_reduced_programs_and_steps_over_all_samples_agree(strict, seed, monkeyp
 
 
 def test_a_rounds_verdict_is_that_of_the_response() -> None:
-    reduced, response, _ = begun()
+    working_set, response, _ = begun()
     for _ in range(3):
-        found = reduced.round(30)
-    R = response.intervals.residual(reduced.U @ response.X)
+        found = working_set.round(30)
+    R = response.intervals.residual(working_set.U @ response.X)
     shared = response.shares > 0
     left = found.residual
     assert left.shared == pytest.approx(np.linalg.norm(R[shared]), rel=1e-4)
     assert left.exact == pytest.approx(np.linalg.norm(R[~shared]), rel=1e-3, abs=1e-6)
-    assert found.value == pytest.approx(np.abs(reduced.U).sum() / response.unit, rel=1e-5)
-    again = response.residual(reduced.U.T)
+    assert found.value == pytest.approx(np.abs(working_set.U).sum() / response.unit, rel=1e-5)
+    again = response.residual(working_set.U.T)
     assert (again.shared, again.exact) == pytest.approx((left.shared, left.exact), rel=1e-3)
 
 
 def test_the_gram_matrix_grows_as_if_made_anew() -> None:
-    reduced, response, _ = begun()
+    working_set, response, _ = begun()
     few, more = np.array([3, 0, 7]), np.array([12, 1])
     none = np.empty(0, np.float32)
     part = Subproblem(5, few, few[:0])
-    group = SubproblemBatch(reduced._source(), [part], [np.zeros(3)], [none], Scratch())
-    group.admit(reduced.lam, [more], [np.ones(2)], [np.array([8])], reduced.U)
+    group = SubproblemBatch(working_set._program(), [part], [np.zeros(3)], [none], Scratch())
+    group.admit(working_set.lam, [more], [np.ones(2)], [np.array([8])], working_set.U)
     assert part.weights.tolist() == [3, 0, 7, 12, 1]
     assert part.entries.tolist() == [8]
     inside = response.X[part.weights][:, response.intervals.active[5]].astype(float)
@@ -93,7 +93,7 @@ def test_the_gram_matrix_grows_as_if_made_anew() -> None:
     H = inside @ inside.T
     assert np.allclose(group.H[0, :5, :5], H, rtol=1e-5, atol=1e-6)
     assert np.allclose(group.Y[0, :1, :5], Y.T)
-    whole = H + group.hold * (Y @ Y.T) + group.sparse * np.eye(5)
+    whole = H + group.entry_rho * (Y @ Y.T) + group.weight_rho * np.eye(5)
     assert np.allclose(group.inverse[0, :5, :5] @ whole, np.eye(5), atol=1e-4)
     assert not group.inverse[0, 5:].any()
     assert not group.Y[0, 1:].any()
@@ -109,18 +109,20 @@ def test_inverses_of_positive_definite_matrices(size) -> None:
 
 
 def test_another_multiplier_leaves_those_of_weights_and_entries() -> None:
-    reduced, *_ = begun()
-    reduced.round(20)
+    working_set, *_ = begun()
+    working_set.round(20)
 
     def multipliers(group):
-        pull = (group.V - group.shrunk(reduced.lam)) * group.sparse * reduced.lam
-        return pull, group.residual() * group.hold * reduced.lam
+        pull = (
+            (group.V - group.sparse_weights(working_set.lam)) * group.weight_rho * working_set.lam
+        )
+        return pull, group.prox_residual() * group.entry_rho * working_set.lam
 
-    before = [multipliers(group) for group in reduced.groups]
-    kept = [group.shrunk(reduced.lam) for group in reduced.groups]
-    reduced.follow(3 * reduced.lam)
-    for group, old, S in zip(reduced.groups, before, kept):
-        assert np.allclose(group.shrunk(reduced.lam), S, rtol=1e-4, atol=1e-5)
+    before = [multipliers(group) for group in working_set.batches]
+    kept = [group.sparse_weights(working_set.lam) for group in working_set.batches]
+    working_set.set_multiplier(3 * working_set.lam)
+    for group, old, S in zip(working_set.batches, before, kept):
+        assert np.allclose(group.sparse_weights(working_set.lam), S, rtol=1e-4, atol=1e-5)
         for now, then in zip(multipliers(group), old):
             assert np.allclose(now, then, rtol=1e-3, atol=1e-4)
 
@@ -152,9 +154,9 @@ def test_an_empty_set_is_told_by_a_bound_without_end() -> None:
     X = np.ones((1, 6), np.float32)
     Z = np.array([[1, 1, 1, -1, -1, -1]], np.float32)
     response = SampleResponse(X, Intervals.of_response(Z), NormBall(0.1))
-    found = solve(response, WeightedL1(np.ones((1, 1))), 1.0, known=10.0)
+    found = solve(response, WeightedL1(np.ones((1, 1))), 1.0, feasible_value=10.0)
     assert found.status is Status.INFEASIBLE
-    assert found.bound > 10.0 * program.BEYOND
+    assert found.bound > 10.0 * program.INFEASIBLE
 
 
 def test_numbers_out_of_range_are_told() -> None:

@@ -193,7 +193,7 @@ def test_the_violation_by_its_definition(strict) -> None:
     shared = sets.active if strict else np.ones(R.shape, bool)
     expected = np.hypot(max(0, np.linalg.norm(R[shared]) - 2.0), np.linalg.norm(R[~shared]))
     left = response.residual(U * response.unit)
-    found = np.hypot(response.fit.violation(left.shared), left.exact)
+    found = np.hypot(response.loss.violation(left.shared), left.exact)
     assert found == pytest.approx(expected, rel=1e-5)
 
 
