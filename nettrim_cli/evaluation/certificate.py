@@ -28,11 +28,11 @@ from nettrim_cli.graph.analysis.difference import (
     difference,
     measuring_model,
 )
-from nettrim_cli.graph.analysis.error_gain import effect
-from nettrim_cli.graph.analysis.node_context import NodeContext, Norms, Shapes
+from nettrim_cli.graph.analysis.error_gain import error_gain
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.graph.ops.context import ErrorContext, Norms, Shapes
 from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
 
@@ -200,7 +200,8 @@ def _through(
             raise Unsupported("its subgraphs read a changed tensor")
         if not errors:
             return 0.0
-        return effect(NodeContext(index, number, tuple(errors), shapes, NORMS)).error(errors)
+        context = ErrorContext(index, node, tuple(errors), shapes, NORMS)
+        return error_gain(context).error(errors)
     except Unsupported as refusal:
         return f"nothing is proved behind {node.op_type} '{node.title}': {refusal}"
 
@@ -208,15 +209,14 @@ def _through(
 def _layer_norm(index: Index, layer: Changed, shapes: Sequence[Shapes]) -> Bound:
     """Largest factor by which an error of the layer's input grows in its response, or a reason."""
     scale = layer.layer.response.scale
-    slots = [slot for slot, name in enumerate(index.nodes[layer.path[0]].input) if name]
-    signals = [
-        slot for slot in slots if index.nodes[layer.path[0]].input[slot] not in index.constants
-    ]
+    node = index.nodes[layer.path[0]]
+    tensors = [(slot, name) for slot, name in enumerate(node.input) if name]
+    signals = [slot for slot, name in tensors if name not in index.constants]
     try:
         if len(signals) != 1 or (scale is not None and signals != [0]):
             raise Unsupported("it reads several signals")
-        context = NodeContext(index, layer.path[0], tuple(signals), shapes, NORMS, scale)
-        return effect(context).factors[signals[0]]
+        context = ErrorContext(index, node, tuple(signals), shapes, NORMS, scale)
+        return error_gain(context).factors[signals[0]]
     except Unsupported as refusal:
         return f"nothing is proved behind layer '{layer.name}': {refusal}"
 

@@ -14,13 +14,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.analysis.error_gain import RULES
-from nettrim_cli.graph.analysis.node_context import response_path
-from nettrim_cli.graph.ir.flat_graph import STANDARD, Node, depends_on
+from nettrim_cli.graph.ir.flat_graph import Node, depends_on
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.toposort import topological_order
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.layer import Layer, Runnable, Site
+from nettrim_cli.graph.layers.paths import response_path
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.elements import FLOATS
@@ -37,7 +36,7 @@ class Changed:
     name
         The layer's; of its further places with their number.
     path
-        Its nodes, up to its response (``node_context.response_path``).
+        Its nodes, up to its response (``layers.paths.response_path``).
     response
         Name of the tensor that carries its response.
     """
@@ -130,11 +129,8 @@ def measuring_model(
         if output.type.tensor_type.elem_type in FLOATS:
             build.squares(SIZE, output.name, output.name)
     for node in changed.index.flat.main_nodes:
-        if (
-            node.op_type in RULES
-            and node.domain in STANDARD
-            and found.carriers.intersection(node.input)
-        ):
+        rule = changed.index.spec(node).error
+        if rule is not None and found.carriers.intersection(node.input):
             for name in (*node.input, node.output[0]):
                 build.shape(name)
     try:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nettrim_cli.graph import ops
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.ir.index import Index, attributes
-from nettrim_cli.graph.layer import Floats
+from nettrim_cli.graph.layer import Floats, Layer, Site
 from nettrim_cli.graph.ops import Unsupported
 
 Affine = tuple[Floats, Floats]
@@ -290,3 +291,20 @@ def _scalar(index: Index, name: str) -> float | None:
     """A constant of one value that has no axes to add to what it is broadcast with."""
     value = index.number(name)
     return value if value is not None and len(index.view(name).shape) <= 1 else None
+
+
+def response_path(index: Index, layer: Layer, site: Site) -> tuple[tuple[int, ...], str]:
+    """Nodes from a layer's site to its response, in dataflow order, and the response's name.
+
+    These are the layer's own node, the addition of its bias, constant factors and summands (folded
+    into ``layer.response.scale``) and clippings, which never enlarge a distance.  What
+    ``layer.response`` knows beyond these passes by the rules of its nodes.  No other node reads
+    what is passed on between them.
+    """
+    last = index.producers.get(site.output, site.node)
+    nodes = (site.node,) if last == site.node else (site.node, last)
+    response, axis = layer.response, ops.output_axis(site.geometry)
+    if axis is None or (response.scale is None and not response.relu):
+        return nodes, site.output
+    path = own_path(index, site.output, Outputs(axis, layer.shape[1]))
+    return (*nodes, *path.nodes), path.tensor
