@@ -5,20 +5,18 @@ Everything is followed only as far as nothing else reads what is passed on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from nettrim_cli.graph.ir.index import Index, attributes
+from nettrim_cli.graph.ir.flat_graph import Node
+from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Floats, Response
 from nettrim_cli.graph.layers.elementwise import (
-    FUNCTIONS,
-    LINEAR,
     Elementwise,
     Step,
+    function_of,
     is_activation,
     name_of,
 )
@@ -29,13 +27,13 @@ from nettrim_cli.graph.layers.paths import (
     clipped,
     constant_of,
     is_idle,
-    kind_of,
     next_of,
     own_path,
 )
-from nettrim_cli.graph.ops import Applied
+from nettrim_cli.graph.ops import OPS, Applied, spec_of
+from nettrim_cli.graph.ops.context import NodeContext
 
-RETYPED = ("Cast", "DequantizeLinear", "QuantizeLinear")
+SUM, IDENTITY = "Add", "Identity"
 MOST_STEPS = 24  # nodes of an activation; the longest spelling of GELU has half as many
 
 
@@ -57,15 +55,16 @@ def response(index: Index, tensor: str, outputs: Outputs, summand: str = "") -> 
     """
     offset = summand
     if summand:
-        path = clipped(index, Path(tensor, words=("Add",)))
+        path = clipped(index, Path(tensor, words=(SUM,)))
     else:
         path = own_path(index, tensor, outputs)
-        added = None if path.clips else _residual(index, path.tensor)
-        if added is not None:
-            path, offset = clipped(index, path.after(added[0], added[0].kind)), added[1]
-    found = None if path.clips else _activation(index, path.tensor, outputs)
-    if found is not None:
-        follows = (*path.words, name_of(found))
+        residual = None if path.clips else _residual(index, path.tensor)
+        if residual is not None:
+            following, offset = residual
+            path = clipped(index, path.after(following, following.kind))
+    activation = None if path.clips else _activation(index, path.tensor, outputs)
+    if activation is not None:
+        follows = (*path.words, name_of(activation))
     elif path.clips:
         follows = path.words
     else:
@@ -74,7 +73,7 @@ def response(index: Index, tensor: str, outputs: Outputs, summand: str = "") -> 
         relu=path.clips,
         floor=path.low if path.clips else 0.0,
         ceiling=path.high,
-        activation=found,
+        activation=activation,
         scale=path.scale,
         shift=path.shift,
         offset=offset,
@@ -85,27 +84,26 @@ def response(index: Index, tensor: str, outputs: Outputs, summand: str = "") -> 
 def applied(functions: Sequence[Applied], summand: str) -> Response:
     """What a node itself makes of its layer's result: it adds a tensor, and applies functions."""
     names = " + ".join(name for name, _ in functions)
-    whole = Response(offset=summand, follows=f"Add, {names}" if summand else names)
-    kind, given = functions[0]
-    if len(functions) > 1 or kind not in FUNCTIONS:
+    whole = Response(offset=summand, follows=f"{SUM}, {names}" if summand else names)
+    op, attributes = functions[0]
+    spec = spec_of(op)
+    if len(functions) > 1 or spec.function is None:
         return whole
-    if kind == "Relu":
-        return replace(whole, relu=True)
-    if kind == "Clip":
-        low, high = given.get("min", -math.inf), given.get("max", math.inf)
-        return replace(whole, relu=True, floor=low, ceiling=high)
-    return replace(whole, activation=Elementwise((Step(kind, (0,), given),)))
+    if spec.clip is not None and spec.affine is None:
+        low, high = function_of(op, attributes, np.array([-np.inf, np.inf]))
+        return replace(whole, relu=True, floor=float(low), ceiling=float(high))
+    return replace(whole, activation=Elementwise((Step(op, (0,), attributes),)))
 
 
 def _residual(index: Index, tensor: str) -> tuple[Next, str] | None:
     """The node that adds another tensor of as many axes, and that tensor."""
     following = next_of(index, tensor)
-    if following is None or following.kind not in ("Add", "Sum") or len(following.node.input) != 2:
+    if following is None or not following.spec.adds or len(following.node.input) != 2:
         return None
-    other = following.node.input[1 - following.slot]
-    ranks = index.rank(tensor), index.rank(other)
-    same = None in ranks or ranks[0] == ranks[1]
-    return (following, other) if same and other and other not in index.constants else None
+    summand = following.node.input[1 - following.slot]
+    ranks = index.rank(tensor), index.rank(summand)
+    fits = bool(summand) and (None in ranks or ranks[0] == ranks[1])
+    return (following, summand) if fits and summand not in index.constants else None
 
 
 def _activation(index: Index, tensor: str, outputs: Outputs) -> Elementwise | None:
@@ -115,10 +113,10 @@ def _activation(index: Index, tensor: str, outputs: Outputs) -> Elementwise | No
     """
     best: Elementwise | None = None
     for steps in _closed(index, tensor, outputs):
-        others = [each for each in steps[-1].inputs if isinstance(each, int)]
-        if steps[-1].op not in LINEAR or len(others) > 1:
-            found = Elementwise(steps)
-            best = found if is_activation(found, outputs.size) else best
+        signals = [number for number in steps[-1].inputs if isinstance(number, int)]
+        if not OPS[steps[-1].op].linear or len(signals) > 1:
+            function = Elementwise(steps)
+            best = function if is_activation(function, outputs.size) else best
     return best
 
 
@@ -142,7 +140,7 @@ class _Region:
     def __post_init__(self) -> None:
         self.numbers = {self.tensor: 0}
         self.waiting: set[int] = set()
-        self.taken: set[int] = set()
+        self.covered: set[int] = set()
         self.last = self.tensor
         self.open = self._take(self.tensor)
 
@@ -151,7 +149,7 @@ class _Region:
         """Whether all that is not read inside comes out of the last step."""
         inner = [name for name in self.numbers if name != self.last]
         return not self.index.outputs.intersection(inner) and all(
-            use.node in self.taken for name in inner for use in self.index.users(name)
+            use.node in self.covered for name in inner for use in self.index.users(name)
         )
 
     def grow(self) -> bool:
@@ -164,7 +162,7 @@ class _Region:
         if step is None:
             return False
         self.waiting.discard(number)
-        self.taken.add(number)
+        self.covered.add(number)
         self.steps.append(step)
         self.last = node.output[0]
         self.numbers[self.last] = len(self.steps)
@@ -177,11 +175,11 @@ class _Region:
         self.waiting |= {use.node for use in users}
         return tensor not in self.index.outputs and all(use.slot >= 0 for use in users)
 
-    def _step(self, node: Any) -> Step | None:
-        kind = kind_of(node)
-        if kind == "Dropout" and is_idle(self.index, node):
-            return Step("Identity", (self.numbers[node.input[0]],))
-        if kind not in FUNCTIONS or len(node.output) != 1:
+    def _step(self, node: Node) -> Step | None:
+        context = NodeContext(self.index, node)
+        if is_idle(context):
+            return Step(IDENTITY, (self.numbers[node.input[0]],))
+        if context.spec.function is None or len(node.output) != 1:
             return None
         inputs: list[int | Floats] = []
         for name in node.input:
@@ -192,22 +190,23 @@ class _Region:
             if constant is None:
                 return None
             inputs.append(constant.astype(np.float32))
-        return Step(kind, tuple(inputs), attributes(node))
+        return Step(context.op, tuple(inputs), context.attributes)
 
 
 def words(index: Index, tensor: str) -> tuple[str, ...]:
     """What reads a tensor, in words; behind changes of the number's type, what reads that."""
     passed: list[str] = []
     while (following := next_of(index, tensor)) is not None:
-        if following.kind not in RETYPED and not (passed and following.kind in ("Mul", "Add")):
+        rescales = bool(passed) and following.spec.linear
+        if not following.spec.retypes and not rescales:
             return (*passed, following.kind)
         passed.append(following.kind)
         tensor = following.output
     while True:
         names = ["output"] if tensor in index.outputs else []
-        users = index.users(tensor)
-        names += [index.nodes[use.node].op_type for use in users]
-        if names == ["Identity"] or names == ["Dropout"]:
-            tensor = index.nodes[users[0].node].output[0]
+        nodes = [index.nodes[use.node] for use in index.users(tensor)]
+        names += [node.op_type for node in nodes]
+        if len(names) == len(nodes) == 1 and index.spec(nodes[0]).idle is not None:
+            tensor = nodes[0].output[0]
             continue
         return (*passed, " + ".join(dict.fromkeys(names)) or "nothing")

@@ -15,16 +15,11 @@ from nettrim_cli.graph.ir.index import Index, Use, attributes
 from nettrim_cli.graph.ir.shape_inference import constant_type
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.layers.epilogue import applied, response, words
-from nettrim_cli.graph.layers.paths import Outputs, from_end, normalization
+from nettrim_cli.graph.layers.paths import Outputs, from_end, mean_use
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.tensors import elem_type, shape
 from nettrim_cli.graph.storage.weight_view import WeightView
-
-ADDED = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-"""Ops whose bias may come by an Add behind them."""
-RECURRENT = {"LSTM": "WR", "GRU": "WR", "RNN": "WR"}
-"""Ops with two weights, and what their inputs 1 and 2 are called."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +79,9 @@ def _candidates(index: Index) -> Iterator[_Candidate]:
     for number, node in enumerate(index.nodes):
         for slot in _weight_slots(index, node):
             name = node.title
-            if node.op_type in RECURRENT and node.domain in STANDARD:
-                name = f"{name}.{RECURRENT[node.op_type][slot - 1]}"
+            op = index.spec(node).weight
+            if op is not None and slot in op.slot_names:
+                name = f"{name}.{op.slot_names[slot]}"
             use = Use(number, slot)
             try:
                 view, geometry = _weight(index, node, slot)
@@ -334,7 +330,7 @@ def _bias(index: Index, found: _Candidate) -> Use | None:
         _require_finite(view, "bias")
         return Use(number, slot)
     blocks = ops.blocks(geometry, found.view.shape)
-    if geometry.op not in ADDED or len(blocks) != 1:
+    if not ops.weight_op(geometry).bias_follows or len(blocks) != 1:
         return None
     axis = from_end(index, node.output[0], ops.output_axis(geometry))
     return None if axis is None else _added_bias(index, node.output[0], blocks[0][1], axis)
@@ -346,7 +342,8 @@ def _added_bias(index: Index, tensor: str, size: int, axis: int) -> Use | None:
     if use is None:
         return None
     node = index.nodes[use.node]
-    if node.op_type != "Add" or node.domain not in STANDARD or len(node.input) != 2:
+    spec = index.spec(node)
+    if not spec.adds or spec.affine is None or len(node.input) != 2:
         return None
     slot = 1 - use.slot
     if node.input[slot] not in index.constants:
@@ -394,10 +391,9 @@ def _mean(
         return None
     if ops.applies(site.geometry) or _summand(site.geometry, index.nodes[site.node]):
         return None
-    following = normalization(index, site.output, Outputs(axis, blocks[0][1]))
-    if following is None:
+    use = mean_use(index, site.output, Outputs(axis, blocks[0][1]))
+    if use is None:
         return None
-    use = Use(following.passed[-1], 3)
     try:
         view = index.weight_view(_name(index, use))
     except Unsupported:

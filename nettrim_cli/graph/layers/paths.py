@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from nettrim_cli.graph import ops
-from nettrim_cli.graph.ir.flat_graph import STANDARD
-from nettrim_cli.graph.ir.index import Index, attributes
+from nettrim_cli.graph.ir.flat_graph import Node
+from nettrim_cli.graph.ir.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer, Site
-from nettrim_cli.graph.ops import Unsupported
-
-Affine = tuple[Floats, Floats]
+from nettrim_cli.graph.ops.context import AffineContext, Graph, NodeContext
+from nettrim_cli.graph.ops.spec import Clipping, OpSpec
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,12 @@ class Next:
     kind
         Its op type, after the domain's name where that is not the standard one.
     passed
-        The nodes up to it, it included: Identity and idle Dropout before it.
+        The nodes up to it, it included: idle ones before it.
     """
 
     kind: str
-    node: Any
+    spec: OpSpec
+    node: Node
     slot: int
     output: str
     passed: tuple[int, ...]
@@ -76,7 +76,7 @@ class Path:
         return self.low > -math.inf or self.high < math.inf
 
     def scaled(self, factor: Floats, constant: Floats) -> Path:
-        """The path with a factor and a summand more."""
+        """The path with a factor and a summand (M,) more."""
         scale = factor if self.scale is None else self.scale * factor
         shift = constant if self.shift is None else self.shift * factor + constant
         return replace(self, scale=scale, shift=shift)
@@ -87,210 +87,134 @@ class Path:
         return replace(self, tensor=following.output, nodes=nodes, words=words, **changes)
 
 
+@dataclass(frozen=True)
+class _ReaderContext(AffineContext):
+    """A node that reads `tensor`, whose `axis` has the outputs of a layer."""
+
+    tensor: str
+    axis: int
+
+    def constant(self, slot: int) -> Floats | None:
+        """A finite constant of one value, or one an output, as (M,) in float64."""
+        outputs = Outputs(self.axis, self.size)
+        value = constant_of(self.graph, self.tensor, self.name(slot), outputs)
+        if value is None:
+            return None
+        return np.broadcast_to(value.ravel().astype(np.float64), (self.size,))
+
+    def channels(self, slot: int) -> Floats | None:
+        """A finite constant (M,), where the outputs are channels."""
+        if self.axis != 1 and (self.graph.rank(self.tensor) or 0) + self.axis != 1:
+            return None
+        value = self.stored(slot)
+        fits = value is not None and value.shape == (self.size,) and np.isfinite(value).all()
+        return value if fits else None
+
+
 def own_path(index: Index, tensor: str, outputs: Outputs) -> Path:
     """Follow constant factors and summands, and then clippings to constant ranges."""
-    path = _scaled(index, Path(tensor), outputs)
-    following = next_of(index, path.tensor)
-    if following is not None and following.kind == "HardSigmoid":
-        given = attributes(following.node)
-        factor, constant = given.get("alpha", 0.2), given.get("beta", 0.5)
-        scaled = path.scaled(np.full(outputs.size, factor), np.full(outputs.size, constant))
-        return scaled.after(following, following.kind, low=0.0, high=1.0)
-    return clipped(index, path)
-
-
-def _scaled(index: Index, path: Path, outputs: Outputs) -> Path:
+    path = Path(tensor)
     while (following := next_of(index, path.tensor)) is not None:
-        step = _affine(index, path.tensor, following, outputs)
-        if step is None:
+        factors = _affine(index, path.tensor, following, outputs)
+        if factors is None:
             break
-        path = path.scaled(*step).after(following, following.kind)
-    return path
+        clip = _clipping(index, following)
+        if clip is not None:
+            limits = {"low": clip.low, "high": clip.high}
+            return path.scaled(*factors).after(following, clip.words, **limits)
+        path = path.scaled(*factors).after(following, following.kind)
+    return clipped(index, path)
 
 
 def clipped(index: Index, path: Path) -> Path:
     """Follow clippings to constant ranges, one inside the other."""
     while (following := next_of(index, path.tensor)) is not None:
-        found = _range(index, following)
-        if found is None:
+        clip = None if following.spec.affine is not None else _clipping(index, following)
+        if clip is None:
             break
-        (low, high), word = found
-        low, high = (min(max(each, low), high) for each in (path.low, path.high))
+        low, high = (min(max(end, clip.low), clip.high) for end in (path.low, path.high))
         if low >= high:
             break
-        path = path.after(following, word, low=low, high=high)
+        path = path.after(following, clip.words, low=low, high=high)
     return path
 
 
 def next_of(index: Index, tensor: str) -> Next | None:
-    """The only reader of a tensor, behind Identity and inference Dropout; None if several."""
+    """The only reader of a tensor, behind idle nodes; None if several."""
     passed: list[int] = []
     while True:
         use = index.only_user(tensor)
         if use is None:
             return None
-        node = index.nodes[use.node]
+        context = NodeContext(index, index.nodes[use.node])
+        node, spec = index.nodes[use.node], context.spec
         passed.append(use.node)
-        kind, output = kind_of(node), node.output[0] if node.output else ""
-        if not output or not (kind == "Identity" or (kind == "Dropout" and is_idle(index, node))):
-            return Next(kind, node, use.slot, output, tuple(passed))
+        output = node.output[0] if node.output else ""
+        if not output or not is_idle(context):
+            return Next(context.op, spec, node, use.slot, output, tuple(passed))
         tensor = output
 
 
-def kind_of(node: Any) -> str:
-    """Op type, after the domain's name where that is not the standard one."""
-    kind: str = node.op_type
-    return kind if node.domain in STANDARD else f"{node.domain}.{kind}"
+def is_idle(context: NodeContext) -> bool:
+    """Whether a node gives out its first input as it is."""
+    return context.spec.idle is not None and context.spec.idle(context)
 
 
-def is_idle(index: Index, node: Any) -> bool:
-    """Whether a Dropout does nothing: it is not told to train."""
-    if len(node.input) < 3 or not node.input[2]:
-        return True
-    holder = index.holder(node.input[2])
-    return holder is not None and not index.external.read(holder).any()
-
-
-def _affine(index: Index, tensor: str, following: Next, outputs: Outputs) -> Affine | None:
+def _affine(
+    index: Index, tensor: str, following: Next, outputs: Outputs
+) -> tuple[Floats, Floats] | None:
     """Factors and summands (M,) of a node, finite, in float64; None where it is no such node."""
-    node, ones = following.node, np.ones(outputs.size)
-    if following.kind == "BatchNormalization":
-        return _batch_normalization(index, tensor, following, outputs)
-    if following.kind == "Neg":
-        return -ones, 0 * ones
-    if following.kind not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+    if following.spec.affine is None:
         return None
-    constant = constant_of(index, tensor, node.input[1 - following.slot], outputs)
-    if constant is None or (following.kind == "Div" and (following.slot or not constant.all())):
-        return None
-    constant = np.broadcast_to(constant.ravel().astype(np.float64), (outputs.size,))
-    if following.kind == "Mul":
-        return constant, 0 * ones
-    if following.kind == "Div":
-        return 1 / constant, 0 * ones
-    sign = -1.0 if following.kind == "Sub" else 1.0
-    first = following.slot == 0
-    return (ones if first else sign * ones), (sign * constant if first else 1.0 * constant)
+    return following.spec.affine(
+        _ReaderContext(index, following.node, following.slot, outputs.size, tensor, outputs.axis)
+    )
 
 
-def constant_of(index: Index, tensor: str, name: str, outputs: Outputs) -> Floats | None:
+def _clipping(index: Index, following: Next) -> Clipping | None:
+    """The range that a node clips to; None if it is no such node."""
+    rule = following.spec.clip
+    return None if rule is None else rule(AffineContext(index, following.node, following.slot, 1))
+
+
+def constant_of(graph: Graph, tensor: str, name: str, outputs: Outputs) -> Floats | None:
     """A finite constant of one value, or one an output: () or (M, 1); None for anything else.
 
     It must not bring more axes than the tensor has that it is combined with.
     """
-    if name not in index.constants:
+    if name not in graph.constants:
         return None
     try:
-        value = index.view(name).values()
-    except Unsupported:
+        value = graph.view(name).values()
+    except ops.Unsupported:
         return None
-    if not np.isfinite(value).all() or value.ndim > (index.rank(tensor) or 1):
+    if not np.isfinite(value).all() or value.ndim > (graph.rank(tensor) or 1):
         return None
     if value.size == 1:
         return np.asarray(value.reshape(()))
-    axis = from_end(index, tensor, outputs.axis)
+    axis = from_end(graph, tensor, outputs.axis)
     if axis is None:
         return None
-    wanted = (1,) * (value.ndim + axis) + (outputs.size,) + (1,) * (-1 - axis)
-    return value.reshape(-1, 1) if value.shape == wanted else None
+    shape = (1,) * (value.ndim + axis) + (outputs.size,) + (1,) * (-1 - axis)
+    return value.reshape(-1, 1) if value.shape == shape else None
 
 
-def from_end(index: Index, tensor: str, axis: int | None) -> int | None:
+def from_end(graph: Graph, tensor: str, axis: int | None) -> int | None:
     """An axis of a tensor counted from the end, below 0; None where that is not known."""
     if axis is None or axis < 0:
         return axis
-    rank = index.rank(tensor)
+    rank = graph.rank(tensor)
     return None if rank is None else axis - rank
 
 
-def _batch_normalization(
-    index: Index, tensor: str, following: Next, outputs: Outputs
-) -> Affine | None:
-    """Scale and shift of an inference BatchNormalization, in float64.
-
-    ``scale = gamma / sqrt(var + eps)``, ``shift = beta - mean * scale`` (ONNX operators).
-    """
-    node = following.node
-    given = attributes(node)
-    training = given.get("training_mode", 0) or len([name for name in node.output if name]) > 1
-    if index.opset < 7 or training or following.slot != 0 or len(node.input) != 5:
-        return None
-    if outputs.axis != 1 and (index.rank(tensor) or 0) + outputs.axis != 1:
-        return None
-    values = []
-    for name in node.input[1:]:
-        value = _values(index, name)
-        if value is None or value.shape != (outputs.size,):
-            return None
-        values.append(value.astype(np.float64))
-    gamma, beta, mean, variance = values
-    variance = variance + given.get("epsilon", 1e-5)
-    if not (variance > 0).all():
-        return None
-    scale = gamma / np.sqrt(variance)
-    return scale, beta - mean * scale
-
-
-def normalization(index: Index, tensor: str, outputs: Outputs) -> Next | None:
-    """The inference BatchNormalization that reads a tensor, if nothing else does."""
+def mean_use(index: Index, tensor: str, outputs: Outputs) -> Use | None:
+    """The use of the mean that a normalisation takes off a tensor, if nothing else reads that."""
     following = next_of(index, tensor)
-    if following is None or following.kind != "BatchNormalization":
+    if following is None or following.spec.mean_slot is None:
         return None
-    known = _batch_normalization(index, tensor, following, outputs)
-    return None if known is None else following
-
-
-def _values(index: Index, name: str) -> Floats | None:
-    """A finite constant, as far as it can be read."""
-    if name not in index.constants:
+    if _affine(index, tensor, following, outputs) is None:
         return None
-    try:
-        value: Floats = index.view(name).values()
-    except Unsupported:
-        return None
-    return value if np.isfinite(value).all() else None
-
-
-def _range(index: Index, following: Next) -> tuple[tuple[float, float], str] | None:
-    """Ends of a clipping and its name in words; None if it is none."""
-    node, kind = following.node, following.kind
-    if kind == "Relu":
-        return (0.0, math.inf), kind
-    if kind in ("Max", "Min"):
-        others = [name for slot, name in enumerate(node.input) if slot != following.slot]
-        bound = _scalar(index, others[0]) if len(others) == 1 else None
-        if bound is None:
-            return None
-        ends = (bound, math.inf) if kind == "Max" else (-math.inf, bound)
-        return ends, f"{kind} with {bound:g}"
-    if kind == "Clip" and following.slot == 0:
-        low, high = _bounds(index, node)
-        if low is None or high is None or low >= high or (low, high) == (-math.inf, math.inf):
-            return None
-        if math.isinf(high):
-            return (low, high), f"Clip from {low:g}"
-        return (low, high), f"Clip {low:g} to {high:g}"
-    return None
-
-
-def _bounds(index: Index, node: Any) -> tuple[float | None, float | None]:
-    """Bounds of a Clip, each None where it is not constant."""
-    largest = float(np.finfo(np.float32).max)
-    if index.opset < 11:
-        given = attributes(node)
-        low, high = given.get("min", -math.inf), given.get("max", math.inf)
-    else:
-        names = [*node.input, "", ""]
-        low = index.number(names[1]) if names[1] else -math.inf
-        high = index.number(names[2]) if names[2] else math.inf
-    low = -math.inf if low is not None and low <= -largest else low
-    return low, math.inf if high is not None and high >= largest else high
-
-
-def _scalar(index: Index, name: str) -> float | None:
-    """A constant of one value that has no axes to add to what it is broadcast with."""
-    value = index.number(name)
-    return value if value is not None and len(index.view(name).shape) <= 1 else None
+    return Use(following.passed[-1], following.spec.mean_slot)
 
 
 def response_path(index: Index, layer: Layer, site: Site) -> tuple[tuple[int, ...], str]:
