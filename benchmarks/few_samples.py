@@ -170,17 +170,18 @@ def prune_by(
         settings = Settings(sparsity=sparsity, threads=options.threads, **ALTERNATIVES[method])
         return prune(model.model, calibration, output, settings).sparsity
     files = [str(path.resolve()) for path in (model.model, calibration, output)]
-    names = pruned_layers(model)
     if method in OLDER:
         source, data, target = files
+        report = output.with_suffix(".json")
         words = ["--data", data, "--output", target, "--sparsity", str(sparsity), *OLDER[method]]
-        words += ["--threads", str(options.threads), "--quiet"]
-        command = [sys.executable, "-m", "nettrim_cli", "prune", source, *words]
+        words += ["--threads", str(options.threads), "--report", str(report.resolve())]
+        command = [sys.executable, "-m", "nettrim_cli", "prune", source, "--quiet", *words]
         subprocess.run(command, cwd=options.older, check=True)
-    else:
-        proto = onnx.load(model.model)
-        PRUNERS[method](proto, Job(method, sparsity, *files, names, options.threads, ""))
-        onnx.save(proto, output)
+        return float(json.loads(report.read_text())["sparsity"])
+    names = pruned_layers(model)
+    proto = onnx.load(model.model)
+    PRUNERS[method](proto, Job(method, sparsity, *files, names, options.threads, ""))
+    onnx.save(proto, output)
     return peers.share(peers_methods.counted(onnx.load(output), names))
 
 
