@@ -9,7 +9,7 @@ few samples have hardly any of these, so the movement of what it reads is told, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,22 +19,16 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import is_array
 from nettrim_cli.data.stream import MEMORY_BYTES, Build, Stream, TensorStore, load
 from nettrim_cli.data.values import parts
+from nettrim_cli.graph.analysis.before_softmax import before_softmax
 from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
-from nettrim_cli.graph.ir.flat_graph import STANDARD, Node
-from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.storage.layout_steps import MOVES, TAKE
 from nettrim_cli.pruning.propagation import Stage, set_matrices
 from nettrim_cli.solve.matrices import BLOCK_VALUES
 
 Array = NDArray[np.floating[Any]]
-FLATTENING = ("Softmax", "Sigmoid")
-PASSING = ("Identity", "Cast", *MOVES - TAKE)
-"""Ops between these and the output that change no values."""
-SPREADING = (*PASSING, "Expand", "Add", "Max", "Clip")
-"""Ops on the way from a sum or a maximum of scores to where it divides them, or is taken off."""
 
 
 class Movement(NamedTuple):
@@ -61,7 +55,7 @@ class SensitivityProbe:
         self.dense = dense
         self.recording = CapturePlan(dense.index, (), cascade=False)
         self._at = {item.node: at for at, item in enumerate(self.recording.schedule)}
-        ends = {each.name: unflattened(dense.index, each.name) for each in dense.outputs}
+        ends = {each.name: before_softmax(dense.index, each.name) for each in dense.outputs}
         places = [self._places(stage)[0] for stage in plan]
         reads = [sorted(self.recording.schedule[each].reads) for each in places]
         self.segments = Segments(self.recording, [*reads, [*{*ends, *ends.values()}]])
@@ -148,51 +142,6 @@ class SensitivityProbe:
         changed = self.dense.clone()
         set_matrices(changed, layer, matrices)
         return changed
-
-
-def unflattened(index: Index, name: str) -> str:
-    """What a Softmax or a Sigmoid makes an output of; the output itself where none does."""
-    node = _producer(index, _origin(index, name, PASSING))
-    read = ""
-    if node is not None and node.op_type == "Div":
-        read = _scores(index, node)
-    elif node is not None and node.op_type in FLATTENING:
-        read = node.input[0]
-    return name if not read or read in index.constants else read
-
-
-def _scores(index: Index, division: Node) -> str:
-    """What a Softmax reads that is spelled out: Exp(x - max x) / sum; empty for other divisions."""
-    exponential = _origin(index, division.input[0], PASSING)
-    total = _producer(index, _origin(index, division.input[1], SPREADING))
-    node = _producer(index, exponential)
-    if node is None or total is None or (node.op_type, total.op_type) != ("Exp", "ReduceSum"):
-        return ""
-    if _origin(index, total.input[0], PASSING) != exponential:
-        return ""
-    shifted = _producer(index, node.input[0])
-    if shifted is None or shifted.op_type != "Sub":
-        return node.input[0]
-    greatest = _producer(index, _origin(index, shifted.input[1], SPREADING))
-    from_scores = greatest is not None and greatest.op_type == "ReduceMax"
-    return shifted.input[0] if from_scores else node.input[0]
-
-
-def _origin(index: Index, name: str, passing: Collection[str]) -> str:
-    """Where a tensor comes from, back over some ops."""
-    while (node := _producer(index, name)) is not None and node.op_type in passing:
-        read = next((each for each in node.input if each and each not in index.constants), "")
-        if not read:
-            break
-        name = read
-    return name
-
-
-def _producer(index: Index, name: str) -> Node | None:
-    """The standard op of the main graph that makes a tensor."""
-    number = index.producers.get(name)
-    node = None if number is None else index.nodes[number]
-    return node if node is not None and node.domain in STANDARD and node.parent is None else None
 
 
 def outermost(node: Node) -> Node:

@@ -160,17 +160,3 @@ def test_its_samples_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
 def weights(dense, at):
     matrices, biases = dense.weight(dense.layers[at])
     return [np.vstack([m, b[None]]) for m, b in zip(matrices, biases)]
-
-
-@pytest.mark.parametrize(
-    "tail",
-    [
-        "e = Exp(z) t = ReduceSum<keepdims = 1>(h, one) y = Div(e, t)",  # of something else
-        "e = Abs(z) t = ReduceSum<keepdims = 1>(e, one) y = Div(e, t)",
-        "e = Exp(z) t = ReduceMax<axes = [1]>(e) y = Div(e, t)",
-    ],
-)
-def test_divisions_that_are_no_softmax(tail) -> None:
-    text = f"g (float[N,8] x) => (float[N,4] y) {{ h = Abs(x) z = MatMul(x, w) {tail} }}"
-    model = Model(build(text, w=normal(8, 4), one=np.array([1])))
-    assert module.unflattened(model.index, "y") == "y"

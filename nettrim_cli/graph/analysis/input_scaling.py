@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from nettrim_cli.graph.ir.flat_graph import Node
-from nettrim_cli.graph.ir.index import Index, attributes
-from nettrim_cli.graph.layer import Runnable
+from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.layer import Floats, Runnable
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
-
-LAYERS = ("Conv", "Gemm", "MatMul")
-SAME_VALUES = ("Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Relu")
-SQUASHED = ("Softmax", "Sigmoid")
+from nettrim_cli.graph.ops.context import AffineContext, NodeContext
+from nettrim_cli.graph.ops.spec import OpSpec
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training saw at a BatchNormalization: ``mean`` and ``variance`` of each channel."""
+    """What training saw at a normalisation: ``mean`` and ``variance`` (C,) of each channel."""
 
     node: str
     tensor: str
@@ -31,33 +29,47 @@ class Trained:
     variance: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _NumberContext(AffineContext):
+    """A node that reads one signal, whose constants are single numbers."""
+
+    def constant(self, slot: int) -> Floats | None:
+        """A finite constant of one value (1,)."""
+        value = self.graph.number(self.name(slot))
+        return None if value is None or not np.isfinite(value) else np.array([value])
+
+    def channels(self, slot: int) -> Floats | None:
+        """None: nothing is known of channels."""
+        return None
+
+
 def first_normalization(model: Model) -> Trained | None:
-    """The first BatchNormalization of the main graph that a layer alone precedes."""
+    """The first normalisation by constants in the main graph that a layer alone precedes."""
     index = model.index
-    reached = {each.name for each in model.inputs}
+    reached = {tensor.name for tensor in model.inputs}
     behind: set[str] = set()  # a layer that reads an input
     for node in index.flat.main_nodes:
-        source = node.input[0] if node.input else ""
-        if node.op_type == "BatchNormalization" and source in behind and not trains(index, node):
-            mean, variance = (_constant(index, name) for name in node.input[3:5])
+        source, spec = node.input[0] if node.input else "", index.spec(node)
+        if spec.mean_slot is not None and source in behind and not trains(index, node):
+            slots = slice(spec.mean_slot, spec.mean_slot + 2)
+            mean, variance = (_constant(index, name) for name in node.input[slots])
             if mean is not None and variance is not None and (variance > 0).all():
                 return Trained(node.title, source, mean, variance)
-        if node.op_type in LAYERS and source in reached:
+        if _is_layer(spec) and source in reached:
             behind.update(node.output)
-        elif node.op_type in SAME_VALUES:
-            reached.update(node.output if source in reached else ())
+        elif source in reached and (spec.same_values or spec.clip is not None):
+            reached.update(node.output)
     return None
 
 
 def trains(index: Index, node: Node) -> bool:
     """Whether a node behaves as in training: by the batch that it is in, or at random."""
-    if node.op_type == "BatchNormalization":  # before opset 14 its further results said so
-        return bool(attributes(node).get("training_mode", len(node.output) > 1))
-    return node.op_type == "Dropout" and len(node.input) > 2 and bool(index.number(node.input[2]))
+    rule = index.spec(node).trains
+    return rule is not None and bool(rule(NodeContext(index, node)))
 
 
 def first_factor(model: Model, name: str) -> float | None:
-    """What a model's input is multiplied by before anything else, 1 where a layer reads it.
+    """The size of what a model's input is multiplied by first, 1 where a layer reads it.
 
     None where nothing of the kind is known.
     """
@@ -67,24 +79,29 @@ def first_factor(model: Model, name: str) -> float | None:
         if len(readers) != 1:
             return None
         (node,) = readers
-        if node.op_type in LAYERS:
+        spec = index.spec(node)
+        if _is_layer(spec):
             return 1.0
-        if node.op_type in ("Mul", "Div") and len(node.input) == 2:
-            other = node.input[1] if node.input[0] == name else node.input[0]
-            factor = abs(index.number(other) or 0)
-            if not factor or (node.op_type == "Div" and node.input[0] != name):
+        if spec.affine is not None and spec.clip is None:
+            factors = spec.affine(_NumberContext(index, node, node.input.index(name), 1))
+            if factors is None or factors[1].any() or not factors[0].all():
                 return None
-            return factor if node.op_type == "Mul" else 1 / factor
-        if node.op_type not in SAME_VALUES[:-1]:
+            return abs(float(factors[0][0]))
+        if not spec.same_values:
             return None
         name = node.output[0]
     return None
 
 
 def squashed(model: Model, output: str) -> str:
-    """The op, of those in ``SQUASHED``, that an output comes from; empty for any other."""
-    makers = [node for node in model.index.flat.main_nodes if output in node.output]
-    return makers[0].op_type if makers and makers[0].op_type in SQUASHED else ""
+    """The op that makes an output of probabilities; empty for any other output."""
+    node = model.index.maker(output)
+    return node.op_type if node is not None and model.index.spec(node).probabilities else ""
+
+
+def _is_layer(spec: OpSpec) -> bool:
+    """Whether an op is a linear layer that gives out what its weight makes."""
+    return spec.weight is not None and spec.weight.bias_follows
 
 
 def with_outputs(model: Model, names: Sequence[str]) -> Runnable:

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flat_graph import ENTER, STANDARD, Node
 from nettrim_cli.graph.ir.flatten import flatten
 from nettrim_cli.graph.ir.rank_inference import Ranks
-from nettrim_cli.graph.ops import Grid, Unsupported, spec_of
+from nettrim_cli.graph.ops import Unsupported, spec_of
 from nettrim_cli.graph.ops.context import NodeContext
 from nettrim_cli.graph.ops.spec import OpSpec
-from nettrim_cli.graph.storage.elements import FLOATS, PRUNABLE, type_name, widens
+from nettrim_cli.graph.storage.constant_views import constant_view, passes_on, require_float
+from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.external import NOTHING, External
-from nettrim_cli.graph.storage.layout_steps import MOVES, dequantized, moves
-from nettrim_cli.graph.storage.tensors import Holder, elem_type
-from nettrim_cli.graph.storage.weight_view import (
-    INTEGERS,
-    Array,
-    Concatenated,
-    StoredTensor,
-    WeightView,
-)
-
-VIEW_OPS = MOVES | {"Identity", "Cast", "DequantizeLinear", "Concat"}
-"""Standard ops that may stand between a stored constant and the tensor that is viewed."""
+from nettrim_cli.graph.storage.tensors import Holder
+from nettrim_cli.graph.storage.weight_view import WeightView
 
 
 @dataclass(frozen=True)
@@ -67,10 +56,11 @@ def derived_constants(nodes: Iterable[Node], sources: Iterable[str]) -> set[str]
     """`sources` and all tensors computed from them and from Constant nodes alone."""
     constants = set(sources)
     for node in nodes:
-        if node.subgraphs or node.domain == ENTER or node.op_type.startswith("Random"):
+        spec = spec_of(node.op_type, node.domain)
+        if node.subgraphs or node.domain == ENTER or spec.random:
             continue
         inputs = [name for name in node.input if name]
-        if node.op_type == "Constant" if not inputs else constants.issuperset(inputs):
+        if spec.stores if not inputs else constants.issuperset(inputs):
             constants.update(name for name in node.output if name)
     return constants
 
@@ -168,7 +158,7 @@ class Index:
         """
         if name not in self._views:
             try:
-                self._views[name] = self._find_view(name)
+                self._views[name] = constant_view(self, name)
             except Unsupported as refusal:
                 self._views[name] = str(refusal)
         view = self._views[name]
@@ -185,98 +175,8 @@ class Index:
             As for `view`; or the values are of another type.
         """
         view = self.view(name)
-        _require_float(view.elem_type)
+        require_float(view.elem_type)
         return view
-
-    def _find_view(self, name: str) -> WeightView:
-        """The view of the tensor that the producer reads, and a step more."""
-        if name not in self.constants:
-            raise Unsupported("is not constant")
-        if name in self.sparse:
-            raise Unsupported("is stored as a sparse tensor")
-        if name in self.initializers:
-            return self._stored_view(self.initializers[name])
-        node = self.nodes[self.producers[name]]
-        op_type = node.op_type if node.domain in STANDARD else ""
-        if op_type == "Constant":
-            if node.holder is None:
-                raise Unsupported("is stored in a kind of Constant that is not treated yet")
-            return self._stored_view(node.holder)
-        if op_type not in VIEW_OPS or (node.output[0] != name and op_type != "Split"):
-            raise Unsupported(f"is computed from constants by {node.op_type}")
-        if op_type == "Concat":
-            return self._concatenated(node)
-        source = self.view(node.input[0])
-        if op_type == "Cast":
-            target = _require_float(attributes(node).get("to", 0))
-            if not widens(_require_float(source.elem_type), target):
-                raise Unsupported("is rounded by a Cast")
-            return replace(source, elem_type=target)
-        if op_type == "Identity":
-            return source
-        if op_type == "DequantizeLinear":
-            return self._dequantized(node, source)
-        options = {**attributes(node), "outputs": len(node.output)}
-        inputs = [self._layout_input(node, tensor) for tensor in node.input[1:]]
-        steps = moves(op_type, source.shape, options, inputs, node.output.index(name))
-        return replace(source, steps=(*source.steps, *steps))
-
-    def _stored_view(self, holder: Holder) -> WeightView:
-        return WeightView(StoredTensor(holder, self.external), (), elem_type(holder))
-
-    def _concatenated(self, node: Node) -> WeightView:
-        """The view of constants that a Concat joins."""
-        views = tuple(self.view(name) for name in node.input)
-        shapes = [view.shape for view in views]
-        axis, rank = attributes(node).get("axis", 1), len(shapes[0])
-        if not -rank <= axis < rank or len({view.elem_type for view in views}) > 1:
-            raise Unsupported("is joined of parts that do not fit")
-        axis %= rank
-        if len({(len(shape), *shape[:axis], *shape[axis + 1 :]) for shape in shapes}) > 1:
-            raise Unsupported("is joined of parts that do not fit")
-        return WeightView(Concatenated(views, axis), (), views[0].elem_type)
-
-    def _layout_input(self, node: Node, name: str) -> Array | None:
-        """Whole numbers that tell a node how to move values; None for an input left out."""
-        if not name:
-            return None
-        try:
-            return self.view(name).values()
-        except Unsupported:
-            raise Unsupported(f"is put into a computed shape by {node.op_type}") from None
-
-    def _dequantized(self, node: Node, view: WeightView) -> WeightView:
-        _require_integers(view.elem_type)
-        scale = self.view(node.input[1])
-        zero: Array = np.zeros((), np.int32)
-        if len(node.input) > 2 and node.input[2]:
-            zero = self.view(node.input[2]).values()
-        options = attributes(node)
-        axis, block = options.get("axis", 1), options.get("block_size", 0)
-        elem_type = options.get("output_dtype", 0) or scale.elem_type
-        step = dequantized(view.shape, view.elem_type, scale.values(), zero, (axis,), block)
-        return replace(view, steps=(*view.steps, step), elem_type=_require_float(elem_type))
-
-    def dequantized_view(self, view: WeightView, node: Node, grid: Grid) -> WeightView:
-        """The view of an integer weight as the real numbers that its node takes it for.
-
-        Raises
-        ------
-        Unsupported
-            The weight holds no integers, or scale or zero point are not constant or do not fit.
-        """
-        _require_integers(view.elem_type)
-        values: list[Array] = [np.ones((), np.float32), np.zeros((), np.int32)]
-        for position, slot in enumerate((grid.scale, grid.zero_point)):
-            if slot is not None and slot < len(node.input) and node.input[slot]:
-                if node.input[slot] not in self.constants:
-                    raise Unsupported("is on a grid that is not constant")
-                values[position] = self.view(node.input[slot]).values()
-        scale, zero = (array.reshape(()) if array.size == 1 else array for array in values)
-        if zero.ndim and not scale.ndim:
-            scale = np.full(zero.shape, scale)
-        step = dequantized(view.shape, view.elem_type, scale, zero, grid.axes, 0)
-        return replace(view, steps=(*view.steps, step), elem_type=TensorProto.FLOAT)
 
     def readers_of(self, view: WeightView) -> list[Use]:
         """Uses of the stored elements that a view reads, but for those that pass them on.
@@ -309,9 +209,7 @@ class Index:
     def _passes_on(self, use: Use) -> bool:
         """Whether the use is a step on the way to other readers."""
         node = self.nodes[use.node]
-        if node.op_type not in VIEW_OPS or node.domain not in STANDARD or use.slot < 0:
-            return False
-        if use.slot > 0 and node.op_type != "Concat":
+        if use.slot < 0 or not passes_on(self, node, use.slot):
             return False
         try:
             self.view(next(filter(None, node.output)))
@@ -401,16 +299,3 @@ class Index:
                 names.update(value.name for value in (*body.graph.input, *body.graph.output))
                 names.update(tensor.name for tensor in body.graph.initializer)
         return names
-
-
-def _require_integers(elem_type: int) -> None:
-    if elem_type not in INTEGERS:
-        raise Unsupported(f"holds {type_name(elem_type)} values, which are not treated yet")
-
-
-def _require_float(elem_type: int) -> int:
-    if elem_type in PRUNABLE:
-        return elem_type
-    if elem_type in FLOATS:
-        raise Unsupported(f"holds {type_name(elem_type)} values, which are not treated yet")
-    raise Unsupported(f"holds {type_name(elem_type)} values, not floating-point ones")

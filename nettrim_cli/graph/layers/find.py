@@ -17,6 +17,7 @@ from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.graph.layers.epilogue import applied, response, words
 from nettrim_cli.graph.layers.paths import Outputs, from_end, mean_use
 from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.graph.storage.constant_views import dequantized_view
 from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.tensors import elem_type, shape
 from nettrim_cli.graph.storage.weight_view import WeightView
@@ -148,7 +149,7 @@ def weight_of(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry
     grid = ops.grid(geometry)
     try:
         if grid is not None:
-            return index.dequantized_view(view, node, grid), geometry
+            return dequantized_view(index, view, node, grid), geometry
         return index.weight_view(node.input[slot]), geometry
     except Unsupported as refusal:
         raise Unsupported(f"weight {refusal}") from None

@@ -310,8 +310,13 @@ LAYOUT: dict[str, OpSpec] = {
         error=unmoved,
     ),
     "Size": OpSpec(rank=fixed(0)),
+    "Constant": OpSpec(stores=True),
     "ConstantOfShape": OpSpec(rank=listed_rank(0)),
     "Range": OpSpec(rank=fixed(1)),
+    **dict.fromkeys(
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        OpSpec(random=True),
+    ),
     "NonZero": OpSpec(rank=fixed(2)),
     "OneHot": OpSpec(rank=lambda context: None if (rank := context.rank()) is None else rank + 1),
 }

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.graph.ops.base import Grid, Unsupported
+
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
@@ -136,3 +138,46 @@ class Indexed:
     def shape(self, old_shape: Shape) -> Shape:
         """The shape with as many entries on the axis as are taken."""
         return (*old_shape[: self.axis], *self.entries.shape, *old_shape[self.axis + 1 :])
+
+
+def dequantized_step(
+    stored: Shape, limits: tuple[int, int], scale: Array, zero: Array, grid: Grid
+) -> Dequantized:
+    """The step of integers that stand for real numbers: per tensor, axis or block.
+
+    Parameters
+    ----------
+    stored
+        Shape of the integers.
+    limits
+        Least and largest value of their type.
+    scale, zero
+        Values: (), a size for each of the grid's axes, or those of its blocks.
+
+    Raises
+    ------
+    Unsupported
+        Scale and zero point do not fit the tensor.
+    """
+    axes = tuple(axis % max(1, len(stored)) for axis in grid.axes)
+    if zero.shape not in ((), scale.shape):
+        raise Unsupported("has a zero point that does not fit its scale")
+
+    def spread(values: Array) -> Array:
+        if values.size == 1 and not grid.block:
+            return values.reshape(())
+        if grid.block and values.ndim == len(stored):
+            wide = np.repeat(values, grid.block, axis=axes[0])
+            cut = [slice(None)] * len(stored)
+            cut[axes[0]] = slice(stored[axes[0]])
+            return np.asarray(wide[tuple(cut)])
+        own = axes[: values.ndim]
+        if stored and values.shape == tuple(stored[axis] for axis in own):
+            return values.reshape([n if axis in own else 1 for axis, n in enumerate(stored)])
+        raise Unsupported("has a scale of a shape that is not known")
+
+    if not np.isfinite(scale).all() or not (scale > 0).all():
+        raise Unsupported("has a scale that is not a positive number")
+    least, most = limits
+    exact = np.float64 if most > 2**24 else np.float32
+    return Dequantized(spread(scale), spread(zero.astype(exact)), least, most)

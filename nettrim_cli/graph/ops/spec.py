@@ -58,6 +58,10 @@ class OpSpec:
 
     Attributes
     ----------
+    stores
+        Whether its only output is a stored constant.
+    random
+        Whether its output changes from run to run.
     weight
         How its weight is read and written; None for an op without.
     rank
@@ -89,7 +93,7 @@ class OpSpec:
     clip
         The range that it cuts to; with `affine`, after that.
     mean_slot
-        Input that is taken off each channel, of a normalisation by constants.
+        Input that is taken off each channel, of a normalisation by constants; the variance is next.
     layout
         What it does to a constant on its way to a weight: steps that move values, the element
         type of a cast, or the grid of integers.
@@ -107,6 +111,8 @@ class OpSpec:
         Whether it leads from a sum or a maximum of scores to where that meets them again.
     """
 
+    stores: bool = False
+    random: bool = False
     weight: Op | None = None
     rank: CountRule = unknown
     every_output: bool = False

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import TensorProto
 
+from nettrim_cli.graph.ops.layout_steps import Array, Dequantized, Indexed, Shape, Step
 from nettrim_cli.graph.storage.elements import PACKED, PRUNABLE, type_name
 from nettrim_cli.graph.storage.external import NOTHING, External
 from nettrim_cli.graph.storage.tensors import Holder, elem_type, shape
@@ -28,131 +27,6 @@ INTEGERS = frozenset(
     )
 )
 """Element types that may stand for real numbers."""
-
-Array = NDArray[Any]
-Shape = tuple[int, ...]
-
-
-class Step(Protocol):
-    """What a node on the way does to values."""
-
-    def read(self, values: Array) -> Array:
-        """Values behind the node from those before it."""
-
-    def write(self, values: Array) -> Array:
-        """Values before the node from those behind it."""
-
-    def shape(self, old_shape: Shape) -> Shape:
-        """Shape behind the node."""
-
-
-@dataclass(frozen=True)
-class Transposed:
-    """The step of Transpose."""
-
-    perm: tuple[int, ...]
-
-    def read(self, values: Array) -> Array:
-        """Permute the axes."""
-        return values.transpose(self.perm)
-
-    def write(self, values: Array) -> Array:
-        """Permute the axes back."""
-        return values.transpose(np.argsort(self.perm))
-
-    def shape(self, old_shape: Shape) -> Shape:
-        """Sizes of the axes in their new order."""
-        return tuple(old_shape[axis] for axis in self.perm)
-
-
-@dataclass(frozen=True)
-class Reshaped:
-    """The step of Reshape, Squeeze, Unsqueeze and Flatten: equal values in the same order."""
-
-    old_shape: Shape
-    new_shape: Shape
-
-    def read(self, values: Array) -> Array:
-        """Put `values` into the new shape."""
-        return values.reshape(self.new_shape)
-
-    def write(self, values: Array) -> Array:
-        """Put `values` into the old shape."""
-        return values.reshape(self.old_shape)
-
-    def shape(self, old_shape: Shape) -> Shape:
-        """The new shape."""
-        return self.new_shape
-
-
-@dataclass(frozen=True, eq=False)
-class Dequantized:
-    """The step of DequantizeLinear: ``(q - zero) * scale``; writing rounds to the nearest q.
-
-    Attributes
-    ----------
-    scale, zero
-        Arrays of the stored shape, or broadcast to it.
-    least, most
-        Limits of the stored type.
-    """
-
-    scale: Array
-    zero: Array
-    least: int
-    most: int
-
-    def read(self, values: Array) -> Array:
-        """Turn whole numbers into real ones."""
-        return np.asarray((values.astype(self.dtype) - self.zero) * self.scale)
-
-    def write(self, values: Array) -> Array:
-        """Round to the nearest whole numbers of the stored type; 0 becomes the zero point."""
-        rounded = np.rint(values.astype(self.dtype) / self.scale.astype(self.dtype))
-        return np.asarray(np.clip(rounded + self.zero, self.least, self.most))
-
-    def shape(self, old_shape: Shape) -> Shape:
-        """The same shape."""
-        return old_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type in which whole numbers of the stored type are exact."""
-        return np.dtype(np.float64 if self.most > 2**24 else np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Indexed:
-    """The step of Slice, Split and Gather: entries along one axis, none of them twice.
-
-    Attributes
-    ----------
-    axis, size
-        The axis, and how many entries it has before.
-    entries
-        Positions of the entries in their order; a 0-d array where the axis goes away.
-    """
-
-    axis: int
-    size: int
-    entries: NDArray[np.intp]
-
-    def read(self, values: Array) -> Array:
-        """Take the entries."""
-        return values.take(self.entries, self.axis)
-
-    def write(self, values: Array) -> Array:
-        """Put the entries at their positions, and zeros elsewhere."""
-        old_shape = list(values.shape)
-        old_shape[self.axis : self.axis + self.entries.ndim] = [self.size]
-        result = np.zeros(old_shape, values.dtype)
-        position: tuple[Any, ...] = (*[slice(None)] * self.axis, self.entries)
-        result[position] = values
-        return result
-
-    def shape(self, old_shape: Shape) -> Shape:
-        """The shape with as many entries on the axis as are taken."""
-        return (*old_shape[: self.axis], *self.entries.shape, *old_shape[self.axis + 1 :])
 
 
 @dataclass(frozen=True, eq=False)
