@@ -24,24 +24,29 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def other_kind(path: Path, inputs: Sequence[Tensor]) -> str:
-    """What a file or folder is that is not read, and what to do about it.
+    """What kind of file or folder this is, and how to make calibration data of it.
 
     Parameters
     ----------
+    path
+        The file or folder.
     inputs
-        Those of the model, which say what the samples are to become.
+        The model's inputs, which the samples must fit.
     """
     if path.is_dir():
         return _folder(path, inputs)
     kind = identify(path)
     if kind is not None and kind.key == "zip":
         return _archive(path, inputs)
-    what = f"{path} is {kind.name}" if kind else f"'{path.suffix}' of {path} tells no known format"
+    description = (
+        f"{path} is {kind.name}" if kind else f"'{path.suffix}' of {path} tells no known format"
+    )
     if kind is not None and kind.key in UNPACKED:
-        return f"{what}, not calibration data: {kind.export.format(path=shlex.quote(str(path)))}."
+        export = kind.export.format(path=shlex.quote(str(path)))
+        return f"{description}, not calibration data: {export}."
     key = "tensor" if path.suffix == ".pb" else kind.key if kind else ""
     program = RECIPES[key](path, inputs[0]) if key in RECIPES else ""
-    return f"{what}; {WANTED}: {_finish(program, inputs)}"
+    return f"{description}; {WANTED}: {_finish(program, inputs)}"
 
 
 def command(program: str) -> str:
@@ -56,36 +61,38 @@ def savez(value: str, tensor: Tensor, more: str = "") -> str:
 
 def _finish(program: str, inputs: Sequence[Tensor]) -> str:
     """The end of a message: the command, or what the samples must be."""
-    names = ", ".join(f"'{each.name}'" for each in inputs)
+    names = ", ".join(f"'{tensor.name}'" for tensor in inputs)
     if not program:
         return f"store one dataset for every model input ({names}), a row for each sample."
-    others = "" if len(inputs) == 1 else f" The model has {len(inputs)} inputs, {names}: add all."
-    return f"prepare samples as in training, such as by: {command(program)}{others}"
+    reminder = "" if len(inputs) == 1 else f" The model has {len(inputs)} inputs, {names}: add all."
+    return f"prepare samples as in training, such as by: {command(program)}{reminder}"
 
 
 def _folder(path: Path, inputs: Sequence[Tensor]) -> str:
     files = files_of(path)
-    suffix = _most_common(each.suffix for each in files)
-    what = f"{path} is a folder"
+    suffix = _most_common(file.suffix for file in files)
+    description = f"{path} is a folder"
     if not files:
-        return f"{what} without files: give the file with the calibration data."
-    stored = [each for each in files if each.suffix.lower() in ARRAYS]
+        return f"{description} without files: give the file with the calibration data."
+    stored = [file for file in files if file.suffix.lower() in ARRAYS]
     if stored:
-        return f"{what}: give the file with the calibration data, such as {stored[0]}."
+        return f"{description}: give the file with the calibration data, such as {stored[0]}."
     program = _of_many(str(path), suffix, inputs[0]) if inputs else ""
-    return f"{what} of {suffix or 'other'} files; {WANTED}: {_finish(program, inputs)}"
+    return f"{description} of {suffix or 'other'} files; {WANTED}: {_finish(program, inputs)}"
 
 
 def _archive(path: Path, inputs: Sequence[Tensor]) -> str:
-    names = [each for each in members(path) if not each.endswith("/")]
-    suffix = _most_common(PurePosixPath(each).suffix for each in names)
-    what = f"{path} is a zip archive of {suffix or 'other'} files; {WANTED}"
+    names = [name for name in members(path) if not name.endswith("/")]
+    suffix = _most_common(PurePosixPath(name).suffix for name in names)
+    description = f"{path} is a zip archive of {suffix or 'other'} files; {WANTED}"
     folder = _fresh(path.stem, "")
     unpack = f"python -m zipfile -e {shlex.quote(str(path))} {shlex.quote(folder)}"
     program = _of_many(folder, suffix, inputs[0])
     if not program:
-        return f"{what}: unpack it first: {unpack}"
-    return f"{what}: prepare samples as in training, such as by: {unpack} && {command(program)}"
+        return f"{description}: unpack it first: {unpack}"
+    return (
+        f"{description}: prepare samples as in training, such as by: {unpack} && {command(program)}"
+    )
 
 
 def _of_many(folder: str, suffix: str, tensor: Tensor) -> str:
@@ -116,7 +123,7 @@ def _images(files: str, tensor: Tensor) -> str:
     mode = MODES.get(channels if isinstance(channels, int) else 3)
     if mode is None:
         return ""
-    sides = [each if isinstance(each, int) and each > 0 else SIDE for each in (width, height)]
+    sides = [side if isinstance(side, int) and side > 0 else SIDE for side in (width, height)]
     value = (
         f'numpy.stack([numpy.asarray(Image.open(f).convert("{mode}")'
         f".resize(({sides[0]}, {sides[1]}))) for f in {files}])"
@@ -141,33 +148,33 @@ def _table(path: Path, tensor: Tensor) -> str:
     """Python that reads a table of numbers; empty where there is none."""
     with path.open("rb") as file:
         text = file.read(SAMPLED_BYTES).decode("utf-8", "replace").removeprefix("\ufeff")
-    lines = [each for each in text.splitlines() if each.strip() and not each.startswith("#")]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not lines:
         return ""
     row = lines[1] if len(lines) > 1 else lines[0]
     mark = max((",", ";", "\t"), key=row.count)
-    head, values = (each.split(mark if mark in row else None) for each in (lines[0], row))
-    names = {at: each.strip(' "').lower() for at, each in enumerate(head)}
-    numbers = [at for at, each in enumerate(values) if _is_number(each)]
+    head, values = (text.split(mark if mark in row else None) for text in (lines[0], row))
+    names = {number: text.strip(' "').lower() for number, text in enumerate(head)}
+    numbers = [number for number, text in enumerate(values) if _is_number(text)]
     header = not all(map(_is_number, head))
-    classes = [at for at in numbers if header and names.get(at) in CLASSES]
-    wanted = [at for at in numbers if at not in classes]
-    if not wanted:
+    classes = [number for number in numbers if header and names.get(number) in CLASSES]
+    inputs = [number for number in numbers if number not in classes]
+    if not inputs:
         return ""
     options = f", delimiter={_literal(mark)}" if mark in row else ""
     options += ", skiprows=1" if header else ""
     read = f'numpy.loadtxt({_literal(str(path))}, encoding="utf-8-sig"{options}'
-    chosen = "" if len(wanted) == len(values) else f", usecols={_columns(wanted)}"
-    value = f"{read}, dtype={_literal(_dtype(tensor))}, ndmin=2{chosen})" + _reshaped(tensor)
+    selection = "" if len(inputs) == len(values) else f", usecols={_columns(inputs)}"
+    value = f"{read}, dtype={_literal(_dtype(tensor))}, ndmin=2{selection})" + _reshaped(tensor)
     labels = f', labels={read}, dtype="int64", usecols={classes[0]})' if classes else ""
     return f"import numpy; {savez(value, tensor, labels)}"
 
 
-def _columns(wanted: Sequence[int]) -> str:
-    first, last = wanted[0], wanted[-1]
-    if list(wanted) == list(range(first, last + 1)):
+def _columns(columns: Sequence[int]) -> str:
+    first, last = columns[0], columns[-1]
+    if list(columns) == list(range(first, last + 1)):
         return f"range({first}, {last + 1})"
-    return str(tuple(wanted))
+    return str(tuple(columns))
 
 
 def _reshaped(tensor: Tensor) -> str:
@@ -181,6 +188,7 @@ def _expression(modules: str, value: str) -> Callable[[Path, Tensor], str]:
     """A recipe of one expression of the path and the input's name and dtype."""
 
     def recipe(path: Path, tensor: Tensor) -> str:
+        """The program for a file and an input."""
         filled = value.format(
             path=_literal(str(path)), name=_literal(tensor.name), dtype=_literal(_dtype(tensor))
         )
@@ -203,7 +211,7 @@ def _dtype(tensor: Tensor) -> str:
 
 def _most_common(suffixes: Iterable[str]) -> str:
     counts = Counter(suffixes)
-    return max(counts, key=lambda each: (counts[each], each)) if counts else ""
+    return max(counts, key=lambda suffix: (counts[suffix], suffix)) if counts else ""
 
 
 def _literal(text: str) -> str:

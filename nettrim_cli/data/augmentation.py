@@ -61,7 +61,10 @@ class Recipe:
 
 
 def augmented(
-    feeds: Mapping[str, Array], others: Mapping[str, Array], axes: Mapping[str, int], recipe: Recipe
+    feeds: Mapping[str, Array],
+    partner_feeds: Mapping[str, Array],
+    axes: Mapping[str, int],
+    recipe: Recipe,
 ) -> dict[str, Array]:
     """Samples made of two batches.
 
@@ -74,13 +77,13 @@ def augmented(
     recipe
         For as many samples as the batches have.
     """
-    fresh = dict(feeds)
+    mixed = dict(feeds)
     for name, axis in axes.items():
         values = np.moveaxis(feeds[name], axis, 0)
-        partners = np.moveaxis(others[name], axis, 0)[recipe.partners]
-        made = _images if image_axes(values.shape) else _mixtures
-        fresh[name] = np.ascontiguousarray(np.moveaxis(made(values, partners, recipe), 0, axis))
-    return fresh
+        partners = np.moveaxis(partner_feeds[name], axis, 0)[recipe.partners]
+        mix = _images if image_axes(values.shape) else _mixtures
+        mixed[name] = np.ascontiguousarray(np.moveaxis(mix(values, partners, recipe), 0, axis))
+    return mixed
 
 
 def image_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -109,7 +112,7 @@ def _images(values: Array, partners: Array, recipe: Recipe) -> Array:
     for number, (cut, upright) in enumerate(zip(recipe.cuts, recipe.upright, strict=True)):
         image, axis = mixed[number], axes[0 if upright else 1] - 1
         if cut < 1:
-            behind = (slice(None),) * axis + (slice(round(cut * image.shape[axis]), None),)
-            image[behind] = partners[number][behind]
+            beyond = (slice(None),) * axis + (slice(round(cut * image.shape[axis]), None),)
+            image[beyond] = partners[number][beyond]
         mixed[number] = np.roll(image, tuple(shifts[number]), (axes[0] - 1, axes[1] - 1))
     return mixed

@@ -12,24 +12,24 @@ import numpy as np
 from nettrim_cli.data.formats.base import spell
 from nettrim_cli.data.input_matching import Feed
 
-ROWS = 1024  # that are searched at once
+ROWS = 1024  # searched at once
 INDEX = re.compile(r"idx=(-?\d+) must be within the inclusive range \[(-?\d+),(-?\d+)\]")
 CHANNELS = re.compile(r"Input channels C is not equal .*kernel channels: (\d+) group: (\d+)", re.S)
 
 
-def blamed(path: Path, feeds: Sequence[Feed], said: str) -> str:
+def blamed(path: Path, feeds: Sequence[Feed], message: str) -> str:
     """The dataset that makes the engine fail, and what to do; empty where none is to blame.
 
     Parameters
     ----------
-    said
+    message
         The engine's message.
     """
-    if found := INDEX.search(said):
-        index, low, high = (int(each) for each in found.groups())
+    if match := INDEX.search(message):
+        index, low, high = (int(number) for number in match.groups())
         return _beyond(path, feeds, index, low, high)
-    if found := CHANNELS.search(said):
-        return _channels(path, feeds, int(found[1]) * int(found[2]))
+    if match := CHANNELS.search(message):
+        return _channels(path, feeds, int(match[1]) * int(match[2]))
     return _disagreeing(path, feeds)
 
 
@@ -52,14 +52,14 @@ def _beyond(path: Path, feeds: Sequence[Feed], index: int, low: int, high: int) 
     return ""
 
 
-def _channels(path: Path, feeds: Sequence[Feed], wanted: int) -> str:
+def _channels(path: Path, feeds: Sequence[Feed], channels: int) -> str:
     """The dataset whose channels are its last axis, where the model takes them first."""
     for feed in feeds:
         shape = feed.source.shape
-        if len(shape) == 4 and shape[1] != wanted and shape[-1] == wanted:
+        if len(shape) == 4 and shape[1] != channels and shape[-1] == channels:
             return (
                 f"{path}: dataset '{feed.source.name}' is {spell(shape, feed.source.dtype)}, but "
-                f"the model takes {wanted} channels behind the samples: "
+                f"the model takes {channels} channels behind the samples: "
                 "data.transpose(0, 3, 1, 2) puts its axes in the model's order."
             )
     return ""
@@ -67,14 +67,18 @@ def _channels(path: Path, feeds: Sequence[Feed], wanted: int) -> str:
 
 def _disagreeing(path: Path, feeds: Sequence[Feed]) -> str:
     """Two datasets that differ along an axis that the model names alike, or leaves free alike."""
-    for one, two in itertools.combinations(feeds, 2):
-        for (at, name, size), (other, alias, length) in itertools.product(_axes(one), _axes(two)):
-            if size != length and (name == alias if name else at == other and not alias):
-                called = f"axis '{name}'" if name else f"axis {at}"
+    for first, second in itertools.combinations(feeds, 2):
+        for (axis, name, size), (other_axis, alias, length) in itertools.product(
+            _axes(first), _axes(second)
+        ):
+            if size != length and (name == alias if name else axis == other_axis and not alias):
+                called = f"axis '{name}'" if name else f"axis {axis}"
+                names = " with dataset ".join(
+                    f"'{source.name}' {spell(source.shape, source.dtype)}"
+                    for source in (first.source, second.source)
+                )
                 return (
-                    f"{path}: the model does not run on dataset '{one.source.name}' "
-                    f"{spell(one.source.shape, one.source.dtype)} with dataset "
-                    f"'{two.source.name}' {spell(two.source.shape, two.source.dtype)}: {called} "
+                    f"{path}: the model does not run on dataset {names}: {called} "
                     f"is {size} in one and {length} in the other: store both with one size."
                 )
     return ""
@@ -82,9 +86,9 @@ def _disagreeing(path: Path, feeds: Sequence[Feed]) -> str:
 
 def _axes(feed: Feed) -> Iterator[tuple[int, str, int]]:
     """Number, name and size in the dataset of each free axis that does not count samples."""
-    shape = feed.source.shape[1:] if feed.whole else feed.source.shape
+    shape = feed.source.shape[1:] if feed.row_is_input else feed.source.shape
     declared = feed.tensor.shape or ()
     if feed.axis == 0 and not feed.single and len(shape) == len(declared):
-        for at, (axis, size) in enumerate(zip(declared, shape, strict=True)):
-            if not isinstance(axis, int) and (at or feed.whole):
-                yield at, axis or "", size
+        for number, (axis, size) in enumerate(zip(declared, shape, strict=True)):
+            if not isinstance(axis, int) and (number or feed.row_is_input):
+                yield number, axis or "", size

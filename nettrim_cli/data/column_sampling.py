@@ -1,4 +1,4 @@
-"""Which of a layer's columns are formed and which of these are kept."""
+"""Random samples of a layer's columns: those to form, and of these the ones to store."""
 
 from __future__ import annotations
 
@@ -13,61 +13,75 @@ Positions = NDArray[np.integer[Any]]
 
 
 class ColumnSampler:
-    """`most` of `total` columns, each as likely as any other, asked for in their order.
+    """A simple random sample of columns without replacement, handed out in their order.
 
-    A simple random sample without replacement, drawn at once: it depends on nothing but the
-    numbers and the seed.
+    It is drawn at once and so depends on nothing but the numbers and the seed.
+
+    Parameters
+    ----------
+    total
+        Number of all columns.
+    size
+        Number of columns to draw, or all if there are fewer.
+    random
+        Generator of the draw.
     """
 
-    def __init__(self, total: int, most: int, random: np.random.Generator) -> None:
-        self.count = min(total, most)
-        self._seen = 0
-        self._taken: Positions | None = None
-        if most < total:
-            self._taken = np.sort(random.choice(total, most, replace=False, shuffle=False))
+    def __init__(self, total: int, size: int, random: np.random.Generator) -> None:
+        self.count = min(total, size)
+        self._passed = 0
+        self._positions: Positions | None = None
+        if size < total:
+            self._positions = np.sort(random.choice(total, size, replace=False, shuffle=False))
 
     def next(self, columns: int) -> Positions | None:
-        """Which of the next columns are taken, ascending; None for all."""
-        first, self._seen = self._seen, self._seen + columns
-        if self._taken is None:
+        """Positions of the sampled ones among the next columns, ascending; None for all."""
+        first, self._passed = self._passed, self._passed + columns
+        if self._positions is None:
             return None
-        begin, end = np.searchsorted(self._taken, [first, self._seen])
-        return self._taken[begin:end] - first
+        begin, end = np.searchsorted(self._positions, [first, self._passed])
+        return self._positions[begin:end] - first
 
 
 class ColumnSample:
-    """Columns that are kept themselves, some of those that are formed.
+    """Stored columns, a sample of those that are formed.
 
-    Held as rows, each with a one at the end: that is how most columns come and how BLAS reads
+    They are stored as rows with a one at the end, the order in which most columns come; BLAS reads
     them as fast.
 
-    Attributes
+    Parameters
     ----------
-    formed
-        Of all columns, those that are worked with at all; the others are never formed.
+    sampler
+        Sample of the columns that are formed.
+    size
+        Number of these to store, or all if there are fewer.
+    rows
+        Rows of each matrix: inputs, and results.
+    random
+        Generator of the second sample.
     """
 
     def __init__(
-        self, formed: ColumnSampler, most: int, rows: Sequence[int], random: np.random.Generator
+        self, sampler: ColumnSampler, size: int, rows: Sequence[int], random: np.random.Generator
     ):
-        self.formed = formed
-        self._draw = ColumnSampler(formed.count, most, random)
+        self.sampler = sampler
+        self._second = ColumnSampler(sampler.count, size, random)
         self._filled = 0
-        self._parts = [np.empty((self._draw.count, each + 1), np.float32) for each in rows]
+        self._parts = [np.empty((self._second.count, width + 1), np.float32) for width in rows]
 
     def pick(self, columns: int) -> Any:
-        """Index of those of the next formed columns that are to be kept."""
-        taken = self._draw.next(columns)
-        return slice(None) if taken is None else taken
+        """Index of the ones to store among the next formed columns."""
+        picked = self._second.next(columns)
+        return slice(None) if picked is None else picked
 
-    def keep(self, rows: Sequence[Array]) -> None:
-        """Put rows behind those that are there."""
+    def append(self, rows: Sequence[Array]) -> None:
+        """Store columns, given as rows (P, N) of each matrix."""
         start, self._filled = self._filled, self._filled + len(rows[0])
-        for held, each in zip(self._parts, rows, strict=True):
-            held[start : self._filled, :-1] = each
-            held[start : self._filled, -1] = 1
+        for stored, values in zip(self._parts, rows, strict=True):
+            stored[start : self._filled, :-1] = values
+            stored[start : self._filled, -1] = 1
 
-    def all(self) -> list[Array]:
-        """Columns of what was kept, with a row of ones for the first."""
-        first, *others = (each[: self._filled].T for each in self._parts)
-        return [first, *(each[:-1] for each in others)]
+    def matrices(self) -> list[Array]:
+        """The stored columns of each matrix, (N+1, P) with a row of ones for the first."""
+        first, *matrices = (stored[: self._filled].T for stored in self._parts)
+        return [first, *(stored[:-1] for stored in matrices)]

@@ -63,19 +63,19 @@ class Converter:
         self._where = f"{path}: dataset '{source.name}'"
         self._taker = taker
         if dtype in TEXT_NAMES:
-            self.dtype, wanted = np.dtype(object), "text"
+            self.dtype, family = np.dtype(object), "text"
         elif dtype in MODEL_DTYPES:
             self.dtype = np.dtype(dtype)
-            wanted = FAMILIES[self.dtype.kind]
+            family = FAMILIES[self.dtype.kind]
         else:
             raise BadInput(
                 f"{path}: {taker} takes {dtype}, which nettrim cannot feed; it feeds "
                 f"{', '.join(MODEL_DTYPES)} and str: use the model before it was converted."
             )
         stored = FAMILIES.get(source.dtype.kind, "") if source.dtype.itemsize else ""
-        if (stored, wanted) not in ALLOWED:
+        if (stored, family) not in ALLOWED:
             have = "text" if stored == "text" else source.dtype.name
-            remedy = REMEDIES.get((stored, wanted), "store them as {0}").format(dtype)
+            remedy = REMEDIES.get((stored, family), "store them as {0}").format(dtype)
             raise BadInput(f"{self._where} holds {have}, but {taker} takes {dtype}: {remedy}.")
 
     def __call__(self, values: Array, indices: Indices) -> Array:
@@ -122,7 +122,7 @@ class Converter:
             raise BadInput(f"{self._where} holds text that is not UTF-8: encode it so.") from error
 
     def _require(
-        self, good: NDArrayBool, values: Array, indices: Indices, what: str, action: str
+        self, good: NDArrayBool, values: Array, indices: Indices, reason: str, action: str
     ) -> None:
         if good.all():
             return
@@ -131,7 +131,7 @@ class Converter:
         element = ", ".join(str(axis) for axis in place[1:])
         raise BadInput(
             f"{self._where}: sample {sample}, element ({element}): the value {values[place]} "
-            f"{what}: {action} this sample."
+            f"{reason}: {action} this sample."
         )
 
 

@@ -73,8 +73,8 @@ class Calibration:
         sources = find_sources(container, inputs)
         self._feeds = match_all(self.path, inputs, sources)
         self.samples = max(feed.samples for feed in self._feeds)
-        taken = {*(tensor.name for tensor in inputs), *(source.name for source in sources)}
-        self._labels, self.about_labels = find_labels(container, taken, self.samples, ignored)
+        fed = {*(tensor.name for tensor in inputs), *(source.name for source in sources)}
+        self._labels, self.about_labels = find_labels(container, fed, self.samples, ignored)
 
     @classmethod
     def open(
@@ -106,8 +106,8 @@ class Calibration:
         """
         file = Path(path)
         require_file(file, inputs)
-        before = identity(file.stat())
-        tell("input", file, before)
+        opened_identity = identity(file.stat())
+        tell("input", file, opened_identity)
         kind = identify(file)
         reader = READERS.get(f".{kind.key}" if kind else file.suffix.lower())
         if reader is None:
@@ -118,19 +118,19 @@ class Calibration:
             raise MissingInput(f"{file} cannot be read ({error.strerror or error}).") from error
         try:
             samples = cls(container, inputs, ignored)
-            samples._identity = before
+            samples._identity = opened_identity
             return samples
         except BaseException:
             container.close()
             raise
 
     def check_unchanged(self) -> None:
-        """See to it that all samples were those of one file.
+        """Check that all samples came from one file.
 
         Raises
         ------
         BadInput
-            Another one stands there by now, or it has been written to.
+            The file was replaced or changed meanwhile.
         """
         with suppress(OSError):  # a file that was removed gave its samples to the end
             if self._identity and identity(self.path.stat()) != self._identity:
@@ -175,7 +175,7 @@ class Calibration:
         What is no floating-point number, such as a token, has no mixtures.
         """
         own = [feed for feed in self._feeds if not feed.shared]
-        if any(np.dtype(feed.convert.dtype).kind != "f" or feed.whole for feed in own):
+        if any(np.dtype(feed.convert.dtype).kind != "f" or feed.row_is_input for feed in own):
             return {}
         return {feed.tensor.name: feed.axis or 0 for feed in own}
 
@@ -184,9 +184,9 @@ class Calibration:
         """Bytes that one more sample in a batch takes as fed."""
         return sum(feed.sample_bytes for feed in self._feeds)
 
-    def batch_size(self, wanted: int) -> int:
+    def batch_size(self, size: int) -> int:
         """Batch size that the model's shapes allow: the one they dictate, or `wanted`."""
-        return self.fixed_batch or max(wanted, 1)
+        return self.fixed_batch or max(size, 1)
 
     def batches(self, indices: Indices, size: int) -> Iterator[Batch]:
         """Samples at `indices`, in ascending order, in batches of `batch_size(size)`.
@@ -216,23 +216,23 @@ class Calibration:
     def _read(self, ordered: NDArray[np.int64], step: int) -> Iterator[Batch]:
         shared = {feed.tensor.name: feed.array(ordered) for feed in self._feeds if feed.shared}
         for start in range(0, len(ordered), step):
-            part = ordered[start : start + step]
+            chunk = ordered[start : start + step]
             feeds = {
-                feed.tensor.name: feed.repeat(shared[feed.tensor.name], len(part))
+                feed.tensor.name: feed.repeat(shared[feed.tensor.name], len(chunk))
                 if feed.shared
-                else feed.array(part)
+                else feed.array(chunk)
                 for feed in self._feeds
             }
-            yield Batch(feeds, len(part), self._labels.read(part) if self._labels else None)
+            yield Batch(feeds, len(chunk), self._labels.read(chunk) if self._labels else None)
 
-    def blamed(self, said: str) -> str:
-        """What in the samples makes the engine fail with that message; empty for nothing."""
-        return blamed(self.path, self._feeds, said)
+    def blamed(self, message: str) -> str:
+        """What in the samples makes the engine fail with a message; empty where nothing does."""
+        return blamed(self.path, self._feeds, message)
 
 
 def split(
     samples: int,
-    wanted: int,
+    count: int,
     holdout: float,
     seed: int,
     *,
@@ -245,7 +245,7 @@ def split(
     ----------
     samples
         Number of samples in the file.
-    wanted
+    count
         Number to use in all; fewer if the file has fewer.
     holdout
         Share of those that is held out, a fraction; at least one batch on either side.
@@ -271,14 +271,20 @@ def split(
             f"{path}: {samples} sample{'' if samples == 1 else 's'}; at least "
             f"{2 * batch} are needed, {batch} to solve for and {batch} to judge by: add samples."
         )
-    groups = max(min(wanted, samples) // batch, 2)
+    groups = max(min(count, samples) // batch, 2)
     held = min(max(round(groups * holdout), 1), groups - 1) * batch
     drawn = np.random.default_rng(seed).choice(samples, groups * batch, replace=False)
     return np.sort(drawn[held:]).astype(np.int64), np.sort(drawn[:held]).astype(np.int64)
 
 
 def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
-    """Raise MissingInput unless `path` is a file that can be read; a pipe would block."""
+    """Check that `path` is a file that can be read; a pipe would block.
+
+    Raises
+    ------
+    MissingInput
+        It is not.
+    """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:

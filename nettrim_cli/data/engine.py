@@ -104,9 +104,9 @@ class Engine:
                 )
         except Exception as error:
             raise _failed("load", error) from error
-        self.inputs = tuple(each.name for each in self._session.get_inputs())
-        self.outputs = tuple(each.name for each in self._session.get_outputs())
-        self.types = {each.name: str(each.type) for each in self._session.get_outputs()}
+        self.inputs = tuple(tensor.name for tensor in self._session.get_inputs())
+        self.outputs = tuple(tensor.name for tensor in self._session.get_outputs())
+        self.types = {tensor.name: str(tensor.type) for tensor in self._session.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
         """Outputs for one batch, in the order asked for (default: all).
@@ -117,10 +117,10 @@ class Engine:
             A node failed on these samples.
         """
         names = list(self.outputs if outputs is None else outputs)
-        mine = {name: feeds[name] for name in self.inputs}
+        fed = {name: feeds[name] for name in self.inputs}
         try:
-            with engine_call(_patience(self._bytes + _size(mine))):
-                return list(self._session.run(names, mine))
+            with engine_call(_patience(self._bytes + _size(fed))):
+                return list(self._session.run(names, fed))
         except Exception as error:
             raise _failed("run", error) from error
 
@@ -132,17 +132,17 @@ def _patience(size: int) -> float:
 
 def _size(feeds: Mapping[str, Any]) -> int:
     """Bytes of what is fed; sequences, which are small, count nothing."""
-    return sum(int(getattr(each, "nbytes", 0)) for each in feeds.values())
+    return sum(int(getattr(value, "nbytes", 0)) for value in feeds.values())
 
 
-def _failed(what: str, error: Exception) -> EngineFailed | OutOfMemory:
+def _failed(action: str, error: Exception) -> EngineFailed | OutOfMemory:
     """What a failure of the engine means."""
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return OutOfMemory(
-            f"onnxruntime has no memory to {what} the model: {brief(error)}; use fewer --samples "
+            f"onnxruntime has no memory to {action} the model: {brief(error)}; use fewer --samples "
             "or smaller ones"
         )
-    return EngineFailed(f"onnxruntime cannot {what} the model: {explain(error)}")
+    return EngineFailed(f"onnxruntime cannot {action} the model: {explain(error)}")
 
 
 def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
@@ -204,9 +204,9 @@ def explain(error: BaseException) -> str:
     """Why a model cannot be loaded or run, and where it is known, what to do."""
     text = str(error)
     for pattern, remedy in REMEDIES:
-        found = re.search(pattern, text, re.DOTALL)
-        if found:
-            return remedy.format(**found.groupdict())
+        match = re.search(pattern, text, re.DOTALL)
+        if match:
+            return remedy.format(**match.groupdict())
     return brief(error)
 
 

@@ -40,8 +40,8 @@ class Feed:
 
     Attributes
     ----------
-    whole
-        A row of the dataset is the whole input tensor; otherwise rows are stacked along `axis`.
+    row_is_input
+        Whether a row of the dataset is the input tensor; otherwise rows are stacked along `axis`.
     shared
         The dataset holds one value, which serves every sample.
     batch
@@ -55,7 +55,7 @@ class Feed:
     tensor: Tensor
     source: Source
     convert: Converter
-    whole: bool
+    row_is_input: bool
     shared: bool
     batch: int | None
     axis: int | None = 0
@@ -74,7 +74,7 @@ class Feed:
         values = self.convert(self.source.read(rows), rows)
         if self.single or not values.ndim:
             return values
-        if self.whole:
+        if self.row_is_input:
             return values.reshape(values.shape[1:])
         if not self.axis:
             return values
@@ -84,7 +84,7 @@ class Feed:
 
     def repeat(self, values: Array, count: int) -> Array:
         """Spread a shared value over a batch of `count` samples."""
-        if self.whole or self.axis is None:
+        if self.row_is_input or self.axis is None:
             return values
         times = fixed(self.tensor.shape[self.axis]) if self.tensor.shape else None
         return np.repeat(values, count if times is None else times, axis=self.axis)
@@ -92,7 +92,7 @@ class Feed:
     @property
     def sample_bytes(self) -> int:
         """Bytes that one more sample takes as fed."""
-        if self.shared and (self.whole or self.axis is None or self.batch is not None):
+        if self.shared and (self.row_is_input or self.axis is None or self.batch is not None):
             return 0
         rows = self.source.shape[0] if self.single else 1
         return rows * row_bytes(self.source.shape, self.convert.dtype)
@@ -104,7 +104,13 @@ def fixed(axis: Axis) -> int | None:
 
 
 def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]:
-    """Dataset of every model input, by name; with one input any single dataset will do."""
+    """Dataset of every model input, by name; with one input any single dataset will do.
+
+    Raises
+    ------
+    BadInput
+        An input is no tensor, or no dataset is meant for it.
+    """
     sources: list[Source] = []
     missing: list[Tensor] = []
     for tensor in inputs:
@@ -127,30 +133,38 @@ def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]
 
 def absent(container: Container, missing: Sequence[Tensor], inputs: Sequence[Tensor]) -> str:
     """Which inputs have no dataset, and which datasets may be meant for them."""
-    wanted = ", ".join(f"'{each.name}' {spell_input(each)}" for each in missing)
-    taken = {each.name for each in inputs}
-    free = [name for name in container.names() if name not in (*taken, LABELS)]
-    meant = {each.name: nearest(each.name, free) for each in missing}
+    described = ", ".join(f"'{tensor.name}' {spell_input(tensor)}" for tensor in missing)
+    fed = {tensor.name for tensor in inputs}
+    free = [name for name in container.names() if name not in (*fed, LABELS)]
+    meant = {tensor.name: nearest(tensor.name, free) for tensor in missing}
     renamed = " and ".join(f"'{name}' to '{want}'" for want, name in meant.items() if name)
     return (
-        f"there is no dataset for the model input{'s' * (len(missing) > 1)} {wanted}; the file "
+        f"there is no dataset for the model input{'s' * (len(missing) > 1)} {described}; the file "
         f"holds {listing(container)}: "
         + (f"rename {renamed}." if renamed else "")
         + "store one dataset for every model input, named as the input." * (not renamed)
     )
 
 
-def nearest(wanted: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Sequence[str]) -> str:
     """The one name that is alike but for case, a group around it, or a letter or two."""
-    inner = [name for name in names if name.rsplit("/", 1)[-1].lower() == wanted.lower()]
-    alike = inner or difflib.get_close_matches(wanted, names, cutoff=0.8)
+    inner = [
+        candidate for candidate in names if candidate.rsplit("/", 1)[-1].lower() == name.lower()
+    ]
+    alike = inner or difflib.get_close_matches(name, names, cutoff=0.8)
     return alike[0] if len(alike) == 1 else ""
 
 
 def only_source(container: Container, tensor: Tensor) -> Source | None:
-    """Take the single dataset that is not the labels."""
-    others = [name for name in container.names() if name.strip("/") != LABELS]
-    names = [name for name in others if not is_spelling(name)] or others
+    """The single dataset that is not the labels; None where there is none.
+
+    Raises
+    ------
+    BadInput
+        Several datasets could be meant.
+    """
+    unlabelled = [name for name in container.names() if name.strip("/") != LABELS]
+    names = [name for name in unlabelled if not is_spelling(name)] or unlabelled
     if len(names) > 1:
         raise BadInput(
             f"{container.path}: no dataset is named as the model input '{tensor.name}' "
@@ -167,11 +181,11 @@ def batch_axis(tensor: Tensor, inputs: Sequence[Tensor]) -> int | None:
     is free or 1, a fixed first axis of 2 or more does not count samples; the one free axis does,
     or none.
     """
-    firsts = [fixed(each.shape[0]) for each in inputs if each.shape]
+    firsts = [fixed(other_input.shape[0]) for other_input in inputs if other_input.shape]
     own = fixed(tensor.shape[0]) if tensor.shape else None
     if own in (None, 1) or not {None, 1}.intersection(firsts):
         return 0
-    free = [at for at, axis in enumerate(tensor.shape or ()) if fixed(axis) is None]
+    free = [number for number, axis in enumerate(tensor.shape or ()) if fixed(axis) is None]
     return free[0] if len(free) == 1 else None
 
 
@@ -214,14 +228,14 @@ def match(path: Path, tensor: Tensor, source: Source) -> tuple[bool, Converter]:
     shape = source.shape
     declared: tuple[Axis, ...] = shape if tensor.shape is None else tensor.shape
     rank = len(shape)
-    whole = rank == len(declared) + 1 or rank == 0
+    row_is_input = rank == len(declared) + 1 or rank == 0
     right_rank = rank in (len(declared), len(declared) + 1)
-    if not right_rank or not fits(declared if whole else declared[1:], shape[1:]):
+    if not right_rank or not fits(declared if row_is_input else declared[1:], shape[1:]):
         raise BadInput(
             f"{path}: dataset '{source.name}' is {spell(shape, source.dtype)}, but the model "
             f"input '{tensor.name}' takes {spell_input(tensor)}: {reshape_hint(tensor, shape)}"
         )
-    return whole, convert
+    return row_is_input, convert
 
 
 def converter(path: Path, tensor: Tensor, source: Source) -> Converter:
@@ -268,23 +282,27 @@ def permutation(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, ...] |
     if count != len(axes) or count > MAX_PERMUTED:
         return None
     order = tuple(range(count))
-    moves = [(*order[:at], *order[at + 1 :]) for at in order]
+    moves = [(*order[:axis], *order[axis + 1 :]) for axis in order]
     moved = [
-        (*rest[:to], at, *rest[to:]) for to in order for at, rest in zip(order, moves, strict=True)
+        (*remaining[:to], axis, *remaining[to:])
+        for to in order
+        for axis, remaining in zip(order, moves, strict=True)
     ]
-    for found in (order, *moved, *itertools.permutations(order)):
-        if fits(axes, [shape[axis] for axis in found]):
-            return found
+    for candidate in (order, *moved, *itertools.permutations(order)):
+        if fits(axes, [shape[axis] for axis in candidate]):
+            return candidate
     return None
 
 
 def regroups(shape: Sequence[int], sizes: Sequence[int]) -> bool:
     """Whether a reshape only puts neighbouring axes together, or only takes some apart."""
-    before, after = (set(itertools.accumulate(each, operator.mul)) - {1} for each in (shape, sizes))
+    products, size_products = (
+        set(itertools.accumulate(axes, operator.mul)) - {1} for axes in (shape, sizes)
+    )
     return (
         bool(shape)
         and math.prod(shape) == math.prod(sizes)
-        and (before <= after or after <= before)
+        and (products <= size_products or size_products <= products)
     )
 
 
@@ -317,21 +335,21 @@ def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -
                 f"store samples for the model input '{tensor.name}' {spell_input(tensor)}."
             )
     axes = [batch_axis(tensor, inputs) for tensor in inputs]
-    maybe = [
+    singles = [
         axis != 0 and is_single(tensor, source)
         for axis, tensor, source in zip(axes, inputs, sources, strict=True)
     ]
     counts = [
         source.shape[0]
-        for source, one in zip(sources, maybe, strict=True)
-        if source.shape and not one
+        for source, single in zip(sources, singles, strict=True)
+        if source.shape and not single
     ]
     longest = max(counts, default=1)
     leader = next((s for s in sources if s.shape and s.shape[0] == longest), None)
     feeds = []
-    for tensor, source, axis, one in zip(inputs, sources, axes, maybe, strict=True):
+    for tensor, source, axis, single in zip(inputs, sources, axes, singles, strict=True):
         rows = source.shape[0] if source.shape else 1
-        if one and rows != longest:
+        if single and rows != longest:
             convert = converter(path, tensor, source)
             feeds.append(Feed(tensor, source, convert, False, True, None, axis, single=True))
             continue
@@ -345,19 +363,25 @@ def match_all(path: Path, inputs: Sequence[Tensor], sources: Sequence[Source]) -
             convert = converter(path, tensor, source)
             feeds.append(Feed(tensor, source, convert, False, shared, None, axis))
             continue
-        whole, convert = match(path, tensor, source)
-        if whole:
-            settled = all(fixed(each) is not None for each in tensor.shape or ())
+        row_is_input, convert = match(path, tensor, source)
+        if row_is_input:
+            settled = all(fixed(axis_size) is not None for axis_size in tensor.shape or ())
             batch = None if shared and settled else 1
         else:
             batch = fixed(tensor.shape[0]) if tensor.shape and not shared else None
-        feeds.append(Feed(tensor, source, convert, whole, shared, batch))
+        feeds.append(Feed(tensor, source, convert, row_is_input, shared, batch))
     check_batches(path, feeds, longest)
     return feeds
 
 
 def check_batches(path: Path, feeds: Sequence[Feed], samples: int) -> None:
-    """Refuse inputs whose fixed batch sizes differ or exceed the samples."""
+    """Check that fixed batch sizes of the inputs are equal and no larger than the samples.
+
+    Raises
+    ------
+    BadInput
+        They differ, or exceed the samples.
+    """
     bound = [feed for feed in feeds if feed.batch is not None]
     for feed in bound:
         if feed.batch != bound[0].batch:

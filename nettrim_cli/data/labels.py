@@ -36,21 +36,21 @@ class Labels:
         self, path: Path, source: Source, samples: int, ignored: int | None = None
     ) -> None:
         shape, self.name = source.shape, source.name
-        what = f"{path}: dataset '{source.name}' {spell(shape, source.dtype)}"
+        description = f"{path}: dataset '{source.name}' {spell(shape, source.dtype)}"
         if len(shape) == 2 and shape[1] > 1:
             raise BadInput(
-                f"{what} should hold one class number per sample: "
+                f"{description} should hold one class number per sample: "
                 f"if it is one-hot, store labels.argmax(axis=1); {REGRESSION}."
             )
         if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
-            raise BadInput(f"{what} should be ({samples},) class numbers, one per sample.")
+            raise BadInput(f"{description} should be ({samples},) class numbers, one per sample.")
         if shape[0] != samples:
             raise BadInput(
-                f"{what} has {shape[0]} entries for {samples} samples: "
+                f"{description} has {shape[0]} entries for {samples} samples: "
                 "store one class number for every sample."
             )
         if source.dtype.kind not in "iufb":
-            raise BadInput(f"{what} should hold whole numbers: store the classes' numbers.")
+            raise BadInput(f"{description} should hold whole numbers: store the classes' numbers.")
         self._path, self._source, self._ignored = path, source, ignored
         kind = "float64" if source.dtype.kind == "f" else "int64"
         self._convert = Converter(path, source, kind, "nettrim")
@@ -73,15 +73,15 @@ class Labels:
         )
         return np.where(ignored, IGNORED, numbers)
 
-    def _require(self, good: Array, values: Array, indices: Indices, what: str) -> None:
+    def _require(self, good: Array, values: Array, indices: Indices, reason: str) -> None:
         if not good.all():
-            at = int(np.argmin(good))
-            where = f"{self._path}: dataset '{self.name}', sample {indices[at]}"
-            raise BadInput(f"{where}: {values[at]} is {what}.")
+            position = int(np.argmin(good))
+            where = f"{self._path}: dataset '{self.name}', sample {indices[position]}"
+            raise BadInput(f"{where}: {values[position]} is {reason}.")
 
 
 def find_labels(
-    container: Container, taken: Collection[str], samples: int, ignored: int | None
+    container: Container, fed: Collection[str], samples: int, ignored: int | None
 ) -> tuple[Labels | None, str]:
     """The labels of a file, and what a user should know of how they were found.
 
@@ -93,11 +93,11 @@ def find_labels(
     taken
         Names of datasets that feed the model.
     """
-    if LABELS in taken:
+    if LABELS in fed:
         return None, ""
     if (source := container.find(LABELS)) is not None:
         return Labels(container.path, source, samples, ignored), ""
-    names = [name for name in container.names() if is_spelling(name) and name not in taken]
+    names = [name for name in container.names() if is_spelling(name) and name not in fed]
     if not names:
         return None, ""
     rename = f"rename it to '{LABELS}' if it holds the classes' numbers"

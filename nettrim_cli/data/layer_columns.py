@@ -90,11 +90,11 @@ class SiteReader:
                 dict(zip(tensors, sizes, strict=True)) for sizes in zip(*sizes_by_role, strict=True)
             ]
         shapes = {role: getattr(tensor, "shape", None) for role, tensor in tensors.items()}
-        known = {role: shape for role, shape in shapes.items() if shape is not None}
-        if len(known) < len(shapes) or not _full(known):
+        plain = {role: shape for role, shape in shapes.items() if shape is not None}
+        if len(plain) < len(shapes) or not _full(plain):
             return []  # an empty sequence, or a branch that was not taken
-        first = next(iter(known.values()), ())
-        once = {role: shape[self._depth :] for role, shape in known.items()}
+        first = next(iter(plain.values()), ())
+        once = {role: shape[self._depth :] for role, shape in plain.items()}
         return [once] * math.prod(first[: self._depth])
 
     def _iterations(self, value: Any) -> list[Array]:

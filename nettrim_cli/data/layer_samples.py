@@ -1,12 +1,11 @@
-"""What is kept of the samples of layers that read the same columns.
+"""Samples of layers that read the same columns: their moments, and some of the columns.
 
-Second moments C and B sum up the columns: all of them, or SUMMED_TIMES to an input where there are
-more.  Where the inputs are more than WIDEST, or twice the columns, these are not formed: the
-columns themselves are kept, all of them or as many as memory allows, and the solvers work with
-those (``solve.wide``).
+The second moments C and B sum up all columns, or SUMMED_TIMES to an input where there are more.
+Where the inputs are more than WIDEST, or twice the columns, the moments are not formed.  The
+columns themselves are stored instead, as many as memory allows (``solve.gram.low_rank``).
 
-Columns are counted before any is formed, so that what is not drawn costs nothing, and what is
-drawn depends on the order of the samples and the seed but not on the batches.
+Columns are counted before any is formed.  So columns that are not drawn cost nothing, and the draw
+depends on the order of the samples and the seed but not on the batches.
 """
 
 from __future__ import annotations
@@ -24,220 +23,265 @@ from nettrim_cli.data.moments import Moments, results
 from nettrim_cli.solve.problem import LayerSamples, SkipConnection
 
 Array = NDArray[Any]
-SUMMED_COLUMNS = 50_000  # that are summed up, where there are so many,
-SUMMED_TIMES = 32  # or so many to an input, if that is more
-KEPT_BYTES = 256 << 20  # of the columns that are kept of all blocks beside their sums,
-KEPT_COLUMNS = 8192  # and their number, unless the layer is large
-PART_VALUES = 1 << 19  # of the columns that are formed at once, which a cache holds,
-PART_MOST = 4 << 20  # or more for
-LEAST_COLUMNS = 512  # that are summed up at once, where there are so many
+SUMMED_COLUMNS = 50_000  # columns in the moments, at most,
+SUMMED_TIMES = 32  # unless so many to an input are more
+KEPT_BYTES = 256 << 20  # of the columns that are stored beside the moments, over all blocks
+KEPT_COLUMNS = 8192  # number of these columns, unless the layer is large
+PART_VALUES = 1 << 19  # values of columns that are formed at once; they fit into a cache
+PART_MOST = 4 << 20  # the same for layers whose LEAST_COLUMNS need more
+LEAST_COLUMNS = 512  # columns that are summed up at once, at least
 WIDEST = 12_000  # inputs beyond which no matrix is inputs x inputs
-WIDE_BYTES = 512 << 20  # of the columns that stand for the sums where these are not formed,
-WIDE_COLUMNS = 6144  # and their number, whose cube the factorisation's time is
+WIDE_BYTES = 512 << 20  # of the columns that stand for the moments where these are not formed
+WIDE_COLUMNS = 6144  # number of these columns; the factorisation takes its cube in time
 CHANGING = "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
 
 
 @np.errstate(invalid="ignore", over="ignore")  # said once, by LayerSamples.unusable_reason
 def collect(
-    reached: LayerInputs,
+    pruned: LayerInputs,
     dense: LayerInputs,
     weights: Sequence[Array],
     *,
     block: int = 0,
     share: float = 1.0,
     exact: bool,
-    exact_offsets: bool = True,
+    exact_skips: bool = True,
     seed: int,
 ) -> list[LayerSamples]:
-    """Sum up what some layers read.
+    """Samples of layers that read the same columns.
 
     Parameters
     ----------
-    reached, dense
+    pruned, dense
         The network pruned so far and the dense one; the same where `exact`.
     weights
         (N+1, M) dense weights of each layer's block, bias (or zeros) in the last row.
-    exact_offsets
-        Whether what is added behind the layers is the same in both networks.
+    block
+        Number of the block.
     share
-        Of the memory for columns that this block may take.
+        Share of the memory for columns that this block may take.
+    exact
+        Whether the columns are the same in both networks.
+    exact_skips
+        Whether the residual connections are the same in both networks.
+    seed
+        Of the draw of columns.
 
     Returns
     -------
-    list of Samples
-        One a layer; what depends on the inputs alone is shared.
+    list of LayerSamples
+        One a layer; they share everything that depends on the inputs alone.
     """
-    rows, outputs = len(weights[0]) - 1, [each.shape[1] for each in weights]
-    added = _Added(reached, dense, outputs, exact=exact_offsets)
-    each = rows + 1 + sum(outputs) + sum(added.rows)
-    usual = max(1, min(int(share * KEPT_BYTES) // (4 * each), max(KEPT_COLUMNS, 4 * each)))
-    counts = [_count(reached, dense, at, block, exact=exact) for at in range(len(reached.batches))]
-    fitted = sum(n for n, place in zip(counts, reached.batches, strict=True) if not place.holdout)
+    rows, outputs = len(weights[0]) - 1, [W.shape[1] for W in weights]
+    skips = _Skips(pruned, dense, outputs, exact=exact_skips)
+    values = rows + 1 + sum(outputs) + sum(skips.rows)  # of a column
+    size = max(1, min(int(share * KEPT_BYTES) // (4 * values), max(KEPT_COLUMNS, 4 * values)))
+    counts = [
+        _count(pruned, dense, number, block, exact=exact) for number in range(len(pruned.batches))
+    ]
+    fitted = sum(n for n, batch in zip(counts, pruned.batches, strict=True) if not batch.holdout)
     wide, random = is_wide(rows, fitted), np.random.default_rng(seed)
-    computed = exact and not reached.outputs
-    sizes = (rows, *(() if computed else outputs), *added.rows)
-    formed = ColumnSampler(fitted, useful_columns(rows, fitted), random)
-    kept = ColumnSample(formed, formed.count if wide else usual, sizes, random)
-    held = ColumnSample(ColumnSampler(sum(counts) - fitted, usual, random), usual, sizes, random)
-    sums = None if wide else Moments(rows, weights, exact=exact, missing=added.inexact_rows)
-    networks = (reached,) if exact else (reached, dense)
-    most = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * rows))
-    fits = _Sink(kept, sums, weights, added, computed)
-    judges = _Sink(held, None, weights, added, computed)
-    for at, (place, count) in enumerate(zip(reached.batches, counts, strict=True)):
-        if not count:
-            continue
-        sink = judges if place.holdout else fits
-        positions = sink.into.formed.next(count)
-        known = _known(reached, at, block, (count, outputs)) if exact else None
-        beside = added.beside(at, count)
-        parts = [each.parts(at, block, positions, most) for each in networks]
-        for x, y, here in _formed(parts, positions):
-            sink.take(x, y, here, known, beside)
-    gram, cross = sums.about_zero() if sums is not None else (None, [None] * len(weights))
-    mine, theirs = (_finished(each, weights, computed=computed) for each in (kept, held))
-    offsets = added.offsets(kept, held, [] if sums is None else sums.missing())
+    computed = exact and not pruned.outputs
+    sizes = (rows, *(() if computed else outputs), *skips.rows)
+    sampler = ColumnSampler(fitted, useful_columns(rows, fitted), random)
+    fit_sample = ColumnSample(sampler, sampler.count if wide else size, sizes, random)
+    holdout_sample = ColumnSample(
+        ColumnSampler(sum(counts) - fitted, size, random), size, sizes, random
+    )
+    sums = None if wide else Moments(rows, weights, exact=exact, missing=skips.inexact_rows)
+    networks = (pruned,) if exact else (pruned, dense)
+    fit_sink = _Sink(fit_sample, sums, weights, skips, computed)
+    holdout_sink = _Sink(holdout_sample, None, weights, skips, computed)
+    for number, (batch, count) in enumerate(zip(pruned.batches, counts, strict=True)):
+        if count:
+            sink = holdout_sink if batch.holdout else fit_sink
+            sink.add_batch(networks, number, block, count)
+    C, cross = sums.about_zero() if sums is not None else (None, [None] * len(weights))
+    fit, holdout = (
+        _finished(sample, weights, computed=computed) for sample in (fit_sample, holdout_sample)
+    )
+    connections = skips.connections(
+        fit_sample, holdout_sample, [] if sums is None else sums.missing()
+    )
     shared: dict[Any, Any] = {}
-    lost = CHANGING if reached.incomplete or dense.incomplete else ""
-    unread = reached.unread_sites(block)
+    reason = CHANGING if pruned.incomplete or dense.incomplete else ""
+    unread = pruned.unread_sites(block)
     return [
         LayerSamples(
-            C=gram,
-            B=total,
-            X=mine[0],
-            Z=kept_z,
-            holdout_X=theirs[0],
-            holdout_Z=held_z,
+            C=C,
+            B=B,
+            X=fit[0],
+            Z=Z,
+            holdout_X=holdout[0],
+            holdout_Z=holdout_Z,
             inputs_exact=exact,
             shared=shared,
-            skip=offset,
-            incomplete_reason=lost,
+            skip=connection,
+            incomplete_reason=reason,
             unread=unread,
         )
-        for total, kept_z, held_z, offset in zip(cross, mine[1], theirs[1], offsets, strict=True)
+        for B, Z, holdout_Z, connection in zip(cross, fit[1], holdout[1], connections, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class _Sink:
-    """Where the columns of fitted or of held-out samples go."""
+    """The destination of columns, those of fitted or of held-out samples."""
 
     into: ColumnSample
     sums: Moments | None
     weights: Sequence[Array]
-    added: _Added
+    skips: _Skips
     computed: bool
 
-    def take(
-        self, x: Array, y: Array, here: Any, known: Sequence[Array] | None, beside: Sequence[Array]
+    def add_batch(
+        self, networks: Sequence[LayerInputs], number: int, block: int, count: int
     ) -> None:
-        """Take in some columns of both networks, those at `here` in their batch.
+        """Add the columns of a batch, some at a time.
 
         Parameters
         ----------
-        known, beside
-            Rows of the layers' results, and of what is added behind them, of the whole batch.
+        networks
+            The pruned and the dense network; one alone where the columns are the same in both.
+        number
+            Of the batch.
+        block
+            Number of the block.
+        count
+            Number of the block's columns in the batch.
         """
-        chosen = self.into.pick(x.shape[1])
-        there = _inner(here, chosen)
+        outputs = [W.shape[1] for W in self.weights]
+        max_values = min(PART_MOST, max(PART_VALUES, LEAST_COLUMNS * (len(self.weights[0]) - 1)))
+        positions, recorded = self.into.sampler.next(count), None
+        if len(networks) == 1:
+            recorded = _recorded(networks[0], number, block, (count, outputs))
+        skip_rows = self.skips.rows_of(number, count)
+        parts = [network.parts(number, block, positions, max_values) for network in networks]
+        for x, y, place in _formed(parts, positions):
+            self.add(x, y, place, recorded, skip_rows)
+
+    def add(
+        self,
+        x: Array,
+        y: Array,
+        positions: Any,
+        recorded: Sequence[Array] | None,
+        skip_rows: Sequence[Array],
+    ) -> None:
+        """Add some columns of a batch.
+
+        Parameters
+        ----------
+        x, y
+            (N, P) columns in the pruned and in the dense network.
+        positions
+            Their index among the batch's columns.
+        recorded, skip_rows
+            The layers' results, and the residual connections, for all columns of the batch.
+        """
+        picked = self.into.pick(x.shape[1])
+        stored_positions = _inner(positions, picked)
         if self.sums is not None and self.sums.of_results:
-            whole = [results(each, y) for each in self.weights]
-            y, found = np.vstack(whole), [each.T[chosen] for each in whole]
-        elif known is not None:
-            found = [each[there] for each in known]
+            all_results = [results(W, y) for W in self.weights]
+            y, outputs = np.vstack(all_results), [array.T[picked] for array in all_results]
+        elif recorded is not None:
+            outputs = [array[stored_positions] for array in recorded]
         else:
-            wanted = () if self.computed else self.weights
-            found = [results(each, y.T[chosen].T).T for each in wanted]
-        self.into.keep([x.T[chosen], *found, *(each[there] for each in beside)])
+            weights = () if self.computed else self.weights
+            outputs = [results(W, y.T[picked].T).T for W in weights]
+        self.into.append([x.T[picked], *outputs, *(array[stored_positions] for array in skip_rows)])
         if self.sums is not None:
-            self.sums.add(x, y, *self.added.missing([each[here] for each in beside]))
+            self.sums.add(x, y, *self.skips.missing([array[positions] for array in skip_rows]))
 
 
 def is_wide(inputs: int, columns: int) -> bool:
-    """Whether columns stand for the sums: where C may not be formed or costs more by far."""
+    """Whether columns stand for the moments: C would be too large, or far slower."""
     return inputs > WIDEST or columns <= min(inputs // 2, most_columns(inputs))
 
 
 def most_columns(inputs: int) -> int:
-    """How many columns may stand for the sums."""
+    """Largest number of columns that stand for the moments."""
     return max(1, min(WIDE_COLUMNS, WIDE_BYTES // (4 * (inputs + 1))))
 
 
 def useful_columns(inputs: int, columns: int) -> int:
-    """How many of so many columns would be used."""
+    """Number of columns, of so many, that a layer's samples use."""
     if inputs > WIDEST:
         return min(columns, most_columns(inputs))
     return min(columns, max(SUMMED_COLUMNS, SUMMED_TIMES * inputs))
 
 
-class _Added:
-    """What is added behind the layers, beside what they read: rows, one a column of theirs."""
+class _Skips:
+    """The layers' residual connections, as rows for the layers' columns."""
 
     def __init__(
-        self, reached: LayerInputs, dense: LayerInputs, outputs: Sequence[int], *, exact: bool
+        self, pruned: LayerInputs, dense: LayerInputs, outputs: Sequence[int], *, exact: bool
     ) -> None:
-        self.reached, self.dense, self.exact = reached, dense, exact
-        self.layers = [at for at, name in enumerate(reached.skips) if name]
+        self.pruned, self.dense, self.exact = pruned, dense, exact
+        self.layers = [number for number, name in enumerate(pruned.skips) if name]
         self.count = len(outputs)
-        self._sizes = [outputs[at] for at in self.layers]
+        self._sizes = [outputs[number] for number in self.layers]
         self._aligned = [True] * len(self.layers)
 
     @property
     def rows(self) -> list[int]:
-        """Outputs of each offset that is kept: all as reached, then all of the dense network."""
+        """Outputs of each recorded connection: first the pruned network's."""
         return self._sizes * (1 if self.exact else 2)
 
     @property
     def inexact_rows(self) -> list[int]:
-        """Outputs of each offset that lacks something."""
+        """Outputs of each connection that differs between the networks."""
         return [] if self.exact else self._sizes
 
-    def missing(self, more: Sequence[Array]) -> list[Array]:
-        """Columns of what the offsets lack of the dense network's."""
+    def missing(self, rows: Sequence[Array]) -> list[Array]:
+        """(M, P) the dense network's connections less the pruned one's."""
+        if self.exact:
+            return []
         half = len(self.layers)
-        return (
-            [] if self.exact else [(d - r).T for r, d in zip(more[:half], more[half:], strict=True)]
-        )
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        return [(dense - pruned).T for pruned, dense in pairs]
 
-    def beside(self, at: int, columns: int) -> list[Array]:
-        """The offsets in batch `at`, where the layers read so many columns.
+    def rows_of(self, number: int, columns: int) -> list[Array]:
+        """The connections in a batch in which the layers read so many columns.
 
-        An offset that has other columns than the layer has results is broadcast: it is given up.
+        A connection of another shape than the layer's results is broadcast; it is given up.
         """
         if not self.layers:
             return []
-        found = self.reached.skip_rows(at) + ([] if self.exact else self.dense.skip_rows(at))
-        for number, each in enumerate(found):
-            place = number % len(self.layers)
-            if each.shape != (columns, self._sizes[place]):
-                self._aligned[place] = False
-                found[number] = np.zeros((columns, self._sizes[place]), np.float32)
-        return found
+        rows = self.pruned.skip_rows(number) + ([] if self.exact else self.dense.skip_rows(number))
+        for index, values in enumerate(rows):
+            layer = index % len(self.layers)
+            if values.shape != (columns, self._sizes[layer]):
+                self._aligned[layer] = False
+                rows[index] = np.zeros((columns, self._sizes[layer]), np.float32)
+        return rows
 
-    def offsets(
-        self, kept: ColumnSample, held: ColumnSample, missing: Sequence[Array]
+    def connections(
+        self, fit_sample: ColumnSample, holdout_sample: ColumnSample, missing: Sequence[Array]
     ) -> list[SkipConnection | None]:
-        """The offset of each layer, None for those without."""
-        found: list[SkipConnection | None] = [None] * self.count
+        """The connection of each layer, None for layers without."""
+        connections: list[SkipConnection | None] = [None] * self.count
         count = len(self.layers)
-        mine, theirs = (each.all()[-len(self.rows) :] for each in (kept, held))
-        for at, layer in enumerate(self.layers):
-            if self._aligned[at]:
-                other = at if self.exact else at + count
-                reached, holdout_reached = mine[at], theirs[at]
-                dense = reached if self.exact else mine[other]
-                holdout_dense = holdout_reached if self.exact else theirs[other]
-                lacking = missing[at] if missing else None
-                found[layer] = SkipConnection(
-                    reached, holdout_reached, dense, holdout_dense, lacking
+        fit, holdout = (
+            sample.matrices()[-len(self.rows) :] for sample in (fit_sample, holdout_sample)
+        )
+        for number, layer in enumerate(self.layers):
+            if self._aligned[number]:
+                dense_number = number if self.exact else number + count
+                pruned, holdout_pruned = fit[number], holdout[number]
+                dense = pruned if self.exact else fit[dense_number]
+                holdout_dense = holdout_pruned if self.exact else holdout[dense_number]
+                missing_product = missing[number] if missing else None
+                connections[layer] = SkipConnection(
+                    pruned, holdout_pruned, dense, holdout_dense, missing_product
                 )
-        return found
+        return connections
 
 
-def _count(reached: LayerInputs, dense: LayerInputs, at: int, block: int, *, exact: bool) -> int:
-    """Columns in batch `at`; none where the networks went different ways."""
-    counts = reached.counts(at, block)
-    if not exact and counts != dense.counts(at, block):
+def _count(pruned: LayerInputs, dense: LayerInputs, number: int, block: int, *, exact: bool) -> int:
+    """Number of columns in a batch; 0 where the networks took different branches."""
+    counts = pruned.counts(number, block)
+    if not exact and counts != dense.counts(number, block):
         return 0
     return sum(map(sum, counts))
 
@@ -245,55 +289,55 @@ def _count(reached: LayerInputs, dense: LayerInputs, at: int, block: int, *, exa
 def _formed(
     parts: Sequence[Iterator[Array]], positions: Positions | None
 ) -> Iterator[tuple[Array, Array, Any]]:
-    """Columns of a batch in both networks, and which of the batch's they are."""
-    seen = 0
-    for each in _merged(zip(*parts, strict=True)):
-        here = slice(seen, seen + each[0].shape[1])
-        seen = here.stop
-        yield each[0], each[-1], here if positions is None else positions[here]
+    """Columns of a batch in both networks, and their index among the batch's columns."""
+    start = 0
+    for matrices in _merged(zip(*parts, strict=True)):
+        place = slice(start, start + matrices[0].shape[1])
+        start = place.stop
+        yield matrices[0], matrices[-1], place if positions is None else positions[place]
 
 
-def _inner(here: Any, chosen: Any) -> Any:
-    """Which of a batch's columns those chosen of some of them are."""
-    if not isinstance(here, slice):
-        return here[chosen]
-    return here if isinstance(chosen, slice) else here.start + chosen
+def _inner(positions: Any, picked: Any) -> Any:
+    """The index of picked ones among a batch's columns."""
+    if not isinstance(positions, slice):
+        return positions[picked]
+    return positions if isinstance(picked, slice) else positions.start + picked
 
 
-def _known(
-    reached: LayerInputs, at: int, block: int, shape: tuple[int, Sequence[int]]
+def _recorded(
+    pruned: LayerInputs, number: int, block: int, shape: tuple[int, Sequence[int]]
 ) -> list[Array] | None:
-    """Rows of the results in batch `at` as recorded, of so many columns and outputs each."""
-    found = reached.results(at, block)
-    wanted = [(shape[0], outputs) for outputs in shape[1]]
-    return found if found and [each.shape for each in found] == wanted else None
+    """Recorded results in a batch; None where they are not for so many columns and outputs."""
+    rows = pruned.results(number, block)
+    shapes = [(shape[0], outputs) for outputs in shape[1]]
+    return rows if rows and [values.shape for values in rows] == shapes else None
 
 
 def _finished(
-    kept: ColumnSample, weights: Sequence[Array], *, computed: bool
+    sample: ColumnSample, weights: Sequence[Array], *, computed: bool
 ) -> tuple[Array, list[Array]]:
-    """Kept columns with their row of ones, and the dense results on them."""
-    inputs, *found = kept.all()
+    """Stored columns with their row of ones, and the dense results on them."""
+    inputs, *outputs = sample.matrices()
     if computed:
-        return inputs, [each.T @ inputs for each in weights]
-    return inputs, found[: len(weights)]
+        return inputs, [W.T @ inputs for W in weights]
+    return inputs, outputs[: len(weights)]
 
 
 def _merged(parts: Iterable[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
     """The same columns with small parts put together."""
-    waiting: list[tuple[Array, ...]] = []
+    pending: list[tuple[Array, ...]] = []
     columns = 0
-    for part in parts:
-        waiting.append(part)
-        columns += part[0].shape[1]
+    for matrices in parts:
+        pending.append(matrices)
+        columns += matrices[0].shape[1]
         if columns >= LEAST_COLUMNS:
-            yield _joined(waiting)
-            waiting, columns = [], 0
+            yield _joined(pending)
+            pending, columns = [], 0
     if columns:
-        yield _joined(waiting)
+        yield _joined(pending)
 
 
 def _joined(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
-    return (
-        parts[0] if len(parts) == 1 else tuple(np.hstack(each) for each in zip(*parts, strict=True))
-    )
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(np.hstack(arrays) for arrays in zip(*parts, strict=True))

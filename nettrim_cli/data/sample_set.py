@@ -11,13 +11,13 @@ from nettrim_cli.data.augmentation import Recipe, augmented
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.formats.base import Indices
 
-AUGMENTED_SAMPLES = 1024  # that fitted and made samples are together, where there are fewer,
-AUGMENTED_TIMES = 8  # at most so many to a fitted one,
-AUGMENTED_BYTES = 256 << 20  # and so many bytes as fed
-PROBE_BYTES = 16 << 20  # of the samples that the whole network is run on for each layer,
-FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # and their number
-JUDGING_SAMPLES = 96  # that held-out samples and those made of them are together
-PROBE_RUNS = 4  # times the samples over all layers, between FEWEST_PROBED and PROBE_SAMPLES
+AUGMENTED_SAMPLES = 1024  # fitted and made samples together, where fewer are fitted
+AUGMENTED_TIMES = 8  # made samples to a fitted one, at most
+AUGMENTED_BYTES = 256 << 20  # of these samples as fed, at most
+PROBE_BYTES = 16 << 20  # of the samples on which the network runs for each layer
+FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # fewest and most of these samples
+PROBE_RUNS = 4  # all these runs together cost about so many runs on the fitted samples
+JUDGING_SAMPLES = 96  # held-out samples and those made of them together
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,18 @@ class SampleSet:
         """The same with made samples, so many and so many bytes with the fitted ones at most."""
         if not self.calibration.sample_axes:
             return self
-        most = min(samples, size // max(1, self.calibration.bytes_per_sample))
-        rounds = max(0, min(AUGMENTED_TIMES, most // len(self.fitted) - 1))
+        total = min(samples, size // max(1, self.calibration.bytes_per_sample))
+        rounds = max(0, min(AUGMENTED_TIMES, total // len(self.fitted) - 1))
         return replace(self, rounds=rounds)
 
-    def _with_made(self, held: Indices) -> Iterator[Batch]:
+    def _with_made(self, holdout: Indices) -> Iterator[Batch]:
         """Some of the held-out samples, and where they are few others made of them.
 
         One that is in doubt decides less among more.
         """
-        yield from self.calibration.batches(held, self.size)
+        yield from self.calibration.batches(holdout, self.size)
         if self.few:
-            judges = replace(self, fitted=held, rounds=0)._made(JUDGING_SAMPLES, PROBE_BYTES)
+            judges = replace(self, fitted=holdout, rounds=0)._made(JUDGING_SAMPLES, PROBE_BYTES)
             yield from judges._augmented_batches()
 
     @property
@@ -116,30 +116,36 @@ class SampleSet:
         """Batches made of two of the file's each."""
         random = np.random.default_rng([self.seed, 1])
         step = self.calibration.batch_size(self.size)
-        parts = [self.fitted[at : at + step] for at in range(0, len(self.fitted), step)]
-        full = [part for part in parts if len(part) == len(parts[0])]
+        chunks = [self.fitted[start : start + step] for start in range(0, len(self.fitted), step)]
+        full = [chunk for chunk in chunks if len(chunk) == len(chunks[0])]
         for _ in range(self.rounds):
-            for part in full:
+            for chunk in full:
                 partner = full[random.integers(len(full))]
-                (batch,) = self.calibration.batches(part, step)
-                (other,) = self.calibration.batches(partner, step)
+                (batch,) = self.calibration.batches(chunk, step)
+                (partner_batch,) = self.calibration.batches(partner, step)
                 recipe = Recipe.draw(batch.count, random)
-                feeds = augmented(batch.feeds, other.feeds, self.calibration.sample_axes, recipe)
+                feeds = augmented(
+                    batch.feeds, partner_batch.feeds, self.calibration.sample_axes, recipe
+                )
                 yield Batch(feeds, batch.count, None)
 
 
 def few_of(indices: Indices, samples: Calibration, layers: int, run_on: int) -> Indices:
-    """Some of the indices, evenly spread, as a file's order may be by class: fewer of large ones.
+    """Some of the indices, evenly spaced as a file may be sorted by class.
 
     Parameters
     ----------
+    indices
+        (P,) of samples.
+    samples
+        Their file; fewer samples are chosen where they are large.
     layers
-        The network runs on them once for each layer,
+        The network runs on the chosen samples once for each layer.
     run_on
-        which together is to cost a few runs on so many samples.
+        All these runs together may cost a few runs on so many samples.
     """
-    wanted = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * run_on // layers))
-    wanted = min(wanted, PROBE_BYTES // max(1, samples.bytes_per_sample))
+    target = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * run_on // layers))
+    target = min(target, PROBE_BYTES // max(1, samples.bytes_per_sample))
     batch = samples.batch_size(1)
-    count = min(len(indices), batch * max(1, wanted // batch))
+    count = min(len(indices), batch * max(1, target // batch))
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]

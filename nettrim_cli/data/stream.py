@@ -137,7 +137,7 @@ class Iterations:
         ends = np.cumsum([math.prod(size) for size in sizes])
         parts = np.split(load(self.values), ends[:-1])
         return (
-            [part.reshape(size) for part, size in zip(parts, sizes, strict=True)] if sizes else []
+            [array.reshape(size) for array, size in zip(parts, sizes, strict=True)] if sizes else []
         )
 
 

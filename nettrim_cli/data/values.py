@@ -56,23 +56,23 @@ def parts(name: str, value: Any, count: int) -> dict[str, OutputPart]:
         return {name: _table([value])}
     if not isinstance(value, list):
         return {name: OutputPart(None, kind="nothing" if value is None else type(value).__name__)}
-    if value and all(isinstance(each, dict) for each in value):
+    if value and all(isinstance(item, dict) for item in value):
         return {name: _table(value)}
-    if not all(isinstance(each, np.ndarray) for each in value):
+    if not all(isinstance(item, np.ndarray) for item in value):
         return {name: OutputPart(None, kind="a sequence of other things than tensors")}
-    if value and all(each.ndim and len(each) == count for each in value):
-        return {f"{name}[{at}]": OutputPart(each) for at, each in enumerate(value)}
+    if value and all(item.ndim and len(item) == count for item in value):
+        return {f"{name}[{number}]": OutputPart(item) for number, item in enumerate(value)}
     return {name: OutputPart(_row(value))}
 
 
 def _table(maps: Sequence[dict[Any, Any]]) -> OutputPart:
     """Maps as rows; a key that a map lacks is no number there."""
-    keys = tuple(sorted({key for each in maps for key in each}))
-    values = [each.get(key, math.nan) for each in maps for key in keys]
-    if not all(isinstance(each, (str, int, float)) for each in values):
+    keys = tuple(sorted({key for mapping in maps for key in mapping}))
+    values = [mapping.get(key, math.nan) for mapping in maps for key in keys]
+    if not all(isinstance(value, (str, int, float)) for value in values):
         return OutputPart(None, kind="a map of other things than numbers and strings")
     return OutputPart(np.array(values).reshape(len(maps), len(keys)), keys)
 
 
 def _row(arrays: Sequence[Array]) -> Array:
-    return np.concatenate([each.reshape(-1) for each in arrays]) if arrays else np.empty(0)
+    return np.concatenate([array.reshape(-1) for array in arrays]) if arrays else np.empty(0)

@@ -143,7 +143,7 @@ def propagate(
                 block=block,
                 share=1 / stage.blocks,
                 exact=exact,
-                exact_offsets=exact_offsets,
+                exact_skips=exact_offsets,
                 seed=seed,
             )
             for block in range(stage.blocks)

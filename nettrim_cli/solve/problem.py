@@ -335,7 +335,7 @@ class LayerProblem:
         Parameters
         ----------
         U
-            Shape of W.
+            (N, M) or (N+1, M), as W.
         holdout
             Whether to measure on the held-out columns rather than the calibration columns.
         max_columns

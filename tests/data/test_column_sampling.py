@@ -44,15 +44,15 @@ def test_draws_do_not_depend_on_how_they_are_asked_for(sizes, most) -> None:
 def test_a_share_of_what_is_formed_is_kept() -> None:
     random = np.random.default_rng(0)
     kept = ColumnSample(ColumnSampler(50, 20, random), 6, [2, 1], random)
-    assert kept.all()[0].shape == (3, 0)
+    assert kept.matrices()[0].shape == (3, 0)
     expected = []
     for first in range(0, 50, 10):
-        formed = first + np.asarray(kept.formed.next(10))
+        formed = first + np.asarray(kept.sampler.next(10))
         rows = np.stack([formed, formed**2], axis=1)
         chosen = kept.pick(len(formed))
-        kept.keep([rows[chosen], -rows[chosen, :1]])
+        kept.append([rows[chosen], -rows[chosen, :1]])
         expected.extend(rows[chosen])
-    inputs, others = kept.all()
+    inputs, others = kept.matrices()
     assert inputs.shape == (3, 6)
     np.testing.assert_array_equal(inputs, np.column_stack([expected, np.ones(6)]).T)
     np.testing.assert_array_equal(others, -inputs[:1])

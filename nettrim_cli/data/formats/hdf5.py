@@ -57,10 +57,10 @@ class Hdf5Container:
     def find(self, name: str) -> Hdf5Source | None:
         """Look a dataset up by its exact path, without leaving the file."""
         with self._guard(f"dataset '{name}'"):
-            found = self._resolve(self._file.id, components(name), name, MAX_LINKS)
-            if found is None:
+            location = self._resolve(self._file.id, components(name), name, MAX_LINKS)
+            if location is None:
                 return None
-            group, leaf = found
+            group, leaf = location
             opened = self._h5.h5o.open(group, leaf)
             if not isinstance(opened, self._h5.h5d.DatasetID):
                 return None
@@ -78,24 +78,24 @@ class Hdf5Container:
         return f"'{name}' {spell(source.shape, source.dtype)}" if source else f"'{name}'"
 
     @contextmanager
-    def _guard(self, what: str) -> Iterator[None]:
+    def _guard(self, subject: str) -> Iterator[None]:
         try:
             with no_plugins(self._h5):
                 yield
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise BadInput(
-                f"{self.path}: {what} cannot be read ({brief(error)}): the file is damaged or "
+                f"{self.path}: {subject} cannot be read ({brief(error)}): the file is damaged or "
                 "uses a feature of HDF5 that nettrim does not read; write it again with h5py."
             ) from error
 
     def _walk(self) -> Iterator[str]:
         h5 = self._h5
         pending: list[tuple[Any, tuple[bytes, ...]]] = [(self._file.id, ())]
-        seen: set[int] = set()
+        visited: set[int] = set()
         while pending:
             group, above = pending.pop(0)
             for leaf in group:
-                if len(seen) > MAX_OBJECTS:
+                if len(visited) > MAX_OBJECTS:
                     return
                 kind = group.links.get_info(leaf).type
                 path = (*above, leaf)
@@ -106,9 +106,9 @@ class Hdf5Container:
                     continue
                 opened = h5.h5o.open(group, leaf)
                 address = h5.h5o.get_info(opened).addr
-                if address in seen:
+                if address in visited:
                     continue
-                seen.add(address)
+                visited.add(address)
                 if isinstance(opened, h5.h5g.GroupID):
                     pending.append((opened, path))
                 elif isinstance(opened, h5.h5d.DatasetID):
@@ -140,7 +140,7 @@ class Hdf5Container:
             group = h5.h5o.open(group, leaf)
         return None
 
-    def _refuse_foreign(self, opened: Any, name: str, depth: int, seen: set[int]) -> None:
+    def _refuse_foreign(self, opened: Any, name: str, depth: int, visited: set[int]) -> None:
         """Refuse a dataset whose data lie in another file, also by way of virtual sources."""
         h5 = self._h5
         address = h5.h5o.get_info(opened).addr
@@ -152,7 +152,7 @@ class Hdf5Container:
         properties = opened.get_create_plist()
         if properties.get_external_count():
             raise self._refusal(name, "keeps its data in another file (external storage)")
-        if properties.get_layout() != h5.h5d.VIRTUAL or address in seen:
+        if properties.get_layout() != h5.h5d.VIRTUAL or address in visited:
             return
         for index in range(properties.get_virtual_count()):
             source = properties.get_virtual_dsetname(index)
@@ -160,12 +160,12 @@ class Hdf5Container:
                 raise self._refusal(name, "is a virtual dataset with sources in another file")
             if index >= MAX_OBJECTS or "%" in source:
                 raise self._refusal(name, "is a virtual dataset with sources by pattern")
-            found = self._resolve(self._file.id, components(source), name, MAX_LINKS)
-            if found is not None:
-                inner = h5.h5o.open(*found)
+            location = self._resolve(self._file.id, components(source), name, MAX_LINKS)
+            if location is not None:
+                inner = h5.h5o.open(*location)
                 if isinstance(inner, h5.h5d.DatasetID):
-                    self._refuse_foreign(inner, name, depth - 1, seen)
-        seen.add(address)  # only now: a circle must run into the limit of the depth
+                    self._refuse_foreign(inner, name, depth - 1, visited)
+        visited.add(address)  # only now: a circle must run into the limit of the depth
 
     def _refusal(self, name: str, why: str) -> Refused:
         return Refused(
@@ -217,6 +217,7 @@ class Hdf5Container:
         """Refuse chunks too short for their checksum, at which HDF5 crashes."""
 
         def short(chunk: Any) -> bool | None:
+            """True where a chunk is too short; None goes on to the next."""
             return True if chunk.size < CHECKSUM_BYTES else None
 
         if dataset.id.chunk_iter(short):
@@ -272,14 +273,14 @@ def cache_bytes(dataset: Any) -> int:
     across = math.prod(
         -(-size // chunk) for size, chunk in zip(dataset.shape[1:], chunks[1:], strict=True)
     )
-    wanted = math.prod(chunks) * dataset.dtype.itemsize * across
-    return int(min(max(wanted, 1 << 20), MAX_CHUNK_BYTES))
+    size = math.prod(chunks) * dataset.dtype.itemsize * across
+    return int(min(max(size, 1 << 20), MAX_CHUNK_BYTES))
 
 
 def components(name: str | bytes) -> list[bytes]:
     """Path components of an HDF5 name; empty ones and ``.`` mean nothing in HDF5."""
     raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
-    return [part for part in raw.split(b"/") if part not in (b"", b".")]
+    return [component for component in raw.split(b"/") if component not in (b"", b".")]
 
 
 def spelled(path: tuple[bytes, ...]) -> str:

@@ -105,10 +105,10 @@ class PlainSource:
         raw = np.empty(count * self.dtype.itemsize, dtype=np.uint8)
         try:
             self._file.seek(self._start + first * self.dtype.itemsize)
-            got = fill(self._file, raw)
+            count_read = fill(self._file, raw)
         except OSError as error:
             raise BadInput(f"{self._path}: '{self.name}' cannot be read ({error}).") from error
-        if got < len(raw):
+        if count_read < len(raw):
             raise BadInput(f"{self._path}: '{self.name}' is cut short: write the file again.")
         return raw.view(self.dtype)
 
@@ -138,7 +138,13 @@ class DeflatedSource:
         self._place = 0
 
     def read(self, indices: Indices) -> Array:
-        """Rows at sorted indices; a scalar gives itself."""
+        """Rows at sorted indices; a scalar gives itself.
+
+        Raises
+        ------
+        BadInput
+            The member is damaged.
+        """
         try:
             if not self.shape:
                 return self._rows(0, 1, self.dtype.itemsize).reshape(())
@@ -172,9 +178,9 @@ class DeflatedSource:
                 raise EOFError("it ends early")
             self._place += skipped
         raw = np.empty(count * size, dtype=np.uint8)
-        got = fill(self._stream, raw)
-        self._place += got
-        if got < len(raw):
+        count_read = fill(self._stream, raw)
+        self._place += count_read
+        if count_read < len(raw):
             raise EOFError("it ends early")
         return raw.view(self.dtype)
 
@@ -242,7 +248,13 @@ class NpzContainer:
         return list(self._members)
 
     def find(self, name: str) -> PlainSource | DeflatedSource | None:
-        """Look an array up by its exact name."""
+        """Look an array up by its exact name.
+
+        Raises
+        ------
+        BadInput
+            The member is encrypted, damaged, or compressed in a way that NumPy does not write.
+        """
         info = self._members.get(name)
         if info is None:
             return None
@@ -279,7 +291,7 @@ class NpzContainer:
         """Offset of a stored member's bytes; the local header may differ from the directory's."""
         self._file.seek(info.header_offset)
         local = self._file.read(LOCAL_HEADER)
-        name, extra = (int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
+        name, extra = (int.from_bytes(local[start : start + 2], "little") for start in (26, 28))
         return info.header_offset + LOCAL_HEADER + name + extra
 
 
