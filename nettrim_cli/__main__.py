@@ -15,9 +15,9 @@ def main() -> None:
         signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
         )
-    from nettrim_cli.process.supervisor import supervised
+    from nettrim_cli.process.supervisor import run_supervised
 
-    os._exit(supervised(command))
+    os._exit(run_supervised(command))
 
 
 def command() -> int:

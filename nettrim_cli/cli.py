@@ -20,10 +20,18 @@ import click
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, OutOfMemory
-from nettrim_cli.options.flags import PATH, limits, options_of, reporting, reports_option
+from nettrim_cli.options.flags import (
+    PATH,
+    flag_of,
+    limit_options,
+    options_of,
+    reporting,
+    reports_option,
+)
 from nettrim_cli.options.usage import Group
 from nettrim_cli.process import supervisor
-from nettrim_cli.settings import TARGETS, Gate, Settings
+from nettrim_cli.process.ledger import NOTHING_WRITTEN, written_alone
+from nettrim_cli.settings import Gate, Settings, check_one_target
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -47,7 +55,7 @@ def nettrim() -> None:
 @click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
 @reports_option(".json, .md or .csv")
 @options_of(Settings)
-@limits
+@limit_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each layer on stderr when it is done.")
 def prune(
@@ -74,12 +82,10 @@ def prune(
 
     if quiet and verbose:
         raise click.UsageError("-q and -v ask for opposite things: give one of them.")
-    given = [f"--{each.replace('_', '-')}" for each in TARGETS if options[each] is not None]
-    if len(given) > 1:
-        raise click.UsageError(f"Give one target: {' and '.join(given)} are {len(given)}.")
     try:
+        check_one_target(options, flag_of)
         settings = Settings(**options)
-    except BadInput as error:  # what single options may not be, click has told already
+    except BadInput as error:  # click itself has checked single options
         raise click.UsageError(str(error)) from error
     target = output or pipeline.default_output(model)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
@@ -105,20 +111,21 @@ def prune(
 
 @nettrim.command()
 @click.argument("model", type=PATH)
-@limits
+@limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inspect(model: Path, as_json: bool) -> None:
     """List the layers of MODEL: what can be pruned, and why not where it cannot."""
     from nettrim_cli import pipeline
     from nettrim_cli.report import render
 
-    found = pipeline.inspect(model)
+    summary = pipeline.inspect(model)
     with printing():
         if as_json:
-            layers = render.layers_as_dict(*found[:3], parameters=found[3])
+            layers = render.layers_as_dict(*summary[:3], parameters=summary[3])
             click.echo(render.as_json(layers), nl=False)
         else:
-            render.show_layers(*found[:3], console=render.console_for_stdout(), parameters=found[3])
+            console = render.console_for_stdout()
+            render.show_layers(*summary[:3], console=console, parameters=summary[3])
 
 
 @nettrim.command()
@@ -140,7 +147,7 @@ def inspect(model: Path, as_json: bool) -> None:
     help="The label that marks samples without a class, such as -1: accuracy leaves them out.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
-@limits
+@limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def compare(
     reference: Path,
@@ -167,31 +174,37 @@ def compare(
         gate = Gate(**gates)
     except BadInput as error:
         raise click.UsageError(str(error)) from error
-    asked = gate if any(each is not None for each in gates.values()) else None
     inputs, formats = [reference, candidate, data], render.COMPARISON_FORMATS
     with reporting(reports, formats, inputs, force=force) as write:
-        found = pipeline.compare(
+        comparison = pipeline.compare(
             reference,
             candidate,
             data,
-            gate=asked,
+            gate=gate if gate.is_set else None,
             threads=threads,
             proof=proof,
             ignore_label=ignore_label,
         )
-        write(partial(render.render_comparison, found))
-    with printing(GateFailed(complaint(found)) if found.passed is False else None):
+        write(partial(render.render_comparison, comparison))
+    with printing(GateFailed(complaint(comparison)) if comparison.passed is False else None):
         if as_json:
-            click.echo(render.as_json(found.as_dict()), nl=False)
+            click.echo(render.as_json(comparison.as_dict()), nl=False)
         else:
-            render.show_comparison(found, render.console_for_stdout())
+            render.show_comparison(comparison, render.console_for_stdout())
 
 
 @contextmanager
-def printing(decided: NettrimError | None = None) -> Iterator[None]:
-    """Print in the with-block, and raise then what was decided before, whatever becomes of that.
+def printing(outcome: NettrimError | None = None) -> Iterator[None]:
+    """Print in the with-block, then raise an outcome, even if printing fails.
 
     A reader that leaves changes nothing.
+
+    Raises
+    ------
+    NettrimError
+        The outcome.
+    OSError
+        Printing fails, and there is no outcome.
     """
     try:
         yield
@@ -200,11 +213,11 @@ def printing(decided: NettrimError | None = None) -> Iterator[None]:
     except BrokenPipeError:
         leave_quietly()
     except OSError:
-        if decided is None:
+        if outcome is None:
             raise
         leave_quietly()
-    if decided is not None:
-        raise decided
+    if outcome is not None:
+        raise outcome
 
 
 def main() -> None:
@@ -239,7 +252,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        text = f"interrupted; {standing(error) or 'nothing was written'}"
+        text = f"interrupted; {standing(error) or NOTHING_WRITTEN}"
         return complain(text, INTERRUPTED)
     except NettrimError as error:
         return complain("; ".join(filter(None, (str(error), standing(error)))), error.exit_code)
@@ -250,22 +263,22 @@ def run(arguments: list[str]) -> int:
     except (BrokenPipeError, SystemExit):  # click turns a closed pipe into an exit
         return leave_quietly()
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        return complain(f"{what}{error.strerror or error}", DiskFailed.exit_code)
+        name = f"{error.filename}: " if error.filename else ""
+        return complain(f"{name}{error.strerror or error}", DiskFailed.exit_code)
     except Exception:
         return confess()
 
 
 def standing(error: BaseException) -> str:
-    """That the output was written before the run ended, where it was."""
+    """Say that the output was written before the run ended; empty where it was not."""
     from nettrim_cli.pipeline import WRITTEN
 
     path = getattr(error, WRITTEN, None) or getattr(error.__cause__, WRITTEN, None)
-    return f"{path} was written, its report was not" if path else ""
+    return written_alone(path) if path else ""
 
 
 def leave_quietly() -> int:
-    """Send what stdout still holds nowhere, so that the interpreter's end does not stumble."""
+    """Discard what stdout still holds, so that the interpreter ends without an error."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.__stdout__.fileno())  # type: ignore[union-attr]
@@ -274,20 +287,20 @@ def leave_quietly() -> int:
 
 
 def complain(text: str, code: int) -> int:
-    """One line on stderr, control characters spelled out."""
+    """Print one line on stderr with control characters spelled out, and give the exit code."""
     supervisor.complain(text)
     return code
 
 
 def confess() -> int:
-    """Our own defect: one line, and where the traceback is."""
+    """Report a defect of nettrim in one line, with the traceback in a file."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="nettrim-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(traceback.format_exc())
     kind = sys.exc_info()[0]
-    named = kind.__name__ if kind else "error"
+    name = kind.__name__ if kind else "error"
     return complain(
-        f"internal error ({named}); please report it with the traceback in {file.name}",
+        f"internal error ({name}); please report it with the traceback in {file.name}",
         NettrimError.exit_code,
     )

@@ -1,4 +1,4 @@
-"""What can go wrong, each kind with the exit code of the command line.
+"""Kinds of errors, each with the exit code of the command line.
 
 A message is one or two sentences for a person: which file, layer or dataset, what was
 wanted, what was found, and what to do next.  docs/usage.md explains the codes; 1 is
@@ -17,15 +17,15 @@ class NettrimError(Exception):
 
 
 class WrongUsage(NettrimError):
-    """The command asks for what makes no sense; told once the files have been looked at."""
+    """The command makes no sense for these files."""
 
     exit_code = 2
 
 
 class GateFailed(NettrimError):
-    """A floor that the user set (``--max-drop``, ``--max-error``) was missed.
+    """A limit of the user (``--max-drop``, ``--max-error``) was exceeded.
 
-    ``report`` is what was found all the same, a ``report.result.Report``, where there is one.
+    ``report`` is a ``report.result.Report`` of the nearest result, or None.
     """
 
     exit_code = 3
@@ -63,7 +63,7 @@ class OutOfMemory(NettrimError):
 
 
 class CannotWrite(NettrimError):
-    """The output cannot be created; said before any work starts."""
+    """The output cannot be created; raised before any work starts."""
 
     exit_code = 73
 
@@ -87,6 +87,6 @@ class Refused(NettrimError):
 
 
 class OutOfTime(NettrimError):
-    """``--time-limit`` is reached; said by what supervises the run."""
+    """``--time-limit`` is reached; the supervisor says so."""
 
     exit_code = 124

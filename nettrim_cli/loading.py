@@ -1,4 +1,4 @@
-"""Models as a user gives them: read, and judged by the engine where onnx's checker refuses them."""
+"""Models and samples of a user, read and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.errors import BadInput, EngineFailed
-from nettrim_cli.files.formats import swapped
+from nettrim_cli.files.formats import swap_message
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
 
@@ -23,32 +23,32 @@ def load_models(paths: Sequence[PathLike], data: PathLike | None = None) -> list
     Raises
     ------
     BadInput
-        A model and the samples have changed places; or as ``Model.load``, which see for the
-        other errors.
+        A model and the samples are swapped, or as ``Model.load``; see there for other errors.
     """
-    if data is not None and (text := swapped([Path(path) for path in paths], Path(data))):
+    if data is not None and (text := swap_message([Path(path) for path in paths], Path(data))):
         raise BadInput(text)
     return [Model.load(path, _runs) for path in paths]
 
 
 @contextmanager
-def opened(data: PathLike, model: Model, *, ignored: int | None = None) -> Iterator[Calibration]:
-    """The samples of a file for a model.
+def open_samples(
+    data: PathLike, model: Model, *, ignore_label: int | None = None
+) -> Iterator[Calibration]:
+    """Open the samples of a file for a model; for a with-block.
 
     Parameters
     ----------
-    ignored
+    ignore_label
         The label that marks samples without a class.
 
     Raises
     ------
     BadInput
-        As ``Calibration.open``; or the engine fails in the with-block, and the samples are to
-        blame.
+        As ``Calibration.open``; or the engine fails in the with-block because of the samples.
     EngineFailed
-        It fails for any other reason.
+        The engine fails for another reason.
     """
-    with Calibration.open(data, model.inputs, ignored=ignored) as samples:
+    with Calibration.open(data, model.inputs, ignored=ignore_label) as samples:
         try:
             yield samples
         except EngineFailed as error:

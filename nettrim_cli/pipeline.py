@@ -38,7 +38,7 @@ from nettrim_cli.files.atomic import reserved
 from nettrim_cli.graph.analysis.tensor_sizes import sizes
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.loading import load_models, opened
+from nettrim_cli.loading import load_models, open_samples
 from nettrim_cli.process.channel import tell
 from nettrim_cli.pruning.layer_reports import counted, in_order
 from nettrim_cli.pruning.layerwise import PassResult, Run
@@ -102,7 +102,7 @@ def prune(
     with (
         _naming(model),
         reserved(target),
-        opened(data, dense, ignored=settings.ignore_label) as samples,
+        open_samples(data, dense, ignore_label=settings.ignore_label) as samples,
         _limits(settings.threads) as threads,
     ):
         wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
@@ -193,7 +193,7 @@ def compare(
             )
     with (
         _naming(f"{reference} or {candidate}"),
-        opened(data, first, ignored=ignore_label) as samples,
+        open_samples(data, first, ignore_label=ignore_label) as samples,
         _limits(threads) as count,
     ):
         everything = np.arange(samples.samples)

@@ -1,4 +1,4 @@
-"""Quantities as people write them: bytes, seconds, fractions."""
+"""Quantities as people write them: bytes, seconds, fractions, patterns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def parse_bytes(text: str) -> int:
     Raises
     ------
     ValueError
-        It is none of these.
+        The text is no size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", text.strip().lower())
-    if found is None or found[2] not in UNITS:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", text.strip().lower())
+    if match is None or match[2] not in UNITS:
         raise ValueError(f"{text!r} is no size; write 500000, 500k or 1.5M")
-    return math.floor(float(found[1]) * UNITS[found[2]])
+    return math.floor(float(match[1]) * UNITS[match[2]])
 
 
 SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -32,12 +32,12 @@ def parse_seconds(text: str) -> float:
     Raises
     ------
     ValueError
-        It is none of these, or no time at all.
+        The text is no time, or 0.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip().lower())
-    if found is None or found[2] not in SECONDS or not float(found[1]):
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in SECONDS or not float(match[1]):
         raise ValueError(f"{text!r} is no time; write 90, 15m or 1.5h")
-    return float(found[1]) * SECONDS[found[2]]
+    return float(match[1]) * SECONDS[match[2]]
 
 
 def parse_fraction(text: str) -> float:
@@ -46,13 +46,13 @@ def parse_fraction(text: str) -> float:
     Raises
     ------
     ValueError
-        It is none of these.
+        The text is no fraction.
     """
     number = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,2})?"
-    found = re.fullmatch(rf"({number})\s*(%?)", text.strip().lower())
-    if found is None:
+    match = re.fullmatch(rf"({number})\s*(%?)", text.strip().lower())
+    if match is None:
         raise ValueError(f"{text!r} is no fraction; write 0.05 or 5%")
-    return float(Decimal(found[1]) / (100 if found[2] else 1))
+    return float(Decimal(match[1]) / (100 if match[2] else 1))
 
 
 def parse_share(text: str) -> float:
@@ -61,7 +61,7 @@ def parse_share(text: str) -> float:
     Raises
     ------
     ValueError
-        It is no fraction, or what it means must be said.
+        The text is no fraction, or 1 and more without the sign.
     """
     value = parse_fraction(text)
     if value < 1 or "%" in text:
@@ -78,11 +78,11 @@ def parse_pattern(text: str) -> str:
     Raises
     ------
     ValueError
-        It is none, or leaves nothing to choose.
+        The text is no pattern, or a pattern that leaves nothing to choose.
     """
-    numbers = re.fullmatch(r"(\d{1,4})([:x])(\d{1,4})", text)
-    first, second = (int(numbers[1]), int(numbers[3])) if numbers else (0, 0)
-    if numbers and (0 < first < second if numbers[2] == ":" else first * second > 1):
+    match = re.fullmatch(r"(\d{1,4})([:x])(\d{1,4})", text)
+    first, second = (int(match[1]), int(match[3])) if match else (0, 0)
+    if match and (0 < first < second if match[2] == ":" else first * second > 1):
         return text
     raise ValueError(
         f"{text!r} is none: N:M with N below M, such as 2:4, or HxW in weights, such as 1x4"

@@ -6,7 +6,7 @@ its metadata.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,7 +20,7 @@ SCHEMES = ("cascade", "parallel")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
-SEARCHED = TARGETS[2:]  # a global sparsity is searched for
+SEARCHED = ("max_error", "max_drop", "max_bytes")  # the sparsity that meets them is searched for
 DEFAULT_EPSILON = 0.05
 DEFAULT_GAMMA = 1.1**0.5
 
@@ -40,35 +40,35 @@ class Limit:
         Raises
         ------
         ValueError
-            It is not of this form, or not 0 <= LOW <= HIGH <= 1.
+            The text is not of this form, or not 0 <= LOW <= HIGH <= 1.
         """
         pattern, equals, ends = text.rpartition("=")
         low, colon, high = ends.partition(":")
         try:
-            found = cls(pattern, parse_fraction(low or "0"), parse_fraction(high or "1"))
+            limit = cls(pattern, parse_fraction(low or "0"), parse_fraction(high or "1"))
         except ValueError:
             equals = ""
-        if not (pattern and equals and colon and 0 <= found.low <= found.high <= 1):
+        if not (pattern and equals and colon and 0 <= limit.low <= limit.high <= 1):
             raise ValueError(
                 f"{text!r} is no limit; write PATTERN=LOW:HIGH with sparsities, such as 'fc4=0:0.5'"
             )
-        return found
+        return limit
 
 
-def checked_limit(text: str) -> str:
-    """The text of a limit as it is, once it is known to be one."""
+def check_limit(text: str) -> str:
+    """Give the text of a limit unchanged, or raise ``ValueError`` as ``Limit.parse``."""
     Limit.parse(text)
     return text
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Limits that a comparison of two models is held against; fractions.
+    """Limits that a comparison of two models must keep; fractions.
 
     Raises
     ------
     BadInput
-        If a value is outside its bounds, or there is nothing of which to be sure.
+        A value is outside its bounds, or there is a confidence without a limit.
     """
 
     max_drop: float | None = option(
@@ -105,10 +105,15 @@ class Gate:
                 "--confidence says how sure a limit is to be: give --max-drop or --max-error, too."
             )
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any limit."""
+        return self.max_drop is not None or self.max_error is not None
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What to do, independent of the files it is done to.
+    """Options of a run, independent of its files.
 
     Attributes
     ----------
@@ -119,7 +124,7 @@ class Settings:
     Raises
     ------
     BadInput
-        If a value is outside its bounds or two targets are given.
+        A value is outside its bounds, or options contradict each other.
     """
 
     epsilon: float | None = option(
@@ -191,7 +196,7 @@ class Settings:
         "Bounds on the sparsity of layers whose name matches, such as 'fc4=0:0.5' "
         "(repeatable; the last that matches a layer holds).",
         metavar="PATTERN=LOW:HIGH",
-        parse=checked_limit,
+        parse=check_limit,
     )
     method: str = option(
         "l0",
@@ -274,10 +279,8 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        """Check each value against the bounds that its field declares."""
-        given = [each for each in TARGETS if getattr(self, each) is not None]
-        if len(given) > 1:
-            raise BadInput(f"Give one target: {' and '.join(given)} are {len(given)}.")
+        """Check each value against the bounds of its field, and the options together."""
+        targets = check_one_target(vars(self))
         if self.sweeps > 1 and (self.target_epsilon is not None or self.method != "l0"):
             raise BadInput(
                 "More sweeps need method l0 and a target of the whole network, such as --sparsity: "
@@ -295,7 +298,7 @@ class Settings:
                 "as --sparsity."
             )
         if self.pattern is not None:
-            self._check_pattern(given)
+            self._check_pattern(targets)
         for text in self.limit:
             try:
                 Limit.parse(text)
@@ -310,20 +313,20 @@ class Settings:
             raise BadInput(f"pattern {error}.") from error
         if self.method != "l0" or self.limit:
             raise BadInput("--pattern needs method l0, and goes with no --limit.")
-        if self.of_each is not None and (targets or self.allocate is not None):
+        if self.n_of_m is not None and (targets or self.allocate is not None):
             raise BadInput(
                 f"--pattern {self.pattern} says itself how many zeros each layer gets: leave out "
                 "other targets and --allocate."
             )
-        if self.of_each is None and self.target_epsilon is not None:
+        if self.n_of_m is None and self.target_epsilon is not None:
             raise BadInput(
                 f"--pattern {self.pattern} needs a target that says how many blocks are zero, such "
                 "as --sparsity."
             )
 
     @property
-    def of_each(self) -> tuple[int, int] | None:
-        """N and m of a pattern n:m, which is a target of its own."""
+    def n_of_m(self) -> tuple[int, int] | None:
+        """The numbers n and m of a pattern n:m, which is a target of its own."""
         if self.pattern is None or ":" not in self.pattern:
             return None
         n, _, m = self.pattern.partition(":")
@@ -331,14 +334,14 @@ class Settings:
 
     @property
     def zeros(self) -> float | None:
-        """Share of zeros that is asked for, by ``sparsity`` or a pattern n:m."""
-        return self.sparsity if self.of_each is None else 1 - self.of_each[0] / self.of_each[1]
+        """Target sparsity, by ``sparsity`` or a pattern n:m; None without one."""
+        return self.sparsity if self.n_of_m is None else 1 - self.n_of_m[0] / self.n_of_m[1]
 
     @property
     def target(self) -> tuple[str, float]:
         """Name and value of the target."""
-        if self.of_each is not None:
-            return "pattern", 1 - self.of_each[0] / self.of_each[1]
+        if self.n_of_m is not None:
+            return "pattern", 1 - self.n_of_m[0] / self.n_of_m[1]
         for name in TARGETS:
             if (value := getattr(self, name)) is not None:
                 return name, value
@@ -355,12 +358,14 @@ class Settings:
 
         Parameters
         ----------
+        layer
+            Name of the layer.
         names
-            Those of all layers; by default there is no other.
+            Names of all layers; by default this layer alone.
         """
-        for each in reversed([Limit.parse(text) for text in self.limit]):
-            if layer in named(each.pattern, names or (layer,)):
-                return each.low, each.high
+        for limit in reversed([Limit.parse(text) for text in self.limit]):
+            if layer in matching_names(limit.pattern, names or (layer,)):
+                return limit.low, limit.high
         return 0.0, 1.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -368,16 +373,37 @@ class Settings:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-def named(pattern: str, names: Collection[str]) -> frozenset[str]:
+def check_one_target(options: Mapping[str, Any], label: Callable[[str], str] = str) -> list[str]:
+    """Give the names of the targets among some options: one at most.
+
+    Parameters
+    ----------
+    options
+        Values by name.
+    label
+        How a message writes a name.
+
+    Raises
+    ------
+    BadInput
+        There are several targets.
+    """
+    targets = [name for name in TARGETS if options[name] is not None]
+    if len(targets) > 1:
+        raise BadInput(f"Give one target: {' and '.join(map(label, targets))} are {len(targets)}.")
+    return targets
+
+
+def matching_names(pattern: str, names: Collection[str]) -> frozenset[str]:
     """The names that a pattern stands for.
 
-    That is the name itself where there is one; else all that match the shell pattern; else those
-    that match it with its brackets taken as they are, as in ``blocks[0].*``.
+    These are the name itself where it exists; else all names that match the shell pattern; else
+    all names that match it with literal brackets, as in ``blocks[0].*``.
     """
     if pattern in names:
         return frozenset((pattern,))
-    found = (
-        frozenset(name for name in names if fnmatchcase(name, each))
-        for each in (pattern, pattern.replace("[", "[[]"))
+    matches = (
+        frozenset(name for name in names if fnmatchcase(name, shell_pattern))
+        for shell_pattern in (pattern, pattern.replace("[", "[[]"))
     )
-    return next(filter(None, found), frozenset())
+    return next(filter(None, matches), frozenset())

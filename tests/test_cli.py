@@ -599,8 +599,8 @@ cli.main()
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from nettrim_cli.process.supervisor import supervised\n"
+        "from nettrim_cli.process.supervisor import run_supervised\n"
         "ignored = lambda: int(signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)\n"
-        "assert supervised(ignored) == 0 and ignored() == 0\n"
+        "assert run_supervised(ignored) == 0 and ignored() == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

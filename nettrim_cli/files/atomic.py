@@ -110,7 +110,7 @@ def write_atomically(
     payload: bytes,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write `payload` to `path`: afterwards it is there as a whole, or nothing has changed.
+    """Write `payload` to `path` as a whole, or change nothing.
 
     A temporary file in the same folder is written, synced, read back, compared, checked and
     renamed over the target.  It is removed on any exception, KeyboardInterrupt included.  A
@@ -158,8 +158,8 @@ def check_sidecar(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     CannotWrite
-        Its name is too long for that, or it is a link into another folder, from which the
-        sidecar would not be found.
+        Its name is too long, or it is a link into another folder, from which the sidecar would not
+        be found.
     """
     target = Path(os.path.realpath(path))
     if target.parent != Path(os.path.realpath(Path(path).parent)):
@@ -180,18 +180,20 @@ def check_sidecar(path: str | os.PathLike[str]) -> None:
 def sidecar_file(
     path: str | os.PathLike[str], pieces: Iterable[bytes], *, keep: Iterable[Path] = ()
 ) -> Iterator[str]:
-    """Write a file beside `path` that its new content is to refer to, in the with-block.
+    """Write a file beside `path`, to which the new content of `path` refers; for a with-block.
 
-    The sidecar is named by its content, so that it never takes the place of the one that an
-    old content of `path` refers to: whenever the process ends, what `path` refers to is there.
-    Older sidecars of `path` go when the block has ended well, the new one when it has not.
+    The sidecar is named by its content, so that it never replaces the sidecar of the old content:
+    whenever the process ends, `path` refers to a file that exists.  Older sidecars of `path` are
+    removed when the block ends well, the new one when it does not.
 
     Parameters
     ----------
+    path
+        The file that refers to the sidecar.
     pieces
-        Its content, in turn.
+        Content of the sidecar, in order.
     keep
-        Files that are not to be removed, whatever their names.
+        Files that stay, whatever their names.
 
     Yields
     ------
@@ -206,7 +208,7 @@ def sidecar_file(
         The disk is full or failed, or what was read back differs.
     """
     target = Path(os.path.realpath(path))
-    fresh: Path | None = None
+    new_path: Path | None = None
     try:
         with temporary_file(target.parent) as (temporary, file):
             digest = _write_synced(file, pieces)
@@ -214,30 +216,30 @@ def sidecar_file(
                 raise DiskFailed(f"{target}: what was read back differs from what was written")
             final = target.with_name(f"{_stem(target)}.{digest}.data")
             if not final.exists():
-                fresh = final
+                new_path = final
                 tell("sidecar", final)
             if os.name == "nt":
                 file.close()
             os.replace(temporary, final)
             _sync_folder(target.parent)
         yield final.name
-        fresh = None
+        new_path = None
     except OSError as error:
         raise _as_ours(error, Path(path)) from error
     finally:
         # The new content may be in place although what came after it has failed.
-        if fresh is not None and not _refers(target, fresh.name):
+        if new_path is not None and not _refers(target, new_path.name):
             with contextlib.suppress(OSError):
-                fresh.unlink()
-    kept = {os.path.realpath(each) for each in (*keep, final)}
-    for old in target.parent.iterdir():
-        if _is_sidecar(old.name, target) and os.path.realpath(old) not in kept:
+                new_path.unlink()
+    kept_paths = set(map(os.path.realpath, (*keep, final)))
+    for old_path in target.parent.iterdir():
+        if _is_sidecar(old_path.name, target) and os.path.realpath(old_path) not in kept_paths:
             with contextlib.suppress(OSError):
-                old.unlink()
+                old_path.unlink()
 
 
 def _stem(target: Path) -> str:
-    """The name as text: what refers to a sidecar may hold nothing else."""
+    """The file's name as text, as a model refers to a sidecar by text alone."""
     return os.fsencode(target.name).decode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""What a file is, told by its content rather than its name, and how an ONNX model comes of it."""
+"""Kinds of files by content rather than name, and how to export an ONNX model from them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Format:
     key
         Its name in the tables of this project.
     name
-        In words, with an article.
+        Name for sentences, with an article.
     export
-        How an ONNX model comes of it; ``{path}`` stands for the file.
+        How to get an ONNX model from it; ``{path}`` stands for the file.
     """
 
     key: str
@@ -38,8 +38,8 @@ TF2ONNX = "python -m tf2onnx.convert"
 TORCH = "torch.onnx.export(module, (example_input,), 'model.onnx')"
 
 FORMATS = {
-    each.key: each
-    for each in (
+    kind.key: kind
+    for kind in (
         Format("onnx", "an ONNX model"),
         Format(
             "hdf5",
@@ -109,7 +109,7 @@ FORMATS = {
         Format("zeros", "a file of zeros, as a broken download leaves", "download it again"),
     )
 }
-"""Every kind that is told, by its key."""
+"""All kinds, by key."""
 
 MAGIC = (
     (HDF5_MAGIC, 0, "hdf5"),
@@ -139,14 +139,14 @@ MAGIC = (
     (b"MATLAB 5.0", 0, "matlab"),
     (b"%PDF-", 0, "pdf"),
 )
-"""Bytes, where they stand, and the kind that they tell."""
+"""Bytes, their offset, and the kind that they identify."""
 
-FIELDS = tuple(bytes([each]) for each in b"\x12\x1a\x22\x28\x32\x3a\x42")  # behind IR version
+FIELDS = tuple(bytes([byte]) for byte in b"\x12\x1a\x22\x28\x32\x3a\x42")  # behind IR version
 TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # of its files before they were zip archives
 
 
 def identify(path: str | os.PathLike[str]) -> Format | None:
-    """The kind of a file or folder; None where it is not told, or cannot be read."""
+    """The kind of a file or folder; None where it is unknown, or cannot be read."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -177,13 +177,13 @@ def members(path: Path) -> list[str]:
 
 def files_of(folder: Path) -> list[Path]:
     """Some of the files in a folder and below it, sorted; at most ``MAX_LISTED``."""
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder):
+    paths: list[Path] = []
+    for directory, folders, names in os.walk(folder):
         folders.sort()
-        found += [Path(place, name) for name in sorted(names)]
-        if len(found) > MAX_LISTED:
+        paths += [Path(directory, name) for name in sorted(names)]
+        if len(paths) > MAX_LISTED:
             break
-    return found[:MAX_LISTED]
+    return paths[:MAX_LISTED]
 
 
 def inside_zip(names: Sequence[str]) -> str:
@@ -198,7 +198,7 @@ def inside_zip(names: Sequence[str]) -> str:
 
 
 def not_a_model(path: Path) -> str:
-    """What a file is that is no ONNX model, and what to do, in a sentence; empty if unknown."""
+    """A sentence on the kind of a file that is no ONNX model, and what to do; empty if unknown."""
     kind = identify(path)
     if kind is None or not kind.export:
         return ""
@@ -209,8 +209,8 @@ def not_a_model(path: Path) -> str:
     return f"{path}: this is {kind.name}, not an ONNX model: {advice}."
 
 
-def swapped(models: Sequence[Path], data: Path) -> str:
-    """That the samples stand where a model is wanted and a model where they are; else empty."""
+def swap_message(models: Sequence[Path], data: Path) -> str:
+    """A sentence where models and samples are swapped; else empty."""
     if _is_kind(data, "onnx"):
         for model in models:
             kind = identify(model)
@@ -239,7 +239,7 @@ def _zip(head: bytes) -> str:
 
 
 def _first_member(head: bytes) -> list[str]:
-    """The name in the first local header, which is there where the end of an archive is not."""
+    """The name in the first local header, which a truncated archive still has."""
     length = int.from_bytes(head[26:28], "little")
     return [head[30 : 30 + length].decode("utf-8", "replace")] if head[2:4] == b"\x03\x04" else []
 
@@ -262,7 +262,7 @@ def _protobuf(head: bytes) -> str:
     if head[:1] == b"\x08" and 0 < int.from_bytes(head[1:2], "little") < 64 and head[2:3] in FIELDS:
         return "onnx"
     nodes = (b"Placeholder", b"Const", b"NoOp")
-    return "graphdef" if head[:1] == b"\x0a" and any(each in head for each in nodes) else ""
+    return "graphdef" if head[:1] == b"\x0a" and any(node in head for node in nodes) else ""
 
 
 def _text(head: bytes) -> str:
@@ -299,4 +299,4 @@ TESTS: tuple[Callable[[bytes], str], ...] = (
     _text,
     _zeros,
 )
-"""What tells a kind by the first bytes of a file, in turn."""
+"""Tests that give a kind by the first bytes of a file, in order."""

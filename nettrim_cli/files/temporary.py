@@ -33,9 +33,9 @@ TRIES, PAUSE_SECONDS = 10, 0.01  # a lock that another run takes to look at a fi
 
 @contextlib.contextmanager
 def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file at a path, open for writing; closed afterwards, and removed if it is still there.
+    """Open a new file for writing; close it after the with-block, and remove it if it is there.
 
-    It stays open until then, as its lock goes with it.
+    It stays open until then, as closing it releases its lock.
     """
     while True:
         path = folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
@@ -73,7 +73,7 @@ def hold(path: str | os.PathLike[str]) -> Iterator[None]:
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     lock = target.parent / f"{PREFIX}{name}{SUFFIX}"
     tell("temporary", lock)
-    handle = _held(lock, target)
+    handle = _locked_handle(lock, target)
     try:
         yield
     finally:
@@ -103,15 +103,15 @@ def _remove_unless_held(path: str) -> None:
         os.close(handle)
 
 
-def _held(lock: Path, target: Path) -> int:
+def _locked_handle(lock: Path, target: Path) -> int:
     """A handle to the lock's file, locked, while the file is at its path."""
     for _ in range(TRIES):
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        taken = _lock(handle)
-        if taken is None or (taken and _is_at(handle, lock)):
+        is_locked = _lock(handle)
+        if is_locked is None or (is_locked and _is_at(handle, lock)):
             return handle
         os.close(handle)
-        if not taken:
+        if not is_locked:
             time.sleep(PAUSE_SECONDS)
     raise Busy(
         f"{target}: another run of nettrim is about to write it; wait for that, or choose another "

@@ -20,10 +20,21 @@ def option(
     metavar: str = "",
     parse: Callable[[str], Any] | None = None,
 ) -> Any:
-    """Declare a field with what the command line needs to know of it.
+    """Declare a field of a dataclass of options, for the command line.
 
-    ``parse`` reads the words of a person where they are not just a number; ``ValueError`` says
-    what was wrong with them.
+    Parameters
+    ----------
+    default, help
+        Default value and help text.
+    low, high, open_ends
+        Bounds of the value, and whether they are excluded.
+    choices
+        The values that are allowed, if not all within the bounds.
+    metavar
+        Placeholder of the value in the help.
+    parse
+        Reads the value from text where that is not just a number; raises ``ValueError`` with what
+        is wrong.
     """
     return field(
         default=default,
@@ -47,13 +58,13 @@ def check_bounds(options: Any) -> None:
     BadInput
         One is no choice, or outside its bounds.
     """
-    for each in fields(options):
-        value, rule = getattr(options, each.name), each.metadata
-        if rule["choices"] and value not in rule["choices"] and value != each.default:
-            wanted = " or ".join(rule["choices"])
-            raise BadInput(f"{each.name} is {value!r}; it must be {wanted}.")
+    for option_field in fields(options):
+        value, rule = getattr(options, option_field.name), option_field.metadata
+        if rule["choices"] and value not in rule["choices"] and value != option_field.default:
+            choices = " or ".join(rule["choices"])
+            raise BadInput(f"{option_field.name} is {value!r}; it must be {choices}.")
         if value is not None and not inside(value, rule):
-            raise BadInput(f"{each.name} is {value!r}; it must be {bounds(rule)}.")
+            raise BadInput(f"{option_field.name} is {value!r}; it must be {bounds(rule)}.")
 
 
 def inside(value: float, rule: Mapping[str, Any]) -> bool:

@@ -22,8 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = FileName()
 
 
-class Words(click.ParamType):  # type: ignore[type-arg]
-    """A value that a function reads from a person's words, within the bounds of its rule."""
+class ParsedText(click.ParamType):  # type: ignore[type-arg]
+    """Type of a value that a function reads from text, within the bounds of its rule."""
 
     name = "text"
 
@@ -31,16 +31,21 @@ class Words(click.ParamType):  # type: ignore[type-arg]
         self.rule = rule
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the value, or say what is wrong with it."""
+        """Read the value from text, or say what is wrong with it."""
         if not isinstance(value, str):
             return value  # a default
         try:
-            found = self.rule["parse"](value)
+            parsed = self.rule["parse"](value)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
-        if not inside(found, self.rule):
+        if not inside(parsed, self.rule):
             self.fail(f"{value} is not {bounds(self.rule)}.", param, ctx)
-        return found
+        return parsed
+
+
+def flag_of(name: str) -> str:
+    """The flag of an option: ``max_error`` -> ``--max-error``."""
+    return f"--{name.replace('_', '-')}"
 
 
 def options_of(settings: type[Settings | Gate]) -> Callable[[Command], Command]:
@@ -48,17 +53,15 @@ def options_of(settings: type[Settings | Gate]) -> Callable[[Command], Command]:
     return lambda command: reduce(_with_option, reversed(fields(settings)), command)
 
 
-def _with_option(command: Command, each: Field[Any]) -> Command:
-    rule, kind = each.metadata, str(each.type)
+def _with_option(command: Command, option_field: Field[Any]) -> Command:
+    rule, kind = option_field.metadata, str(option_field.type)
     repeatable = kind.startswith("tuple")
     if kind == "bool":
-        return click.option(f"--{each.name.replace('_', '-')}", is_flag=True, help=rule["help"])(
-            command
-        )
+        return click.option(flag_of(option_field.name), is_flag=True, help=rule["help"])(command)
     if rule["choices"]:
         type_: Any = click.Choice(rule["choices"])
     elif rule["parse"]:
-        type_ = Words(rule)
+        type_ = ParsedText(rule)
     elif "int" in kind and rule["low"] is rule["high"] is None:
         type_ = click.INT
     elif "int" in kind:
@@ -69,20 +72,21 @@ def _with_option(command: Command, each: Field[Any]) -> Command:
     else:
         type_ = str
     return click.option(
-        f"--{each.name.replace('_', '-')}",
+        flag_of(option_field.name),
         type=type_,
-        default=None if repeatable else each.default,
+        default=None if repeatable else option_field.default,
         multiple=repeatable,
         help=rule["help"],
         metavar=rule["metavar"] or None,
-        show_default=not repeatable and each.default is not None,
+        show_default=not repeatable and option_field.default is not None,
     )(command)
 
 
 def reports_option(formats: str) -> Callable[[Command], Command]:
     """Add --report and --force, which the reports obey, too."""
 
-    def added(command: Command) -> Command:
+    def add_options(command: Command) -> Command:
+        """Add both options to a command."""
         command = click.option(
             "--report",
             "reports",
@@ -93,7 +97,7 @@ def reports_option(formats: str) -> Callable[[Command], Command]:
         text = "Replace existing outputs (never an input)."
         return click.option("--force", is_flag=True, help=text)(command)
 
-    return added
+    return add_options
 
 
 @contextmanager
@@ -101,25 +105,45 @@ def reporting(
     reports: Sequence[Path],
     formats: Iterable[str],
     inputs: Sequence[Path],
-    others: Sequence[Path] = (),
+    outputs: Sequence[Path] = (),
     *,
     force: bool,
 ) -> Iterator[Callable[[Callable[[str], str]], None]]:
-    """Hold reports during the with-block, once it is sure that they can be written.
+    """Reserve report files during the with-block, once it is sure that they can be written.
 
-    Gives a function that writes them, each as it is rendered for its suffix.
+    Parameters
+    ----------
+    reports
+        Files of the option ``--report``.
+    formats
+        Suffixes that are allowed.
+    inputs, outputs
+        Other files of the run, which no report may replace.
+    force
+        Whether a report may replace an existing file.
+
+    Yields
+    ------
+    Callable
+        Writes all reports, each as its argument renders it for a suffix.
+
+    Raises
+    ------
+    click.UsageError
+        A suffix is not allowed, or two outputs have the same file.
     """
     from nettrim_cli.files.atomic import check_output, reserved, write_atomically
 
     for path in reports:
         if path.suffix.lower() not in formats:
-            known = ", ".join(formats)
-            raise click.UsageError(f"--report {path}: the suffix must be one of {known}.")
-        if [each.resolve() for each in (*others, *reports)].count(path.resolve()) > 1:
+            suffixes = ", ".join(formats)
+            raise click.UsageError(f"--report {path}: the suffix must be one of {suffixes}.")
+        if [output.resolve() for output in (*outputs, *reports)].count(path.resolve()) > 1:
             raise click.UsageError(f"--report {path}: each output needs a file of its own.")
         check_output(path, inputs, force)
 
     def write(rendered: Callable[[str], str]) -> None:
+        """Write all reports."""
         for path in reports:
             check_output(path, inputs, force)  # it may have come meanwhile
             write_atomically(path, rendered(path.suffix).encode("utf-8"))
@@ -130,13 +154,26 @@ def reporting(
         yield write
 
 
-def limits(command: Command) -> Command:
-    """Add the limits that the supervisor keeps."""
+def limit_options(command: Command) -> Command:
+    """Add the limits that the supervisor keeps.
 
-    def tell(context: click.Context, option: click.Parameter, value: float | None) -> None:
+    Raises
+    ------
+    click.UsageError
+        Later, when an option is used where the system cannot fork.
+    """
+
+    def tell(_: click.Context, option: click.Parameter, value: float | None) -> None:
+        """Tell the supervisor a limit.
+
+        Raises
+        ------
+        click.UsageError
+            The system cannot fork, so that there is no supervisor.
+        """
         if value is None:
             return
-        if not channel.supervised() and not hasattr(os, "fork"):
+        if not channel.is_supervised() and not hasattr(os, "fork"):
             raise click.UsageError(f"{option.opts[0]} needs a system on which processes can fork.")
         channel.tell("limit", "seconds" if option.name == "time_limit" else "bytes", value)
 
@@ -146,7 +183,7 @@ def limits(command: Command) -> Command:
     ):
         command = click.option(
             *(name,),
-            type=Words({"parse": parse}),
+            type=ParsedText({"parse": parse}),
             metavar=metavar,
             help=text,
             callback=tell,

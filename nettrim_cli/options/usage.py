@@ -1,4 +1,4 @@
-"""What the command line makes of words that are in the wrong place: the line that was meant."""
+"""Corrected command lines for words that are in the wrong place."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ PLACEHOLDER = "calib.h5"  # stands for samples that were not named
 
 
 class FileName(click.Path):
-    """A path of a file; neither nothing, nor a stream, nor a name that only a folder can have."""
+    """Type of a file's path: not empty, no stream, and no name that only a folder can have."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the path, or say what is wrong with it."""
+        """Read the path, or say what is wrong with it.
+
+        Raises
+        ------
+        click.UsageError
+            The path is empty, ``-`` or that of a folder.
+        """
         text = os.fspath(value)
         opts = param.opts if param else ["the name"]
         is_option = isinstance(param, click.Option)
@@ -42,10 +48,16 @@ class FileName(click.Path):
 
 
 class Command(click.Command):
-    """A command that tells the line that was meant where an option was forgotten."""
+    """A command that suggests the correct line where ``--data`` was forgotten."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words, or say what is wrong with them."""
+        """Read the words, or say what is wrong with them.
+
+        Raises
+        ------
+        click.UsageError
+            The words are no valid line; the message suggests one if it can.
+        """
         words = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -57,44 +69,58 @@ class Command(click.Command):
 
     def _meant(self, ctx: click.Context, words: Sequence[str]) -> str:
         """The line with the samples behind ``--data``; empty where more is wrong than that."""
-        wanted = [param.name for param in self.params if isinstance(param, click.Argument)]
+        argument_names = [param.name for param in self.params if isinstance(param, click.Argument)]
         if not any("--data" in param.opts for param in self.params):
             return ""
         try:
-            options, places, _ = self.make_parser(ctx).parse_args(list(words))
+            options, extra, _ = self.make_parser(ctx).parse_args(list(words))
         except click.UsageError:
             return ""
-        given = [str(options[name]) for name in wanted if isinstance(options.get(name), str)]
-        if options.get("data") is not None or len(given) < len(wanted) or len(places) > 1:
+        arguments = [
+            str(options[name]) for name in argument_names if isinstance(options.get(name), str)
+        ]
+        if (
+            options.get("data") is not None
+            or len(arguments) < len(argument_names)
+            or len(extra) > 1
+        ):
             return ""
-        rest = list(words)
-        for each in (*given, *places):
-            if each not in rest:
+        remaining = list(words)
+        for word in (*arguments, *extra):
+            if word not in remaining:
                 return ""
-            rest.remove(each)
-        samples = places[0] if places else PLACEHOLDER
-        return shlex.join(["nettrim", self.name or "", *given, "--data", samples, *rest])
+            remaining.remove(word)
+        samples = extra[0] if extra else PLACEHOLDER
+        return shlex.join(["nettrim", self.name or "", *arguments, "--data", samples, *remaining])
 
 
 class Group(click.Group):
-    """Commands of which the nearest is told where there is none of a name."""
+    """A group that suggests the nearest command for an unknown name."""
 
     command_class = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look a command up, or say which was meant."""
+        """Look a command up, or suggest one.
+
+        Raises
+        ------
+        click.UsageError
+            There is no command of that name.
+        """
         if args and self.get_command(ctx, args[0]) is None:
             word = args[0]
             near = difflib.get_close_matches(word, self.list_commands(ctx), n=1, cutoff=0.5)
             if not word:
                 raise click.UsageError("The command is empty.", ctx)
             if Path(word).suffix or os.path.exists(word):
-                samples = [each for each in args[1:] if not each.startswith("-")][:1]
+                samples = [word for word in args[1:] if not word.startswith("-")][:1]
                 line = shlex.join(["nettrim", "prune", word, "--data", *(samples or [PLACEHOLDER])])
-                other = shlex.join(["nettrim", "inspect", word])
-                raise click.UsageError(f"The command is missing. Try: {line}, or {other}", ctx)
+                inspect_line = shlex.join(["nettrim", "inspect", word])
+                raise click.UsageError(
+                    f"The command is missing. Try: {line}, or {inspect_line}", ctx
+                )
             if near and not word.startswith("-"):
                 raise click.UsageError(f"No such command '{word}'. Did you mean '{near[0]}'?", ctx)
         return super().resolve_command(ctx, args)

@@ -1,4 +1,4 @@
-"""What a supervised run tells its supervisor: limits, files, and what the engine is at.
+"""Messages of a supervised run to its supervisor: limits, files, the current stage.
 
 Where nobody supervises a run (the Python API), nothing is told.  A message is a list of texts,
 the first of which says what it is about:
@@ -30,29 +30,29 @@ NEVER = float("inf")
 
 
 class Channel:
-    """The run's end: a pipe for messages, and shared memory for the time the engine may take."""
+    """The run's end of the channel: a pipe for messages, shared memory for the engine's time."""
 
     def __init__(self, pipe: int, clock: Any) -> None:
         self.pipe, self.clock = pipe, clock
 
     def send(self, *texts: str) -> None:
         """Send a message."""
-        body = b"\0".join(os.fsencode(each.replace("\0", "")) for each in texts)
-        left = HEAD.pack(len(body)) + body
-        while left:
-            left = left[os.write(self.pipe, left) :]
+        body = b"\0".join(os.fsencode(text.replace("\0", "")) for text in texts)
+        unsent = HEAD.pack(len(body)) + body
+        while unsent:
+            unsent = unsent[os.write(self.pipe, unsent) :]
 
 
 _channels: list[Channel] = []  # of this process: none, or the one
 
 
 def connect(channel: Channel) -> None:
-    """Let this process be the one that is supervised."""
+    """Make this process the supervised one."""
     _channels[:] = [channel]
 
 
-def supervised() -> bool:
-    """Whether anybody listens."""
+def is_supervised() -> bool:
+    """Whether this process has a supervisor."""
     return bool(_channels)
 
 
@@ -60,13 +60,14 @@ def tell(kind: str, *facts: object) -> None:
     """Tell the supervisor, if there is one."""
     for channel in _channels:
         channel.send(
-            kind, *(os.fsdecode(x) if isinstance(x, os.PathLike) else str(x) for x in facts)
+            kind,
+            *(os.fsdecode(fact) if isinstance(fact, os.PathLike) else str(fact) for fact in facts),
         )
 
 
 @contextmanager
 def engine_call(seconds: float) -> Iterator[None]:
-    """A call into native code that ends within so many seconds, or never will."""
+    """Mark a call into native code that should end within ``seconds``; for a with-block."""
     for channel in _channels:
         CLOCK.pack_into(channel.clock, 0, time.monotonic() + seconds)
     try:
@@ -77,12 +78,12 @@ def engine_call(seconds: float) -> Iterator[None]:
 
 
 def identity(facts: os.stat_result) -> str:
-    """What tells a file, and whether its content has changed."""
+    """A text that identifies a file with its content."""
     return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}"
 
 
 def messages(buffer: bytearray) -> Iterator[list[str]]:
-    """Take whole messages out of what has been read."""
+    """Take the complete messages out of a buffer."""
     while len(buffer) >= HEAD.size:
         (size,) = HEAD.unpack_from(buffer)
         end = HEAD.size + size
@@ -90,4 +91,4 @@ def messages(buffer: bytearray) -> Iterator[list[str]]:
             return
         body = bytes(buffer[HEAD.size : end])
         del buffer[:end]
-        yield [os.fsdecode(each) for each in body.split(b"\0")]
+        yield [os.fsdecode(field) for field in body.split(b"\0")]

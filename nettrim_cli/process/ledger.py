@@ -1,4 +1,4 @@
-"""What a supervisor knows of a run: its limits, its files, and sentences for its endings."""
+"""A supervisor's record of a run: its limits, its files, and sentences for its endings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import suppress
 
 from nettrim_cli.process.channel import identity, messages
 
-UNTOUCHED = "nothing was written"
+NOTHING_WRITTEN = "nothing was written"
 
 
 class Ledger:
-    """What a run has told so far.
+    """Record of a run's messages.
 
     Attributes
     ----------
     seconds, bytes
-        Its limits.
+        Limits of the run.
     """
 
     def __init__(self, default_bytes: int) -> None:
@@ -31,9 +31,9 @@ class Ledger:
         self.inputs: dict[str, str] = {}
         self._buffer = bytearray()
 
-    def take(self, found: bytes) -> None:
-        """Read messages."""
-        self._buffer += found
+    def read(self, data: bytes) -> None:
+        """Read messages, which may be cut off anywhere."""
+        self._buffer += data
         for kind, *facts in messages(self._buffer):
             if kind == "limit":
                 self._set_limit(*facts)
@@ -49,35 +49,35 @@ class Ledger:
                 self.inputs[facts[0]] = facts[1]
 
     def clean_up(self) -> str:
-        """Remove what the run left behind, and say what stands of it."""
-        standing = [path for path, mark in self.outputs if _identity(path) == mark]
-        for path in (*self.temporaries, *(() if standing else self.sidecars)):
+        """Remove the run's temporary files, and say which outputs were written."""
+        written = [path for path, file_identity in self.outputs if _identity(path) == file_identity]
+        for path in (*self.temporaries, *(() if written else self.sidecars)):
             with suppress(OSError):
                 os.unlink(path)
-        if not standing:
-            return UNTOUCHED
-        if len(standing) == 1:
-            return f"{standing[0]} was written, its report was not"
-        return f"{', '.join(dict.fromkeys(standing))} were written, the rest was not"
+        if not written:
+            return NOTHING_WRITTEN
+        if len(written) == 1:
+            return written_alone(written[0])
+        return f"{', '.join(dict.fromkeys(written))} were written, the rest was not"
 
     def ended_by(self, number: int) -> str:
-        """The run was ended by a signal."""
+        """Say that a signal ended the run."""
         name = signal.Signals(number).name
         return "interrupted" if number == signal.SIGINT else f"ended by {name}"
 
     def out_of_time(self) -> str:
-        """It is over its time."""
+        """Say that the run is over its time."""
         return f"{self.about}: over --time-limit, {self.seconds:g} s{self._stage}"
 
     def engine_hangs(self) -> str:
-        """The engine does not come back."""
+        """Say that the engine does not come back."""
         return (
             f"{self.about}: onnxruntime did not come back in a time that is generous for such a "
             f"model{self._stage}; it may hold a loop that never ends (--time-limit allows more)"
         )
 
-    def out_of_memory(self, taken: int) -> str:
-        """It is over its memory."""
+    def out_of_memory(self, used: int) -> str:
+        """Say that the run is over its memory."""
         limit = (
             f"--max-memory, {size(self.bytes)}"
             if self.has_memory
@@ -85,21 +85,21 @@ class Ledger:
             "(--max-memory sets another)"
         )
         return (
-            f"{self.about}: {size(taken)} of memory{self._stage} are over {limit}; use fewer "
+            f"{self.about}: {size(used)} of memory{self._stage} are over {limit}; use fewer "
             "--samples or smaller ones, or leave the largest layers out (--exclude)"
         )
 
     def killed_for_memory(self) -> str:
-        """The system has killed it."""
+        """Say that the system has ended the run for want of memory."""
         return (
             f"{self.about}: the system ran out of memory{self._stage} and ended the run; use "
             "fewer --samples or smaller ones, or leave the largest layers out (--exclude)"
         )
 
     def crashed(self, number: int) -> tuple[int, str]:
-        """Native code has crashed: the exit code, and why."""
-        for path, mark in self.inputs.items():
-            if _identity(path) != mark:
+        """Give the exit code of a crash of native code, and say why."""
+        for path, file_identity in self.inputs.items():
+            if _identity(path) != file_identity:
                 return 65, f"{path}: changed while the run read it; start anew"
         name = signal.Signals(number).name
         return 69, (
@@ -116,6 +116,11 @@ class Ledger:
             self.seconds, self.has_limit = float(value), True
         else:
             self.bytes, self.has_memory = int(value), True
+
+
+def written_alone(path: object) -> str:
+    """Say that an output stands whose run has ended before its report."""
+    return f"{path} was written, its report was not"
 
 
 def size(count: int) -> str:

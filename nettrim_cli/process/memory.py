@@ -1,4 +1,4 @@
-"""How much memory a process takes, and how much there is."""
+"""The memory that a process takes, and the memory that is available."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def used(process: int) -> int | None:
 
 def available() -> int | None:
     """Bytes that a new process can have without others being paged out; None if unknown."""
-    rooms = [room for room in (_of_the_machine(), _of_the_group()) if room is not None]
-    return min(rooms, default=None)
+    limits = [limit for limit in (_of_the_machine(), _of_the_group()) if limit is not None]
+    return min(limits, default=None)
 
 
 def refuse_huge_allocations(limit: int) -> None:
@@ -40,12 +40,12 @@ def refuse_huge_allocations(limit: int) -> None:
         return
     import resource
 
-    wanted = 2 * limit + SLACK_BYTES
+    new_limit = 2 * limit + SLACK_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
+        new_limit = min(new_limit, hard)
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (new_limit, hard))
 
 
 def _of_the_machine() -> int | None:
@@ -58,16 +58,16 @@ def _of_the_machine() -> int | None:
 
 def _of_the_group() -> int | None:
     """What a container's limit leaves (control groups, both versions)."""
-    for limit, use, cached in (
+    for limit, usage, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
     ):
         with suppress(OSError, ValueError):
-            most, taken = (_number(f"/sys/fs/cgroup/{each}") for each in (limit, use))
+            maximum, in_use = (_number(f"/sys/fs/cgroup/{name}") for name in (limit, usage))
             stat = f"/sys/fs/cgroup/{os.path.dirname(limit)}/memory.stat"
             with open(stat, "rb") as file:
                 facts = dict(line.split() for line in file)
-            return max(0, most - taken + int(facts.get(cached.encode(), 0)))
+            return max(0, maximum - in_use + int(facts.get(cache.encode(), 0)))
     return None
 
 

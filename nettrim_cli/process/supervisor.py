@@ -1,8 +1,8 @@
-"""A run in a process of its own, watched by a light one that answers for it.
+"""A run in a process of its own, watched by a light supervisor.
 
-The supervisor is there before anything heavy is imported.  It ends the run on a signal, over a
-limit, and says in a sentence why it ended wherever the run itself cannot: an engine that crashes
-or never comes back cannot hide that.  What the run leaves behind it removes.
+The supervisor starts before anything heavy is imported.  It ends the run on a signal or over a
+limit, and says in a sentence why the run ended where the run itself cannot, as when the engine
+crashes or never comes back.  It removes the files that the run leaves behind.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ REAPED_WITHIN = 0.3  # seconds; a killed process that waits for a disk may take 
 DEATH_OF_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
-def supervised(work: Callable[[], int]) -> int:
-    """Run `work` in a process of its own, where the system has such, and give its exit code.
+def run_supervised(work: Callable[[], int]) -> int:
+    """Run `work` in a process of its own, where the system can fork, and give its exit code.
 
-    What `work` does is done in a copy of this process: nothing of it is seen here.
+    `work` runs in a copy of this process, so it changes nothing here.
     """
     if not hasattr(os, "fork"):
         return work()
@@ -40,37 +40,37 @@ def supervised(work: Callable[[], int]) -> int:
         # nohup and shells' background jobs have signals ignored, and mean it.
         if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN
     ]
-    watched = {*endings, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    watched_signals = {*endings, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched_signals)
     try:
-        woken, wakes = os.pipe()
-        heard, told = os.pipe()
-        os.set_blocking(wakes, False)
+        signals, signals_end = os.pipe()
+        messages, messages_end = os.pipe()
+        os.set_blocking(signals_end, False)
         clock = _shared_clock()
         parent, process = os.getpid(), os.fork()
     except OSError:  # no more processes or files: better alone than not at all
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched_signals)
         return work()
     if process == 0:
         for number in endings:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
-        for handle in (woken, wakes, heard):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched_signals)
+        for handle in (signals, signals_end, messages):
             os.close(handle)
         end_with(parent)
-        connect(Channel(told, clock))
+        connect(Channel(messages_end, clock))
         memory.refuse_huge_allocations(default_memory())
         leave(work())
-    os.close(told)
-    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-    for number in watched:
+    os.close(messages_end)
+    signal.set_wakeup_fd(signals_end, warn_on_full_buffer=False)
+    for number in watched_signals:
         signal.signal(number, lambda *_: None)  # the pipe says which it was
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
-    return Supervisor(process, heard, woken, clock, endings).wait()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched_signals)
+    return Supervisor(process, messages, signals, clock, endings).wait()
 
 
 def leave(code: int) -> None:
-    """End this process at once: what native code would do on the way out cannot fail any more."""
+    """End this process at once, before exit handlers of native code can fail."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -89,6 +89,7 @@ def end_with(parent: int) -> None:
     import threading
 
     def watch() -> None:
+        """End this process once its parent has changed."""
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(128 + signal.SIGKILL)
@@ -102,52 +103,52 @@ class Supervisor:
     Parameters
     ----------
     process
-        Its number.
-    heard
+        Number of the process.
+    messages
         Handle from which its messages are read.
-    woken
+    signals
         Handle from which the numbers of signals are read.
     clock
-        Memory shared with it: until when the engine's call must end.
+        Memory shared with it, which holds the time when the engine's call must end.
     endings
         Signals that end the run.
     """
 
     def __init__(
-        self, process: int, heard: int, woken: int, clock: mmap, endings: list[int]
+        self, process: int, messages: int, signals: int, clock: mmap, endings: list[int]
     ) -> None:
-        self.process, self.heard, self.woken, self.clock = process, heard, woken, clock
+        self.process, self.messages, self.signals, self.clock = process, messages, signals, clock
         self.endings = endings
         self.ledger = Ledger(default_memory())
         self.begun = time.monotonic()
         self.kills = _oom_kills()
-        self.reading = [heard, woken]
+        self.reading = [messages, signals]
         self.status: int | None = None
 
     def wait(self) -> int:
-        """Until the run has ended; gives its exit code."""
+        """Wait until the run has ended, and give its exit code."""
         patience = 0.0
         while True:
             ready, _, _ = select.select(self.reading, [], [], patience)
-            if self.woken in ready:
-                for number in os.read(self.woken, 64):
+            if self.signals in ready:
+                for number in os.read(self.signals, 64):
                     if number in self.endings and not self._reap():
                         return self._end(128 + number, self.ledger.ended_by(number))
-            if self.heard in ready:
+            if self.messages in ready:
                 self._listen()
             if self._reap():
                 return self._ended()
-            passed = time.monotonic() - self.begun
-            if passed > self.ledger.seconds:
+            elapsed = time.monotonic() - self.begun
+            if elapsed > self.ledger.seconds:
                 return self._end(124, self.ledger.out_of_time())
             if time.monotonic() > CLOCK.unpack_from(self.clock)[0] and not self.ledger.has_limit:
                 return self._end(124, self.ledger.engine_hangs())
-            taken = memory.used(self.process) or 0
-            if taken > self.ledger.bytes:
-                return self._end(71, self.ledger.out_of_memory(taken))
-            room = (self.ledger.bytes - taken) / FILLED_PER_SECOND
-            left = self.ledger.seconds - passed
-            patience = max(SHORTEST_WAIT, min(LONGEST_WAIT, room, left))
+            used = memory.used(self.process) or 0
+            if used > self.ledger.bytes:
+                return self._end(71, self.ledger.out_of_memory(used))
+            room = (self.ledger.bytes - used) / FILLED_PER_SECOND
+            remaining = self.ledger.seconds - elapsed
+            patience = max(SHORTEST_WAIT, min(LONGEST_WAIT, room, remaining))
 
     def _reap(self) -> bool:
         """Whether the run has ended."""
@@ -157,13 +158,13 @@ class Supervisor:
         return self.status is not None
 
     def _listen(self, *, drain: bool = False) -> None:
-        """Take in what there is of messages."""
-        while select.select([self.heard], [], [], 0)[0]:
-            found = os.read(self.heard, 1 << 16)
-            self.ledger.take(found)
-            if not found:
-                self.reading = [self.woken]
-            if not (found and drain):
+        """Read the messages that have arrived."""
+        while select.select([self.messages], [], [], 0)[0]:
+            data = os.read(self.messages, 1 << 16)
+            self.ledger.read(data)
+            if not data:
+                self.reading = [self.signals]
+            if not (data and drain):
                 return
 
     def _end(self, code: int, sentence: str) -> int:
@@ -183,7 +184,7 @@ class Supervisor:
         return code
 
     def _ended(self) -> int:
-        """The run has ended by itself: its exit code, or what became of it."""
+        """Exit code of a run that has ended by itself, after a sentence if it was killed."""
         assert self.status is not None
         self._listen(drain=True)
         if not os.WIFSIGNALED(self.status):
@@ -205,7 +206,7 @@ def default_memory() -> int:
 
 
 def show_cursor() -> None:
-    """Take away what is left of a progress bar."""
+    """Remove the rest of a progress bar."""
     with suppress(OSError, ValueError, AttributeError):
         if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             sys.stderr.write("\r\x1b[2K\x1b[?25h")

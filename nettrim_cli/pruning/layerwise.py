@@ -272,7 +272,7 @@ class Run:
     @property
     def kind(self) -> str:
         """How zeros are shared out."""
-        even = self.settings.method != "l0" or self.settings.of_each is not None
+        even = self.settings.method != "l0" or self.settings.n_of_m is not None
         usual = "uniform" if even else "network"
         return self.settings.allocate or usual
 

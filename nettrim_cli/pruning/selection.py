@@ -15,7 +15,7 @@ from nettrim_cli.errors import BadInput, NothingToDo, WrongUsage
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.settings import Limit, Settings, named
+from nettrim_cli.settings import Limit, Settings, matching_names
 from nettrim_cli.solve.problem import LayerProblem, Solution
 
 NEAREST = 3  # names of layers that a message tells
@@ -132,7 +132,7 @@ def _check_patterns(model: Model, settings: Settings) -> None:
     patterns += [("exclude", each) for each in settings.exclude]
     patterns += [("limit", Limit.parse(each).pattern) for each in settings.limit]
     for option, pattern in patterns:
-        if names and not named(pattern, names):
+        if names and not matching_names(pattern, names):
             core = pattern.strip("*?")
             near = [name for name in names if core.lower() in name.lower()]
             near = near or difflib.get_close_matches(core, names, cutoff=0.4) or names
@@ -146,7 +146,9 @@ def _check_patterns(model: Model, settings: Settings) -> None:
 def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
     names = [layer.name for layer in model.layers]
     for text in settings.limit:
-        if named(Limit.parse(text).pattern, names).isdisjoint(each.name for each in chosen):
+        if matching_names(Limit.parse(text).pattern, names).isdisjoint(
+            each.name for each in chosen
+        ):
             raise WrongUsage(
                 f"{model.path}: --limit {text} matches no layer that is pruned; "
                 "'nettrim inspect' lists the layers."
@@ -165,7 +167,7 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
 
 def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> str:
     def among(patterns: Iterable[str]) -> bool:
-        return any(layer.name in named(each, names) for each in patterns)
+        return any(layer.name in matching_names(each, names) for each in patterns)
 
     if settings.include and not among(settings.include):
         return "not matched by --include"

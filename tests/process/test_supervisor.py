@@ -23,13 +23,13 @@ import os, signal, sys, time
 for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs ignore some
     signal.signal(getattr(signal, name), signal.SIG_DFL)
 from nettrim_cli.process.channel import engine_call, identity, tell
-from nettrim_cli.process.supervisor import supervised
+from nettrim_cli.process.supervisor import run_supervised
 
 def work():
     WORK
     return 0
 
-sys.exit(supervised(work))
+sys.exit(run_supervised(work))
 """
 
 

@@ -134,4 +134,4 @@ def test_what_is_no_pattern(tmp_path, capsys, text) -> None:
 def test_what_goes_with_no_pattern(options) -> None:
     with pytest.raises(BadInput, match="--pattern"):
         Settings(**options)
-    assert Settings(pattern="1x4", sparsity=0.5).of_each is None
+    assert Settings(pattern="1x4", sparsity=0.5).n_of_m is None
