@@ -38,6 +38,7 @@ from benchmarks.common import MODELS as SAMPLE_MODELS
 from benchmarks.common import arguments, machine, print_table, write_json
 from benchmarks.peers import Subject, digest
 from benchmarks.peers_methods import PRUNERS, Job
+from benchmarks.peers_table import bullets
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
@@ -271,7 +272,7 @@ def write_table(
 
     table = [list(headers), ["---"] * len(headers), *rows]
     text = "\n".join(f"| {' | '.join(map(spelled, row))} |" for row in table)
-    text += "\n\n" + "".join(f"- {line}\n" for line in lines)
+    text += f"\n\n{bullets(lines)}\n"
     path.write_text(f"{before}{BEGIN}{text}{END}{after}")
 
 

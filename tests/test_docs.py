@@ -91,6 +91,12 @@ def test_every_page_is_linked_from_the_readme_or_the_guide() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_prose_are_short(page: Path) -> None:
+    for line in prose(page):
+        assert len(line) <= 120, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     folders = ("nettrim_cli", "benchmarks", "tests", "sample_models")
     files = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
