@@ -15,8 +15,8 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.files.atomic import check_output, check_sidecar, sidecar_file, write_atomically
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
-from nettrim_cli.graph.layers.binding import BoundLayer
-from nettrim_cli.graph.layers.find import Binding, detect
+from nettrim_cli.graph.layers.binding import Binding, BoundLayer
+from nettrim_cli.graph.layers.find import detect
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
 from nettrim_cli.graph.storage.elements import Unfit
 from nettrim_cli.graph.storage.external import External, serialize

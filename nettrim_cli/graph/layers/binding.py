@@ -13,11 +13,29 @@ from numpy.typing import NDArray
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ir.index import Index, Use
 from nettrim_cli.graph.layer import Floats, Layer
-from nettrim_cli.graph.layers.find import Binding, weight_of
 from nettrim_cli.graph.layers.paths import from_end
+from nettrim_cli.graph.layers.weights import weight_of
 from nettrim_cli.graph.storage.elements import cast
 from nettrim_cli.graph.storage.tensors import new_tensor
 from nettrim_cli.graph.storage.weight_view import WeightView
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The uses of a layer's values.
+
+    Attributes
+    ----------
+    weights, biases
+        Uses of its weight, and of its bias if it has one.
+    mean
+        Of a layer without a bias: the use of the mean of a BatchNormalization behind it, which
+        acts as a bias of the other sign, and the mean's values in the model as it was loaded.
+    """
+
+    weights: tuple[Use, ...]
+    biases: tuple[Use, ...] = ()
+    mean: tuple[Use, NDArray[Any]] | None = None
 
 
 @dataclass(frozen=True)
