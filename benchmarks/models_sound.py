@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
 
 from benchmarks.models_samples import Array, Random, Samples, open_session
 
@@ -42,11 +41,13 @@ def speech(random: Random, length: int) -> tuple[Array, Array]:
 
 
 def _phrase(random: Random, length: int, pitch: float) -> Array:
+    from scipy.signal import lfilter  # a second of imports
+
     time = np.arange(length) / RATE
     wander = 1 + 0.12 * np.sin(2 * np.pi * random.uniform(0.5, 3) * time + random.uniform(0, 6))
     phase = np.cumsum(pitch * wander * (1.1 - 0.2 * time / max(time[-1], 0.1)) / RATE)
     source = np.diff(np.floor(phase), prepend=0.0) + random.normal(0, 0.02, length)
-    source = scipy.signal.lfilter([1], [1, -0.9], source)
+    source = lfilter([1], [1, -0.9], source)
     voice, at = np.zeros(length), 0
     while at < length:
         end = min(length, at + int(RATE * random.uniform(0.06, 0.22)))
@@ -54,10 +55,10 @@ def _phrase(random: Random, length: int, pitch: float) -> Array:
         for formant, width in zip((*VOWELS[int(random.integers(5))], 3500), (60, 90, 130, 200)):
             tilt = np.exp(-np.pi * width / RATE)
             cosine = 2 * tilt * np.cos(2 * np.pi * formant * random.uniform(0.95, 1.1) / RATE)
-            part = scipy.signal.lfilter([1 - cosine + tilt**2], [1, -cosine, tilt**2], part)
+            part = lfilter([1 - cosine + tilt**2], [1, -cosine, tilt**2], part)
         part = part * np.hanning(2 * len(part))[: len(part)][::-1] ** 0.3
         if random.random() < 0.2:
-            part = scipy.signal.lfilter([1, -0.95], [1], random.normal(0, 0.05, end - at))
+            part = lfilter([1, -0.95], [1], random.normal(0, 0.05, end - at))
         voice[at:end], at = part, end
     return voice
 

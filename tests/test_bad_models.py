@@ -14,9 +14,10 @@ from onnx import helper
 
 from nettrim_cli.cli import run
 from tests.support.networks import input_samples, mlp
+from tests.support.options import PLAIN, words
 from tests.support.small import HEAD, build, normal
 
-FAST = ["--sparsity", "0.5", "--threads", "1", "--method", "l0", "--scheme", "parallel"]
+FAST = ["--sparsity", "0.5", "--scheme", "parallel", *words(PLAIN)]
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from onnx import helper
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run
 from tests.support.networks import input_samples, mlp, residual, save_model
+from tests.support.options import FAST
 from tests.support.small import build, normal
-
-FAST = ["--sparsity", "0.5", "--threads", "1"]
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ from nettrim_cli.cli import run
 from nettrim_cli.data.advice import RECIPES
 from nettrim_cli.files.formats import FORMATS, MAGIC, identify
 from tests.support.networks import input_samples, mlp, save_model
+from tests.support.options import FAST
 from tests.support.small import build, normal
 
-FAST = ["--sparsity", "0.5", "--threads", "1", "--force", "-q"]
+QUIET = [*FAST, "--force", "-q"]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 
 
@@ -129,7 +130,7 @@ def test_model_and_samples_that_changed_places(here, capsys, command) -> None:
 def test_the_content_tells_the_format_whatever_the_name(here) -> None:
     for name in ("data.h5", "data.npy", "data.zip", "data"):
         (here / "data.npz").rename(here / name)
-        assert run(["prune", "model.onnx", "--data", name, *FAST]) == 0
+        assert run(["prune", "model.onnx", "--data", name, *QUIET]) == 0
         (here / name).rename(here / "data.npz")
 
 
@@ -164,7 +165,7 @@ def test_a_table_becomes_samples(here, capsys, header, mark) -> None:
     with np.load("calib.npz") as file:
         assert np.array_equal(file["x"], rows)
         assert not header or file["labels"].tolist() == [at % 4 for at in range(60)]
-    assert run(["prune", "model.onnx", "--data", "calib.npz", *FAST]) == 0
+    assert run(["prune", "model.onnx", "--data", "calib.npz", *QUIET]) == 0
 
 
 def images(channels: int, *, last: bool = False) -> onnx.ModelProto:
@@ -201,7 +202,7 @@ def test_images_become_samples(here, capsys, channels, last, zipped) -> None:
         if channels == 3:
             wanted = values if last else values.transpose(0, 3, 1, 2)
             assert np.allclose(file["x"], wanted / 255, atol=1e-6)
-    assert run(["prune", "model.onnx", "--data", "calib.npz", *FAST]) == 0
+    assert run(["prune", "model.onnx", "--data", "calib.npz", *QUIET]) == 0
 
 
 def test_a_folder_of_arrays_and_other_folders(here, capsys) -> None:
@@ -213,7 +214,7 @@ def test_a_folder_of_arrays_and_other_folders(here, capsys) -> None:
     code, text = said(capsys, *words)
     assert code == 66
     followed(text)
-    assert run(["prune", "model.onnx", "--data", "calib.npz", *FAST]) == 0
+    assert run(["prune", "model.onnx", "--data", "calib.npz", *QUIET]) == 0
     (here / "model.pruned.onnx").unlink()
     followed(said(capsys, *words)[1])  # what is there is not overwritten
     assert Path("calib-2.npz").exists()
@@ -283,7 +284,7 @@ def test_names_are_tried_as_they_are_first(here, capsys, pattern, left) -> None:
     from nettrim_cli.graph.model import Model
 
     save_model(here / "model.onnx", bracketed())
-    words = ["prune", "model.onnx", "--data", "data.npz", *FAST]
+    words = ["prune", "model.onnx", "--data", "data.npz", *QUIET]
     assert run([*words, "--exclude", pattern]) == 0
     sparse = [
         each.name
@@ -347,7 +348,7 @@ def test_axes_in_another_order(here, capsys, shape, taken, advice) -> None:
     assert (code, advice in text) == (65, True), text
     if "data." in advice and "None" not in advice:
         np.savez("data.npz", x=eval(advice))
-        assert run(["prune", "model.onnx", "--data", "data.npz", *FAST]) == 0
+        assert run(["prune", "model.onnx", "--data", "data.npz", *QUIET]) == 0
 
 
 def test_channels_last_where_the_model_leaves_sizes_free(here, capsys) -> None:
@@ -436,7 +437,7 @@ def test_samples_of_different_length(here, capsys) -> None:
     code, text = said(capsys, "prune", "model.onnx", "--data", "ragged.npz")
     assert code == 77
     followed(text)
-    assert run(["prune", "model.onnx", "--data", "ragged.padded.npz", *FAST]) == 0
+    assert run(["prune", "model.onnx", "--data", "ragged.padded.npz", *QUIET]) == 0
 
 
 # Models that only the checker refuses, and models that nobody can run
@@ -482,7 +483,7 @@ def test_what_the_engine_runs_is_taken(here, capsys, change) -> None:
         onnx.checker.check_model(proto)
     save_model(here / "model.onnx", proto)
     assert run(["inspect", "model.onnx"]) == 0
-    assert run(["prune", "model.onnx", "--data", "data.npz", *FAST]) == 0
+    assert run(["prune", "model.onnx", "--data", "data.npz", *QUIET]) == 0
     words = ["compare", "model.onnx", "model.pruned.onnx", "--data", "data.npz"]
     assert run(words) == 0
 

@@ -20,6 +20,7 @@ from nettrim_cli.pruning.propagation import stages
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import Settings
 from tests.support.networks import Files, mlp
+from tests.support.options import QUICK
 from tests.support.small import build
 
 STATM = Path("/proc/self/statm")
@@ -76,7 +77,7 @@ def test_a_probe_runs_beside_the_dense_model_alone(watched) -> None:
 def test_a_certificate_is_measured_beside_two_models(watched, files: Files) -> None:
     """The file as it was read back, and the measuring model's own weights, are gone."""
     watched.setattr(certificate, "Engine", Watching)
-    prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    prune(files.model, files.data, settings=Settings(**QUICK))
     assert Watching.seen
     assert set(Watching.seen) == {(2, 0)}
 
@@ -96,7 +97,7 @@ def test_a_certificates_engine_is_gone_when_norms_are_computed(watched, files: F
     watched.setattr(
         certificate, "_layer_norm", lambda *args: alive.append(len(engines)) or norm(*args)
     )
-    prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    prune(files.model, files.data, settings=Settings(**QUICK))
     assert len(alive) >= 3
     assert set(alive) == {0}
 

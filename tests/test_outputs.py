@@ -17,9 +17,10 @@ from nettrim_cli.cli import run
 from nettrim_cli.errors import BadInput, EngineFailed
 from nettrim_cli.graph.model import Model
 from tests.support.networks import mlp, save_model
+from tests.support.options import FAST
 from tests.support.small import build, normal
 
-FAST = ["--sparsity", "0.5", "--threads", "1", "--force"]
+FORCED = [*FAST, "--force"]
 WORKS = "t = MatMul(x, w)\n"
 REFUSED = {
     "a step of nothing": (
@@ -31,7 +32,7 @@ REFUSED = {
 
 
 def prune(files, *options: object) -> int:
-    return run(["prune", str(files.model), "--data", str(files.data), *FAST, *map(str, options)])
+    return run(["prune", str(files.model), "--data", str(files.data), *FORCED, *map(str, options)])
 
 
 @pytest.mark.parametrize(("code", "text"), REFUSED.values(), ids=REFUSED)
@@ -95,7 +96,7 @@ def test_data_that_change_while_they_are_read(files, suffix) -> None:
     else:
         np.savez(data, x=values)
     files.output.write_bytes(b"old")
-    words, whole = ["prune", files.model, "--data", data, *FAST], data.read_bytes()
+    words, whole = ["prune", files.model, "--data", data, *FORCED], data.read_bytes()
     for place, code in (("changed", 65), ("removed", 0)):
         data.write_bytes(whole)
         done = subprocess.run(
@@ -128,8 +129,7 @@ def test_a_report_that_came_meanwhile_is_not_overwritten(files, capsys, monkeypa
         return certify(*arguments, **options)
 
     monkeypatch.setattr(pipeline, "certify", slowly)
-    words = [each for each in FAST if each != "--force"]
-    command = ["prune", files.model, "--data", files.data, *words, "--report", report]
+    command = ["prune", files.model, "--data", files.data, *FAST, "--report", report]
     assert run([*map(str, command)]) == 73
     assert "exists already" in capsys.readouterr().err
     assert report.read_text() == "another's"
@@ -168,7 +168,7 @@ def test_external_data_that_change_while_they_are_read(files, how, codes, place)
     source = onnx.load(files.model)
     onnx.save(source, files.model, save_as_external_data=True, size_threshold=0, location=data.name)
     files.output.write_bytes(b"old")
-    words = ["prune", files.model, "--data", files.data, *FAST]
+    words = ["prune", files.model, "--data", files.data, *FORCED]
     done = subprocess.run(
         [sys.executable, "-c", CUT, data, how, place, *map(str, words)],
         capture_output=True,

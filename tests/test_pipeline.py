@@ -30,9 +30,8 @@ from tests.support.networks import (
     save_data,
     save_model,
 )
+from tests.support.options import PLAIN
 from tests.support.small import build, normal, run
-
-TINY = {"threads": 1, "augment": "none", "final_fit": "none"}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -159,7 +158,7 @@ def check_run(files: Files, report, settings: Settings) -> None:
 @pytest.mark.parametrize("scheme", ["parallel", "cascade"])
 @pytest.mark.parametrize("target", [{"sparsity": 0.6}, {"epsilon": 0.3}], ids=["sparsity", "eps"])
 def test_a_run_on_a_small_network(network, scheme, target) -> None:
-    settings = Settings(scheme=scheme, **target, **TINY)
+    settings = Settings(scheme=scheme, **target, **PLAIN)
     before = network.model.read_bytes()
     report = prune(network.model, network.data, settings=settings)
     assert network.model.read_bytes() == before
@@ -175,19 +174,19 @@ def test_a_run_on_a_small_network(network, scheme, target) -> None:
 
 @pytest.mark.parametrize("scheme", ["parallel", "cascade"])
 def test_the_same_run_twice_writes_the_same_bytes(network, scheme) -> None:
-    settings = Settings(scheme=scheme, sparsity=0.7, **TINY)
+    settings = Settings(scheme=scheme, sparsity=0.7, **PLAIN)
     digests = []
     for name in ("a.onnx", "b.onnx"):
         prune(network.model, network.data, network.folder / name, settings)
         digests.append(hashlib.sha256((network.folder / name).read_bytes()).hexdigest())
     assert digests[0] == digests[1]
-    other = Settings(scheme=scheme, sparsity=0.7, seed=1, **TINY)
+    other = Settings(scheme=scheme, sparsity=0.7, seed=1, **PLAIN)
     prune(network.model, network.data, network.folder / "c.onnx", other)
     assert (network.folder / "c.onnx").read_bytes() != (network.folder / "a.onnx").read_bytes()
 
 
 def test_accuracy_is_of_the_held_out_samples(files) -> None:
-    settings = Settings(sparsity=0.8, **TINY)
+    settings = Settings(sparsity=0.8, **PLAIN)
     report = prune(files.model, files.data, settings=settings)
     assert report.comparison.reference.accuracy == 1  # the model labelled its own data
     held = parts(files, settings)[1]
@@ -202,7 +201,7 @@ def test_accuracy_is_of_the_held_out_samples(files) -> None:
 def test_include_and_exclude_choose_by_name(files) -> None:
     names = [layer.name for layer in Model.load(files.model).layers]
     settings = Settings(
-        sparsity=0.5, include=(names[0], names[1]), exclude=(f"*{names[1][-2:]}",), **TINY
+        sparsity=0.5, include=(names[0], names[1]), exclude=(f"*{names[1][-2:]}",), **PLAIN
     )
     report = prune(files.model, files.data, settings=settings)
     assert [each.name for each in report.layers] == names
@@ -226,18 +225,18 @@ def test_a_pattern_that_matches_nothing_is_wrong_usage(files) -> None:
 
 
 def test_a_target_that_is_met_already(files) -> None:
-    prune(files.model, files.data, files.folder / "a.onnx", Settings(sparsity=0.8, **TINY))
+    prune(files.model, files.data, files.folder / "a.onnx", Settings(sparsity=0.8, **PLAIN))
     with pytest.raises(NothingToDo, match="zero already"):
-        prune(files.folder / "a.onnx", files.data, settings=Settings(sparsity=0.5, **TINY))
+        prune(files.folder / "a.onnx", files.data, settings=Settings(sparsity=0.5, **PLAIN))
 
 
 def test_few_samples_are_a_warning_with_a_number(files) -> None:
-    report = prune(files.model, files.data, settings=Settings(samples=20, sparsity=0.5, **TINY))
+    report = prune(files.model, files.data, settings=Settings(samples=20, sparsity=0.5, **PLAIN))
     (found,) = report.warnings
     assert found.code == "few-samples"
     assert "16 calibration columns" in found.text
     assert "20 were used" in found.text
-    assert not prune(files.model, files.data, settings=Settings(**TINY), force=True).warnings
+    assert not prune(files.model, files.data, settings=Settings(**PLAIN), force=True).warnings
 
 
 @pytest.mark.parametrize(("dtype", "word"), [("float16", "float16"), ("float64", "double")])
@@ -252,7 +251,7 @@ def test_other_float_types_keep_their_type(dtype, word, tmp_path) -> None:
     model = save_model(tmp_path / "model.onnx", proto)
     data = tmp_path / "calib.npy"
     np.save(data, normal(100, 8, seed=4, dtype=dtype))
-    files, settings = Files(model, data), Settings(sparsity=0.5, **TINY)
+    files, settings = Files(model, data), Settings(sparsity=0.5, **PLAIN)
     report = prune(model, data, settings=settings)
     assert_only_weights_differ(model, files.output)
     stored = initializers(onnx.load(files.output))
@@ -270,7 +269,7 @@ def test_a_model_of_batch_one_is_fed_one_by_one(tmp_path) -> None:
     )
     model = save_model(tmp_path / "model.onnx", proto)
     np.savez(tmp_path / "calib.npz", x=normal(80, 6, seed=4), labels=np.arange(80) % 3)
-    report = prune(model, tmp_path / "calib.npz", settings=Settings(sparsity=0.5, **TINY))
+    report = prune(model, tmp_path / "calib.npz", settings=Settings(sparsity=0.5, **PLAIN))
     assert report.comparison.samples == 16
     assert report.pruned[0].columns == 64
 
@@ -288,7 +287,7 @@ def test_the_output_may_neither_exist_nor_be_the_input(files) -> None:
 def test_where_nothing_can_be_pruned_it_is_said_why(files) -> None:
     words = "within the target .* no sparser weights within epsilon.* Allow a larger --epsilon"
     with pytest.raises(NothingToDo, match=words):
-        prune(files.model, files.data, settings=Settings(epsilon=1e-7, **TINY))
+        prune(files.model, files.data, settings=Settings(epsilon=1e-7, **PLAIN))
     assert files.listing == ["calib.h5", "model.onnx"]
 
 
@@ -299,7 +298,7 @@ def test_default_output_is_beside_the_model() -> None:
 
 
 def test_compare_and_inspect_from_python(files) -> None:
-    prune(files.model, files.data, settings=Settings(sparsity=0.5, **TINY))
+    prune(files.model, files.data, settings=Settings(sparsity=0.5, **PLAIN))
     found = compare(files.model, files.output, files.data, threads=1)
     assert found.samples == 120
     assert found.reference.accuracy == 1
@@ -337,7 +336,7 @@ def test_a_model_with_an_unused_or_constant_input_of_a_layer(tmp_path) -> None:
     )
     model = save_model(tmp_path / "model.onnx", proto)
     np.save(tmp_path / "calib.npy", normal(60, 6, seed=4))
-    report = prune(model, tmp_path / "calib.npy", settings=Settings(sparsity=0.5, **TINY))
+    report = prune(model, tmp_path / "calib.npy", settings=Settings(sparsity=0.5, **PLAIN))
     assert report.pruned
     assert input_samples(proto, 2).shape == (2, 6)
 
@@ -357,7 +356,7 @@ RUNS = {
     indirect=["sample_model"],
 )
 def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
-    settings = Settings(samples=200, **TINY, **options)
+    settings = Settings(samples=200, **PLAIN, **options)
     link = tmp_path / "model.onnx"
     link.write_bytes(sample_model.model.read_bytes())
     files = Files(link, sample_model.data)
@@ -391,7 +390,7 @@ def test_a_layer_that_linear_algebra_gives_up_on_stays_dense(target, tmp_path, m
         return solve_l0(task, look)
 
     monkeypatch.setitem(METHODS, "l0", fails)
-    settings = Settings(**target, **TINY)
+    settings = Settings(**target, **PLAIN)
     report = prune(model, data, tmp_path / "pruned.onnx", settings)
     *others, last = report.layers
     assert (last.status, last.note) == ("dense", "not solved: no finite inverse")
@@ -413,7 +412,7 @@ def test_a_layer_whose_sensitivity_cannot_be_measured_stays_dense(tmp_path, monk
         return error_curve(task, keeps, wanted)
 
     monkeypatch.setattr(allocation, "error_curve", fails)
-    report = prune(model, data, settings=Settings(sparsity=0.6, **TINY))
+    report = prune(model, data, settings=Settings(sparsity=0.6, **PLAIN))
     *others, last = report.layers
     assert last.status != "solved"
     assert last.note == "its sensitivity could not be measured"
@@ -423,7 +422,7 @@ def test_a_layer_whose_sensitivity_cannot_be_measured_stays_dense(tmp_path, monk
 
 def test_the_papers_method_end_to_end(network) -> None:
     for scheme in ("parallel", "cascade"):
-        settings = Settings(method="net-trim", scheme=scheme, epsilon=0.2, **TINY)
+        settings = Settings(method="net-trim", scheme=scheme, epsilon=0.2, **PLAIN)
         report = prune(network.model, network.data, settings=settings, force=True)
         check_run(network, report, settings)
         assert all(each.violation is not None for each in report.pruned)

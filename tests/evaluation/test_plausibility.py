@@ -12,10 +12,11 @@ from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.settings import Gate, Settings
 from tests.support.networks import NETWORKS, Files, he, input_samples, mlp, save_model
+from tests.support.options import QUICK
 from tests.support.small import build, normal, run
 
 COUNT = 300
-PLAIN = Settings(sparsity=0.5, threads=1, augment="none", final_fit="none")
+PLAIN = Settings(**QUICK)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_labels_that_are_to_be_ignored_count_for_nothing(saved) -> None:
     x, answers = samples(proto)
     marked = np.where(np.arange(COUNT) % 3 == 0, -7, answers)
     files = saved(proto, x=x, labels=marked)
-    settings = Settings(sparsity=0.5, threads=1, augment="none", final_fit="none", ignore_label=-7)
+    settings = Settings(**QUICK, ignore_label=-7)
     report = prune(files.model, files.data, settings=settings)
     assert report.comparison.reference.accuracy == 1
     assert report.warnings == ()

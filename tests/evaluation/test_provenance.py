@@ -14,12 +14,13 @@ from nettrim_cli.errors import WrongUsage
 from nettrim_cli.evaluation.provenance import check_operands, digest, origin
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
+from tests.support.options import QUICK
 
 
 @pytest.fixture
 def pruned(files):
     """Files of which one was pruned from the other."""
-    pipeline.prune(files.model, files.data, files.output, Settings(sparsity=0.5))
+    pipeline.prune(files.model, files.data, files.output, Settings(**QUICK))
     return files
 
 

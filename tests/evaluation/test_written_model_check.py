@@ -27,6 +27,7 @@ from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.convex import net_trim
 from tests.support.networks import Files, he, mlp, save_data, save_model
+from tests.support.options import QUICK
 from tests.support.small import build, normal
 
 BOTH = """g (bool[1] which, float[N,8] x, float[N,8] past) => (float[N,3] y) {
@@ -110,7 +111,7 @@ def test_weights_shared_with_a_branch_that_no_sample_takes(tmp_path) -> None:
     for which, taken, other in ((False, "k", "h"), (True, "h", "k")):
         data = tmp_path / f"{which}.npz"
         np.savez(data, x=x, past=past, which=np.array([which]))
-        report = prune(model, data, settings=Settings(sparsity=0.5, threads=1), force=True)
+        report = prune(model, data, settings=Settings(**QUICK), force=True)
         found = [each for each in report.warnings if each.code == "unseen-branch"]
         assert len(found) == 2
         assert all("no sample comes" in each.text for each in found)
@@ -123,7 +124,7 @@ def test_layers_of_a_branch_that_no_sample_takes(tmp_path) -> None:
     tensors = {"w": he(8, 12, seed=1), "v": he(12, 3, seed=2), "u": he(8, 12, seed=3)}
     model, data = save_model(tmp_path / "m.onnx", build(own, **tensors)), tmp_path / "d.npz"
     np.savez(data, x=normal(60, 8), past=normal(60, 8), which=np.array([False]))
-    report = prune(model, data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(model, data, settings=Settings(**QUICK))
     codes = [each.code for each in report.warnings]
     assert codes.count("unseen-branch") == codes.count("unseen-layer") == 1
 
@@ -157,7 +158,7 @@ def test_signals_whose_squares_overflow_are_finite_all_the_same(tmp_path) -> Non
     files = Files(
         save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "c.h5", proto, 120)
     )
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, threads=1))
+    report = prune(files.model, files.data, settings=Settings(**QUICK))
     notes = " ".join(each.note for each in report.layers)
     assert "its signals are not finite" not in notes
 

@@ -11,11 +11,11 @@ import pytest
 from tests.support.hostile import data_arrays, data_hdf5, model_graphs, model_ops, model_tensors
 from tests.support.hostile.cases import UNCLEAR, Case, Codes
 from tests.support.hostile.worker import Ending, Worker
+from tests.support.options import FAST
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
 
-FAST = ["--sparsity", "0.5", "--threads", "1", "--method", "l0", "--scheme", "parallel"]
-FAST += ["--allocate", "uniform"]
+WORDS = [*FAST, "--scheme", "parallel"]
 MOST_BYTES = 2 << 30
 MODELS = [*model_ops.cases(), *model_graphs.cases(), *model_tensors.cases()]
 DATA = [*data_arrays.cases(), *data_hdf5.cases()]
@@ -63,7 +63,7 @@ def run(worker: Worker, folder: Path, *arguments: str) -> Ending:
 def test_a_hostile_model(worker, tmp_path, case: Case) -> None:
     named = case.write(tmp_path)
     check(run(worker, tmp_path, "inspect", named), case.inspect, named)
-    words = ["prune", named, "--data", "data.npz", *FAST]
+    words = ["prune", named, "--data", "data.npz", *WORDS]
     check(run(worker, tmp_path, *words), case.codes, named, case.says)
 
 
@@ -79,7 +79,7 @@ def test_hostile_data(worker, tmp_path, case: Case) -> None:
 @pytest.mark.parametrize("case", DATA[::6], ids=str)
 def test_pruning_with_hostile_data(worker, tmp_path, case: Case) -> None:
     named = case.write(tmp_path)
-    words = ["prune", "model.onnx", "--data", named, *FAST]
+    words = ["prune", "model.onnx", "--data", named, *WORDS]
     check(run(worker, tmp_path, *words), case.codes, named, case.says)
 
 

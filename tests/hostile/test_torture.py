@@ -9,13 +9,10 @@ import pytest
 from tests.support.hostile import torture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness asks Linux")
+COUNTS = {"kills": 2, "disks": 1, "memory": 2, "mutations": 60}
 
 
-@pytest.mark.parametrize(
-    ("part", "count"), [("kills", 2), ("disks", 1), ("memory", 2), ("mutations", 60)]
-)
-def test_a_few_of_each(part, count) -> None:
-    tally = torture.Tally()
-    torture.PARTS[part][0](count, 16, tally)
-    assert sum(each.total() for each in tally.counts.values()) >= count
+def test_a_few_of_each() -> None:
+    tally = torture.run(COUNTS, seed=16)
+    assert sum(counts.total() for counts in tally.counts.values()) >= sum(COUNTS.values())
     assert not tally.violations

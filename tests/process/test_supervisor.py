@@ -15,6 +15,7 @@ import pytest
 
 from nettrim_cli.process import memory
 from nettrim_cli.process.channel import Channel, messages
+from tests.support.options import FAST
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are supervised on Unix")
 
@@ -125,7 +126,7 @@ def test_a_signal_removes_what_was_left_and_says_what_stands(tmp_path, name, sta
 def test_signals_at_random_moments_of_a_run(files) -> None:
     """From the start on; what the interpreter does before it reads our code is not ours."""
     files.output.write_bytes(b"old")
-    words = ["prune", files.model, "--data", files.data, "--sparsity", "0.5", "--threads", "1"]
+    words = ["prune", files.model, "--data", files.data, *FAST]
     command = [sys.executable, "-m", "nettrim_cli", *map(str, words), "--force", "-q"]
     draw = random.Random(0)
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

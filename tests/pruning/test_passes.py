@@ -12,6 +12,7 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
 from tests.support.networks import NETWORKS, Files, mlp, save_data, save_model
+from tests.support.options import PLAIN
 
 
 class Told(Silent):
@@ -26,7 +27,7 @@ class Told(Silent):
 
 def pruned(files: Files, **options):
     listener = Told()
-    settings = Settings(threads=1, **options)
+    settings = Settings(**PLAIN, **options)
     return prune(files.model, files.data, settings=settings, force=True, listener=listener), [
         each for each in listener.messages if each.startswith("sweep")
     ]

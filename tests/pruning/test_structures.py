@@ -16,6 +16,7 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.propagation import dense_matrices, propagate, stages
 from nettrim_cli.settings import METHODS, Settings
 from tests.support.networks import Files, save_model
+from tests.support.options import PLAIN, QUICK
 from tests.support.places import DENSE, LOOP, Place, branch
 from tests.support.small import build, normal, run
 
@@ -220,7 +221,8 @@ def saved(folder, proto: onnx.ModelProto, count: int = 96) -> Files:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_path) -> None:
     files = saved(tmp_path, NETWORKS[name]())
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.5, scheme=scheme))
+    options = QUICK if scheme == "parallel" else PLAIN | {"sparsity": 0.5}
+    report = prune(files.model, files.data, settings=Settings(scheme=scheme, **options))
     dense, written = Model.load(files.model), Model.load(files.output)
     layers = {layer.name: layer for layer in dense.layers if layer.prunable}
     assert len(layers) >= 2
@@ -352,7 +354,7 @@ def test_sequences_and_text_pass_by_between_pieces(tmp_path) -> None:
         v=normal(4, 3),
     )
     files = saved(tmp_path, proto, 40)
-    assert len(prune(files.model, files.data, settings=Settings(sparsity=0.5)).pruned) == 2
+    assert len(prune(files.model, files.data, settings=Settings(**QUICK)).pruned) == 2
 
 
 def test_a_wrong_declared_shape_does_not_matter(tmp_path) -> None:
@@ -364,4 +366,4 @@ def test_a_wrong_declared_shape_does_not_matter(tmp_path) -> None:
     )
     proto.graph.value_info.append(helper.make_tensor_value_info("r", 1, [7, 7, 7]))
     files = saved(tmp_path, proto, 40)
-    assert len(prune(files.model, files.data, settings=Settings(sparsity=0.5)).pruned) == 2
+    assert len(prune(files.model, files.data, settings=Settings(**QUICK)).pruned) == 2

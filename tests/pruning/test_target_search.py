@@ -18,6 +18,7 @@ from nettrim_cli.pruning.layerwise import Run
 from nettrim_cli.pruning.root_search import MOST
 from nettrim_cli.settings import ALLOCATIONS, Settings
 from tests.support.networks import NETWORKS, Files, save_data, save_model
+from tests.support.options import PLAIN
 from tests.support.small import build, normal, run
 
 
@@ -33,7 +34,7 @@ def network(request, tmp_path) -> Files:
 
 
 def pruned(files, **options):
-    return prune(files.model, files.data, settings=Settings(threads=1, **options), force=True)
+    return prune(files.model, files.data, settings=Settings(**PLAIN, **options), force=True)
 
 
 def test_an_error_is_met_and_hardly_more_zeros_would_meet_it(network) -> None:

@@ -19,9 +19,9 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.problem import LayerSamples
 from tests.support.networks import mlp, save_data, save_model
+from tests.support.options import PLAIN
 from tests.support.small import build, normal
 
-PLAIN = {"threads": 1, "augment": "none", "final_fit": "none"}
 RUN = """
 import resource, sys
 from nettrim_cli.cli import run

@@ -27,9 +27,8 @@ from nettrim_cli.files import atomic as writing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
 from tests.support.networks import attention, input_samples, mlp, residual, save_data
+from tests.support.options import FAST
 from tests.support.small import build, normal
-
-FAST = ["--sparsity", "0.5", "--threads", "1"]
 
 
 def wide_mlp() -> onnx.ModelProto:

@@ -14,6 +14,7 @@ from onnx import parser
 from tests.support.small import HEAD, normal
 
 Codes = tuple[int, ...]
+Content = bytes | Callable[[], bytes]  # many bytes are made when they are wanted
 
 FINE: Codes = (0,)
 NOTHING: Codes = (4,)
@@ -120,6 +121,11 @@ def edited(
         proto = make()
         edit(proto)
         yield model_case(name, proto, codes, says=says)
+
+
+def written(content: Content) -> Callable[[Path], object]:
+    """What writes a file."""
+    return lambda path: path.write_bytes(content if isinstance(content, bytes) else content())
 
 
 def data_case(

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.support.hostile.cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, data_case
+from tests.support.hostile.cases import BAD, FINE, REFUSED, UNCLEAR, Case, Codes, Content, data_case
 from tests.support.small import normal
 
 X = normal(12, 6)
@@ -118,7 +118,7 @@ CHUNKS: dict[str, tuple[Fill, Codes]] = {
 }
 
 
-def chunk(code: int, payload: bytes, values: tuple[int, ...] = (1,), mask: int = 0) -> Fill:
+def chunk(code: int, payload: Content, values: tuple[int, ...] = (1,), mask: int = 0) -> Fill:
     """A dataset of one chunk that a filter is said to have made."""
 
     def fill(file: h5py.File) -> None:
@@ -127,7 +127,8 @@ def chunk(code: int, payload: bytes, values: tuple[int, ...] = (1,), mask: int =
         properties.set_filter(code, h5py.h5z.FLAG_OPTIONAL, values)
         space = h5py.h5s.create_simple((12, 6))
         made = h5py.h5d.create(file.id, b"x", FLOAT, space, properties)
-        made.write_direct_chunk((0, 0), payload, mask)
+        content = payload if isinstance(payload, bytes) else payload()
+        made.write_direct_chunk((0, 0), content, mask)
 
     return fill
 
@@ -144,8 +145,8 @@ FILTERS: dict[str, tuple[Fill, Codes]] = {
     "noise": (chunk(GZIP, b"noise" * 20), BAD),
     "cut": (chunk(GZIP, packed(X.tobytes())[:-9]), BAD),
     "too-short": (chunk(GZIP, packed(X.tobytes()[:40])), UNCLEAR),
-    "too-long": (chunk(GZIP, packed(bytes(2**24))), UNCLEAR),
-    "bomb": (chunk(GZIP, packed(bytes(2**28))), UNCLEAR),
+    "too-long": (chunk(GZIP, lambda: packed(bytes(2**24))), UNCLEAR),
+    "bomb": (chunk(GZIP, lambda: packed(bytes(2**28))), UNCLEAR),
     "masked": (chunk(GZIP, X.tobytes(), mask=1), FINE),
     "masked-and-cut": (chunk(GZIP, X.tobytes()[:40], mask=1), UNCLEAR),
     "shuffle-of-2^31": (chunk(SHUFFLE, X.tobytes(), (2**31,)), UNCLEAR),

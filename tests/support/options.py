@@ -1,0 +1,17 @@
+"""Options of runs of which a test asks what is read, written or said, not which weights go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PLAIN: dict[str, Any] = {"threads": 1, "augment": "none", "final_fit": "none"}
+QUICK = PLAIN | {"sparsity": 0.5, "allocate": "uniform"}  # of the time of the defaults, an eighth
+
+
+def words(options: dict[str, Any]) -> list[str]:
+    """The settings as the command line takes them."""
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in options.items())
+    return [word for pair in pairs for word in pair]
+
+
+FAST = words(QUICK)
