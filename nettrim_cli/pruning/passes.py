@@ -111,7 +111,7 @@ def contest(
         if excess(rival.moved, leader.moved) < -SURE:
             leader = rival
     doubtful = [zeros for zeros, moved in outcomes if excess(moved, leader.moved) < DOUBTFUL]
-    mean = averaged(doubtful)
+    mean = averaged(doubtful or [leader.zeros])  # of none, where no output is finite
     if mean != leader.zeros:
         rival = solve(mean)
         if excess(rival.moved, leader.moved) < DOUBTFUL:
