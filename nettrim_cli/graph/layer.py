@@ -1,4 +1,4 @@
-"""A prunable layer, as plain picklable data: what the other wings know of the graph."""
+"""A prunable layer as plain picklable data; the other rooms know the graph by it alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Response:
-    """What the network makes of the layer's result before anything else sees it.
+    """The function of the layer's result that the network computes before any node reads it.
 
     The response of output ``j`` is ``act(scale[j] * z[j] + shift[j] + r)`` with z the layer's own
     result (bias included) and r an entry of the tensor ``offset`` of the same shape.
@@ -66,21 +66,20 @@ class Response:
 
 @dataclass(frozen=True)
 class Site:
-    """A place in the graph where a node reads the weight of a layer.
+    """A node that reads the weight of a layer.
 
     Attributes
     ----------
     node
         Number of the node in the model's flat view.
     reads
-        Tensors that the columns are made from, by role (see ``ops.reads``).
+        Tensors that the columns are made of, by role (see ``ops.reads``).
     output
         Tensor that carries the result, bias included.
     result
-        The same, where it is known to be ``U.T @ X`` and the bias alone; else empty.
+        The same tensor, if it is known to be ``U.T @ X`` and the bias alone; else empty.
     scope
-        The subgraph that the node is in (its owner's number, and which of the owner's); ()
-        for the main graph.
+        Key of the subgraph that the node is in; () for the main graph.
     """
 
     node: int
@@ -92,7 +91,7 @@ class Site:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for sites that read equal columns: of equal tensors, and as often."""
+        """A key that is equal for sites with equal columns: of equal tensors, and as often."""
         return (self.geometry.key, self.scope, *sorted(self.reads.items()))
 
 
@@ -109,7 +108,7 @@ class Layer:
     weight_shape
         Shape of the weight as its nodes read it.
     sites
-        Where it is read, in dataflow order; the first alone for a layer that is left alone.
+        The nodes that read it, in dataflow order; only the first for a layer that is left alone.
     blocks
         (N, M) of each matrix U in it: inputs, outputs; empty where they are not known.
     has_bias
@@ -119,7 +118,7 @@ class Layer:
     depthwise
         Whether it is a depthwise convolution, which is pruned only if asked for by name.
     refusal
-        Why the layer is left alone; empty for a prunable layer.
+        The reason why the layer is left alone; empty for a prunable layer.
     """
 
     name: str
@@ -135,7 +134,7 @@ class Layer:
 
     @property
     def prunable(self) -> bool:
-        """Whether the layer can be treated at all."""
+        """Whether the layer can be pruned."""
         return not self.refusal
 
     @property
@@ -165,9 +164,9 @@ class Layer:
             return 0, 0
         return self.blocks[0][0], sum(outputs for _, outputs in self.blocks)
 
-    def cut(self, outputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Something with an entry for each output of all blocks (axis 0), block by block."""
-        ends = np.cumsum([each for _, each in self.blocks])
+    def split_blocks(self, outputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Split an array (M, ...) over the outputs of all blocks into one part per block."""
+        ends = np.cumsum([size for _, size in self.blocks])
         return np.split(outputs, ends[:-1])
 
 

@@ -42,12 +42,12 @@ SENTENCES = (
         rf"no op \1 is known in version \2 of its operators (by onnx {onnx.__version__})",
     ),
 )
-"""Regular expressions for what onnx's checker says, and how it is said here."""
+"""Regular expressions for messages of onnx's checker, and nettrim's messages instead."""
 
 AMBIGUOUS = re.compile(
     r"name is not unique|TensorProto \(tensor name|Tensor dimension|Negative dim|[Ss]parse"
 )
-"""What it says of values that can be read in two ways: the engine's is a guess, too."""
+"""Its messages on values that can be read in two ways: the engine would guess, too."""
 
 
 def read_file(path: Path) -> bytes:
@@ -55,8 +55,10 @@ def read_file(path: Path) -> bytes:
 
     Raises
     ------
-    MissingInput, BadInput
-        It is none, or cannot be read; it is larger.
+    MissingInput
+        There is no regular file, or it cannot be read.
+    BadInput
+        It is larger.
     """
     try:
         facts = os.stat(path)
@@ -73,12 +75,12 @@ def read_file(path: Path) -> bytes:
 
 
 def parse(payload: bytes, path: Path) -> onnx.ModelProto:
-    """The message in a file's content.
+    """The model in a file's content.
 
     Raises
     ------
     BadInput
-        There is none.
+        The content is no model.
     """
     if not payload:
         raise BadInput(f"{path}: the file is empty, not an ONNX model")
@@ -86,30 +88,35 @@ def parse(payload: bytes, path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(payload)
     except Exception as error:  # protobuf's DecodeError, by whichever of its engines
-        other = not_a_model(path)
-        raise BadInput(other or f"{path}: not an ONNX model, or a file cut short") from error
-    if not proto.HasField("graph") and (other := not_a_model(path)):
-        raise BadInput(other)  # a protobuf of another kind, read as if it were a model
+        description = not_a_model(path)
+        raise BadInput(description or f"{path}: not an ONNX model, or a file cut short") from error
+    if not proto.HasField("graph") and (description := not_a_model(path)):
+        raise BadInput(description)  # a protobuf of another kind, read as if it were a model
     return proto
 
 
 def check_model(
     proto: onnx.ModelProto, path: Path, runs: Callable[[], object] | None = None
 ) -> bool:
-    """Onnx's checker, and that every constant has the values that its shape promises.
+    """Check a model by onnx's checker, and that constants have as many values as their shapes say.
 
-    The order of the nodes does not matter, where there is one.
+    Nodes may stand in any order, if they can be sorted.
 
     Parameters
     ----------
+    proto
+        The model.
+    path
+        The name of its file, for messages.
     runs
-        Raises one of nettrim's errors where the engine cannot load the model.  It is asked where
-        the checker alone refuses: shapes and types that are not told, names that are left out.
+        A function that raises one of nettrim's errors if the engine cannot load the model.  It is
+        called where the checker refuses a model that the engine may load: shapes and types that
+        are not told, names that are left out.
 
     Returns
     -------
     bool
-        Whether the checker passes it.
+        Whether onnx's checker passes it.
 
     Raises
     ------
@@ -147,7 +154,8 @@ def _check_windows(proto: onnx.ModelProto) -> None:
     for container in tensors.containers(proto):
         for node in container.node:
             for attribute in node.attribute:
-                if attribute.name in WINDOWS and any(abs(v) > FARTHEST for v in attribute.ints):
+                farthest = max(map(abs, attribute.ints), default=0)
+                if attribute.name in WINDOWS and farthest > FARTHEST:
                     name = node.name or "".join(node.output[:1])
                     raise ValueError(
                         f"node '{name}' ({node.op_type}) has {attribute.name} "
@@ -156,19 +164,19 @@ def _check_windows(proto: onnx.ModelProto) -> None:
 
 
 def _invalid(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path}: not a valid ONNX model: {_said(error)}")
+    return BadInput(f"{path}: not a valid ONNX model: {_message(error)}")
 
 
 def _require_text(message: Any) -> None:
-    """Make sure that all names are text: protobuf gives out others as bytes."""
+    """Make sure that all names are text; protobuf returns bytes for names that are not UTF-8."""
     tensor = isinstance(message, onnx.TensorProto)  # its values are not looked at
     fields = [] if tensor else message.ListFields()
     named = [message.name] if tensor else []
     for field, value in fields:
-        several = value if isinstance(value, Iterable) and not isinstance(value, bytes) else [value]
+        values = value if isinstance(value, Iterable) and not isinstance(value, bytes) else [value]
         if field.message_type is not None:
-            for each in several:
-                _require_text(each)
+            for nested in values:
+                _require_text(nested)
         elif field.type == field.TYPE_STRING and field.name != "doc_string":
             named.extend([value] if isinstance(value, (str, bytes)) else value)
     for name in named:
@@ -177,33 +185,33 @@ def _require_text(message: Any) -> None:
 
 
 def _in_folder(path: Path) -> str:
-    """Which file in a folder may be meant."""
-    models = sorted(each.name for each in path.glob("*.onnx"))
-    such = f", such as {path / models[0]}" if models else ""
-    return f"{path}: a folder; name the .onnx file in it{such}"
+    """The message for a path that is a folder, with a model in it as an example."""
+    models = sorted(file.name for file in path.glob("*.onnx"))
+    example = f", such as {path / models[0]}" if models else ""
+    return f"{path}: a folder; name the .onnx file in it{example}"
 
 
-def _said(error: Exception) -> str:
-    """What the checker says in a line, in nettrim's words where it says what to do."""
+def _message(error: Exception) -> str:
+    """The checker's message in one line, or nettrim's message instead."""
     text = str(error).strip() or type(error).__name__
     for pattern, sentence in SENTENCES:
-        found = re.search(pattern, text)
-        if found:
-            return found.expand(sentence).replace("node ''", "a node without a name")
+        match = re.search(pattern, text)
+        if match:
+            return match.expand(sentence).replace("node ''", "a node without a name")
     return text.splitlines()[0].strip()
 
 
 def described_tensor(value: onnx.ValueInfoProto) -> Tensor:
     """Name, dtype and axes of an input or output, as far as the model tells them."""
-    kind = value.type.tensor_type
+    tensor_type = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         return Tensor(value.name, str(value.type.WhichOneof("value") or "").split("_")[0], None)
-    known = kind.elem_type in onnx.TensorProto.DataType.values()
-    dtype = "" if not known else elements.type_name(kind.elem_type)
-    if not kind.HasField("shape"):
+    valid = tensor_type.elem_type in onnx.TensorProto.DataType.values()
+    dtype = "" if not valid else elements.type_name(tensor_type.elem_type)
+    if not tensor_type.HasField("shape"):
         return Tensor(value.name, dtype, None)
     axes: list[int | str | None] = []
-    for axis in kind.shape.dim:
+    for axis in tensor_type.shape.dim:
         if axis.HasField("dim_value"):
             axes.append(int(axis.dim_value))
         else:

@@ -81,7 +81,7 @@ def _of_layer(layer: Layer, energy: Energy) -> list[NDArray[np.float64]]:
     average = float(energy.mean())
     if not 0 < average < np.inf:
         return []
-    return layer.cut(np.maximum(np.sqrt(energy / average), LEAST))
+    return layer.split_blocks(np.maximum(np.sqrt(energy / average), LEAST))
 
 
 class _Energies:
@@ -129,7 +129,7 @@ class _Energies:
         """The energy of a layer's input: ``sum over m of U_im^2 energy_m``."""
         if list(site.reads) != ["x"]:
             return
-        energies = layer.cut(np.broadcast_to(self._at(layer, site), layer.shape[1]))
+        energies = layer.split_blocks(np.broadcast_to(self._at(layer, site), layer.shape[1]))
         weights, _ = self.model.weight(layer)
         pairs = zip(weights, energies, strict=True)
         blocks = [np.square(U, dtype=np.float64) @ energy for U, energy in pairs]

@@ -72,7 +72,7 @@ def _positions(nodes: Sequence[onnx.NodeProto]) -> list[int]:
         position: {producers[name] for name in _tensors_read(node) if name in producers}
         for position, node in enumerate(nodes)
     }
-    if all(other < position for position, earlier in predecessors.items() for other in earlier):
+    if all(max(earlier, default=-1) < position for position, earlier in predecessors.items()):
         return list(predecessors)
     sorter = TopologicalSorter(predecessors)
     try:

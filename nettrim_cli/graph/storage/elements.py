@@ -113,7 +113,7 @@ def limits(elem_type: int) -> tuple[int, int]:
 
 
 def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array of any shape in another dtype, every zero a positive one.
+    """An array ``(D1, ..., DK)`` in another dtype, every zero a positive one.
 
     Raises
     ------

@@ -123,7 +123,7 @@ class External:
         )
 
     def write(self, holder: Holder, values: NDArray[Any]) -> None:
-        """Replace the value of a holder; the file of an external one stays as it is.
+        """Replace the value of a holder, an array ``(D1, ..., DK)``; files stay as they are.
 
         Raises
         ------

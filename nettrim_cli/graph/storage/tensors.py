@@ -221,7 +221,7 @@ def check_size(tensor: onnx.TensorProto) -> None:
 
 
 def write(holder: Holder, values: NDArray[Any]) -> None:
-    """Replace the value of a holder, in the field and dtype in which it is stored now.
+    """Replace the value of a holder, an array ``(D1, ..., DK)``, in the same field and dtype.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def write(holder: Holder, values: NDArray[Any]) -> None:
 
 
 def new_tensor(name: str, values: NDArray[Any], elem_type: int) -> onnx.TensorProto:
-    """A tensor of the shape of `values` that holds them as raw data.
+    """A tensor that holds an array ``(D1, ..., DK)`` as raw data.
 
     Raises
     ------
