@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,12 @@ LIBRARIES = {
 HOME = {"onnx": "graph", "onnxruntime": "data", "h5py": "data"}
 TOP = 9  # modules there, at most
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = PACKAGE.parent / "tests"
+PRIVATE = (  # an attribute, an import, and the name of an attribute that is replaced
+    r"\b(?!self\b|cls\b|os\b|sys\b)\w+\._[a-z]\w*",
+    r"import [^\n]*\b_[a-z]\w*",
+    r"[\"'.]_[a-z]\w*[\"']",
+)
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
@@ -127,3 +134,18 @@ def test_files_and_functions_stay_readable() -> None:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 end = node.end_lineno or node.lineno
                 assert end - node.lineno <= 90, f"{path}: {node.name} is too long"
+
+
+def test_tests_use_what_is_public() -> None:
+    paths = [path for path in TESTS.rglob("*.py") if path != Path(__file__)]
+    for path in [*paths, *(PACKAGE.parent / "benchmarks").rglob("*.py")]:
+        for line in path.read_text("utf-8").splitlines():
+            assert not re.search("|".join(PRIVATE), line), f"{path}: {line.strip()}"
+
+
+def test_each_folder_of_tests_is_that_of_a_room() -> None:
+    rooms = {path.parent.relative_to(PACKAGE) for path in MODULES}
+    others = {Path(name) for name in ("benchmarks", "hostile", "models")}  # of no room alone
+    for path in TESTS.rglob("test_*.py"):
+        folder = path.parent.relative_to(TESTS)
+        assert folder in rooms | others, f"{path} mirrors no folder of nettrim_cli/"

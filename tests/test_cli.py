@@ -558,9 +558,8 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
 
 # Says "here" at the stage asked for, then goes on, and waits once the file is written.
 DRIVER = """
-import signal, sys, time
+import os, signal, sys, time
 from nettrim_cli import cli
-from nettrim_cli.files import atomic
 from nettrim_cli.report import progress
 
 stage = sys.argv.pop(1)
@@ -579,15 +578,15 @@ class Told(progress.TerminalProgress):
             here()
 
 progress.TerminalProgress = Told
-written = atomic._write_synced
+synced = os.fsync
 
-def write(*arguments):
-    written(*arguments)
+def sync(file):
+    synced(file)
     if stage == "writing":
         here()
     time.sleep(600)  # an output would stand: the signal has to come before
 
-atomic._write_synced = write
+os.fsync = sync
 cli.main()
 """
 

@@ -84,12 +84,17 @@ class TerminalProgress:
         Print a line per stage and finished layer, and every message, to stderr, terminal or not.
     console
         Where to draw; stderr by default.
+
+    Attributes
+    ----------
+    bar
+        The display; None where nothing is shown.
     """
 
     def __init__(self, *, verbose: bool = False, console: Console | None = None) -> None:
         self._verbose = verbose
         self._console = console
-        self._bar: Progress | None = None
+        self.bar: Progress | None = None
         self._text = "reading"
         self._layer = ""
         self._name_width = 16
@@ -106,9 +111,9 @@ class TerminalProgress:
             self._console = patient_console(stderr=True)
         self._name_width = 36 if self._console.width >= WIDE else 16
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._bar = _bar(self, self._console)
-            self._bar.add_task("", total=1.0)
-            self._bar.start()
+            self.bar = _bar(self, self._console)
+            self.bar.add_task("", total=1.0)
+            self.bar.start()
         return self
 
     def __exit__(
@@ -117,9 +122,9 @@ class TerminalProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def stage(self, text: str) -> None:
         """Show the current stage; with ``verbose`` print it."""
@@ -148,7 +153,7 @@ class TerminalProgress:
         self._iteration = (done, of)
         if of > 0:  # a search solves several times: the bar never runs backwards
             self._share = max(self._share, min(done / of, 1.0))
-        if self._bar is not None and time.monotonic() - self._drawn >= REFRESH_SECONDS:
+        if self.bar is not None and time.monotonic() - self._drawn >= REFRESH_SECONDS:
             self._draw()
 
     def end(self, layer_report: LayerReport) -> None:
@@ -161,7 +166,7 @@ class TerminalProgress:
 
     def message(self, text: str) -> None:
         """Print a message above the bar, or with ``verbose`` anywhere."""
-        if self._bar is not None or self._verbose:
+        if self.bar is not None or self._verbose:
             self._print(formatting.clean(text))
 
     @property
@@ -204,9 +209,9 @@ class TerminalProgress:
         )
 
     def _draw(self) -> None:
-        if self._bar is not None:
+        if self.bar is not None:
             self._drawn = time.monotonic()
-            self._bar.update(self._bar.task_ids[0], completed=self.share)
+            self.bar.update(self.bar.task_ids[0], completed=self.share)
 
     def _print(self, text: str) -> None:
         if self._console is not None:

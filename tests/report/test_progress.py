@@ -75,8 +75,8 @@ def test_terminal_shows_the_current_layer_and_cleans_up(width: int) -> None:
     console = terminal(width)
     with TerminalProgress(console=console) as listener:
         play(listener)
-        assert listener._bar is not None
-        listener._bar.refresh()
+        assert listener.bar is not None
+        listener.bar.refresh()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[/] a message" in shown
     if width >= 80:
@@ -95,7 +95,7 @@ def test_the_bar_goes_away_on_an_error() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert listener._bar is None
+    assert listener.bar is None
     assert "\x1b[?25h" in console.file.getvalue()  # type: ignore[attr-defined]  # cursor shown again
 
 
@@ -145,7 +145,7 @@ def test_iterations_are_drawn_at_most_ten_times_a_second(monkeypatch: pytest.Mon
     drawn = []
     with TerminalProgress(console=terminal()) as screen:
         screen.begin("a", 0, 1)
-        monkeypatch.setattr(screen, "_draw", lambda: drawn.append(now))
+        monkeypatch.setattr(screen.bar, "update", lambda *_, **__: drawn.append(now))
         for k in range(5000):
             screen.iteration(k, 5000)
         assert drawn == []

@@ -189,7 +189,7 @@ def as_program(problem: LayerProblem) -> LayerProgram:
         Z, own_results = Z * scale[live, None], own_results * scale[live, None]
         error = 0.0 if samples.inputs_exact else norm(own_results - Z)
         if X.shape[1] > len(X):
-            X, Z = _compressed(X, Z)
+            X, Z = compressed(X, Z)
         return LayerProgram(X, Intervals.of_points(Z), prices, live, size, error)
     shift = None if problem.shift is None else problem.shift[live]
     skip = None if connection is None else connection.pruned[live]
@@ -209,7 +209,7 @@ def as_program(problem: LayerProblem) -> LayerProgram:
     return LayerProgram(X, intervals, prices, live, size, error)
 
 
-def _compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
+def compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
     """N + 1 columns with the same C, B and ||z|| of each output.
 
     The last column holds what Z has outside the rows of X: no weights reach it.

@@ -177,7 +177,7 @@ class WorkingSet:
     def _build(self) -> None:
         """Small programs from ADMM's state, in batches of similar size."""
         response = self.response
-        program, scratch = self._program(), Scratch()
+        program, scratch = self.program(), Scratch()
         blocks = response.parallel_map(partial(self._subproblems, program), response.blocks)
         states = [state for block in blocks for state in block]
         states.sort(key=lambda state: len(state[0].weights) * len(state[0].entries))
@@ -189,7 +189,7 @@ class WorkingSet:
 
         self.batches = response.parallel_map(build, _chunks([state[0] for state in states]))
 
-    def _program(self) -> Program:
+    def program(self) -> Program:
         """The program of all small programs."""
         response = self.response
         points = np.where(self._active, response.intervals.lower, np.float32(0))

@@ -88,6 +88,8 @@ class GramSystem:
         P.
     sums
         (N,) float64 sum of each input; None where no bias is free.
+    inverses
+        (N, N) inverses that are kept, by the damping they were made with.
     """
 
     A: Matrix
@@ -96,7 +98,7 @@ class GramSystem:
     delta: float
     columns: float
     sums: Matrix | None
-    _inverses: dict[np.float32, Matrix] = field(default_factory=dict)
+    inverses: dict[np.float32, Matrix] = field(default_factory=dict)
 
     @classmethod
     def build(cls, C: Matrix, *, free_bias: bool, delta: float | None = None) -> GramSystem:
@@ -164,12 +166,12 @@ class GramSystem:
         Where they do not, a new inverse replaces the newest: schedules start over again.
         """
         gamma = np.float32(self.delta + rho)
-        if gamma not in self._inverses:
+        if gamma not in self.inverses:
             capacity = max(1, INVERSES_BYTES // max(1, self.A.nbytes))
-            if len(self._inverses) >= capacity:
-                self._inverses.popitem()
-            self._inverses[gamma] = inverse_of(self.A, rho)
-        return self._inverses[gamma]
+            if len(self.inverses) >= capacity:
+                self.inverses.popitem()
+            self.inverses[gamma] = inverse_of(self.A, rho)
+        return self.inverses[gamma]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nettrim_cli.solve.convex.net_trim import _compressed, as_program, solve_net_trim
+from nettrim_cli.solve.convex.net_trim import as_program, compressed, solve_net_trim
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.problem import TOLERANCE, Status
 from tests.support.small_layers import (
@@ -101,7 +101,7 @@ def test_a_linear_layer_in_gram_space_is_the_same_program() -> None:
     for cascade in (False, True):
         task = random_task(7, inputs=6, columns=50, cascade=cascade, epsilon=0.2)
         X, Z = task.samples.X, task.samples.Z
-        small_X, small_Z = _compressed(X, Z)
+        small_X, small_Z = compressed(X, Z)
         assert small_X.shape == (7, 8)
         for seed in range(3):
             U = np.random.default_rng(seed).normal(size=task.W.shape)

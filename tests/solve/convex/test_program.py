@@ -84,7 +84,7 @@ def test_the_gram_matrix_grows_as_if_made_anew() -> None:
     few, more = np.array([3, 0, 7]), np.array([12, 1])
     none = np.empty(0, np.float32)
     part = Subproblem(5, few, few[:0])
-    group = SubproblemBatch(working_set._program(), [part], [np.zeros(3)], [none], Scratch())
+    group = SubproblemBatch(working_set.program(), [part], [np.zeros(3)], [none], Scratch())
     group.admit(working_set.lam, [more], [np.ones(2)], [np.array([8])], working_set.U)
     assert part.weights.tolist() == [3, 0, 7, 12, 1]
     assert part.entries.tolist() == [8]

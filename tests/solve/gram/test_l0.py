@@ -334,7 +334,7 @@ def test_the_damping_is_chosen_where_samples_are_few() -> None:
     chosen = {ScaledProblem.tuned(each, KeepLargest(40)).system.delta for each in fewer}
     assert 0.4 in chosen <= {0.4, 0.1, 0.01}
     system = ScaledProblem.tuned(task, KeepLargest(40)).system
-    assert set(system._inverses) == {np.float32(0.6), np.float32(0.51)}  # of both dampings
+    assert set(system.inverses) == {np.float32(0.6), np.float32(0.51)}  # of both dampings
     blind = random_task(0, inputs=20, outputs=6, columns=30, keep=40)
     samples = replace(blind.samples, holdout_X=blind.samples.holdout_X[:, :0])
     blind = replace(blind, samples=samples)

@@ -149,7 +149,7 @@ def test_inverses_beyond_the_budget_are_made_anew(monkeypatch) -> None:
     assert system.inverse(2.0) is first[2]
     assert system.inverse(0.4) is not first[1]
     assert np.array_equal(system.inverse(0.4), first[1])
-    assert len(system._inverses) == 2
+    assert len(system.inverses) == 2
     monkeypatch.setattr(module, "INVERSES_BYTES", 0)  # the one at work is always kept
     assert system.inverse(0.1) is system.inverse(0.1)
 
