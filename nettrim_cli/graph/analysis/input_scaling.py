@@ -47,16 +47,16 @@ def first_normalization(model: Model) -> Trained | None:
     """The first normalisation by constants in the main graph that a layer alone precedes."""
     index = model.index
     reached = {tensor.name for tensor in model.inputs}
-    behind: set[str] = set()  # a layer that reads an input
+    results: set[str] = set()  # a layer that reads an input
     for node in index.flat.main_nodes:
         source, spec = node.input[0] if node.input else "", index.spec(node)
-        if spec.mean_slot is not None and source in behind and not trains(index, node):
+        if spec.mean_slot is not None and source in results and not trains(index, node):
             slots = slice(spec.mean_slot, spec.mean_slot + 2)
             mean, variance = (_constant(index, name) for name in node.input[slots])
             if mean is not None and variance is not None and (variance > 0).all():
                 return Trained(node.title, source, mean, variance)
         if _is_layer(spec) and source in reached:
-            behind.update(node.output)
+            results.update(node.output)
         elif source in reached and (spec.same_values or spec.clip is not None):
             reached.update(node.output)
     return None

@@ -53,8 +53,8 @@ class Elementwise:
             return self._of_block(A)
         result = np.empty_like(A, np.float32)
         step = max(1, BLOCK_VALUES // len(A))
-        for at in range(0, A.shape[1], step):
-            result[:, at : at + step] = self._of_block(A[:, at : at + step])
+        for start in range(0, A.shape[1], step):
+            result[:, start : start + step] = self._of_block(A[:, start : start + step])
         return result
 
     def _of_block(self, A: Floats) -> NDArray[np.float32]:

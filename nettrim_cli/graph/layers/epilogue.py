@@ -84,15 +84,15 @@ def response(index: Index, tensor: str, outputs: Outputs, summand: str = "") -> 
 def applied(functions: Sequence[Applied], summand: str) -> Response:
     """What a node itself makes of its layer's result: it adds a tensor, and applies functions."""
     names = " + ".join(name for name, _ in functions)
-    whole = Response(offset=summand, follows=f"{SUM}, {names}" if summand else names)
+    plain = Response(offset=summand, follows=f"{SUM}, {names}" if summand else names)
     op, attributes = functions[0]
     spec = spec_of(op)
     if len(functions) > 1 or spec.function is None:
-        return whole
+        return plain
     if spec.clip is not None and spec.affine is None:
         low, high = function_of(op, attributes, np.array([-np.inf, np.inf]))
-        return replace(whole, relu=True, floor=float(low), ceiling=float(high))
-    return replace(whole, activation=Elementwise((Step(op, (0,), attributes),)))
+        return replace(plain, relu=True, floor=float(low), ceiling=float(high))
+    return replace(plain, activation=Elementwise((Step(op, (0,), attributes),)))
 
 
 def _residual(index: Index, tensor: str) -> tuple[Next, str] | None:

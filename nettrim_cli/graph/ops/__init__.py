@@ -184,10 +184,10 @@ def biases(stored: NDArray[Any], geometry: Geometry, shape: Sequence[int]) -> li
         The stored bias is not one value for each output.
     """
     op = weight_op(geometry)
-    whole = _spread(working(stored), geometry, tuple(shape))
+    values = _spread(working(stored), geometry, tuple(shape))
     factor = op.bias_factor(geometry)
-    views = op.bias_views(whole, geometry, tuple(shape))
-    return [view.reshape(-1) * whole.dtype.type(factor) for view in views]
+    views = op.bias_views(values, geometry, tuple(shape))
+    return [view.reshape(-1) * values.dtype.type(factor) for view in views]
 
 
 def bias(
@@ -199,24 +199,24 @@ def bias(
     their values.  Of the shape of `stored`, unless that is one number for all outputs.
     """
     op = weight_op(geometry)
-    whole = np.array(_spread(working(stored), geometry, tuple(shape)))
+    values = np.array(_spread(working(stored), geometry, tuple(shape)))
     factor = op.bias_factor(geometry)
-    for view, vector in zip(op.bias_views(whole, geometry, tuple(shape)), vectors, strict=True):
+    for view, vector in zip(op.bias_views(values, geometry, tuple(shape)), vectors, strict=True):
         view[...] = (vector / factor).reshape(view.shape)
-    return whole.reshape(stored.shape) if whole.size == stored.size else whole
+    return values.reshape(stored.shape) if values.size == stored.size else values
 
 
 def _spread(stored: Floats, geometry: Geometry, shape: tuple[int, ...]) -> Floats:
     """The bias with an entry for each output."""
     op = weight_op(geometry)
-    wanted = op.bias_shape(geometry, shape)
-    if stored.shape == wanted:
+    full_shape = op.bias_shape(geometry, shape)
+    if stored.shape == full_shape:
         return stored
     if op.product and stored.ndim <= 2:
         if stored.size == 1:
-            return np.broadcast_to(stored.reshape(()), wanted)
-        if stored.shape == (1, *wanted):
-            return stored.reshape(wanted)
+            return np.broadcast_to(stored.reshape(()), full_shape)
+        if stored.shape == (1, *full_shape):
+            return stored.reshape(full_shape)
     raise Unsupported(f"bias of shape {stored.shape} is not one value per output")
 
 

@@ -129,11 +129,11 @@ class Op:
         positions: Positions | None = None,
     ) -> Iterator[Floats]:
         """The columns of a block, or those at some positions, some `most` values at a time."""
-        whole = self.columns(arrays, geometry, block)
-        step = max(1, most // max(1, len(whole)))
-        for at in range(0, whole.shape[1] if positions is None else len(positions), step):
-            some = slice(at, at + step)
-            yield whole[:, some] if positions is None else whole.T[positions[some]].T
+        columns = self.columns(arrays, geometry, block)
+        step = max(1, most // max(1, len(columns)))
+        for start in range(0, columns.shape[1] if positions is None else len(positions), step):
+            chunk = slice(start, start + step)
+            yield columns[:, chunk] if positions is None else columns.T[positions[chunk]].T
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Columns (M, P) of an output tensor that belong to a block."""
@@ -197,10 +197,10 @@ def working(array: NDArray[Any]) -> Floats:
     return array.astype(working_dtype(array.dtype), copy=False)
 
 
-def per_group(count: int, groups: int, what: str) -> int:
+def per_group(count: int, groups: int, kind: str) -> int:
     """How many of `count` one of the groups has; raises Unsupported if they are not alike."""
     if groups < 1 or count % groups:
-        raise Unsupported(f"{count} {what} are not divided evenly into {groups} groups")
+        raise Unsupported(f"{count} {kind} are not divided evenly into {groups} groups")
     return count // groups
 
 

@@ -86,14 +86,14 @@ class Conv(Op):
         inputs = channels * math.prod(kernel)
         if positions is not None:
             step = max(1, most // (max(channels, INDICES) * math.prod(kernel)))
-            for at in range(0, len(positions), step):
-                yield self._picked(x, geometry, block, positions[at : at + step])
+            for start in range(0, len(positions), step):
+                yield self._picked(x, geometry, block, positions[start : start + step])
             return
-        each = max(1, inputs * math.prod(self.output_shape(x.shape[2:], geometry)))
-        step = max(1, most // each)
-        for at in range(0, len(x), step):
-            some = {**arrays, "x": x[at : at + step]}
-            yield from self.slices(some, geometry, block, math.ceil(each / most))
+        size = max(1, inputs * math.prod(self.output_shape(x.shape[2:], geometry)))
+        step = max(1, most // size)
+        for start in range(0, len(x), step):
+            chunk = {**arrays, "x": x[start : start + step]}
+            yield from self.slices(chunk, geometry, block, math.ceil(size / most))
 
     def slices(
         self, arrays: Arrays, geometry: Geometry, block: int, count: int
@@ -104,8 +104,8 @@ class Conv(Op):
             return
         windows = _windows(_channels(arrays["x"], geometry, block), geometry)
         step = max(1, windows.shape[2] // count)
-        for at in range(0, windows.shape[2], step):
-            yield _unfolded(windows[:, :, at : at + step])
+        for start in range(0, windows.shape[2], step):
+            yield _unfolded(windows[:, :, start : start + step])
 
     def _picked(
         self, x: NDArray[Any], geometry: Geometry, block: int, positions: Positions
@@ -119,13 +119,13 @@ class Conv(Op):
         sample, *out = np.unravel_index(positions, shape)
         first = sample * (x.shape[1] * size) + block * channels * size
         places = np.indices(kernel).reshape(len(kernel), -1)
-        met = self._sources(np.stack(out), places, spatial, geometry)
-        outside = ((met < 0) | (met >= np.array(spatial)[:, None, None])).any(axis=0)
-        met[:, outside] = 0
-        at = first + np.ravel_multi_index(tuple(met), spatial)
-        result = np.empty((channels, *at.shape), x.dtype)
+        sources = self._sources(np.stack(out), places, spatial, geometry)
+        outside = ((sources < 0) | (sources >= np.array(spatial)[:, None, None])).any(axis=0)
+        sources[:, outside] = 0
+        indices = first + np.ravel_multi_index(tuple(sources), spatial)
+        result = np.empty((channels, *indices.shape), x.dtype)
         for channel, plane in enumerate(result):
-            np.take(flat[channel * size :], at, out=plane, mode="clip")
+            np.take(flat[channel * size :], indices, out=plane, mode="clip")
         result[:, outside] = 0
         return working(result.reshape(-1, len(positions)))
 
@@ -137,9 +137,9 @@ class Conv(Op):
         Outside of the input where they meet padding.
         """
         strides, dilations = step_arrays(geometry)
-        before = np.array([begin for begin, _ in conv_margins(spatial, geometry)])[:, None]
-        found: Positions = (places * dilations - before)[..., None] + (out * strides)[:, None]
-        return found
+        margins = np.array([begin for begin, _ in conv_margins(spatial, geometry)])[:, None]
+        sources: Positions = (places * dilations - margins)[..., None] + (out * strides)[:, None]
+        return sources
 
     def output_shape(self, spatial: Sequence[int], geometry: Geometry) -> Shape:
         """Spatial shape of the output for an input of spatial shape `spatial`."""
@@ -220,16 +220,16 @@ class ConvTranspose(Conv):
         kernel: Shape = geometry.attributes["kernel_shape"]
         spatial = x.shape[2:]
         out = self.output_shape(spatial, geometry)
-        before = [begin for begin, _ in spread_margins(spatial, geometry)]
+        margins = [begin for begin, _ in spread_margins(spatial, geometry)]
         shape = (len(x), *kernel, x.shape[1], *out)
         result = np.zeros(shape, dtype=working_dtype(x.dtype))
         strides, dilations = (geometry.attributes[name] for name in ("strides", "dilations"))
         for place in np.ndindex(*kernel):
             source, target = [slice(None)] * 2, [slice(None), *place, slice(None)]
-            for at, dilation, stride, begin, size, length in zip(
-                place, dilations, strides, before, spatial, out, strict=True
+            for position, dilation, stride, begin, size, length in zip(
+                place, dilations, strides, margins, spatial, out, strict=True
             ):
-                offset = at * dilation - begin
+                offset = position * dilation - begin
                 first = max(0, -(offset // stride))  # the least i with i * stride + offset >= 0
                 last = max(first, min(size, (length - 1 - offset) // stride + 1))
                 source.append(slice(first, last))
@@ -251,8 +251,8 @@ class ConvTranspose(Conv):
         Outside of the input where nothing did.
         """
         strides, dilations = step_arrays(geometry)
-        before = np.array([begin for begin, _ in spread_margins(spatial, geometry)])[:, None]
-        spread = (out + before)[:, None] - (places * dilations)[..., None]
+        margins = np.array([begin for begin, _ in spread_margins(spatial, geometry)])[:, None]
+        spread = (out + margins)[:, None] - (places * dilations)[..., None]
         steps = strides[..., None]
         return np.where(spread % steps == 0, spread // steps, -1)
 
@@ -264,8 +264,8 @@ class ConvTranspose(Conv):
 
 def _channels(x: NDArray[Any], geometry: Geometry, block: int) -> NDArray[Any]:
     """Channels of one group."""
-    each = x.shape[1] // geometry.attributes["group"]
-    return x[:, block * each : (block + 1) * each]
+    count = x.shape[1] // geometry.attributes["group"]
+    return x[:, block * count : (block + 1) * count]
 
 
 def _windows(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
@@ -278,8 +278,8 @@ def _windows(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
     windows = sliding_window_view(x, extents, axis=tuple(range(2, x.ndim)))
     steps = [slice(None, None, step) for step in (*strides, *dilations)]
-    found: NDArray[Any] = windows[(slice(None), slice(None), *steps)]
-    return found
+    view: NDArray[Any] = windows[(slice(None), slice(None), *steps)]
+    return view
 
 
 def _unfolded(windows: NDArray[Any]) -> Floats:

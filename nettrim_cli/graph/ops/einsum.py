@@ -97,19 +97,19 @@ class Einsum(Op):
     def reads(self, geometry: Geometry) -> Reads:
         """The other operands: "x", "x2" and so on."""
         slots = range(len(geometry.attributes["signals"]) + 1)
-        others = [slot for slot in slots if slot != geometry.slot]
-        return {_role(at): ("input", slot) for at, slot in enumerate(others)}
+        operands = [slot for slot in slots if slot != geometry.slot]
+        return {_role(position): ("input", slot) for position, slot in enumerate(operands)}
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
-        """Contracted axes first, the kept ones flattened behind them."""
+        """Contracted axes first, the others flattened behind them."""
         a = geometry.attributes
         first = a["blocks"] + a["inputs"]
-        signals = [working(arrays[_role(at)]) for at in range(len(a["signals"]))]
+        signals = [working(arrays[_role(position)]) for position in range(len(a["signals"]))]
         x = _arranged(signals, a["signals"], first + a["kept"])
         x = np.broadcast_to(x, a["sizes"] + x.shape[len(first) :])
         x = x[np.unravel_index(block, _block_sizes(geometry))] if a["blocks"] else x
-        kept = x.shape[len(a["inputs"]) :]
-        return x.reshape(math.prod(_input_sizes(geometry)), math.prod(kept))
+        sizes = x.shape[len(a["inputs"]) :]
+        return x.reshape(math.prod(_input_sizes(geometry)), math.prod(sizes))
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Axes of the outputs first, the kept ones flattened behind them."""
@@ -125,36 +125,36 @@ class Einsum(Op):
         y: tuple[str, ...] = geometry.attributes["y"]
         if len(outputs) != 1:
             return None
-        at = y.index(outputs[0])
-        return at - len(y) if REST in y[:at] else at
+        axis = y.index(outputs[0])
+        return axis - len(y) if REST in y[:axis] else axis
 
 
 def _terms(equation: str) -> tuple[list[list[str]], list[str]]:
     """Axes of the operands and of the output (ONNX operators, Einsum: implicit output, too)."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    operands = [_axes(term) for term in left.split(",")]
+    terms, arrow, right = equation.replace(" ", "").partition("->")
+    operands = [_axes(term) for term in terms.split(",")]
     if arrow:
         return operands, _axes(right)
-    seen = list(itertools.chain(*operands))
-    once = sorted(axis for axis in set(seen) if seen.count(axis) == 1 and axis != REST)
-    return operands, [REST] * (REST in seen) + once
+    axes = list(itertools.chain(*operands))
+    single = sorted(axis for axis in set(axes) if axes.count(axis) == 1 and axis != REST)
+    return operands, [REST] * (REST in axes) + single
 
 
 def _axes(term: str) -> list[str]:
-    start, rest, end = term.partition(REST)
-    return [*start, *([rest] if rest else []), *end]
+    start, middle, end = term.partition(REST)
+    return [*start, *([middle] if middle else []), *end]
 
 
-def _role(at: int) -> str:
-    return f"x{at + 1}" if at else "x"
+def _role(position: int) -> str:
+    return f"x{position + 1}" if position else "x"
 
 
 def _arranged(
-    signals: Sequence[Floats], axes: Sequence[tuple[str, ...]], wanted: tuple[str, ...]
+    signals: Sequence[Floats], axes: Sequence[tuple[str, ...]], order: tuple[str, ...]
 ) -> Floats:
-    """Products of signals with axes in the wanted order, summed up over those not wanted."""
+    """Products of signals with axes in an order, summed up over those that are not in it."""
     terms = ",".join("".join(term) for term in axes)
-    result: Floats = np.einsum(f"{terms}->{''.join(wanted)}", *signals)
+    result: Floats = np.einsum(f"{terms}->{''.join(order)}", *signals)
     return result
 
 

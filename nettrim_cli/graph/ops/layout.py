@@ -52,12 +52,12 @@ def reshaped(
     """The rule of an op that changes the shape alone, from one for the new shape."""
 
     def rule(context: LayoutContext) -> tuple[Step, ...]:
-        before = context.shape
-        after = tuple(new_shape(context, before))
-        if math.prod(after) != math.prod(before) or min(after, default=1) < 0:
+        old_shape = context.shape
+        sizes = tuple(new_shape(context, old_shape))
+        if math.prod(sizes) != math.prod(old_shape) or min(sizes, default=1) < 0:
             op = context.node.op_type
             raise Unsupported(f"is put into a shape that does not fit by {op}")
-        return (Reshaped(before, after),)
+        return (Reshaped(old_shape, sizes),)
 
     return rule
 
@@ -70,35 +70,35 @@ def _listed(context: LayoutContext, name: str) -> list[int]:
     return [int(value) for value in values.reshape(-1)]
 
 
-def reshape_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+def reshape_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
     """The listed sizes, 0 for an old one and -1 for what is left."""
     sizes = _listed(context, "shape")
     if not context.attributes.get("allowzero", 0):
-        old = dict(enumerate(before))
+        old = dict(enumerate(old_shape))
         sizes = [old.get(axis, 0) if size == 0 else size for axis, size in enumerate(sizes)]
-    rest = math.prod(size for size in sizes if size != -1)
-    return [math.prod(before) // max(1, rest) if size == -1 else size for size in sizes]
+    product = math.prod(size for size in sizes if size != -1)
+    return [math.prod(old_shape) // max(1, product) if size == -1 else size for size in sizes]
 
 
-def flatten_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+def flatten_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
     """Two axes: those before one, and the others."""
     axis = context.attributes.get("axis", 1)
-    at = axis + len(before) if axis < 0 else axis
-    return math.prod(before[:at]), math.prod(before[at:])
+    start = axis + len(old_shape) if axis < 0 else axis
+    return math.prod(old_shape[:start]), math.prod(old_shape[start:])
 
 
-def squeeze_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+def squeeze_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
     """Without the listed axes, or all of size 1."""
-    axes = {axis % len(before) for axis in _listed(context, "axes")}
-    axes = axes or {axis for axis, size in enumerate(before) if size == 1}
-    return [size for axis, size in enumerate(before) if axis not in axes]
+    axes = {axis % len(old_shape) for axis in _listed(context, "axes")}
+    axes = axes or {axis for axis, size in enumerate(old_shape) if size == 1}
+    return [size for axis, size in enumerate(old_shape) if axis not in axes]
 
 
-def unsqueeze_shape(context: LayoutContext, before: Shape) -> Sequence[int]:
+def unsqueeze_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
     """With axes of size 1 at the listed places."""
     axes = _listed(context, "axes")
-    rank = len(before) + len(axes)
-    sizes, added = iter(before), {axis % rank for axis in axes}
+    rank = len(old_shape) + len(axes)
+    sizes, added = iter(old_shape), {axis % rank for axis in axes}
     if len(added) != len(axes):
         raise Unsupported("is given an axis twice")
     return [1 if axis in added else next(sizes) for axis in range(rank)]
@@ -112,11 +112,11 @@ def _axis(axis: int, shape: Shape) -> int:
 
 def gathered(context: LayoutContext) -> tuple[Step, ...]:
     """Entries along an axis, none of them twice."""
-    before, entries = context.shape, context.whole(1)
-    axis = _axis(context.attributes.get("axis", 0), before)
+    shape, entries = context.shape, context.whole(1)
+    axis = _axis(context.attributes.get("axis", 0), shape)
     if entries is None:
         raise Unsupported("is read by a Gather without indices")
-    size = before[axis]
+    size = shape[axis]
     entries = np.where(entries < 0, entries + size, entries)
     if entries.size and not 0 <= entries.min() <= entries.max() < size:
         raise Unsupported("has not the entries that are taken from it")
@@ -127,13 +127,13 @@ def gathered(context: LayoutContext) -> tuple[Step, ...]:
 
 def split(context: LayoutContext) -> tuple[Step, ...]:
     """One of several parts along an axis; the last of equal ones may be smaller."""
-    before, sizes, count = context.shape, context.whole(1), len(context.node.output)
-    axis = _axis(context.attributes.get("axis", 0), before)
-    size = before[axis]
+    shape, sizes, count = context.shape, context.whole(1), len(context.node.output)
+    axis = _axis(context.attributes.get("axis", 0), shape)
+    size = shape[axis]
     parts = context.attributes.get("split") if sizes is None else sizes.reshape(-1)
     if parts is None:
-        part = -(-size // count)
-        parts = [max(0, min(part, size - part * number)) for number in range(count)]
+        even = -(-size // count)
+        parts = [max(0, min(even, size - even * number)) for number in range(count)]
     ends = np.cumsum(parts)
     if len(ends) != count or ends[-1] != size or min(parts) < 0:
         raise Unsupported("is split into parts that do not fit")
@@ -143,7 +143,7 @@ def split(context: LayoutContext) -> tuple[Step, ...]:
 
 def sliced(context: LayoutContext) -> tuple[Step, ...]:
     """Entries between bounds, one axis after the other."""
-    before = context.shape
+    shape = context.shape
     starts, ends, axes, strides = (
         _bounds(context, name, slot)
         for slot, name in enumerate(("starts", "ends", "axes", "steps"), start=1)
@@ -156,8 +156,8 @@ def sliced(context: LayoutContext) -> tuple[Step, ...]:
         raise Unsupported("is sliced by bounds that do not go together")
     steps: list[Step] = []
     for start, end, listed, stride in zip(starts, ends, axes, strides, strict=True):
-        axis = _axis(listed, before)
-        size = before[axis]
+        axis = _axis(listed, shape)
+        size = shape[axis]
         steps.append(Indexed(axis, size, _span(size, start, end, stride)))
     return tuple(steps)
 

@@ -78,8 +78,8 @@ def dropout_trains(context: NodeContext) -> bool | None:
     """Told by an input."""
     if not context.name(2):
         return False
-    told = context.stored(2)
-    return None if told is None else bool(told.any())
+    flag = context.stored(2)
+    return None if flag is None else bool(flag.any())
 
 
 def dropout_error(context: ErrorContext) -> ErrorGain:

@@ -52,15 +52,15 @@ class MatMul(Op):
             raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
         left = slot == 0
         turns = [bool(attributes.get(name, 0)) for name in ("transA", "transB")]
-        its_own, other = turns if left else turns[::-1]
-        contracted = -2 if left != other else -1
+        weight_turned, signal_turned = turns if left else turns[::-1]
+        contracted = -2 if left != signal_turned else -1
         batch = tuple(shape[:-2])
         return Geometry(
             op,
             slot,
             {
                 "left": left,
-                "turned": left != its_own,
+                "turned": left != weight_turned,
                 "contracted": contracted,
                 "batch": batch,
                 "alpha": alpha,
@@ -200,13 +200,13 @@ def _rows(x: Floats, axis: int, batch: Shape, block: int) -> Floats:
     return np.moveaxis(x, -2, 0).reshape(x.shape[-2], math.prod(x.shape[:-2]) * x.shape[-1])
 
 
-def _place(mine: Shape, batch: Shape, block: int) -> tuple[Any, ...]:
+def _place(shape: Shape, batch: Shape, block: int) -> tuple[Any, ...]:
     """Index into a signal's batch axes of what meets matrix `block` of a constant's `batch`."""
     places = np.unravel_index(block, batch) if batch else ()
-    index: list[Any] = [slice(None)] * len(mine)
-    for back in range(1, min(len(mine), len(batch)) + 1):
+    index: list[Any] = [slice(None)] * len(shape)
+    for back in range(1, min(len(shape), len(batch)) + 1):
         if batch[-back] > 1:
-            index[-back] = int(places[-back]) if mine[-back] > 1 else 0
+            index[-back] = int(places[-back]) if shape[-back] > 1 else 0
     return tuple(index)
 
 

@@ -47,10 +47,10 @@ def broadcast_length(context: NodeContext) -> int | None:
 
 def product_rank(context: NodeContext) -> int | None:
     """Of a product of stacks of matrices, or vectors."""
-    left, right = context.rank(0), context.rank(1)
-    if not left or not right:
+    first, second = context.rank(0), context.rank(1)
+    if not first or not second:
         return None
-    return max(left, right, 2) - (left == 1) - (right == 1)
+    return max(first, second, 2) - (first == 1) - (second == 1)
 
 
 def listed_rank(slot: int) -> CountRule:

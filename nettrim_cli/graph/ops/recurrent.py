@@ -146,8 +146,8 @@ class Gru(Recurrent):
         plain = super().reads(geometry)
         if "reset" not in geometry.attributes:
             return plain
-        again = {"x": 0, "W": W, "R": R, "B": B}
-        return {**plain, **{role: ("input", slot) for role, slot in again.items()}}
+        slots = {"x": 0, "W": W, "R": R, "B": B}
+        return {**plain, **{role: ("input", slot) for role, slot in slots.items()}}
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
         """States, or states times the reset gate for the second block of a direction."""
@@ -168,8 +168,8 @@ class Gru(Recurrent):
     def _split(self, views: list[NDArray[Any]], geometry: Geometry) -> list[NDArray[Any]]:
         if "reset" not in geometry.attributes:
             return views
-        at = views[0].shape[-1] // 3 * 2
-        return [part for view in views for part in (view[..., :at], view[..., at:])]
+        size = views[0].shape[-1] // 3 * 2
+        return [half for view in views for half in (view[..., :size], view[..., size:])]
 
     def _reset(self, arrays: Arrays, geometry: Geometry, direction: int, states: Floats) -> Floats:
         """The reset gate: ``f(x W_r' + h R_r' + Wb_r + Rb_r)``."""
@@ -191,13 +191,13 @@ class Gru(Recurrent):
         return sums
 
 
-def _activation(attributes: Mapping[str, Any], at: int) -> tuple[str, float, float]:
+def _activation(attributes: Mapping[str, Any], gate: int) -> tuple[str, float, float]:
     """Name, alpha and beta of a gate's activation, of those that are treated.
 
     The lists of alphas and betas have entries only for activations that use them.
     """
     names = [name.lower() for name in attributes.get("activations", ())] or ["sigmoid", "tanh"] * 2
-    kind = names[at] if at < len(names) else ""
+    kind = names[gate] if gate < len(names) else ""
     if kind not in ("sigmoid", "hardsigmoid"):
         raise Unsupported(f"a reset gate with activation '{kind}' is not treated")
     values = []
@@ -206,7 +206,7 @@ def _activation(attributes: Mapping[str, Any], at: int) -> tuple[str, float, flo
         ("activation_beta", BETAS, 0.5),
     ):
         listed = attributes.get(attribute, ())
-        place = sum(name in users for name in names[:at])
+        place = sum(name in users for name in names[:gate])
         values.append(float(listed[place]) if kind in users and place < len(listed) else usual)
     return kind, values[0], values[1]
 

@@ -81,8 +81,8 @@ def conv_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, 
         attributes["dilations"],
         strict=True,
     ):
-        wanted = (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1
-        total = max(wanted - size, 0)
+        extent = (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1
+        total = max(extent - size, 0)
         small, large = total // 2, total - total // 2
         margins.append((small, large) if mode == "SAME_UPPER" else (large, small))
     return margins
@@ -121,11 +121,11 @@ def spread_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int
     count = len(spatial)
     if not a["output_shape"] and a["auto_pad"] == "NOTSET":
         return [(a["pads"][i], a["pads"][i + count]) for i in range(count)]
-    wanted = a["output_shape"] or [
+    sizes = a["output_shape"] or [
         size * stride for size, stride in zip(spatial, a["strides"], strict=True)
     ]
     margins = []
-    for full, size in zip(full_sizes(spatial, geometry), wanted, strict=True):
+    for full, size in zip(full_sizes(spatial, geometry), sizes, strict=True):
         total = max(full - size, 0)
         small, large = total // 2, total - total // 2
         margins.append((small, large) if a["auto_pad"] == "SAME_UPPER" else (large, small))

@@ -7,12 +7,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy import special
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layers import elementwise
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import functions
 from tests.support.small import build, normal, only, run
 
 ERF = "d = Div(z, root2) e = Erf(d) o = Add(e, one) "
@@ -86,30 +84,6 @@ def response_of(layer, z):
     if response.relu:
         return np.clip(A, response.floor, response.ceiling)
     return A if response.activation is None else response.activation(A)
-
-
-def test_the_error_function_is_scipys() -> None:
-    x = np.concatenate([np.linspace(-7, 7, 20001), [0.0, -0.0, 1e-30, 50, -50, 1e30]])
-    found = functions.erf(x.astype(np.float32))
-    assert found.dtype == np.float32
-    assert np.abs(found - special.erf(x)).max() < 2e-7
-    assert np.isnan(functions.erf(np.float32([np.nan]))[0])
-
-
-def test_the_sigmoid_and_its_integral_are_scipys() -> None:
-    x = np.concatenate([np.linspace(-20, 20, 20001), [-0.0, -1e-30, 90, -90, 1e30, -1e30]])
-    x = x.astype(np.float32)
-    wide = x.astype(np.float64)
-    found = functions.sigmoid(x)
-    assert found.dtype == np.float32
-    assert np.abs(found - special.expit(wide)).max() < 1.5e-7
-    found = functions.softplus(x)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, np.logaddexp(wide, 0), rtol=3e-7, atol=1e-38)
-    small = np.float32([-30, -60, -86])
-    np.testing.assert_allclose(functions.sigmoid(small), np.exp(small.astype(float)), rtol=1e-5)
-    for function in (functions.sigmoid, functions.softplus):
-        assert np.isnan(function(np.float32([np.nan]))[0])
 
 
 def parallel(one: np.ndarray, two: np.ndarray) -> bool:
