@@ -18,7 +18,7 @@ from nettrim_cli.graph.ops.context import (
     ImportanceContext,
 )
 from nettrim_cli.graph.ops.error_rules import entrywise
-from nettrim_cli.graph.ops.functions import folded
+from nettrim_cli.graph.ops.function_rules import folded
 from nettrim_cli.graph.ops.importance_rules import ONE, scaled, to_all, to_first, widest
 from nettrim_cli.graph.ops.rank_rules import broadcast_length, broadcast_rank
 from nettrim_cli.graph.ops.softmax import softmax_scores

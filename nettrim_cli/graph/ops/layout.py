@@ -18,7 +18,7 @@ from nettrim_cli.graph.ops.context import (
     NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import copies, side_by_side, slope, unmoved
-from nettrim_cli.graph.ops.functions import plain
+from nettrim_cli.graph.ops.function_rules import plain
 from nettrim_cli.graph.ops.importance_rules import joined_width, mean, to_first, widest
 from nettrim_cli.graph.ops.layout_steps import Array, Indexed, Reshaped, Shape, Step, Transposed
 from nettrim_cli.graph.ops.rank_rules import (
