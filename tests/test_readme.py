@@ -45,7 +45,11 @@ def test_the_commands_of_the_demo(
     (tmp_path / "demo").mkdir()
     (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
     for command in commands:
-        fewer = ["--samples", "500", *words(PLAIN)] if command[1] == "prune" else []
+        fewer = (
+            ["--samples", "200", "--allocate", "uniform", *words(PLAIN)]
+            if command[1] == "prune"
+            else []
+        )
         assert cli.run([*command[1:], *fewer]) == 0
     out = capsys.readouterr().out
     assert "90.0 % sparsity" in out
