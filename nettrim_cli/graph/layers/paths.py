@@ -181,6 +181,15 @@ def constant_of(graph: Graph, tensor: str, name: str, outputs: Outputs) -> Float
     """A finite constant of one value, or one an output: () or (M, 1); None for anything else.
 
     It must not bring more axes than the tensor has that it is combined with.
+
+    Parameters
+    ----------
+    tensor
+        Name of what it is combined with.
+    name
+        Its own name.
+    outputs
+        Where the layer's outputs are in the tensor.
     """
     if name not in graph.constants:
         return None

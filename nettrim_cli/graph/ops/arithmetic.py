@@ -73,7 +73,13 @@ def _gate_error(context: ErrorContext) -> ErrorGain:
 
 
 def quotient_error(context: ErrorContext) -> ErrorGain:
-    """By the least entry of a constant."""
+    """By the least entry of a constant.
+
+    Raises
+    ------
+    Unsupported
+        The divisor is changed, or zero.
+    """
     if 1 in context.changed:
         raise Unsupported("it divides by a changed tensor")
     least = float(np.abs(context.value(1)).min(initial=math.inf))
@@ -88,7 +94,13 @@ def where_importance(context: ImportanceContext) -> Mapping[int, Energy]:
 
 
 def where_error(context: ErrorContext) -> ErrorGain:
-    """Entries come from one of two inputs."""
+    """Entries come from one of two inputs.
+
+    Raises
+    ------
+    Unsupported
+        The condition is changed.
+    """
     if 0 in context.changed:
         raise Unsupported("a changed tensor steers it")
     return entrywise(joint=True)(context)

@@ -89,7 +89,19 @@ class Op:
         return tuple(slot for slot in self.weights if slot < count)
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """Geometry of a node with these attributes and a weight of this shape at `slot`."""
+        """How a node reads its weight.
+
+        Parameters
+        ----------
+        op
+            Key in the table.
+        slot
+            Input that is the weight.
+        attributes
+            Those of the node, as far as it has them.
+        shape
+            Shape of the weight.
+        """
         raise NotImplementedError
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
@@ -128,7 +140,15 @@ class Op:
         most: int,
         positions: Positions | None = None,
     ) -> Iterator[Floats]:
-        """The columns of a block, or those at some positions, some `most` values at a time."""
+        """The columns (N, P) of a block, or those at some positions, piece by piece.
+
+        Parameters
+        ----------
+        most
+            Values of a piece, about.
+        positions
+            Which of the columns are wanted, ascending; None for all.
+        """
         columns = self.columns(arrays, geometry, block)
         step = max(1, most // max(1, len(columns)))
         for start in range(0, columns.shape[1] if positions is None else len(positions), step):
@@ -136,7 +156,13 @@ class Op:
             yield columns[:, chunk] if positions is None else columns.T[positions[chunk]].T
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Columns (M, P) of an output tensor that belong to a block."""
+        """Columns (M, P) of an output tensor that belong to a block.
+
+        Raises
+        ------
+        Unsupported
+            The node gives out something else.
+        """
         raise Unsupported(f"{geometry.op} does not give out what its weight makes")
 
     def output_axis(self, geometry: Geometry) -> int | None:
@@ -198,7 +224,13 @@ def working(array: NDArray[Any]) -> Floats:
 
 
 def per_group(count: int, groups: int, kind: str) -> int:
-    """How many of `count` one of the groups has; raises Unsupported if they are not alike."""
+    """How many of `count` one of the groups has.
+
+    Raises
+    ------
+    Unsupported
+        The groups are not alike.
+    """
     if groups < 1 or count % groups:
         raise Unsupported(f"{count} {kind} are not divided evenly into {groups} groups")
     return count // groups

@@ -178,7 +178,13 @@ class ImportanceContext(NodeContext):
 
     @property
     def energy(self) -> Energy:
-        """That of the first output; raises Unsupported where nobody reads it."""
+        """That of the first output.
+
+        Raises
+        ------
+        Unsupported
+            No node reads the first output.
+        """
         if self.energies[0] is None:
             raise Unsupported("only another output is read")
         return self.energies[0]

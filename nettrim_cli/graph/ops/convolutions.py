@@ -191,7 +191,13 @@ class ConvTranspose(Conv):
     """
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As Conv, with ``output_padding`` and ``output_shape`` (() for none)."""
+        """As Conv, with ``output_padding`` and ``output_shape`` (() for none).
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         window = read_window(attributes, shape)
         per_group(shape[0], window["group"], "inputs")
         spatial = len(shape) - 2

@@ -40,7 +40,13 @@ class Einsum(Op):
         return tuple(range(count)) if count > 1 else ()
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """Sort the axes by what they do."""
+        """Sort the axes by what they do.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         operands, y = _terms(attributes.get("equation", ""))
         if len(operands) < 2 or slot >= len(operands):
             raise Unsupported("Einsum's equation does not match its operands")

@@ -98,7 +98,13 @@ class Integer(Op):
         return x
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Only where they are not rounded."""
+        """Only where they are not rounded.
+
+        Raises
+        ------
+        Unsupported
+            The node gives out something else.
+        """
         if self.rounds:
             raise Unsupported(f"{geometry.op} rounds what its weight makes")
         return super().outputs(y, geometry, block)
@@ -129,7 +135,13 @@ class IntegerConv(Integer, Conv):
     """QLinearConv and ConvInteger: padding is with zero points, which are zeros."""
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As Conv."""
+        """As Conv.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         if attributes.get("channels_last", 0):
             raise Unsupported(f"{op} with channels last is not treated")
         return super().geometry(op, slot, attributes, shape)

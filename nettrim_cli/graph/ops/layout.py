@@ -38,7 +38,13 @@ OPEN = (2**31 - 1, 2**63 - 1)
 
 
 def transposed(context: LayoutContext) -> tuple[Step, ...]:
-    """The axes in another order."""
+    """The axes in another order.
+
+    Raises
+    ------
+    Unsupported
+        The tensor has not these axes.
+    """
     axes = tuple(range(len(context.shape)))
     perm = context.attributes.get("perm", axes[::-1])
     if tuple(sorted(perm)) != axes:
@@ -95,7 +101,13 @@ def squeeze_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
 
 
 def unsqueeze_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
-    """With axes of size 1 at the listed places."""
+    """With axes of size 1 at the listed places.
+
+    Raises
+    ------
+    Unsupported
+        An axis is listed twice.
+    """
     axes = _listed(context, "axes")
     rank = len(old_shape) + len(axes)
     sizes, added = iter(old_shape), {axis % rank for axis in axes}
@@ -111,7 +123,13 @@ def _axis(axis: int, shape: Shape) -> int:
 
 
 def gathered(context: LayoutContext) -> tuple[Step, ...]:
-    """Entries along an axis, none of them twice."""
+    """Entries along an axis, none of them twice.
+
+    Raises
+    ------
+    Unsupported
+        There are no indices, or an entry is taken twice or is not there.
+    """
     shape, entries = context.shape, context.whole(1)
     axis = _axis(context.attributes.get("axis", 0), shape)
     if entries is None:
@@ -126,7 +144,13 @@ def gathered(context: LayoutContext) -> tuple[Step, ...]:
 
 
 def split(context: LayoutContext) -> tuple[Step, ...]:
-    """One of several parts along an axis; the last of equal ones may be smaller."""
+    """One of several parts along an axis; the last of equal ones may be smaller.
+
+    Raises
+    ------
+    Unsupported
+        The parts do not fit.
+    """
     shape, sizes, count = context.shape, context.whole(1), len(context.node.output)
     axis = _axis(context.attributes.get("axis", 0), shape)
     size = shape[axis]
@@ -142,7 +166,13 @@ def split(context: LayoutContext) -> tuple[Step, ...]:
 
 
 def sliced(context: LayoutContext) -> tuple[Step, ...]:
-    """Entries between bounds, one axis after the other."""
+    """Entries between bounds, one axis after the other.
+
+    Raises
+    ------
+    Unsupported
+        Bounds are missing, or do not go together.
+    """
     shape = context.shape
     starts, ends, axes, strides = (
         _bounds(context, name, slot)
@@ -237,14 +267,26 @@ def joined_importance(context: ImportanceContext) -> Mapping[int, Energy]:
 
 
 def pad_error(context: ErrorContext) -> ErrorGain:
-    """Margins of a constant have no error."""
+    """Margins of a constant have no error.
+
+    Raises
+    ------
+    Unsupported
+        The margins are copies.
+    """
     if context.attributes.get("mode", "constant") != "constant":
         raise Unsupported("it copies its margins")
     return context.first(1.0)
 
 
 def gather_error(context: ErrorContext) -> ErrorGain:
-    """The root of how often one entry is taken."""
+    """The root of how often one entry is taken.
+
+    Raises
+    ------
+    Unsupported
+        The indices are not constant.
+    """
     indices = context.stored(1)
     if indices is None:
         raise Unsupported("what it picks is not constant")

@@ -46,7 +46,13 @@ def batch_importance(context: ImportanceContext) -> Mapping[int, Energy]:
 
 
 def batch_error(context: ErrorContext) -> ErrorGain:
-    """The largest of its constant factors."""
+    """The largest of its constant factors.
+
+    Raises
+    ------
+    Unsupported
+        It normalises by the batch.
+    """
     if context.graph.opset < 9 or trains_by_batch(context):
         raise Unsupported("it normalises by the batch")
     gamma, _, _, variance = (context.value(slot) for slot in range(1, 5))
@@ -83,7 +89,13 @@ def dropout_trains(context: NodeContext) -> bool | None:
 
 
 def dropout_error(context: ErrorContext) -> ErrorGain:
-    """None, unless it trains."""
+    """None, unless it trains.
+
+    Raises
+    ------
+    Unsupported
+        It may be told to train.
+    """
     if dropout_trains(context) is not False:
         raise Unsupported("it may be told to train")
     return context.first(1.0)

@@ -44,7 +44,13 @@ class MatMul(Op):
     bias_follows = True
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """All that the two spellings of turning and the side come to."""
+        """All that the two spellings of turning and the side come to.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         if len(shape) < 2:
             raise Unsupported("weight is a vector, not a matrix")
         alpha = attributes.get("alpha", 1.0)
@@ -118,7 +124,13 @@ class Gemm(MatMul):
     bias_input = 2
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As MatMul, with ``beta``; the weight has two axes."""
+        """As MatMul, with ``beta``; the weight has two axes.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         if len(shape) != 2:
             raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
         beta = attributes.get("beta", 1.0)
@@ -159,7 +171,13 @@ class FusedMatMul(MatMul):
     bias_follows = False
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As MatMul."""
+        """As MatMul.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         if attributes.get("transBatchA", 0) or attributes.get("transBatchB", 0):
             raise Unsupported("FusedMatMul that turns batch axes is not treated")
         return super().geometry(op, slot, attributes, shape)
@@ -174,7 +192,13 @@ class Attention(MatMul):
     bias_follows = False
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As MatMul; the weight has two axes."""
+        """As MatMul; the weight has two axes.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         if len(shape) != 2:
             raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
         return super().geometry(op, slot, {}, shape)
@@ -216,7 +240,13 @@ def signal_importance(context: ImportanceContext) -> Mapping[int, Energy]:
 
 
 def gemm_error(context: ErrorContext) -> ErrorGain:
-    """The norm of the constant operand, times alpha; C's is beta."""
+    """The norm of the constant operand, times alpha; C's is beta.
+
+    Raises
+    ------
+    Unsupported
+        Both operands are changed.
+    """
     if 0 in context.changed and 1 in context.changed:
         raise Unsupported("it multiplies two changed tensors")
     attributes, factors = context.attributes, {}
@@ -233,7 +263,13 @@ def gemm_error(context: ErrorContext) -> ErrorGain:
 
 
 def matmul_error(context: ErrorContext) -> ErrorGain:
-    """A constant's norm, the largest of a stack; a stack also repeats what it multiplies."""
+    """A constant's norm, the largest of a stack; a stack also repeats what it multiplies.
+
+    Raises
+    ------
+    Unsupported
+        Both operands are changed, or a vector meets a stack.
+    """
     if len(context.changed) > 1:
         raise Unsupported("it multiplies two changed tensors")
     (slot,) = context.changed

@@ -10,7 +10,13 @@ from nettrim_cli.graph.ops.spec import OpSpec
 
 
 def cast_error(context: ErrorContext) -> ErrorGain:
-    """Rounding to another floating-point type is no error of the layers."""
+    """Rounding to another floating-point type is no error of the layers.
+
+    Raises
+    ------
+    Unsupported
+        It rounds to whole numbers.
+    """
     if context.attributes.get("to") not in context.graph.float_types:
         raise Unsupported("it rounds to whole numbers")
     return context.first(1.0)

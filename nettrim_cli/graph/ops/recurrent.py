@@ -39,7 +39,13 @@ class Recurrent(Op):
         self.gates = gates
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """Directions and layout."""
+        """Directions and layout.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         direction = attributes.get("direction", "forward")
         if direction not in REVERSED:
             raise Unsupported(f"direction '{direction}' is not known")

@@ -18,7 +18,13 @@ class UnsupportedOp(Op):
         self.weights = slots
 
     def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """Refused."""
+        """Refused.
+
+        Raises
+        ------
+        Unsupported
+            Such a node, or such a weight, is not treated.
+        """
         raise Unsupported(f"{op.rpartition('.')[2]} {self.reason}")
 
 

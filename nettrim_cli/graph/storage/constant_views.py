@@ -66,6 +66,15 @@ def passes_on(index: Index, node: Node, slot: int) -> bool:
 def dequantized_view(index: Index, view: WeightView, node: Node, grid: Grid) -> WeightView:
     """The view of integers as the real numbers that a node takes them for.
 
+    Parameters
+    ----------
+    view
+        That of the integers.
+    node
+        Whose inputs have scale and zero point.
+    grid
+        Which inputs these are, and how they meet the integers.
+
     Raises
     ------
     Unsupported
