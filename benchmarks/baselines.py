@@ -220,7 +220,7 @@ def sparsegpt(
     U[dead] = 0
     starts = range(0, len(U), block)
     sizes = [min(block, len(U) - at) for at in starts]
-    for at, size, count in zip(starts, sizes, _shares(keep, sizes)):
+    for at, size, count in zip(starts, sizes, _shares(keep, sizes), strict=True):
         end = at + size
         scores = np.square(U[at:end] / diagonal[at:end])
         mask = _largest(scores.ravel(), count).reshape(scores.shape)

@@ -124,9 +124,9 @@ def recorded_layers(
             else propagate(model, None, plan, own, **options)
         )
         for (stage, found), (_, strangers) in zip(
-            propagate(model, None, plan, own, **options), others
+            propagate(model, None, plan, own, **options), others, strict=True
         ):
-            for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers):
+            for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers, strict=True):
                 offset = samples.skip
                 if offset is not None and stranger.skip is not None:
                     held = stranger.skip.holdout_pruned
@@ -180,12 +180,12 @@ def verdict(figure: float, floor: float, aim: float) -> str:
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print columns: text to the left, numbers to the right."""
     cells = [[_spell(each) for each in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headers, *cells)]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     left = [not rows or isinstance(each, str) for each in (rows[0] if rows else headers)]
-    print("  ".join(_pad(*each) for each in zip(headers, widths, left)).rstrip())
+    print("  ".join(_pad(*each) for each in zip(headers, widths, left, strict=True)).rstrip())
     print("  ".join("-" * width for width in widths))
     for row in cells:
-        print("  ".join(_pad(*each) for each in zip(row, widths, left)).rstrip())
+        print("  ".join(_pad(*each) for each in zip(row, widths, left, strict=True)).rstrip())
     print(flush=True)
 
 

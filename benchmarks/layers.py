@@ -162,7 +162,7 @@ def summary(cells: list[dict[str, Any]]) -> bool:
     print(f"{len(compared)} cells:", ", ".join(f"{counts[each]} {each}" for each in VERDICTS))
     mean = float(np.exp(np.mean(np.log(ratios))))
     print(f"nettrim to the best other: geometric mean {mean:.3f}, worst {max(ratios):.3f}")
-    for cell, ratio in zip(compared, ratios):
+    for cell, ratio in zip(compared, ratios, strict=True):
         if ratio > FLOOR:
             print(f"LOST {cell['model']} {cell['layer']} {cell['sparsity']:.0%}: {ratio:.3f}")
     return counts[VERDICTS[-1]] == 0

@@ -270,7 +270,9 @@ class Encoder:
                 name = f"{at}attention.self.{part}"
                 yield self._layer(name, f"{at}in", x)
                 parts.append(self._linear(name, x))
-            mixed = np.concatenate([_attend(*each) for each in zip(*_split(parts, ends))])
+            mixed = np.concatenate(
+                [_attend(*each) for each in zip(*_split(parts, ends), strict=True)]
+            )
             yield self._layer(f"{at}attention.output.dense", f"{at}mixed", mixed)
             mixed = self._linear(f"{at}attention.output.dense", mixed)
             x = self._normal(f"{at}attention.output.LayerNorm", x + mixed)

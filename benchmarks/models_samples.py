@@ -146,7 +146,7 @@ def turned_lines(random: Random, count: int, model: Path) -> Samples:
     """Lines of 48 x 192, half of them upside down, with 1 for those."""
     lines = np.zeros((count, 3, 48, 192), np.float32)
     turned = random.integers(0, 2, count)
-    for line, upside_down in zip(lines, turned):
+    for line, upside_down in zip(lines, turned, strict=True):
         image = written(f"{word(random)} {word(random)}", 48, random)
         image = image.resize((192, 48))
         image = image.transpose(Image.Transpose.ROTATE_180) if upside_down else image
@@ -158,7 +158,7 @@ def pages(random: Random, count: int, model: Path) -> Samples:
     """Pages of 320 x 320 with lines on them, and where the hearts of these are."""
     images = np.zeros((count, 3, 320, 320), np.float32)
     covered = np.zeros((count, 320, 320), bool)
-    for image, mask in zip(images, covered):
+    for image, mask in zip(images, covered, strict=True):
         page = Image.fromarray((background(random, 320) * 255).astype(np.uint8).mean(axis=2))
         page = Image.blend(page.convert("L"), Image.new("L", page.size, 230), 0.7)
         for top in range(10, 280, 50):

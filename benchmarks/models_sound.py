@@ -52,7 +52,9 @@ def _phrase(random: Random, length: int, pitch: float) -> Array:
     while at < length:
         end = min(length, at + int(RATE * random.uniform(0.06, 0.22)))
         part = source[at:end]
-        for formant, width in zip((*VOWELS[int(random.integers(5))], 3500), (60, 90, 130, 200)):
+        for formant, width in zip(
+            (*VOWELS[int(random.integers(5))], 3500), (60, 90, 130, 200), strict=True
+        ):
             tilt = np.exp(-np.pi * width / RATE)
             cosine = 2 * tilt * np.cos(2 * np.pi * formant * random.uniform(0.95, 1.1) / RATE)
             part = lfilter([1 - cosine + tilt**2], [1, -cosine, tilt**2], part)
@@ -108,7 +110,7 @@ def tunes(random: Random, count: int, model: Path) -> Samples:
     sound = np.zeros((count, 43_844, 1), np.float32)
     played = np.zeros((count, frames, 88), bool)
     time = np.arange(sound.shape[1]) / rate
-    for tune, keys in zip(sound, played):
+    for tune, keys in zip(sound, played, strict=True):
         for _ in range(int(random.integers(3, 9))):
             note, begun = int(random.integers(36, 85)), float(random.uniform(0, 1.5))
             lasting = float(random.uniform(0.25, 0.9))

@@ -177,7 +177,7 @@ def keep_largest(tensors: Sequence[onnx.TensorProto], sparsity: float) -> None:
     gone = np.zeros(sizes.size, bool)
     gone[np.argsort(sizes, kind="stable")[: round(sparsity * sizes.size)]] = True
     parts = np.split(gone, np.cumsum([each.size for each in arrays])[:-1])
-    for tensor, values, part in zip(tensors, arrays, parts):
+    for tensor, values, part in zip(tensors, arrays, parts, strict=True):
         _overwrite(tensor, np.where(part.reshape(values.shape), 0, values))
 
 
@@ -236,7 +236,7 @@ def take_over(model: onnx.ModelProto, found: onnx.ModelProto, layers: Sequence[s
         values = [numpy_helper.to_array(each) for each in theirs[layer]]
         if [each.shape for each in values] != [tuple(each.dims) for each in tensors]:
             raise ValueError(f"the weight of layer {layer} has changed its shape")
-        for tensor, each in zip(tensors, values):
+        for tensor, each in zip(tensors, values, strict=True):
             _overwrite(tensor, each)
 
 

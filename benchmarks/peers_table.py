@@ -176,7 +176,7 @@ def pairs(cells: Sequence[Cell], method: str) -> list[tuple[Cell, Cell]]:
     ours = {(c["model"], c["sparsity"]): c for c in done if c["method"] == OURS}
     theirs = [each for each in done if each["method"] == method]
     keys = [(each["model"], each["sparsity"]) for each in theirs]
-    return [(ours[key], each) for key, each in zip(keys, theirs) if key in ours]
+    return [(ours[key], each) for key, each in zip(keys, theirs, strict=True) if key in ours]
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:

@@ -70,7 +70,7 @@ def net_trim(cells: list[dict[str, Any]]) -> None:
         sharey=True,
         squeeze=False,
     )
-    for axis, cell in zip(axes.flat, cells):
+    for axis, cell in zip(axes.flat, cells, strict=False):
         unit = min(each["seconds"] for each in cell["nettrim"])
         path = cell["baseline"]["path"]
         time = [each["seconds"] / unit for each in path]
@@ -97,7 +97,7 @@ def layers(cells: list[dict[str, Any]]) -> None:
     """Mean error of each method relative to nettrim's, by model and sparsity."""
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     figure, axes = plt.subplots(1, len(models), figsize=(10.5, 3.1), sharey=True, squeeze=False)
-    for axis, model in zip(axes.flat, models):
+    for axis, model in zip(axes.flat, models, strict=False):
         mine = [cell for cell in cells if cell["model"] == model]
         levels = sorted({cell["sparsity"] for cell in mine})
         for method, colour in COLOURS.items():
@@ -128,7 +128,7 @@ def peers(figures: dict[str, Any]) -> None:
     size = {"figsize": (10, 2.8 * lines), "sharey": True}
     figure, axes = plt.subplots(lines, columns, squeeze=False, **size)
     shown = {}
-    for axis, model in zip(axes.flat, models):
+    for axis, model in zip(axes.flat, models, strict=False):
         for method, colour in PEERS.items():
             mine = [
                 (100 * each["reached"], each["error"])
@@ -136,7 +136,9 @@ def peers(figures: dict[str, Any]) -> None:
                 if (each["model"], each["method"]) == (model, method) and "error" in each
             ]
             if mine:
-                (shown[method],) = axis.semilogy(*zip(*sorted(mine)), "o-", ms=3, color=colour)
+                (shown[method],) = axis.semilogy(
+                    *zip(*sorted(mine), strict=True), "o-", ms=3, color=colour
+                )
         axis.set_title(model, fontsize=9)
         axis.set_xlabel("zeros in the pruned layers, %")
     for axis in axes.flat[len(models) :]:

@@ -92,10 +92,10 @@ def measure(model: Model, batches: Flagged, options: Any) -> dict[str, float]:
         work, pruned = 0, model.clone() if cascade else None
         steps = propagate(model, pruned, plan, batches, threads=options.threads, seed=0)
         for stage, found in steps:
-            for layer, blocks in zip(stage.layers, found):
+            for layer, blocks in zip(stage.layers, found, strict=True):
                 work += sum(2 * n * n * m for n, m in layer.blocks)
                 if layer is stage.layers[0]:
-                    shapes = zip(blocks, layer.blocks)
+                    shapes = zip(blocks, layer.blocks, strict=True)
                     work += sum(
                         each.columns * n * n for each, (n, _) in shapes if each.C is not None
                     )

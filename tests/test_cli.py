@@ -71,7 +71,7 @@ def test_verbose_tells_each_layer_on_stderr(files, capsys) -> None:
     assert stages[-1] == "writing and checking"
     lines = [line for line in err.splitlines() if line.startswith("[")]
     assert len(lines) == 6  # and once more in the final fit
-    for at, (line, layer) in enumerate(zip(lines, Model.load(files.model).layers), 1):
+    for at, (line, layer) in enumerate(zip(lines, Model.load(files.model).layers, strict=False), 1):
         assert line.startswith(f"[{at}/3] {layer.name}: ")
     assert "written to" in out
 
@@ -98,7 +98,7 @@ def test_reports_in_every_format(files, capsys) -> None:
 
     rows = list(csv.DictReader(paths[2].read_text("utf-8").splitlines()))
     assert {row["name"]: int(row["nonzeros_after"]) for row in rows} == nonzeros
-    for row, layer in zip(rows, facts["layers"]):
+    for row, layer in zip(rows, facts["layers"], strict=True):
         assert float(row["error_holdout"]) == pytest.approx(layer["error_holdout"])
     assert "written to" in capsys.readouterr().out
 

@@ -79,10 +79,10 @@ def assert_only_weights_differ(before: Path, after: Path) -> None:
         assert value.shape == second[name].shape
         if name not in free:
             assert value.tobytes() == second[name].tobytes(), name
-    for one, two in zip(dense.graph.initializer, written.graph.initializer):
+    for one, two in zip(dense.graph.initializer, written.graph.initializer, strict=True):
         if one.name in free:
             two.CopyFrom(one)
-    for one, two in zip(dense.graph.node, written.graph.node):
+    for one, two in zip(dense.graph.node, written.graph.node, strict=True):
         if one.op_type == "Constant" and one.output[0] in free:
             two.CopyFrom(one)
     assert dense.SerializeToString(deterministic=True) == written.SerializeToString(
@@ -219,7 +219,7 @@ def test_include_and_exclude_choose_by_name(files) -> None:
     ]
     dense, written = Model.load(files.model), Model.load(files.output)
     for layer in dense.layers[1:]:
-        for one, two in zip(dense.weight(layer), written.weight(layer)):
+        for one, two in zip(dense.weight(layer), written.weight(layer), strict=True):
             assert np.array_equal(one, two)
     ((weight,), _) = written.weight(dense.layers[0])
     assert np.count_nonzero(weight == 0) == round(0.5 * weight.size)
@@ -405,7 +405,9 @@ def test_a_layer_that_linear_algebra_gives_up_on_stays_dense(target, tmp_path, m
     assert others
     assert all(each.status == "solved" for each in others)
     dense, pruned = Model.load(model), Model.load(tmp_path / "pruned.onnx")
-    for one, two in zip(dense.weight(dense.layers[-1]), pruned.weight(pruned.layers[-1])):
+    for one, two in zip(
+        dense.weight(dense.layers[-1]), pruned.weight(pruned.layers[-1]), strict=True
+    ):
         assert np.array_equal(one, two)
 
 

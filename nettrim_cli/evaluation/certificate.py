@@ -116,10 +116,10 @@ def certify(dense: Model, written: Model, batches: Iterable[Batch], *, threads: 
 
 
 def _measuring_engine(
-    dense: Model, written: Model, found: Difference, threads: int
+    dense: Model, written: Model, changes: Difference, threads: int
 ) -> tuple[Engine, Mapping[str, tuple[str, str]]]:
     """The loaded measuring model and the meanings of its outputs; its parts are freed."""
-    joint, meanings = measuring_model(dense, written, found)
+    joint, meanings = measuring_model(dense, written, changes)
     return Engine(joint, threads=threads, arena=False, as_listed=True), meanings
 
 

@@ -159,8 +159,8 @@ class OutputComparison:
     @property
     def error(self) -> float:
         """Largest relative error over the outputs, see ``largest_error``."""
-        outputs = self.errors.values()
-        return largest_error([None if each.why_unmeasured else each.error for each in outputs])
+        errors = self.errors.values()
+        return largest_error([None if error.why_unmeasured else error.error for error in errors])
 
     @property
     def unmeasured(self) -> dict[str, str]:

@@ -133,10 +133,10 @@ def _answers(case: Case) -> tuple[str, Array, int | None] | None:
             answer is None or answer.ndim != 1 or answer.dtype.kind in "OSU" for answer in answers
         ):
             continue
-        found = np.concatenate(answers)
-        if len(found) == count:
+        all_answers = np.concatenate(answers)
+        if len(all_answers) == count:
             classes = parts[0].shape[-1] if has_scores(parts[0]) else None
-            return output.name, found, classes
+            return output.name, all_answers, classes
     return None
 
 

@@ -156,8 +156,8 @@ def pairs(rows: Sequence[tuple[str, str, str, str]], console: Console) -> None:
             ),
             console,
         )
-        for part in wrapped[1:]:
-            emit(_text([" " * (lead - 1 - GAP), part], ["", "dim"]), console)
+        for line in wrapped[1:]:
+            emit(_text([" " * (lead - 1 - GAP), line], ["", "dim"]), console)
 
 
 def paragraph(text: str, console: Console, style: str = "", hanging: int = 1) -> None:

@@ -25,7 +25,7 @@ def planted(seed: int) -> tuple[Program, np.ndarray]:
     T = U.T @ X
     omega = T > 0.3
     L = np.zeros(T.shape)
-    for row, active, sign in zip(L, omega, S.T):
+    for row, active, sign in zip(L, omega, S.T, strict=True):
         row[active] = np.linalg.lstsq(X[:, active], -sign, rcond=None)[0]
     Y = np.where(omega, T - epsilon * L / np.linalg.norm(L), 0)
     assert (Y[omega] > 0).all()
@@ -232,7 +232,7 @@ def test_tokens_attend_within_their_text_only() -> None:
     together = [each[-1] for each in encoder.run(texts)]
     apart = [[each[-1] for each in encoder.run([text])] for text in texts]
     assert len(together) == 6
-    for whole, *parts in zip(together, *apart):
+    for whole, *parts in zip(together, *apart, strict=True):
         np.testing.assert_allclose(whole, np.vstack(parts), rtol=1e-9, atol=1e-9)
 
 

@@ -113,7 +113,9 @@ def test_interleaved_iterators(tmp_path, form):
     x = numbers(20, 3)
     path = save(tmp_path, form, x=x)
     with Calibration.open(path, [x_input("N", 3)]) as data:
-        for one, two in zip(data.batches(np.arange(20), 3), data.batches(np.arange(20), 3)):
+        for one, two in zip(
+            data.batches(np.arange(20), 3), data.batches(np.arange(20), 3), strict=True
+        ):
             np.testing.assert_array_equal(one.feeds["x"], two.feeds["x"])
 
 
@@ -329,7 +331,7 @@ def test_split(samples, wanted, holdout, seed, batch):
         assert (np.diff(part) > 0).all()
     assert abs(len(parts[1]) - holdout * used) <= batch
     again = split(samples, wanted, holdout, seed, batch=batch)
-    assert all((one == two).all() for one, two in zip(parts, again))
+    assert all((one == two).all() for one, two in zip(parts, again, strict=True))
 
 
 def test_split_draws_by_the_seed():

@@ -26,7 +26,7 @@ def test_outputs_come_in_the_order_asked_for(optimise) -> None:
     assert engine.outputs == ("y", "r")
     y, r = run(proto, ["y", "r"], {"x": x})
     found = engine.run({"x": x, "unasked": x}, ["r", "y"])
-    for one, two in zip(found, (r, y)):
+    for one, two in zip(found, (r, y), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
     assert len(engine.run({"x": x})) == 2
 

@@ -51,7 +51,9 @@ def prepare(case, sizes=(7, 5, 6), seed=0):
 
 
 def places(arrays, flags):
-    return [LiveBatch({"x": each}, len(each), held) for each, held in zip(arrays, flags)]
+    return [
+        LiveBatch({"x": each}, len(each), held) for each, held in zip(arrays, flags, strict=True)
+    ]
 
 
 def signals(arrays, flags, layer):
@@ -86,8 +88,10 @@ def test_sums_equal_brute_force(case, exact, small_chunks, monkeypatch) -> None:
     model, layer, dense, flags = prepare(case)
     reached = dense if exact else [each + 0.3 * np.sin(9 * each) for each in dense]
     found = gather(model, layer, reached, dense, flags, exact)
-    X = np.hstack([with_ones(x, layer) for x, held in zip(reached, flags) if not held])
-    Z = np.hstack([results(model, layer, x) for x, held in zip(dense, flags) if not held])
+    X = np.hstack([with_ones(x, layer) for x, held in zip(reached, flags, strict=True) if not held])
+    Z = np.hstack(
+        [results(model, layer, x) for x, held in zip(dense, flags, strict=True) if not held]
+    )
     np.testing.assert_allclose(found.C, X @ X.T, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(found.B, X @ Z.T, rtol=1e-5, atol=1e-4)
     assert found.C.dtype == found.B.dtype == np.float64
@@ -117,7 +121,7 @@ def test_kept_columns_are_bounded_and_true(case, sizes, monkeypatch) -> None:
     monkeypatch.setattr(layer_samples, "KEPT_COLUMNS", 60)
     model, layer, dense, flags = prepare(case, sizes)
     found = gather(model, layer, dense, dense, flags, exact=True)
-    X = np.hstack([with_ones(x, layer) for x, held in zip(dense, flags) if not held])
+    X = np.hstack([with_ones(x, layer) for x, held in zip(dense, flags, strict=True) if not held])
     most = max(60, 4 * (layer.shape[0] + 1 + layer.shape[1]))
     assert found.X.shape[1] == most
     assert found.columns == X.shape[1] > most

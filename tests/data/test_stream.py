@@ -64,7 +64,7 @@ def test_values_are_the_same_from_memory_and_disk(memory_bytes, tmp_path, monkey
     assert [place.holdout for place in stream.batches] == [False, False, False, True]
     assert np.array_equal(joined(stream, "x"), x)
     plan, pieces = cut(proto)
-    for piece, (name,) in zip(pieces, STOPS):
+    for piece, (name,) in zip(pieces, STOPS, strict=True):
         advance(stream, proto, plan, piece)
         assert all(set(place.tensors) == {name} for place in stream.batches)
         parts = [run(proto, [name], batch.feeds)[0] for batch, _ in batches(x)]
@@ -84,7 +84,7 @@ def test_a_fork_shares_and_then_goes_its_own_way(memory_bytes) -> None:
     plan, (first, second, last) = cut(proto)
     advance(stream, proto, plan, first)
     fork = stream.fork()
-    assert all(a is b for a, b in zip(stream.batches, fork.batches))
+    assert all(a is b for a, b in zip(stream.batches, fork.batches, strict=True))
     for piece in (second, last):
         advance(stream, proto, plan, piece)
         advance(fork, changed, plan, piece)
@@ -161,7 +161,7 @@ def test_tensors_of_many_shapes_are_the_same_from_memory_and_disk(memory_bytes) 
     assert isinstance(kept.values, SpilledTensor) == (memory_bytes == 0)
     found = load(kept)
     assert len(found) == len(parts)
-    for one, two in zip(found, parts):
+    for one, two in zip(found, parts, strict=True):
         np.testing.assert_array_equal(one, two, strict=True)
 
 
@@ -178,7 +178,7 @@ def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
             return Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
 
         stream, found = trail.follow(0, read), []
-        for stop, (piece, (name,)) in enumerate(zip(pieces, STOPS), 1):
+        for stop, (piece, (name,)) in enumerate(zip(pieces, STOPS, strict=True), 1):
 
             def advanced(stream=stream, piece=piece, name=name):
                 runs.append(name)
@@ -191,7 +191,7 @@ def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
 
     first, second = passed(), passed()
     assert runs == ["x", "x", "r1", "f"]
-    assert all(np.array_equal(one, two) for one, two in zip(first, second))
+    assert all(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
     assert np.array_equal(second[-1], run(proto, ["f"], {"x": x})[0])
 
 

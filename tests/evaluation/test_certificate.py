@@ -186,7 +186,7 @@ def test_an_mlp_by_hand() -> None:
         signal = z
     found = certified(dense, other, x)
     assert len(found.layers) >= 2
-    for layer, (own, norm, limit) in zip(old.layers, rows):
+    for layer, (own, norm, limit) in zip(old.layers, rows, strict=True):
         each = found.layer(layer.name)
         if each is not None:
             assert each.error_alone == pytest.approx(own, rel=1e-4)

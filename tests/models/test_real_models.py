@@ -81,12 +81,14 @@ def found_file(name: str, folder: Path) -> Path:
 def test_it_loads_and_answers_almost_as_before(pruned: Pruned) -> None:
     feeds, _ = read_samples(pruned.folder / "test.h5")
     dense, sparse = (list(runs(open_session(path), feeds)) for path in (pruned.dense, pruned.path))
-    for before, after in zip(zip(*dense), zip(*sparse), strict=True):
-        assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(before, after))
+    for before, after in zip(zip(*dense, strict=True), zip(*sparse, strict=True), strict=True):
+        assert all(
+            a.shape == b.shape and a.dtype == b.dtype for a, b in zip(before, after, strict=True)
+        )
         assert all(np.isfinite(each).all() for each in after)
-        moved = sum(np.square(a - b, dtype=float).sum() for a, b in zip(before, after))
+        moved = sum(np.square(a - b, dtype=float).sum() for a, b in zip(before, after, strict=True))
         assert moved < 0.5 * sum(np.square(each, dtype=float).sum() for each in before)
-    assert any(not np.array_equal(a[0], b[0]) for a, b in zip(dense, sparse))
+    assert any(not np.array_equal(a[0], b[0]) for a, b in zip(dense, sparse, strict=True))
 
 
 def test_the_sparsity_asked_for_is_in_the_file(pruned: Pruned) -> None:

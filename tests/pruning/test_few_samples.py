@@ -89,7 +89,7 @@ def test_a_final_fit_to_all_samples_lowers_the_error_on_new_ones(mlp) -> None:
     assert final.comparison.outputs == before.comparison.outputs
     assert final.certificate == before.certificate
     assert final.bound == before.bound
-    pairs = list(zip(final.layers, before.layers))
+    pairs = list(zip(final.layers, before.layers, strict=True))
     assert all(one.error_holdout == other.error_holdout for one, other in pairs)
     assert all(one.nonzeros_after == other.nonzeros_after for one, other in pairs)
     assert final.comparison.candidate.sha256 != before.comparison.candidate.sha256
@@ -271,7 +271,7 @@ def test_a_mean_of_allocations_keeps_their_sum_and_bounds() -> None:
     for count in (2, 3):
         several = random.integers(0, 50, (count, 7))
         several[:, -1] += several.sum(axis=1).max() - several.sum(axis=1)
-        found = averaged([dict(zip("abcdefg", each.tolist())) for each in several])
+        found = averaged([dict(zip("abcdefg", each.tolist(), strict=True)) for each in several])
         assert sum(found.values()) == several[0].sum()
         values = np.array(list(found.values()))
         assert (several.min(axis=0) <= values).all()

@@ -53,7 +53,7 @@ def through(name, cascade):
     plan = stages(dense.layers)
     steps = propagate(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
     for stage, found in steps:
-        for layer, (samples,) in zip(stage.layers, found):
+        for layer, (samples,) in zip(stage.layers, found, strict=True):
             seen[layer.name] = (layer, samples)
             halve(pruned, layer)
     return dense, pruned, x, seen
@@ -123,7 +123,7 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share) -> None:
         for stage, found in propagate(
             dense, pruned, plan, batches(x), threads=1, seed=0, trail=trail
         ):
-            for layer, (samples,) in zip(stage.layers, found):
+            for layer, (samples,) in zip(stage.layers, found, strict=True):
                 arrays = (samples.X, samples.Z, samples.holdout_X, samples.holdout_Z)
                 seen.append([samples.inputs_exact, *(each.copy() for each in arrays)])
                 halve(pruned, layer)
@@ -137,7 +137,7 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share) -> None:
         runs.clear()
         for one, two in zip(passed(trail), expected, strict=True):
             assert one[0] == two[0]
-            assert all(np.array_equal(a, b) for a, b in zip(one[1:], two[1:]))
+            assert all(np.array_equal(a, b) for a, b in zip(one[1:], two[1:], strict=True))
     kept = len(trail.stops)
     assert kept == 0 if share == 0 else 0 < kept <= len(plan) if share < 1 else kept > len(plan)
     assert len(runs) == len(plan) + 1 - kept
@@ -241,7 +241,7 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
         dense, pruned if cascade else None, stages(dense.layers), batches(x), threads=1, seed=0
     )
     for stage, found in steps:
-        for layer, (samples,) in zip(stage.layers, found):
+        for layer, (samples,) in zip(stage.layers, found, strict=True):
             seen[layer.output] = samples
             if samples.skip is not None:
                 name = layer.response.offset
@@ -271,7 +271,7 @@ def test_without_its_residual_a_layer_is_linear() -> None:
     dense = Model(branches("short first"))
     x = input_samples(dense.proto, 24)
     for stage, found in propagate(dense, None, stages(dense.layers), batches(x), threads=1, seed=0):
-        for layer, (samples,) in zip(stage.layers, found):
+        for layer, (samples,) in zip(stage.layers, found, strict=True):
             if layer.output == "a":
                 assert layer.response.relu
                 assert not layer_task(dense, layer, samples).relu

@@ -35,7 +35,7 @@ def test_weights_of_silent_inputs_come_back_and_change_no_response(bias) -> None
     found = within_ceiling(tasks, solutions, most)
     zeros = sum(np.count_nonzero(each.U[:8] == 0) for each in found)
     assert zeros == most
-    for task, before, after in zip(tasks, solutions, found):
+    for task, before, after in zip(tasks, solutions, found, strict=True):
         rows = slice(None) if bias else slice(None, -1)
         X = task.samples.X[rows]
         assert np.allclose(before.U.T @ X, after.U.T @ X, atol=1e-5)

@@ -39,7 +39,7 @@ def changed_weights(dense, layer):
         return matrices, changed
     biases = [each + np.float32(0.1) for each in biases]
     changed.set_weight(layer, matrices, biases)
-    return [np.vstack([m, b[None]]) for m, b in zip(matrices, biases)], changed
+    return [np.vstack([m, b[None]]) for m, b in zip(matrices, biases, strict=True)], changed
 
 
 def moved(dense, changed, batches):
@@ -48,8 +48,8 @@ def moved(dense, changed, batches):
     runs = [
         [Engine(m.runnable(), threads=1).run(b.feeds) for b in batches] for m in (dense, changed)
     ]
-    for one, two in zip(*(zip(*each) for each in runs)):
-        pairs = [(np.float64(a), np.float64(b)) for a, b in zip(one, two)]
+    for one, two in zip(*(zip(*each, strict=True) for each in runs), strict=True):
+        pairs = [(np.float64(a), np.float64(b)) for a, b in zip(one, two, strict=True)]
         size = sum(np.square(a).sum() for a, _ in pairs)
         total += sum(np.square(a - b).sum() for a, b in pairs) / size if size else 0
     return total
@@ -68,7 +68,10 @@ def check_every_layer(proto, batches):
             assert found == pytest.approx(moved(dense, changed, batches), rel=1e-3)
             total += found
             same, _ = dense.weight(layer)
-            assert all(np.array_equal(a, b) for a, b in zip(same, Model(proto).weight(layer)[0]))
+            assert all(
+                np.array_equal(a, b)
+                for a, b in zip(same, Model(proto).weight(layer)[0], strict=True)
+            )
     assert total > 0
 
 
@@ -159,4 +162,4 @@ def test_its_samples_wait_on_disk_beyond_the_budget(monkeypatch) -> None:
 
 def weights(dense, at):
     matrices, biases = dense.weight(dense.layers[at])
-    return [np.vstack([m, b[None]]) for m, b in zip(matrices, biases)]
+    return [np.vstack([m, b[None]]) for m, b in zip(matrices, biases, strict=True)]

@@ -241,7 +241,7 @@ def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_pat
         zeros, total = zeros + layer.parameters - count, total + layer.parameters
     assert zeros >= round(0.5 * total)
     names = {t.name for t in all_tensors(dense.proto)}
-    pairs = zip(all_tensors(dense.proto), all_tensors(written.proto))
+    pairs = zip(all_tensors(dense.proto), all_tensors(written.proto), strict=True)
     assert all(one.name in names for one, two in pairs if one != two)
     assert report.comparison.error < 1.5
 
@@ -256,7 +256,7 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
         for stage, blocks in propagate(
             dense, None, stages(dense.layers), flagged, threads=1, seed=0
         )
-        for layer, (samples,) in zip(stage.layers, blocks)
+        for layer, (samples,) in zip(stage.layers, blocks, strict=True)
     }
     samples = found["r"]
     layer = next(each for each in dense.layers if each.name == "r")

@@ -137,7 +137,7 @@ def test_zeros_that_are_there_cost_nothing_and_stay(files, target, allocate) -> 
     sparse = sparse_already(files.folder, files)
     before, output = zeros_of(sparse.model), files.folder / "sparse.pruned.onnx"
     report = pruned(sparse, **target, allocate=allocate)
-    assert all(two >= one for one, two in zip(before, zeros_of(output)))
+    assert all(two >= one for one, two in zip(before, zeros_of(output), strict=True))
     if "sparsity" in target:
         assert report.sparsity == pytest.approx(0.53, abs=0.005)
         assert report.comparison.error < 0.1

@@ -77,7 +77,7 @@ def test_a_network_of_layers_that_are_all_taken_for_wide(
     monkeypatch.setattr(layer_samples, "WIDEST", 1)
     wide = prune(model, data, tmp_path / "wide.onnx", settings)
     assert [each.status for each in wide.layers] == [each.status for each in usual.layers]
-    for one, other in zip(wide.layers, usual.layers):
+    for one, other in zip(wide.layers, usual.layers, strict=True):
         assert one.columns == other.columns == 160
         assert one.error_holdout == pytest.approx(other.error_holdout, rel=0.05, abs=0.01)
 

@@ -94,8 +94,8 @@ def test_allocate_matches_every_way_of_sharing(seed) -> None:
     curves = convex_curves(seed, 3, levels)
 
     def total(counts):
-        shares = [count / size for count, size in zip(counts, sizes)]
-        return sum(np.interp(s, levels, curve) for s, curve in zip(shares, curves))
+        shares = [count / size for count, size in zip(counts, sizes, strict=True)]
+        return sum(np.interp(s, levels, curve) for s, curve in zip(shares, curves, strict=True))
 
     for zeros in (0, 1, 7, 13, 23, 24):
         found = allocate(curves, sizes, levels, zeros)
@@ -116,7 +116,9 @@ def test_allocate_sums_up_and_stays_inside(seed, layers, share) -> None:
     zeros = round(share * sum(sizes))
     found = allocate(curves, sizes, levels, zeros)
     assert sum(found) == (zeros if zeros <= most else round(most))
-    assert all(0 <= count <= math.ceil(levels[-1] * s) <= s for count, s in zip(found, sizes))
+    assert all(
+        0 <= count <= math.ceil(levels[-1] * s) <= s for count, s in zip(found, sizes, strict=True)
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -126,7 +128,7 @@ def test_allocate_takes_more_of_each_layer_for_more_zeros(seed) -> None:
     before = [0, 0, 0]
     for zeros in range(0, 478, 9):
         found = allocate(curves, sizes, levels, zeros)
-        assert all(one <= two for one, two in zip(before, found))
+        assert all(one <= two for one, two in zip(before, found, strict=True))
         before = found
 
 
@@ -196,12 +198,12 @@ def test_allocate_within_bounds_matches_every_way_of_sharing(seed, layers, share
     levels = np.arange(5) / 4
     curves = convex_curves(seed, len(sizes), levels)
     ways = list(itertools.product(*(range(low, high + 1) for low, high in bounds)))
-    fewest_zeros, most = (sum(each) for each in zip(*bounds))
+    fewest_zeros, most = (sum(each) for each in zip(*bounds, strict=True))
     zeros = round(fewest_zeros + share * (most - fewest_zeros))
 
     def total(counts):
-        shares = [count / size for count, size in zip(counts, sizes)]
-        return sum(np.interp(s, levels, curve) for s, curve in zip(shares, curves))
+        shares = [count / size for count, size in zip(counts, sizes, strict=True)]
+        return sum(np.interp(s, levels, curve) for s, curve in zip(shares, curves, strict=True))
 
     found = allocate(curves, sizes, levels, zeros, bounds)
     assert tuple(found) in ways
@@ -214,10 +216,12 @@ def test_allocate_within_bounds_matches_every_way_of_sharing(seed, layers, share
 def test_spread_is_as_even_as_bounds_allow(layers, zeros) -> None:
     sizes, bounds = within(layers)
     found = uniform(sizes, zeros, bounds)
-    fewest_zeros, most = (sum(each) for each in zip(*bounds))
+    fewest_zeros, most = (sum(each) for each in zip(*bounds, strict=True))
     assert sum(found) == min(max(zeros, fewest_zeros), most)
-    assert all(low <= count <= high for count, (low, high) in zip(found, bounds))
-    for (a, n, (low, _)), (b, m, (_, high)) in itertools.permutations(zip(found, sizes, bounds), 2):
+    assert all(low <= count <= high for count, (low, high) in zip(found, bounds, strict=True))
+    for (a, n, (low, _)), (b, m, (_, high)) in itertools.permutations(
+        zip(found, sizes, bounds, strict=True), 2
+    ):
         if a > low and b < high:  # nothing whole could go from the larger share to the smaller
             assert (a - 1) / n <= (b + 1) / m + 1e-9
 

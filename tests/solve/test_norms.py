@@ -24,15 +24,16 @@ def unrolled(kernel, strides, dilations, pads, size) -> np.ndarray:
     M, C, *taps = kernel.shape
     out = [
         (n + a + b - d * (k - 1) - 1) // s + 1
-        for n, (a, b), d, k, s in zip(size, pads, dilations, taps, strides)
+        for n, (a, b), d, k, s in zip(size, pads, dilations, taps, strides, strict=True)
     ]
     matrix = np.zeros((M, *out, C, *size))
     for to in itertools.product(*map(range, out)):
         for tap in itertools.product(*map(range, taps)):
             at = [
-                o * s + d * j - a for o, s, d, j, (a, _) in zip(to, strides, dilations, tap, pads)
+                o * s + d * j - a
+                for o, s, d, j, (a, _) in zip(to, strides, dilations, tap, pads, strict=True)
             ]
-            if all(0 <= x < n for x, n in zip(at, size)):
+            if all(0 <= x < n for x, n in zip(at, size, strict=True)):
                 matrix[(slice(None), *to, slice(None), *at)] += kernel[(..., *tap)]
     return matrix.reshape(M * math.prod(out), -1)
 
@@ -90,7 +91,7 @@ def convolutions():
 def test_convolution_norm_bounds_the_explicit_matrix(given_, outputs, inputs, seed) -> None:
     axes, taps, strides, dilations, pads = given_
     kernel = drawn((outputs, inputs, *taps), seed)
-    least = [d * (k - 1) + 1 for k, d in zip(taps, dilations)]
+    least = [d * (k - 1) + 1 for k, d in zip(taps, dilations, strict=True)]
     size = [max(n, 7 + axis) if axes == 2 else max(n, 20) for axis, n in enumerate(least)]
     matrix = unrolled(kernel, strides, dilations, pads, size)
     exact = np.linalg.norm(matrix, 2)

@@ -16,5 +16,5 @@ def recorded(dense: Model, batches: list[np.ndarray], pruned: Model | None = Non
     return {
         layer.name: samples
         for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0)
-        for layer, (samples,) in zip(stage.layers, found)
+        for layer, (samples,) in zip(stage.layers, found, strict=True)
     }

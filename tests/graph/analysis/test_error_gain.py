@@ -134,7 +134,7 @@ def place_of(
     node = proto.graph.node[-1]
     names = [name for name in {*node.input, *node.output} if name]
     values = run(proto, [name for name in names if name in index.producers], feeds)
-    found = dict(zip([name for name in names if name in index.producers], values))
+    found = dict(zip([name for name in names if name in index.producers], values, strict=True))
     shapes = {name: np.shape(value) for name, value in {**feeds, **found}.items()}
     slots = changed or tuple(k for k, name in enumerate(node.input) if name in feeds)
     return ErrorContext(index, index.nodes[-1], slots, [shapes], NORMS)

@@ -49,7 +49,7 @@ def check(name: str, place: Place, batches: list[np.ndarray], head: str = HEAD) 
             bias = [normal(m, seed=8) for _, m in layer.blocks] if layer.has_bias else None
             changed.set_weight(layer, fresh, bias)
             onnx.checker.check_model(changed.proto)
-            pairs = zip(all_tensors(proto), all_tensors(changed.proto))
+            pairs = zip(all_tensors(proto), all_tensors(changed.proto), strict=True)
             differ = [one.name for one, two in pairs if one != two]
             assert len(differ) == 1 + layer.has_bias
             again, _ = changed.weight(layer)
@@ -137,7 +137,7 @@ def test_a_cascade_sees_new_weights_at_every_place() -> None:
     flagged = [(Batch({"x": x}, len(x), None), False)]
     seen = []
     for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0):
-        for layer, (samples,) in zip(stage.layers, found):
+        for layer, (samples,) in zip(stage.layers, found, strict=True):
             seen.append(samples)
             weights, _ = pruned.weight(layer)
             pruned.set_weight(layer, [0.5 * each for each in weights], None)

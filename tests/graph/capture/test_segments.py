@@ -31,14 +31,14 @@ def by_pieces(proto, stops, feeds, before=lambda at: None):
     index, plan, pieces = cut(proto, stops)
     assert len(pieces) == len(stops)
     alive, found, runs = dict(feeds), {}, []
-    for at, (stop, piece) in enumerate(zip(stops, pieces)):
+    for at, (stop, piece) in enumerate(zip(stops, pieces, strict=True)):
         before(at)
         runs += piece.positions
         fresh = {}
         if piece.outputs:
             kinds = {name: (alive[name].dtype, alive[name].ndim) for name in piece.inputs}
             engine = Engine(build_piece(index, plan, piece, kinds), threads=1)
-            fresh = dict(zip(piece.outputs, engine.run(alive, piece.outputs)))
+            fresh = dict(zip(piece.outputs, engine.run(alive, piece.outputs), strict=True))
         alive = {k: v for k, v in {**alive, **fresh}.items() if k in piece.needed}
         found.update({name: alive[name] for name in stop})
     return found, runs
@@ -47,7 +47,7 @@ def by_pieces(proto, stops, feeds, before=lambda at: None):
 def check(proto, stops, feeds):
     found, runs = by_pieces(proto, stops, feeds)
     names = sorted(found)
-    for name, value in zip(names, run(proto, names, feeds)):
+    for name, value in zip(names, run(proto, names, feeds), strict=True):
         assert found[name].dtype == value.dtype
         assert np.array_equal(found[name], value), name
     return runs
@@ -170,7 +170,7 @@ def test_changed_weights_count_from_the_next_piece_on() -> None:
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
     found, _ = by_pieces(proto, stops, feeds, change)
-    for name, value in zip(["h1", "h2", "y"], run(proto, ["h1", "h2", "y"], feeds)):
+    for name, value in zip(["h1", "h2", "y"], run(proto, ["h1", "h2", "y"], feeds), strict=True):
         assert np.array_equal(found[name], value)
 
 

@@ -71,7 +71,7 @@ def test_branches_that_change_from_turn_to_turn() -> None:
         " else_branch = f () => (float[B,3] q) { g = Neg(v) q = MatMul(g, w2) }>"
     )
     first = [-x @ W.T for x in BATCHES]
-    other = [each for x, a in zip(BATCHES, first) for each in (-x, -a @ W)]
+    other = [each for x, a in zip(BATCHES, first, strict=True) for each in (-x, -a @ W)]
     check(model(loop(body), w2=W.T.copy()), {"/p": first, "/q": other})
 
 

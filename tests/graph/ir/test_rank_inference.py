@@ -65,7 +65,7 @@ def test_ranks_are_those_of_the_tensors(name) -> None:
     found = run(proto, names, {"x": np.zeros((2, 3, 6), np.float32)})
     unknown = {"k", "a"} if "no known rank" in name else set()
     assert {each: index.rank(each) for each in names if each not in unknown} == {
-        each: value.ndim for each, value in zip(names, found) if each not in unknown
+        each: value.ndim for each, value in zip(names, found, strict=True) if each not in unknown
     }
 
 

@@ -78,11 +78,11 @@ def transposed(draw):
     extra = [draw(st.integers(0, s - 1)) for s in strides]
     full = [
         s * (n - 1) + d * (k - 1) + 1 + e
-        for n, s, d, k, e in zip(size, strides, dilations, kernel, extra)
+        for n, s, d, k, e in zip(size, strides, dilations, kernel, extra, strict=True)
     ]
     pads = attributes.pop("pads", None)
     if pads is not None:
-        within = all(a + b < n for a, b, n in zip(pads[:axes], pads[axes:], full))
+        within = all(a + b < n for a, b, n in zip(pads[:axes], pads[axes:], full, strict=True))
         attributes["pads"] = pads if within else [0] * (2 * axes)
     if attributes["auto_pad"] == "NOTSET" and draw(st.booleans()):
         attributes["output_shape"] = [draw(st.integers(max(1, n - 3), n)) for n in full]

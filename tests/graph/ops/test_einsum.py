@@ -56,7 +56,7 @@ def test_einsum_of_three(case, data, seed):
     terms = left.split(",")
     if "..." in terms[1 - slot]:
         return
-    axes = dict(zip(terms[1 - slot], x))
+    axes = dict(zip(terms[1 - slot], x, strict=True))
     taken = [[a for a in axes if data.draw(st.booleans())] for _ in range(2)]
     taken[0] += [a for a in axes if a not in taken[0] + taken[1]]
     signals = ["".join(data.draw(st.permutations(each))) for each in taken]

@@ -61,7 +61,7 @@ def assert_real(node: OneNode, slot: int, *, scale: float = 0.0, error: float = 
         with pytest.raises(Unsupported, match="rounds what"):
             ops.outputs_as_columns(y, geometry)
         y, limits = scale * (y.astype(np.float32) - 100), (-100 * scale, 155 * scale)
-    for block, (U, bias) in enumerate(zip(matrices, biases)):
+    for block, (U, bias) in enumerate(zip(matrices, biases, strict=True)):
         arrays = node.arrays(geometry, outputs)
         X = ops.columns(arrays, geometry, block)
         assert X.dtype == np.float32

@@ -60,7 +60,7 @@ def test_gemm(sizes, left, turned, alpha, beta, bias, seed):
     shapes = [(outer, inner), (inner, rows)] if left else [(rows, inner), (inner, outer)]
     slot = 0 if left else 1
     arrays = [normal(*s, seed=seed + n) for n, s in enumerate(shapes)]
-    stored = [a.T.copy() if t else a for a, t in zip(arrays, turned)]
+    stored = [a.T.copy() if t else a for a, t in zip(arrays, turned, strict=True)]
     column = {"none": None, "scalar": (), "1": (1,), "11": (1, 1)}
     column["outputs"] = (outer, 1) if left else (outer,)
     c = column[bias]
@@ -88,10 +88,10 @@ def test_fused_matmul(case, turned, alpha, seed):
         x = (x[0], 2) if slot == 0 else (2, x[0])
     pair = [normal(*weight, seed=seed), normal(*x, seed=seed + 1)]
     pair = pair if slot == 0 else pair[::-1]
-    pair = [a.swapaxes(-1, -2).copy() if t else a for a, t in zip(pair, turned)]
+    pair = [a.swapaxes(-1, -2).copy() if t else a for a, t in zip(pair, turned, strict=True)]
     node = OneNode(
         "FusedMatMul",
-        dict(zip("wx" if slot == 0 else "xw", pair)),
+        dict(zip("wx" if slot == 0 else "xw", pair, strict=True)),
         domain="com.microsoft",
         transA=int(turned[0]),
         transB=int(turned[1]),

@@ -88,10 +88,12 @@ class Again:
         self.within = np.arange(len(x))[:, None] < lengths
         ways = [node.geometry(slot) for slot in (1, 2)]
         arrays = [node.arrays(way, [self.y]) for way in ways]
-        matrices = [assert_inverse(weight, way) for weight, way in zip((w, r), ways)]
+        matrices = [assert_inverse(weight, way) for weight, way in zip((w, r), ways, strict=True)]
         vectors = [[np.zeros(U.shape[1], np.float32) for U in each] for each in matrices]
         if b is not None:
-            vectors = [ops.biases(b, way, each.shape) for way, each in zip(ways, (w, r))]
+            vectors = [
+                ops.biases(b, way, each.shape) for way, each in zip(ways, (w, r), strict=True)
+            ]
             moved = ops.bias([v + 1 for v in vectors[0]], ways[0], w.shape, b)
             moved = ops.bias([v + 1 for v in vectors[1]], ways[1], r.shape, moved)
             np.testing.assert_array_equal(moved, b + 1)
@@ -99,11 +101,11 @@ class Again:
         self.from_x, self.from_h = (
             [
                 U.T @ ops.columns(mine, way, block) + vector[:, None]
-                for block, (U, vector) in enumerate(zip(each, theirs))
+                for block, (U, vector) in enumerate(zip(each, theirs, strict=True))
             ]
-            for mine, way, each, theirs in zip(arrays, ways, matrices, vectors)
+            for mine, way, each, theirs in zip(arrays, ways, matrices, vectors, strict=True)
         )
-        for mine, way in zip(arrays, ways):
+        for mine, way in zip(arrays, ways, strict=True):
             assert_parts(mine, way, 0, ops.columns(mine, way, 0))
         self.states = [
             ops.columns(arrays[1], ways[1], d * len(matrices[1]) // self.two)

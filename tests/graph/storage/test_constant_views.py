@@ -261,7 +261,7 @@ def test_an_lstm_of_rearranged_gates_is_that_of_its_plain_weights() -> None:
         np.testing.assert_array_equal(found[1][0], wanted[1][0])
         parts.set_weight(one, *found)
         assert parts.to_bytes() == before
-    for seed, (one, two) in enumerate(zip(parts.layers, plain.layers)):
+    for seed, (one, two) in enumerate(zip(parts.layers, plain.layers, strict=True)):
         fresh = [normal(*each, seed=seed) for each in one.blocks]
         bias = [normal(m, seed=9 + seed) for _, m in one.blocks]
         parts.set_weight(one, fresh, bias)

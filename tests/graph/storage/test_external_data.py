@@ -135,7 +135,7 @@ def test_only_the_weights_differ(pair, capsys):
     model = pair[0]
     old, new = onnx.load(model), onnx.load(model.with_name("model.pruned.onnx"))
     del new.metadata_props[:]
-    for one, two in zip(old.graph.initializer, new.graph.initializer):
+    for one, two in zip(old.graph.initializer, new.graph.initializer, strict=True):
         assert len(one.raw_data) == len(two.raw_data)
         two.raw_data = one.raw_data
         for each in (one, two):
@@ -451,7 +451,7 @@ def test_a_model_over_2_gb(tmp_path):
     before, after = (onnx.load(path, load_external_data=False) for path in (model, target))
     del after.metadata_props[:]
     pruned = []
-    for one, two in zip(before.graph.initializer, after.graph.initializer):
+    for one, two in zip(before.graph.initializer, after.graph.initializer, strict=True):
         values = [
             external_values(path.parent, each) for path, each in ((model, one), (target, two))
         ]

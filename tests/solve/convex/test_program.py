@@ -121,9 +121,9 @@ def test_another_multiplier_leaves_those_of_weights_and_entries() -> None:
     before = [multipliers(group) for group in working_set.batches]
     kept = [group.sparse_weights(working_set.lam) for group in working_set.batches]
     working_set.set_multiplier(3 * working_set.lam)
-    for group, old, S in zip(working_set.batches, before, kept):
+    for group, old, S in zip(working_set.batches, before, kept, strict=True):
         assert np.allclose(group.sparse_weights(working_set.lam), S, rtol=1e-4, atol=1e-5)
-        for now, then in zip(multipliers(group), old):
+        for now, then in zip(multipliers(group), old, strict=True):
             assert np.allclose(now, then, rtol=1e-3, atol=1e-4)
 
 

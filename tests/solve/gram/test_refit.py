@@ -146,6 +146,6 @@ def test_a_refit_works_on_some_columns_at_a_time(curved, monkeypatch) -> None:
         monkeypatch.setattr(matrices, "BLOCK_VALUES", values)
         found.append(refit_response(X, Watched(), 1e-2, 1e-2 * W, start, b, rounds=3))
     assert widths == [500] * 3 + [*[60] * 8, 20] * 3
-    for one, other in zip(*found):
+    for one, other in zip(*found, strict=True):
         assert np.allclose(one, other, rtol=1e-3, atol=1e-5)
     assert not np.array_equal(found[0][0], start)

@@ -196,7 +196,10 @@ def races(count: int, seed: int, tally: Tally, _: Bench) -> None:
             errs = [run.communicate()[1] for run in runs]
             codes = sorted(run.returncode for run in runs)
             bad = next(
-                filter(None, (wrong(r.returncode, e, 0, 75) for r, e in zip(runs, errs))), ""
+                filter(
+                    None, (wrong(r.returncode, e, 0, 75) for r, e in zip(runs, errs, strict=True))
+                ),
+                "",
             )
             place.new = place.output.read_bytes()
             tally.add(
