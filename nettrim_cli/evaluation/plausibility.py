@@ -326,7 +326,16 @@ CHECKS: Sequence[Check] = (
 
 
 def check_runs(model: Model, samples: Calibration, indices: Indices, threads: int) -> None:
-    """Run the whole model once before any work: what the engine refuses need not be pruned.
+    """Run the whole model once before any work, as the engine may refuse it.
+
+    Parameters
+    ----------
+    model, samples
+        The model and the open samples.
+    indices
+        Numbers of the samples, of which the first batch is run.
+    threads
+        Threads of the engine.
 
     Raises
     ------

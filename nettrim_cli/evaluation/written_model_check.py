@@ -10,9 +10,9 @@ from nettrim_cli.evaluation.output_statistics import OutputStatistics
 from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
-from nettrim_cli.solve.problem import UNREACHED
+from nettrim_cli.solve.problem import UNREACHED, Status
 
-UNSOLVED = ("max-iterations", "inaccurate", "time-limit")
+UNSOLVED = (Status.MAX_ITERATIONS, Status.INACCURATE, Status.TIME_LIMIT)
 LISTED = 3
 
 

@@ -7,6 +7,7 @@ import pytest
 from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Report
+from nettrim_cli.solve.problem import Status
 
 
 def layer(name: str, weights: int, before: int, after: int, status: str = "solved") -> LayerReport:
@@ -29,6 +30,12 @@ def test_sparsity_counts_only_the_treated_layers() -> None:
     assert report.sparsity == pytest.approx(0.8)
     assert layers[0].sparsity_before == pytest.approx(0.1)
     assert layers[0].sparsity_after == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_layers_are_pruned_unless_their_status_leaves_them_dense(status) -> None:
+    report = LayerReport("fc", "Gemm", (4, 1), 4, 4, 2, status=status.value)
+    assert report.pruned is not status.leaves_dense
 
 
 def test_nothing_pruned_and_nothing_there_are_no_division_by_zero() -> None:
