@@ -27,6 +27,7 @@ from nettrim_cli.graph.ops.base import (
     Op,
     Reads,
     Unsupported,
+    WeightNode,
     qualified,
     working,
 )
@@ -95,7 +96,7 @@ def read_geometry(
         raise Unsupported(f"{op} is not treated")
     if math.prod(shape) == 0:
         raise Unsupported("weight is empty")
-    return weight_op.geometry(qualified(op, domain), slot, attributes, tuple(shape))
+    return weight_op.geometry(WeightNode(qualified(op, domain), slot, attributes), tuple(shape))
 
 
 def weight_op(geometry: Geometry) -> Op:

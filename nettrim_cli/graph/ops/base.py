@@ -57,6 +57,25 @@ class Unsupported(Exception):
     """
 
 
+@dataclass(frozen=True)
+class WeightNode:
+    """A node that reads a weight.
+
+    Attributes
+    ----------
+    op
+        Key in the table.
+    slot
+        Input that is the weight.
+    attributes
+        Those of the node, as far as it has them.
+    """
+
+    op: str
+    slot: int
+    attributes: Mapping[str, Any]
+
+
 class Op:
     """How one kind of node reads its weight and its tensors.
 
@@ -88,20 +107,8 @@ class Op:
         """Input slots that may carry a weight, of a node with `count` inputs."""
         return tuple(slot for slot in self.weights if slot < count)
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """How a node reads its weight.
-
-        Parameters
-        ----------
-        op
-            Key in the table.
-        slot
-            Input that is the weight.
-        attributes
-            Those of the node, as far as it has them.
-        shape
-            Shape of the weight.
-        """
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
+        """How a node reads a weight of this shape."""
         raise NotImplementedError
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
@@ -243,9 +250,9 @@ class Fused(Op):
         """Attributes of the activation, from those of the node."""
         raise NotImplementedError
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
-        """As the op's, with ``applied``: the activation if there is one."""
-        plain = super().geometry(op, slot, attributes, shape)
-        name = attributes.get("activation", "")
-        applied = ((name, self.parameters(attributes)),) if name else ()
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
+        """As the node.op's, with ``applied``: the activation if there is one."""
+        plain = super().geometry(node, shape)
+        name = node.attributes.get("activation", "")
+        applied = ((name, self.parameters(node.attributes)),) if name else ()
         return replace(plain, attributes={**plain.attributes, "applied": applied})

@@ -18,6 +18,7 @@ from nettrim_cli.graph.ops.base import (
     Positions,
     Shape,
     Unsupported,
+    WeightNode,
     per_group,
     working,
     working_dtype,
@@ -45,11 +46,11 @@ class Conv(Op):
 
     bias_follows = True
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """All that moves the window, with the defaults of the ONNX operator filled in."""
-        window = read_window(attributes, shape)
+        window = read_window(node.attributes, shape)
         per_group(shape[0], window["group"], "outputs")
-        return Geometry(op, slot, window, ("windows", *sorted(window.items())))
+        return Geometry(node.op, node.slot, window, ("windows", *sorted(window.items())))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """``(M / group, C / group, k...)`` flattened to two axes and turned, group by group."""
@@ -190,7 +191,7 @@ class ConvTranspose(Conv):
     that its column has the input's values at some places and zeros at all others.
     """
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As Conv, with ``output_padding`` and ``output_shape`` (() for none).
 
         Raises
@@ -198,15 +199,15 @@ class ConvTranspose(Conv):
         Unsupported
             Such a node, or such a weight, is not treated.
         """
-        window = read_window(attributes, shape)
+        window = read_window(node.attributes, shape)
         per_group(shape[0], window["group"], "inputs")
         spatial = len(shape) - 2
-        extra = tuple(attributes.get("output_padding", (0,) * spatial))
-        sizes = tuple(attributes.get("output_shape", ()))[-spatial:]
+        extra = tuple(node.attributes.get("output_padding", (0,) * spatial))
+        sizes = tuple(node.attributes.get("output_shape", ()))[-spatial:]
         if len(extra) != spatial or len(sizes) not in (0, spatial) or min(extra) < 0:
             raise Unsupported("output_padding or output_shape do not match the number of axes")
         window |= {"output_padding": extra, "output_shape": sizes}
-        return Geometry(op, slot, window, ("spread", *sorted(window.items())))
+        return Geometry(node.op, node.slot, window, ("spread", *sorted(window.items())))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """``(C / group, k..., M / group)``, group by group."""

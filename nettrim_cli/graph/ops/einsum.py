@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Shape, Unsupported, working
+from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Shape, Unsupported, WeightNode, working
 from nettrim_cli.graph.ops.spec import OpSpec
 
 REST = "..."
@@ -39,7 +39,7 @@ class Einsum(Op):
         """Any operand."""
         return tuple(range(count)) if count > 1 else ()
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """Sort the axes by what they do.
 
         Raises
@@ -47,13 +47,13 @@ class Einsum(Op):
         Unsupported
             Such a node, or such a weight, is not treated.
         """
-        operands, y = _terms(attributes.get("equation", ""))
-        if len(operands) < 2 or slot >= len(operands):
+        operands, y = _terms(node.attributes.get("equation", ""))
+        if len(operands) < 2 or node.slot >= len(operands):
             raise Unsupported("Einsum's equation does not match its operands")
         for term in operands:
             if len(set(term)) < len(term):
                 raise Unsupported("Einsum that takes a diagonal is not treated")
-        weight = operands.pop(slot)
+        weight = operands.pop(node.slot)
         x = list(dict.fromkeys(itertools.chain(*operands)))
         if REST in weight:
             if len(weight) - 1 != len(shape):
@@ -84,7 +84,7 @@ class Einsum(Op):
             "kept": tuple(axis for axis in x if axis in y and axis not in blocks),
         }
         names = ("blocks", "inputs", "sizes", "signals", "kept")
-        return Geometry(op, slot, axes, ("einsum", *(axes[name] for name in names)))
+        return Geometry(node.op, node.slot, axes, ("einsum", *(axes[name] for name in names)))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """Axes in the order of blocks, inputs, outputs."""

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Arrays, Grid, Op, Positions, Reads, Shape, Unsupported
+from nettrim_cli.graph.ops.base import (
+    Arrays,
+    Grid,
+    Op,
+    Positions,
+    Reads,
+    Shape,
+    Unsupported,
+    WeightNode,
+)
 from nettrim_cli.graph.ops.convolutions import Conv
 from nettrim_cli.graph.ops.products import Attention, MatMul
 from nettrim_cli.graph.ops.rank_rules import product_rank, rank_of_any
@@ -134,7 +143,7 @@ class IntegerAttention(Integer, Attention):
 class IntegerConv(Integer, Conv):
     """QLinearConv and ConvInteger: padding is with zero points, which are zeros."""
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As Conv.
 
         Raises
@@ -142,9 +151,9 @@ class IntegerConv(Integer, Conv):
         Unsupported
             Such a node, or such a weight, is not treated.
         """
-        if attributes.get("channels_last", 0):
-            raise Unsupported(f"{op} with channels last is not treated")
-        return super().geometry(op, slot, attributes, shape)
+        if node.attributes.get("channels_last", 0):
+            raise Unsupported(f"{node.op} with channels last is not treated")
+        return super().geometry(node, shape)
 
 
 class IntegerLstm(Recurrent):
@@ -155,9 +164,9 @@ class IntegerLstm(Recurrent):
 
     slot_names: Mapping[int, str] = {}
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As LSTM."""
-        return super().geometry(op, slot, attributes, _turned(shape))
+        return super().geometry(node, _turned(shape))
 
     def grid(self, geometry: Geometry) -> Grid | None:
         """One for a direction, or one for each of its outputs."""

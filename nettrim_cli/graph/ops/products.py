@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from nettrim_cli.graph.ops.base import (
     Reads,
     Shape,
     Unsupported,
+    WeightNode,
     working,
 )
 from nettrim_cli.graph.ops.context import Energy, ErrorContext, ErrorGain, ImportanceContext
@@ -43,7 +45,7 @@ class MatMul(Op):
     bias_input: int | None = None
     bias_follows = True
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """All that the two spellings of turning and the side come to.
 
         Raises
@@ -53,17 +55,17 @@ class MatMul(Op):
         """
         if len(shape) < 2:
             raise Unsupported("weight is a vector, not a matrix")
-        alpha = attributes.get("alpha", 1.0)
+        alpha = node.attributes.get("alpha", 1.0)
         if alpha == 0 or not math.isfinite(alpha):
-            raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
-        left = slot == 0
-        turns = [bool(attributes.get(name, 0)) for name in ("transA", "transB")]
+            raise Unsupported(f"{node.op} with a factor that is 0 or not finite is left alone")
+        left = node.slot == 0
+        turns = [bool(node.attributes.get(name, 0)) for name in ("transA", "transB")]
         weight_turned, signal_turned = turns if left else turns[::-1]
         contracted = -2 if left != signal_turned else -1
         batch = tuple(shape[:-2])
         return Geometry(
-            op,
-            slot,
+            node.op,
+            node.slot,
             {
                 "left": left,
                 "turned": left != weight_turned,
@@ -123,7 +125,7 @@ class Gemm(MatMul):
 
     bias_input = 2
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As MatMul, with ``beta``; the weight has two axes.
 
         Raises
@@ -133,11 +135,11 @@ class Gemm(MatMul):
         """
         if len(shape) != 2:
             raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
-        beta = attributes.get("beta", 1.0)
+        beta = node.attributes.get("beta", 1.0)
         if not math.isfinite(beta):
-            raise Unsupported(f"{op} with a factor that is 0 or not finite is left alone")
-        plain = super().geometry(op, slot, attributes, shape)
-        return Geometry(op, slot, {**plain.attributes, "beta": beta}, plain.key)
+            raise Unsupported(f"{node.op} with a factor that is 0 or not finite is left alone")
+        plain = super().geometry(node, shape)
+        return Geometry(node.op, node.slot, {**plain.attributes, "beta": beta}, plain.key)
 
     def bias_slot(self, geometry: Geometry) -> int | None:
         """C, unless beta is 0."""
@@ -170,7 +172,7 @@ class FusedMatMul(MatMul):
 
     bias_follows = False
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As MatMul.
 
         Raises
@@ -178,9 +180,9 @@ class FusedMatMul(MatMul):
         Unsupported
             Such a node, or such a weight, is not treated.
         """
-        if attributes.get("transBatchA", 0) or attributes.get("transBatchB", 0):
+        if node.attributes.get("transBatchA", 0) or node.attributes.get("transBatchB", 0):
             raise Unsupported("FusedMatMul that turns batch axes is not treated")
-        return super().geometry(op, slot, attributes, shape)
+        return super().geometry(node, shape)
 
 
 class Attention(MatMul):
@@ -191,7 +193,7 @@ class Attention(MatMul):
     bias_input = 2
     bias_follows = False
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As MatMul; the weight has two axes.
 
         Raises
@@ -201,7 +203,7 @@ class Attention(MatMul):
         """
         if len(shape) != 2:
             raise Unsupported(f"weight has {len(shape)} axes, 2 are wanted")
-        return super().geometry(op, slot, {}, shape)
+        return super().geometry(replace(node, attributes={}), shape)
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
         """Refused: queries, keys and values stay inside."""

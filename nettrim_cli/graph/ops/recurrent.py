@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
-from nettrim_cli.graph.ops.base import Applied, Arrays, Op, Reads, Shape, Unsupported, working
+from nettrim_cli.graph.ops.base import (
+    Applied,
+    Arrays,
+    Op,
+    Reads,
+    Shape,
+    Unsupported,
+    WeightNode,
+    working,
+)
 from nettrim_cli.graph.ops.rank_rules import fixed
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -38,7 +47,7 @@ class Recurrent(Op):
     def __init__(self, gates: int) -> None:
         self.gates = gates
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """Directions and layout.
 
         Raises
@@ -46,22 +55,24 @@ class Recurrent(Op):
         Unsupported
             Such a node, or such a weight, is not treated.
         """
-        direction = attributes.get("direction", "forward")
+        direction = node.attributes.get("direction", "forward")
         if direction not in REVERSED:
             raise Unsupported(f"direction '{direction}' is not known")
         turned = REVERSED[direction]
         fits = len(shape) == 3 and shape[0] == len(turned) and shape[1] % self.gates == 0
-        if not fits or (slot == R and shape[1] != self.gates * shape[2]):
-            raise Unsupported(f"weight of shape {shape} does not match {op}'s direction and gates")
-        layout = int(attributes.get("layout", 0))
+        if not fits or (node.slot == R and shape[1] != self.gates * shape[2]):
+            raise Unsupported(
+                f"weight of shape {shape} does not match {node.op}'s direction and gates"
+            )
+        layout = int(node.attributes.get("layout", 0))
         facts = {
             "reversed": turned,
             "layout": layout,
             "gates": self.gates,
-            "applied": self._activations(attributes, len(turned)),
+            "applied": self._activations(node.attributes, len(turned)),
         }
-        key = ("steps", layout) if slot == W else ("states", layout, turned)
-        return Geometry(op, slot, facts, key)
+        key = ("steps", layout) if node.slot == W else ("states", layout, turned)
+        return Geometry(node.op, node.slot, facts, key)
 
     def _activations(self, attributes: Mapping[str, Any], directions: int) -> tuple[Applied, ...]:
         """The different functions of the gates; an LSTM's third one is its cell's."""
@@ -125,16 +136,16 @@ class Gru(Recurrent):
     ``linear_before_reset``: then R has two blocks for each direction, the second for that gate.
     """
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As `Recurrent`, with what it takes to make the reset gate again (``reset``)."""
-        plain = super().geometry(op, slot, attributes, shape)
-        if slot == W or attributes.get("linear_before_reset", 0):
+        plain = super().geometry(node, shape)
+        if node.slot == W or node.attributes.get("linear_before_reset", 0):
             return plain
         directions = range(shape[0])
-        reset = tuple(_activation(attributes, 2 * direction) for direction in directions)
-        clip = attributes.get("clip", 0.0)
+        reset = tuple(_activation(node.attributes, 2 * direction) for direction in directions)
+        clip = node.attributes.get("clip", 0.0)
         facts = {**plain.attributes, "reset": reset, "clip": clip}
-        return Geometry(op, slot, facts, (*plain.key, "reset", reset, clip))
+        return Geometry(node.op, node.slot, facts, (*plain.key, "reset", reset, clip))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
         """Update and reset gate, then the last one."""

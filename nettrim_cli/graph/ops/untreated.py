@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from nettrim_cli.graph.layer import Geometry
-from nettrim_cli.graph.ops.base import Op, Shape, Unsupported
+from nettrim_cli.graph.ops.base import Op, Shape, Unsupported, WeightNode
 from nettrim_cli.graph.ops.spec import OpSpec
 
 
@@ -17,7 +14,7 @@ class UnsupportedOp(Op):
         self.reason = reason
         self.weights = slots
 
-    def geometry(self, op: str, slot: int, attributes: Mapping[str, Any], shape: Shape) -> Geometry:
+    def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """Refused.
 
         Raises
@@ -25,7 +22,7 @@ class UnsupportedOp(Op):
         Unsupported
             Such a node, or such a weight, is not treated.
         """
-        raise Unsupported(f"{op.rpartition('.')[2]} {self.reason}")
+        raise Unsupported(f"{node.op.rpartition('.')[2]} {self.reason}")
 
 
 PACKED = "holds weights packed in few bits, which are left as they are"
