@@ -230,10 +230,7 @@ class Settings:
         metavar="G",
     )
     samples: int = option(
-        5000,
-        "Use at most this many samples, drawn by --seed.",
-        low=2,
-        metavar="N",
+        5000, "Use at most this many samples, drawn by --seed.", low=2, metavar="N"
     )
     holdout: float = option(
         0.2,
@@ -374,14 +371,7 @@ class Settings:
 
 
 def check_one_target(options: Mapping[str, Any], label: Callable[[str], str] = str) -> list[str]:
-    """Give the names of the targets among some options: one at most.
-
-    Parameters
-    ----------
-    options
-        Values by name.
-    label
-        How a message writes a name.
+    """Give the names of the targets among some options; ``label`` writes a name in messages.
 
     Raises
     ------
