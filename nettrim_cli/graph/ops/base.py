@@ -251,7 +251,7 @@ class Fused(Op):
         raise NotImplementedError
 
     def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
-        """As the node.op's, with ``applied``: the activation if there is one."""
+        """As the op's, with ``applied``: the activation if there is one."""
         plain = super().geometry(node, shape)
         name = node.attributes.get("activation", "")
         applied = ((name, self.parameters(node.attributes)),) if name else ()

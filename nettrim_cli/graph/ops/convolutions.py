@@ -53,7 +53,7 @@ class Conv(Op):
         return Geometry(node.op, node.slot, window, ("windows", *sorted(window.items())))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """``(M / group, C / group, k...)`` flattened to two axes and turned, group by group."""
+        """``(M / group, C / group, k...)`` flattened and turned to (N, M), group by group."""
         groups = geometry.attributes["group"]
         inputs = math.prod(weight.shape[1:])
         return list(weight.reshape(groups, -1, inputs).swapaxes(1, 2))
@@ -147,7 +147,7 @@ class Conv(Op):
         return conv_output_shape(spatial, geometry)
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Channels of the group first, the rest flattened."""
+        """Columns (M, P): channels of the group first, the rest flattened."""
         y = working(_channels(y, geometry, block))
         return np.moveaxis(y, 1, 0).reshape(y.shape[1], -1)
 
@@ -163,7 +163,7 @@ class Conv(Op):
     def input_importance(
         self, blocks: Sequence[NDArray[np.float64]], geometry: Geometry
     ) -> NDArray[np.float64]:
-        """Of a channel that of all places of the kernel."""
+        """Importance of each channel, from (N,) over all places of the kernel."""
         taps = math.prod(geometry.attributes["kernel_shape"])
         total: NDArray[np.float64] = np.concatenate(blocks).reshape(-1, taps).sum(axis=1)
         return total
@@ -210,7 +210,7 @@ class ConvTranspose(Conv):
         return Geometry(node.op, node.slot, window, ("spread", *sorted(window.items())))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """``(C / group, k..., M / group)``, group by group."""
+        """Matrices (N, M) as ``(C / group, k..., M / group)``, group by group."""
         inputs, outputs, *kernel = weight.shape
         groups = geometry.attributes["group"]
         grouped = weight.reshape(groups, inputs // groups, outputs, math.prod(kernel))

@@ -87,7 +87,7 @@ class Einsum(Op):
         return Geometry(node.op, node.slot, axes, ("einsum", *(axes[name] for name in names)))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """Axes in the order of blocks, inputs, outputs."""
+        """Matrices (N, M): axes in the order of blocks, inputs, outputs."""
         a = geometry.attributes
         first = a["blocks"] + a["inputs"]
         order = (*first, *(axis for axis in a["weight"] if axis not in first))
@@ -118,7 +118,7 @@ class Einsum(Op):
         return x.reshape(math.prod(_input_sizes(geometry)), math.prod(sizes))
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Axes of the outputs first, the kept ones flattened behind them."""
+        """Columns (M, P): axes of the outputs first, the others flattened."""
         a = geometry.attributes
         y = _arranged([working(y)], [a["y"]], a["blocks"] + a["outputs"] + a["kept"])
         y = y[np.unravel_index(block, _block_sizes(geometry))] if a["blocks"] else y

@@ -107,7 +107,7 @@ class Integer(Op):
         return x
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Only where they are not rounded.
+        """Columns (M, P), only where they are not rounded.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class IntegerLstm(Recurrent):
         return Grid(scale, scale + 1, (0, 2))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """As LSTM."""
+        """Matrices (N, M) as LSTM's."""
         return super().views(weight.swapaxes(1, 2), geometry)
 
     def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -188,7 +188,7 @@ class IntegerLstm(Recurrent):
     def bias_views(
         self, stored: NDArray[Any], geometry: Geometry, shape: Shape
     ) -> list[NDArray[Any]]:
-        """As LSTM."""
+        """Vectors (M,) as LSTM's."""
         return super().bias_views(stored, geometry, _turned(shape))
 
 

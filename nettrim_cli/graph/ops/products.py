@@ -77,7 +77,7 @@ class MatMul(Op):
         )
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """Each matrix, turned to inputs x outputs."""
+        """Each matrix, turned to (N, M)."""
         stack = weight.reshape(-1, *weight.shape[-2:])
         return list(stack.swapaxes(1, 2) if geometry.attributes["turned"] else stack)
 
@@ -109,7 +109,7 @@ class MatMul(Op):
         return int(MatMul.columns(self, arrays, geometry, block).shape[1])
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Axis of the outputs first, the rest flattened."""
+        """Columns (M, P): the axis of the outputs first, the rest flattened."""
         batch: Shape = geometry.attributes["batch"]
         if y.ndim < len(batch) + 2:  # of a vector: y has one axis in place of two
             y = y[..., None] if geometry.attributes["left"] else y[..., None, :]
@@ -206,7 +206,7 @@ class Attention(MatMul):
         return super().geometry(replace(node, attributes={}), shape)
 
     def outputs(self, y: NDArray[Any], geometry: Geometry, block: int) -> Floats:
-        """Refused: queries, keys and values stay inside."""
+        """Refused: the columns (M, P) of queries, keys and values stay inside."""
         return Op.outputs(self, y, geometry, block)
 
     def applies(self, geometry: Geometry) -> tuple[Applied, ...]:

@@ -84,7 +84,7 @@ class Recurrent(Op):
         return tuple((name, {}) for name in dict.fromkeys(used))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """``(inputs, directions, gates * H)``, or a turned matrix for each direction."""
+        """Matrix (N, M) as ``(inputs, directions, gates * H)``, or one for each direction."""
         return [weight.transpose(2, 0, 1)] if geometry.slot == W else list(weight.swapaxes(1, 2))
 
     def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -126,7 +126,7 @@ class Recurrent(Op):
     def bias_views(
         self, stored: NDArray[Any], geometry: Geometry, shape: Shape
     ) -> list[NDArray[Any]]:
-        """W's half in one, or R's half of each direction."""
+        """Vectors (M,): W's half in one, or R's half of each direction."""
         halves = stored.reshape(shape[0], 2, shape[1])
         return [halves[:, 0]] if geometry.slot == W else list(halves[:, 1])
 
@@ -148,7 +148,7 @@ class Gru(Recurrent):
         return Geometry(node.op, node.slot, facts, (*plain.key, "reset", reset, clip))
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """Update and reset gate, then the last one."""
+        """Matrices (N, M): update and reset gate, then the last one."""
         return self._split(super().views(weight, geometry), geometry)
 
     def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -179,7 +179,7 @@ class Gru(Recurrent):
     def bias_views(
         self, stored: NDArray[Any], geometry: Geometry, shape: Shape
     ) -> list[NDArray[Any]]:
-        """R's half is divided as R is."""
+        """Vectors (M,): R's half is divided as R is."""
         return self._split(super().bias_views(stored, geometry, shape), geometry)
 
     def _split(self, views: list[NDArray[Any]], geometry: Geometry) -> list[NDArray[Any]]:
