@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.options import PATIENCE
+
 PACKAGE = Path(__file__).parents[1] / "nettrim_cli"
 ALLOWED = {  # of each room: what it may import besides itself, rooms with all that is in them
     "process": set(),
@@ -121,7 +123,7 @@ def test_the_command_line_starts_light() -> None:
         f"print([each for each in {heavy!r}.split() if each in sys.modules])"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert ended.stdout.strip() == "[]"
 

@@ -22,7 +22,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import layerwise as run_module
 from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
-from tests.support.options import FAST
+from tests.support.options import FAST, PATIENCE
 from tests.support.small import build
 
 ROOT = Path(__file__).parents[1]
@@ -269,7 +269,7 @@ def test_a_reader_that_leaves_changes_nothing_of_what_was_decided(gate, limit, s
     os.close(reader)
     line = command(*gate, "--no-proof", "--max-error", limit, *shown)
     stderr = writer if both else subprocess.PIPE
-    ended = subprocess.run(line, stdout=writer, stderr=stderr, timeout=60)
+    ended = subprocess.run(line, stdout=writer, stderr=stderr, timeout=PATIENCE)
     os.close(writer)
     missed = limit == "0.01%"
     assert ended.returncode == (3 if missed else 0)
@@ -282,7 +282,7 @@ def test_a_reader_that_leaves_changes_nothing_of_what_was_decided(gate, limit, s
 def test_a_full_disk_under_stdout_changes_no_missed_limit(gate, limit, code) -> None:
     with open("/dev/full", "w") as full:
         line = command(*gate, "--no-proof", "--max-error", limit)
-        ended = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        ended = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
     assert ended.returncode == code
     assert ended.stderr.count(b"\n") == 1
 
@@ -485,7 +485,7 @@ def test_a_closed_pipe_ends_quietly(files, arguments) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     shown = [str(files.model) if each == "MODEL" else each for each in arguments]
-    ended = subprocess.run(command(*shown), stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    ended = subprocess.run(command(*shown), stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (0, b"")
 
@@ -494,7 +494,7 @@ def test_a_closed_pipe_ends_quietly(files, arguments) -> None:
 def test_a_full_disk_under_stdout_is_told(files) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
-            command("inspect", files.model), stdout=full, stderr=subprocess.PIPE, timeout=60
+            command("inspect", files.model), stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE
         )
     assert ended.returncode == 74
     assert ended.stderr.count(b"\n") == 1
@@ -504,7 +504,7 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(files) -> None:
     ended = subprocess.run(
         command("prune", files.model, "--data", files.data, *FAST),
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=files.folder,
     )
     assert ended.returncode == 0
@@ -544,9 +544,12 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        process.send_signal(number)
-        _, err = process.communicate(timeout=120)
+        try:
+            line = process.stdout.readline()
+            process.send_signal(number)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert line == b"here\n", err
     assert process.returncode == 128 + number
     assert b"Traceback" not in err
@@ -599,4 +602,4 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
         "ignored = lambda: int(signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)\n"
         "assert run_supervised(ignored) == 0 and ignored() == 0\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

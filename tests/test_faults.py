@@ -18,7 +18,7 @@ from onnx import helper
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run
 from tests.support.networks import input_samples, mlp, residual, save_model
-from tests.support.options import FAST
+from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
 
 
@@ -342,7 +342,7 @@ def test_a_file_that_may_not_grow(files) -> None:
     files.output.write_bytes(b"old")
     words = ["prune", str(files.model), "--data", str(files.data), *FAST, "--force"]
     ended = subprocess.run(
-        [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, timeout=PATIENCE
     )
     assert ended.returncode == 74, ended.stderr
     assert "model.pruned.onnx" in ended.stderr
@@ -408,7 +408,7 @@ def test_names_that_are_not_text(files) -> None:
         [sys.executable, "-m", "nettrim_cli", "prune", source, "--data", data, *FAST]
         + ["-o", target],
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 0, ended.stderr
     assert os.path.getsize(target) > 1000

@@ -20,7 +20,7 @@ from nettrim_cli.cli import run
 from nettrim_cli.data.advice import RECIPES
 from nettrim_cli.files.formats import FORMATS, MAGIC, identify
 from tests.support.networks import input_samples, mlp, save_model
-from tests.support.options import FAST
+from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
 
 QUIET = [*FAST, "--force", "-q"]
@@ -47,7 +47,7 @@ def followed(text: str) -> None:
     assert found, text
     line = found[0].removesuffix(" (only if the file is yours)")
     line = line.replace("python ", f"{shlex.quote(sys.executable)} ")
-    subprocess.run(line, shell=True, check=True, timeout=60)
+    subprocess.run(line, shell=True, check=True, timeout=PATIENCE)
 
 
 # Files of other kinds

@@ -17,7 +17,7 @@ from nettrim_cli.cli import run
 from nettrim_cli.errors import BadInput, EngineFailed
 from nettrim_cli.graph.model import Model
 from tests.support.networks import mlp, save_model
-from tests.support.options import FAST
+from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
 
 FORCED = [*FAST, "--force"]
@@ -103,7 +103,7 @@ def test_data_that_change_while_they_are_read(files, suffix) -> None:
             [sys.executable, "-c", CUT, data, place, "solved", *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert done.returncode == code, done.stderr
         assert (f"{data}: changed while" in done.stderr) is (code == 65)
@@ -173,7 +173,7 @@ def test_external_data_that_change_while_they_are_read(files, how, codes, place)
         [sys.executable, "-c", CUT, data, how, place, *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode in codes, done.stderr
     assert str(data) in done.stderr

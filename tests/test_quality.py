@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.options import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,6 +24,10 @@ def test_the_tools_find_nothing(command) -> None:
     if importlib.util.find_spec(tool) is None:
         pytest.skip(f"{tool} is not installed (pip install -e '.[dev]')")
     ended = subprocess.run(
-        [sys.executable, "-m", tool, *rest], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", tool, *rest],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.hostile.cases import model_case, text
+from tests.support.options import PATIENCE
 from tests.support.small import normal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
@@ -33,7 +34,7 @@ def test_a_limit_ends_it(tmp_path, body, limit, code) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert ended.returncode == code, ended.stderr
     assert ended.stderr.startswith("nettrim: ")

@@ -15,7 +15,7 @@ import pytest
 
 from nettrim_cli.process import memory
 from nettrim_cli.process.channel import Channel, messages
-from tests.support.options import FAST
+from tests.support.options import FAST, PATIENCE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are supervised on Unix")
 
@@ -42,7 +42,9 @@ def program(work: str) -> list[str]:
 
 def ended(work: str, **options: object) -> tuple[int, str]:
     """The exit code of a supervised process and its only line on stderr."""
-    done = subprocess.run(program(work), capture_output=True, text=True, timeout=60, **options)
+    done = subprocess.run(
+        program(work), capture_output=True, text=True, timeout=PATIENCE, **options
+    )
     assert done.stderr.count("\n") <= 1, done.stderr
     return done.returncode, done.stderr
 
@@ -116,7 +118,7 @@ def test_a_signal_removes_what_was_left_and_says_what_stands(tmp_path, name, sta
         assert process.stdout.readline() == "here\n"
         process.send_signal(getattr(signal, name))
         process.send_signal(signal.SIGTERM)  # one is enough
-        _, text = process.communicate(timeout=30)
+        _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode in (128 + getattr(signal, name), 128 + signal.SIGTERM)
     assert text.count("\n") == 1
     assert ("output was written" if stands else "nothing was written") in text
@@ -136,7 +138,7 @@ def test_signals_at_random_moments_of_a_run(files) -> None:
         ) as process:
             time.sleep(0.1 + 0.9 * draw.random())
             process.send_signal(number)
-            _, text = process.communicate(timeout=60)
+            _, text = process.communicate(timeout=PATIENCE)
         assert process.returncode in (128 + number, -number, 0), text
         assert b"Traceback" not in text or process.returncode == -number
         written = process.returncode == 0 or b"was written, its" in text
@@ -157,8 +159,8 @@ def test_a_run_does_not_outlive_its_supervisor() -> None:
         assert process.stdout is not None
         run = int(process.stdout.readline())
         process.kill()
-        process.wait(timeout=30)
-        latest = time.monotonic() + 30
+        process.wait(timeout=PATIENCE)
+        latest = time.monotonic() + PATIENCE
         while _lives(run) and time.monotonic() < latest:
             time.sleep(0.01)
     assert not _lives(run)

@@ -19,7 +19,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.problem import LayerSamples
 from tests.support.networks import mlp, save_data, save_model
-from tests.support.options import PLAIN
+from tests.support.options import PATIENCE, PLAIN
 from tests.support.small import build, normal
 
 RUN = """
@@ -46,7 +46,7 @@ def test_a_layer_of_20000_inputs_is_pruned(tmp_path) -> None:
         [sys.executable, "-c", RUN, *map(str, command), "--sparsity", "0.8", "--threads", "1"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 0, ended.stderr
     kilobytes = int(ended.stderr.split()[-1])

@@ -15,3 +15,4 @@ def words(options: dict[str, Any]) -> list[str]:
 
 
 FAST = words(QUICK)
+PATIENCE = 600  # seconds; what has not ended then hangs, however busy the machine is

@@ -79,7 +79,7 @@ class Worker:
         self._process.stdout.close()
         self._process.wait()
 
-    def run(self, folder: Path, arguments: list[str], *, seconds: float = 60) -> Ending:
+    def run(self, folder: Path, arguments: list[str], *, seconds: float = 300) -> Ending:
         """Run a command of nettrim in a folder."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
