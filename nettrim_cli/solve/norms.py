@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg import LinAlgError, lapack
-from scipy.sparse.linalg import ArpackError, eigsh
 
 from nettrim_cli.solve.matrices import Matrix
 
@@ -81,6 +80,8 @@ def _guess(G: Matrix) -> float:
     """Estimate of the largest eigenvalue, without proof."""
     n = len(G)
     if n > 64:
+        from scipy.sparse.linalg import ArpackError, eigsh  # a quarter of all that a run imports
+
         start = np.random.default_rng(0).standard_normal(n)
         try:
             return float(eigsh(G, 1, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)[0])

@@ -164,7 +164,11 @@ def test_another_spelling_of_labels_is_taken_and_told(saved, name) -> None:
     assert [each.code for each in report.warnings] == ["labels-by-another-name"]
     assert f"'{name}'" in report.warnings[0].text
     assert report.comparison.reference.accuracy == 1
-    assert codes(saved(proto, image=x, **{name: answers})) == ["labels-by-another-name"]
+
+
+def test_labels_are_told_beside_an_input_of_another_name(saved) -> None:
+    x, answers = samples(mlp())
+    assert codes(saved(mlp(), image=x, target=answers)) == ["labels-by-another-name"]
 
 
 @pytest.mark.parametrize(
