@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from nettrim_cli.data.dataset import Batch, Calibration, split
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import batch_size
-from nettrim_cli.pruning.propagation import layer_task, propagate, stages
+from nettrim_cli.data.batching import batch_size
+from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
 from nettrim_cli.solve.problem import LayerProblem
 
 Matrix = NDArray[Any]
@@ -123,10 +123,10 @@ def recorded_layers(
             if judged_samples
             else propagate(model, None, plan, own, **options)
         )
-        for (stage, found), (_, strangers) in zip(
+        for stage, strange_stage in zip(
             propagate(model, None, plan, own, **options), others, strict=True
         ):
-            for layer, (samples,), (stranger,) in zip(stage.layers, found, strangers, strict=True):
+            for (layer, (samples,)), (_, (stranger,)) in zip(stage, strange_stage, strict=True):
                 offset = samples.skip
                 if offset is not None and stranger.skip is not None:
                     held = stranger.skip.holdout_pruned
@@ -137,7 +137,7 @@ def recorded_layers(
                     holdout_Z=stranger.holdout_Z,
                     skip=offset,
                 )
-                yield layer, layer_task(model, layer, samples), layer_task(model, layer, strange)
+                yield layer, layer_problem(model, layer, samples), layer_problem(model, layer, strange)
 
 
 def _flagged(

@@ -40,10 +40,10 @@ from benchmarks.peers import Subject, digest
 from benchmarks.peers_methods import PRUNERS, Job
 from benchmarks.peers_table import bullets
 from nettrim_cli import Settings, prune
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import batch_size
 
 DEFAULT, BEFORE = "default", "no final fit"
 ALTERNATIVES: dict[str, dict[str, str]] = {

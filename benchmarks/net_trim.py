@@ -35,7 +35,7 @@ from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.propagation import dense_matrices, layer_task
+from nettrim_cli.pruning.propagation import dense_matrices, layer_problem
 from nettrim_cli.solve.convex.net_trim import as_program, solve_net_trim, start_rho
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import SampleResponse
@@ -298,7 +298,7 @@ def make_task(model: Model, layer: Layer, X: Matrix, options: Any) -> LayerProbl
     none = (X[:, :0], Z[:, :0])
     samples = LayerSamples(C, C @ whole, X, Z, *none, True)
     return replace(
-        layer_task(model, layer, samples), epsilon=options.epsilon, threads=options.threads
+        layer_problem(model, layer, samples), epsilon=options.epsilon, threads=options.threads
     )
 
 

@@ -29,7 +29,7 @@ from benchmarks.common import arguments, blas_threads, machine, print_table, sam
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import batch_size
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.pruning.propagation import propagate, stages
 
 PARALLEL, CASCADE = 1.5, 2.5
@@ -91,10 +91,10 @@ def measure(model: Model, batches: Flagged, options: Any) -> dict[str, float]:
     def record(cascade: bool) -> int:
         work, pruned = 0, model.clone() if cascade else None
         steps = propagate(model, pruned, plan, batches, threads=options.threads, seed=0)
-        for stage, found in steps:
-            for layer, blocks in zip(stage.layers, found, strict=True):
+        for stage in steps:
+            for number, (layer, blocks) in enumerate(stage):
                 work += sum(2 * n * n * m for n, m in layer.blocks)
-                if layer is stage.layers[0]:
+                if number == 0:
                     shapes = zip(blocks, layer.blocks, strict=True)
                     work += sum(
                         each.columns * n * n for each, (n, _) in shapes if each.C is not None

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from nettrim_cli import __version__
+from nettrim_cli.data.batching import batch_size, side_by_side
 from nettrim_cli.data.dataset import Calibration, split
-from nettrim_cli.data.engine import Engine
 from nettrim_cli.data.formats.base import Indices
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
@@ -35,16 +34,19 @@ from nettrim_cli.evaluation.written_model_check import (
     unsolved,
 )
 from nettrim_cli.files.atomic import reserved
-from nettrim_cli.graph.analysis.tensor_sizes import sizes
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import load_models, open_samples
 from nettrim_cli.process.channel import tell
+from nettrim_cli.process.threads import thread_limits
+from nettrim_cli.pruning.advice import run_advice
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.layer_reports import counted, in_order
-from nettrim_cli.pruning.layerwise import PassResult, Run
-from nettrim_cli.pruning.passes import solved
+from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
-from nettrim_cli.pruning.target_search import Missed, reach
+from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import LayerReport, Report
@@ -54,9 +56,6 @@ if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 PathLike = str | os.PathLike[str]
-BATCH_BYTES = 16 << 20  # of what is fed at once,
-TENSOR_BYTES = 16 << 20  # and of the largest tensor that this makes
-BATCH_SAMPLES = 256
 WRITTEN = "nettrim_output"  # what an exception says of a file that stands
 FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
 
@@ -103,7 +102,7 @@ def prune(
         _naming(model),
         reserved(target),
         open_samples(data, dense, ignore_label=settings.ignore_label) as samples,
-        _limits(settings.threads) as threads,
+        thread_limits(settings.threads) as threads,
     ):
         wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
         fitted, held = split(samples.samples, *wanted, batch=alone, path=data)
@@ -113,13 +112,16 @@ def prune(
         listener.stage("looking at samples and labels")
         doubts = _doubts(dense, samples, (fitted, held), settings, size=size, threads=threads)
         listener.stage(f"recording {len(fitted):,} samples")
-        run = Run(dense, chosen, settings, threads, listener)
+        executor = SerialExecutor(listener.iteration)
+        context = Context(dense, tuple(chosen), settings, threads, listener, executor)
         reference = ReferenceOutputs(dense, sample_set.holdout_batches, threads=threads)
         if settings.target[0] in SEARCHED:
-            found = _searched(run, sample_set, reference, left, begun)
+            outcome = _searched(context, sample_set, reference, left, begun)
         else:
-            found = solved(run, sample_set, reference)
-        run.trail = None  # no more passes: its memory is wanted for what follows
+            outcome = prune_network(context, sample_set, reference)
+        found, final_samples = outcome.result, outcome.final_samples
+        advice = list(run_advice(outcome, len(sample_set)))
+        del outcome  # the networks that it holds are let go one by one
         if not any(each.pruned for each in found.layers):
             raise NothingToDo(nothing_to_do(model, settings, found.layers))
         listener.stage("writing and checking")
@@ -127,10 +129,10 @@ def prune(
         with standing(target):
             comparison, layers, bound = _measured(dense, found, *saved.pop())
             # What was written has been measured, and its memory is wanted.
-            run.pruned = judged = found.judged or found.model
+            judged = found.judged or found.model
             found = replace(found, model=judged, judged=None)
             doubts += odd
-            doubts += _afterthoughts(run, found, layers, comparison.samples)
+            doubts += _afterthoughts(settings, found, layers, comparison.samples)
             fewer = sample_set.holdout_batches(side_by_side(size))
             # It has been compared with what is in memory, which shares the dense data.
             certificate = certify(dense, judged, fewer, threads=threads)
@@ -140,12 +142,12 @@ def prune(
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=ordered([*doubts, *run.warnings(len(sample_set))]),
+        warnings=ordered([*doubts, *advice]),
         certificate=certificate,
         target=found.target,
         target_option=settings.target,
         bound=bound,
-        final_samples=run.final_samples,
+        final_samples=final_samples,
     )
 
 
@@ -194,7 +196,7 @@ def compare(
     with (
         _naming(f"{reference} or {candidate}"),
         open_samples(data, first, ignore_label=ignore_label) as samples,
-        _limits(threads) as count,
+        thread_limits(threads) as count,
     ):
         everything = np.arange(samples.samples)
         size = batch_size(samples, first, count)
@@ -247,68 +249,32 @@ def default_output(model: PathLike) -> Path:
     return path.with_name(f"{path.stem}.pruned{path.suffix or '.onnx'}")
 
 
-def batch_size(samples: Calibration, model: Model, threads: int) -> int:
-    """Samples to a batch: many small ones, few large ones.
-
-    A sample is as large as it is fed, or as the largest tensor on its way through the model.
-    """
-    largest = largest_bytes(samples, model, threads)
-    if samples.fixed_batch:
-        return samples.fixed_batch
-    fed = max(1, samples.bytes_per_sample)
-    return max(1, min(BATCH_SAMPLES, BATCH_BYTES // fed, TENSOR_BYTES // max(1, largest)))
-
-
-def side_by_side(size: int) -> int:
-    """Samples to a batch where three networks run at once, which a certificate takes."""
-    return max(1, size // 4)
-
-
-def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
-    """Bytes of the largest tensor that one sample makes; 0 where it cannot be told.
-
-    What follows may rely on it that the engine runs the model.
-
-    Raises
-    ------
-    EngineFailed
-        It does not.
-    """
-    (batch,) = samples.batches(np.arange(samples.batch_size(1)), 1)
-    try:
-        found = Engine(sizes(model), threads=threads).run(batch.feeds)
-    except EngineFailed:
-        Engine(model.runnable(), threads=threads).run(batch.feeds)  # it may make sequences
-        return 0
-    return 4 * max(map(int, found), default=0)
-
-
 def names(tensors: Iterable[object]) -> str:
     """Names of inputs, for a sentence."""
     return ", ".join(sorted(str(getattr(each, "name", each)) for each in tensors))
 
 
 def _searched(
-    run: Run,
+    context: Context,
     samples: SampleSet,
     reference: ReferenceOutputs,
     left: Sequence[LayerReport],
     begun: float,
-) -> PassResult:
+) -> Outcome:
     """A network that meets its target; where none does there is a report of the nearest one."""
     try:
-        return reach(run, samples, reference)
+        return search_sparsity(context, samples, reference)
     except Missed as missed:
         if (nearest := missed.nearest) is not None:
             answers = reference.compare(nearest.model)
             missed.report = Report(
-                layers=in_order(run.dense, [*nearest.layers, *left]),
-                comparison=answers.compared(run.dense, nearest.model, written=False),
-                settings=run.settings.as_dict(),
+                layers=in_order(context.dense, [*nearest.layers, *left]),
+                comparison=answers.compared(context.dense, nearest.model, written=False),
+                settings=context.settings.as_dict(),
                 version=__version__,
                 seconds=time.monotonic() - begun,
                 target=nearest.target,
-                target_option=run.settings.target,
+                target_option=context.settings.target,
                 bound=None if nearest.target is None else nearest.target.bound,
                 missed=str(missed),
             )
@@ -347,15 +313,15 @@ def _measured(
 
 
 def _afterthoughts(
-    run: Run, found: PassResult, layers: Sequence[LayerReport], held: int
+    settings: Settings, found: PassResult, layers: Sequence[LayerReport], held: int
 ) -> list[Diagnostic]:
     """What there is to say of what was written, by so many held-out samples."""
     return [
-        *few_held_out(found.target, held, run.settings.holdout),
+        *few_held_out(found.target, held, settings.holdout),
         *unsolved(layers),
         *emptied(layers),
         *not_finite(layers),
-        *unseen(layers, run.unread),
+        *unseen(layers, found.unread),
     ]
 
 
@@ -392,21 +358,6 @@ def _naming(model: object) -> Iterator[None]:
         yield
     except (EngineFailed, OutOfMemory) as error:
         raise type(error)(f"{model}: {error}") from error
-
-
-class _limits(AbstractContextManager[int]):
-    """Holds BLAS to a number of threads and gives that number."""
-
-    def __init__(self, threads: int | None) -> None:
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        self.threads = threads or available or os.cpu_count() or 1
-
-    def __enter__(self) -> int:
-        self._limits = threadpool_limits(self.threads)
-        return self.threads
-
-    def __exit__(self, *_: object) -> None:
-        self._limits.restore_original_limits()
 
 
 def _silent() -> Listener:

@@ -19,7 +19,7 @@ from nettrim_cli import __version__, cli, pipeline
 from nettrim_cli.cli import run
 from nettrim_cli.errors import DiskFailed
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning import layerwise as run_module
+from nettrim_cli.pruning import context as run_module
 from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
 from tests.support.options import FAST, PATIENCE

@@ -442,13 +442,13 @@ def test_a_model_name_that_names_no_file(files, capsys, name) -> None:
 
 
 def test_a_result_that_the_engine_cannot_load_is_not_written(files, capsys, monkeypatch) -> None:
-    from nettrim_cli import pipeline
+    from nettrim_cli.data import batching
     from nettrim_cli.errors import EngineFailed
 
     def refuses(*_: object, **__: object) -> None:
         raise EngineFailed("onnxruntime cannot load the model: no")
 
-    monkeypatch.setattr(pipeline, "Engine", refuses)
+    monkeypatch.setattr(batching, "Engine", refuses)
     before = sorted(files.folder.iterdir())
     assert run(["prune", str(files.model), "--data", str(files.data), *FAST]) == 69
     assert str(files.model) in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_a_model_that_the_engine_refuses_is_refused_before_work(
     )
     save_model(files.model, proto)
     files.output.write_bytes(b"old")
-    monkeypatch.setattr(pipeline, "Run", None)  # no work
+    monkeypatch.setattr(pipeline, "prune_network", None)  # no work
     assert prune(files) == code
     assert str(files.model) in capsys.readouterr().err
     assert files.output.read_bytes() == b"old"
@@ -98,7 +98,7 @@ def test_data_that_change_while_they_are_read(files, suffix, capsys, monkeypatch
         np.savez(data, x=values)
     files.output.write_bytes(b"old")
     words, whole = ["prune", files.model, "--data", data, *FORCED], data.read_bytes()
-    solve = pipeline.solved
+    solve = pipeline.prune_network
     for change, code in ((rewrite, 65), (os.unlink, 0)):
         data.write_bytes(whole)
 
@@ -106,7 +106,7 @@ def test_data_that_change_while_they_are_read(files, suffix, capsys, monkeypatch
             change(data)
             return solve(*arguments, **options)
 
-        monkeypatch.setattr(pipeline, "solved", changed)
+        monkeypatch.setattr(pipeline, "prune_network", changed)
         assert run([*map(str, words)]) == code
         assert (f"{data}: changed while" in capsys.readouterr().err) is (code == 65)
         assert (files.output.read_bytes() == b"old") is (code == 65)
@@ -169,7 +169,7 @@ main()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash needs a supervisor")
-@pytest.mark.parametrize("place", ["check_runs", "solved"])
+@pytest.mark.parametrize("place", ["check_runs", "prune_network"])
 @pytest.mark.parametrize(("how", "codes"), [("cut", {65}), ("changed", {65}), ("removed", {66})])
 def test_external_data_that_change_while_they_are_read(files, how, codes, place) -> None:
     data = files.folder / "w.bin"

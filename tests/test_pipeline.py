@@ -13,11 +13,12 @@ import pytest
 from onnx import numpy_helper
 
 from nettrim_cli import __version__
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo, WrongUsage
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import batch_size, compare, default_output, inspect, prune
+from nettrim_cli.pipeline import compare, default_output, inspect, prune
 from nettrim_cli.pruning import allocation
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0

@@ -7,10 +7,23 @@ from collections.abc import Iterator, Mapping
 
 from nettrim_cli.data.layer_samples import useful_columns
 from nettrim_cli.pruning.allocation import Forecast
+from nettrim_cli.pruning.passes import Outcome
 from nettrim_cli.report.diagnostic import Diagnostic
 
 FEW = 2  # columns to an input below which a layer's fit is poor
 ENOUGH = 5  # columns to an input from which on more samples help little (docs/method.md)
+
+
+def run_advice(outcome: Outcome, used: int) -> Iterator[Diagnostic]:
+    """What to know of a run on so many samples of the file, held-out ones among them."""
+    columns = {
+        layer.name: (layer.columns, layer.shape[0])
+        for layer in outcome.result.layers
+        if layer.columns
+    }
+    yield from sampling_advice(used, columns, outcome.samples.rounds, outcome.forecast)
+    if outcome.final_samples:
+        yield final_fit_advice(outcome.final_samples)
 
 
 def sampling_advice(

@@ -25,7 +25,7 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.propagation import Stage, layer_task, set_matrices
+from nettrim_cli.pruning.propagation import RecordedStage, Stage, layer_problem, set_matrices
 from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
@@ -179,7 +179,7 @@ def own_weight(curve: LayerCurve) -> float:
 def measure_error_model(
     dense: Model,
     plan: Sequence[Stage],
-    recorded: Iterable[tuple[Stage, list[list[LayerSamples]]]],
+    recorded: Iterable[RecordedStage],
     batches: Iterable[Batch],
     sparsity: float | None,
     sparse: Model | None = None,
@@ -199,8 +199,8 @@ def measure_error_model(
         Around which the curves are taken; over the whole range if None.
     sparse
         A copy of the dense network that is given the weights of every layer as it was probed.
-    influence
-        Of the layers' outputs, block by block, where it is known.
+    importance
+        (M,) of the layers' outputs, block by block, where it is known.
 
     Returns
     -------
@@ -209,23 +209,29 @@ def measure_error_model(
     """
     levels = shares_of_zeros(sparsity)
     probe = SensitivityProbe(dense, plan, batches, threads=threads)
+
+    def measured(number: int, layer: Layer, samples: Sequence[LayerSamples]) -> LayerCurve | None:
+        problems = [
+            layer_problem(dense, layer, block_samples, block, block_importance)
+            for block, (block_samples, block_importance) in enumerate(
+                zip_longest(samples, importance.get(layer.name, ()))
+            )
+        ]
+        if any(problem.samples.unusable_reason for problem in problems):
+            return None
+        moves = partial(probe.movement, number, layer)
+        with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
+            curve, weights = _curve(layer, problems, levels, sparsity, moves)
+            if sparse is not None:
+                set_matrices(sparse, layer, weights)
+            return curve
+        return None
+
     curves = []
-    for number, (stage, found) in enumerate(recorded):
-        for layer in stage.layers:
-            matters = importance.get(layer.name, ())
-            tasks = [
-                layer_task(dense, layer, each, block, matter)
-                for block, (each, matter) in enumerate(zip_longest(found.pop(0), matters))
-            ]
-            with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
-                if not any(task.samples.unusable_reason for task in tasks):
-                    moves = partial(probe.movement, number, layer)
-                    curve, weights = _curve(layer, tasks, levels, sparsity, moves)
-                    curves.append(curve)
-                    if sparse is not None:
-                        set_matrices(sparse, layer, weights)
-            del tasks  # the sums and factorisations of its stage go before the next stage's come
-    return ErrorModel(levels, curves)
+    for number, stage in enumerate(recorded):
+        with stage:
+            curves += [measured(number, layer, samples) for layer, samples in stage]
+    return ErrorModel(levels, [curve for curve in curves if curve is not None])
 
 
 def share_zeros(tasks: Sequence[LayerProblem], zeros: int) -> list[int]:

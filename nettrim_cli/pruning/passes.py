@@ -9,48 +9,104 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
-from nettrim_cli.pruning.layerwise import Batches, PassResult, Run
+from nettrim_cli.pruning.allocation import Forecast
+from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
+from nettrim_cli.pruning.measurement import start
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
-from nettrim_cli.solve.problem import TunedOptions
 
-Choices = Mapping[tuple[str, int], TunedOptions]
+Zeros = Mapping[str, int]
 SURE = 2.0  # standard errors by which a rival must be better to take the place of the first,
 DOUBTFUL = 1.0  # and by which it may be worse and still be averaged with it
 
 
-def solved(run: Run, samples: SampleSet, reference: ReferenceOutputs) -> PassResult:
-    """All passes at a target that says how many zeros, or which error, each layer gets."""
-    allocations, samples = run.allocations(samples)
-    zeros: Mapping[str, int] | None = allocations[0] if allocations else None
-    layers = run.prune_layers(samples.flagged_batches, zeros)
-    best = PassResult(run.pruned, layers)
-    if zeros is None:
-        return best
-    if len(allocations) > 1:
-        best, zeros = contest(run, samples, allocations, best)
-    best = sweep(run, samples.flagged_batches, zeros, best, reference)
-    settings = run.settings
+@dataclass(frozen=True)
+class Outcome:
+    """The network that all passes lead to.
+
+    Attributes
+    ----------
+    samples
+        Those that layers were fitted to, made ones among them, before a final fit.
+    forecast
+        What more samples would give, where that was asked for.
+    """
+
+    result: PassResult
+    samples: SampleSet
+    forecast: Forecast | None = None
+
+    @property
+    def final_samples(self) -> int:
+        """Samples of the final fit; 0 where there was none."""
+        return len(self.samples) if self.result.judged else 0
+
+
+class Contestant(NamedTuple):
+    """A network of some allocation, and (batches,) squared errors of its outputs."""
+
+    zeros: Zeros
+    result: PassResult
+    moved: NDArray[np.float64]
+
+
+def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:
+    """Make all passes at a target that says how many zeros, or which error, each layer gets.
+
+    Parameters
+    ----------
+    samples
+        Those to fit and those held out.
+    reference
+        The dense network on the held-out samples.
+    """
+    settings, first = context.settings, start(context, samples)
+    samples, warm = first.samples, first.warm
+    cache = StreamCache() if settings.sweeps > 1 else None
+    if first.allocations is None:
+        result = prune_pass(context, samples, None, first.importance, warm, cache=cache)
+        return Outcome(result, samples)
+
+    def attempt(zeros: Zeros, tuned: WarmStart) -> PassResult:
+        return prune_pass(context, samples, zeros, first.importance, tuned, cache=cache)
+
+    zeros = first.allocations[0]
+    result = attempt(zeros, warm)
+    warm = replace(warm, tuned=result.tuned)
+    if len(first.allocations) > 1:
+        judges = samples.judging_batches()
+        probe = SensitivityProbe(context.dense, context.stages[:1], judges, threads=context.threads)
+
+        def rival(zeros: Zeros) -> Contestant:
+            context.listener.stage("trying another allocation")
+            result = attempt(zeros, warm)
+            return Contestant(zeros, result, probe.differences(result.model))
+
+        leader = Contestant(zeros, result, probe.differences(result.model))
+        zeros, result, _ = contest(leader, first.allocations[1:], rival)
+    warm = replace(warm, tuned=result.tuned)
+    result, importance = sweep(
+        context, samples, zeros, result, first.importance, warm, reference, cache=cache
+    )
     if samples.few and settings.method == "l0" and settings.final_fit == "auto":
-        return final_fit(run, samples, zeros, best, reference)
-    return best
+        context.listener.stage(f"fitting to all {len(samples):,} samples")
+        warm = replace(warm, tuned=result.tuned, holdout_fitted=True)
+        fitted = prune_pass(context, samples.whole(), zeros, importance, warm)
+        result = final_fit(result, fitted, reference)
+    return Outcome(result, samples, first.forecast)
 
 
-def final_fit(
-    run: Run,
-    samples: SampleSet,
-    zeros: Mapping[str, int],
-    best: PassResult,
-    reference: ReferenceOutputs,
-) -> PassResult:
-    """Fit the layers to all samples, with the choices that the held-out ones have made.
+def final_fit(result: PassResult, fitted: PassResult, reference: ReferenceOutputs) -> PassResult:
+    """The network that was fitted to all samples, with the errors of the one before.
 
     As in scikit-learn's ``refit`` after a search, errors stay those of before: no sample is left
     to measure others on.  Where the network is no better on the held-out samples, which are fitted
@@ -58,75 +114,50 @@ def final_fit(
 
     Parameters
     ----------
-    zeros
-        Of each layer, as in the passes before.
-    best
-        What came out of these.
+    result
+        What came out of the passes before.
+    fitted
+        What came out of the fit to all samples, with the choices that held-out ones have made.
     reference
         The dense network on the held-out samples.
     """
-    run.listener.stage(f"fitting to all {len(samples):,} samples")
-    run.trail = None  # the batches are others
-    layers = run.prune_layers(samples.whole().flagged_batches, zeros, again=True, seen=True)
-    if not reference.compare(run.pruned).error <= reference.compare(best.model).error:
-        run.pruned = best.model
-        return best
-    before = {layer.name: layer.error_holdout for layer in best.layers}
-    layers = [replace(layer, error_holdout=before[layer.name]) for layer in layers]
-    run.final_samples = len(samples)
-    return PassResult(run.pruned, layers, judged=best.model)
+    if not reference.compare(fitted.model).error <= reference.compare(result.model).error:
+        return result
+    errors = {layer.name: layer.error_holdout for layer in result.layers}
+    layers = [replace(layer, error_holdout=errors[layer.name]) for layer in fitted.layers]
+    return replace(fitted, layers=layers, judged=result.model)
 
 
 def contest(
-    run: Run, samples: SampleSet, allocations: Sequence[Mapping[str, int]], first: PassResult
-) -> tuple[PassResult, Mapping[str, int]]:
+    leader: Contestant, allocations: Sequence[Zeros], attempt: Callable[[Zeros], Contestant]
+) -> Contestant:
     """The network with the best of some allocations, by its outputs on held-out samples.
 
     The first is the best in general, and stays unless another is surely better.  Those that few
-    samples do not tell apart from it are averaged with it.  A final Softmax or Sigmoid is looked
-    behind, as few samples are in doubt there.
+    samples do not tell apart from it are averaged with it.
 
     Parameters
     ----------
+    leader
+        The first.
     allocations
-        Zeros of each layer; of these the first has been solved.
-    first
-        What came out of it.
+        Its rivals: zeros of each layer.
+    attempt
+        Makes a network of an allocation.
     """
-    judges = samples.judging_batches()
-    probe = SensitivityProbe(run.dense, run.plan[:1], judges, threads=run.threads)
-    leader = _Contestant(allocations[0], first, run.choices, probe.differences(first.model))
-
-    def solve(zeros: Mapping[str, int], choices: Choices = leader.choices) -> _Contestant:
-        run.listener.stage("trying another allocation")
-        run.choices = choices
-        layers = run.prune_layers(samples.flagged_batches, zeros, again=True)
-        result = PassResult(run.pruned, layers)
-        return _Contestant(zeros, result, run.choices, probe.differences(run.pruned))
-
-    outcomes = [(leader.zeros, leader.moved)]  # without the networks, whose memory is wanted
-    for zeros in allocations[1:]:
-        rival = solve(zeros)
+    outcomes = [(leader.zeros, leader.moved)]  # without the networks, which take memory
+    for zeros in allocations:
+        rival = attempt(zeros)
         outcomes.append((zeros, rival.moved))
         if excess(rival.moved, leader.moved) < -SURE:
             leader = rival
     doubtful = [zeros for zeros, moved in outcomes if excess(moved, leader.moved) < DOUBTFUL]
     mean = averaged(doubtful or [leader.zeros])  # of none, where no output is finite
     if mean != leader.zeros:
-        rival = solve(mean)
+        rival = attempt(mean)
         if excess(rival.moved, leader.moved) < DOUBTFUL:
             leader = rival
-    run.choices, run.pruned = leader.choices, leader.result.model
-    return leader.result, leader.zeros
-
-
-class _Contestant(NamedTuple):
-    """A network of some allocation; ``moved`` is what it moves each judging batch by."""
-
-    zeros: Mapping[str, int]
-    result: PassResult
-    choices: Choices
-    moved: NDArray[np.float64]
+    return leader
 
 
 def excess(moved: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -157,41 +188,54 @@ def averaged(allocations: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 
 def sweep(
-    run: Run,
-    batches: Batches,
-    zeros: Mapping[str, int],
-    found: PassResult,
+    context: Context,
+    samples: SampleSet,
+    zeros: Zeros,
+    result: PassResult,
+    importance: Importance,
+    warm: WarmStart,
     reference: ReferenceOutputs,
-    accepted: Callable[[PassResult], PassResult | None] = lambda other: other,
-) -> PassResult:
+    accept: Callable[[PassResult], PassResult | None] = lambda result: result,
+    *,
+    cache: StreamCache | None = None,
+) -> tuple[PassResult, Importance]:
     """Make the passes that the settings ask for after the first, and keep the best network.
 
     Parameters
     ----------
     zeros
         Of each layer, as in the first pass.
-    found
-        What came out of that.
+    result, importance
+        What came out of the first pass, and the importance of outputs in it.
+    warm
+        What it leaves to the next one.
     reference
         The dense network on the held-out samples, which decide.
-    accepted
-        Whether another network may be kept, and as what.
+    accept
+        Tells whether another network may be kept, and as what.
+    cache
+        What the dense network delivered in the passes before.
+
+    Returns
+    -------
+    PassResult, Importance
+        Of the best pass.
     """
-    sweeps, least = run.settings.sweeps, math.inf
+    sweeps, least = context.settings.sweeps, math.inf
     if sweeps > 1:
-        least = reference.compare(found.model).error
-    before = found.model
+        least = reference.compare(result.model).error
+    last = result
     for number in range(2, sweeps + 1):
-        run.listener.stage(f"sweep {number} of {sweeps}")
-        run.weigh(before)
-        layers = run.prune_layers(batches, zeros, again=True)
-        before = run.pruned
-        error = reference.compare(before).error
-        other = accepted(PassResult(before, layers)) if error < least else None
-        words = "kept" if other is not None else "not kept"
-        run.listener.message(
+        context.listener.stage(f"sweep {number} of {sweeps}")
+        read = context.importance(last.model)
+        warm = replace(warm, tuned=last.tuned)
+        last = prune_pass(context, samples, zeros, read, warm, cache=cache)
+        error = reference.compare(last.model).error
+        candidate = accept(last) if error < least else None
+        words = "kept" if candidate is not None else "not kept"
+        context.listener.message(
             f"sweep {number}: held-out output error {error:.2%}, {least:.2%} before: {words}"
         )
-        if other is not None:
-            found, least = other, error
-    return found
+        if candidate is not None:
+            result, importance, least = candidate, read, error
+    return result, importance

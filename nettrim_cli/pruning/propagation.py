@@ -7,6 +7,7 @@ at the first pruned layer and runs with the weights pruned so far.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ def set_matrices(model: Model, layer: Layer, matrices: Sequence[NDArray[Any]]) -
         model.set_weight(layer, matrices, None)
 
 
-def layer_task(
+def layer_problem(
     dense: Model,
     layer: Layer,
     samples: LayerSamples,
@@ -107,6 +108,23 @@ def layer_task(
     )
 
 
+class RecordedStage(AbstractContextManager["RecordedStage"]):
+    """A stage with the samples of its layers, layer by layer, each block by block.
+
+    Its end as a context frees the samples and what was factorised of them, before those of the
+    next stage are recorded.
+    """
+
+    def __init__(self, stage: Stage, samples: Sequence[Sequence[LayerSamples]]) -> None:
+        self._layers = list(zip(stage.layers, samples, strict=True))
+
+    def __iter__(self) -> Iterator[tuple[Layer, Sequence[LayerSamples]]]:
+        return iter(self._layers)
+
+    def __exit__(self, *_: object) -> None:
+        self._layers.clear()
+
+
 def propagate(
     dense: Model,
     pruned: Model | None,
@@ -115,9 +133,9 @@ def propagate(
     *,
     threads: int,
     seed: int,
-    trail: StreamCache | None = None,
-) -> Iterator[tuple[Stage, list[list[LayerSamples]]]]:
-    """Yield each stage with the samples of its layers, block by block.
+    cache: StreamCache | None = None,
+) -> Iterator[RecordedStage]:
+    """Yield each stage with the samples of its layers.
 
     Parameters
     ----------
@@ -125,34 +143,36 @@ def propagate(
         The model whose weights the caller changes stage by stage (cascade); None for parallel.
     batches
         With a flag that says whether the batch is held out.
-    trail
-        Of the dense network in earlier walks of this plan and these batches: what is on it does
+    cache
+        Of the dense network in earlier passes of this plan and these batches: what is in it does
         not run again.
     """
-    trail = trail or StreamCache(0)
-    way = Propagation(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), trail)
+    cache = cache or StreamCache(0)
+    way = Propagation(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), cache)
     for number, stage in enumerate(plan):
         way.advance(number)
-        signals = way.signals(stage)
-        exact, exact_offsets = way.is_exact(stage), way.is_exact(stage, offsets=True)
-        blocks = [dense_matrices(dense, layer) for layer in stage.layers]
-        found = [
-            collect(
-                *signals,
-                [each[block] for each in blocks],
-                block=block,
-                share=1 / stage.blocks,
-                exact=exact,
-                exact_skips=exact_offsets,
-                seed=seed,
-            )
-            for block in range(stage.blocks)
-        ]
-        by_layer = [list(each) for each in zip(*found, strict=True)]
-        found.clear()
-        yield stage, by_layer
-        by_layer.clear()  # sums and factorisations go before the next stage's are made
+        yield RecordedStage(stage, _record(way, stage, seed))
         way.changed(number)
+
+
+def _record(way: Propagation, stage: Stage, seed: int) -> list[list[LayerSamples]]:
+    """The samples of each layer of a stage, block by block."""
+    inputs = way.signals(stage)
+    exact, exact_skips = way.is_exact(stage), way.is_exact(stage, offsets=True)
+    weights = [dense_matrices(way.dense, layer) for layer in stage.layers]
+    by_block = [
+        collect(
+            *inputs,
+            [matrices[block] for matrices in weights],
+            block=block,
+            share=1 / stage.blocks,
+            exact=exact,
+            exact_skips=exact_skips,
+            seed=seed,
+        )
+        for block in range(stage.blocks)
+    ]
+    return [list(blocks) for blocks in zip(*by_block, strict=True)]
 
 
 class Propagation:
@@ -164,10 +184,10 @@ class Propagation:
         pruned: Model | None,
         plan: Sequence[Stage],
         start: Callable[[], Stream],
-        trail: StreamCache,
+        cache: StreamCache,
     ) -> None:
-        self.dense, self.pruned, self.plan, self.trail = dense, pruned, plan, trail
-        self.stream = trail.follow(0, start)
+        self.dense, self.pruned, self.plan, self.cache = dense, pruned, plan, cache
+        self.stream = cache.follow(0, start)
         layers = [layer for stage in plan for layer in stage.layers]
         self.recording = CapturePlan(dense.index, layers, cascade=pruned is not None)
         taps = [
@@ -184,8 +204,8 @@ class Propagation:
         self._source = {tap.name: tap.source for each in taps for tap in each}
         self.pieces = Segments(self.recording, self.stops).pieces
         again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
-        # What is on the trail stays in memory: the pruned network has memory of its own then.
-        self._budget = MemoryBudget() if trail.stops else self.stream.budget
+        # What is in the cache stays in memory: the pruned network has memory of its own then.
+        self._budget = MemoryBudget() if cache.stops else self.stream.budget
         self._start = self.stream.fork(self._budget) if again else None
         self.second: Stream | None = None
         self._touched: set[str] = set()  # tensors that the pruned layers influence
@@ -198,7 +218,7 @@ class Propagation:
             made = {name for at in piece.positions for name in self.recording.computed_by(at)}
             if made & self._touched:
                 self.second = self.stream.fork(self._budget)
-        self.stream = self.trail.follow(number + 1, lambda: self._dense(piece), piece.outputs)
+        self.stream = self.cache.follow(number + 1, lambda: self._dense(piece), piece.outputs)
         if self.pruned is not None and self.second is not None:
             self._run(self.pruned, self.second, piece)
         self._note(piece.outputs)

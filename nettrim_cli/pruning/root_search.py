@@ -68,7 +68,7 @@ class MonotoneSearch:
         self._at = np.linspace(*ends, FINE)
         self._known = np.interp(self._at, [_odds(float(each)) for each in self.knobs], known)
 
-    def tell(self, knob: float, figure: float) -> None:
+    def observe(self, knob: float, figure: float) -> None:
         """Take in a try."""
         self.tries.append((knob, figure if math.isfinite(figure) else math.inf))
 
@@ -77,7 +77,7 @@ class MonotoneSearch:
         """The largest knob that was within the limit."""
         return max((knob for knob, figure in self.tries if figure <= self.limit), default=None)
 
-    def guess(self) -> float | None:
+    def propose(self) -> float | None:
         """The next knob to try; None when the search is over."""
         best = self.best
         missed = [knob for knob, figure in self.tries if figure > self.limit]

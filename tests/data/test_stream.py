@@ -166,18 +166,18 @@ def test_tensors_of_many_shapes_are_the_same_from_memory_and_disk(memory_bytes) 
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
-def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
+def test_what_is_in_a_cache_does_not_run_again(memory_bytes) -> None:
     proto = residual()
     x = input_samples(proto, 14)
     plan, pieces = cut(proto)
-    trail, runs = StreamCache(), []
+    cache, runs = StreamCache(), []
 
     def passed() -> list[np.ndarray]:
         def read():
             runs.append("x")
             return Stream.read(batches(x), threads=1, memory_bytes=memory_bytes)
 
-        stream, found = trail.follow(0, read), []
+        stream, found = cache.follow(0, read), []
         for stop, (piece, (name,)) in enumerate(zip(pieces, STOPS, strict=True), 1):
 
             def advanced(stream=stream, piece=piece, name=name):
@@ -185,7 +185,7 @@ def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
                 advance(stream, proto, plan, piece)
                 return stream
 
-            stream = trail.follow(stop, advanced, piece.outputs)
+            stream = cache.follow(stop, advanced, piece.outputs)
             found.append(joined(stream, name))
         return found
 
@@ -195,20 +195,20 @@ def test_what_is_on_a_trail_does_not_run_again(memory_bytes) -> None:
     assert np.array_equal(second[-1], run(proto, ["f"], {"x": x})[0])
 
 
-def test_a_trail_ends_where_its_room_does() -> None:
+def test_a_cache_ends_where_its_room_does() -> None:
     def stream(*sizes):
         places = [{str(at): np.zeros(each, np.uint8) for at, each in enumerate(sizes)}]
         found = Stream.read([(Batch(each, 1, None), False) for each in places], threads=1)
         return lambda: found
 
-    trail = StreamCache(100)
-    trail.follow(0, stream(30))
-    trail.follow(1, stream(30, 40), ["1"])  # what was there before counts once
-    assert (len(trail.stops), trail.free_bytes) == (2, 30)
-    trail.follow(2, stream(31))
-    trail.follow(3, stream(1))  # later stops are no use without this one
-    assert len(trail.stops) == 2
-    assert trail.follow(2, stream(7)).batches[0].get("0").size == 7  # it runs again
+    cache = StreamCache(100)
+    cache.follow(0, stream(30))
+    cache.follow(1, stream(30, 40), ["1"])  # what was there before counts once
+    assert (len(cache.stops), cache.free_bytes) == (2, 30)
+    cache.follow(2, stream(31))
+    cache.follow(3, stream(1))  # later stops are no use without this one
+    assert len(cache.stops) == 2
+    assert cache.follow(2, stream(7)).batches[0].get("0").size == 7  # it runs again
     none = StreamCache(0)
     none.follow(0, stream(0))
     assert not none.stops

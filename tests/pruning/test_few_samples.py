@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from nettrim_cli import Settings, prune
-from nettrim_cli.data.dataset import Calibration
+from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
@@ -21,11 +21,15 @@ from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.passes import (
     DOUBTFUL,
     SURE,
+    Contestant,
+    Outcome,
     averaged,
     contest,
     excess,
     final_fit,
 )
+from nettrim_cli.pruning.propagation import stages
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import ALLOCATIONS
 from tests.support.networks import build, normal
 
@@ -115,20 +119,19 @@ def test_a_final_fit_is_left_out_where_nothing_is_gained(tmp_path) -> None:
 @pytest.mark.parametrize("better", [True, False])
 def test_a_final_fit_that_fails_is_not_kept(tmp_path, better) -> None:
     dense = Model(build("g (float[N,6] x) => (float[N,4] y) { y = MatMul(x, w) }", w=normal(6, 4)))
-    weights = dense.weight(dense.layers[0])[0][0]
     np.save(tmp_path / "x.npy", normal(20, 6))
+    first = with_weights(dense, 0.8, holdout_error=0.25)
+    second = with_weights(dense, 0.9 if better else 0.7, holdout_error=1.0)
     with Calibration.open(tmp_path / "x.npy", dense.inputs) as samples:
         parts = SampleSet(samples, np.arange(16), np.arange(16, 20), 16)
         assert sorted(parts.whole().fitted) == list(range(20))
-        run = Contestants(dense, [0.8 * weights, (0.9 if better else 0.7) * weights])
-        run.prune_layers(None, {"h": 0}, again=True)
-        first = PassResult(run.pruned, [Row("h", 0.25)])
         reference = ReferenceOutputs(dense, parts.holdout_batches, threads=1)
-        found = final_fit(run, parts, {"h": 1}, first, reference)
-    assert found.judged is (first.model if better else None)
-    assert (found.model is first.model) is not better
-    assert found.layers[0].error_holdout == 0.25
-    assert run.final_samples == (20 if better else 0)
+        fitted = final_fit(first, second, reference)
+        outcome = Outcome(fitted, parts)
+    assert fitted.judged is (first.model if better else None)
+    assert fitted.model is (second.model if better else first.model)
+    assert fitted.layers[0].error_holdout == 0.25
+    assert outcome.final_samples == (20 if better else 0)
 
 
 def test_the_default_does_not_lose_to_its_alternatives(mlp) -> None:
@@ -174,71 +177,48 @@ class Row:
     error_holdout: float
 
 
-class Contestants:
-    """A run whose allocations lead to given weights."""
-
-    def __init__(self, dense: Model, weights) -> None:
-        from nettrim_cli.pruning.propagation import stages
-
-        self.dense, self.threads, self.plan = dense, 1, stages(dense.layers)
-        self.weights, self.listener, self.pruned = weights, Listener(), dense
-        self.final_samples, self.choices = 0, {}
-
-    def prune_layers(self, batches, zeros, *, again, seen=False):
-        assert again
-        self.pruned = self.dense.clone()
-        self.pruned.set_weight(self.dense.layers[0], [self.weights[zeros["h"]]], None)
-        if not seen:
-            self.choices = {**self.choices, zeros["h"]: "made"}
-        return [Row("h", 1.0)]
+def with_weights(dense: Model, weights, holdout_error: float = 1.0) -> PassResult:
+    """A network with other weights of its only layer, or a multiple of its own."""
+    if np.isscalar(weights):
+        weights = weights * dense.weight(dense.layers[0])[0][0]
+    model = dense.clone()
+    model.set_weight(dense.layers[0], [weights], None)
+    return PassResult(model, [Row("h", holdout_error)])
 
 
-class Listener:
-    def stage(self, text: str) -> None:
-        assert text
+def contested(errors) -> dict[str, int]:
+    """Who wins of allocations 0, 10, 20 that lead to weights so far from the dense ones.
 
-
-class Held:
-    @staticmethod
-    def flagged_batches():
-        raise AssertionError("nothing is solved here")
-
-    @staticmethod
-    def judging_batches():
-        from nettrim_cli.data.dataset import Batch
-
-        for sample in np.split(normal(32, 4, seed=2), 32):
-            yield Batch({"x": sample}, 1, None)
-
-
-def contested(errors, weights=None) -> tuple[Contestants, dict[str, int]]:
-    """Who wins of allocations 0, 1, ... that lead to weights so far from the dense ones."""
+    Their means lead to the weights of the errors that stand for them.
+    """
     text = "g (float[n,4] x) => (float[n,4] y) { h = MatMul(x, w)\n y = Softmax<axis=1>(h) }"
     weight = 20 * normal(4, 4, seed=1)  # all outputs are nearly one or zero
     dense = Model(onnx.ModelProto.FromString(build(text, w=weight).SerializeToString()))
     noise = normal(4, 4, seed=3)
-    made = {at: weight + error * noise for at, error in errors.items()}
-    run = Contestants(dense, made | (weights or {}))
-    allocations = [{"h": at} for at in errors if at in (0, 10, 20)]
-    run.prune_layers(None, allocations[0], again=True)
-    winner, zeros = contest(run, Held, allocations, PassResult(run.pruned, [Row("h", 0.0)]))
-    assert np.allclose(winner.model.weight(dense.layers[0])[0][0], run.weights[zeros["h"]])
-    assert run.pruned is winner.model
-    assert set(run.choices) == {0, zeros["h"]}  # those of the first pass, and its own
-    return run, zeros
+    judges = [Batch({"x": sample}, 1, None) for sample in np.split(normal(32, 4, seed=2), 32)]
+    probe = SensitivityProbe(dense, stages(dense.layers)[:1], judges, threads=1)
+
+    def attempt(zeros) -> Contestant:
+        result = with_weights(dense, weight + errors[zeros["h"]] * noise)
+        return Contestant(zeros, result, probe.differences(result.model))
+
+    first, *rivals = [{"h": zeros} for zeros in errors if zeros in (0, 10, 20)]
+    winner = contest(attempt(first), rivals, attempt)
+    expected = weight + errors[winner.zeros["h"]] * noise
+    assert np.allclose(winner.result.model.weight(dense.layers[0])[0][0], expected)
+    return dict(winner.zeros)
 
 
 @pytest.mark.parametrize("best", [0, 10, 20])
 def test_the_network_nearest_to_the_dense_one_wins(best) -> None:
-    _, zeros = contested({at: 0.001 if at == best else 1 for at in (0, 10, 20)})
-    assert zeros == {"h": best}
+    errors = {zeros: 0.001 if zeros == best else 1 for zeros in (0, 10, 20)}
+    assert contested(errors | {10 if best else 15: 1}) == {"h": best}
 
 
 @pytest.mark.parametrize(("mean", "wins"), [(1.0, 5), (1.5, 0)])
 def test_allocations_that_samples_do_not_tell_apart_are_averaged(mean, wins) -> None:
     """Where the mean is no worse; the third, which is surely worse, has no part in it."""
-    _, zeros = contested({0: 1.0, 10: 1.0, 20: 3.0, 5: mean})
-    assert zeros == {"h": wins}
+    assert contested({0: 1.0, 10: 1.0, 20: 3.0, 5: mean}) == {"h": wins}
 
 
 def test_one_odd_sample_does_not_decide() -> None:

@@ -11,7 +11,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import (
     dense_matrices,
-    layer_task,
+    layer_problem,
     propagate,
     stages,
 )
@@ -52,8 +52,8 @@ def through(name, cascade):
     seen = {}
     plan = stages(dense.layers)
     steps = propagate(dense, pruned if cascade else None, plan, batches(x), threads=1, seed=0)
-    for stage, found in steps:
-        for layer, (samples,) in zip(stage.layers, found, strict=True):
+    for stage in steps:
+        for layer, (samples,) in stage:
             seen[layer.name] = (layer, samples)
             halve(pruned, layer)
     return dense, pruned, x, seen
@@ -109,7 +109,7 @@ def test_a_cascade_reads_the_pruned_network_and_aims_at_the_dense_one(name) -> N
 
 @pytest.mark.parametrize("share", [0, 0.9, 2])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_trail_leaves_every_sample_as_it_is(name, share) -> None:
+def test_a_cache_leaves_every_sample_as_it_is(name, share) -> None:
     dense, plan = Model(NETWORKS[name]()), stages(Model(NETWORKS[name]()).layers)
     x = input_samples(dense.proto, 24)
     runs: list[int] = []
@@ -118,12 +118,12 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share) -> None:
         def follow(self, stop, run, names=None):
             return super().follow(stop, lambda: (runs.append(1), run())[1], names)
 
-    def passed(trail):
+    def passed(cache):
         pruned, seen = dense.clone(), []
-        for stage, found in propagate(
-            dense, pruned, plan, batches(x), threads=1, seed=0, trail=trail
+        for stage in propagate(
+            dense, pruned, plan, batches(x), threads=1, seed=0, cache=cache
         ):
-            for layer, (samples,) in zip(stage.layers, found, strict=True):
+            for layer, (samples,) in stage:
                 arrays = (samples.X, samples.Z, samples.holdout_X, samples.holdout_Z)
                 seen.append([samples.inputs_exact, *(each.copy() for each in arrays)])
                 halve(pruned, layer)
@@ -135,10 +135,10 @@ def test_a_trail_leaves_every_sample_as_it_is(name, share) -> None:
     trail = Counting(int(share * ((1 << 30) - whole.free_bytes)))
     for _ in range(2):
         runs.clear()
-        for one, two in zip(passed(trail), expected, strict=True):
+        for one, two in zip(passed(cache), expected, strict=True):
             assert one[0] == two[0]
             assert all(np.array_equal(a, b) for a, b in zip(one[1:], two[1:], strict=True))
-    kept = len(trail.stops)
+    kept = len(cache.stops)
     assert kept == 0 if share == 0 else 0 < kept <= len(plan) if share < 1 else kept > len(plan)
     assert len(runs) == len(plan) + 1 - kept
 
@@ -168,18 +168,18 @@ def test_beside_a_pruned_branch_signals_stay_exact() -> None:
     pruned = dense.clone()
     x = input_samples(proto, 24)
     exact = []
-    for stage, ((samples,),) in propagate(
+    for ((layer, (samples,)),) in propagate(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
-        exact.append((stage.layers[0].input, samples.inputs_exact))
-        halve(pruned, stage.layers[0])
+        exact.append((layer.input, samples.inputs_exact))
+        halve(pruned, layer)
     assert exact == [("x", True), ("t", True), ("s", False)]
 
 
 def test_a_task_reproduces_what_follows_the_layer() -> None:
     dense, _, x, seen = through("residual", cascade=False)
     layer, samples = seen[dense.layers[0].name]
-    task = layer_task(dense, layer, samples)
+    task = layer_problem(dense, layer, samples)
     assert task.relu
     (after,) = run(dense.proto, ["r1"], {"x": x[:16]})
     expected = ops.outputs_as_columns(after, layer.geometry)
@@ -192,7 +192,7 @@ def test_a_layer_without_bias_has_a_row_of_zeros_for_the_samples_and_none_in_the
     dense, _, _, seen = through("attention", cascade=False)
     layer, samples = next(each for each in seen.values() if not each[0].has_bias)
     assert not dense_matrices(dense, layer)[0][-1].any()
-    task = layer_task(dense, layer, samples)
+    task = layer_problem(dense, layer, samples)
     assert task.W.shape == layer.shape
     assert task.weight_count == layer.parameters
 
@@ -240,8 +240,8 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
     steps = propagate(
         dense, pruned if cascade else None, stages(dense.layers), batches(x), threads=1, seed=0
     )
-    for stage, found in steps:
-        for layer, (samples,) in zip(stage.layers, found, strict=True):
+    for stage in steps:
+        for layer, (samples,) in stage:
             seen[layer.output] = samples
             if samples.skip is not None:
                 name = layer.response.offset
@@ -259,7 +259,7 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
                     lacks = samples.skip.dense - samples.skip.pruned
                     expected = samples.X.astype(float) @ lacks.T
                     np.testing.assert_allclose(samples.skip.missing, expected, rtol=1e-3, atol=1e-3)
-                task = layer_task(dense, layer, samples)
+                task = layer_problem(dense, layer, samples)
                 assert task.relu is (layer.output != "g")
             halve(pruned, layer)
     assert seen[later].skip is not None
@@ -270,11 +270,11 @@ def test_what_is_added_behind_a_layer_is_recorded_beside_it(order, cascade) -> N
 def test_without_its_residual_a_layer_is_linear() -> None:
     dense = Model(branches("short first"))
     x = input_samples(dense.proto, 24)
-    for stage, found in propagate(dense, None, stages(dense.layers), batches(x), threads=1, seed=0):
-        for layer, (samples,) in zip(stage.layers, found, strict=True):
+    for stage in propagate(dense, None, stages(dense.layers), batches(x), threads=1, seed=0):
+        for layer, (samples,) in stage:
             if layer.output == "a":
                 assert layer.response.relu
-                assert not layer_task(dense, layer, samples).relu
+                assert not layer_problem(dense, layer, samples).relu
 
 
 def test_an_offset_that_is_broadcast_is_given_up() -> None:
@@ -289,13 +289,9 @@ def test_an_offset_that_is_broadcast_is_given_up() -> None:
     )
     dense = Model(proto)
     x = input_samples(proto, 24)
-    ((stage, ((samples,),)),) = (
-        (stage, list(found))
-        for stage, found in propagate(
-            dense, None, stages(dense.layers), batches(x), threads=1, seed=0
-        )
-    )
-    assert stage.layers[0].response.offset == "m"
+    steps = propagate(dense, None, stages(dense.layers), batches(x), threads=1, seed=0)
+    (((layer, (samples,)),),) = map(list, steps)
+    assert layer.response.offset == "m"
     assert samples.skip is None
 
 
@@ -324,11 +320,11 @@ def test_a_bias_given_to_a_pruned_layer_runs_along(where) -> None:
     pruned = dense.clone()
     x = input_samples(proto, 24)
     found = {}
-    for stage, ((samples,),) in propagate(
+    for ((layer, (samples,)),) in propagate(
         dense, pruned, stages(dense.layers), batches(x), threads=1, seed=0
     ):
-        found[stage.layers[0].input] = samples
-        halve(pruned, stage.layers[0])
+        found[layer.input] = samples
+        halve(pruned, layer)
     assert len(pruned.proto.graph.initializer) > len(proto.graph.initializer)
     (reached,) = run(pruned.proto, ["r"], {"x": x[:16]})
     np.testing.assert_allclose(found["r"].X[:-1], reached.T, rtol=1e-4, atol=1e-5)

@@ -24,9 +24,9 @@ def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf
     seeker = MonotoneSearch(
         KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, memory
     )
-    while (knob := seeker.guess()) is not None:
+    while (knob := seeker.propose()) is not None:
         assert KNOBS[0] - 1e-9 <= knob <= KNOBS[-1] + 1e-9
-        seeker.tell(knob, truth(knob))
+        seeker.observe(knob, truth(knob))
     return seeker
 
 
@@ -104,8 +104,8 @@ def test_what_is_chance_is_forgotten_with_the_distance() -> None:
         seeker = MonotoneSearch(
             KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory
         )
-        seeker.tell(seeker.guess(), 3.0)
-        guesses.append(odds(seeker.guess()))
+        seeker.observe(seeker.propose(), 3.0)
+        guesses.append(odds(seeker.propose()))
     far = UNSURE * FAR
     assert guesses[0] == pytest.approx(-math.log(3) - far, abs=0.02)
     assert guesses[1] == pytest.approx(-math.log(3) * math.exp(guesses[1] / 2) - far, abs=0.02)
@@ -119,15 +119,15 @@ def test_every_guess_aims_below_the_limit_and_the_lower_the_farther() -> None:
     def seeker():
         return MonotoneSearch(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.1, 0.05)
 
-    assert odds(seeker().guess()) == pytest.approx(-0.1, abs=0.02)
+    assert odds(seeker().propose()) == pytest.approx(-0.1, abs=0.02)
     near, far = seeker(), seeker()
     for each, at in ((near, -0.2), (far, -0.3)):
         knob = 1 / (1 + math.exp(-at))
-        each.tell(knob, expected(knob))  # as foretold
+        each.observe(knob, expected(knob))  # as foretold
     # a + .1 + UNSURE (a - at) = 0 at the guess a
     for each, at in ((near, -0.2), (far, -0.3)):
         guess = (UNSURE * at - 0.1) / (1 + UNSURE)
-        assert odds(each.guess()) == pytest.approx(guess, abs=0.02)
+        assert odds(each.propose()) == pytest.approx(guess, abs=0.02)
 
 
 def test_a_second_correction_must_promise_more_than_a_first() -> None:
@@ -135,10 +135,10 @@ def test_a_second_correction_must_promise_more_than_a_first() -> None:
         """How many there are where the second leaves a gain of so much of the odds."""
         seeker = MonotoneSearch(KNOBS, np.array([k / (1 - k) for k in KNOBS]), 1.0, 0.0, 0.1)
         knob = 1 / (1 + math.exp(-0.5))
-        seeker.tell(knob, 2.0)
+        seeker.observe(knob, 2.0)
         below = 1 / (1 + math.exp(0.5))
-        seeker.tell(below, math.exp(-gain * 1.25))
-        return 2 if seeker.guess() is None else 3
+        seeker.observe(below, math.exp(-gain * 1.25))
+        return 2 if seeker.propose() is None else 3
 
     assert tries(0.1) == 2
     assert tries(0.5) == 3

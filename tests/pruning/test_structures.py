@@ -253,10 +253,10 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
     (a,) = run(dense.proto, ["a"], {"x": x})
     found = {
         layer.name: samples
-        for stage, blocks in propagate(
+        for stage in propagate(
             dense, None, stages(dense.layers), flagged, threads=1, seed=0
         )
-        for layer, (samples,) in zip(stage.layers, blocks, strict=True)
+        for layer, (samples,) in stage
     }
     samples = found["r"]
     layer = next(each for each in dense.layers if each.name == "r")
@@ -296,8 +296,7 @@ def test_recurrent_weights_read_the_states_of_the_network_so_far(name, cascade) 
     plan = stages(dense.layers)
     assert [layer.name for stage in plan for layer in stage.layers] == ["cell.W", "cell.R", "y"]
     steps = propagate(dense, pruned if cascade else None, plan, flagged, threads=1, seed=0)
-    for stage, ((*blocks,),) in steps:
-        (layer,) = stage.layers
+    for ((layer, blocks),) in steps:
         source = pruned if cascade else dense
         arrays = {}
         proto = onnx.ModelProto.FromString(source.proto.SerializeToString())

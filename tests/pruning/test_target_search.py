@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from nettrim_cli import pipeline
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo, WrongUsage
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, prune
-from nettrim_cli.pruning import allocation
-from nettrim_cli.pruning.layerwise import Run
+from nettrim_cli.pruning import allocation, target_search
+from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.root_search import MOST
 from nettrim_cli.settings import ALLOCATIONS, Settings
 from tests.support.networks import NETWORKS, Files, save_data, save_model
@@ -182,7 +181,7 @@ def test_an_output_that_never_changes_says_nothing_of_a_drop(tmp_path) -> None:
 
 
 def test_what_is_met_already_is_told_before_any_work(files, monkeypatch) -> None:
-    monkeypatch.setattr(Run, "measure", None)
+    monkeypatch.setattr(target_search, "measure", None)
     with pytest.raises(NothingToDo, match="already"):
         pruned(files, max_bytes=10**9)
 
@@ -254,21 +253,21 @@ def test_the_convex_methods_reach_a_target_too(files) -> None:
 def test_only_the_first_round_makes_all_choices(files, monkeypatch) -> None:
     rounds = []
 
-    class Watched(Run):
-        def prune_layers(self, batches, zeros, *, again=False, onwards=False):
-            before = dict(self._choices)
-            reports = super().prune_layers(batches, zeros, again=again, onwards=onwards)
-            rounds.append((again, before, dict(self._choices)))
-            assert onwards == again
-            return reports
+    def watched(context, samples, zeros, importance, warm, **options):
+        result = prune_pass(context, samples, zeros, importance, warm, **options)
+        rounds.append((warm, result))
+        return result
 
-    monkeypatch.setattr(pipeline, "Run", Watched)
+    monkeypatch.setattr(target_search, "prune_pass", watched)
     report = pruned(files, max_error=0.1)
     assert len(rounds) == len(report.target.rounds) > 1
-    assert rounds[0][:2] == (False, {})
-    for again, before, after in rounds[1:]:
-        assert again
-        assert {name: after[name] for name in before} == before
+    first, earlier = rounds[0]
+    assert (first.tuned, first.weights) == ({}, None)
+    for warm, result in rounds[1:]:
+        assert warm.weights is earlier.model
+        assert warm.tuned == earlier.tuned
+        assert {block: result.tuned[block] for block in warm.tuned} == warm.tuned
+        earlier = result
 
 
 def test_the_written_file_answers_as_the_round_did(files) -> None:

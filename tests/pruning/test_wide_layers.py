@@ -90,9 +90,12 @@ def test_what_a_stage_took_is_free_before_the_next(monkeypatch) -> None:
     ]
     sums = []
     steps = propagate(dense, None, stages(dense.layers), batches, threads=1, seed=0)
-    for _, found in steps:
+    for stage in steps:
         gc.collect()
         assert not [each for each in sums if each() is not None]
-        sums.append(weakref.ref(found[0][0].C))
-        assert isinstance(found.pop(0)[0], LayerSamples)
+        with stage:
+            ((_, (samples,)),) = stage
+            assert isinstance(samples, LayerSamples)
+            sums.append(weakref.ref(samples.C))
+            del samples
     assert len(sums) == 3

@@ -15,6 +15,6 @@ def recorded(dense: Model, batches: list[np.ndarray], pruned: Model | None = Non
     flagged = [(Batch({"x": each}, len(each), None), False) for each in batches]
     return {
         layer.name: samples
-        for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0)
-        for layer, (samples,) in zip(stage.layers, found, strict=True)
+        for stage in propagate(dense, pruned, plan, flagged, threads=1, seed=0)
+        for layer, (samples,) in stage
     }

@@ -136,8 +136,8 @@ def test_a_cascade_sees_new_weights_at_every_place() -> None:
     plan = stages(dense.layers)
     flagged = [(Batch({"x": x}, len(x), None), False)]
     seen = []
-    for stage, found in propagate(dense, pruned, plan, flagged, threads=1, seed=0):
-        for layer, (samples,) in zip(stage.layers, found, strict=True):
+    for stage in propagate(dense, pruned, plan, flagged, threads=1, seed=0):
+        for layer, (samples,) in stage:
             seen.append(samples)
             weights, _ = pruned.weight(layer)
             pruned.set_weight(layer, [0.5 * each for each in weights], None)

@@ -1,0 +1,95 @@
+"""What stays the same in all passes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nettrim_cli.graph.analysis.importance import blended, output_importance
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.executors import Executor
+from nettrim_cli.pruning.propagation import Stage, stages
+from nettrim_cli.pruning.selection import bounds_of, nonzeros
+from nettrim_cli.settings import Settings
+from nettrim_cli.solve.matrices import Matrix
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress import Listener
+
+Importance = Mapping[str, Sequence[Matrix]]
+"""(M,) of each block of a layer, by the layer's name."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The network, its layers in their order, and how they are pruned.
+
+    Attributes
+    ----------
+    dense
+        The network as the user gave it.
+    layers
+        The layers to prune, in the model's order.
+    threads
+        Threads of BLAS and of the engine.
+    listener
+        Hears of the progress.
+    executor
+        Does the jobs.
+    """
+
+    dense: Model
+    layers: tuple[Layer, ...]
+    settings: Settings
+    threads: int
+    listener: Listener
+    executor: Executor
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The layers in dataflow order, those together that read the same columns."""
+        return stages(self.layers)
+
+    @cached_property
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """Fewest and most zeros of each layer, by name."""
+        names = [layer.name for layer in self.dense.layers]
+        return {
+            layer.name: bounds_of(
+                layer,
+                self.settings,
+                layer.parameters - nonzeros(self.dense.weight(layer)[0]),
+                names=names,
+            )
+            for layer in self.layers
+        }
+
+    @cached_property
+    def dense_importance(self) -> Importance:
+        """Importance of the layers' outputs in the dense network.
+
+        Empty where the target is epsilon: the fewest weights of each layer are wanted then,
+        wherever they are.
+        """
+        return {} if self.settings.target_epsilon is not None else output_importance(self.dense)
+
+    def importance(self, sparse: Model) -> Importance:
+        """Importance of outputs by what a sparse version of the network reads, too.
+
+        A unit that hardly anything reads any more is not worth many weights.
+        """
+        return blended(self.dense_importance, output_importance(sparse))
+
+    @property
+    def allocation(self) -> str:
+        """How zeros are shared out over the layers: one of ``settings.ALLOCATIONS``."""
+        even = self.settings.method != "l0" or self.settings.n_of_m is not None
+        return self.settings.allocate or ("uniform" if even else "network")
+
+    @property
+    def may_augment(self) -> bool:
+        """Whether samples may be made of those of the file."""
+        return self.settings.method == "l0" and self.settings.augment == "auto"

@@ -1,0 +1,213 @@
+"""What a user may want of the whole network: an error, an accuracy, a size.
+
+A goal says what its figure is to be at each sparsity, by the layers' curves, and measures it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.dataset import Batch
+from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.evaluation.accuracy import NORMAL, TIE, Margins, drop_bound
+from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.allocation import ErrorModel
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.measurement import allocate
+from nettrim_cli.report.formatting import size
+
+GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 56)])
+REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
+ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
+LEAST = 0.002  # zeros that hardly change a file's size
+STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
+
+
+class Goal(Protocol):
+    """A figure of the pruned network that has a limit.
+
+    Attributes
+    ----------
+    falls
+        Whether it falls as zeros grow in number.
+    margin, tolerance, memory, unsure
+        Of the search, see ``solve.seek.MonotoneSearch``.
+    """
+
+    falls: bool
+    margin: float
+    tolerance: float
+    memory: float
+    unsure: float
+
+    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Some shares of zeros, ascending, and what the figure is to be at them."""
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """The figure, and an upper bound on it for new samples where there is one."""
+
+
+@dataclass
+class SearchContext:
+    """What the goals know of a search.
+
+    Attributes
+    ----------
+    limit
+        Of the figure.
+    fitted
+        The samples that are fitted to, as the file has them.
+    reference
+        The dense network on the held-out samples.
+    """
+
+    context: Context
+    limit: float
+    fitted: Callable[[], Iterable[Batch]]
+    reference: ReferenceOutputs
+
+    def zeros(self, error_model: ErrorModel, sparsity: float) -> dict[str, int]:
+        """Zeros of each layer at a share of zeros over all."""
+        return allocate(self.context, error_model, sparsity)
+
+    def errors(self, error_model: ErrorModel) -> NDArray[np.float64]:
+        """The network's error expected at each of GRID, from the layers' own.
+
+        In a cascade later layers repair a part of it.
+        """
+        found = np.array([error_model.error(self.zeros(error_model, each)) for each in GRID])
+        if self.context.settings.scheme == "cascade":
+            found *= REPAIRED * (GRID / (1 - GRID)) ** SLOPE
+        return found
+
+
+class ErrorGoal:
+    """The largest relative error of an output."""
+
+    falls, margin, tolerance, memory, unsure = False, 0.02, 0.06, math.inf, 0.25
+
+    def __init__(self, search: SearchContext) -> None:
+        self.search = search
+        for name, why in search.reference.unmeasured.items():
+            raise BadInput(
+                f"--max-error cannot be kept: the error of output '{name}' cannot be measured, as "
+                f"{why}."
+            )
+
+    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """By the layers' own errors."""
+        return GRID, self.search.errors(error_model)
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """On the held-out samples."""
+        return self.search.reference.compare(pruned).error, None
+
+
+class DropGoal:
+    """Accuracy lost, or without labels the share of changed answers."""
+
+    falls, margin, tolerance, memory, unsure = False, 0.15, 0.3, 2.0, 0.25
+
+    def __init__(self, search: SearchContext) -> None:
+        self.search = search
+        self.others = own_answers(
+            search.context.dense, search.fitted, threads=search.context.threads
+        )
+        if not self.others.answer_margins:
+            raise BadInput("--max-drop needs an output with a score for each class.")
+
+    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As if scores moved like noise of the error that the layers' own foretell."""
+        errors = self.search.errors(error_model)
+        held = self.others.samples * self.search.context.settings.holdout
+        typical = self.others.score_size
+        drops = [
+            max(_expected_drop(each, error, typical, held) for each in self.others.answer_margins)
+            for error in errors
+        ]
+        return GRID, ALIKE * (np.array(drops) / ALIKE) ** (1 + STEEPER)
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """On the held-out samples; the bound takes the margins of the others, too."""
+        found = self.search.reference.compare(pruned)
+        bounds = [
+            drop_bound(a, b)[1]
+            for a, b in zip(found.answer_margins, self.others.answer_margins, strict=True)
+        ]
+        return found.drop, max(bounds)
+
+
+class BytesGoal:
+    """Bytes of the gzipped file."""
+
+    falls, margin, tolerance, memory, unsure = True, 0.005, 0.02, math.inf, 0.02
+
+    def __init__(self, search: SearchContext) -> None:
+        self.search = search
+        if packed(search.context.dense) <= search.limit:
+            raise NothingToDo(
+                f"{search.context.dense.path}: the gzipped file has at most "
+                f"{size(int(search.limit))} already."
+            )
+
+    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sizes with the smallest of the dense weights zero, at four shares, and the dense one."""
+        found = {each: self._size(error_model, each) for each in (0.5, 0.95)}
+        for _ in range(2):
+            (one, more), (two, less) = sorted(found.items())[0], sorted(found.items())[-1]
+            slope = (more - less) / (two - one)
+            at = one + (more - self.search.limit) / slope if slope > 0 else 0.99
+            at = min(max(at, LEAST), 0.995)
+            found.setdefault(at, self._size(error_model, at))
+        found.setdefault(LEAST, self._size(error_model, LEAST))
+        ordered = sorted(found)
+        return np.array(ordered), np.array([found[each] for each in ordered])
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """Of the file as it will be written."""
+        return packed(pruned), None
+
+    def _size(self, error_model: ErrorModel, sparsity: float) -> float:
+        dense = self.search.context.dense
+        model, zeros = dense.clone(), self.search.zeros(error_model, sparsity)
+        for layer in self.search.context.layers:
+            if count := zeros.get(layer.name):
+                weights = [each.copy() for each in dense.weight(layer)[0]]
+                sizes = np.abs(np.concatenate([each.ravel() for each in weights]))
+                least = np.partition(sizes, count - 1)[count - 1]
+                for each in weights:
+                    each[np.abs(each) <= least] = 0
+                model.set_weight(layer, weights, None)
+        return packed(model)
+
+
+GOALS: dict[str, Callable[[SearchContext], Goal]] = {
+    "max_error": ErrorGoal,
+    "max_drop": DropGoal,
+    "max_bytes": BytesGoal,
+}
+
+
+def _expected_drop(margins: Margins, error: float, typical: float, held: float) -> float:
+    """The bound on a drop, on so many held-out samples, where scores have noise of that error.
+
+    Without scores the share of changed answers is guessed to be the error.
+    """
+    from scipy.special import ndtr  # the normal distribution
+
+    before = margins.arrays[0]
+    before = before[np.isfinite(before) & (before != TIE)]  # of a constant output all are ties
+    noise = max(math.sqrt(2) * error * typical, 1e-30)
+    right = (before > 0).astype(np.float64)
+    now = ndtr(before / noise) if margins.scores else np.abs(right - min(error, 1))
+    crossing = float(np.mean(np.abs(right - now))) if len(before) else 0.0
+    deviation = STEADIER * math.sqrt(crossing / max(held, 1))
+    drop = max(float(np.mean(right - now)), 0.0) if len(before) else 0.0
+    return drop + NORMAL * deviation

@@ -1,0 +1,147 @@
+"""What zeros cost in each layer, measured in one pass over the dense network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.allocation import ErrorModel, Forecast, measure_error_model
+from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.layerwise import Block, WarmStart
+from nettrim_cli.pruning.propagation import propagate
+from nettrim_cli.settings import ALLOCATIONS
+from nettrim_cli.solve.levels import uniform
+
+TYPICAL = 0.7  # sparsity at which curves are compared where none is asked for
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a pass over the dense network tells before any layer is pruned.
+
+    Attributes
+    ----------
+    error_model
+        Every layer's curve.
+    samples
+        Those to fit: with made samples where these cost less on the held-out ones.
+    importance
+        Of the layers' outputs, for the first pass.
+    forecast
+        What more samples would give, where that was asked for.
+    """
+
+    error_model: ErrorModel
+    samples: SampleSet
+    importance: Importance
+    forecast: Forecast | None = None
+
+    @property
+    def warm(self) -> WarmStart:
+        """What the curves tell the first pass: the damping of each block."""
+        damping: dict[Block, float | None] = {
+            (curve.layer.name, block): delta
+            for curve in self.error_model.curves
+            for block, delta in enumerate(curve.deltas)
+        }
+        return WarmStart(damping=damping)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run at a target of zeros or of epsilon begins.
+
+    Attributes
+    ----------
+    allocations
+        Zeros of each layer, by name; the first is the best in general, the others are its rivals,
+        where samples are few and sensitivities uncertain.  None where epsilon is the target.
+    forecast
+        What more samples would give, where that was asked for.
+    """
+
+    samples: SampleSet
+    importance: Importance
+    allocations: list[Mapping[str, int]] | None = None
+    warm: WarmStart = field(default_factory=WarmStart)
+    forecast: Forecast | None = None
+
+
+def start(context: Context, samples: SampleSet) -> Start:
+    """The samples to fit, and zeros of each layer where sparsity is the target."""
+    settings = context.settings
+    if settings.zeros is None:
+        return Start(samples, context.dense_importance)
+    even = context.allocation == "uniform" or len(context.layers) == 1
+    made = context.may_augment and samples.augmented().rounds
+    if even and not made and not settings.forecast:
+        sizes = [layer.parameters for layer in context.layers]
+        zeros = uniform(sizes, round(settings.zeros * sum(sizes)), list(context.bounds.values()))
+        shares = dict(zip(context.bounds, zeros, strict=True))
+        return Start(samples, context.dense_importance, [shares])
+    measured = measure(context, samples, settings.zeros)
+    allocations: list[Mapping[str, int]] = [allocate(context, measured.error_model, settings.zeros)]
+    few = measured.samples.few
+    if context.allocation == "network" and settings.allocate is None and few:
+        for kind in ALLOCATIONS[1:]:
+            rival = measured.error_model.shared(settings.zeros, context.bounds, kind=kind)
+            if rival != allocations[0]:
+                allocations.append(rival)
+    return Start(
+        measured.samples, measured.importance, allocations, measured.warm, measured.forecast
+    )
+
+
+def allocate(context: Context, error_model: ErrorModel, sparsity: float) -> dict[str, int]:
+    """Zeros of each layer that was measured, by name, at a sparsity over all of them."""
+    return error_model.shared(sparsity, context.bounds, kind=context.allocation)
+
+
+def measure(context: Context, samples: SampleSet, sparsity: float | None = None) -> Measurement:
+    """Measure what zeros cost in each layer, around a sparsity or over the whole range."""
+    context.listener.stage("measuring how sensitive each layer is")
+    share = TYPICAL if sparsity is None else sparsity
+
+    def cost(error_model: ErrorModel) -> float:
+        return error_model.cost(allocate(context, error_model, share))
+
+    error_model, sparse = _measure(context, samples, sparsity)
+    mixed = samples.augmented() if context.may_augment else samples
+    if mixed.rounds:
+        mixed_model, mixed_sparse = _measure(context, mixed, sparsity)
+        if cost(mixed_model) < cost(error_model):
+            samples, error_model, sparse = mixed, mixed_model, mixed_sparse
+    forecast = None
+    if context.settings.forecast and len(samples.half().fitted) < len(samples.fitted):
+        fewer, _ = _measure(context, samples.half(), sparsity)
+        forecast = Forecast.of(error_model, fewer, allocate(context, error_model, share))
+    importance = context.dense_importance if sparse is None else context.importance(sparse)
+    return Measurement(error_model, samples, importance, forecast)
+
+
+def _measure(
+    context: Context, samples: SampleSet, sparsity: float | None
+) -> tuple[ErrorModel, Model | None]:
+    """Every layer's curve, and the dense network with each layer as sparse as it was probed."""
+    sparse = None if sparsity is None else context.dense.clone()
+    recorded = propagate(
+        context.dense,
+        None,
+        context.stages,
+        samples.flagged_batches(),
+        threads=context.threads,
+        seed=context.settings.seed,
+    )
+    error_model = measure_error_model(
+        context.dense,
+        context.stages,
+        recorded,
+        samples.probe_batches(len(context.layers)),
+        sparsity,
+        sparse,
+        importance=context.dense_importance,
+        threads=context.threads,
+    )
+    return error_model, sparse

@@ -1,0 +1,82 @@
+"""Jobs are pure values: solved elsewhere they give the same weights."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nettrim_cli.data.dataset import Batch
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.executors import SerialExecutor, silent
+from nettrim_cli.pruning.layer_job import LayerJob, solve_layer
+from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
+from nettrim_cli.settings import METHODS
+from tests.support.networks import NETWORKS, input_samples
+
+
+def jobs_of(name: str, method: str) -> list[LayerJob]:
+    """A job for each layer of a network, at half of its weights."""
+    dense = Model(NETWORKS[name]())
+    x = input_samples(dense.proto, 48)
+    batches = [(Batch({"x": x[:40]}, 40, None), False), (Batch({"x": x[40:]}, 8, None), True)]
+    jobs = []
+    for stage in propagate(dense, None, stages(dense.layers), batches, threads=1, seed=0):
+        for layer, samples in stage:
+            blocks = enumerate(samples)
+            problems = [layer_problem(dense, layer, block, number) for number, block in blocks]
+            epsilon = None if method == "l0" else 0.3
+            jobs.append(
+                LayerJob(
+                    tuple(replace(problem, epsilon=epsilon) for problem in problems),
+                    layer.parameters // 2 if method == "l0" else None,
+                    (0, layer.parameters),
+                    method,
+                )
+            )
+    return jobs
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["mlp", "attention", "LSTM"])
+def test_a_job_gives_the_same_weights_after_pickling(name, method) -> None:
+    jobs = jobs_of(name, method)
+    assert jobs
+    for job in jobs:
+        here = solve_layer(job)
+        sent = pickle.loads(pickle.dumps(job))  # what was factorised of it stays here
+        there = pickle.loads(pickle.dumps(solve_layer(sent)))
+        for one, other in zip(here.solutions, there.solutions, strict=True):
+            assert np.array_equal(one.U, other.U)
+            assert (one.status, one.tuned) == (other.status, other.tuned)
+
+
+def test_what_was_factorised_does_not_travel() -> None:
+    (job,) = jobs_of("mlp", "l0")[:1]
+    size = len(pickle.dumps(job))
+    solve_layer(job)
+    assert len(pickle.dumps(job)) == size
+
+
+def test_a_serial_executor_asks_for_a_job_when_the_one_before_is_done() -> None:
+    told = []
+
+    def jobs():
+        for number in range(3):
+            told.append(("asked", number))
+            yield number
+
+    def double(number, progress):
+        progress(number)
+        return 2 * number
+
+    executor = SerialExecutor(lambda number: told.append(("progress", number)))
+    results = []
+    for result in executor.map(double, jobs()):
+        told.append(("done", result // 2))
+        results.append(result)
+    assert results == [0, 2, 4]
+    assert told == [(what, n) for n in range(3) for what in ("asked", "progress", "done")]
+    assert silent(1, 2) is None
