@@ -21,6 +21,7 @@ from nettrim_cli.data.column_sampling import ColumnSample, ColumnSampler, Positi
 from nettrim_cli.data.layer_columns import LayerInputs
 from nettrim_cli.data.moments import Moments, results
 from nettrim_cli.solve.problem import LayerSamples, SkipConnection
+from nettrim_cli.solve.transport import SharedCache
 
 Array = NDArray[Any]
 SUMMED_COLUMNS = 50_000  # columns in the moments, at most,
@@ -103,7 +104,7 @@ def collect(
     connections = skips.connections(
         fit_sample, holdout_sample, [] if sums is None else sums.missing()
     )
-    shared: dict[Any, Any] = {}
+    shared = SharedCache()
     reason = CHANGING if pruned.incomplete or dense.incomplete else ""
     unread = pruned.unread_sites(block)
     return [

@@ -19,11 +19,11 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 import numpy as np
 
 from nettrim_cli.solve.matrices import Matrix, evenly_spaced, relative_error
+from nettrim_cli.solve.transport import Portable, SharedCache
 
 TOLERANCE = 5e-3
 UNREACHED = "none of the calibration samples reaches it"
@@ -84,7 +84,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class SkipConnection:
+class SkipConnection(Portable):
     """The residual connection r that is added to a layer's scaled results before its activation.
 
     Attributes
@@ -112,7 +112,7 @@ class SkipConnection:
 
 
 @dataclass(frozen=True)
-class LayerSamples:
+class LayerSamples(Portable):
     """What is recorded of the samples of one layer.
 
     Every matrix over inputs carries the row of ones last, whether or not the layer has a bias.
@@ -148,7 +148,7 @@ class LayerSamples:
     holdout_X: Matrix
     holdout_Z: Matrix
     inputs_exact: bool
-    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    shared: SharedCache = field(default_factory=SharedCache, repr=False, compare=False)
     skip: SkipConnection | None = None
     incomplete_reason: str = ""
     unread: tuple[int, ...] = ()
@@ -224,7 +224,7 @@ class TunedOptions:
 
 
 @dataclass(frozen=True)
-class LayerProblem:
+class LayerProblem(Portable):
     """One layer to prune.
 
     Attributes

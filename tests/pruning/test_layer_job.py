@@ -40,7 +40,7 @@ def jobs_of(name: str, method: str) -> list[LayerJob]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["mlp", "attention", "LSTM"])
+@pytest.mark.parametrize("name", ["mlp", "attention", "residual"])
 def test_a_job_gives_the_same_weights_after_pickling(name, method) -> None:
     jobs = jobs_of(name, method)
     assert jobs

@@ -186,14 +186,13 @@ def system_of(samples: LayerSamples, *, free_bias: bool, delta: float | None = N
 
     C is scaled, or columns are rotated, once for all layers that read them, whatever the damping.
     """
-    key = ("system", free_bias)
-    if key not in samples.shared:
-        samples.shared[key] = (
-            LowRankSystem.build(samples.X, free_bias=free_bias, delta=delta)
-            if samples.C is None
-            else GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
-        )
-    system: GramSystem | LowRankSystem = samples.shared[key]
+
+    def build() -> GramSystem | LowRankSystem:
+        if samples.C is None:
+            return LowRankSystem.build(samples.X, free_bias=free_bias, delta=delta)
+        return GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
+
+    system = samples.shared.get(("system", free_bias), build)
     return system if delta is None or delta == system.delta else system.damped(delta)
 
 

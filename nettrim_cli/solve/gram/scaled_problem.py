@@ -74,13 +74,13 @@ class ScaledProblem:
         delta
             Damping; that of ``damping`` by default.
         """
-        shared = problem.samples.shared
-        if delta is None:
-            delta = damping(problem.samples.columns, len(problem.samples.X) - 1)
-        key = ("gram", problem.has_bias, delta)
-        if key not in shared:
-            shared[key] = system_of(problem.samples, free_bias=problem.has_bias, delta=delta)
-        return cls(problem, shared[key])
+        samples, free_bias = problem.samples, problem.has_bias
+        used = damping(samples.columns, len(samples.X) - 1) if delta is None else delta
+        system = samples.shared.get(
+            ("gram", free_bias, used),
+            lambda: system_of(samples, free_bias=free_bias, delta=used),
+        )
+        return cls(problem, system)
 
     @classmethod
     def tuned(cls, problem: LayerProblem, penalty: Penalty) -> ScaledProblem:
