@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.dataset import Batch, Calibration, split
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.data.batching import batch_size
 from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
 from nettrim_cli.solve.problem import LayerProblem
 
@@ -137,7 +137,11 @@ def recorded_layers(
                     holdout_Z=stranger.holdout_Z,
                     skip=offset,
                 )
-                yield layer, layer_problem(model, layer, samples), layer_problem(model, layer, strange)
+                yield (
+                    layer,
+                    layer_problem(model, layer, samples),
+                    layer_problem(model, layer, strange),
+                )
 
 
 def _flagged(

@@ -26,10 +26,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from benchmarks.common import arguments, blas_threads, machine, print_table, sample_file, write_json
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Engine
 from nettrim_cli.graph.model import Model
-from nettrim_cli.data.batching import batch_size
 from nettrim_cli.pruning.propagation import propagate, stages
 
 PARALLEL, CASCADE = 1.5, 2.5

@@ -19,7 +19,10 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     "files": {"errors", "process.channel"},
     "solve": {"errors"},
     "graph": {"errors", "files", "process.channel"},
-    "data": {"errors", "files.formats", "graph.layer", "graph.ops", "process.channel", "solve"},
+    "data": {
+        *("errors", "files.formats", "graph.analysis.tensor_sizes", "graph.layer", "graph.model"),
+        *("graph.ops", "process.channel", "solve"),
+    },
     "report": {"errors", "process.channel"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {"data", "errors", "evaluation", "graph", "report", "settings", "solve"},
@@ -27,7 +30,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
 }
 FOR_TYPES = {"report": {"graph.layer"}}
 LIBRARIES = {
-    "process": set(),
+    "process": {"threadpoolctl"},
     "files": set(),
     "solve": {"numpy", "scipy", "threadpoolctl"},
     "graph": {"onnx", "numpy", "scipy"},

@@ -64,12 +64,14 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class PassResult:
-    """A pruned network, and what is known of its layers.
+    """A pruned network, how it was made, and what is known of its layers.
 
     Attributes
     ----------
-    tuned
-        What held-out samples have chosen for each block, in this pass or before.
+    zeros, importance
+        Of each layer, as in ``prune_pass``.
+    warm
+        What it leaves to the next pass.
     unread
         By layer, the nodes that read it and that no sample reaches.
     target
@@ -81,7 +83,9 @@ class PassResult:
 
     model: Model
     layers: Sequence[LayerReport]
-    tuned: Mapping[Block, TunedOptions] = field(default_factory=dict)
+    zeros: Mapping[str, int] | None = None
+    importance: Importance = field(default_factory=dict)
+    warm: WarmStart = field(default_factory=WarmStart)
     unread: Mapping[str, Sequence[str]] = field(default_factory=dict)
     target: Target | None = None
     judged: Model | None = None
@@ -125,7 +129,8 @@ def prune_pass(
     for stage in recorded:
         with stage:
             layer_pass.prune(stage)
-    return PassResult(pruned, layer_pass.reports, layer_pass.tuned, layer_pass.unread)
+    left = WarmStart(layer_pass.tuned, warm.damping)
+    return PassResult(pruned, layer_pass.reports, zeros, importance, left, layer_pass.unread)
 
 
 class _Pass:

@@ -19,7 +19,7 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.pruning.allocation import Forecast
-from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.measurement import start
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
@@ -79,28 +79,24 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     def attempt(zeros: Zeros, tuned: WarmStart) -> PassResult:
         return prune_pass(context, samples, zeros, first.importance, tuned, cache=cache)
 
-    zeros = first.allocations[0]
-    result = attempt(zeros, warm)
-    warm = replace(warm, tuned=result.tuned)
+    result = attempt(first.allocations[0], warm)
     if len(first.allocations) > 1:
         judges = samples.judging_batches()
         probe = SensitivityProbe(context.dense, context.stages[:1], judges, threads=context.threads)
+        tuned = result.warm
 
         def rival(zeros: Zeros) -> Contestant:
             context.listener.stage("trying another allocation")
-            result = attempt(zeros, warm)
+            result = attempt(zeros, tuned)
             return Contestant(zeros, result, probe.differences(result.model))
 
-        leader = Contestant(zeros, result, probe.differences(result.model))
-        zeros, result, _ = contest(leader, first.allocations[1:], rival)
-    warm = replace(warm, tuned=result.tuned)
-    result, importance = sweep(
-        context, samples, zeros, result, first.importance, warm, reference, cache=cache
-    )
+        leader = Contestant(first.allocations[0], result, probe.differences(result.model))
+        result = contest(leader, first.allocations[1:], rival).result
+    result = sweep(context, samples, result, reference, cache=cache)
     if samples.few and settings.method == "l0" and settings.final_fit == "auto":
         context.listener.stage(f"fitting to all {len(samples):,} samples")
-        warm = replace(warm, tuned=result.tuned, holdout_fitted=True)
-        fitted = prune_pass(context, samples.whole(), zeros, importance, warm)
+        warm = replace(result.warm, holdout_fitted=True)
+        fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
         result = final_fit(result, fitted, reference)
     return Outcome(result, samples, first.forecast)
 
@@ -190,36 +186,24 @@ def averaged(allocations: Sequence[Mapping[str, int]]) -> dict[str, int]:
 def sweep(
     context: Context,
     samples: SampleSet,
-    zeros: Zeros,
     result: PassResult,
-    importance: Importance,
-    warm: WarmStart,
     reference: ReferenceOutputs,
     accept: Callable[[PassResult], PassResult | None] = lambda result: result,
     *,
     cache: StreamCache | None = None,
-) -> tuple[PassResult, Importance]:
+) -> PassResult:
     """Make the passes that the settings ask for after the first, and keep the best network.
 
     Parameters
     ----------
-    zeros
-        Of each layer, as in the first pass.
-    result, importance
-        What came out of the first pass, and the importance of outputs in it.
-    warm
-        What it leaves to the next one.
+    result
+        What came out of the first pass; all others give each layer as many zeros.
     reference
         The dense network on the held-out samples, which decide.
     accept
         Tells whether another network may be kept, and as what.
     cache
         What the dense network delivered in the passes before.
-
-    Returns
-    -------
-    PassResult, Importance
-        Of the best pass.
     """
     sweeps, least = context.settings.sweeps, math.inf
     if sweeps > 1:
@@ -227,9 +211,8 @@ def sweep(
     last = result
     for number in range(2, sweeps + 1):
         context.listener.stage(f"sweep {number} of {sweeps}")
-        read = context.importance(last.model)
-        warm = replace(warm, tuned=last.tuned)
-        last = prune_pass(context, samples, zeros, read, warm, cache=cache)
+        importance = context.importance(last.model)
+        last = prune_pass(context, samples, result.zeros, importance, last.warm, cache=cache)
         error = reference.compare(last.model).error
         candidate = accept(last) if error < least else None
         words = "kept" if candidate is not None else "not kept"
@@ -237,5 +220,5 @@ def sweep(
             f"sweep {number}: held-out output error {error:.2%}, {least:.2%} before: {words}"
         )
         if candidate is not None:
-            result, importance, least = candidate, read, error
-    return result, importance
+            result, least = candidate, error
+    return result

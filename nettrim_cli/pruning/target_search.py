@@ -20,9 +20,9 @@ from nettrim_cli.errors import GateFailed, NothingToDo
 from nettrim_cli.evaluation.accuracy import samples_for
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.pruning.allocation import ErrorModel
-from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.goals import GOALS, Goal, SearchContext
-from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
+from nettrim_cli.pruning.layerwise import PassResult, prune_pass
 from nettrim_cli.pruning.measurement import Measurement, allocate, measure
 from nettrim_cli.pruning.passes import Outcome, sweep
 from nettrim_cli.pruning.root_search import MonotoneSearch
@@ -98,8 +98,6 @@ class _Candidate:
     """
 
     result: PassResult
-    importance: Importance
-    warm: WarmStart
     density: float
     round: Round
     rank: tuple[bool, float] = (False, -math.inf)
@@ -127,11 +125,11 @@ def _prune(
     density, warm, importance = 1 - sparsity, measured.warm, context.importance(context.dense)
     if last is not None and 1 / NEAR < density / last.density < NEAR:
         density, importance = last.density, context.importance(last.result.model)
-        warm = replace(warm, tuned=last.result.tuned, weights=last.result.model)
+        warm = replace(last.result.warm, weights=last.result.model)
     zeros = allocate(context, measured.error_model, sparsity)
     result = prune_pass(context, measured.samples, zeros, importance, warm, cache=cache)
     tried = Round(sparsity, *goal.measured(result.model))
-    return _Candidate(result, importance, replace(warm, weights=None), density, tried)
+    return _Candidate(result, density, tried)
 
 
 def _swept(
@@ -151,21 +149,9 @@ def _swept(
         within = last.figure <= context.settings.target[1]
         return _told(result, last, context, rounds) if within else None
 
-    zeros = allocate(context, measured.error_model, sparsity)
     result = _told(best.result, best.round, context, rounds)
-    samples, importance = measured.samples, best.importance
-    result, _ = sweep(
-        context,
-        samples,
-        zeros,
-        result,
-        importance,
-        best.warm,
-        reference,
-        accept,
-        cache=cache,
-    )
-    return Outcome(result, samples, measured.forecast)
+    result = sweep(context, measured.samples, result, reference, accept, cache=cache)
+    return Outcome(result, measured.samples, measured.forecast)
 
 
 def _told(result: PassResult, last: Round, context: Context, rounds: Sequence[Round]) -> PassResult:

@@ -120,9 +120,7 @@ def test_a_cache_leaves_every_sample_as_it_is(name, share) -> None:
 
     def passed(cache):
         pruned, seen = dense.clone(), []
-        for stage in propagate(
-            dense, pruned, plan, batches(x), threads=1, seed=0, cache=cache
-        ):
+        for stage in propagate(dense, pruned, plan, batches(x), threads=1, seed=0, cache=cache):
             for layer, (samples,) in stage:
                 arrays = (samples.X, samples.Z, samples.holdout_X, samples.holdout_Z)
                 seen.append([samples.inputs_exact, *(each.copy() for each in arrays)])
@@ -132,7 +130,7 @@ def test_a_cache_leaves_every_sample_as_it_is(name, share) -> None:
     whole = StreamCache(1 << 30)
     expected = passed(None)
     passed(whole)
-    trail = Counting(int(share * ((1 << 30) - whole.free_bytes)))
+    cache = Counting(int(share * ((1 << 30) - whole.free_bytes)))
     for _ in range(2):
         runs.clear()
         for one, two in zip(passed(cache), expected, strict=True):

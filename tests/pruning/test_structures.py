@@ -253,9 +253,7 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
     (a,) = run(dense.proto, ["a"], {"x": x})
     found = {
         layer.name: samples
-        for stage in propagate(
-            dense, None, stages(dense.layers), flagged, threads=1, seed=0
-        )
+        for stage in propagate(dense, None, stages(dense.layers), flagged, threads=1, seed=0)
         for layer, (samples,) in stage
     }
     samples = found["r"]

@@ -265,8 +265,8 @@ def test_only_the_first_round_makes_all_choices(files, monkeypatch) -> None:
     assert (first.tuned, first.weights) == ({}, None)
     for warm, result in rounds[1:]:
         assert warm.weights is earlier.model
-        assert warm.tuned == earlier.tuned
-        assert {block: result.tuned[block] for block in warm.tuned} == warm.tuned
+        assert warm.tuned == earlier.warm.tuned
+        assert {block: result.warm.tuned[block] for block in warm.tuned} == warm.tuned
         earlier = result
 
 
