@@ -26,12 +26,13 @@ from nettrim_cli.solve.gram.low_rank import (
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import GramSystem, damping, inverse_of
 from nettrim_cli.solve.problem import LayerSamples, Status
+from nettrim_cli.solve.transport import SharedCache
 from tests.support.small_layers import correlated, make_task, random_task, support_size, with_ones
 
 
 def by_columns(task):
     """The same task with its columns in place of C and B."""
-    return replace(task, samples=replace(task.samples, C=None, B=None, shared={}))
+    return replace(task, samples=replace(task.samples, C=None, B=None, shared=SharedCache()))
 
 
 def dense(x, free_bias, delta):
