@@ -121,11 +121,19 @@ def inspect(model: Path, as_json: bool) -> None:
     summary = pipeline.inspect(model)
     with printing():
         if as_json:
-            layers = render.layers_as_dict(*summary[:3], parameters=summary[3])
+            layers = render.layers_as_dict(
+                summary.path, summary.layers, summary.nonzeros, parameters=summary.parameters
+            )
             click.echo(render.as_json(layers), nl=False)
         else:
             console = render.console_for_stdout()
-            render.show_layers(*summary[:3], console=console, parameters=summary[3])
+            render.show_layers(
+                summary.path,
+                summary.layers,
+                summary.nonzeros,
+                console,
+                parameters=summary.parameters,
+            )
 
 
 @nettrim.command()

@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ import numpy as np
 from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size, side_by_side
 from nettrim_cli.data.dataset import Calibration, split
-from nettrim_cli.data.formats.base import Indices
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
 from nettrim_cli.evaluation.certificate import certify
@@ -34,7 +34,6 @@ from nettrim_cli.evaluation.written_model_check import (
     unsolved,
 )
 from nettrim_cli.files.atomic import reserved
-from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import load_models, open_samples
 from nettrim_cli.process.channel import tell
@@ -43,13 +42,12 @@ from nettrim_cli.pruning.advice import run_advice
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.layer_reports import counted, in_order
-from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
-from nettrim_cli.report.result import LayerReport, Report
+from nettrim_cli.report.result import LayerReport, ModelSummary, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 
 if TYPE_CHECKING:
@@ -91,8 +89,7 @@ def prune(
         One of its kinds, with nothing written: see ``nettrim_cli.errors``.
     """
     begun = time.monotonic()
-    settings = settings or Settings()
-    listener = listener or _silent()
+    settings, listener = settings or Settings(), listener or _silent()
     target = Path(output) if output is not None else default_output(model)
     tell("about", model)
     (dense,) = load_models([model], data)
@@ -101,53 +98,41 @@ def prune(
     with (
         _naming(model),
         reserved(target),
-        open_samples(data, dense, ignore_label=settings.ignore_label) as samples,
+        open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
         thread_limits(settings.threads) as threads,
     ):
-        wanted, alone = (settings.samples, settings.holdout, settings.seed), samples.batch_size(1)
-        fitted, held = split(samples.samples, *wanted, batch=alone, path=data)
-        check_runs(dense, samples, fitted, threads)
-        size = batch_size(samples, dense, threads)
-        sample_set = SampleSet(samples, fitted, held, size, seed=settings.seed)
+        samples = _sample_set(dense, calibration, data, settings, threads)
         listener.stage("looking at samples and labels")
-        doubts = _doubts(dense, samples, (fitted, held), settings, size=size, threads=threads)
-        listener.stage(f"recording {len(fitted):,} samples")
+        doubts = _doubts(dense, samples, settings, threads)
+        listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, threads, listener, executor)
-        reference = ReferenceOutputs(dense, sample_set.holdout_batches, threads=threads)
-        if settings.target[0] in SEARCHED:
-            outcome = _searched(context, sample_set, reference, left, begun)
-        else:
-            outcome = prune_network(context, sample_set, reference)
-        found, final_samples = outcome.result, outcome.final_samples
-        advice = list(run_advice(outcome, len(sample_set)))
-        del outcome  # the networks that it holds are let go one by one
-        if not any(each.pruned for each in found.layers):
-            raise NothingToDo(nothing_to_do(model, settings, found.layers))
+        reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
+        searched = settings.target[0] in SEARCHED
+        solve = partial(_search, left=left, begun=begun) if searched else prune_network
+        outcome = solve(context, samples, reference)
+        if not any(layer.pruned for layer in outcome.result.layers):
+            raise NothingToDo(nothing_to_do(model, settings, outcome.result.layers))
         listener.stage("writing and checking")
-        saved, odd = _saved(target, found, reference, sample_set, force=force)
+        written = _write(context, outcome, target, reference, samples, force=force)
+        doubts += [*written.doubts, *run_advice(outcome, len(samples))]
         with standing(target):
-            comparison, layers, bound = _measured(dense, found, *saved.pop())
-            # What was written has been measured, and its memory is wanted.
-            judged = found.judged or found.model
-            found = replace(found, model=judged, judged=None)
-            doubts += odd
-            doubts += _afterthoughts(settings, found, layers, comparison.samples)
-            fewer = sample_set.holdout_batches(side_by_side(size))
             # It has been compared with what is in memory, which shares the dense data.
-            certificate = certify(dense, judged, fewer, threads=threads)
+            judged = outcome.result.judged or outcome.result.model
+            batches = samples.holdout_batches(side_by_side(samples.size))
+            certificate = certify(dense, judged, batches, threads=threads)
     return Report(
-        layers=in_order(dense, [*layers, *left]),
-        comparison=comparison,
+        layers=in_order(dense, [*written.layers, *left]),
+        comparison=written.comparison,
         settings=settings.as_dict(),
         version=__version__,
         seconds=time.monotonic() - begun,
-        warnings=ordered([*doubts, *advice]),
+        warnings=ordered(doubts),
         certificate=certificate,
-        target=found.target,
+        target=outcome.result.target,
         target_option=settings.target,
-        bound=bound,
-        final_samples=final_samples,
+        bound=written.bound,
+        final_samples=outcome.final_samples,
     )
 
 
@@ -222,14 +207,20 @@ def compare(
         return replace(found, certificate=certify(first, second, fewer, threads=count))
 
 
-def inspect(model: PathLike) -> tuple[str, tuple[Layer, ...], dict[str, int], int]:
-    """Path, layers, non-zeros of each prunable layer, and parameters of a whole model."""
+def inspect(model: PathLike) -> ModelSummary:
+    """List the layers of a model, with the non-zeros of each that can be pruned.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds: the file is missing or bad.
+    """
     tell("about", model)
-    (found,) = load_models([model])
+    (loaded,) = load_models([model])
     counts = {
-        layer.name: nonzeros(found.weight(layer)[0]) for layer in found.layers if layer.prunable
+        layer.name: nonzeros(loaded.weight(layer)[0]) for layer in loaded.layers if layer.prunable
     }
-    return str(found.path), found.layers, counts, found.count_parameters()[0]
+    return ModelSummary(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0])
 
 
 def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:
@@ -254,10 +245,21 @@ def names(tensors: Iterable[object]) -> str:
     return ", ".join(sorted(str(getattr(each, "name", each)) for each in tensors))
 
 
-def _searched(
+@dataclass(frozen=True)
+class _Written:
+    """What is known of the file that was written, and what there is to doubt of it."""
+
+    comparison: Comparison
+    layers: Sequence[LayerReport]
+    bound: float | None
+    doubts: Sequence[Diagnostic]
+
+
+def _search(
     context: Context,
     samples: SampleSet,
     reference: ReferenceOutputs,
+    *,
     left: Sequence[LayerReport],
     begun: float,
 ) -> Outcome:
@@ -281,64 +283,80 @@ def _searched(
         raise
 
 
-def _saved(
-    target: Path, found: PassResult, reference: ReferenceOutputs, samples: SampleSet, *, force: bool
-) -> tuple[list[tuple[Model, OutputComparison]], list[Diagnostic]]:
-    """The model as written, the answers to tell of, had before it took its place; and doubts."""
-    answered: list[tuple[Model, OutputComparison]] = []
-    odd: list[Diagnostic] = []
+def _write(
+    context: Context,
+    outcome: Outcome,
+    target: Path,
+    reference: ReferenceOutputs,
+    samples: SampleSet,
+    *,
+    force: bool,
+) -> _Written:
+    """Write the network, and measure the file before it takes its place.
+
+    Parameters
+    ----------
+    target
+        The file.
+    reference
+        The dense network on the held-out samples.
+    samples
+        The file's samples, which are not to have changed since.
+    force
+        Whether an existing file may be replaced.
+    """
+    dense, result = context.dense, outcome.result
+    measured: list[tuple[Model, OutputComparison]] = []
+    doubts: list[Diagnostic] = []
 
     def check(written: Model) -> None:
-        dense, threads, some = reference.model, reference.threads, samples.seen_batches()
         samples.calibration.check_unchanged()
         answers = reference.compare(written)  # it has to run, whichever is told of
-        if found.judged is not None:
-            answers = reference.compare(found.judged)
-        outputs = output_statistics(dense, written, some, threads=threads)
-        odd.extend([*lost_numbers(dense.path, outputs), *dead_outputs(outputs)])
-        answered.append((written, answers))
+        if result.judged is not None:
+            answers = reference.compare(result.judged)
+        batches = samples.seen_batches()
+        outputs = output_statistics(dense, written, batches, threads=context.threads)
+        doubts.extend([*lost_numbers(dense.path, outputs), *dead_outputs(outputs)])
+        measured.append((written, answers))
 
-    found.model.save(target, force=force, check=check)
-    return answered, odd
-
-
-def _measured(
-    dense: Model, found: PassResult, written: Model, answers: OutputComparison
-) -> tuple[Comparison, list[LayerReport], float | None]:
-    """The file as it was written against the dense model."""
-    searched = found.target is not None and found.target.bound is not None
-    bound = found.target.bound if found.target and searched else answers.bound
-    layers = [counted(each, dense, written) for each in found.layers]
-    return answers.compared(dense, written), layers, bound
-
-
-def _afterthoughts(
-    settings: Settings, found: PassResult, layers: Sequence[LayerReport], held: int
-) -> list[Diagnostic]:
-    """What there is to say of what was written, by so many held-out samples."""
-    return [
-        *few_held_out(found.target, held, settings.holdout),
-        *unsolved(layers),
-        *emptied(layers),
-        *not_finite(layers),
-        *unseen(layers, found.unread),
-    ]
+    result.model.save(target, force=force, check=check)
+    with standing(target):
+        ((written, answers),) = measured
+        comparison = answers.compared(dense, written)
+        layers = [counted(layer, dense, written) for layer in result.layers]
+        bound = answers.bound
+        if result.target is not None and result.target.bound is not None:
+            bound = result.target.bound
+        doubts += few_held_out(result.target, comparison.samples, context.settings.holdout)
+        doubts += [*unsolved(layers), *emptied(layers), *not_finite(layers)]
+        doubts += unseen(layers, result.unread)
+    return _Written(comparison, layers, bound, doubts)
 
 
-def _doubts(
-    dense: Model,
-    samples: Calibration,
-    parts: tuple[Indices, Indices],
-    settings: Settings,
-    *,
-    size: int,
-    threads: int,
-) -> list[Diagnostic]:
+def _sample_set(
+    dense: Model, calibration: Calibration, data: PathLike, settings: Settings, threads: int
+) -> SampleSet:
+    """The samples to fit and those held out, after the model has run on one of them."""
+    fitted, holdout = split(
+        calibration.samples,
+        settings.samples,
+        settings.holdout,
+        settings.seed,
+        batch=calibration.batch_size(1),
+        path=data,
+    )
+    check_runs(dense, calibration, fitted, threads)
+    size = batch_size(calibration, dense, threads)
+    return SampleSet(calibration, fitted, holdout, size, seed=settings.seed)
+
+
+def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:
     """What there is to doubt of samples and labels before anything is solved."""
+    calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
     strict = settings.target[0] == "max_drop"
-    wanted, used = min(settings.samples, samples.samples), sum(map(len, parts))
-    found = examine(dense, samples, parts, size, threads=threads, strict=strict)
-    return [*found, *dropped_samples(used, wanted, samples.batch_size(1))]
+    doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
+    wanted = min(settings.samples, calibration.samples)
+    return [*doubts, *dropped_samples(len(samples), wanted, calibration.batch_size(1))]
 
 
 @contextmanager

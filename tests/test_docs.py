@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 
 from nettrim_cli import cli, errors
@@ -59,7 +60,9 @@ def examples() -> dict[str, str]:
 def test_commands_of_the_guide_are_understood(line: str) -> None:
     _, name, *words = shlex.split(line)
     command = cli.nettrim.commands[name]
-    params = command.make_context(name, words).params
+    # The parent's names of the help option are kept by the command from its first context on.
+    parent = click.Context(cli.nettrim, **cli.CONTEXT)
+    params = command.make_context(name, words, parent=parent).params
     for kind in (Settings,) if name == "prune" else (Gate,) if name == "compare" else ():
         kind(**{field.name: params[field.name] for field in fields(kind)})
 

@@ -310,11 +310,11 @@ def test_compare_and_inspect_from_python(files) -> None:
     found = compare(files.model, files.output, files.data, threads=1)
     assert found.samples == 120
     assert found.reference.accuracy == 1
-    path, layers, nonzeros, parameters = inspect(files.output)
-    assert path == str(files.output)
-    assert len(layers) == 3
-    assert sum(nonzeros.values()) == 720 - 360
-    assert parameters == 720 + 40
+    summary = inspect(files.output)
+    assert summary.path == str(files.output)
+    assert len(summary.layers) == 3
+    assert sum(summary.nonzeros.values()) == 720 - 360
+    assert summary.parameters == 720 + 40
 
 
 def test_models_with_other_inputs_are_not_compared(files) -> None:

@@ -19,28 +19,41 @@ from nettrim_cli.solve.problem import LayerProblem, Solution, Status
 
 
 @dataclass(frozen=True)
+class ErrorBudget:
+    """As few weights as a relative response error of ``epsilon`` allows in each block."""
+
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class ZerosBudget:
+    """So many zeros in all blocks together, anywhere or in a pattern (``solve.penalties``)."""
+
+    zeros: int
+    pattern: str | None = None
+
+
+Budget = ErrorBudget | ZerosBudget
+
+
+@dataclass(frozen=True)
 class LayerJob:
     """A layer to prune, block by block.
 
     Attributes
     ----------
     problems
-        One for each block; with ``epsilon`` where ``zeros`` is None.
-    zeros
-        Zeros of all blocks together; None where epsilon is the target.
+        One for each block, without a target.
     bounds
         Fewest and most zeros of all blocks together.
     method
         Key of ``solve.methods.METHODS``.
-    pattern
-        Where the zeros may stand; None for anywhere.
     """
 
     problems: tuple[LayerProblem, ...]
-    zeros: int | None
+    budget: Budget
     bounds: tuple[int, int]
     method: str
-    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,34 +72,38 @@ def solve_layer(job: LayerJob, progress: Callback = silent) -> LayerResult:
 
 
 def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:
-    """Weights of each block, with so many zeros or as epsilon allows within the bounds."""
-    zeros = job.zeros
-    if zeros is None:
-        solutions = [_solve(job, problem, progress) for problem in job.problems]
-        zeros = sum(problem.weight_count for problem in job.problems)
-        zeros -= sum(
-            nonzeros([weights_of(problem, solution.U)])
-            for problem, solution in zip(job.problems, solutions, strict=True)
-        )
-        nearest = min(max(zeros, job.bounds[0]), job.bounds[1])
-        if nearest == zeros:
-            return solutions
-        zeros = nearest
-    shares = share_zeros(job.problems, zeros)
+    """Weights of each block: by its error, or where the bounds forbid that by its zeros."""
+    if isinstance(job.budget, ZerosBudget):
+        return _with_zeros(job, job.budget, progress)
+    epsilon = job.budget.epsilon
+    targets = (replace(problem, epsilon=epsilon) for problem in job.problems)
+    solutions = [_solve(job, problem, progress) for problem in targets]
+    kept = nonzeros(
+        weights_of(problem, solution.U)
+        for problem, solution in zip(job.problems, solutions, strict=True)
+    )
+    zeros = sum(problem.weight_count for problem in job.problems) - kept
+    allowed = min(max(zeros, job.bounds[0]), job.bounds[1])
+    return solutions if allowed == zeros else _with_zeros(job, ZerosBudget(allowed), progress)
+
+
+def _with_zeros(job: LayerJob, budget: ZerosBudget, progress: Callback) -> Sequence[Solution]:
+    shares = share_zeros(job.problems, budget.zeros)
     return [
-        _solve(job, replace(problem, epsilon=None, keep=problem.weight_count - share), progress)
+        _solve(job, replace(problem, keep=problem.weight_count - share), progress, budget.pattern)
         for problem, share in zip(job.problems, shares, strict=True)
     ]
 
 
-def _solve(job: LayerJob, problem: LayerProblem, progress: Callback) -> Solution:
+def _solve(
+    job: LayerJob, problem: LayerProblem, progress: Callback, form: str | None = None
+) -> Solution:
     try:
         # Numbers that are not finite are judged by the status, and told in the report.
         with np.errstate(all="ignore"):
-            if job.pattern is None or problem.keep is None:
+            if form is None or problem.keep is None:
                 return METHODS[job.method](problem, progress)
             shape = problem.weight_count // problem.W.shape[1], problem.W.shape[1]
-            penalty = pattern(job.pattern, shape, problem.keep)
-            return solve_l0(problem, progress, penalty=penalty)
+            return solve_l0(problem, progress, penalty=pattern(form, shape, problem.keep))
     except np.linalg.LinAlgError as error:
         return Solution(problem.W, Status.DENSE, note=f"not solved: {error}")

@@ -15,7 +15,14 @@ from nettrim_cli.evaluation.provenance import KEY, describe
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context, Importance
-from nettrim_cli.pruning.layer_job import LayerJob, LayerResult, solve_layer
+from nettrim_cli.pruning.layer_job import (
+    Budget,
+    ErrorBudget,
+    LayerJob,
+    LayerResult,
+    ZerosBudget,
+    solve_layer,
+)
 from nettrim_cli.pruning.layer_reports import joined, joint_error, weights_of
 from nettrim_cli.pruning.propagation import (
     RecordedStage,
@@ -176,17 +183,22 @@ class _Pass:
         self, stage: RecordedStage, problems: Mapping[str, tuple[LayerProblem, ...]]
     ) -> Iterator[LayerJob]:
         """The jobs of a stage; a layer has begun when its job is asked for."""
-        settings = self.context.settings
         for layer, _ in stage:
             if layer.name in problems:
                 self._begin(layer)
                 yield LayerJob(
                     problems[layer.name],
-                    None if self.zeros is None else self.zeros[layer.name],
+                    self._budget(layer),
                     self.context.bounds[layer.name],
-                    settings.method,
-                    settings.pattern,
+                    self.context.settings.method,
                 )
+
+    def _budget(self, layer: Layer) -> Budget:
+        settings = self.context.settings
+        if self.zeros is not None:
+            return ZerosBudget(self.zeros[layer.name], settings.pattern)
+        assert settings.target_epsilon is not None
+        return ErrorBudget(settings.target_epsilon)
 
     def _begin(self, layer: Layer) -> None:
         self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
@@ -206,7 +218,6 @@ class _Pass:
         return tuple(
             replace(
                 layer_problem(context.dense, layer, block_samples, block, block_importance),
-                epsilon=context.settings.target_epsilon,
                 gamma=context.settings.gamma,
                 threads=context.threads,
                 tuned=warm.tuned.get((layer.name, block)),

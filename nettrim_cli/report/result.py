@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report.comparison_result import Certificate, Comparison
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.verdict import Verdict, verdict
+
+if TYPE_CHECKING:
+    from nettrim_cli.graph.layer import Layer
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,26 @@ class LayerReport:
     def pruned(self) -> bool:
         """Whether the layer was pruned."""
         return self.status not in ("dense", "infeasible", "not-finite")
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What ``inspect`` tells of a model.
+
+    Attributes
+    ----------
+    layers
+        All that were found, prunable or not.
+    nonzeros
+        Of each prunable layer, by name.
+    parameters
+        Of the whole model.
+    """
+
+    path: str
+    layers: Sequence[Layer]
+    nonzeros: Mapping[str, int]
+    parameters: int
 
 
 @dataclass(frozen=True)

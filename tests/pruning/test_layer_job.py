@@ -11,7 +11,7 @@ import pytest
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.executors import SerialExecutor, silent
-from nettrim_cli.pruning.layer_job import LayerJob, solve_layer
+from nettrim_cli.pruning.layer_job import ErrorBudget, LayerJob, ZerosBudget, solve_layer
 from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
 from nettrim_cli.settings import METHODS
 from tests.support.networks import NETWORKS, input_samples
@@ -27,15 +27,9 @@ def jobs_of(name: str, method: str) -> list[LayerJob]:
         for layer, samples in stage:
             blocks = enumerate(samples)
             problems = [layer_problem(dense, layer, block, number) for number, block in blocks]
-            epsilon = None if method == "l0" else 0.3
-            jobs.append(
-                LayerJob(
-                    tuple(replace(problem, epsilon=epsilon) for problem in problems),
-                    layer.parameters // 2 if method == "l0" else None,
-                    (0, layer.parameters),
-                    method,
-                )
-            )
+            zeros = ZerosBudget(layer.parameters // 2)
+            budget = zeros if method == "l0" else ErrorBudget(0.3)
+            jobs.append(LayerJob(tuple(problems), budget, (0, layer.parameters), method))
     return jobs
 
 
@@ -80,3 +74,15 @@ def test_a_serial_executor_asks_for_a_job_when_the_one_before_is_done() -> None:
     assert results == [0, 2, 4]
     assert told == [(what, n) for n in range(3) for what in ("asked", "progress", "done")]
     assert silent(1, 2) is None
+
+
+@pytest.mark.parametrize("bounds", [(0, 40), (180, 192), (0, 192)])
+def test_bounds_hold_whatever_the_error(bounds) -> None:
+    """Where the fewest weights within epsilon are out of bounds, the zeros are the nearest."""
+    job = replace(jobs_of("mlp", "l0")[0], budget=ErrorBudget(0.3), bounds=bounds)
+    (solution,) = solve_layer(job).solutions
+    zeros = np.count_nonzero(solution.U[:-1] == 0)
+    assert bounds[0] <= zeros <= bounds[1]
+    free = solve_layer(replace(job, bounds=(0, job.problems[0].weight_count))).solutions[0]
+    wanted = np.count_nonzero(free.U[:-1] == 0)
+    assert zeros == min(max(wanted, bounds[0]), bounds[1])
