@@ -21,11 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.propagation import RecordedStage, Stage, layer_problem, set_matrices
+from nettrim_cli.pruning.propagation import RecordedStage, layer_problem, set_matrices
 from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
@@ -81,7 +80,9 @@ class ErrorModel:
     levels: NDArray[np.float64]
     curves: Sequence[LayerCurve]
 
-    def shared(self, sparsity: float, bounds: Mapping[str, Bounds], *, kind: str) -> dict[str, int]:
+    def allocate(
+        self, sparsity: float, bounds: Mapping[str, Bounds], *, kind: str
+    ) -> dict[str, int]:
         """Zeros of each measured layer, by name, at a share of zeros over all of them.
 
         Parameters
@@ -92,45 +93,52 @@ class ErrorModel:
             ``network``: least error of the network's output; ``error``: least sum of the layers'
             own squared relative errors; ``uniform``: the same share for all.
         """
-        layers = [each.layer for each in self.curves]
-        sizes, within = [e.parameters for e in layers], [bounds[e.name] for e in layers]
+        layers = [curve.layer for curve in self.curves]
+        sizes, layer_bounds = (
+            [layer.parameters for layer in layers],
+            [bounds[layer.name] for layer in layers],
+        )
         total = round(sparsity * sum(sizes))
         if kind == "uniform":
-            zeros = uniform(sizes, total, within)
+            zeros = uniform(sizes, total, layer_bounds)
         else:
-            own = kind == "error" or not any(each.unflattened > 0 for each in self.curves)
+            own_errors = kind == "error" or not any(curve.unflattened > 0 for curve in self.curves)
             fine = refine_levels(self.levels)
-            weights = [own_weight(each) if own else each.unflattened for each in self.curves]
-            costs = [
-                interpolate(self.levels, each.squares, fine) * weight
-                for each, weight in zip(self.curves, weights, strict=True)
+            weights = [
+                relative_weight(curve) if own_errors else curve.unflattened for curve in self.curves
             ]
-            zeros = allocate(costs, sizes, fine, total, within)
+            curves = [
+                interpolate(self.levels, curve.squares, fine) * weight
+                for curve, weight in zip(self.curves, weights, strict=True)
+            ]
+            zeros = allocate(curves, sizes, fine, total, layer_bounds)
         return {layer.name: count for layer, count in zip(layers, zeros, strict=True)}
 
     def error(self, zeros: Mapping[str, int]) -> float:
         """The network's relative error by the layers' own, as if they were independent."""
         total = 0.0
-        for each in self.curves:
-            share = np.array([zeros[each.layer.name] / each.layer.parameters])
-            cost = interpolate(self.levels, each.squares, share)
-            total += float(cost[0]) * (each.sensitivity if self.felt else own_weight(each))
+        for curve in self.curves:
+            share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
+            cost = interpolate(self.levels, curve.squares, share)
+            total += float(cost[0]) * (
+                curve.sensitivity if self.moves_output else relative_weight(curve)
+            )
         return math.sqrt(total)
 
     def cost(self, zeros: Mapping[str, int]) -> float:
-        """What is minimised by ``shared(kind="network")``: the outputs' squared relative error."""
-        felt = any(curve.unflattened > 0 for curve in self.curves)
+        """The outputs' squared relative error, which ``allocate(kind="network")`` minimises."""
+        moved = any(curve.unflattened > 0 for curve in self.curves)
         total = 0.0
         for curve in self.curves:
             share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
-            weight = curve.unflattened if felt else own_weight(curve)
+            weight = curve.unflattened if moved else relative_weight(curve)
             total += float(interpolate(self.levels, curve.squares, share)[0]) * weight
         return total
 
     @property
-    def felt(self) -> bool:
+    def moves_output(self) -> bool:
         """Whether the output moves at all; otherwise layers count by their own errors."""
-        return any(each.sensitivity > 0 for each in self.curves)
+        return any(curve.sensitivity > 0 for curve in self.curves)
 
 
 @dataclass(frozen=True)
@@ -150,51 +158,51 @@ class Forecast:
     layer_ratio: float
 
     @classmethod
-    def of(cls, costs: ErrorModel, fewer: ErrorModel, zeros: Mapping[str, int]) -> Forecast | None:
+    def of(
+        cls, error_model: ErrorModel, fewer: ErrorModel, zeros: Mapping[str, int]
+    ) -> Forecast | None:
         """Compare costs with those of half of the samples; None where they do not tell."""
         halves = {curve.layer.name: curve for curve in fewer.curves}
-        pairs = [(curve, halves.get(curve.layer.name)) for curve in costs.curves]
-        ratios, total, before = {}, 0.0, 0.0
+        pairs = [(curve, halves.get(curve.layer.name)) for curve in error_model.curves]
+        ratios, total, half_total = {}, 0.0, 0.0
         for curve, half in pairs:
             if half is None:
                 return None
             share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
-            now = float(interpolate(costs.levels, curve.squares, share)[0])
-            then = float(interpolate(fewer.levels, half.squares, share)[0])
-            weight = curve.unflattened or own_weight(curve)
-            total, before = total + now * weight, before + then * weight
-            if then > 0:
-                ratios[curve.layer.name] = math.sqrt(now / then)
-        if not ratios or not before > 0:
+            cost = float(interpolate(error_model.levels, curve.squares, share)[0])
+            half_cost = float(interpolate(fewer.levels, half.squares, share)[0])
+            weight = curve.unflattened or relative_weight(curve)
+            total, half_total = total + cost * weight, half_total + half_cost * weight
+            if half_cost > 0:
+                ratios[curve.layer.name] = math.sqrt(cost / half_cost)
+        if not ratios or not half_total > 0:
             return None
         layer = min(ratios, key=lambda name: ratios[name])
-        return cls(math.sqrt(total / before), layer, ratios[layer])
+        return cls(math.sqrt(total / half_total), layer, ratios[layer])
 
 
-def own_weight(curve: LayerCurve) -> float:
+def relative_weight(curve: LayerCurve) -> float:
     """What makes a layer's squared errors relative to its response."""
     return 1 / curve.size if curve.size > 0 else 0.0
 
 
 def measure_error_model(
     dense: Model,
-    plan: Sequence[Stage],
     recorded: Iterable[RecordedStage],
-    batches: Iterable[Batch],
+    probe: SensitivityProbe,
     sparsity: float | None,
     sparse: Model | None = None,
     *,
     importance: Mapping[str, Sequence[Matrix]] = NOTHING,
-    threads: int,
 ) -> ErrorModel:
     """Measure every layer's curve and the network's sensitivity to it.
 
     Parameters
     ----------
-    plan, recorded
-        The stages, and the samples of each in the dense network.
-    batches
-        The samples again, for the sensitivities.
+    recorded
+        Every stage, with its samples in the dense network.
+    probe
+        Measures the sensitivities, stage by stage.
     sparsity
         Around which the curves are taken; over the whole range if None.
     sparse
@@ -207,10 +215,12 @@ def measure_error_model(
     ErrorModel
         Without the layers that cannot be measured.
     """
-    levels = shares_of_zeros(sparsity)
-    probe = SensitivityProbe(dense, plan, batches, threads=threads)
+    levels = sparsity_levels(sparsity)
 
-    def measured(number: int, layer: Layer, samples: Sequence[LayerSamples]) -> LayerCurve | None:
+    def measure_layer(
+        number: int, layer: Layer, samples: Sequence[LayerSamples]
+    ) -> LayerCurve | None:
+        """The curve of a layer of a stage; None where it cannot be measured."""
         problems = [
             layer_problem(dense, layer, block_samples, block, block_importance)
             for block, (block_samples, block_importance) in enumerate(
@@ -230,24 +240,26 @@ def measure_error_model(
     curves = []
     for number, stage in enumerate(recorded):
         with stage:
-            curves += [measured(number, layer, samples) for layer, samples in stage]
+            curves += [measure_layer(number, layer, samples) for layer, samples in stage]
     return ErrorModel(levels, [curve for curve in curves if curve is not None])
 
 
-def share_zeros(tasks: Sequence[LayerProblem], zeros: int) -> list[int]:
+def share_zeros(problems: Sequence[LayerProblem], zeros: int) -> list[int]:
     """Zeros of each block of a layer that bring the layer's response least error together."""
-    if len(tasks) == 1:
+    if len(problems) == 1:
         return [zeros]
-    sizes = [task.weight_count for task in tasks]
-    levels = shares_of_zeros(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
+    sizes = [problem.weight_count for problem in problems]
+    levels = sparsity_levels(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
     fine = refine_levels(levels)
-    curves = [interpolate(levels, _squares(task, levels, ()).squares, fine) for task in tasks]
+    curves = [
+        interpolate(levels, _squares(problem, levels, ()).squares, fine) for problem in problems
+    ]
     return allocate(curves, sizes, fine, zeros)
 
 
-def response_size(task: LayerProblem, *, held: bool) -> float:
+def response_size(problem: LayerProblem, *, holdout: bool) -> float:
     """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(task.dense_response(holdout=held))
+    return norm(problem.dense_response(holdout=holdout))
 
 
 class _Squares(NamedTuple):
@@ -257,7 +269,7 @@ class _Squares(NamedTuple):
 
 
 @np.errstate(all="ignore")  # what comes out is looked at
-def _squares(task: LayerProblem, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
+def _squares(problem: LayerProblem, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
     """Squared response error of a block at each share of zeros, not relative; and some weights.
 
     Parameters
@@ -265,27 +277,29 @@ def _squares(task: LayerProblem, levels: NDArray[np.float64], probed: Sequence[i
     probed
         The levels, by number, whose weights are wanted.
     """
-    keeps = [task.weight_count - round(each * task.weight_count) for each in levels]
-    found = error_curve(task, keeps, [keeps[at] for at in probed])
+    keeps = [problem.weight_count - round(level * problem.weight_count) for level in levels]
+    curve = error_curve(problem, keeps, [keeps[number] for number in probed])
     errors = np.where(
-        np.isfinite(found.errors), found.errors, 1.0
+        np.isfinite(curve.errors), curve.errors, 1.0
     )  # no number: all of the response is lost
-    size = response_size(task, held=task.samples.holdout_X.shape[1] > 0)
+    size = response_size(problem, holdout=problem.samples.holdout_X.shape[1] > 0)
     squares = np.square(errors * (size if math.isfinite(size) else 1.0))
-    return _Squares(squares, {at: found.weights[keeps[at]] for at in probed}, found.delta)
+    return _Squares(
+        squares, {number: curve.weights[keeps[number]] for number in probed}, curve.delta
+    )
 
 
-def shares_of_zeros(sparsity: float | None) -> NDArray[np.float64]:
+def sparsity_levels(sparsity: float | None) -> NDArray[np.float64]:
     """Where the curves are taken: none, and densities around the one asked for, or all."""
-    kept: Sequence[float] = ALL_DENSITIES
+    densities: Sequence[float] = ALL_DENSITIES
     if sparsity is not None:
-        kept = [min(1.0, (1 - sparsity) * each) for each in DENSITIES]
-    return np.array([0.0, *(1 - each for each in kept if each < 1)])
+        densities = [min(1.0, (1 - sparsity) * density) for density in DENSITIES]
+    return np.array([0.0, *(1 - density for density in densities if density < 1)])
 
 
 def _curve(
     layer: Layer,
-    tasks: Sequence[LayerProblem],
+    problems: Sequence[LayerProblem],
     levels: NDArray[np.float64],
     sparsity: float | None,
     moves: Callable[[list[Matrix]], Movement],
@@ -297,19 +311,24 @@ def _curve(
     moves
         What other weights of the layer do to the outputs.
     """
-    near = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
-    probed = range(len(levels)) if near is None else (near,)
-    parts = [_squares(task, levels, probed) for task in tasks]
-    squares = np.sum([each.squares for each in parts], axis=0)
-    held = tasks[0].samples.holdout_X.shape[1] > 0
-    size = sum(response_size(task, held=held) ** 2 for task in tasks)
-    at = near
-    if at is None:
+    nearest_level = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
+    probed = range(len(levels)) if nearest_level is None else (nearest_level,)
+    block_curves = [_squares(problem, levels, probed) for problem in problems]
+    squares = np.sum([block.squares for block in block_curves], axis=0)
+    has_holdout = problems[0].samples.holdout_X.shape[1] > 0
+    size = sum(response_size(problem, holdout=has_holdout) ** 2 for problem in problems)
+    number = nearest_level
+    if number is None:
         with np.errstate(divide="ignore"):
-            at = int(np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2))))
-    own = squares[at]
-    weights = [each.weights[at] for each in parts]
-    moved = moves(weights)
-    felt, before = (each / own if own > 0 and np.isfinite(each) else 0.0 for each in moved)
-    deltas = [each.delta for each in parts]
-    return LayerCurve(layer, np.asarray(squares, np.float64), size, felt, before, deltas), weights
+            number = int(
+                np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2)))
+            )
+    squared_error = squares[number]
+    weights = [block.weights[number] for block in block_curves]
+    sensitivity, unflattened = (
+        movement / squared_error if squared_error > 0 and np.isfinite(movement) else 0.0
+        for movement in moves(weights)
+    )
+    deltas = [block.delta for block in block_curves]
+    squares = np.asarray(squares, np.float64)
+    return LayerCurve(layer, squares, size, sensitivity, unflattened, deltas), weights

@@ -23,7 +23,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.measurement import allocate
 from nettrim_cli.report.formatting import size
 
-GRID = np.array([1 / (1 + math.exp(-each)) for each in np.linspace(-6.0, 5.0, 56)])
+GRID = np.array([1 / (1 + math.exp(-odds)) for odds in np.linspace(-6.0, 5.0, 56)])
 REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
 LEAST = 0.002  # zeros that hardly change a file's size
@@ -38,7 +38,7 @@ class Goal(Protocol):
     falls
         Whether it falls as zeros grow in number.
     margin, tolerance, memory, unsure
-        Of the search, see ``solve.seek.MonotoneSearch``.
+        Of the search, see ``root_search.MonotoneSearch``.
     """
 
     falls: bool
@@ -82,10 +82,12 @@ class SearchContext:
 
         In a cascade later layers repair a part of it.
         """
-        found = np.array([error_model.error(self.zeros(error_model, each)) for each in GRID])
+        errors = np.array(
+            [error_model.error(self.zeros(error_model, sparsity)) for sparsity in GRID]
+        )
         if self.context.settings.scheme == "cascade":
-            found *= REPAIRED * (GRID / (1 - GRID)) ** SLOPE
-        return found
+            errors *= REPAIRED * (GRID / (1 - GRID)) ** SLOPE
+        return errors
 
 
 class ErrorGoal:
@@ -117,31 +119,36 @@ class DropGoal:
 
     def __init__(self, search: SearchContext) -> None:
         self.search = search
-        self.others = own_answers(
+        self.fitted_answers = own_answers(
             search.context.dense, search.fitted, threads=search.context.threads
         )
-        if not self.others.answer_margins:
+        if not self.fitted_answers.answer_margins:
             raise BadInput("--max-drop needs an output with a score for each class.")
 
     def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own foretell."""
         errors = self.search.errors(error_model)
-        held = self.others.samples * self.search.context.settings.holdout
-        typical = self.others.score_size
+        held = self.fitted_answers.samples * self.search.context.settings.holdout
+        typical = self.fitted_answers.score_size
         drops = [
-            max(_expected_drop(each, error, typical, held) for each in self.others.answer_margins)
+            max(
+                _expected_drop(margins, error, typical, held)
+                for margins in self.fitted_answers.answer_margins
+            )
             for error in errors
         ]
         return GRID, ALIKE * (np.array(drops) / ALIKE) ** (1 + STEEPER)
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples; the bound takes the margins of the others, too."""
-        found = self.search.reference.compare(pruned)
+        comparison = self.search.reference.compare(pruned)
         bounds = [
             drop_bound(a, b)[1]
-            for a, b in zip(found.answer_margins, self.others.answer_margins, strict=True)
+            for a, b in zip(
+                comparison.answer_margins, self.fitted_answers.answer_margins, strict=True
+            )
         ]
-        return found.drop, max(bounds)
+        return comparison.drop, max(bounds)
 
 
 class BytesGoal:
@@ -159,16 +166,17 @@ class BytesGoal:
 
     def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Sizes with the smallest of the dense weights zero, at four shares, and the dense one."""
-        found = {each: self._size(error_model, each) for each in (0.5, 0.95)}
+        sizes = {sparsity: self._size(error_model, sparsity) for sparsity in (0.5, 0.95)}
         for _ in range(2):
-            (one, more), (two, less) = sorted(found.items())[0], sorted(found.items())[-1]
-            slope = (more - less) / (two - one)
-            at = one + (more - self.search.limit) / slope if slope > 0 else 0.99
-            at = min(max(at, LEAST), 0.995)
-            found.setdefault(at, self._size(error_model, at))
-        found.setdefault(LEAST, self._size(error_model, LEAST))
-        ordered = sorted(found)
-        return np.array(ordered), np.array([found[each] for each in ordered])
+            points = sorted(sizes.items())
+            (low, low_bytes), (high, high_bytes) = points[0], points[-1]
+            slope = (low_bytes - high_bytes) / (high - low)
+            guess = low + (low_bytes - self.search.limit) / slope if slope > 0 else 0.99
+            guess = min(max(guess, LEAST), 0.995)
+            sizes.setdefault(guess, self._size(error_model, guess))
+        sizes.setdefault(LEAST, self._size(error_model, LEAST))
+        ordered = sorted(sizes)
+        return np.array(ordered), np.array([sizes[sparsity] for sparsity in ordered])
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """Of the file as it will be written."""
@@ -179,11 +187,11 @@ class BytesGoal:
         model, zeros = dense.clone(), self.search.zeros(error_model, sparsity)
         for layer in self.search.context.layers:
             if count := zeros.get(layer.name):
-                weights = [each.copy() for each in dense.weight(layer)[0]]
-                sizes = np.abs(np.concatenate([each.ravel() for each in weights]))
+                weights = [weight.copy() for weight in dense.weight(layer)[0]]
+                sizes = np.abs(np.concatenate([weight.ravel() for weight in weights]))
                 least = np.partition(sizes, count - 1)[count - 1]
-                for each in weights:
-                    each[np.abs(each) <= least] = 0
+                for weight in weights:
+                    weight[np.abs(weight) <= least] = 0
                 model.set_weight(layer, weights, None)
         return packed(model)
 
@@ -202,12 +210,12 @@ def _expected_drop(margins: Margins, error: float, typical: float, held: float) 
     """
     from scipy.special import ndtr  # the normal distribution
 
-    before = margins.arrays[0]
-    before = before[np.isfinite(before) & (before != TIE)]  # of a constant output all are ties
+    scores = margins.arrays[0]
+    scores = scores[np.isfinite(scores) & (scores != TIE)]  # of a constant output all are ties
     noise = max(math.sqrt(2) * error * typical, 1e-30)
-    right = (before > 0).astype(np.float64)
-    now = ndtr(before / noise) if margins.scores else np.abs(right - min(error, 1))
-    crossing = float(np.mean(np.abs(right - now))) if len(before) else 0.0
+    right = (scores > 0).astype(np.float64)
+    changed = ndtr(scores / noise) if margins.scores else np.abs(right - min(error, 1))
+    crossing = float(np.mean(np.abs(right - changed))) if len(scores) else 0.0
     deviation = STEADIER * math.sqrt(crossing / max(held, 1))
-    drop = max(float(np.mean(right - now)), 0.0) if len(before) else 0.0
+    drop = max(float(np.mean(right - changed)), 0.0) if len(scores) else 0.0
     return drop + NORMAL * deviation

@@ -23,50 +23,62 @@ def joined(solutions: Sequence[Solution]) -> Solution:
     """What a report says of all blocks: the worst of those that were treated, their iterations."""
     if len(solutions) == 1:
         return solutions[0]
-    treated = [each for each in solutions if not each.status.leaves_dense]
-    worst = min(treated or solutions, key=lambda each: WORST_FIRST.index(each.status))
-    gaps = [each.gap for each in treated if each.gap is not None]
-    violations = [each.violation for each in treated if each.violation is not None]
-    left = next((each for each in solutions if each.status.leaves_dense), None)
-    note = (
-        "" if left is None else f"{len(solutions) - len(treated)} of {len(solutions)} blocks stay"
-    )
+    treated = [solution for solution in solutions if not solution.status.leaves_dense]
+    worst = min(treated or solutions, key=lambda solution: WORST_FIRST.index(solution.status))
+    gaps = [solution.gap for solution in treated if solution.gap is not None]
+    violations = [solution.violation for solution in treated if solution.violation is not None]
+    unsolved = next((solution for solution in solutions if solution.status.leaves_dense), None)
+    note = worst.note
+    if unsolved is not None and treated:
+        count = len(solutions) - len(treated)
+        note = f"{count} of {len(solutions)} blocks stay dense: {unsolved.note}"
     return replace(
         worst,
-        iterations=sum(each.iterations for each in solutions),
+        iterations=sum(solution.iterations for solution in solutions),
         gap=max(gaps, default=None),
         violation=max(violations, default=None),
-        note=worst.note if left is None or not treated else f"{note} dense: {left.note}",
+        note=note,
     )
 
 
-def joint_error(tasks: Sequence[LayerProblem], matrices: Sequence[Matrix], *, held: bool) -> float:
-    """Relative response error of all blocks together, nan where there are no columns."""
-    if len(tasks) == 1:
-        return tasks[0].error(matrices[0], holdout=held)
-    sizes = [response_size(task, held=held) for task in tasks]
+def joint_error(
+    problems: Sequence[LayerProblem], matrices: Sequence[Matrix], *, held: bool
+) -> float:
+    """Relative response error of all blocks together, nan where there are no columns.
+
+    Parameters
+    ----------
+    matrices
+        (N, M) weights of each block, or (N+1, M) with the bias in the last row.
+    held
+        Whether the held-out columns count, or those that were fitted to.
+    """
+    if len(problems) == 1:
+        return problems[0].error(matrices[0], holdout=held)
+    sizes = [response_size(problem, holdout=held) for problem in problems]
     errors = [
-        task.error(matrix, holdout=held) for task, matrix in zip(tasks, matrices, strict=True)
+        problem.error(matrix, holdout=held)
+        for problem, matrix in zip(problems, matrices, strict=True)
     ]
-    whole = math.hypot(*sizes)
+    size = math.hypot(*sizes)
     moved = math.hypot(
         *(error * size for error, size in zip(errors, sizes, strict=True) if size != 0)
     )
-    return moved / whole if whole != 0 else max(errors)
+    return moved / size if size != 0 else max(errors)
 
 
-def weights_of(task: LayerProblem, matrix: Matrix) -> Matrix:
-    """The weights without the bias."""
-    return matrix[:-1] if task.has_bias else matrix
+def weights_of(problem: LayerProblem, matrix: Matrix) -> Matrix:
+    """The weights (N, M) without the bias, which may be in the last row."""
+    return matrix[:-1] if problem.has_bias else matrix
 
 
 def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:
     """Reports in the model's order of layers."""
-    place = {layer.name: at for at, layer in enumerate(model.layers)}
-    return tuple(sorted(reports, key=lambda each: place[each.name]))
+    place = {layer.name: position for position, layer in enumerate(model.layers)}
+    return tuple(sorted(reports, key=lambda report: place[report.name]))
 
 
 def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
     """The report with its non-zeros counted in the written file."""
-    layer = next(each for each in written.layers if each.name == report.name)
+    layer = next(layer for layer in written.layers if layer.name == report.name)
     return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))

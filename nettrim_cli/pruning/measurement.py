@@ -11,6 +11,7 @@ from nettrim_cli.pruning.allocation import ErrorModel, Forecast, measure_error_m
 from nettrim_cli.pruning.context import Context, Importance
 from nettrim_cli.pruning.layerwise import Block, WarmStart
 from nettrim_cli.pruning.propagation import propagate
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import ALLOCATIONS
 from nettrim_cli.solve.levels import uniform
 
@@ -75,28 +76,34 @@ def start(context: Context, samples: SampleSet) -> Start:
     if settings.zeros is None:
         return Start(samples, context.dense_importance)
     even = context.allocation == "uniform" or len(context.layers) == 1
-    made = context.may_augment and samples.augmented().rounds
-    if even and not made and not settings.forecast:
+    augmented = context.may_augment and samples.augmented().rounds
+    if even and not augmented and not settings.forecast:
         sizes = [layer.parameters for layer in context.layers]
         zeros = uniform(sizes, round(settings.zeros * sum(sizes)), list(context.bounds.values()))
         shares = dict(zip(context.bounds, zeros, strict=True))
         return Start(samples, context.dense_importance, [shares])
-    measured = measure(context, samples, settings.zeros)
-    allocations: list[Mapping[str, int]] = [allocate(context, measured.error_model, settings.zeros)]
-    few = measured.samples.few
+    measurement = measure(context, samples, settings.zeros)
+    allocations: list[Mapping[str, int]] = [
+        allocate(context, measurement.error_model, settings.zeros)
+    ]
+    few = measurement.samples.few
     if context.allocation == "network" and settings.allocate is None and few:
         for kind in ALLOCATIONS[1:]:
-            rival = measured.error_model.shared(settings.zeros, context.bounds, kind=kind)
+            rival = measurement.error_model.allocate(settings.zeros, context.bounds, kind=kind)
             if rival != allocations[0]:
                 allocations.append(rival)
     return Start(
-        measured.samples, measured.importance, allocations, measured.warm, measured.forecast
+        measurement.samples,
+        measurement.importance,
+        allocations,
+        measurement.warm,
+        measurement.forecast,
     )
 
 
 def allocate(context: Context, error_model: ErrorModel, sparsity: float) -> dict[str, int]:
     """Zeros of each layer that was measured, by name, at a sparsity over all of them."""
-    return error_model.shared(sparsity, context.bounds, kind=context.allocation)
+    return error_model.allocate(sparsity, context.bounds, kind=context.allocation)
 
 
 def measure(context: Context, samples: SampleSet, sparsity: float | None = None) -> Measurement:
@@ -104,14 +111,15 @@ def measure(context: Context, samples: SampleSet, sparsity: float | None = None)
     context.listener.stage("measuring how sensitive each layer is")
     share = TYPICAL if sparsity is None else sparsity
 
-    def cost(error_model: ErrorModel) -> float:
+    def predicted_cost(error_model: ErrorModel) -> float:
+        """The cost of the zeros that the model itself would give each layer."""
         return error_model.cost(allocate(context, error_model, share))
 
     error_model, sparse = _measure(context, samples, sparsity)
     mixed = samples.augmented() if context.may_augment else samples
     if mixed.rounds:
         mixed_model, mixed_sparse = _measure(context, mixed, sparsity)
-        if cost(mixed_model) < cost(error_model):
+        if predicted_cost(mixed_model) < predicted_cost(error_model):
             samples, error_model, sparse = mixed, mixed_model, mixed_sparse
     forecast = None
     if context.settings.forecast and len(samples.half().fitted) < len(samples.fitted):
@@ -134,14 +142,9 @@ def _measure(
         threads=context.threads,
         seed=context.settings.seed,
     )
+    batches = samples.probe_batches(len(context.layers))
+    probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
     error_model = measure_error_model(
-        context.dense,
-        context.stages,
-        recorded,
-        samples.probe_batches(len(context.layers)),
-        sparsity,
-        sparse,
-        importance=context.dense_importance,
-        threads=context.threads,
+        context.dense, recorded, probe, sparsity, sparse, importance=context.dense_importance
     )
     return error_model, sparse

@@ -49,17 +49,17 @@ def stages(layers: Sequence[Layer]) -> list[Stage]:
     groups: dict[object, list[Layer]] = {}
     for layer in layers:
         groups.setdefault(tuple(site.key for site in layer.sites), []).append(layer)
-    found = [Stage(tuple(each)) for each in groups.values()]
-    return sorted(found, key=lambda stage: stage.sites[-1].node)
+    ordered = [Stage(tuple(group)) for group in groups.values()]
+    return sorted(ordered, key=lambda stage: stage.sites[-1].node)
 
 
 def dense_matrices(model: Model, layer: Layer) -> list[NDArray[np.float32]]:
     """(N+1, M) weights of each block with the bias, or zeros, in the last row."""
     weights, biases = model.weight(layer)
-    last = biases or [np.zeros(each.shape[1]) for each in weights]
+    bias_rows = biases or [np.zeros(weight.shape[1]) for weight in weights]
     return [
         np.vstack([weight, bias[None]]).astype(np.float32)
-        for weight, bias in zip(weights, last, strict=True)
+        for weight, bias in zip(weights, bias_rows, strict=True)
     ]
 
 
@@ -72,7 +72,9 @@ def set_matrices(model: Model, layer: Layer, matrices: Sequence[NDArray[Any]]) -
         A value is not finite, or does not fit into the stored dtype.
     """
     if layer.has_bias:
-        model.set_weight(layer, [each[:-1] for each in matrices], [each[-1] for each in matrices])
+        model.set_weight(
+            layer, [matrix[:-1] for matrix in matrices], [matrix[-1] for matrix in matrices]
+        )
     else:
         model.set_weight(layer, matrices, None)
 
@@ -88,23 +90,24 @@ def layer_problem(
 
     Parameters
     ----------
-    influence
-        (M,) of the block's outputs (see ``graph.importance``).
+    importance
+        (M,) of the block's outputs (see ``graph.analysis.importance``).
     """
-    whole = dense_matrices(dense, layer)[block]
+    matrix = dense_matrices(dense, layer)[block]
     response = layer.response
-    known = not response.offset or samples.skip is not None  # what the activation is applied to
+    # What the activation is applied to is known.
+    applicable = not response.offset or samples.skip is not None
     return LayerProblem(
-        W=whole if layer.has_bias else whole[:-1],
+        W=matrix if layer.has_bias else matrix[:-1],
         has_bias=layer.has_bias,
         samples=samples,
         scale=response.scale,
         shift=response.shift,
         importance=importance,
-        relu=response.relu and known,
+        relu=response.relu and applicable,
         floor=response.floor,
         ceiling=response.ceiling,
-        activation=response.activation if known else None,
+        activation=response.activation if applicable else None,
     )
 
 
@@ -148,18 +151,20 @@ def propagate(
         not run again.
     """
     cache = cache or StreamCache(0)
-    way = Propagation(dense, pruned, plan, lambda: Stream.read(batches, threads=threads), cache)
+    propagation = Propagation(
+        dense, pruned, plan, lambda: Stream.read(batches, threads=threads), cache
+    )
     for number, stage in enumerate(plan):
-        way.advance(number)
-        yield RecordedStage(stage, _record(way, stage, seed))
-        way.changed(number)
+        propagation.advance(number)
+        yield RecordedStage(stage, _record(propagation, stage, seed))
+        propagation.changed(number)
 
 
-def _record(way: Propagation, stage: Stage, seed: int) -> list[list[LayerSamples]]:
+def _record(propagation: Propagation, stage: Stage, seed: int) -> list[list[LayerSamples]]:
     """The samples of each layer of a stage, block by block."""
-    inputs = way.signals(stage)
-    exact, exact_skips = way.is_exact(stage), way.is_exact(stage, offsets=True)
-    weights = [dense_matrices(way.dense, layer) for layer in stage.layers]
+    inputs = propagation.layer_inputs(stage)
+    exact, exact_skips = propagation.is_exact(stage), propagation.is_exact(stage, offsets=True)
+    weights = [dense_matrices(propagation.dense, layer) for layer in stage.layers]
     by_block = [
         collect(
             *inputs,
@@ -189,59 +194,60 @@ class Propagation:
         self.dense, self.pruned, self.plan, self.cache = dense, pruned, plan, cache
         self.stream = cache.follow(0, start)
         layers = [layer for stage in plan for layer in stage.layers]
-        self.recording = CapturePlan(dense.index, layers, cascade=pruned is not None)
+        self.capture = CapturePlan(dense.index, layers, cascade=pruned is not None)
         taps = [
-            [tap for site in stage.sites for tap in self.recording.taps(site).values()]
+            [tap for site in stage.sites for tap in self.capture.taps(site).values()]
             for stage in plan
         ]
         self.offsets = {
             stage.layers[0].name: self._offsets(number) for number, stage in enumerate(plan)
         }
         self.stops = [
-            [*(tap.name for tap in each if tap.name), *filter(None, added), *self._outputs(stage)]
-            for stage, each, added in zip(plan, taps, self.offsets.values(), strict=True)
+            [*(tap.name for tap in tapped if tap.name), *filter(None, added), *self._outputs(stage)]
+            for stage, tapped, added in zip(plan, taps, self.offsets.values(), strict=True)
         ]
-        self._source = {tap.name: tap.source for each in taps for tap in each}
-        self.pieces = Segments(self.recording, self.stops).pieces
-        again = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
+        self._source = {tap.name: tap.source for tapped in taps for tap in tapped}
+        self.pieces = Segments(self.capture, self.stops).pieces
+        restarts = pruned is not None and any(len(layer.sites) > 1 for layer in layers)
         # What is in the cache stays in memory: the pruned network has memory of its own then.
         self._budget = MemoryBudget() if cache.stops else self.stream.budget
-        self._start = self.stream.fork(self._budget) if again else None
-        self.second: Stream | None = None
+        self._start = self.stream.fork(self._budget) if restarts else None
+        self.pruned_stream: Stream | None = None
         self._touched: set[str] = set()  # tensors that the pruned layers influence
         self._inexact: set[str] = set()  # those recorded since
 
     def advance(self, number: int) -> None:
         """Run the piece before a stage in both networks."""
         piece = self.pieces[number]
-        if self.pruned is not None and self.second is None:
-            made = {name for at in piece.positions for name in self.recording.computed_by(at)}
-            if made & self._touched:
-                self.second = self.stream.fork(self._budget)
+        if self.pruned is not None and self.pruned_stream is None:
+            nodes = piece.positions
+            computed = {name for node in nodes for name in self.capture.computed_by(node)}
+            if computed & self._touched:
+                self.pruned_stream = self.stream.fork(self._budget)
         self.stream = self.cache.follow(number + 1, lambda: self._dense(piece), piece.outputs)
-        if self.pruned is not None and self.second is not None:
-            self._run(self.pruned, self.second, piece)
+        if self.pruned is not None and self.pruned_stream is not None:
+            self._run(self.pruned, self.pruned_stream, piece)
         self._note(piece.outputs)
 
-    def signals(self, stage: Stage) -> tuple[LayerInputs, LayerInputs]:
+    def layer_inputs(self, stage: Stage) -> tuple[LayerInputs, LayerInputs]:
         """What the pruned and the dense network deliver to a stage."""
         offsets = self.offsets[stage.layers[0].name]
         outputs = self._outputs(stage)
         dense = LayerInputs(
             self.stream.batches, self._readings(self.dense, stage), offsets, outputs
         )
-        if self.second is None or self.pruned is None:
+        if self.pruned_stream is None or self.pruned is None:
             return dense, dense
         readings = self._readings(self.pruned, stage)
-        return LayerInputs(self.second.batches, readings, offsets), dense
+        return LayerInputs(self.pruned_stream.batches, readings, offsets), dense
 
     def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
         """Whether the pruned network delivers what the dense one does, or adds what it adds."""
         if offsets:
             added = set(self.offsets[stage.layers[0].name])
-            return self.second is None or not added & self._inexact
-        names = {tap.name for site in stage.sites for tap in self.recording.taps(site).values()}
-        return self.second is None or not names & self._inexact
+            return self.pruned_stream is None or not added & self._inexact
+        names = {tap.name for site in stage.sites for tap in self.capture.taps(site).values()}
+        return self.pruned_stream is None or not names & self._inexact
 
     def changed(self, number: int) -> None:
         """Take note of the weights that a stage has got.
@@ -266,9 +272,9 @@ class Propagation:
         alive = self.pieces[number].needed
         if self._start is None or not any(self._source.get(n, n) in reached for n in alive):
             return
-        self.second = self._start.fork(self._budget)
+        self.pruned_stream = self._start.fork(self._budget)
         for piece in self.pieces[: number + 1]:
-            self._run(self.pruned, self.second, piece)
+            self._run(self.pruned, self.pruned_stream, piece)
         self._note(alive)
 
     def _outputs(self, stage: Stage) -> tuple[str, ...]:
@@ -277,9 +283,9 @@ class Propagation:
         Convolutions have far more of them than are kept: those are computed.
         """
         names = tuple(layer.sites[0].result for layer in stage.layers)
-        there = self.pruned is None and len(stage.sites) == 1 and all(names)
-        there = there and ops.output_axis(stage.sites[0].geometry) == -1
-        return names if there else ()
+        recorded = self.pruned is None and len(stage.sites) == 1 and all(names)
+        recorded = recorded and ops.output_axis(stage.sites[0].geometry) == -1
+        return names if recorded else ()
 
     def _offsets(self, number: int) -> tuple[str, ...]:
         """What is added behind each layer of a stage, where it is there before any of them runs.
@@ -292,8 +298,8 @@ class Propagation:
             return ("",) * len(stage.layers)
         waiting = {
             name
-            for each in self.plan[number:]
-            for layer in each.layers
+            for stage in self.plan[number:]
+            for layer in stage.layers
             for site in layer.sites
             for name in (*nodes[site.node].output, *nodes[site.node].subgraph_outputs, site.output)
             if name
@@ -310,20 +316,20 @@ class Propagation:
         return self.stream
 
     def _run(self, model: Model, stream: Stream, piece: Segment) -> None:
-        plan = self.recording
-        shapes = {name: plan.shapes[name] for name in piece.outputs if name in plan.shapes}
+        capture = self.capture
+        shapes = {name: capture.shapes[name] for name in piece.outputs if name in capture.shapes}
         stream.advance(
-            lambda kinds, carried: build(model.index, plan, piece, kinds, carried=carried),
+            lambda kinds, carried: build(model.index, capture, piece, kinds, carried=carried),
             piece.inputs,
             piece.outputs,
             piece.needed,
-            shapes if plan.iterated.intersection(shapes) else {},
+            shapes if capture.iterated.intersection(shapes) else {},
         )
 
     def _readings(self, model: Model, stage: Stage) -> list[SiteReader]:
         readings = []
         for site in stage.sites:
-            taps = self.recording.taps(site)
+            taps = self.capture.taps(site)
             names = {role: (tap.name, tap.stacked) for role, tap in taps.items() if tap.name}
             stored = {role: tap.source for role, tap in taps.items() if not tap.name}
             constants = {role: model.index.view(name).values() for role, name in stored.items()}
@@ -334,4 +340,4 @@ class Propagation:
 def _differs(dense: Model, pruned: Model, layer: Layer) -> bool:
     """Whether the layer's weights were changed."""
     pairs = zip(dense_matrices(dense, layer), dense_matrices(pruned, layer), strict=True)
-    return not all(np.array_equal(one, two) for one, two in pairs)
+    return not all(np.array_equal(*pair) for pair in pairs)

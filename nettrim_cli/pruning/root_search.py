@@ -1,7 +1,7 @@
-"""Finding how far a knob may be turned, where every try is costly and a guess is at hand.
+"""The largest x whose figure is within a limit, where every try is costly and a guess is at hand.
 
-The figure rises with the knob u from 0 to 1 (an error with the share of zeros, a size with the
-share of weights).  What was expected of it gives its shape, each try how far that is off: between
+The figure rises with x from 0 to 1 (an error with the share of zeros, a size with the share of
+weights).  What was expected of it gives its shape, each try how far that is off: between
 tries the logarithm of the ratio is interpolated, outside them it is the nearest try's or, where
 much of it is chance, fades away from it.  The farther from a try, the more is left for surprises.
 """
@@ -24,20 +24,20 @@ FINE = 2000
 
 @dataclass
 class MonotoneSearch:
-    """Tries values of a knob until one within the limit is nearly the largest such.
+    """Tries values of x until one within the limit is nearly the largest such.
 
     Parameters
     ----------
-    knobs, expected
-        Where the figure was foretold, ascending, and what it is to be there; made
+    x, expected
+        (K,) where the figure was foretold, ascending, and what it is to be there; made
         non-decreasing.
     limit
         What the figure may be.
     margin
         How far below the limit a guess aims, in logarithms; doubled at each miss but the first.
     memory
-        How far, in logarithms of odds, what a try was off tells of other knobs: less where much
-        of it is chance.
+        How far, in logarithms of odds, what a try was off tells of other x: less where much of it
+        is chance.
     unsure
         How much of a figure, in logarithms, is left for surprises where odds are unlike those of
         the nearest try, for each unit of their logarithm up to FAR.
@@ -48,10 +48,10 @@ class MonotoneSearch:
     Attributes
     ----------
     tries
-        Knob and figure of every try so far.
+        x and figure of every try so far.
     """
 
-    knobs: Matrix
+    x: Matrix
     expected: Matrix
     limit: float
     margin: float
@@ -63,62 +63,64 @@ class MonotoneSearch:
     def __post_init__(self) -> None:
         """Lay the expectation on a fine grid, in odds and logarithms."""
         scale = np.clip(np.asarray(self.expected, np.float64) / self.limit, LEAST, LARGEST)
-        known = np.log(np.maximum.accumulate(np.nan_to_num(scale, nan=LARGEST)))
-        ends = _odds(float(self.knobs[0])), _odds(float(self.knobs[-1]))
-        self._at = np.linspace(*ends, FINE)
-        self._known = np.interp(self._at, [_odds(float(each)) for each in self.knobs], known)
+        logarithms = np.log(np.maximum.accumulate(np.nan_to_num(scale, nan=LARGEST)))
+        ends = _odds(float(self.x[0])), _odds(float(self.x[-1]))
+        self._grid = np.linspace(*ends, FINE)
+        odds = [_odds(float(value)) for value in self.x]
+        self._expected = np.interp(self._grid, odds, logarithms)
 
-    def observe(self, knob: float, figure: float) -> None:
+    def observe(self, x: float, figure: float) -> None:
         """Take in a try."""
-        self.tries.append((knob, figure if math.isfinite(figure) else math.inf))
+        self.tries.append((x, figure if math.isfinite(figure) else math.inf))
 
     @property
     def best(self) -> float | None:
-        """The largest knob that was within the limit."""
-        return max((knob for knob, figure in self.tries if figure <= self.limit), default=None)
+        """The largest x that was within the limit."""
+        return max((x for x, figure in self.tries if figure <= self.limit), default=None)
 
     def propose(self) -> float | None:
-        """The next knob to try; None when the search is over."""
+        """The next x to try; None when the search is over."""
         best = self.best
-        missed = [knob for knob, figure in self.tries if figure > self.limit]
+        missed = [x for x, figure in self.tries if figure > self.limit]
         lost = best is None or len(missed) >= PATIENCE
         if len(self.tries) >= (MOST if lost else ENOUGH):
             return None
-        found = self._aim()
-        if missed and found >= min(missed):
-            low = self._at[0] if best is None else _odds(best)
-            found = _share((low + _odds(min(missed))) / 2)
+        guess = self._aim()
+        if missed and guess >= min(missed):
+            low = self._grid[0] if best is None else _odds(best)
+            guess = _share((low + _odds(min(missed))) / 2)
         if best is None and len(missed) >= PATIENCE:  # what was foretold is no guide
             lower = _odds(min(missed)) - 2.0 ** (len(missed) - PATIENCE)
-            found = min(found, _share(max(lower, self._at[0])))
-        if best is not None and _odds(found) - _odds(best) < self.tolerance * len(self.tries):
+            guess = min(guess, _share(max(lower, self._grid[0])))
+        if best is not None and _odds(guess) - _odds(best) < self.tolerance * len(self.tries):
             return None
-        if missed and _odds(min(missed)) - self._at[0] < 1e-6:
+        if missed and _odds(min(missed)) - self._grid[0] < 1e-6:
             return None  # not even the least will do
-        return found
+        return guess
 
     def _aim(self) -> float:
-        """The largest knob at which the figure, as far as is known now, is below the limit."""
+        """The largest x at which the figure, as far as is known now, is below the limit."""
         misses = sum(figure > self.limit for _, figure in self.tries)
-        wanted, offsets = -self.margin * 2 ** max(0, misses - 1), np.zeros(FINE)
+        goal, offsets = -self.margin * 2 ** max(0, misses - 1), np.zeros(FINE)
         if self.tries:
-            tries = sorted((_odds(knob), figure) for knob, figure in self.tries)
-            at = np.array([each for each, _ in tries])
-            found = np.array([figure / self.limit for _, figure in tries])
-            ratios = np.log(np.clip(found, LEAST, LARGEST)) - np.interp(at, self._at, self._known)
-            outside = np.abs(self._at - np.clip(self._at, at[0], at[-1]))
-            offsets = np.interp(self._at, at, ratios) * np.exp(-outside / self.memory)
-            apart = np.min(np.abs(self._at[:, None] - at), axis=1)
+            tries = sorted((_odds(x), figure) for x, figure in self.tries)
+            odds = np.array([x_odds for x_odds, _ in tries])
+            scale = np.array([figure / self.limit for _, figure in tries])
+            ratios = np.log(np.clip(scale, LEAST, LARGEST))
+            ratios -= np.interp(odds, self._grid, self._expected)
+            outside = np.abs(self._grid - np.clip(self._grid, odds[0], odds[-1]))
+            offsets = np.interp(self._grid, odds, ratios) * np.exp(-outside / self.memory)
+            apart = np.min(np.abs(self._grid[:, None] - odds), axis=1)
             offsets += self.unsure * np.minimum(apart, FAR)
-        figures = self._known + offsets
-        above = np.flatnonzero(figures > wanted)
+        figures = self._expected + offsets
+        above = np.flatnonzero(figures > goal)
         if not len(above):
-            return _share(self._at[-1])
+            return _share(self._grid[-1])
         end = np.maximum(above[0], 1)
         rise = figures[end] - figures[end - 1]
-        part = (wanted - figures[end - 1]) / rise if rise > 0 else 0.0
-        step = self._at[end] - self._at[end - 1]
-        return _share(self._at[end - 1] + min(max(part, 0.0), 1.0) * step)
+        share = (goal - figures[end - 1]) / rise if rise > 0 else 0.0
+        step = self._grid[end] - self._grid[end - 1]
+        return _share(self._grid[end - 1] + min(max(share, 0.0), 1.0) * step)
 
 
 def _odds(share: float) -> float:

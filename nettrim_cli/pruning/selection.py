@@ -34,28 +34,28 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     _check_patterns(model, settings)
     names = [layer.name for layer in model.layers]
     chosen: list[Layer] = []
-    left: list[LayerReport] = []
+    unpruned: list[LayerReport] = []
     for layer in model.layers:
         reason = layer.refusal or _unwanted(layer, settings, names) or _not_finite(model, layer)
         if reason:
-            left.append(dense_report(model, layer, reason))
+            unpruned.append(dense_report(model, layer, reason))
         else:
             chosen.append(layer)
     if not chosen:
-        found = "; ".join(f"{each.name}: {each.note}" for each in left[:3])
+        reasons = "; ".join(f"{layer.name}: {layer.note}" for layer in unpruned[:3])
         raise NothingToDo(
-            f"{model.path}: no layer can be pruned ({found or 'it has no layers with weights'}). "
+            f"{model.path}: no layer can be pruned ({reasons or 'it has no layers with weights'}). "
             "'nettrim inspect' lists the layers."
         )
     _check_limits(model, chosen, settings)
-    total = sum(each.parameters for each in chosen)
-    zeros = total - sum(nonzeros(model.weight(each)[0]) for each in chosen)
+    total = sum(layer.parameters for layer in chosen)
+    zeros = total - sum(nonzeros(model.weight(layer)[0]) for layer in chosen)
     if settings.sparsity is not None and zeros >= settings.sparsity * total:
         raise NothingToDo(
             f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
             f"--sparsity {settings.sparsity} asks for no more."
         )
-    return chosen, left
+    return chosen, unpruned
 
 
 def bounds_of(
@@ -76,45 +76,50 @@ def bounds_of(
 
 
 def within_ceiling(
-    tasks: Sequence[LayerProblem], solutions: Sequence[Solution], most: int
+    problems: Sequence[LayerProblem], solutions: Sequence[Solution], most: int
 ) -> list[Solution]:
     """The solutions with dense weights put back where a layer has more zeros than it may.
 
     Inputs that the layers before have silenced leave weights zero that nobody asked for.  Those
     that carry least come back, and the bias makes up for their mean.
     """
-    inner = [slice(None, -1) if task.has_bias else slice(None) for task in tasks]
-    zero = [each.U[at] == 0 for each, at in zip(solutions, inner, strict=True)]
-    excess = sum(np.count_nonzero(each) for each in zero) - most
+    inner = [slice(None, -1) if problem.has_bias else slice(None) for problem in problems]
+    zero = [solution.U[rows] == 0 for solution, rows in zip(solutions, inner, strict=True)]
+    excess = sum(np.count_nonzero(mask) for mask in zero) - most
     if excess <= 0:
         return list(solutions)
-    matrices = [each.U.copy() for each in solutions]
-    gone = [each & (task.W[at] != 0) for task, each, at in zip(tasks, zero, inner, strict=True)]
-    carried = np.concatenate([_carried(task)[each] for task, each in zip(tasks, gone, strict=True)])
+    matrices = [solution.U.copy() for solution in solutions]
+    gone = [
+        mask & (problem.W[rows] != 0)
+        for problem, mask, rows in zip(problems, zero, inner, strict=True)
+    ]
+    carried = np.concatenate(
+        [_carried(problem)[mask] for problem, mask in zip(problems, gone, strict=True)]
+    )
     back = np.zeros(carried.size, bool)
     back[np.argsort(carried, kind="stable")[:excess]] = True
-    ends = np.cumsum([np.count_nonzero(each) for each in gone])[:-1]
-    for task, U, at, mask, part in zip(
-        tasks, matrices, inner, gone, np.split(back, ends), strict=True
+    ends = np.cumsum([np.count_nonzero(mask) for mask in gone])[:-1]
+    for problem, U, rows, mask, returned in zip(
+        problems, matrices, inner, gone, np.split(back, ends), strict=True
     ):
         more = np.zeros(mask.shape, U.dtype)
-        more[mask] = np.where(part, task.W[at][mask], 0)
-        U[at] += more
-        if task.has_bias:
-            U[-1] -= task.samples.X[:-1].mean(axis=1) @ more
-    return [replace(each, U=U) for each, U in zip(solutions, matrices, strict=True)]
+        more[mask] = np.where(returned, problem.W[rows][mask], 0)
+        U[rows] += more
+        if problem.has_bias:
+            U[-1] -= problem.samples.X[:-1].mean(axis=1) @ more
+    return [replace(solution, U=U) for solution, U in zip(solutions, matrices, strict=True)]
 
 
-def _carried(task: LayerProblem) -> NDArray[Any]:
+def _carried(problem: LayerProblem) -> NDArray[Any]:
     """What each dense weight adds to the results of its output: its root mean square."""
-    X = task.samples.X[:-1]
-    size = X.std(axis=1) if task.has_bias else np.sqrt(np.square(X).mean(axis=1))
-    return np.asarray(np.abs(task.W[: len(X)]) * size[:, None])
+    X = problem.samples.X[:-1]
+    size = X.std(axis=1) if problem.has_bias else np.sqrt(np.square(X).mean(axis=1))
+    return np.asarray(np.abs(problem.W[: len(X)]) * size[:, None])
 
 
 def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:
-    """Entries that are not zero, of all blocks."""
-    return sum(int(np.count_nonzero(each)) for each in matrices)
+    """Entries that are not zero, of the (N, M) weights of all blocks."""
+    return sum(int(np.count_nonzero(matrix)) for matrix in matrices)
 
 
 def dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
@@ -128,9 +133,9 @@ def dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
 def _check_patterns(model: Model, settings: Settings) -> None:
     """Raise WrongUsage for a pattern that names no layer, with the nearest names."""
     names = [layer.name for layer in model.layers]
-    patterns = [("include", each) for each in settings.include]
-    patterns += [("exclude", each) for each in settings.exclude]
-    patterns += [("limit", Limit.parse(each).pattern) for each in settings.limit]
+    patterns = [("include", pattern) for pattern in settings.include]
+    patterns += [("exclude", pattern) for pattern in settings.exclude]
+    patterns += [("limit", Limit.parse(text).pattern) for text in settings.limit]
     for option, pattern in patterns:
         if names and not matching_names(pattern, names):
             core = pattern.strip("*?")
@@ -147,7 +152,7 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
     names = [layer.name for layer in model.layers]
     for text in settings.limit:
         if matching_names(Limit.parse(text).pattern, names).isdisjoint(
-            each.name for each in chosen
+            layer.name for layer in chosen
         ):
             raise WrongUsage(
                 f"{model.path}: --limit {text} matches no layer that is pruned; "
@@ -155,9 +160,9 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
             )
     if settings.sparsity is None:
         return
-    total = sum(each.parameters for each in chosen)
-    ends = [bounds_of(each, settings, names=names) for each in chosen]
-    low, high = (sum(each) / total for each in zip(*ends, strict=True))
+    total = sum(layer.parameters for layer in chosen)
+    ends = [bounds_of(layer, settings, names=names) for layer in chosen]
+    low, high = (sum(end) / total for end in zip(*ends, strict=True))
     if not low <= settings.sparsity <= high:
         raise BadInput(
             f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
@@ -167,7 +172,8 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
 
 def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> str:
     def among(patterns: Iterable[str]) -> bool:
-        return any(layer.name in matching_names(each, names) for each in patterns)
+        """Whether one of the patterns names the layer."""
+        return any(layer.name in matching_names(pattern, names) for pattern in patterns)
 
     if settings.include and not among(settings.include):
         return "not matched by --include"
@@ -180,6 +186,6 @@ def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> str:
 
 def _not_finite(model: Model, layer: Layer) -> str:
     weights, biases = model.weight(layer)
-    if all(np.isfinite(each).all() for each in (*weights, *(biases or ()))):
+    if all(np.isfinite(array).all() for array in (*weights, *(biases or ()))):
         return ""
     return "holds weights that are not finite"

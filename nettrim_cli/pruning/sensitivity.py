@@ -53,27 +53,27 @@ class SensitivityProbe:
         self, dense: Model, plan: Sequence[Stage], batches: Iterable[Batch], *, threads: int
     ) -> None:
         self.dense = dense
-        self.recording = CapturePlan(dense.index, (), cascade=False)
-        self._at = {item.node: at for at, item in enumerate(self.recording.schedule)}
-        ends = {each.name: before_softmax(dense.index, each.name) for each in dense.outputs}
-        places = [self._places(stage)[0] for stage in plan]
-        reads = [sorted(self.recording.schedule[each].reads) for each in places]
-        self.segments = Segments(self.recording, [*reads, [*{*ends, *ends.values()}]])
+        self.capture = CapturePlan(dense.index, (), cascade=False)
+        self._at = {item.node: position for position, item in enumerate(self.capture.schedule)}
+        ends = {output.name: before_softmax(dense.index, output.name) for output in dense.outputs}
+        positions = [self._places(stage)[0] for stage in plan]
+        reads = [sorted(self.capture.schedule[position].reads) for position in positions]
+        self.segments = Segments(self.capture, [*reads, [*{*ends, *ends.values()}]])
         fed = ((batch, False) for batch in batches)
         self.start = Stream.read(fed, threads=threads, memory_bytes=MEMORY_BYTES // 4)
         self.stream = self.start.fork()
         self._reached = 0
         # Cut once, too: half-precision tensors are rounded where a piece ends.
         self._advance(0)
-        whole, shelf = self.segments.remainder(1), TensorStore(self.start.budget)
-        self.names = whole.outputs
+        network, store = self.segments.remainder(1), TensorStore(self.start.budget)
+        self.names = network.outputs
         self.outputs = [name in ends for name in self.names]
         self.unflattened = [name in ends.values() for name in self.names]
         self.expected: list[list[Any]] = []
-        self.sizes = np.zeros(len(whole.outputs))  # squared, over all samples
-        for outputs in self._run(dense, self.stream, whole):
-            self.sizes += [squared_distance(each) for each in outputs]
-            self.expected.append([shelf.keep(each) for each in outputs])
+        self.sizes = np.zeros(len(network.outputs))  # squared, over all samples
+        for outputs in self._run(dense, self.stream, network):
+            self.sizes += [squared_distance(output) for output in outputs]
+            self.expected.append([store.keep(output) for output in outputs])
 
     def movement(self, stage: int, layer: Layer, matrices: Sequence[Array]) -> Movement:
         """Relative squared errors of the outputs with other weights for one layer's blocks.
@@ -88,40 +88,44 @@ class SensitivityProbe:
             (N, M) of each block, or (N+1, M) with the bias in the last row.
         """
         self._advance(stage)
-        stream, behind = self.stream, self.segments.remainder(self._reached)
-        if not set(self._places(layer)) <= set(behind.positions):  # some of it has run already
-            stream, behind = self.start, self.segments.remainder(0)
-        moved = self._moved(self._run(self._changed(layer, matrices), stream, behind), behind)
-        shares = self._relative(sum(moved, np.zeros(len(self.sizes))))
-        return Movement(*(float(shares[on].sum()) for on in (self.outputs, self.unflattened)))
+        stream, remainder = self.stream, self.segments.remainder(self._reached)
+        if not set(self._places(layer)) <= set(remainder.positions):  # some of it has run already
+            stream, remainder = self.start, self.segments.remainder(0)
+        squares = self._moved(
+            self._run(self._changed(layer, matrices), stream, remainder), remainder
+        )
+        shares = self._relative(sum(squares, np.zeros(len(self.sizes))))
+        return Movement(
+            *(float(shares[selected].sum()) for selected in (self.outputs, self.unflattened))
+        )
 
     def differences(self, candidate: Model) -> NDArray[np.float64]:
         """(batches,) what the unflattened outputs move by with weights changed anywhere.
 
         Their sum is the sum over the outputs of their relative squared errors.
         """
-        behind = self.segments.remainder(0)
-        moved = self._moved(self._run(candidate, self.start, behind), behind)
-        return np.asarray(self._relative(moved)[:, self.unflattened].sum(axis=1))
+        remainder = self.segments.remainder(0)
+        squares = self._moved(self._run(candidate, self.start, remainder), remainder)
+        return np.asarray(self._relative(squares)[:, self.unflattened].sum(axis=1))
 
-    def _moved(self, results: Iterator[list[Any]], behind: Segment) -> NDArray[np.float64]:
+    def _moved(self, results: Iterator[list[Any]], piece: Segment) -> NDArray[np.float64]:
         """(batches, outputs) squared errors of what a part of the network gives."""
-        moved = np.zeros((len(self.expected), len(self.sizes)))
-        for at, (expected, outputs) in enumerate(zip(self.expected, results, strict=True)):
-            by_name = dict(zip(behind.outputs, outputs, strict=True))
+        squares = np.zeros((len(self.expected), len(self.sizes)))
+        for batch, (expected, outputs) in enumerate(zip(self.expected, results, strict=True)):
+            by_name = dict(zip(piece.outputs, outputs, strict=True))
             for number, name in enumerate(self.names):
                 if name in by_name:
-                    moved[at, number] = squared_distance(load(expected[number]), by_name[name])
-        return moved
+                    squares[batch, number] = squared_distance(load(expected[number]), by_name[name])
+        return squares
 
-    def _relative(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _relative(self, squares: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., outputs) squared errors relative to each output's size over all samples."""
-        return np.divide(moved, self.sizes, out=np.zeros_like(moved), where=self.sizes != 0)
+        return np.divide(squares, self.sizes, out=np.zeros_like(squares), where=self.sizes != 0)
 
     def _places(self, layers: Layer | Stage) -> list[int]:
         """Where in the recording the nodes are that read the layers, or the owners of these."""
         nodes = [self.dense.index.nodes[site.node] for site in layers.sites]
-        return [self._at[outermost(each).number] for each in nodes]
+        return [self._at[outermost(node).number] for node in nodes]
 
     def _advance(self, stage: int) -> None:
         """Run what the layers up to a stage read."""
@@ -135,13 +139,13 @@ class SensitivityProbe:
         return stream.results(self._builder(model, piece), piece.inputs)
 
     def _builder(self, model: Model, piece: Segment) -> Build:
-        return lambda kinds, _: build(model.index, self.recording, piece, kinds)
+        return lambda kinds, _: build(model.index, self.capture, piece, kinds)
 
     def _changed(self, layer: Layer, matrices: Sequence[Array]) -> Model:
         """A copy of the network with those weights."""
-        changed = self.dense.clone()
-        set_matrices(changed, layer, matrices)
-        return changed
+        model = self.dense.clone()
+        set_matrices(model, layer, matrices)
+        return model
 
 
 def outermost(node: Node) -> Node:
@@ -152,21 +156,27 @@ def outermost(node: Node) -> Node:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at
-def squared_distance(expected: Any, found: Any = None) -> float:
+def squared_distance(expected: Any, actual: Any = None) -> float:
     """||found - expected||^2 of an output, from zero by default; 0 for non-numbers."""
     if isinstance(expected, (list, dict)):  # with tensors inside
-        ours, theirs = parts("", expected, 0), {} if found is None else parts("", found, 0)
-        there = {path: theirs[path].array for path in ours if path in theirs}
-        return sum(squared_distance(ours[path].array, there.get(path)) for path in ours)
+        expected_parts, actual_parts = (
+            parts("", expected, 0),
+            {} if actual is None else parts("", actual, 0),
+        )
+        arrays = {path: actual_parts[path].array for path in expected_parts if path in actual_parts}
+        return sum(
+            squared_distance(expected_parts[path].array, arrays.get(path))
+            for path in expected_parts
+        )
     if not (is_array(expected) and np.issubdtype(expected.dtype, np.floating)):
         return 0.0
     # Where the data decide the shape, another one means that all is lost.
-    same = found is not None and expected.shape == found.shape
-    total, one = 0.0, expected.reshape(-1)
-    other = found.reshape(-1) if same else None
-    for at in range(0, one.size, BLOCK_VALUES):
-        part = one[at : at + BLOCK_VALUES].astype(np.float64)
-        if other is not None:
-            part -= other[at : at + BLOCK_VALUES]
-        total += float(part @ part)
+    same = actual is not None and expected.shape == actual.shape
+    total, expected_values = 0.0, expected.reshape(-1)
+    actual_values = actual.reshape(-1) if same else None
+    for start in range(0, expected_values.size, BLOCK_VALUES):
+        difference = expected_values[start : start + BLOCK_VALUES].astype(np.float64)
+        if actual_values is not None:
+            difference -= actual_values[start : start + BLOCK_VALUES]
+        total += float(difference @ difference)
     return total

@@ -128,8 +128,7 @@ def _prune(
         warm = replace(last.result.warm, weights=last.result.model)
     zeros = allocate(context, measured.error_model, sparsity)
     result = prune_pass(context, measured.samples, zeros, importance, warm, cache=cache)
-    tried = Round(sparsity, *goal.measured(result.model))
-    return _Candidate(result, density, tried)
+    return _Candidate(result, density, Round(sparsity, *goal.measured(result.model)))
 
 
 def _swept(
@@ -145,6 +144,7 @@ def _swept(
     sparsity = best.round.sparsity
 
     def accept(result: PassResult) -> PassResult | None:
+        """The network with its figure; None where that is over the limit."""
         last = Round(sparsity, *goal.measured(result.model))
         within = last.figure <= context.settings.target[1]
         return _told(result, last, context, rounds) if within else None
@@ -161,28 +161,27 @@ def _told(result: PassResult, last: Round, context: Context, rounds: Sequence[Ro
     return replace(result, target=target)
 
 
-def _steering(found: Round, limit: float) -> float:
+def _steering(measured: Round, limit: float) -> float:
     """What the search is told: the bound, as what was measured on few samples goes up and down.
 
     It is over the limit wherever either is.
     """
-    if found.bound is None or found.reached <= limit or found.bound > found.reached:
-        return found.figure
-    return max(math.sqrt(found.bound * found.reached), limit * (1 + 1e-9))
+    if measured.bound is None or measured.reached <= limit or measured.bound > measured.reached:
+        return measured.figure
+    return max(math.sqrt(measured.bound * measured.reached), limit * (1 + 1e-9))
 
 
 def _monotone_search(
     goal: Goal, error_model: ErrorModel, limit: float, low: float, high: float
 ) -> MonotoneSearch:
     """The search within the shares of zeros that there may be."""
-    at, expected = goal.expected(error_model)
-    knobs = np.unique(np.concatenate([[low], at[(at > low) & (at < high)], [high]]))
-    foretold = np.interp(knobs, at, expected)
+    sparsities, figures = goal.expected(error_model)
+    inner = sparsities[(sparsities > low) & (sparsities < high)]
+    x = np.unique(np.concatenate([[low], inner, [high]]))
+    expected = np.interp(x, sparsities, figures)
     if goal.falls:
-        knobs, foretold = 1 - knobs[::-1], foretold[::-1]
-    return MonotoneSearch(
-        knobs, foretold, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure
-    )
+        x, expected = 1 - x[::-1], expected[::-1]
+    return MonotoneSearch(x, expected, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure)
 
 
 def _range(context: Context, error_model: ErrorModel) -> tuple[float, float]:
@@ -214,13 +213,13 @@ def _range(context: Context, error_model: ErrorModel) -> tuple[float, float]:
 def _missed(context: Context, rounds: Sequence[Round], samples: int) -> str:
     """Why nothing was written, in a sentence or two; so many samples were held out."""
     name, limit = context.settings.target
-    best = min(rounds, key=lambda tried: tried.figure)
+    best = min(rounds, key=lambda attempt: attempt.figure)
     option = f"--{name.replace('_', '-')}"
-    told = (lambda figure: size(round(figure))) if name == "max_bytes" else "{:,.4g}".format
-    wanted = told(limit)
+    spell = (lambda figure: size(round(figure))) if name == "max_bytes" else "{:,.4g}".format
+    allowed = spell(limit)
     text = (
-        f"{context.dense.path}: no sparsity was found that meets {option} {wanted}; the nearest "
-        f"was {told(best.figure)} at {best.sparsity:.1%} zeros. Nothing was written. "
+        f"{context.dense.path}: no sparsity was found that meets {option} {allowed}; the nearest "
+        f"was {spell(best.figure)} at {best.sparsity:.1%} zeros. Nothing was written. "
         f"Allow a larger {option}"
     )
     if name == "max_drop" and best.reached <= limit:

@@ -8,8 +8,9 @@ import pytest
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning.allocation import measure_error_model, shares_of_zeros
+from nettrim_cli.pruning.allocation import measure_error_model, sparsity_levels
 from nettrim_cli.pruning.propagation import propagate, stages
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import Settings
 from tests.support.networks import NETWORKS, input_samples, save_model
 from tests.support.small import build, normal
@@ -28,14 +29,14 @@ def measure(proto, sparsity, samples=96):
     batches = batches_of(input_samples(proto, samples))
     plan = stages(dense.layers)
     recorded = propagate(dense, None, plan, batches(), threads=1, seed=0)
-    some = [batch for batch, _ in batches()]
-    return dense, measure_error_model(dense, plan, recorded, some, sparsity, threads=1)
+    probe = SensitivityProbe(dense, plan, [batch for batch, _ in batches()], threads=1)
+    return dense, measure_error_model(dense, recorded, probe, sparsity)
 
 
 def share_out(proto, sparsity, kind="network", limits=None):
-    dense, costs = measure(proto, sparsity)
+    dense, error_model = measure(proto, sparsity)
     bounds = {each.name: (0, each.parameters) for each in dense.layers} | (limits or {})
-    return dense, costs.shared(sparsity, bounds, kind=kind)
+    return dense, error_model.allocate(sparsity, bounds, kind=kind)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.7, 0.95])
@@ -87,7 +88,7 @@ def test_samples_may_be_in_the_order_of_their_classes(tmp_path) -> None:
 
 @pytest.mark.parametrize("sparsity", [0.01, 0.5, 0.999])
 def test_levels_rise_from_none_to_beyond_the_target(sparsity) -> None:
-    levels = shares_of_zeros(sparsity)
+    levels = sparsity_levels(sparsity)
     assert levels[0] == 0
     assert np.all(np.diff(levels) > 0)
     assert levels[-1] > sparsity

@@ -13,7 +13,7 @@ from nettrim_cli.pruning.root_search import ENOUGH, FAR, MOST, MonotoneSearch
 
 UNSURE = MonotoneSearch.unsure
 
-KNOBS = np.linspace(0.02, 0.98, 49)
+GRID = np.linspace(0.02, 0.98, 49)
 
 
 def odds(share):
@@ -22,11 +22,11 @@ def odds(share):
 
 def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf):
     seeker = MonotoneSearch(
-        KNOBS, np.array([expected(k) for k in KNOBS]), limit, margin, tolerance, memory
+        GRID, np.array([expected(k) for k in GRID]), limit, margin, tolerance, memory
     )
-    while (knob := seeker.propose()) is not None:
-        assert KNOBS[0] - 1e-9 <= knob <= KNOBS[-1] + 1e-9
-        seeker.observe(knob, truth(knob))
+    while (x := seeker.propose()) is not None:
+        assert GRID[0] - 1e-9 <= x <= GRID[-1] + 1e-9
+        seeker.observe(x, truth(x))
     return seeker
 
 
@@ -38,11 +38,11 @@ def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf
 )
 @settings(max_examples=200, deadline=None)
 def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> None:
-    def expected(knob):
-        return (knob / (1 - knob)) ** power
+    def expected(x):
+        return (x / (1 - x)) ** power
 
-    def truth(knob):
-        return factor * expected(knob) * math.exp(tilt * odds(knob) * min(1, power))
+    def truth(x):
+        return factor * expected(x) * math.exp(tilt * odds(x) * min(1, power))
 
     limit = truth(at)
     seeker = seek(truth, expected, limit)
@@ -55,18 +55,18 @@ def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> 
 
 
 def test_where_the_foretold_is_no_guide_small_knobs_are_tried() -> None:
-    def truth(knob):
-        return 2.0 if knob > 0.3 else 0.1 * knob
+    def truth(x):
+        return 2.0 if x > 0.3 else 0.1 * x
 
-    seeker = seek(truth, lambda knob: 1e-4 * knob / (1 - knob), 1.0)
+    seeker = seek(truth, lambda x: 1e-4 * x / (1 - x), 1.0)
     assert len(seeker.tries) <= MOST
     assert seeker.best is not None
     assert 0.02 < seeker.best <= 0.3
 
 
 def test_a_perfect_guess_takes_one_try_and_is_taken() -> None:
-    def truth(knob):
-        return knob / (1 - knob) * 0.999
+    def truth(x):
+        return x / (1 - x) * 0.999
 
     seeker = seek(truth, truth, 1.0)
     assert len(seeker.tries) == 1
@@ -75,35 +75,33 @@ def test_a_perfect_guess_takes_one_try_and_is_taken() -> None:
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf, 2.0])
 def test_nothing_is_found_where_nothing_will_do(figure) -> None:
-    seeker = seek(lambda _: figure, lambda knob: knob, 0.5)
+    seeker = seek(lambda _: figure, lambda x: x, 0.5)
     assert seeker.best is None
     assert len(seeker.tries) <= MOST
-    tried = [knob for knob, _ in seeker.tries]
+    tried = [x for x, _ in seeker.tries]
     assert tried == sorted(tried, reverse=True)
 
 
 def test_the_end_is_taken_where_everything_will_do() -> None:
-    seeker = seek(lambda _: 0.0, lambda knob: knob, 5.0)
-    assert seeker.best == pytest.approx(KNOBS[-1])
+    seeker = seek(lambda _: 0.0, lambda x: x, 5.0)
+    assert seeker.best == pytest.approx(GRID[-1])
     assert len(seeker.tries) == 1
 
 
 def test_a_guess_that_is_no_number_and_one_that_falls_are_survived() -> None:
-    for guess in (lambda _: math.nan, lambda _: 0.0, lambda knob: 1 - knob):
-        seeker = seek(lambda knob: knob, guess, 0.5)
+    for guess in (lambda _: math.nan, lambda _: 0.0, lambda x: 1 - x):
+        seeker = seek(lambda x: x, guess, 0.5)
         assert seeker.best is not None
-        assert KNOBS[0] <= seeker.best + 1e-9 <= 0.5
+        assert GRID[0] <= seeker.best + 1e-9 <= 0.5
 
 
 def test_what_is_chance_is_forgotten_with_the_distance() -> None:
-    def expected(knob):
-        return knob / (1 - knob)
+    def expected(x):
+        return x / (1 - x)
 
     guesses = []
     for memory in (math.inf, 2.0):
-        seeker = MonotoneSearch(
-            KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.0, 0.05, memory
-        )
+        seeker = MonotoneSearch(GRID, np.array([expected(k) for k in GRID]), 1.0, 0.0, 0.05, memory)
         seeker.observe(seeker.propose(), 3.0)
         guesses.append(odds(seeker.propose()))
     far = UNSURE * FAR
@@ -113,17 +111,17 @@ def test_what_is_chance_is_forgotten_with_the_distance() -> None:
 
 
 def test_every_guess_aims_below_the_limit_and_the_lower_the_farther() -> None:
-    def expected(knob):
-        return knob / (1 - knob)
+    def expected(x):
+        return x / (1 - x)
 
     def seeker():
-        return MonotoneSearch(KNOBS, np.array([expected(k) for k in KNOBS]), 1.0, 0.1, 0.05)
+        return MonotoneSearch(GRID, np.array([expected(k) for k in GRID]), 1.0, 0.1, 0.05)
 
     assert odds(seeker().propose()) == pytest.approx(-0.1, abs=0.02)
     near, far = seeker(), seeker()
     for each, at in ((near, -0.2), (far, -0.3)):
-        knob = 1 / (1 + math.exp(-at))
-        each.observe(knob, expected(knob))  # as foretold
+        x = 1 / (1 + math.exp(-at))
+        each.observe(x, expected(x))  # as foretold
     # a + .1 + UNSURE (a - at) = 0 at the guess a
     for each, at in ((near, -0.2), (far, -0.3)):
         guess = (UNSURE * at - 0.1) / (1 + UNSURE)
@@ -133,9 +131,9 @@ def test_every_guess_aims_below_the_limit_and_the_lower_the_farther() -> None:
 def test_a_second_correction_must_promise_more_than_a_first() -> None:
     def tries(gain):
         """How many there are where the second leaves a gain of so much of the odds."""
-        seeker = MonotoneSearch(KNOBS, np.array([k / (1 - k) for k in KNOBS]), 1.0, 0.0, 0.1)
-        knob = 1 / (1 + math.exp(-0.5))
-        seeker.observe(knob, 2.0)
+        seeker = MonotoneSearch(GRID, np.array([k / (1 - k) for k in GRID]), 1.0, 0.0, 0.1)
+        x = 1 / (1 + math.exp(-0.5))
+        seeker.observe(x, 2.0)
         below = 1 / (1 + math.exp(0.5))
         seeker.observe(below, math.exp(-gain * 1.25))
         return 2 if seeker.propose() is None else 3

@@ -125,7 +125,7 @@ def test_what_lies_before_a_layer_does_not_run_again() -> None:
     probe = SensitivityProbe(dense, plan, batches_of(input_samples(proto, 32)), threads=1)
     rest = [len(probe.segments.remainder(number + 1).positions) for number in range(len(plan))]
     assert rest == sorted(rest, reverse=True)
-    assert rest[-1] == 1 < rest[0] == len(probe.recording.schedule)
+    assert rest[-1] == 1 < rest[0] == len(probe.capture.schedule)
     assert probe.movement(len(plan) - 1, dense.layers[-1], weights(dense, -1)) == (0, 0)
     assert not {"x"} & set(probe.stream.batches[0].tensors)
 
