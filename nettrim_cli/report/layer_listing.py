@@ -40,63 +40,13 @@ def show_layers(
     text_table.line(formatting.clean(path), console, "bold")
     text_table.blank(console)
     if layers:
-        ready = ["if named by --include" if layer.depthwise else "yes" for layer in layers]
-        styles = [WARN if layer.depthwise else GOOD for layer in layers]
-        columns = [
-            Column(
-                "layer", [formatting.clean(layer.name) for layer in layers], right=False, lead=True
-            ),
-            Column(
-                "op",
-                [formatting.clean(layer.op) for layer in layers],
-                priority=45,
-                right=False,
-                lead=True,
-            ),
-            Column("shape", [_shape(layer) for layer in layers], priority=60, lead=True),
-            Column(
-                "weights",
-                [formatting.count(layer.parameters) for layer in layers],
-                priority=40,
-                lead=True,
-            ),
-            Column(
-                "sparsity %",
-                [formatting.percent(_sparsity(layer, nonzeros)) for layer in layers],
-                priority=49,
-            ),
-            Column("prunable", ready, priority=5, right=False, styles=styles),
-            Column(
-                "follows",
-                [formatting.clean(layer.response.follows) for layer in layers],
-                "",
-                10,
-                False,
-            ),
-        ]
         refusals = [
             f"no: {formatting.clean(layer.refusal)}" if layer.refusal else "" for layer in layers
         ]
-        text_table.show(text_table.fit(columns, console.width), console, refusals)
+        columns = text_table.fit(_columns(layers, nonzeros), console.width)
+        text_table.show(columns, console, refusals)
         text_table.blank(console)
-    totals = _layer_totals(layers, parameters)
-    share = f"{formatting.percent(totals['prunable_share'])} %"
-    basis = "all layers' weights" if parameters is None else "all parameters"
-    depthwise = sum(layer.prunable and layer.depthwise for layer in layers)
-    remark = (
-        f"{formatting.count(depthwise)} of them only if --include names them" if depthwise else ""
-    )
-    rows = [
-        ("layers", "", formatting.count(totals["layers"]), ""),
-        ("prunable", "", formatting.count(totals["prunable_layers"]), remark),
-        (
-            "weights",
-            "",
-            formatting.count(totals["prunable_weights"]),
-            f"prunable, {share} of {basis}",
-        ),
-    ]
-    text_table.pairs(rows, console)
+    text_table.pairs(_total_rows(layers, parameters), console)
 
 
 def layers_as_dict(
@@ -132,6 +82,46 @@ def layers_as_dict(
         for layer in layers
     ]
     return {"path": path, "layers": rows, "totals": _layer_totals(layers, parameters)}
+
+
+def _columns(layers: Sequence[Layer], nonzeros: Mapping[str, int]) -> list[Column]:
+    prunable = ["if named by --include" if layer.depthwise else "yes" for layer in layers]
+    styles = [WARN if layer.depthwise else GOOD for layer in layers]
+    names = [formatting.clean(layer.name) for layer in layers]
+    ops = [formatting.clean(layer.op) for layer in layers]
+    shapes = [_shape(layer) for layer in layers]
+    weights = [formatting.count(layer.parameters) for layer in layers]
+    sparsities = [formatting.percent(_sparsity(layer, nonzeros)) for layer in layers]
+    follows = [formatting.clean(layer.response.follows) for layer in layers]
+    return [
+        Column("layer", names, right=False, lead=True),
+        Column("op", ops, priority=45, right=False, lead=True),
+        Column("shape", shapes, priority=60, lead=True),
+        Column("weights", weights, priority=40, lead=True),
+        Column("sparsity %", sparsities, priority=49),
+        Column("prunable", prunable, priority=5, right=False, styles=styles),
+        Column("follows", follows, priority=10, right=False),
+    ]
+
+
+def _total_rows(layers: Sequence[Layer], parameters: int | None) -> list[tuple[str, str, str, str]]:
+    totals = _layer_totals(layers, parameters)
+    share = f"{formatting.percent(totals['prunable_share'])} %"
+    basis = "all layers' weights" if parameters is None else "all parameters"
+    depthwise = sum(layer.prunable and layer.depthwise for layer in layers)
+    remark = (
+        f"{formatting.count(depthwise)} of them only if --include names them" if depthwise else ""
+    )
+    return [
+        ("layers", "", formatting.count(totals["layers"]), ""),
+        ("prunable", "", formatting.count(totals["prunable_layers"]), remark),
+        (
+            "weights",
+            "",
+            formatting.count(totals["prunable_weights"]),
+            f"prunable, {share} of {basis}",
+        ),
+    ]
 
 
 def _shape(layer: Layer) -> str:
