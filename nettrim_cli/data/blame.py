@@ -13,7 +13,7 @@ from nettrim_cli.data.formats.base import spell
 from nettrim_cli.data.input_matching import Feed
 
 ROWS = 1024  # searched at once
-INDEX = re.compile(r"idx=(-?\d+) must be within the inclusive range \[(-?\d+),(-?\d+)\]")
+INDEX = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+,(-?\d+)\]")
 CHANNELS = re.compile(r"Input channels C is not equal .*kernel channels: (\d+) group: (\d+)", re.S)
 
 
@@ -26,14 +26,13 @@ def blamed(path: Path, feeds: Sequence[Feed], message: str) -> str:
         The engine's message.
     """
     if match := INDEX.search(message):
-        index, low, high = (int(number) for number in match.groups())
-        return _beyond(path, feeds, index, low, high)
+        return _beyond(path, feeds, int(match[1]), int(match[2]))
     if match := CHANNELS.search(message):
         return _channels(path, feeds, int(match[1]) * int(match[2]))
     return _disagreeing(path, feeds)
 
 
-def _beyond(path: Path, feeds: Sequence[Feed], index: int, low: int, high: int) -> str:
+def _beyond(path: Path, feeds: Sequence[Feed], index: int, high: int) -> str:
     """The first sample that holds an index which a table of the model does not have."""
     table = f"the table that the model looks it up in has {high + 1} rows, 0 to {high}"
     for feed in feeds:
