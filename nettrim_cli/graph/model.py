@@ -332,10 +332,10 @@ class Model:
             The model as written does not pass onnx's checker, or its external data have changed.
         """
         self.check_output(path, force=force)
-
         self.external.check_unchanged()
 
         def check_file(temporary: Path) -> None:
+            """Read the written file, before it gets its name."""
             runs = None if self.checked else (lambda _: None)
             check(Model.load(temporary, runs, named=path))
             self.external.check_unchanged()

@@ -75,36 +75,38 @@ def difference(dense: Model, changed: Model) -> Difference:
     Unsupported
         They do not have the same nodes in the same order.
     """
-    one, two = dense.index, changed.index
-    if [_kind(node) for node in one.nodes] != [_kind(node) for node in two.nodes]:
+    dense_index, changed_index = dense.index, changed.index
+    if [_kind(node) for node in dense_index.nodes] != [_kind(node) for node in changed_index.nodes]:
         raise Unsupported("the two models have different nodes")
-    top = two.flat.main_nodes
-    altered = _altered(one, two)
+    top = changed_index.flat.main_nodes
+    altered = _altered(dense_index, changed_index)
     differing = {
         a.number
-        for a, b in zip(one.flat.main_nodes, top, strict=True)
+        for a, b in zip(dense_index.flat.main_nodes, top, strict=True)
         if a.input != b.input or _changed_inside(a, b)
     }
-    altered |= {name for at in differing for name in two.nodes[at].output} & two.constants
-    altered = depends_on(top, altered) & two.constants
+    altered |= {
+        name for number in differing for name in changed_index.nodes[number].output
+    } & changed_index.constants
+    altered = depends_on(top, altered) & changed_index.constants
     differing |= {node.number for node in top if altered & node.reads}
-    differing -= {node.number for node in top if two.constants.issuperset(node.output)}
+    differing -= {node.number for node in top if changed_index.constants.issuperset(node.output)}
     layers = {}
     for layer in changed.layers:
         for place, site in enumerate(layer.sites if layer.prunable else ()):
-            if two.nodes[site.node].parent is None:
-                path, response = response_path(two, layer, site)
+            if changed_index.nodes[site.node].parent is None:
+                path, response = response_path(changed_index, layer, site)
                 if differing.intersection(path):
                     name = layer.name if place == 0 else f"{layer.name} ({place + 1})"
                     layers[path[-1]] = Changed(name, layer, site, path, response)
-    strange = differing.difference(*(each.path for each in layers.values()))
-    sources = {each.response for each in layers.values()}
-    sources |= {name for at in strange for name in two.nodes[at].output}
+    strange = differing.difference(*(layer.path for layer in layers.values()))
+    sources = {layer.response for layer in layers.values()}
+    sources |= {name for number in strange for name in changed_index.nodes[number].output}
     return Difference(layers, frozenset(strange), frozenset(depends_on(top, sources)))
 
 
 def measuring_model(
-    dense: Model, changed: Model, found: Difference
+    dense: Model, changed: Model, measured: Difference
 ) -> tuple[Runnable, dict[str, tuple[str, str]]]:
     """The model to run on samples, and what each of its outputs means.
 
@@ -120,9 +122,9 @@ def measuring_model(
     if dense.external.files != changed.external.files:
         raise Unsupported("the two models have external data in different files")
     build = _Builder(dense.index, changed.index)
-    for each in found.layers.values():
-        name, response = each.name, each.response
-        build.squares(ALONE, name, response, build.alone(each))
+    for layer in measured.layers.values():
+        name, response = layer.name, layer.response
+        build.squares(ALONE, name, response, build.alone(layer))
         build.squares(WHOLE, name, response, build.prefix + response)
         build.squares(SIZE, response, response)
     for output in dense.proto.graph.output:
@@ -130,7 +132,7 @@ def measuring_model(
             build.squares(SIZE, output.name, output.name)
     for node in changed.index.flat.main_nodes:
         rule = changed.index.spec(node).error
-        if rule is not None and found.carriers.intersection(node.input):
+        if rule is not None and measured.carriers.intersection(node.input):
             for name in (*node.input, node.output[0]):
                 build.shape(name)
     try:
@@ -143,8 +145,8 @@ class _Builder:
     """The dense graph, the changed one under a prefix, and measuring nodes."""
 
     def __init__(self, dense: Index, changed: Index) -> None:
-        taken = dense.all_names() | changed.all_names()
-        self.prefix, self.mark = _free("changed:", taken), _free("judge:", taken)
+        names = dense.all_names() | changed.all_names()
+        self.prefix, self.mark = _free("changed:", names), _free("judge:", names)
         self.meanings: dict[str, tuple[str, str]] = {}
         self.known: set[tuple[str, str]] = set()
         self.changed = changed
@@ -152,18 +154,18 @@ class _Builder:
         self.model = writer.model("judge")
         graph = self.model.graph
         stored = {*dense.initializers, *dense.sparse}
-        graph.input.extend(each for each in dense.graph.input if each.name not in stored)
+        graph.input.extend(value for value in dense.graph.input if value.name not in stored)
         graph.initializer.extend(dense.graph.initializer)
         graph.sparse_initializer.extend(dense.graph.sparse_initializer)
         self.measures: list[onnx.NodeProto] = []
         self.networks = [[writer.node(node) for node in dense.flat.main_nodes]]
         self.same = stored - _altered(dense, changed)
-        for each in graph.input:
-            self.add("Identity", [each.name], self.prefix + each.name)
-        for each in changed.graph.initializer:
-            if each.name not in self.same:
-                graph.initializer.add().CopyFrom(each)
-                graph.initializer[-1].name = self.prefix + each.name
+        for value in graph.input:
+            self.add("Identity", [value.name], self.prefix + value.name)
+        for value in changed.graph.initializer:
+            if value.name not in self.same:
+                graph.initializer.add().CopyFrom(value)
+                graph.initializer[-1].name = self.prefix + value.name
         for sparse in changed.graph.sparse_initializer:
             if sparse.values.name not in self.same:
                 graph.sparse_initializer.add().CopyFrom(sparse)
@@ -183,11 +185,12 @@ class _Builder:
 
     def alone(self, layer: Changed) -> str:
         """A changed layer on the dense network's signals; the name of its response."""
-        nodes = [self.changed.nodes[at] for at in layer.path]
-        made = {name for node in nodes for name in node.output}
+        nodes = [self.changed.nodes[number] for number in layer.path]
+        results = {name for node in nodes for name in node.output}
 
         def rename(name: str) -> str:
-            if not name or name in made:
+            """Name of a tensor of the layer: its own results, or what the networks have."""
+            if not name or name in results:
                 return name and f"{self.mark}alone:{layer.name}:{name}"
             return self.rename(name) if name in self.changed.constants else name
 
@@ -195,17 +198,25 @@ class _Builder:
         self.measures.extend(writer.node(node) for node in nodes)
         return rename(layer.response)
 
-    def squares(self, kind: str, subject: str, one: str, two: str = "") -> None:
-        """Measure ||one - two||^2, or ||one||^2, once."""
+    def squares(self, kind: str, subject: str, minuend: str, subtrahend: str = "") -> None:
+        """Measure ||minuend - subtrahend||^2, or ||minuend||^2, once.
+
+        Parameters
+        ----------
+        kind, subject
+            What the output means (see ``measuring_model``).
+        minuend, subtrahend
+            Names of tensors; no subtrahend by default.
+        """
         output = self.new(kind, subject)
         if not output:
             return
-        wide = [f"{output}:{at}" for at in range(3)]
-        self.add("Cast", [one], wide[0], to=TensorProto.DOUBLE)
-        if two:
-            self.add("Cast", [two], wide[1], to=TensorProto.DOUBLE)
+        wide = [f"{output}:{step}" for step in range(3)]
+        self.add("Cast", [minuend], wide[0], to=TensorProto.DOUBLE)
+        if subtrahend:
+            self.add("Cast", [subtrahend], wide[1], to=TensorProto.DOUBLE)
             self.add("Sub", wide[:2], wide[2])
-        self.add("ReduceSumSquare", [wide[2 if two else 0]], output, keepdims=0)
+        self.add("ReduceSumSquare", [wide[2 if subtrahend else 0]], output, keepdims=0)
 
     def shape(self, name: str) -> None:
         """Tell the shape of a dense tensor, once."""
@@ -228,9 +239,9 @@ class _Builder:
         self.measures.append(helper.make_node(op, list(inputs), [output], **attributes))
 
 
-def _free(stem: str, taken: Iterable[str]) -> str:
+def _free(stem: str, names: Iterable[str]) -> str:
     """A prefix that no name has."""
-    while any(name.startswith(stem) for name in taken):
+    while any(name.startswith(stem) for name in names):
         stem = f"{stem}:"
     return stem
 
@@ -239,13 +250,13 @@ def _kind(node: Node) -> tuple[str, str, tuple[str, ...]]:
     return node.domain, node.op_type, node.output
 
 
-def _altered(one: Index, two: Index) -> set[str]:
+def _altered(dense: Index, changed: Index) -> set[str]:
     """Stored tensors of the second that the first has not, or has with other values."""
-    before = {**one.initializers, **one.sparse}
-    after = {**two.initializers, **two.sparse}
-    return {name for name, value in after.items() if before.get(name) != value}
+    dense_values = {**dense.initializers, **dense.sparse}
+    changed_values = {**changed.initializers, **changed.sparse}
+    return {name for name, value in changed_values.items() if dense_values.get(name) != value}
 
 
-def _changed_inside(one: Node, two: Node) -> bool:
+def _changed_inside(dense: Node, changed: Node) -> bool:
     """Whether the attributes of a node differ, its subgraphs among them."""
-    return list(one.attribute) != list(two.attribute)
+    return list(dense.attribute) != list(changed.attribute)

@@ -17,19 +17,19 @@ def sizes(model: Model) -> Runnable:
     """
     index = model.index
     writer = Writer(index)
-    made = writer.model("sizes")
-    graph = made.graph
+    proto = writer.model("sizes")
+    graph = proto.graph
     graph.input.extend(value for value in index.graph.input)
     graph.initializer.extend(index.graph.initializer)
     graph.sparse_initializer.extend(index.graph.sparse_initializer)
-    taken = index.all_names()
+    names = index.all_names()
     for node in index.flat.main_nodes:
         graph.node.append(writer.node(node))
         for name in node.output:
             if name and name not in index.constants:
                 size = f"{name}:size"
-                while size in taken:
+                while size in names:
                     size += "'"
                 graph.node.append(helper.make_node("Size", [name], [size]))
                 graph.output.append(helper.make_tensor_value_info(size, TensorProto.INT64, []))
-    return index.external.runnable(made)
+    return index.external.runnable(proto)

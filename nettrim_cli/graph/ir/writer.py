@@ -215,6 +215,7 @@ class Writer:
         values, shapes = export.outer + suffix, export.shapes + suffix
 
         def add(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+            """Append a node; the name of its output."""
             proto.node.append(helper.make_node(op, list(inputs), [output], **attributes))
             return output
 

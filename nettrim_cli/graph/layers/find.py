@@ -32,9 +32,10 @@ def detect(index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
     for weight in weights:
         if weight.use in done:
             continue
+        if isinstance(weight, RefusedWeight):
+            layers.append(_left_alone(index, weight, weight.reason))
+            continue
         try:
-            if isinstance(weight, RefusedWeight):
-                raise Unsupported(weight.reason)
             layer, binding = _prunable(index, _sharing(index, weight, by_use))
         except Unsupported as refusal:
             layers.append(_left_alone(index, weight, str(refusal)))

@@ -196,8 +196,18 @@ def bias(
 ) -> Floats:
     """What to store for the biases of all blocks: inverse of `biases`.
 
-    Entries of `stored`, the bias so far, that are not this layer's (an LSTM's other half) keep
-    their values.  Of the shape of `stored`, unless that is one number for all outputs.
+    Of the shape of `stored`, unless that is one number for all outputs.
+
+    Parameters
+    ----------
+    vectors
+        (M,) bias of each block.
+    geometry
+        How the node reads the weight.
+    shape
+        That of the weight.
+    stored
+        The bias so far; entries that are not this layer's (an LSTM's other half) keep their values.
     """
     op = weight_op(geometry)
     values = np.array(_spread(working(stored), geometry, tuple(shape)))
@@ -244,7 +254,7 @@ def count_columns(
     block: int = 0,
     lengths: NDArray[Any] | None = None,
 ) -> int:
-    """Number P of a block's columns, from the shapes of the tensors that `reads` names.
+    """Number P of a block's columns (N, P), from the shapes of the tensors that `reads` names.
 
     Parameters
     ----------
@@ -266,7 +276,7 @@ def columns_in_parts(
     most: int,
     positions: NDArray[np.integer[Any]] | None = None,
 ) -> Iterator[Floats]:
-    """The same columns in the same order, some `most` values of X at a time.
+    """The same columns (N, P) in the same order, some `most` values of X at a time.
 
     Tensors of equal shapes are cut in the same places.
 

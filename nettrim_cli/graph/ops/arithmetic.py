@@ -144,6 +144,7 @@ def bound(name: str) -> ClipRule:
     """A cut at one constant: from it by "Max", up to it by "Min"."""
 
     def rule(context: AffineContext) -> Clipping | None:
+        """The range, None where the other input is no constant number."""
         value = context.stored(1 - context.slot) if context.count == 2 else None
         if value is None or value.size != 1 or value.ndim > 1:  # axes would be added
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,11 +109,23 @@ class Op:
         return tuple(slot for slot in self.weights if slot < count)
 
     def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
-        """How a node reads a weight of this shape."""
+        """How a node reads a weight of this shape.
+
+        Raises
+        ------
+        NotImplementedError
+            The op treats no weight.
+        """
         raise NotImplementedError
 
     def views(self, weight: NDArray[Any], geometry: Geometry) -> list[NDArray[Any]]:
-        """One view of a stored weight for each block, which in C order is its matrix (N, M)."""
+        """One view of a stored weight for each block, which in C order is its matrix (N, M).
+
+        Raises
+        ------
+        NotImplementedError
+            The op treats no weight.
+        """
         raise NotImplementedError
 
     def factor(self, geometry: Geometry) -> float:
@@ -120,7 +133,13 @@ class Op:
         return 1.0
 
     def blocks(self, geometry: Geometry, shape: Shape) -> tuple[tuple[int, int], ...]:
-        """(N, M) of each block."""
+        """(N, M) of each block.
+
+        Raises
+        ------
+        NotImplementedError
+            The op treats no weight.
+        """
         raise NotImplementedError
 
     def grid(self, geometry: Geometry) -> Grid | None:
@@ -132,7 +151,13 @@ class Op:
         return {"x": ("input", 0)}
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
-        """Columns X (N, P) of a block."""
+        """Columns X (N, P) of a block.
+
+        Raises
+        ------
+        NotImplementedError
+            The op treats no weight.
+        """
         raise NotImplementedError
 
     def count(self, arrays: Arrays, geometry: Geometry, block: int) -> int:
@@ -226,7 +251,7 @@ def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def working(array: NDArray[Any]) -> Floats:
-    """The array in its working dtype; itself where it has that already."""
+    """The array (of any shape) in its working dtype; itself where it has that already."""
     return array.astype(working_dtype(array.dtype), copy=False)
 
 
@@ -243,12 +268,12 @@ def per_group(count: int, groups: int, kind: str) -> int:
     return count // groups
 
 
-class Fused(Op):
+class Fused(Op, ABC):
     """What is added to an op with an activation of its own, which comes next in the bases."""
 
+    @abstractmethod
     def parameters(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """Attributes of the activation, from those of the node."""
-        raise NotImplementedError
 
     def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As the op's, with ``applied``: the activation if there is one."""

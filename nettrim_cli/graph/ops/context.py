@@ -307,11 +307,23 @@ class AffineContext(NodeContext):
     size: int
 
     def constant(self, slot: int) -> Floats | None:
-        """A finite constant of one value or one an output, (1,) or (M,); None for others."""
+        """A finite constant of one value or one an output, (1,) or (M,); None for others.
+
+        Raises
+        ------
+        NotImplementedError
+            The context is one for constant ranges alone.
+        """
         raise NotImplementedError
 
     def channels(self, slot: int) -> Floats | None:
-        """A finite constant (M,) whose entries meet the outputs as channels (axis 1)."""
+        """A finite constant (M,) whose entries meet the outputs as channels (axis 1).
+
+        Raises
+        ------
+        NotImplementedError
+            The context is one for constant ranges alone.
+        """
         raise NotImplementedError
 
 

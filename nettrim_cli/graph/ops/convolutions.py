@@ -80,7 +80,13 @@ class Conv(Op):
         most: int,
         positions: Positions | None = None,
     ) -> Iterator[Floats]:
-        """Some samples at a time: the columns are larger than the tensor that they come from."""
+        """Some samples at a time: the columns are larger than the tensor that they come from.
+
+        Parameters
+        ----------
+        arrays, geometry, block, most, positions
+            As for ``Op.parts``.
+        """
         x = arrays["x"]
         kernel = geometry.attributes["kernel_shape"]
         channels = x.shape[1] // geometry.attributes["group"]
@@ -99,7 +105,15 @@ class Conv(Op):
     def slices(
         self, arrays: Arrays, geometry: Geometry, block: int, count: int
     ) -> Iterator[Floats]:
-        """The columns, those of a single large sample in some `count` slices of its first axis."""
+        """The columns, those of a single large sample in slices of its first axis.
+
+        Parameters
+        ----------
+        arrays, geometry, block
+            As for ``Op.columns``.
+        count
+            Number of slices, about.
+        """
         if count <= 1:
             yield self.columns(arrays, geometry, block)
             return
@@ -247,7 +261,13 @@ class ConvTranspose(Conv):
     def slices(
         self, arrays: Arrays, geometry: Geometry, block: int, count: int
     ) -> Iterator[Floats]:
-        """All columns: a slice of the output has no slice of the input to itself."""
+        """All columns: a slice of the output has no slice of the input to itself.
+
+        Parameters
+        ----------
+        arrays, geometry, block, count
+            As for ``Conv.slices``.
+        """
         yield self.columns(arrays, geometry, block)
 
     def _sources(
@@ -280,7 +300,7 @@ def _windows(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     names = ("kernel_shape", "strides", "dilations")
     kernel, strides, dilations = (geometry.attributes[name] for name in names)
     margins = conv_margins(x.shape[2:], geometry)
-    if any(before or after for before, after in margins):
+    if any(begin or end for begin, end in margins):
         x = np.pad(x, ((0, 0), (0, 0), *margins))
     extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
     windows = sliding_window_view(x, extents, axis=tuple(range(2, x.ndim)))

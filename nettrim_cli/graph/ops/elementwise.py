@@ -90,7 +90,15 @@ def negative(x: Any, value: Any) -> Any:
 
 
 def exponential(x: Any, alpha: float, gamma: float = 1.0, width: float = 1.0) -> Any:
-    """``gamma * alpha * (exp(x / width) - 1)`` below zero, ``gamma * x`` above."""
+    """``gamma * alpha * (exp(x / width) - 1)`` below zero, ``gamma * x`` above.
+
+    Parameters
+    ----------
+    x
+        Values, of any shape.
+    alpha, gamma, width
+        The functions ELU (alpha), SELU (alpha, gamma) and CELU (alpha, width) in one.
+    """
     below = np.float32(alpha) * np.expm1(np.minimum(x, 0) / np.float32(width))
     return np.float32(gamma) * negative(x, below)
 
@@ -101,7 +109,17 @@ def hard_sigmoid(x: Any, alpha: float, beta: float) -> Any:
 
 
 def clip(attributes: Attributes, x: Any, low: Any = None, high: Any = None) -> Any:
-    """The values of x cut to a range, which is told by attributes or by inputs."""
+    """The values of x cut to a range.
+
+    Parameters
+    ----------
+    attributes
+        Tell the range by ``min`` and ``max`` in early operator sets.
+    x
+        Values, of any shape.
+    low, high
+        Inputs that tell the range in later ones.
+    """
     low = attributes.get("min", -np.inf) if low is None else low
     high = attributes.get("max", np.inf) if high is None else high
     return np.minimum(np.maximum(x, np.float32(low)), np.float32(high))

@@ -48,6 +48,7 @@ def entrywise(
     """Inputs that meet entry by entry, each repeated to the output's shape."""
 
     def rule(context: ErrorContext) -> ErrorGain:
+        """Factors of the changed inputs."""
         share = factor(context)
         return ErrorGain(
             {slot: share * math.sqrt(context.growth(slot)) for slot in context.changed}, joint

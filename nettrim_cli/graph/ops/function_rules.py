@@ -18,6 +18,7 @@ def with_attributes(function: Callable[..., Any], **defaults: float) -> Function
     """A function of arrays, and of attributes by keyword."""
 
     def apply(attributes: Attributes, *inputs: Any) -> Any:
+        """The function's values, with defaults for attributes that the node has not."""
         named = {name: attributes.get(name, value) for name, value in defaults.items()}
         return function(*inputs, **named)
 

@@ -90,7 +90,13 @@ class Integer(Op):
         most: int,
         positions: Positions | None = None,
     ) -> Iterator[Floats]:
-        """Those of the real numbers, which need no scale any more."""
+        """Those of the real numbers, which need no scale any more.
+
+        Parameters
+        ----------
+        arrays, geometry, block, most, positions
+            As for ``Op.parts``.
+        """
         return super().parts({"x": self._real(arrays, geometry)}, geometry, block, most, positions)
 
     def _real(self, arrays: Arrays, geometry: Geometry) -> Floats:

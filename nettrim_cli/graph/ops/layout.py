@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,16 +57,18 @@ def reshaped(
     new_shape: Callable[[LayoutContext, Shape], Sequence[int]],
 ) -> Callable[[LayoutContext], tuple[Step, ...]]:
     """The rule of an op that changes the shape alone, from one for the new shape."""
+    return functools.partial(_reshape, new_shape)
 
-    def rule(context: LayoutContext) -> tuple[Step, ...]:
-        old_shape = context.shape
-        sizes = tuple(new_shape(context, old_shape))
-        if math.prod(sizes) != math.prod(old_shape) or min(sizes, default=1) < 0:
-            op = context.node.op_type
-            raise Unsupported(f"is put into a shape that does not fit by {op}")
-        return (Reshaped(old_shape, sizes),)
 
-    return rule
+def _reshape(
+    new_shape: Callable[[LayoutContext, Shape], Sequence[int]], context: LayoutContext
+) -> tuple[Step, ...]:
+    old_shape = context.shape
+    sizes = tuple(new_shape(context, old_shape))
+    if math.prod(sizes) != math.prod(old_shape) or min(sizes, default=1) < 0:
+        op = context.node.op_type
+        raise Unsupported(f"is put into a shape that does not fit by {op}")
+    return (Reshaped(old_shape, sizes),)
 
 
 def _listed(context: LayoutContext, name: str) -> list[int]:

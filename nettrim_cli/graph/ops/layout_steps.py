@@ -162,22 +162,26 @@ def dequantized_step(
     axes = tuple(axis % max(1, len(stored)) for axis in grid.axes)
     if zero.shape not in ((), scale.shape):
         raise Unsupported("has a zero point that does not fit its scale")
-
-    def spread(values: Array) -> Array:
-        if values.size == 1 and not grid.block:
-            return values.reshape(())
-        if grid.block and values.ndim == len(stored):
-            wide = np.repeat(values, grid.block, axis=axes[0])
-            cut = [slice(None)] * len(stored)
-            cut[axes[0]] = slice(stored[axes[0]])
-            return np.asarray(wide[tuple(cut)])
-        own = axes[: values.ndim]
-        if stored and values.shape == tuple(stored[axis] for axis in own):
-            return values.reshape([n if axis in own else 1 for axis, n in enumerate(stored)])
-        raise Unsupported("has a scale of a shape that is not known")
-
     if not np.isfinite(scale).all() or not (scale > 0).all():
         raise Unsupported("has a scale that is not a positive number")
     least, most = limits
     exact = np.float64 if most > 2**24 else np.float32
-    return Dequantized(spread(scale), spread(zero.astype(exact)), least, most)
+    wide_scale, wide_zero = (
+        _spread(values, stored, axes, grid.block) for values in (scale, zero.astype(exact))
+    )
+    return Dequantized(wide_scale, wide_zero, least, most)
+
+
+def _spread(values: Array, stored: Shape, axes: Shape, block: int) -> Array:
+    """Values of a grid in a shape that broadcasts with the integers'."""
+    if values.size == 1 and not block:
+        return values.reshape(())
+    if block and values.ndim == len(stored):
+        wide = np.repeat(values, block, axis=axes[0])
+        cut = [slice(None)] * len(stored)
+        cut[axes[0]] = slice(stored[axes[0]])
+        return np.asarray(wide[tuple(cut)])
+    own = axes[: values.ndim]
+    if stored and values.shape == tuple(stored[axis] for axis in own):
+        return values.reshape([n if axis in own else 1 for axis, n in enumerate(stored)])
+    raise Unsupported("has a scale of a shape that is not known")

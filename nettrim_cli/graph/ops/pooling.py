@@ -37,7 +37,7 @@ def average_pool_error(context: ErrorContext) -> ErrorGain:
         least = 1
     elif any(pads) and not attributes.get("count_include_pad", 0):
         halves = pads[: len(kernel)], pads[len(kernel) :]
-        margins = [before + after for before, after in zip(*halves, strict=True)]
+        margins = [begin + end for begin, end in zip(*halves, strict=True)]
         rows = zip(kernel, margins, dilations, strict=True)
         least = math.prod(max(1, k - margin) if d == 1 else 1 for k, margin, d in rows)
     return context.first(math.sqrt(context.norms.uses(kernel, strides, dilations) / least))

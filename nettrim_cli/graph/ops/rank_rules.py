@@ -25,6 +25,7 @@ def rank_of_any(*slots: int) -> CountRule:
     """Inputs that have as many axes as the output: the first whose rank is known."""
 
     def rule(context: NodeContext) -> int | None:
+        """The first rank that is known; None for none."""
         ranks = (context.rank(slot) for slot in slots or range(context.count))
         return next((rank for rank in ranks if rank is not None), None)
 
@@ -57,6 +58,7 @@ def listed_rank(slot: int) -> CountRule:
     """As many axes as a list has entries; before opset 5 the list is an attribute."""
 
     def rule(context: NodeContext) -> int | None:
+        """Number of the listed sizes; None where it is not known."""
         shape = context.attributes.get("shape")
         return context.length(slot) if shape is None else len(shape)
 
@@ -67,6 +69,7 @@ def more_axes(sign: int) -> CountRule:
     """An axis more, or less, for each that is listed."""
 
     def rule(context: NodeContext) -> int | None:
+        """The rank with those axes; None where it is not known."""
         axes, rank = context.integers("axes", 1), context.rank()
         return None if axes is None or rank is None else rank + sign * len(axes)
 

@@ -210,7 +210,7 @@ def as_program(problem: LayerProblem) -> LayerProgram:
 
 
 def compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
-    """N + 1 columns with the same C, B and ||z|| of each output.
+    """N + 1 columns with the same C, B and ||z|| of each output as X (N, P) and Z (M, P).
 
     The last column holds what Z has outside the rows of X: no weights reach it.
     """

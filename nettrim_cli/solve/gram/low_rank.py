@@ -188,6 +188,7 @@ def system_of(samples: LayerSamples, *, free_bias: bool, delta: float | None = N
     """
 
     def build() -> GramSystem | LowRankSystem:
+        """The system that no other layer has built yet."""
         if samples.C is None:
             return LowRankSystem.build(samples.X, free_bias=free_bias, delta=delta)
         return GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
