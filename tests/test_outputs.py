@@ -169,9 +169,16 @@ main()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash needs a supervisor")
-@pytest.mark.parametrize("place", ["check_runs", "prune_network"])
-@pytest.mark.parametrize(("how", "codes"), [("cut", {65}), ("changed", {65}), ("removed", {66})])
-def test_external_data_that_change_while_they_are_read(files, how, codes, place) -> None:
+@pytest.mark.parametrize(
+    ("place", "how", "code"),
+    [
+        ("check_runs", "cut", 65),
+        ("prune_network", "cut", 65),
+        ("prune_network", "changed", 65),
+        ("prune_network", "removed", 66),
+    ],
+)
+def test_external_data_that_change_while_they_are_read(files, place, how, code) -> None:
     data = files.folder / "w.bin"
     source = onnx.load(files.model)
     onnx.save(source, files.model, save_as_external_data=True, size_threshold=0, location=data.name)
@@ -183,7 +190,7 @@ def test_external_data_that_change_while_they_are_read(files, how, codes, place)
         text=True,
         timeout=PATIENCE,
     )
-    assert done.returncode in codes, done.stderr
+    assert done.returncode == code, done.stderr
     assert str(data) in done.stderr
     assert done.stderr.count("\n") == 1
     assert files.output.read_bytes() == b"old"

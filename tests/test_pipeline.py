@@ -352,8 +352,8 @@ def test_a_model_with_an_unused_or_constant_input_of_a_layer(tmp_path) -> None:
 RUNS = {
     "mlp": {"sparsity": 0.9, "scheme": "parallel", "exclude": ("*fc1*", "*fc2*")},
     "lenet": {"epsilon": 0.3, "scheme": "cascade", "exclude": ("*fc*",)},
-    "resnet": {"sparsity": 0.6, "scheme": "cascade", "include": ("*stage1*", "*fc*")},
-    "transformer": {"sparsity": 0.7, "scheme": "cascade", "include": ("*blocks.0*", "*head*")},
+    "resnet": {"sparsity": 0.6, "allocate": "network", "include": ("*stage1*", "*fc*")},
+    "transformer": {"sparsity": 0.7, "allocate": "network", "include": ("*blocks.0*", "*head*")},
 }
 
 
