@@ -124,12 +124,15 @@ class LayerInputs:
         are read at one place.
     outputs
         Tensor that carries the results of each layer, where these are recorded, too.
+    exact_skips
+        Whether what is added is the same as in the dense network.
     """
 
     batches: Sequence[LiveBatch]
     readers: Sequence[SiteReader]
     skips: Sequence[str] = ()
     outputs: Sequence[str] = ()
+    exact_skips: bool = True
 
     def counts(self, number: int, block: int) -> list[list[int]]:
         """Number of columns of a block in a batch: at each place, in each iteration."""

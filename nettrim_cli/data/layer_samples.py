@@ -46,7 +46,6 @@ def collect(
     block: int = 0,
     share: float = 1.0,
     exact: bool,
-    exact_skips: bool = True,
     seed: int,
 ) -> list[LayerSamples]:
     """Samples of layers that read the same columns.
@@ -63,8 +62,6 @@ def collect(
         Share of the memory for columns that this block may take.
     exact
         Whether the columns are the same in both networks.
-    exact_skips
-        Whether the residual connections are the same in both networks.
     seed
         Of the draw of columns.
 
@@ -74,7 +71,7 @@ def collect(
         One a layer; they share everything that depends on the inputs alone.
     """
     rows, outputs = len(weights[0]) - 1, [W.shape[1] for W in weights]
-    skips = _Skips(pruned, dense, outputs, exact=exact_skips)
+    skips = _Skips(pruned, dense, outputs)
     values = rows + 1 + sum(outputs) + sum(skips.rows)  # of a column
     size = max(1, min(int(share * KEPT_BYTES) // (4 * values), max(KEPT_COLUMNS, 4 * values)))
     counts = [
@@ -215,10 +212,8 @@ def useful_columns(inputs: int, columns: int) -> int:
 class _Skips:
     """The layers' residual connections, as rows for the layers' columns."""
 
-    def __init__(
-        self, pruned: LayerInputs, dense: LayerInputs, outputs: Sequence[int], *, exact: bool
-    ) -> None:
-        self.pruned, self.dense, self.exact = pruned, dense, exact
+    def __init__(self, pruned: LayerInputs, dense: LayerInputs, outputs: Sequence[int]) -> None:
+        self.pruned, self.dense, self.exact = pruned, dense, pruned.exact_skips
         self.layers = [number for number, name in enumerate(pruned.skips) if name]
         self.count = len(outputs)
         self._sizes = [outputs[number] for number in self.layers]

@@ -163,7 +163,7 @@ def propagate(
 def _record(propagation: Propagation, stage: Stage, seed: int) -> list[list[LayerSamples]]:
     """The samples of each layer of a stage, block by block."""
     inputs = propagation.layer_inputs(stage)
-    exact, exact_skips = propagation.is_exact(stage), propagation.is_exact(stage, offsets=True)
+    exact = propagation.is_exact(stage)
     weights = [dense_matrices(propagation.dense, layer) for layer in stage.layers]
     by_block = [
         collect(
@@ -172,7 +172,6 @@ def _record(propagation: Propagation, stage: Stage, seed: int) -> list[list[Laye
             block=block,
             share=1 / stage.blocks,
             exact=exact,
-            exact_skips=exact_skips,
             seed=seed,
         )
         for block in range(stage.blocks)
@@ -239,13 +238,12 @@ class Propagation:
         if self.pruned_stream is None or self.pruned is None:
             return dense, dense
         readings = self._readings(self.pruned, stage)
-        return LayerInputs(self.pruned_stream.batches, readings, offsets), dense
+        exact_skips = self._inexact.isdisjoint(offsets)
+        pruned = LayerInputs(self.pruned_stream.batches, readings, offsets, exact_skips=exact_skips)
+        return pruned, dense
 
-    def is_exact(self, stage: Stage, *, offsets: bool = False) -> bool:
-        """Whether the pruned network delivers what the dense one does, or adds what it adds."""
-        if offsets:
-            added = set(self.offsets[stage.layers[0].name])
-            return self.pruned_stream is None or not added & self._inexact
+    def is_exact(self, stage: Stage) -> bool:
+        """Whether the pruned network delivers to a stage what the dense one does."""
         names = {tap.name for site in stage.sites for tap in self.capture.taps(site).values()}
         return self.pruned_stream is None or not names & self._inexact
 

@@ -54,10 +54,9 @@ class Intervals:
         Z: Matrix,
         scale: Matrix | None = None,
         shift: Matrix | None = None,
-        ceiling: float = math.inf,
+        limits: tuple[float, float] = (0.0, math.inf),
         bound: Matrix | None = None,
         *,
-        floor: float = 0.0,
         skip: Matrix | None = None,
         missing: Matrix | None = None,
     ) -> Intervals:
@@ -69,14 +68,15 @@ class Intervals:
             (M, P) results of the dense layer.
         scale, shift
             (M,); 1 and 0 by default.
-        ceiling, floor
-            Range of the response.
+        limits
+            Floor and ceiling of the response.
         bound
             (M, P) results that are allowed where the dense unit is inactive (the paper's V) or
             saturated; floor and ceiling by default.
         skip, missing
             (M, P) r in the pruned network, and the dense network's r less that; 0 by default.
         """
+        floor, ceiling = limits
         factor = np.float32(1) if scale is None else scale.astype(np.float32)[:, None]
         added: Matrix | np.float32 = np.float32(0)
         if shift is not None:

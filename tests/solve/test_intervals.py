@@ -27,7 +27,7 @@ def response(z, scale, shift, ceiling):
 def test_inside_exactly_where_the_response_is_unchanged(z, other, scale, shift, ceiling) -> None:
     # quarters: every sum and product is exact
     Z, T = np.full((1, 1), z / 4, np.float32), other / 4
-    sets = Intervals.of_response(Z, np.array([scale]), np.array([shift]), ceiling)
+    sets = Intervals.of_response(Z, np.array([scale]), np.array([shift]), (0.0, ceiling))
     inside = bool(sets.lower[0, 0] <= scale * T <= sets.upper[0, 0])
     same = response(T, scale, shift, ceiling) == response(Z[0, 0], scale, shift, ceiling)
     assert inside == same
@@ -52,8 +52,7 @@ def test_what_is_added_behind_the_layer_moves_the_ends(
         Z,
         np.array([scale]),
         np.array([shift]),
-        ends[1],
-        floor=ends[0],
+        ends,
         skip=np.full((1, 1), r, np.float32),
         missing=np.full((1, 1), e, np.float32),
     )
@@ -78,7 +77,7 @@ def test_a_curves_residual_is_its_secants_squared_slope() -> None:
 
 def test_the_active_set_is_where_the_response_can_move() -> None:
     Z = np.array([[-1, 0, 0.5, 3, 6, 9]], np.float32)
-    sets = Intervals.of_response(Z, ceiling=6.0)
+    sets = Intervals.of_response(Z, limits=(0.0, 6.0))
     assert sets.active.tolist() == [[False, False, True, True, False, False]]
     assert sets.lower.tolist() == [[-np.inf, -np.inf, 0.5, 3, 6, 6]]
     assert sets.upper.tolist() == [[0, 0, 0.5, 3, np.inf, np.inf]]
@@ -88,7 +87,7 @@ def test_the_active_set_is_where_the_response_can_move() -> None:
 def test_the_residual_is_the_distance_to_the_nearest_allowed_result() -> None:
     random = np.random.default_rng(0)
     Z = random.normal(size=(4, 30)).astype(np.float32) * 3
-    sets = Intervals.of_response(Z, random.normal(size=4), random.normal(size=4), 2.0)
+    sets = Intervals.of_response(Z, random.normal(size=4), random.normal(size=4), (0.0, 2.0))
     T = random.normal(size=(4, 30)).astype(np.float32) * 4
     R = sets.residual(T)
     nearest = T - R
@@ -102,7 +101,7 @@ def test_a_bound_replaces_zero_and_is_met_by_itself() -> None:
     random = np.random.default_rng(1)
     Z, own = random.normal(size=(2, 3, 50)).astype(np.float32) * 4
     scale, shift = np.array([1.0, -2.0, 0.5]), np.array([0.3, -0.2, 0.0])
-    sets = Intervals.of_response(Z, scale, shift, 3.0, own)
+    sets = Intervals.of_response(Z, scale, shift, (0.0, 3.0), own)
     reached = (own * scale.astype(np.float32)[:, None]).astype(np.float32)
     A = Z * scale[:, None] + shift[:, None]
     assert np.array_equal(sets.upper[A <= 0], reached[A <= 0])

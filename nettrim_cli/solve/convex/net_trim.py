@@ -198,9 +198,8 @@ def as_program(problem: LayerProblem) -> LayerProgram:
         Z,
         scale[live],
         shift,
-        problem.ceiling,
+        (problem.floor, problem.ceiling),
         None if samples.inputs_exact else own_results,
-        floor=problem.floor,
         skip=skip,
         missing=None if connection is None or connection.exact else connection.dense[live] - skip,
     )

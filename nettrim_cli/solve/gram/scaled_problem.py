@@ -377,8 +377,7 @@ class ScaledProblem:
                 Z,
                 problem.scale,
                 problem.shift,
-                problem.ceiling,
-                floor=problem.floor,
+                (problem.floor, problem.ceiling),
                 skip=skip,
                 missing=missing,
             ), mean

@@ -87,7 +87,7 @@ def test_refit_response_beats_its_start(seed, free_bias, columns, ceiling) -> No
     W = random.normal(size=(inputs, outputs)).astype(np.float32) / 3
     b = random.normal(size=outputs).astype(np.float32) / 3 if free_bias else None
     Z = W.T @ X + (0 if b is None else b[:, None])
-    sets = Intervals.of_response(Z, ceiling=ceiling)
+    sets = Intervals.of_response(Z, limits=(0.0, ceiling))
     A = X @ X.T / np.float32(columns) + np.float32(delta) * np.eye(inputs, dtype=np.float32)
     centred = Z - Z.mean(axis=1, keepdims=True) if free_bias else Z
     rhs = X @ centred.T / np.float32(columns) + np.float32(delta) * W
