@@ -46,8 +46,8 @@ def largest_bytes(samples: Calibration, model: Model, threads: int) -> int:
     """
     (batch,) = samples.batches(np.arange(samples.batch_size(1)), 1)
     try:
-        found = Engine(sizes(model), threads=threads).run(batch.feeds)
+        counts = Engine(sizes(model), threads=threads).run(batch.feeds)
     except EngineFailed:
         Engine(model.runnable(), threads=threads).run(batch.feeds)  # it may make sequences
         return 0
-    return 4 * max(map(int, found), default=0)
+    return 4 * max(map(int, counts), default=0)

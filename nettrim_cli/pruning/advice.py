@@ -80,10 +80,10 @@ def _few_samples(used: int, thin: Mapping[str, tuple[int, int]]) -> Diagnostic:
     columns, inputs = max(1, thin[name][0]), thin[name][1]
     enough = useful_columns(inputs, ENOUGH * inputs)
     useful = math.ceil(used * enough / columns / 100) * 100
-    others = f" (and {len(thin) - 1} more)" if len(thin) > 1 else ""
+    remainder = f" (and {len(thin) - 1} more)" if len(thin) > 1 else ""
     return Diagnostic(
         "few-samples",
         f"few samples: layer {name} has {inputs} inputs but only {columns} calibration "
-        f"columns{others}; some {useful:,} samples would be useful, {used:,} were used.",
-        f"few samples for layer {name}{others}: some {useful:,} would be useful",
+        f"columns{remainder}; some {useful:,} samples would be useful, {used:,} were used.",
+        f"few samples for layer {name}{remainder}: some {useful:,} would be useful",
     )

@@ -128,11 +128,11 @@ class DropGoal:
     def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own foretell."""
         errors = self.search.errors(error_model)
-        held = self.fitted_answers.samples * self.search.context.settings.holdout
+        holdout_samples = self.fitted_answers.samples * self.search.context.settings.holdout
         typical = self.fitted_answers.score_size
         drops = [
             max(
-                _expected_drop(margins, error, typical, held)
+                _expected_drop(margins, error, typical, holdout_samples)
                 for margins in self.fitted_answers.answer_margins
             )
             for error in errors
@@ -140,7 +140,7 @@ class DropGoal:
         return GRID, ALIKE * (np.array(drops) / ALIKE) ** (1 + STEEPER)
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
-        """On the held-out samples; the bound takes the margins of the others, too."""
+        """On the held-out samples; the bound takes the margins of the fitted samples, too."""
         comparison = self.search.reference.compare(pruned)
         bounds = [
             drop_bound(a, b)[1]
@@ -203,7 +203,7 @@ GOALS: dict[str, Callable[[SearchContext], Goal]] = {
 }
 
 
-def _expected_drop(margins: Margins, error: float, typical: float, held: float) -> float:
+def _expected_drop(margins: Margins, error: float, typical: float, holdout_samples: float) -> float:
     """The bound on a drop, on so many held-out samples, where scores have noise of that error.
 
     Without scores the share of changed answers is guessed to be the error.
@@ -216,6 +216,6 @@ def _expected_drop(margins: Margins, error: float, typical: float, held: float) 
     right = (scores > 0).astype(np.float64)
     changed = ndtr(scores / noise) if margins.scores else np.abs(right - min(error, 1))
     crossing = float(np.mean(np.abs(right - changed))) if len(scores) else 0.0
-    deviation = STEADIER * math.sqrt(crossing / max(held, 1))
+    deviation = STEADIER * math.sqrt(crossing / max(holdout_samples, 1))
     drop = max(float(np.mean(right - changed)), 0.0) if len(scores) else 0.0
     return drop + NORMAL * deviation

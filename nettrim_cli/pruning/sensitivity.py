@@ -54,7 +54,9 @@ class SensitivityProbe:
     ) -> None:
         self.dense = dense
         self.capture = CapturePlan(dense.index, (), cascade=False)
-        self._at = {item.node: position for position, item in enumerate(self.capture.schedule)}
+        self._positions = {
+            item.node: position for position, item in enumerate(self.capture.schedule)
+        }
         ends = {output.name: before_softmax(dense.index, output.name) for output in dense.outputs}
         positions = [self._places(stage)[0] for stage in plan]
         reads = [sorted(self.capture.schedule[position].reads) for position in positions]
@@ -123,9 +125,9 @@ class SensitivityProbe:
         return np.divide(squares, self.sizes, out=np.zeros_like(squares), where=self.sizes != 0)
 
     def _places(self, layers: Layer | Stage) -> list[int]:
-        """Where in the recording the nodes are that read the layers, or the owners of these."""
+        """Positions in the schedule of the nodes that read the layers, or of their owners."""
         nodes = [self.dense.index.nodes[site.node] for site in layers.sites]
-        return [self._at[outermost(node).number] for node in nodes]
+        return [self._positions[outermost(node).number] for node in nodes]
 
     def _advance(self, stage: int) -> None:
         """Run what the layers up to a stage read."""

@@ -223,10 +223,10 @@ def _missed(context: Context, rounds: Sequence[Round], samples: int) -> str:
         f"Allow a larger {option}"
     )
     if name == "max_drop" and best.reached <= limit:
-        held = limit - best.reached
+        slack = limit - best.reached
         more = ""
-        if best.bound is not None and held > 0:
-            needed = formatting.about(samples_for(best.bound - best.reached, held, samples))
+        if best.bound is not None and slack > 0:
+            needed = formatting.about(samples_for(best.bound - best.reached, slack, samples))
             more = f" ({samples:,} held out; about {needed} would do)"
         return (
             f"{text}: what was measured is within it, but not by enough for so few samples{more}."

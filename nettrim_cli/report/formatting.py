@@ -100,32 +100,32 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def factor(before: int, after: int) -> str:
+def factor(reference: int, candidate: int) -> str:
     """How a size changed: ``7.0 times smaller``, ``3.2 % smaller``, ``same size``."""
-    if before == after:
+    if reference == candidate:
         return "same size"
-    if min(before, after) <= 0:
+    if min(reference, candidate) <= 0:
         return ""
-    word = "smaller" if after < before else "larger"
-    ratio = max(before, after) / min(before, after)
+    word = "smaller" if candidate < reference else "larger"
+    ratio = max(reference, candidate) / min(reference, candidate)
     if ratio >= 1.5:
         return f"{ratio:.{1 if ratio < 99.95 else 0}f} times {word}"
-    return f"{percent(abs(after - before) / before)} % {word}"
+    return f"{percent(abs(candidate - reference) / reference)} % {word}"
 
 
 def points(
-    before: float | None, after: float | None, lost: tuple[float, float] | None = None
+    reference: float | None, candidate: float | None, lost: tuple[float, float] | None = None
 ) -> str:
     """The change of an accuracy in points: ``0.31 points lost``, ``0.10 points gained``.
 
     ``lost`` is an interval for the loss, which is written in the same direction:
     ``0.31 points lost (95 %: -0.02 to 0.66)``.
     """
-    if before is None or after is None:
+    if reference is None or candidate is None:
         return ""
-    if not math.isfinite(after - before):
+    if not math.isfinite(candidate - reference):
         return "not comparable"
-    change = f"{100 * (before - after):.2f}"
+    change = f"{100 * (reference - candidate):.2f}"
     gained = change.startswith("-") and float(change) != 0
     text = f"{change.removeprefix('-')} points {'gained' if gained else 'lost'}"
     if float(change) == 0:

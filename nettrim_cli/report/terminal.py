@@ -212,9 +212,9 @@ def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _size_row(label: str, before: int, after: int) -> tuple[str, str, str, str]:
-    change = formatting.factor(before, after)
-    return label, formatting.size(before), formatting.size(after), change
+def _size_row(label: str, reference: int, candidate: int) -> tuple[str, str, str, str]:
+    change = formatting.factor(reference, candidate)
+    return label, formatting.size(reference), formatting.size(candidate), change
 
 
 def _quality_rows(

@@ -37,7 +37,7 @@ def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf
     st.floats(0.1, 0.9),
 )
 @settings(max_examples=200, deadline=None)
-def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> None:
+def test_the_largest_x_within_the_limit_is_found(power, factor, tilt, at) -> None:
     def expected(x):
         return (x / (1 - x)) ** power
 
@@ -54,7 +54,7 @@ def test_the_largest_knob_within_the_limit_is_found(power, factor, tilt, at) -> 
         assert odds(at) - odds(seeker.best) < promised + 0.1 / (power * (1 - abs(tilt)))
 
 
-def test_where_the_foretold_is_no_guide_small_knobs_are_tried() -> None:
+def test_where_the_foretold_is_no_guide_small_x_are_tried() -> None:
     def truth(x):
         return 2.0 if x > 0.3 else 0.1 * x
 

@@ -271,21 +271,21 @@ class Index:
             self._infer_ranks(self._ranks)
         return self._ranks
 
-    def _infer_ranks(self, known: Ranks) -> None:
+    def _infer_ranks(self, ranks: Ranks) -> None:
         declared = {}
         for value in (*self.graph.output, *self.graph.value_info, *self.graph.input):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
                 declared[value.name] = len(value.type.tensor_type.shape.dim)
         inputs = (value.name for value in self.graph.input)
-        known.ranks.update((name, declared[name]) for name in inputs if name in declared)
+        ranks.ranks.update((name, declared[name]) for name in inputs if name in declared)
         for name in self.constants:
             with suppress(Unsupported):
-                known.add_shape(name, self.view(name).shape)
+                ranks.add_shape(name, self.view(name).shape)
         for node in self.nodes:
-            known.add_node(NodeContext(self, node))
+            ranks.add_node(NodeContext(self, node))
             for name in node.output:
                 if name in declared:
-                    known.ranks.setdefault(name, declared[name])
+                    ranks.ranks.setdefault(name, declared[name])
 
     def all_names(self) -> set[str]:
         """Every tensor name, wherever it is."""
