@@ -20,10 +20,12 @@ import click
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, OutOfMemory
+from nettrim_cli.files.formats import READABLE
 from nettrim_cli.options.flags import (
     PATH,
     flag_of,
     limit_options,
+    listed,
     options_of,
     reporting,
     reports_option,
@@ -31,6 +33,7 @@ from nettrim_cli.options.flags import (
 from nettrim_cli.options.usage import Group
 from nettrim_cli.process import supervisor
 from nettrim_cli.process.ledger import NOTHING_WRITTEN, written_alone
+from nettrim_cli.report.render import COMPARISON_FORMATS, FORMATS
 from nettrim_cli.settings import Gate, Settings, check_one_target
 
 INTERRUPTED = 130
@@ -51,9 +54,9 @@ def nettrim() -> None:
 
 @nettrim.command()
 @click.argument("model", type=PATH)
-@click.option("--data", type=PATH, required=True, help="Calibration samples: .h5, .npz or .npy.")
+@click.option("--data", type=PATH, required=True, help=f"Calibration samples: {listed(READABLE)}.")
 @click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
-@reports_option(".json, .md or .csv")
+@reports_option(FORMATS)
 @options_of(Settings)
 @limit_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
@@ -141,7 +144,7 @@ def inspect(model: Path, as_json: bool) -> None:
 @click.argument("candidate", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Samples, with labels for accuracy.")
 @options_of(Gate)
-@reports_option(".json or .md")
+@reports_option(COMPARISON_FORMATS)
 @click.option(
     "--proof/--no-proof",
     default=True,

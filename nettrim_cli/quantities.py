@@ -70,20 +70,3 @@ def parse_share(text: str) -> float:
         f"{value:g} would be {100 * value:g} %; {value:g} per cent"
         f"{' (one point)' if value == 1 else ''} is {value / 100:g} or {value:g}%"
     )
-
-
-def parse_pattern(text: str) -> str:
-    """A pattern of zeros, ``2:4`` or ``1x4``, as it is.
-
-    Raises
-    ------
-    ValueError
-        The text is no pattern, or a pattern that leaves nothing to choose.
-    """
-    match = re.fullmatch(r"(\d{1,4})([:x])(\d{1,4})", text)
-    first, second = (int(match[1]), int(match[3])) if match else (0, 0)
-    if match and (0 < first < second if match[2] == ":" else first * second > 1):
-        return text
-    raise ValueError(
-        f"{text!r} is none: N:M with N below M, such as 2:4, or HxW in weights, such as 1x4"
-    )

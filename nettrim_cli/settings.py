@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from importlib import import_module
 from typing import Any
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
-from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_pattern, parse_share
+from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
@@ -189,7 +190,7 @@ class Settings:
         "output are not zero, in every layer; this is a target of its own. HxW, such as 1x4: "
         "zeros come in blocks of H inputs by W outputs, with any target but epsilon.",
         metavar="N:M|HxW",
-        parse=parse_pattern,
+        parse=lambda text: import_module("nettrim_cli.solve.penalties").checked_pattern(text),
     )
     limit: tuple[str, ...] = option(
         (),
@@ -305,7 +306,7 @@ class Settings:
 
     def _check_pattern(self, targets: Sequence[str]) -> None:
         try:
-            parse_pattern(str(self.pattern))
+            import_module("nettrim_cli.solve.penalties").checked_pattern(str(self.pattern))
         except ValueError as error:
             raise BadInput(f"pattern {error}.") from error
         if self.method != "l0" or self.limit:

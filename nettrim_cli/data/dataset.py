@@ -1,10 +1,11 @@
 """Calibration files -> batches for the model, read batch by batch.
 
-One more file format is one more line in `READERS`.
+`files.formats` says which module of `formats` opens which kind of file.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from nettrim_cli.data.formats.base import Array, Container, Indices
 from nettrim_cli.data.input_matching import find_sources, match_all
 from nettrim_cli.data.labels import find_labels
 from nettrim_cli.errors import BadInput, MissingInput
-from nettrim_cli.files.formats import identify
+from nettrim_cli.files.formats import READABLE, identify
 from nettrim_cli.graph.layer import Tensor
 from nettrim_cli.process.channel import identity, tell
 
@@ -89,7 +90,7 @@ class Calibration:
         Parameters
         ----------
         path
-            A file of a format in `READERS`; its content tells which, whatever its name.
+            A file with samples; its content tells of which format, whatever its name.
         inputs
             The inputs that the model must be fed.
         ignored
@@ -108,8 +109,7 @@ class Calibration:
         require_file(file, inputs)
         opened_identity = identity(file.stat())
         tell("input", file, opened_identity)
-        kind = identify(file)
-        reader = READERS.get(f".{kind.key}" if kind else file.suffix.lower())
+        reader = _reader(file)
         if reader is None:
             raise BadInput(other_kind(file, inputs))
         try:
@@ -300,27 +300,15 @@ def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
         raise MissingInput(f"{path} may not be read: change its permissions.")
 
 
-def _hdf5(path: Path) -> Container:
-    from nettrim_cli.data.formats.hdf5 import open_hdf5
-
-    return open_hdf5(path)
-
-
-def _npy(path: Path) -> Container:
-    from nettrim_cli.data.formats.npy import open_npy
-
-    return open_npy(path)
-
-
-def _npz(path: Path) -> Container:
-    from nettrim_cli.data.formats.npy import open_npz
-
-    return open_npz(path)
-
-
-READERS: dict[str, Callable[[Path], Container]] = {
-    ".h5": _hdf5,
-    ".hdf5": _hdf5,
-    ".npz": _npz,
-    ".npy": _npy,
-}
+def _reader(path: Path) -> Callable[[Path], Container] | None:
+    """What opens a file, by its content, else by its suffix; None where nothing does."""
+    kind, suffix = identify(path), path.suffix.lower()
+    if kind is None:
+        kind = next((known for known in READABLE.values() if suffix in known.suffixes), None)
+    if kind is None or not kind.reader:
+        return None
+    module, function = kind.reader.split(":")
+    reader: Callable[[Path], Container] = getattr(
+        importlib.import_module(f"nettrim_cli.data.formats.{module}"), function
+    )
+    return reader

@@ -26,13 +26,21 @@ class Format:
         Name for sentences, with an article.
     export
         How to get an ONNX model from it; ``{path}`` stands for the file.
+    reader
+        Module of ``data.formats`` and its function that open such a file of samples; empty where
+        there is none.
+    suffixes
+        Of such files of samples.
     """
 
     key: str
     name: str
     export: str = ""
+    reader: str = ""
+    suffixes: tuple[str, ...] = ()
 
 
+SAMPLES = "if it holds samples, give them with --data"
 FROM_TRAINING = "export the model from the framework that it was trained in"
 TF2ONNX = "python -m tf2onnx.convert"
 TORCH = "torch.onnx.export(module, (example_input,), 'model.onnx')"
@@ -46,9 +54,11 @@ FORMATS = {
             "an HDF5 file",
             "if it holds samples, give them with --data; a Keras model in it is exported by "
             f"'{TF2ONNX} --keras {{path}} --output model.onnx'",
+            "hdf5:open_hdf5",
+            (".h5", ".hdf5"),
         ),
-        Format("npz", "a NumPy archive (.npz)", "if it holds samples, give them with --data"),
-        Format("npy", "a NumPy array (.npy)", "if it holds samples, give them with --data"),
+        Format("npz", "a NumPy archive (.npz)", SAMPLES, "npy:open_npz", (".npz",)),
+        Format("npy", "a NumPy array (.npy)", SAMPLES, "npy:open_npy", (".npy",)),
         Format(
             "lfs",
             "a Git LFS pointer, which stands for a file that was not downloaded",
@@ -110,6 +120,9 @@ FORMATS = {
     )
 }
 """All kinds, by key."""
+
+READABLE = {suffix: kind for kind in FORMATS.values() for suffix in kind.suffixes[:1]}
+"""Kinds of files with samples, by their usual suffix."""
 
 MAGIC = (
     (HDF5_MAGIC, 0, "hdf5"),

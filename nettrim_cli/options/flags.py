@@ -82,8 +82,14 @@ def _with_option(command: Command, option_field: Field[Any]) -> Command:
     )(command)
 
 
-def reports_option(formats: str) -> Callable[[Command], Command]:
-    """Add --report and --force, which the reports obey, too."""
+def listed(suffixes: Iterable[str]) -> str:
+    """Suffixes of files for a sentence: ".json, .md or .csv"."""
+    *others, last = suffixes
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def reports_option(suffixes: Iterable[str]) -> Callable[[Command], Command]:
+    """Add --report, for files of these suffixes, and --force, which the reports obey, too."""
 
     def add_options(command: Command) -> Command:
         """Add both options to a command."""
@@ -92,7 +98,7 @@ def reports_option(formats: str) -> Callable[[Command], Command]:
             "reports",
             type=PATH,
             multiple=True,
-            help=f"Write the report as {formats} (repeatable).",
+            help=f"Write the report as {listed(suffixes)} (repeatable).",
         )(command)
         text = "Replace existing outputs (never an input)."
         return click.option("--force", is_flag=True, help=text)(command)

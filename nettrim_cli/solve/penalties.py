@@ -333,6 +333,23 @@ PATTERNS: dict[str, Callable[..., SupportConstraint]] = {
 }
 
 
+def checked_pattern(name: str) -> str:
+    """A pattern that a user may ask for, ``2:4`` or ``1x4``, as it is.
+
+    Raises
+    ------
+    ValueError
+        The text is no such pattern, or one that leaves nothing to choose.
+    """
+    match = re.fullmatch(r"(\d{1,4})([:x])(\d{1,4})", name)
+    first, second = (int(match[1]), int(match[3])) if match else (0, 0)
+    if match and (0 < first < second if match[2] == ":" else first * second > 1):
+        return name
+    raise ValueError(
+        f"{name!r} is none: N:M with N below M, such as 2:4, or HxW in weights, such as 1x4"
+    )
+
+
 def pattern(name: str, shape: tuple[int, int], keep: int) -> SupportConstraint:
     """The penalty of a pattern: "unstructured", "2:4", "1x4", "4x4", "rows" or "columns".
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nettrim_cli.data.dataset import READERS, Calibration
+from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.errors import BadInput, MissingInput, Refused
+from nettrim_cli.files.formats import READABLE
 from nettrim_cli.graph.layer import Tensor
 from tests.support.calibration_files import (
     FORMATS,
@@ -172,7 +173,7 @@ def test_model_without_inputs(tmp_path):
     assert "no inputs" in message(save(tmp_path, "npy", x=numbers(5, 2)))
 
 
-@pytest.mark.parametrize("suffix", READERS)
+@pytest.mark.parametrize("suffix", READABLE)
 def test_missing_file(tmp_path, suffix):
     assert "cannot be found" in message(tmp_path / f"none{suffix}", x_input("N"), kind=MissingInput)
     folder = tmp_path / f"folder{suffix}"
