@@ -84,7 +84,7 @@ bench-few: $(VENV)/models  ## few samples: the default against its alternatives 
 
 bench-patterns: setup  ## n:m patterns against those of peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python -m benchmarks.patterns
+	$(BIN)/python -m benchmarks.patterns --table docs/benchmarks.md
 
 docs: setup  ## write docs/cli.md from the help texts
 	$(BIN)/python -m tests.support.command_page

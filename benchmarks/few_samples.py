@@ -65,7 +65,6 @@ POOL = {"ocr-cls": 1100, "magika": 700, "vad-ifless": 700, "minilm": 520}  # sam
 JUDGED = 500  # test samples, at most
 SLACK = 0.02  # zeros that may be missing
 WORSE, MEAN, PEER_MEAN = 1.05, 0.9, 0.6  # floors
-BEGIN, END = "<!-- few samples -->\n", "<!-- end of few samples -->\n"
 
 Cell = dict[str, Any]
 
@@ -101,7 +100,7 @@ def main() -> None:
     print(*lines, sep="\n")
     write_json(options.json, cells)
     if options.table:
-        write_table(options.table, headers, table, lines)
+        write_table(options.table, "few samples", headers, table, lines)
 
 
 def subject(name: str, options: Any) -> Subject:
@@ -261,11 +260,28 @@ def verdicts(rows: Sequence[dict[str, float]]) -> Iterator[str]:
 
 
 def write_table(
-    path: Path, headers: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]
+    path: Path,
+    mark: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    lines: Sequence[str],
 ) -> None:
-    """Put the table between its marks in a page."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """Put a table and lines below it between the marks of a page.
+
+    Parameters
+    ----------
+    path
+        The page.
+    mark
+        What the page's comments around the table say.
+    headers, rows
+        The table.
+    lines
+        Items of the list below it.
+    """
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
+    before, _, rest = path.read_text().partition(begin)
+    _, _, after = rest.partition(end)
 
     def spelled(value: Any) -> str:
         return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
@@ -273,7 +289,7 @@ def write_table(
     table = [list(headers), ["---"] * len(headers), *rows]
     text = "\n".join(f"| {' | '.join(map(spelled, row))} |" for row in table)
     text += f"\n\n{bullets(lines)}\n"
-    path.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    path.write_text(f"{before}{begin}{text}{end}{after}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ All prune the layers that nettrim prunes, to the same pattern along the inputs, 
 the output error is that on test samples which nobody has seen:
 
     pip install '.[bench]'
-    python -m benchmarks.patterns --models mlp resnet --patterns 2:4 4:8
+    python -m benchmarks.patterns --models mlp resnet --patterns 2:4 4:8 --table docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 
 from benchmarks.common import MODELS, SAMPLE_MODELS, arguments, machine, print_table, write_json
-from benchmarks.few_samples import draw, pruned_layers, test_error
+from benchmarks.few_samples import draw, pruned_layers, test_error, write_table
 from benchmarks.peers import Subject
 from benchmarks.peers_methods import batches, take_over, with_initializers
 from nettrim_cli import Settings, prune
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=[*MODELS])
     parser.add_argument("--patterns", nargs="+", default=["2:4", "4:8"])
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table here, too")
     options = parser.parse_args()
     print(machine(options.threads), flush=True)
     rows, figures, worst = [], [], 0.0
@@ -54,8 +55,12 @@ def main() -> None:
                 figures[-1] |= {"error": errors[method], "seconds": seconds}
             rows.append([name, pattern, *errors.values()])
             worst = max(worst, errors[NETTRIM] / min(errors[each] for each in PEERS))
-    print_table(["model", "pattern", NETTRIM, *PEERS], rows)
-    print(f"nettrim over the best peer: worst {worst:.3f} ({'held' if worst < AIM else 'MISSED'})")
+    headers = ["model", "pattern", NETTRIM, *PEERS]
+    print_table(headers, rows)
+    line = f"nettrim over the best peer: worst {worst:.3f} ({'held' if worst < AIM else 'MISSED'})"
+    print(line)
+    if options.table:
+        write_table(options.table, "patterns", headers, rows, [line])
     write_json(options.json, figures)
 
 
