@@ -88,13 +88,13 @@ def prune(
     NettrimError
         One of its kinds, with nothing written: see ``nettrim_cli.errors``.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     settings, listener = settings or Settings(), listener or _silent()
     target = Path(output) if output is not None else default_output(model)
     tell("about", model)
     (dense,) = load_models([model], data)
     dense.check_output(target, [Path(data)], force=force)
-    chosen, left = select(dense, settings)
+    chosen, unpruned = select(dense, settings)
     with (
         _naming(model),
         reserved(target),
@@ -109,7 +109,7 @@ def prune(
         context = Context(dense, tuple(chosen), settings, threads, listener, executor)
         reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
         searched = settings.target[0] in SEARCHED
-        solve = partial(_search, left=left, begun=begun) if searched else prune_network
+        solve = partial(_search, unpruned=unpruned, start=start) if searched else prune_network
         outcome = solve(context, samples, reference)
         if not any(layer.pruned for layer in outcome.result.layers):
             raise NothingToDo(nothing_to_do(model, settings, outcome.result.layers))
@@ -122,11 +122,11 @@ def prune(
             batches = samples.holdout_batches(side_by_side(samples.size))
             certificate = certify(dense, judged, batches, threads=threads)
     return Report(
-        layers=in_order(dense, [*written.layers, *left]),
+        layers=in_order(dense, [*written.layers, *unpruned]),
         comparison=written.comparison,
         settings=settings.as_dict(),
         version=__version__,
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - start,
         warnings=ordered(doubts),
         certificate=certificate,
         target=outcome.result.target,
@@ -166,17 +166,17 @@ def compare(
     tell("about", f"{reference} or {candidate}")
     first, second = load_models([reference, candidate], data)
     notes = tuple(check_operands(first, second, Path(data)))
-    if {each.name for each in first.inputs} != {each.name for each in second.inputs}:
+    if {tensor.name for tensor in first.inputs} != {tensor.name for tensor in second.inputs}:
         raise BadInput(
             f"{candidate}: its inputs are {names(second.inputs)}, those of {reference} are "
             f"{names(first.inputs)}: the same data cannot feed both."
         )
-    other = {each.name: each.dtype for each in second.inputs}
-    for each in first.inputs:
-        if each.dtype != other[each.name]:
+    dtypes = {tensor.name: tensor.dtype for tensor in second.inputs}
+    for tensor in first.inputs:
+        if tensor.dtype != dtypes[tensor.name]:
             raise BadInput(
-                f"{candidate}: its input '{each.name}' is {other[each.name]}, that of {reference} "
-                f"is {each.dtype}: the same data cannot feed both."
+                f"{candidate}: its input '{tensor.name}' is {dtypes[tensor.name]}, that of "
+                f"{reference} is {tensor.dtype}: the same data cannot feed both."
             )
     with (
         _naming(f"{reference} or {candidate}"),
@@ -200,11 +200,11 @@ def compare(
         base = ReferenceOutputs(first, lambda: samples.batches(everything, size), threads=count)
         answers = base.compare(second)
         limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
-        found = replace(answers.compared(first, second), checks=limits, notes=notes)
+        comparison = replace(answers.compared(first, second), checks=limits, notes=notes)
         if not proof:
-            return found
+            return comparison
         fewer = samples.batches(everything, side_by_side(size))
-        return replace(found, certificate=certify(first, second, fewer, threads=count))
+        return replace(comparison, certificate=certify(first, second, fewer, threads=count))
 
 
 def inspect(model: PathLike) -> ModelSummary:
@@ -225,7 +225,7 @@ def inspect(model: PathLike) -> ModelSummary:
 
 def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:
     """Why no layer was made sparser, and what to do, in a sentence or two."""
-    reason = next((f" ({each.name}: {each.note})" for each in layers if each.note), "")
+    reason = next((f" ({layer.name}: {layer.note})" for layer in layers if layer.note), "")
     text = f"{model}: no layer can be made sparser within the target{reason}; nothing was written."
     if settings.target_epsilon is not None:
         return f"{text} Allow a larger --epsilon, or give a --sparsity."
@@ -233,7 +233,13 @@ def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerRep
 
 
 def default_output(model: PathLike) -> Path:
-    """``model.pruned.onnx`` beside ``model.onnx``."""
+    """``model.pruned.onnx`` beside ``model.onnx``.
+
+    Raises
+    ------
+    MissingInput
+        The path names a folder.
+    """
     path = Path(model)
     if not path.name:
         raise MissingInput(f"{str(model) or '.'} is a folder; an ONNX file is wanted.")
@@ -242,7 +248,7 @@ def default_output(model: PathLike) -> Path:
 
 def names(tensors: Iterable[object]) -> str:
     """Names of inputs, for a sentence."""
-    return ", ".join(sorted(str(getattr(each, "name", each)) for each in tensors))
+    return ", ".join(sorted(str(getattr(tensor, "name", tensor)) for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -260,8 +266,8 @@ def _search(
     samples: SampleSet,
     reference: ReferenceOutputs,
     *,
-    left: Sequence[LayerReport],
-    begun: float,
+    unpruned: Sequence[LayerReport],
+    start: float,
 ) -> Outcome:
     """A network that meets its target; where none does there is a report of the nearest one."""
     try:
@@ -270,11 +276,11 @@ def _search(
         if (nearest := missed.nearest) is not None:
             answers = reference.compare(nearest.model)
             missed.report = Report(
-                layers=in_order(context.dense, [*nearest.layers, *left]),
+                layers=in_order(context.dense, [*nearest.layers, *unpruned]),
                 comparison=answers.compared(context.dense, nearest.model, written=False),
                 settings=context.settings.as_dict(),
                 version=__version__,
-                seconds=time.monotonic() - begun,
+                seconds=time.monotonic() - start,
                 target=nearest.target,
                 target_option=context.settings.target,
                 bound=None if nearest.target is None else nearest.target.bound,
@@ -310,6 +316,7 @@ def _write(
     doubts: list[Diagnostic] = []
 
     def check(written: Model) -> None:
+        """Run the file as it was written, on samples that have not changed."""
         samples.calibration.check_unchanged()
         answers = reference.compare(written)  # it has to run, whichever is told of
         if result.judged is not None:
@@ -323,7 +330,7 @@ def _write(
     with standing(target):
         ((written, answers),) = measured
         comparison = answers.compared(dense, written)
-        layers = [counted(layer, dense, written) for layer in result.layers]
+        layers = [counted(layer, written) for layer in result.layers]
         bound = answers.bound
         if result.target is not None and result.target.bound is not None:
             bound = result.target.bound
@@ -355,8 +362,8 @@ def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) 
     calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
     strict = settings.target[0] == "max_drop"
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
-    wanted = min(settings.samples, calibration.samples)
-    return [*doubts, *dropped_samples(len(samples), wanted, calibration.batch_size(1))]
+    count = min(settings.samples, calibration.samples)
+    return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]
 
 
 @contextmanager

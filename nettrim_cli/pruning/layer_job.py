@@ -78,11 +78,11 @@ def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:
     epsilon = job.budget.epsilon
     targets = (replace(problem, epsilon=epsilon) for problem in job.problems)
     solutions = [_solve(job, problem, progress) for problem in targets]
-    kept = nonzeros(
+    remaining = nonzeros(
         weights_of(problem, solution.U)
         for problem, solution in zip(job.problems, solutions, strict=True)
     )
-    zeros = sum(problem.weight_count for problem in job.problems) - kept
+    zeros = sum(problem.weight_count for problem in job.problems) - remaining
     allowed = min(max(zeros, job.bounds[0]), job.bounds[1])
     return solutions if allowed == zeros else _with_zeros(job, ZerosBudget(allowed), progress)
 

@@ -42,7 +42,7 @@ def joined(solutions: Sequence[Solution]) -> Solution:
 
 
 def joint_error(
-    problems: Sequence[LayerProblem], matrices: Sequence[Matrix], *, held: bool
+    problems: Sequence[LayerProblem], matrices: Sequence[Matrix], *, holdout: bool
 ) -> float:
     """Relative response error of all blocks together, nan where there are no columns.
 
@@ -54,10 +54,10 @@ def joint_error(
         Whether the held-out columns count, or those that were fitted to.
     """
     if len(problems) == 1:
-        return problems[0].error(matrices[0], holdout=held)
-    sizes = [response_size(problem, holdout=held) for problem in problems]
+        return problems[0].error(matrices[0], holdout=holdout)
+    sizes = [response_size(problem, holdout=holdout) for problem in problems]
     errors = [
-        problem.error(matrix, holdout=held)
+        problem.error(matrix, holdout=holdout)
         for problem, matrix in zip(problems, matrices, strict=True)
     ]
     size = math.hypot(*sizes)
@@ -78,7 +78,7 @@ def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport,
     return tuple(sorted(reports, key=lambda report: place[report.name]))
 
 
-def counted(report: LayerReport, dense: Model, written: Model) -> LayerReport:
+def counted(report: LayerReport, written: Model) -> LayerReport:
     """The report with its non-zeros counted in the written file."""
     layer = next(layer for layer in written.layers if layer.name == report.name)
     return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))

@@ -136,8 +136,9 @@ def prune_pass(
     for stage in recorded:
         with stage:
             layer_pass.prune(stage)
-    left = WarmStart(layer_pass.tuned, warm.damping)
-    return PassResult(pruned, layer_pass.reports, zeros, importance, left, layer_pass.unread)
+    next_start = WarmStart(layer_pass.tuned, warm.damping)
+    reports, unread = layer_pass.reports, layer_pass.unread
+    return PassResult(pruned, reports, zeros, importance, next_start, unread)
 
 
 class _Pass:
@@ -247,8 +248,8 @@ class _Pass:
             weights=layer.parameters,
             nonzeros_before=nonzeros(self.context.dense.weight(layer)[0]),
             nonzeros_after=nonzeros(weights),
-            error_calibration=joint_error(problems, matrices, held=False),
-            error_holdout=joint_error(problems, matrices, held=True),
+            error_calibration=joint_error(problems, matrices, holdout=False),
+            error_holdout=joint_error(problems, matrices, holdout=True),
             columns=min(problem.samples.columns for problem in problems),
             iterations=solution.iterations,
             status=solution.status.value,

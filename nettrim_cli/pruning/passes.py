@@ -52,7 +52,7 @@ class Outcome:
 
 
 class Contestant(NamedTuple):
-    """A network of some allocation, and (batches,) squared errors of its outputs."""
+    """A network of some allocation, and (B,) squared errors of its outputs."""
 
     zeros: Zeros
     result: PassResult
@@ -77,6 +77,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
         return Outcome(result, samples)
 
     def attempt(zeros: Zeros, tuned: WarmStart) -> PassResult:
+        """A pass with so many zeros in each layer."""
         return prune_pass(context, samples, zeros, first.importance, tuned, cache=cache)
 
     result = attempt(first.allocations[0], warm)
@@ -86,6 +87,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
         tuned = result.warm
 
         def rival(zeros: Zeros) -> Contestant:
+            """A network of another allocation, beside the first."""
             context.listener.stage("trying another allocation")
             result = attempt(zeros, tuned)
             return Contestant(zeros, result, probe.differences(result.model))
@@ -156,19 +158,19 @@ def contest(
     return leader
 
 
-def excess(moved: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def excess(moved: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Student's paired statistic of how much more one network's outputs move than another's.
 
     Parameters
     ----------
-    moved, other
-        (batches,) squared errors of both on the same samples.
+    moved, reference
+        (B,) squared errors of both on the same B batches.
     """
     if not np.isfinite(moved).all():
         return math.inf
-    if not np.isfinite(other).all():
+    if not np.isfinite(reference).all():
         return -math.inf
-    change = moved - other
+    change = moved - reference
     total = float(change.sum())
     noise = change.std(ddof=1) * math.sqrt(len(change)) if len(change) > 1 else math.inf
     if noise > 0:
