@@ -17,15 +17,15 @@ PACKAGE = Path(__file__).parents[1] / "nettrim_cli"
 ALLOWED = {  # of each room: what it may import besides itself, rooms with all that is in them
     "process": set(),
     "files": {"errors", "process.channel"},
-    "solve": {"errors"},
-    "graph": {"errors", "files", "process.channel"},
+    "solve": {"errors", "reasons"},
+    "graph": {"errors", "files", "process.channel", "reasons"},
     "data": {
         *("errors", "files.formats", "graph.analysis.tensor_sizes", "graph.layer", "graph.model"),
-        *("graph.ops", "process.channel", "solve"),
+        *("graph.ops", "process.channel", "reasons", "solve"),
     },
     "report": {"errors", "process.channel"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
-    "pruning": {"data", "errors", "evaluation", "graph", "report", "settings", "solve"},
+    "pruning": {"data", "errors", "evaluation", "graph", "reasons", "report", "settings", "solve"},
     "options": {"errors", "files", "process", "quantities", "settings"},
 }
 FOR_TYPES = {"report": {"graph.layer"}}
@@ -99,7 +99,7 @@ def test_imports_run_one_way(path) -> None:
 def test_few_modules_stand_at_the_top_and_the_small_ones_lean_on_nothing() -> None:
     assert len([path for path in MODULES if not place(path)]) <= TOP
     assert {place(path) for path in MODULES} == {"", *ALLOWED}
-    for name in ("errors", "quantities", "settings"):
+    for name in ("errors", "quantities", "reasons", "settings"):
         for imported, _ in imports(PACKAGE / f"{name}.py"):
             top, _, rest = imported.partition(".")
             light = ("errors", "quantities", "options.declare")

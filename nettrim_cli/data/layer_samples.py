@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nettrim_cli.data.column_sampling import ColumnSample, ColumnSampler, Positions
 from nettrim_cli.data.layer_columns import LayerInputs
 from nettrim_cli.data.moments import Moments, results
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.solve.problem import LayerSamples, SkipConnection
 from nettrim_cli.solve.transport import SharedCache
 
@@ -34,7 +35,10 @@ LEAST_COLUMNS = 512  # columns that are summed up at once, at least
 WIDEST = 12_000  # inputs beyond which no matrix is inputs x inputs
 WIDE_BYTES = 512 << 20  # of the columns that stand for the moments where these are not formed
 WIDE_COLUMNS = 6144  # number of these columns; the factorisation takes its cube in time
-CHANGING = "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
+CHANGING = Reason(
+    "changing-shapes",
+    "shapes inside of its Scan change from turn to turn, so that it cannot be recorded",
+)
 
 
 @np.errstate(invalid="ignore", over="ignore")  # said once, by LayerSamples.unusable_reason
@@ -102,7 +106,7 @@ def collect(
         fit_sample, holdout_sample, [] if sums is None else sums.missing()
     )
     shared = SharedCache()
-    reason = CHANGING if pruned.incomplete or dense.incomplete else ""
+    reason = CHANGING if pruned.incomplete or dense.incomplete else NO_REASON
     unread = pruned.unread_sites(block)
     return [
         LayerSamples(

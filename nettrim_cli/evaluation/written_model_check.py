@@ -12,6 +12,7 @@ from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.solve.problem import UNREACHED, Status
 
+NOT_FINITE = ("weights-not-finite", "signals-not-finite")
 UNSOLVED = (Status.MAX_ITERATIONS, Status.INACCURATE, Status.TIME_LIMIT)
 LISTED = 3
 
@@ -65,7 +66,7 @@ def unseen(
             "layer dense (--exclude).",
             "branches that no sample takes",
         )
-    unreached = [layer for layer in layers if layer.note == UNREACHED]
+    unreached = [layer for layer in layers if layer.reason == UNREACHED.code]
     if unreached:
         yield Diagnostic(
             "unseen-layer",
@@ -76,7 +77,7 @@ def unseen(
 
 def not_finite(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
     """Warn of layers whose signals leave the range of numbers."""
-    broken_layers = [layer for layer in layers if not layer.pruned and "finite" in layer.note]
+    broken_layers = [layer for layer in layers if not layer.pruned and layer.reason in NOT_FINITE]
     if broken_layers:
         yield Diagnostic(
             "not-finite",

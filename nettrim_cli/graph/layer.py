@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.reasons import NO_REASON, Reason
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -118,7 +120,7 @@ class Layer:
     depthwise
         Whether it is a depthwise convolution, which is pruned only if asked for by name.
     refusal
-        The reason why the layer is left alone; empty for a prunable layer.
+        Why the layer is left alone; empty for a prunable layer.
     """
 
     name: str
@@ -130,7 +132,7 @@ class Layer:
     dtype: str
     response: Response = field(default_factory=Response)
     depthwise: bool = False
-    refusal: str = ""
+    refusal: Reason = NO_REASON
 
     @property
     def prunable(self) -> bool:

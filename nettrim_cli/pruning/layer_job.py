@@ -12,10 +12,11 @@ from nettrim_cli.pruning.allocation import share_zeros
 from nettrim_cli.pruning.executors import Callback, silent
 from nettrim_cli.pruning.layer_reports import weights_of
 from nettrim_cli.pruning.selection import nonzeros, within_ceiling
+from nettrim_cli.reasons import Reason
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.penalties import pattern
-from nettrim_cli.solve.problem import LayerProblem, Solution, Status
+from nettrim_cli.solve.problem import LayerProblem, Solution
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,4 @@ def _solve(
             shape = problem.weight_count // problem.W.shape[1], problem.W.shape[1]
             return solve_l0(problem, progress, penalty=pattern(form, shape, problem.keep))
     except np.linalg.LinAlgError as error:
-        return Solution(problem.W, Status.DENSE, note=f"not solved: {error}")
+        return Solution.dense(problem, Reason("not-solved", f"not solved: {error}"))

@@ -27,9 +27,10 @@ def joined(solutions: Sequence[Solution]) -> Solution:
     worst = min(treated or solutions, key=lambda solution: WORST_FIRST.index(solution.status))
     gaps = [solution.gap for solution in treated if solution.gap is not None]
     violations = [solution.violation for solution in treated if solution.violation is not None]
-    unsolved = next((solution for solution in solutions if solution.status.leaves_dense), None)
+    left_dense = (solution for solution in solutions if solution.status.leaves_dense)
+    unsolved = next(left_dense, None) if treated else None
     note = worst.note
-    if unsolved is not None and treated:
+    if unsolved is not None:
         count = len(solutions) - len(treated)
         note = f"{count} of {len(solutions)} blocks stay dense: {unsolved.note}"
     return replace(
@@ -38,6 +39,7 @@ def joined(solutions: Sequence[Solution]) -> Solution:
         gap=max(gaps, default=None),
         violation=max(violations, default=None),
         note=note,
+        reason=(unsolved or worst).reason,
     )
 
 

@@ -32,10 +32,12 @@ from nettrim_cli.pruning.propagation import (
     set_matrices,
 )
 from nettrim_cli.pruning.selection import dense_report, nonzeros
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Solution, Status, TunedOptions
 
+NOT_MEASURED = Reason("not-measured", "its sensitivity could not be measured")
 Block = tuple[str, int]
 """A layer's name, and the number of one of its blocks."""
 
@@ -204,13 +206,13 @@ class _Pass:
     def _begin(self, layer: Layer) -> None:
         self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
 
-    def _unusable(self, layer: Layer, samples: Sequence[LayerSamples]) -> str:
+    def _unusable(self, layer: Layer, samples: Sequence[LayerSamples]) -> Reason:
         """Why a layer has to stay dense; empty where it can be solved."""
         reasons = (block.unusable_reason for block in samples)
-        if reason := next(filter(None, reasons), ""):
+        if reason := next(filter(None, reasons), NO_REASON):
             return reason
         measured = self.zeros is None or layer.name in self.zeros
-        return "" if measured else "its sensitivity could not be measured"
+        return NO_REASON if measured else NOT_MEASURED
 
     def _problems(self, layer: Layer, samples: Sequence[LayerSamples]) -> tuple[LayerProblem, ...]:
         """What is to be solved of a layer, block by block."""
@@ -257,6 +259,7 @@ class _Pass:
             gap=solution.gap,
             violation=solution.violation,
             note=solution.note,
+            reason=solution.reason,
         )
 
     def _set(self, layer: Layer, solutions: Sequence[Solution]) -> Solution:
@@ -268,7 +271,7 @@ class _Pass:
             set_matrices(self.pruned, layer, [block.U for block in solutions])
         except BadInput as error:
             self.pruned.set_weight(layer, *self.context.dense.weight(layer))
-            return replace(solution, status=Status.DENSE, note=str(error))
+            return replace(solution, status=Status.DENSE, note=str(error), reason="out-of-range")
         return solution
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nettrim_cli.errors import BadInput, NothingToDo, WrongUsage
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import Limit, Settings, matching_names
 from nettrim_cli.solve.problem import LayerProblem, Solution
@@ -122,11 +123,13 @@ def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:
     return sum(int(np.count_nonzero(matrix)) for matrix in matrices)
 
 
-def dense_report(model: Model, layer: Layer, reason: str) -> LayerReport:
+def dense_report(model: Model, layer: Layer, reason: Reason) -> LayerReport:
     """The report of a layer that is left alone."""
     count = nonzeros(model.weight(layer)[0]) if layer.prunable else layer.parameters
     return LayerReport(
-        layer.name, layer.op, layer.shape, layer.parameters, count, count, note=reason
+        *(layer.name, layer.op, layer.shape, layer.parameters, count, count),
+        note=reason.text,
+        reason=reason.code,
     )
 
 
@@ -170,22 +173,23 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
         )
 
 
-def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> str:
+def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> Reason:
     def among(patterns: Iterable[str]) -> bool:
         """Whether one of the patterns names the layer."""
         return any(layer.name in matching_names(pattern, names) for pattern in patterns)
 
     if settings.include and not among(settings.include):
-        return "not matched by --include"
+        return Reason("not-included", "not matched by --include")
     if among(settings.exclude):
-        return "matched by --exclude"
+        return Reason("excluded", "matched by --exclude")
     if layer.depthwise and not settings.include:
-        return "depthwise convolution: left dense unless --include names it"
-    return ""
+        text = "depthwise convolution: left dense unless --include names it"
+        return Reason("depthwise", text)
+    return NO_REASON
 
 
-def _not_finite(model: Model, layer: Layer) -> str:
+def _not_finite(model: Model, layer: Layer) -> Reason:
     weights, biases = model.weight(layer)
     if all(np.isfinite(array).all() for array in (*weights, *(biases or ()))):
-        return ""
-    return "holds weights that are not finite"
+        return NO_REASON
+    return Reason("weights-not-finite", "holds weights that are not finite")

@@ -41,7 +41,7 @@ def show_layers(
     text_table.blank(console)
     if layers:
         refusals = [
-            f"no: {formatting.clean(layer.refusal)}" if layer.refusal else "" for layer in layers
+            formatting.clean(f"no: {layer.refusal}") if layer.refusal else "" for layer in layers
         ]
         columns = text_table.fit(_columns(layers, nonzeros), console.width)
         text_table.show(columns, console, refusals)
@@ -77,7 +77,8 @@ def layers_as_dict(
             "follows": layer.response.follows,
             "prunable": layer.prunable,
             "depthwise": layer.depthwise,
-            "refusal": layer.refusal,
+            "refusal": layer.refusal.text,
+            "reason": layer.refusal.code,
         }
         for layer in layers
     ]

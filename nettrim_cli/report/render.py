@@ -113,6 +113,7 @@ CSV_FIELDS = (
     *("name", "op", "inputs", "outputs", "weights", "nonzeros_before", "nonzeros_after"),
     *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
     *("iterations", "status", "seconds", "gap", "violation", "note"),
+    "reason",
     *CERTIFICATE_FIELDS,
     "target_met",
     "output_sha256",

@@ -31,6 +31,9 @@ class LayerReport:
         Relative duality gap and constraint violation where the program is convex.
     note
         Why a layer was left alone, or what was chosen for it on held-out samples.
+    reason
+        Code of the note where it says why the layer, or a part of it, was not pruned as asked (see
+        ``nettrim_cli.reasons``); empty for one that was.
     """
 
     name: str
@@ -48,6 +51,7 @@ class LayerReport:
     gap: float | None = None
     violation: float | None = None
     note: str = ""
+    reason: str = ""
 
     @property
     def sparsity_before(self) -> float:

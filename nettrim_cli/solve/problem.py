@@ -22,11 +22,12 @@ from enum import Enum
 
 import numpy as np
 
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.solve.matrices import Matrix, evenly_spaced, relative_error
 from nettrim_cli.solve.transport import Portable, SharedCache
 
 TOLERANCE = 5e-3
-UNREACHED = "none of the calibration samples reaches it"
+UNREACHED = Reason("unreached", "none of the calibration samples reaches it")
 
 
 class Status(str, Enum):
@@ -150,7 +151,7 @@ class LayerSamples(Portable):
     inputs_exact: bool
     shared: SharedCache = field(default_factory=SharedCache, repr=False, compare=False)
     skip: SkipConnection | None = None
-    incomplete_reason: str = ""
+    incomplete_reason: Reason = NO_REASON
     unread: tuple[int, ...] = ()
 
     @property
@@ -176,7 +177,7 @@ class LayerSamples(Portable):
         return Z
 
     @property
-    def unusable_reason(self) -> str:
+    def unusable_reason(self) -> Reason:
         """Why a solver cannot use these samples; empty where it can."""
         if self.incomplete_reason:
             return self.incomplete_reason
@@ -189,13 +190,13 @@ class LayerSamples(Portable):
             holdout += [skip.holdout_pruned, skip.holdout_dense]
         for matrices, name in ((calibration, "calibration"), (holdout, "held-out")):
             if not _all_finite(matrices):
-                return f"its signals are not finite on the {name} samples"
+                text = f"its signals are not finite on the {name} samples"
+                return Reason("signals-not-finite", text)
         if not _all_finite((self.C, self.B, None if skip is None else skip.missing)):
-            return (
-                f"its signals, up to {np.abs(self.X).max():.3g}, are too large: sums of their "
-                "squares are not finite"
-            )
-        return ""
+            size = f"up to {np.abs(self.X).max():.3g}"
+            text = f"its signals, {size}, are too large: sums of their squares are not finite"
+            return Reason("signals-not-finite", text)
+        return NO_REASON
 
 
 @dataclass(frozen=True)
@@ -382,6 +383,8 @@ class Solution:
         What held-out samples chose, or why the layer stays dense.
     tuned
         The same as options for a next solve.
+    reason
+        Code of the note where it says why the layer is not pruned as asked, else empty.
     """
 
     U: Matrix
@@ -391,6 +394,12 @@ class Solution:
     violation: float | None = None
     note: str = ""
     tuned: TunedOptions | None = None
+    reason: str = ""
+
+    @classmethod
+    def dense(cls, problem: LayerProblem, reason: Reason) -> Solution:
+        """The problem's dense weights, and the reason why they stay."""
+        return cls(problem.W, Status.DENSE, note=reason.text, reason=reason.code)
 
 
 def _all_finite(matrices: Iterable[Matrix | None]) -> bool:

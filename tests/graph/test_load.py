@@ -159,7 +159,7 @@ def test_wrong_shapes_do_not_break_the_detection(path):
     model.graph.node.append(helper.make_node("MatMul", ["x", "z"], ["last"]))
     path.write_bytes(model.SerializeToString())
     (layer,) = Model.load(path).layers
-    assert "axes that it does not have" in layer.refusal
+    assert "axes that it does not have" in layer.refusal.text
 
 
 def test_non_utf8_paths(tmp_path):

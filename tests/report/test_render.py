@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
@@ -55,7 +56,8 @@ def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> L
     follows = Response(follows="BatchNormalization, Relu")
     sites = (Site(0, Geometry("Gemm"), {"x": "x"}, "y"),)
     blocks = (shape,) if any(shape) else ()
-    return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=refusal)
+    reason = Reason("unsupported", refusal) if refusal else NO_REASON
+    return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=reason)
 
 
 def few(*texts: str) -> tuple[Diagnostic, ...]:
@@ -90,12 +92,14 @@ def test_json_round_trips_and_is_strict() -> None:
 
 def test_csv_parses_back_to_equal_numbers() -> None:
     layers = (solved("a", gap=1 / 3), solved("b", error_holdout=math.nan), dense("c"))
+    layers = (*layers[:2], replace(layers[2], reason="excluded"))
     rows = list(csv.DictReader(io.StringIO(render(whole(*layers), ".csv"), newline="")))
     assert len(rows) == 3
     for row, layer in zip(rows, layers, strict=True):
         assert (int(row["inputs"]), int(row["outputs"])) == layer.shape
         assert int(row["nonzeros_after"]) == layer.nonzeros_after
         assert float(row["sparsity_after"]) == layer.sparsity_after
+    assert [row["reason"] for row in rows] == ["", "", "excluded"]
     assert float(rows[0]["gap"]) == 1 / 3
     assert float(rows[0]["error_calibration"]) == 0.0812
     assert rows[1]["error_holdout"] == rows[2]["error_holdout"] == rows[2]["gap"] == ""
@@ -359,7 +363,8 @@ def test_layers_as_dict_counts() -> None:
     }
     assert held["layers"][0]["sparsity"] == 0.5
     assert held["layers"][1]["sparsity"] is None
-    assert held["layers"][1]["refusal"] == "no shape"
+    assert [layer["refusal"] for layer in held["layers"]] == ["", "no shape"]
+    assert [layer["reason"] for layer in held["layers"]] == ["", "unsupported"]
     assert layers_as_dict("m", [], {})["totals"]["prunable_share"] == 0.0
 
 

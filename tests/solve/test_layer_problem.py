@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nettrim_cli.reasons import NO_REASON
 from nettrim_cli.solve.matrices import evenly_spaced, norm, relative_error
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.problem import Solution, Status
@@ -71,13 +72,13 @@ def test_no_held_out_samples_have_no_error() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_not_finite_is_trouble(name, bad, method) -> None:
     task = random_task(1, relu=True, keep=20)
-    assert task.samples.unusable_reason == ""
+    assert task.samples.unusable_reason == NO_REASON
     getattr(task.samples, name)[0, 0] = bad
-    assert "not finite" in task.samples.unusable_reason
+    assert "not finite" in task.samples.unusable_reason.text
     found = METHODS[method](task, None)
     assert found.status is Status.DENSE
     assert np.array_equal(found.U, task.W)
-    assert found.note == task.samples.unusable_reason
+    assert found.note == task.samples.unusable_reason.text
 
 
 def test_tasks_and_solutions_travel() -> None:

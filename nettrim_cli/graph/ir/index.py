@@ -21,6 +21,7 @@ from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.external import NOTHING, External
 from nettrim_cli.graph.storage.tensors import Holder
 from nettrim_cli.graph.storage.weight_view import WeightView
+from nettrim_cli.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Index:
         self._index_nodes(fixed | {tensor.name for tensor in self.graph.input})
         self.constants = derived_constants(self.nodes, fixed)
         self._ranks: Ranks | None = None
-        self._views: dict[str, WeightView | str] = {}
+        self._views: dict[str, WeightView | Reason] = {}
         self._readers: dict[int, list[tuple[Use, WeightView]]] | None = None
 
     def _index_nodes(self, defined: set[str]) -> None:
@@ -160,10 +161,10 @@ class Index:
             try:
                 self._views[name] = constant_view(self, name)
             except Unsupported as refusal:
-                self._views[name] = str(refusal)
+                self._views[name] = refusal.reason
         view = self._views[name]
-        if isinstance(view, str):
-            raise Unsupported(view)
+        if isinstance(view, Reason):
+            raise Unsupported(view.text, view.code)
         return view
 
     def weight_view(self, name: str) -> WeightView:

@@ -31,11 +31,11 @@ def find_bias(index: Index, weight: Weight) -> Use | None:
     slot = ops.bias_slot(geometry)
     if slot is not None and slot < len(node.input) and node.input[slot]:
         if node.input[slot] not in index.constants:
-            raise Unsupported("bias is not constant")
+            raise Unsupported("bias is not constant", "not-constant")
         try:
             view = index.weight_view(node.input[slot])
         except Unsupported as refusal:
-            raise Unsupported(f"bias {refusal}") from None
+            raise refusal.about("bias") from None
         ops.biases(view.values(), geometry, weight.view.shape)
         _require_finite(view)
         return Use(number, slot)
@@ -70,7 +70,7 @@ def _added_bias(index: Index, tensor: str, size: int, axis: int) -> Use | None:
 
 def _require_finite(view: WeightView) -> None:
     if not view.is_finite:
-        raise Unsupported("bias has values that are not finite")
+        raise Unsupported("bias has values that are not finite", "weights-not-finite")
 
 
 def _fits(shape: tuple[int, ...], size: int, axis: int) -> bool:

@@ -14,6 +14,7 @@ from nettrim_cli.graph.layers.epilogue import applied, response, words
 from nettrim_cli.graph.layers.paths import Outputs
 from nettrim_cli.graph.layers.weights import RefusedWeight, Weight, find_weights
 from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.reasons import Reason
 
 NODE_OPTIONS = (
     *("strides", "pads", "dilations", "auto_pad", "output_padding", "output_shape"),
@@ -38,7 +39,7 @@ def detect(index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
         try:
             layer, binding = _prunable(index, _sharing(index, weight, by_use))
         except Unsupported as refusal:
-            layers.append(_left_alone(index, weight, str(refusal)))
+            layers.append(_left_alone(index, weight, refusal.reason))
         else:
             done.update(binding.weights)
             layers.append(layer)
@@ -46,7 +47,7 @@ def detect(index: Index) -> tuple[tuple[Layer, ...], dict[str, Binding]]:
     return tuple(layers), bindings
 
 
-def _left_alone(index: Index, weight: Weight | RefusedWeight, reason: str) -> Layer:
+def _left_alone(index: Index, weight: Weight | RefusedWeight, reason: Reason) -> Layer:
     """A layer that is not pruned, with its facts as far as they can be told."""
     node, slot = index.nodes[weight.use.node], weight.use.slot
     shape, dtype = _known_type(index, node.input[slot])
@@ -74,22 +75,33 @@ def _sharing(
     index: Index, weight: Weight, by_use: Mapping[Use, Weight | RefusedWeight]
 ) -> list[Weight]:
     """All nodes' weights that are this one; raises Unsupported where they do not go together."""
-    weights = []
+    weights: list[Weight] = []
     for use in index.readers_of(weight.view):
-        if use.node < 0:
-            raise Unsupported("weight is also an output of the model")
-        node, reader = index.nodes[use.node], by_use.get(use)
-        if reader is None and use.node == weight.use.node and use.slot >= 0:
-            raise Unsupported("weight is read twice by the same node")
-        if reader is None:
-            raise Unsupported(f"weight is also read by {node.op_type} '{node.title}'")
-        if isinstance(reader, RefusedWeight):
-            raise Unsupported(f"weight is shared with layer '{reader.name}': {reader.reason}")
-        equal = weight.view.equals(reader.view) and _alike(weight.geometry, reader.geometry)
-        if not equal:
-            raise Unsupported(f"weight is shared with layer '{reader.name}' in another form")
-        weights.append(reader)
+        reader = by_use.get(use)
+        if isinstance(reader, Weight) and _equal(weight, reader):
+            weights.append(reader)
+        else:
+            raise Unsupported(f"weight {_obstacle(index, weight, use, reader)}", "shared-weight")
     return weights
+
+
+def _obstacle(index: Index, weight: Weight, use: Use, reader: Weight | RefusedWeight | None) -> str:
+    """How the weight is used besides, so that it cannot be replaced."""
+    if use.node < 0:
+        return "is also an output of the model"
+    if isinstance(reader, RefusedWeight):
+        return f"is shared with layer '{reader.name}': {reader.reason}"
+    if reader is not None:
+        return f"is shared with layer '{reader.name}' in another form"
+    if use.node == weight.use.node and use.slot >= 0:
+        return "is read twice by the same node"
+    node = index.nodes[use.node]
+    return f"is also read by {node.op_type} '{node.title}'"
+
+
+def _equal(a: Weight, b: Weight) -> bool:
+    """Whether two nodes see the same matrices in the same values."""
+    return a.view.equals(b.view) and _alike(a.geometry, b.geometry)
 
 
 def _alike(a: Geometry, b: Geometry) -> bool:

@@ -14,6 +14,7 @@ from nettrim_cli.graph.storage.constant_views import dequantized_view
 from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.tensors import elem_type, shape
 from nettrim_cli.graph.storage.weight_view import WeightView
+from nettrim_cli.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RefusedWeight:
 
     use: Use
     name: str
-    reason: str
+    reason: Reason
 
 
 def find_weights(index: Index) -> list[Weight | RefusedWeight]:
@@ -68,7 +69,7 @@ def _weights(index: Index) -> Iterator[Weight | RefusedWeight]:
             try:
                 view, geometry = _checked_weight(index, node, slot)
             except Unsupported as refusal:
-                yield RefusedWeight(use, name, str(refusal))
+                yield RefusedWeight(use, name, refusal.reason)
             else:
                 yield Weight(use, name, view, geometry)
 
@@ -99,15 +100,16 @@ def _checked_weight(index: Index, node: Node, slot: int) -> tuple[WeightView, Ge
     if not ops.slots(node.op_type, len(node.input), node.domain):
         raise Unsupported(f"{node.op_type} of domain '{node.domain}' is not treated yet")
     if node.input[slot] not in index.constants:
-        raise Unsupported("weight is not constant")
+        raise Unsupported("weight is not constant", "not-constant")
     view, geometry = weight_of(index, node, slot)
     kind, read_slot = next(iter(ops.reads(geometry).values()))
     if kind == "input" and node.input[read_slot] in index.constants:
-        raise Unsupported("its input is constant")
+        raise Unsupported("its input is constant", "constant-input")
     if len(_weight_slots(index, node)) > 1 and ops.is_product(node.op_type, node.domain):
-        raise Unsupported("weight is multiplied with another constant by the same node")
+        text = "weight is multiplied with another constant by the same node"
+        raise Unsupported(text, "constant-input")
     if not view.is_finite:
-        raise Unsupported("weight has values that are not finite")
+        raise Unsupported("weight has values that are not finite", "weights-not-finite")
     return view, geometry
 
 
@@ -122,9 +124,9 @@ def weight_of(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry
     try:
         view = index.view(node.input[slot])
     except Unsupported as refusal:
-        raise Unsupported(f"weight {refusal}") from None
+        raise refusal.about("weight") from None
     if not view.reads_once:
-        raise Unsupported("weight reads a stored value twice")
+        raise Unsupported("weight reads a stored value twice", "shared-weight")
     geometry = ops.read_geometry(
         node.op_type, slot, attributes(node), view.shape, domain=node.domain
     )
@@ -134,7 +136,7 @@ def weight_of(index: Index, node: Node, slot: int) -> tuple[WeightView, Geometry
             return dequantized_view(index, view, node, grid), geometry
         return index.weight_view(node.input[slot]), geometry
     except Unsupported as refusal:
-        raise Unsupported(f"weight {refusal}") from None
+        raise refusal.about("weight") from None
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:

@@ -95,7 +95,7 @@ def read_geometry(
     if weight_op is None or slot not in weight_op.slots(slot + 2):
         raise Unsupported(f"{op} is not treated")
     if math.prod(shape) == 0:
-        raise Unsupported("weight is empty")
+        raise Unsupported("weight is empty", "empty")
     return weight_op.geometry(WeightNode(qualified(op, domain), slot, attributes), tuple(shape))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.reasons import Reason
 
 Arrays = Mapping[str, NDArray[Any]]
 Reads = dict[str, tuple[str, int]]
@@ -54,8 +55,16 @@ class Unsupported(Exception):
     """Why something in the graph cannot be treated; never leaves the wing.
 
     The message is a clause for the report; that of ``Index.view`` is a predicate ("is computed
-    by Mul"), to be put after a subject.
+    by Mul"), to be put after a subject.  The code is one of ``reasons.CODES``.
     """
+
+    def __init__(self, text: str, code: str = "unsupported") -> None:
+        super().__init__(text)
+        self.reason = Reason(code, text)
+
+    def about(self, subject: str) -> Unsupported:
+        """The same with the subject before its message."""
+        return Unsupported(f"{subject} {self}", self.reason.code)
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,7 @@ class ErrorContext(NodeContext):
             with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN
                 values = self.graph.view(self.name(slot)).values().astype(np.float64)
         except Unsupported as refusal:
-            raise Unsupported(f"its constant {refusal}") from None
+            raise refusal.about("its constant") from None
         if not np.isfinite(values).all():
             raise Unsupported("its constants are not finite")
         return values

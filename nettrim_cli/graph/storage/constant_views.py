@@ -33,7 +33,7 @@ def constant_view(index: Index, name: str) -> WeightView:
         It is no constant, stored sparse, of a type that is not treated, or computed.
     """
     if name not in index.constants:
-        raise Unsupported("is not constant")
+        raise Unsupported("is not constant", "not-constant")
     if name in index.sparse:
         raise Unsupported("is stored as a sparse tensor")
     if name in index.initializers:
@@ -47,7 +47,7 @@ def constant_view(index: Index, name: str) -> WeightView:
     if context.spec.join_axis is not None:
         return _joined(index, node, context.spec.join_axis(context))
     if context.spec.layout is None:
-        raise Unsupported(f"is computed from constants by {node.op_type}")
+        raise Unsupported(f"is computed from constants by {node.op_type}", "computed-weight")
     source = index.view(node.input[0])
     layout = context.spec.layout(context)
     if isinstance(layout, Grid):
@@ -81,12 +81,12 @@ def dequantized_view(index: Index, view: WeightView, node: Node, grid: Grid) -> 
         They are no integers, or scale or zero point are not constant or do not fit.
     """
     if view.elem_type not in INTEGERS:
-        raise Unsupported(f"holds {type_name(view.elem_type)} values, which are not treated yet")
+        raise _untreated_type(view.elem_type)
     values: list[Array] = [np.ones((), np.float32), np.zeros((), np.int32)]
     for position, slot in enumerate((grid.scale, grid.zero_point)):
         if slot is not None and slot < len(node.input) and node.input[slot]:
             if node.input[slot] not in index.constants:
-                raise Unsupported("is on a grid that is not constant")
+                raise Unsupported("is on a grid that is not constant", "not-constant")
             values[position] = index.view(node.input[slot]).values()
     scale, zero = values
     if not grid.block:
@@ -111,8 +111,14 @@ def require_float(elem_type: int) -> int:
     if elem_type in PRUNABLE:
         return elem_type
     if elem_type in FLOATS:
-        raise Unsupported(f"holds {type_name(elem_type)} values, which are not treated yet")
-    raise Unsupported(f"holds {type_name(elem_type)} values, not floating-point ones")
+        raise _untreated_type(elem_type)
+    name = type_name(elem_type)
+    raise Unsupported(f"holds {name} values, not floating-point ones", "element-type")
+
+
+def _untreated_type(elem_type: int) -> Unsupported:
+    text = f"holds {type_name(elem_type)} values, which are not treated yet"
+    return Unsupported(text, "element-type")
 
 
 def _stored(index: Index, holder: Holder) -> WeightView:

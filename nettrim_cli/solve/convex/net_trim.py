@@ -13,11 +13,12 @@ gamma times the error that W itself makes on Omega, so that W is feasible.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.solve.admm import Progress, admm
 from nettrim_cli.solve.convex.program import Outcome, solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, UNIT, SampleResponse
@@ -31,11 +32,6 @@ PROBE_ITERATIONS = 40
 RHO = 17.0
 FAR = 0.05  # violation, relative to epsilon, from which the layer stays dense
 MORE = (0.02, 0.1, 0.3, 1.0)  # steps of epsilon towards ||Y||, where weights are too many
-FAILURE_NOTES = {
-    Status.INFEASIBLE: "proved: weights that keep its responses within epsilon have an "
-    "l1 norm above {bound:.3g}",
-    Status.NOT_FINITE: "the solver left the range of numbers",
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def solve_net_trim(
         searched for, to within half a per cent of the weights.
     """
     if problem.samples.unusable_reason:
-        return Solution(problem.W, Status.DENSE, note=problem.samples.unusable_reason)
+        return Solution.dense(problem, problem.samples.unusable_reason)
     if problem.keep is not None and problem.keep >= problem.weight_count:
         return Solution(problem.W, Status.SOLVED, note="kept whole: no zeros are asked for")
     layer = as_program(problem)
@@ -128,20 +124,40 @@ def solve_net_trim(
                 response, prices, rho, progress, problem.limits, feasible_value, rounds
             )
             U = _weights(problem, layer, response, outcome.S)
-    if outcome.status in FAILURE_NOTES:
-        note = FAILURE_NOTES[outcome.status].format(bound=outcome.bound)
-        return Solution(problem.W, outcome.status, outcome.iterations, note=note)
-    status, note = outcome.status, ""
-    if problem.keep is None and status is not Status.SOLVED and outcome.violation > FAR:
-        note = (  # the dense weights keep epsilon, whichever it is
-            f"not solved: after {outcome.iterations} iterations {outcome.violation:.0%} outside of "
-            "epsilon, within which the dense weights are"
-        )
-        return Solution(problem.W, Status.DENSE, outcome.iterations, note=note)
+    if failure := _failure(problem, outcome):
+        status = outcome.status if outcome.status.leaves_dense else Status.DENSE
+        dense = Solution.dense(problem, failure)
+        return replace(dense, status=status, iterations=outcome.iterations)
+    status, reason = outcome.status, NO_REASON
     if problem.keep is not None and _count(problem, U) > problem.keep:
         status = Status.INACCURATE
-        note = f"its constraints need more weights than the {problem.keep:,} asked for"
-    return Solution(U, status, outcome.iterations, outcome.gap, outcome.violation, note)
+        text = f"its constraints need more weights than the {problem.keep:,} asked for"
+        reason = Reason("more-weights", text)
+    return Solution(
+        *(U, status, outcome.iterations, outcome.gap, outcome.violation),
+        note=reason.text,
+        reason=reason.code,
+    )
+
+
+def _failure(problem: LayerProblem, outcome: Outcome) -> Reason:
+    """Why the dense weights stay in place of an outcome's; empty where they do not."""
+    if outcome.status is Status.INFEASIBLE:
+        return Reason(
+            "infeasible",
+            "proved: weights that keep its responses within epsilon have an l1 norm above "
+            f"{outcome.bound:.3g}",
+        )
+    if outcome.status is Status.NOT_FINITE:
+        return Reason("solver-not-finite", "the solver left the range of numbers")
+    unsolved = problem.keep is None and outcome.status is not Status.SOLVED
+    if unsolved and outcome.violation > FAR:
+        return Reason(  # the dense weights keep epsilon, whichever it is
+            "limit",
+            f"not solved: after {outcome.iterations} iterations {outcome.violation:.0%} outside of "
+            "epsilon, within which the dense weights are",
+        )
+    return NO_REASON
 
 
 def _solved(
@@ -156,7 +172,7 @@ def _solved(
     """One convex program after the other, with the tangent at the last one's weights."""
     outcome = solve(response, WeightedL1(prices), rho, progress, limits, feasible_value)
     for _ in range(rounds - 1):
-        if outcome.status in FAILURE_NOTES:
+        if outcome.status.leaves_dense:
             break
         tangent, iterations = LogSum.of(outcome.S, prices).tangent(outcome.S), outcome.iterations
         outcome = solve(response, tangent, rho, progress, limits, feasible_value, start=outcome.S)

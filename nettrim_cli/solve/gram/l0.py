@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nettrim_cli.reasons import Reason
 from nettrim_cli.solve.admm import Progress
 from nettrim_cli.solve.gram.feedback import (
     ESTIMATE_COLUMNS,
@@ -40,6 +41,8 @@ from nettrim_cli.solve.problem import LayerProblem, Solution, Status, TunedOptio
 
 NOT_REFITTED = "not refitted"
 UNPRUNED = "kept whole: zeros cost less elsewhere"
+NOT_SPARSER = Reason("not-sparser", "no sparser weights within epsilon")
+NO_NUMBER = Reason("errors-not-finite", "the error of sparser weights is no number")
 
 
 class Candidate(NamedTuple):
@@ -84,7 +87,7 @@ def solve_l0(
         epsilon; ``dense`` where no sparser weights are.
     """
     if problem.samples.unusable_reason:
-        return Solution(problem.W, Status.DENSE, note=problem.samples.unusable_reason)
+        return Solution.dense(problem, problem.samples.unusable_reason)
     keep, solves, allowed = problem.keep, 0, math.inf
     rivals: list[Candidate] = []
     if penalty is None:
@@ -93,7 +96,7 @@ def solve_l0(
             keep, solves, rivals = _search(problem, allowed, progress)
         if keep >= problem.nonzeros:
             if problem.keep is None:
-                return Solution(problem.W, Status.DENSE, note="no sparser weights within epsilon")
+                return Solution.dense(problem, NOT_SPARSER)
             best = min(_unpruned(problem), key=lambda rival: rival.error)
             return Solution(best.U, Status.SOLVED, note=best.note, tuned=best.tuned)
         penalty = KeepLargest(keep)
@@ -103,7 +106,7 @@ def solve_l0(
     if allowed < math.inf:  # the search's own weights are among them
         rivals = [rival for rival in rivals if problem.error(rival.U, holdout=False) <= allowed]
     if not rivals:
-        return Solution(problem.W, Status.DENSE, note="the error of sparser weights is no number")
+        return Solution.dense(problem, NO_NUMBER)
     best = min(rivals, key=lambda rival: rival.error)
     iterations = len(scaled.schedule) * min(2, len(feedback_options(problem)))
     iterations += solves * len(rho_schedule(SEARCH_ITERATIONS, *scaled.start.shape))

@@ -124,7 +124,7 @@ def test_a_branch_gives_columns_only_where_it_is_taken() -> None:
 def test_an_if_whose_branch_is_never_taken_says_so() -> None:
     place = Place(branch("p = Identity(z)", "q = MatMul(x, w)"))
     (samples,) = recorded(Model(place.model()), [normal(4, 3)]).values()
-    assert samples.unusable_reason == "none of the calibration samples reaches it"
+    assert samples.unusable_reason.text == "none of the calibration samples reaches it"
 
 
 def test_a_cascade_sees_new_weights_at_every_place() -> None:
@@ -158,7 +158,7 @@ def test_a_weight_tied_to_an_embedding_is_left() -> None:
     )
     place = Place(text, {"w": normal(5, 3), "e2": normal(5, 4)}, outputs="float[N,M] y, float s")
     model = Model(place.model())
-    assert model.layers[0].refusal == "weight is also read by ReduceSum 's'"
+    assert model.layers[0].refusal.text == "weight is also read by ReduceSum 's'"
     assert model.layers[1].prunable
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from nettrim_cli.errors import EngineFailed
 from nettrim_cli.graph.model import Model
+from nettrim_cli.reasons import NO_REASON
 from tests.support.places import Place
 from tests.support.recording import recorded
 from tests.support.small import normal
@@ -46,7 +47,7 @@ def check(dense: Model, wanted: dict[str, list[np.ndarray]], batches=BATCHES) ->
         found = recorded(dense, batches, pruned)
         for end, rows in wanted.items():
             (samples,) = (each for name, each in found.items() if name.endswith(end))
-            assert samples.unusable_reason == ""
+            assert samples.unusable_reason == NO_REASON
             np.testing.assert_allclose(samples.X[:-1], np.vstack(rows).T, rtol=1e-4, atol=1e-5)
 
 
@@ -91,7 +92,7 @@ def test_a_loop_in_a_branch() -> None:
     dense = model(body, turns=2, w2=W.T.copy())
     check(dense, {"/h": [each for x in BATCHES for each in grown(x, 2)[:-1]]})
     (other,) = (each for k, each in recorded(dense, BATCHES).items() if k.endswith("/q"))
-    assert other.unusable_reason == "none of the calibration samples reaches it"
+    assert other.unusable_reason.text == "none of the calibration samples reaches it"
 
 
 def test_recurrent_layers_of_a_loop_read_states_of_any_length() -> None:
@@ -128,10 +129,10 @@ def test_a_scan_is_left_where_its_shapes_change() -> None:
     dense = Model(Place(SCAN, tensors).model())
     for pruned in (None, dense.clone()):
         inside, behind = recorded(dense, BATCHES[:1], pruned).values()
-        assert inside.unusable_reason == (
+        assert inside.unusable_reason.text == (
             "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
         )
-        assert behind.unusable_reason == ""
+        assert behind.unusable_reason == NO_REASON
         read = np.maximum(BATCHES[0] @ W, 0)
         np.testing.assert_allclose(behind.X[:-1], read.T, rtol=1e-4, atol=1e-5)
 

@@ -60,8 +60,8 @@ def test_shuffled_models_have_the_same_layers_and_keep_their_bytes(tmp_path, nam
     path, new = tmp_path / "model.onnx", tmp_path / "new.onnx"
     path.write_bytes(mixed.SerializeToString(deterministic=True))
     model, plain = Model.load(path), Model(proto)
-    assert {layer.name: layer.refusal for layer in model.layers} == {
-        layer.name: layer.refusal for layer in plain.layers
+    assert {layer.name: layer.refusal.text for layer in model.layers} == {
+        layer.name: layer.refusal.text for layer in plain.layers
     }
     made: set[str] = set()
     for node in model.index.flat.main_nodes:

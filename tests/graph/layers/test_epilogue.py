@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
+from nettrim_cli.reasons import NO_REASON
 from tests.support.small import build, normal, only, run
 
 AFTER = {
@@ -46,7 +47,7 @@ def test_what_follows(kind):
     constants.update(no=np.array(False), yes=np.array(True))
     used = {name: value for name, value in constants.items() if name in body}
     _, layer = only(build(text, w=normal(3, 4), **used))
-    assert layer.refusal == ""
+    assert layer.refusal == NO_REASON
     assert (layer.response.relu, layer.response.ceiling) == (relu, ceiling)
     assert layer.response.follows == follows
 
@@ -312,7 +313,7 @@ def test_what_follows_a_layer_of_integers(follows) -> None:
     w = np.arange(12, dtype=np.uint8).reshape(size if "MatMul" in body else (3, 4, 1))
     head = f'<ir_version: 8, opset_import: ["" : 17, "{MS}" : 1]>'
     _, layer = only(build(text, head=head, w=w, s=np.float32(0.5), z=np.uint8(2)))
-    assert layer.refusal == ""
+    assert layer.refusal == NO_REASON
     assert layer.response.follows == (follows or "Cast, output")
     assert layer.response.relu is ("ToFloat" in body)
 
@@ -345,7 +346,7 @@ def test_what_follows_a_recurrent_layer_are_its_gates(kind) -> None:
         ],
     )
     layers = Model(helper.make_model(graph, opset_imports=OPSETS, ir_version=8)).layers
-    assert [each.refusal for each in layers] == ["", ""]
+    assert [each.refusal.text for each in layers] == ["", ""]
     assert [each.response.follows for each in layers] == [follows, follows]
     reset = layers[1].geometry.attributes.get("reset", ())
     assert [name for name, *_ in reset] == ([follows.split()[0].lower()] if op == "GRU" else [])

@@ -9,13 +9,14 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
+from nettrim_cli.reasons import NO_REASON
 from tests.support.small import HEAD, build, normal, only, run
 
 
 def assert_layer_works(proto: onnx.ModelProto, x: np.ndarray, input_name: str = "x") -> None:
     """Reading gives the output; so does setting; and setting what was read changes nothing."""
     model, layer = only(proto)
-    assert layer.refusal == ""
+    assert layer.refusal == NO_REASON
     before = model.to_bytes()
     for seed in (None, 7):
         (matrix,), biases = model.weight(layer)
@@ -232,7 +233,7 @@ def test_refusal(reason):
             helper.make_tensor("w", TensorProto.FLOAT8E4M3FN, [2, 2], [1] * 4)
         )
     model, layer = only(proto)
-    assert reason in layer.refusal
+    assert reason in layer.refusal.text
     assert not layer.prunable
     with pytest.raises(ValueError, match="not a prunable layer"):
         model.weight(layer)
@@ -242,14 +243,14 @@ def test_weights_shared_in_another_form_name_each_other():
     text = """g (float[n,2] x) => (float[n,2] y)
     { t = Transpose(w) [a] z = MatMul(x, w) [b] y = MatMul(z, t) }"""
     first, second = Model(build(text, w=normal(2, 2))).layers
-    assert first.refusal == "weight is shared with layer 'b' in another form"
-    assert second.refusal == "weight is shared with layer 'a' in another form"
+    assert first.refusal.text == "weight is shared with layer 'b' in another form"
+    assert second.refusal.text == "weight is shared with layer 'a' in another form"
 
 
 def test_two_constants_that_a_node_multiplies_are_both_left():
     text = 'g (float[n,2] x) => (float[n,2] y) { y = Einsum<equation = "ab,bc,cd->ad">(x, v, w) }'
     layers = Model(build(text, v=normal(2, 2), w=normal(2, 2))).layers
-    assert [layer.refusal for layer in layers] == [
+    assert [layer.refusal.text for layer in layers] == [
         "weight is multiplied with another constant by the same node"
     ] * 2
 
@@ -270,7 +271,7 @@ def test_layers_of_local_functions_and_other_domains_are_listed():
     inner, other = model.layers
     assert inner.prunable
     assert inner.weight_shape == (2, 3)
-    assert other.refusal == "BiasGelu2 of domain 'com.microsoft' is not treated yet"
+    assert other.refusal.text == "BiasGelu2 of domain 'com.microsoft' is not treated yet"
 
 
 def test_names_are_unique_and_order_is_that_of_the_graph():

@@ -148,7 +148,7 @@ def test_layers_that_read_parts_of_one_constant_are_layers_of_their_own() -> Non
 )
 def test_a_weight_that_cannot_be_replaced_alone_is_left(text, reason) -> None:
     model = Model(Place(text, {"w": normal(3, 10)}, outputs="float[A,B] p, float[C,D] q").model())
-    assert model.layers[0].refusal == f"weight {reason}"
+    assert model.layers[0].refusal.text == f"weight {reason}"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_an_input_of_the_model_decides_is_no_part_of_a_trace(node) -> None:
         p = MatMul(x, w) q = {node}
     }}"""
     (layer,) = Model(build(text, w=normal(3, 3))).layers
-    assert layer.refusal == f"weight is also read by {node.split('(')[0].split('<')[0]} 'q'"
+    assert layer.refusal.text == f"weight is also read by {node.split('(')[0].split('<')[0]} 'q'"
 
 
 def test_parts_that_do_not_meet_what_is_read_elsewhere_are_no_hindrance() -> None:
@@ -211,7 +211,7 @@ def test_what_is_not_read_must_be_finite_too() -> None:
     w[1, 9] = np.inf
     text = PACKED + "y = MatMul(x, a)"
     (layer,) = Model(Place(text, {"w": w}).model()).layers
-    assert layer.refusal == "weight has values that are not finite"
+    assert layer.refusal.text == "weight has values that are not finite"
 
 
 def lstm(rearranged: bool) -> onnx.ModelProto:
@@ -282,7 +282,7 @@ def test_an_lstm_of_rearranged_gates_is_that_of_its_plain_weights() -> None:
 )
 def test_the_size_of_a_weight_that_is_computed_is_known(text, tensors, op) -> None:
     (layer,) = Model(Place(f"{text} y = MatMul(x, i)", tensors).model()).layers
-    assert layer.refusal == f"weight is computed from constants by {op}"
+    assert layer.refusal.text == f"weight is computed from constants by {op}"
     assert (layer.weight_shape, layer.dtype) == ((3, 4), "float32")
     assert layer.parameters == 12
 
@@ -294,5 +294,5 @@ def test_the_size_of_a_sparse_weight_is_known() -> None:
     places = helper.make_tensor("places", 7, [2], [0, 5])
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [3, 4]))
     (layer,) = Model(proto).layers
-    assert layer.refusal == "weight is stored as a sparse tensor"
+    assert layer.refusal.text == "weight is stored as a sparse tensor"
     assert layer.weight_shape == (3, 4)

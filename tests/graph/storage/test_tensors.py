@@ -152,7 +152,7 @@ def test_a_cast_that_rounds_is_refused(stored_as, cast_to, kept) -> None:
     _, layer = only(proto)
     assert layer.prunable is kept
     if not kept:
-        assert "rounded by a Cast" in layer.refusal
+        assert "rounded by a Cast" in layer.refusal.text
 
 
 SMALL = {

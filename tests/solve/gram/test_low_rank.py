@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nettrim_cli.reasons import NO_REASON
 from nettrim_cli.solve.convex import sample_space
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.convex.sample_space import inverse_with_one
@@ -221,7 +222,7 @@ def test_samples_without_sums() -> None:
     wide = by_columns(task).samples
     W = np.random.default_rng(0).normal(size=(31, 4))
     assert wide.columns == task.samples.columns == 12
-    assert wide.unusable_reason == ""
+    assert wide.unusable_reason == NO_REASON
     assert wide.target is wide.Z
     assert task.samples.target is task.samples.B
     assert np.allclose(wide.target_of(W), W.T @ wide.X)
@@ -232,7 +233,7 @@ def test_samples_without_sums() -> None:
     assert (one.delta, other.delta) == (0.1, 0.02)
     V = np.ones((30, 2), np.float32)
     assert np.allclose(one.A @ V - other.A @ V, 0.08, atol=1e-5)
-    assert "not finite" in replace(wide, Z=wide.Z * np.nan).unusable_reason
+    assert "not finite" in replace(wide, Z=wide.Z * np.nan).unusable_reason.text
 
 
 def test_without_columns_the_layer_stays_dense() -> None:
