@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,3 +48,8 @@ def norm(A: Matrix) -> float:
     if np.isfinite(total) and total > 1e-30:
         return math.sqrt(total)
     return float(np.linalg.norm(flat.astype(np.float64)))
+
+
+def all_finite(matrices: Iterable[Matrix | None]) -> bool:
+    """Whether all matrices that are there, of any shape, hold finite numbers only."""
+    return all(np.isfinite(matrix).all() for matrix in matrices if matrix is not None)

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 
 from nettrim_cli.reasons import NO_REASON, Reason
-from nettrim_cli.solve.matrices import Matrix, evenly_spaced, relative_error
+from nettrim_cli.solve.matrices import Matrix, all_finite, evenly_spaced, relative_error
 from nettrim_cli.solve.transport import Portable, SharedCache
 
 TOLERANCE = 5e-3
@@ -33,8 +33,6 @@ UNREACHED = Reason("unreached", "none of the calibration samples reaches it")
 class Status(str, Enum):
     """How a solve ended.
 
-    Attributes
-    ----------
     SOLVED
         The weights meet the target, a convex program's within the tolerance of its limits.
     INACCURATE
@@ -189,10 +187,10 @@ class LayerSamples(Portable):
             calibration += [skip.pruned, skip.dense]
             holdout += [skip.holdout_pruned, skip.holdout_dense]
         for matrices, name in ((calibration, "calibration"), (holdout, "held-out")):
-            if not _all_finite(matrices):
+            if not all_finite(matrices):
                 text = f"its signals are not finite on the {name} samples"
                 return Reason("signals-not-finite", text)
-        if not _all_finite((self.C, self.B, None if skip is None else skip.missing)):
+        if not all_finite((self.C, self.B, None if skip is None else skip.missing)):
             size = f"up to {np.abs(self.X).max():.3g}"
             text = f"its signals, {size}, are too large: sums of their squares are not finite"
             return Reason("signals-not-finite", text)
@@ -400,8 +398,3 @@ class Solution:
     def dense(cls, problem: LayerProblem, reason: Reason) -> Solution:
         """The problem's dense weights, and the reason why they stay."""
         return cls(problem.W, Status.DENSE, note=reason.text, reason=reason.code)
-
-
-def _all_finite(matrices: Iterable[Matrix | None]) -> bool:
-    """Whether all matrices that are there hold finite numbers only."""
-    return all(np.isfinite(matrix).all() for matrix in matrices if matrix is not None)

@@ -186,7 +186,7 @@ def _ends(plan):
 def test_the_violation_by_its_definition(strict) -> None:
     random = np.random.default_rng(0)
     X, _, Z = split(random, 5, 40, 30)
-    sets = Intervals.of_response(Z, ceiling=1.0)
+    sets = Intervals.of_response(Z, limits=(0.0, 1.0))
     response = SampleResponse(X.astype(np.float32), sets, NormBall(2.0), strict=strict)
     U = random.normal(size=(5, 40))
     R = sets.residual(U.T @ X)
