@@ -115,8 +115,8 @@ def prune(
             raise NothingToDo(nothing_to_do(model, settings, outcome.result.layers))
         listener.stage("writing and checking")
         written = _write(context, outcome, target, reference, samples, force=force)
-        doubts += [*written.doubts, *run_advice(outcome, len(samples))]
         with standing(target):
+            doubts += [*written.doubts, *run_advice(outcome, len(samples))]
             # It has been compared with what is in memory, which shares the dense data.
             judged = outcome.result.judged or outcome.result.model
             batches = samples.holdout_batches(side_by_side(samples.size))
