@@ -13,7 +13,7 @@ where the code has changed.  Peers need onnxsim.
 The ``older`` methods are those of nettrim before it treated few samples specially:
 
     git worktree add build/older ba9f3d4
-    python benchmarks/few_samples.py --older build/older --methods default "older network"
+    python -m benchmarks.few_samples --older build/older --methods default "older network"
 """
 
 from __future__ import annotations

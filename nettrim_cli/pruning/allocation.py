@@ -1,6 +1,6 @@
 """Sharing out the zeros: layers to which the network's output is less sensitive get more.
 
-One pass over the dense network gives each layer's error at a few shares of zeros.  Errors of
+One pass over the dense network gives each layer's error at a few sparsities.  Errors of
 different layers are not comparable, so each is weighed by the layer's sensitivity: how much the
 network's output moves, squared, for the layer's own squared error, measured on some samples with
 that layer alone pruned (``sensitivity``).  The zeros then go where the estimated output error grows
@@ -83,7 +83,7 @@ class ErrorModel:
     def allocate(
         self, sparsity: float, bounds: Mapping[str, Bounds], *, kind: str
     ) -> dict[str, int]:
-        """Zeros of each measured layer, by name, at a share of zeros over all of them.
+        """Zeros of each measured layer, by name, at a sparsity over all of them.
 
         Parameters
         ----------
@@ -270,7 +270,7 @@ class _Squares(NamedTuple):
 
 @np.errstate(all="ignore")  # what comes out is looked at
 def _squares(problem: LayerProblem, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
-    """Squared response error of a block at each share of zeros, not relative; and some weights.
+    """Squared response error of a block at each sparsity, not relative; and some weights.
 
     Parameters
     ----------

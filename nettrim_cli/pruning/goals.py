@@ -48,7 +48,7 @@ class Goal(Protocol):
     unsure: float
 
     def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Some shares of zeros, ascending, and what the figure is to be at them."""
+        """Some sparsities, ascending, and what the figure is to be at them."""
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """The figure, and an upper bound on it for new samples where there is one."""
@@ -74,7 +74,7 @@ class SearchContext:
     reference: ReferenceOutputs
 
     def zeros(self, error_model: ErrorModel, sparsity: float) -> dict[str, int]:
-        """Zeros of each layer at a share of zeros over all."""
+        """Zeros of each layer at a sparsity over all of them."""
         return allocate(self.context, error_model, sparsity)
 
     def errors(self, error_model: ErrorModel) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ class DropGoal:
             raise BadInput("--max-drop needs an output with a score for each class.")
 
     def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """As if scores moved like noise of the error that the layers' own foretell."""
+        """As if scores moved like noise of the error that the layers' own errors predict."""
         errors = self.search.errors(error_model)
         holdout_samples = self.fitted_answers.samples * self.search.context.settings.holdout
         typical = self.fitted_answers.score_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -63,7 +64,7 @@ class WarmStart:
     weights: Model | None = None
     holdout_fitted: bool = False
 
-    def start(self, layer: Layer, block: int) -> Matrix | None:
+    def initial_weights(self, layer: Layer, block: int) -> Matrix | None:
         """Weights (N, M) or (N+1, M) that a block's solve starts from."""
         if self.weights is None:
             return None
@@ -163,34 +164,44 @@ class _Pass:
     def prune(self, stage: RecordedStage) -> None:
         """Solve the layers of a stage and set their weights."""
         reasons = {layer.name: self._unusable(layer, samples) for layer, samples in stage}
-        problems = {
-            layer.name: self._problems(layer, samples)
-            for layer, samples in stage
-            if not reasons[layer.name]
-        }
-        results = self.context.executor.map(solve_layer, self._jobs(stage, problems))
+        in_flight: deque[tuple[LayerProblem, ...]] = deque()
+        jobs = self._jobs(stage, reasons, in_flight)
+        results = self.context.executor.map(solve_layer, jobs)
         for layer, samples in stage:
             if samples[0].unread:
                 nodes = self.context.dense.index.nodes
                 readers = [nodes[layer.sites[number].node] for number in samples[0].unread]
                 self.unread[layer.name] = [node.title for node in readers]
-            if layer.name in problems:
-                report = self._store(layer, problems[layer.name], next(results))
-            else:
+            if reasons[layer.name]:
                 self._begin(layer)
                 report = dense_report(self.context.dense, layer, reasons[layer.name])
+            else:
+                result = next(results)
+                report = self._store(layer, in_flight.popleft(), result)
             self.reports.append(report)
             self.context.listener.end(report)
 
     def _jobs(
-        self, stage: RecordedStage, problems: Mapping[str, tuple[LayerProblem, ...]]
+        self,
+        stage: RecordedStage,
+        reasons: Mapping[str, Reason],
+        in_flight: deque[tuple[LayerProblem, ...]],
     ) -> Iterator[LayerJob]:
-        """The jobs of a stage; a layer has begun when its job is asked for."""
-        for layer, _ in stage:
-            if layer.name in problems:
+        """The jobs of a stage; a layer has begun when its job is asked for.
+
+        Parameters
+        ----------
+        reasons
+            Why a layer is left out, by name.
+        in_flight
+            Takes the problems of each job, until its result is there: problems cache responses.
+        """
+        for layer, samples in stage:
+            if not reasons[layer.name]:
                 self._begin(layer)
+                in_flight.append(self._problems(layer, samples))
                 yield LayerJob(
-                    problems[layer.name],
+                    in_flight[-1],
                     self._budget(layer),
                     self.context.bounds[layer.name],
                     self.context.settings.method,
@@ -225,7 +236,7 @@ class _Pass:
                 threads=context.threads,
                 tuned=warm.tuned.get((layer.name, block)),
                 delta=warm.damping.get((layer.name, block)),
-                start=warm.start(layer, block),
+                start=warm.initial_weights(layer, block),
                 holdout_fitted=warm.holdout_fitted,
             )
             for block, (block_samples, block_importance) in enumerate(

@@ -51,7 +51,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingPoint:
     """Where a run at a target of zeros or of epsilon begins.
 
     Attributes
@@ -70,18 +70,18 @@ class Start:
     forecast: Forecast | None = None
 
 
-def start(context: Context, samples: SampleSet) -> Start:
+def starting_point(context: Context, samples: SampleSet) -> StartingPoint:
     """The samples to fit, and zeros of each layer where sparsity is the target."""
     settings = context.settings
     if settings.zeros is None:
-        return Start(samples, context.dense_importance)
+        return StartingPoint(samples, context.dense_importance)
     even = context.allocation == "uniform" or len(context.layers) == 1
     augmented = context.may_augment and samples.augmented().rounds
     if even and not augmented and not settings.forecast:
         sizes = [layer.parameters for layer in context.layers]
         zeros = uniform(sizes, round(settings.zeros * sum(sizes)), list(context.bounds.values()))
         shares = dict(zip(context.bounds, zeros, strict=True))
-        return Start(samples, context.dense_importance, [shares])
+        return StartingPoint(samples, context.dense_importance, [shares])
     measurement = measure(context, samples, settings.zeros)
     allocations: list[Mapping[str, int]] = [
         allocate(context, measurement.error_model, settings.zeros)
@@ -92,7 +92,7 @@ def start(context: Context, samples: SampleSet) -> Start:
             rival = measurement.error_model.allocate(settings.zeros, context.bounds, kind=kind)
             if rival != allocations[0]:
                 allocations.append(rival)
-    return Start(
+    return StartingPoint(
         measurement.samples,
         measurement.importance,
         allocations,

@@ -1,4 +1,4 @@
-"""More passes over the layers, with what the passes before them tell.
+"""All passes over the layers: the first, rival allocations, sweeps, and the final fit.
 
 The first pass weighs the outputs of each layer by what matters to the dense network and to a rough
 sparse one.  Once there is a pruned network, it says itself what it still reads: every further
@@ -21,7 +21,7 @@ from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.pruning.allocation import Forecast
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
-from nettrim_cli.pruning.measurement import start
+from nettrim_cli.pruning.measurement import StartingPoint, starting_point
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 
 Zeros = Mapping[str, int]
@@ -69,18 +69,30 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     reference
         The dense network on the held-out samples.
     """
-    settings, first = context.settings, start(context, samples)
-    samples, warm = first.samples, first.warm
-    cache = StreamCache() if settings.sweeps > 1 else None
-    if first.allocations is None:
-        result = prune_pass(context, samples, None, first.importance, warm, cache=cache)
-        return Outcome(result, samples)
+    settings, first = context.settings, starting_point(context, samples)
+    samples = first.samples
+    result = _passes(context, first, reference)
+    few = first.allocations is not None and samples.few
+    if few and settings.method == "l0" and settings.final_fit == "auto":
+        context.listener.stage(f"fitting to all {len(samples):,} samples")
+        warm = replace(result.warm, holdout_fitted=True)
+        fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
+        result = final_fit(result, fitted, reference)
+    return Outcome(result, samples, first.forecast)
 
-    def attempt(zeros: Zeros, tuned: WarmStart) -> PassResult:
+
+def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:
+    """The best network of all passes on the samples that are fitted to."""
+    samples = first.samples
+    cache = StreamCache() if context.settings.sweeps > 1 else None
+
+    def attempt(zeros: Zeros | None, warm: WarmStart) -> PassResult:
         """A pass with so many zeros in each layer."""
-        return prune_pass(context, samples, zeros, first.importance, tuned, cache=cache)
+        return prune_pass(context, samples, zeros, first.importance, warm, cache=cache)
 
-    result = attempt(first.allocations[0], warm)
+    if first.allocations is None:
+        return attempt(None, first.warm)
+    result = attempt(first.allocations[0], first.warm)
     if len(first.allocations) > 1:
         judges = samples.judging_batches()
         probe = SensitivityProbe(context.dense, context.stages[:1], judges, threads=context.threads)
@@ -94,13 +106,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
 
         leader = Contestant(first.allocations[0], result, probe.differences(result.model))
         result = contest(leader, first.allocations[1:], rival).result
-    result = sweep(context, samples, result, reference, cache=cache)
-    if samples.few and settings.method == "l0" and settings.final_fit == "auto":
-        context.listener.stage(f"fitting to all {len(samples):,} samples")
-        warm = replace(result.warm, holdout_fitted=True)
-        fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
-        result = final_fit(result, fitted, reference)
-    return Outcome(result, samples, first.forecast)
+    return sweep(context, samples, result, reference, cache=cache)
 
 
 def final_fit(result: PassResult, fitted: PassResult, reference: ReferenceOutputs) -> PassResult:

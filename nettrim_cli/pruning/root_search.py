@@ -1,6 +1,6 @@
 """The largest x whose figure is within a limit, where every try is costly and a guess is at hand.
 
-The figure rises with x from 0 to 1 (an error with the share of zeros, a size with the share of
+The figure rises with x from 0 to 1 (an error with the sparsity, a size with the share of
 weights).  What was expected of it gives its shape, each try how far that is off: between
 tries the logarithm of the ratio is interpolated, outside them it is the nearest try's or, where
 much of it is chance, fades away from it.  The farther from a try, the more is left for surprises.
@@ -29,7 +29,7 @@ class MonotoneSearch:
     Parameters
     ----------
     x, expected
-        (K,) where the figure was foretold, ascending, and what it is to be there; made
+        (K,) where the figure was predicted, ascending, and what it is to be there; made
         non-decreasing.
     limit
         What the figure may be.
@@ -89,7 +89,7 @@ class MonotoneSearch:
         if missed and guess >= min(missed):
             low = self._grid[0] if best is None else _odds(best)
             guess = _share((low + _odds(min(missed))) / 2)
-        if best is None and len(missed) >= PATIENCE:  # what was foretold is no guide
+        if best is None and len(missed) >= PATIENCE:  # what was predicted is no guide
             lower = _odds(min(missed)) - 2.0 ** (len(missed) - PATIENCE)
             guess = min(guess, _share(max(lower, self._grid[0])))
         if best is not None and _odds(guess) - _odds(best) < self.tolerance * len(self.tries):

@@ -35,7 +35,7 @@ NEAR = 3  # by which weights may differ between rounds for the choices to hold
 
 
 class Missed(GateFailed):
-    """No share of zeros was found that meets the target; ``nearest`` is what came nearest."""
+    """No sparsity was found that meets the target; ``nearest`` is what came nearest."""
 
     def __init__(self, text: str, nearest: PassResult | None) -> None:
         super().__init__(text)
@@ -82,7 +82,7 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
         if best is None or last.rank > best.rank or math.isnan(best.rank[1]):
             best = last
     if best is None or not best.rank[0]:
-        nearest = None if best is None else _told(best.result, best.round, context, rounds)
+        nearest = None if best is None else _with_target(best.result, best.round, context, rounds)
         raise Missed(_missed(context, rounds, reference.samples), nearest)
     return _swept(context, measured, best, rounds, goal, reference, cache)
 
@@ -147,14 +147,16 @@ def _swept(
         """The network with its figure; None where that is over the limit."""
         last = Round(sparsity, *goal.measured(result.model))
         within = last.figure <= context.settings.target[1]
-        return _told(result, last, context, rounds) if within else None
+        return _with_target(result, last, context, rounds) if within else None
 
-    result = _told(best.result, best.round, context, rounds)
+    result = _with_target(best.result, best.round, context, rounds)
     result = sweep(context, measured.samples, result, reference, accept, cache=cache)
     return Outcome(result, measured.samples, measured.forecast)
 
 
-def _told(result: PassResult, last: Round, context: Context, rounds: Sequence[Round]) -> PassResult:
+def _with_target(
+    result: PassResult, last: Round, context: Context, rounds: Sequence[Round]
+) -> PassResult:
     """A network with how near it came to the target."""
     name, limit = context.settings.target
     target = Target(name, limit, last.reached, last.bound, last.sparsity, tuple(rounds))
@@ -174,7 +176,7 @@ def _steering(measured: Round, limit: float) -> float:
 def _monotone_search(
     goal: Goal, error_model: ErrorModel, limit: float, low: float, high: float
 ) -> MonotoneSearch:
-    """The search within the shares of zeros that there may be."""
+    """The search within the sparsities that there may be."""
     sparsities, figures = goal.expected(error_model)
     inner = sparsities[(sparsities > low) & (sparsities < high)]
     x = np.unique(np.concatenate([[low], inner, [high]]))

@@ -91,7 +91,7 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class Round:
-    """One try of a search: the share of zeros, and the figure reached on the held-out samples.
+    """One try of a search: the sparsity, and the figure reached on the held-out samples.
 
     ``bound`` is an upper bound on the figure for new samples (one-sided, 95 %), where it counts.
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.result import Report
 
 LIMITS = 2  # named in the second line
-HALF_STEP = 5e-4  # of a share of zeros, as shown
+HALF_STEP = 5e-4  # of a sparsity, as shown
 
 
 @dataclass(frozen=True)

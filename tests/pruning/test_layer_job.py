@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import pickle
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nettrim_cli.data.dataset import Batch
+from nettrim_cli import Settings
+from nettrim_cli.data.dataset import Batch, Calibration
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor, silent
 from nettrim_cli.pruning.layer_job import ErrorBudget, LayerJob, ZerosBudget, solve_layer
+from nettrim_cli.pruning.layerwise import WarmStart, prune_pass
 from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
+from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import METHODS
-from tests.support.networks import NETWORKS, input_samples
+from nettrim_cli.solve.problem import LayerProblem
+from tests.support.networks import NETWORKS, input_samples, save_data
 
 
 def jobs_of(name: str, method: str) -> list[LayerJob]:
@@ -86,3 +93,30 @@ def test_bounds_hold_whatever_the_error(bounds) -> None:
     free = solve_layer(replace(job, bounds=(0, job.problems[0].weight_count))).solutions[0]
     wanted = np.count_nonzero(free.U[:-1] == 0)
     assert zeros == min(max(wanted, bounds[0]), bounds[1])
+
+
+def test_a_problem_is_free_when_its_layer_is_stored(tmp_path) -> None:
+    """Three layers read one tensor, and each problem caches responses of all its columns."""
+    dense = Model(NETWORKS["attention"]())
+    data = save_data(tmp_path / "calib.h5", dense.proto, 60)
+    problems: list[weakref.ref[LayerProblem]] = []
+    alive: list[int] = []
+
+    def counted(job: LayerJob) -> LayerJob:
+        problems.extend(weakref.ref(problem) for problem in job.problems)
+        return job
+
+    class Counting(SerialExecutor):
+        def map(self, function, jobs):
+            for result in super().map(function, map(counted, jobs)):
+                alive.append(sum(problem() is not None for problem in problems))
+                yield result
+
+    settings = Settings(sparsity=0.5, threads=1, allocate="uniform", augment="none")
+    context = Context(dense, dense.layers, settings, 1, Silent(), Counting(silent))
+    assert max(len(stage.layers) for stage in context.stages) == 3
+    with Calibration.open(data, dense.inputs) as calibration:
+        samples = SampleSet(calibration, np.arange(48), np.arange(48, 60), 16)
+        zeros = {layer.name: layer.parameters // 2 for layer in dense.layers}
+        prune_pass(context, samples, zeros, {}, WarmStart())
+    assert alive == [1] * len(dense.layers)
