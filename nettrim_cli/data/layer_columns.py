@@ -39,6 +39,8 @@ class SiteReader:
         tensors = {role: batch.tensors[name] for role, (name, _) in self.names.items()}
         fixed = {role: array.shape for role, array in self.constants.items()}
         turns = [{**fixed, **shapes} for shapes in self._shapes(tensors)]
+        if not turns:
+            return []  # lengths may be there all the same: of sequences without steps, say
         lengths: Sequence[Array | None] = [self.constants.get("lengths")] * len(turns)
         if "lengths" in tensors:
             lengths = self._iterations(batch.get(self.names["lengths"][0]))
@@ -59,15 +61,16 @@ class SiteReader:
         block
             Number of the block.
         positions
-            For each iteration the columns to form, None for all.
+            For each iteration of `counts` the columns to form, None for all.
         max_values
             About so many values are formed at once.
         """
+        if not positions:
+            return
         tensors = {role: batch.get(name) for role, (name, _) in self.names.items()}
         turns = [self._iterations(array) for array in tensors.values()]
-        for values, selected in zip(
-            zip(*turns, strict=True) if turns else [()], positions, strict=False
-        ):
+        iterations = zip(*turns, strict=True) if turns else [()]
+        for values, selected in zip(iterations, positions, strict=True):
             arrays = dict(zip(tensors, values, strict=True))
             if not _full({role: array.shape for role, array in arrays.items()}):
                 continue  # a branch that was not taken

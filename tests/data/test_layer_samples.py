@@ -14,6 +14,7 @@ from nettrim_cli.data.layer_samples import collect
 from nettrim_cli.data.moments import Moments
 from nettrim_cli.data.stream import LiveBatch
 from nettrim_cli.graph import ops
+from nettrim_cli.graph.ops import read_geometry
 from nettrim_cli.pruning.propagation import dense_matrices
 from tests.support.small import build, normal, only, run
 
@@ -340,3 +341,32 @@ def test_batches_on_which_the_networks_went_different_ways_are_left_out() -> Non
     found = gather(model, layer, other, dense, flags, exact=False)
     assert found.columns == 6
     np.testing.assert_array_equal(found.X[:-1], other[0].T)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("slot", [1, 2])
+@pytest.mark.parametrize(
+    "empty", ["branch", "steps", "sequence", "iterations"], ids=lambda name: f"no-{name}"
+)
+def test_a_recurrence_that_did_not_run_gives_no_columns(empty, slot, depth) -> None:
+    """Its lengths are there, or not: they never count where no states and no inputs are."""
+    geometry = read_geometry("LSTM", slot, {}, (1, 8, 3 if slot == 1 else 2))
+    whole = {"x": normal(4, 3, 3), "y": normal(4, 1, 3, 2), "initial": normal(1, 3, 2)}
+    whole["lengths"] = np.array([4, 1, 2], np.int32)
+    roles = ops.reads(geometry)
+    left = {
+        "branch": dict.fromkeys(whole, np.zeros(0, np.float32)),
+        "steps": {**whole, "x": whole["x"][:0], "y": whole["y"][:0]},
+        "sequence": {**whole, "x": [], "y": []},
+        "iterations": {**whole, "x": None, "y": None},
+    }[empty]
+    ran = {role: value[None] if depth else value for role, value in whole.items()}
+    if depth and empty == "steps":
+        left = {role: value[None] for role, value in left.items()}
+    reader = SiteReader(geometry, {role: (role, depth) for role in roles})
+    network = LayerInputs([LiveBatch(left, 3, False), LiveBatch(ran, 3, False)], [reader])
+    assert network.counts(0, 0) == [[]]
+    assert list(network.parts(0, 0, None, 1 << 20)) == []
+    assert network.counts(1, 0) == [[4 + 1 + 2]]
+    (columns,) = network.parts(1, 0, None, 1 << 20)
+    np.testing.assert_array_equal(columns, ops.columns(whole, geometry))
