@@ -42,8 +42,8 @@ class SharedCache:
 class PaddedRows:
     """A matrix (N, P) on its way: the first rows of an array in Fortran's order.
 
-    Float32 products depend on the layout of their factors in the last digit, and pickling keeps
-    every layout but this one.
+    Float32 products depend on the layout of their factors in the last digit.  Pickling keeps whole
+    arrays as they lie, but would turn such rows into C's order.
 
     Attributes
     ----------
@@ -61,9 +61,10 @@ class PaddedRows:
         """A matrix of that layout as an object of this class; any other value as it is."""
         if not isinstance(value, np.ndarray) or value.ndim != 2 or value.flags.forc:
             return value
-        if value.strides[0] != value.itemsize:
-            return value
-        return cls(np.asfortranarray(value), value.strides[1] // value.itemsize - len(value))
+        (step, stride), size = value.strides, value.itemsize
+        if step != size or stride % size or stride < len(value) * size:
+            return value  # other views, such as broadcast or reversed columns
+        return cls(np.asfortranarray(value), stride // size - len(value))
 
     def unwrap(self) -> Matrix:
         """The matrix (N, P) as it was laid out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from nettrim_cli.reasons import NO_REASON
 from nettrim_cli.solve.matrices import evenly_spaced, norm, relative_error
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import Solution, Status
+from nettrim_cli.solve.problem import SkipConnection, Solution, Status
 from tests.support.small_layers import random_task
 
 
@@ -89,6 +89,42 @@ def test_tasks_and_solutions_travel() -> None:
     back = pickle.loads(pickle.dumps(one))
     assert isinstance(back, Solution)
     assert back.status is Status.SOLVED
+
+
+A = np.asfortranarray(np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32))
+LAYOUTS = {
+    "whole": A,
+    "in C's order": A.T,
+    "first rows": A[:5],
+    "middle rows": A[2:5],
+    "one row": A[3:4],
+    "one column": A[:5, 2:3],
+    "no columns": A[:5, :0],
+    "no rows": A[:0],
+    "every other column": A[:5, ::2],
+    "every other row": A[::2],
+    "columns backwards": A[:5, ::-1],
+    "rows backwards": A[::-1],
+    "one column broadcast": np.broadcast_to(A[:, :1], (8, 6)),
+    "one row broadcast": np.broadcast_to(A[:1], (8, 6)),
+    "windows": np.lib.stride_tricks.sliding_window_view(A[:, 0], 3).T,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_matrices_travel_whatever_their_layout(layout) -> None:
+    """Those of the samples as they lie, too: whole ones, and rows of one in Fortran's order."""
+    matrix = LAYOUTS[layout]
+    skip = SkipConnection(matrix, matrix, matrix, matrix.copy(), matrix.T)
+    again = pickle.loads(pickle.dumps(skip))
+    assert again.exact
+    assert again.pruned is again.holdout_pruned
+    assert again.holdout_dense is not again.pruned
+    for field in fields(SkipConnection):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(skip, field.name))
+        assert getattr(again, field.name).dtype == np.float32
+    if layout in ("whole", "in C's order", "first rows", "middle rows", "every other column"):
+        assert again.pruned.strides == matrix.strides
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e8, 1e30])
