@@ -81,7 +81,8 @@ def prune(
     from nettrim_cli import pipeline
     from nettrim_cli.report.diagnostic import Severity
     from nettrim_cli.report.progress import Silent, TerminalProgress
-    from nettrim_cli.report.render import FORMATS, console_for_stdout, render, show_report
+    from nettrim_cli.report.render import render
+    from nettrim_cli.report.terminal import console_for_stdout, show_report
 
     if quiet and verbose:
         raise click.UsageError("-q and -v ask for opposite things: give one of them.")
@@ -120,23 +121,17 @@ def inspect(model: Path, as_json: bool) -> None:
     """List the layers of MODEL: what can be pruned, and why not where it cannot."""
     from nettrim_cli import pipeline
     from nettrim_cli.report import render
+    from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
+    from nettrim_cli.report.terminal import console_for_stdout
 
     summary = pipeline.inspect(model)
+    listing = summary.path, summary.layers, summary.nonzeros
     with printing():
         if as_json:
-            layers = render.layers_as_dict(
-                summary.path, summary.layers, summary.nonzeros, parameters=summary.parameters
-            )
+            layers = layers_as_dict(*listing, parameters=summary.parameters)
             click.echo(render.as_json(layers), nl=False)
         else:
-            console = render.console_for_stdout()
-            render.show_layers(
-                summary.path,
-                summary.layers,
-                summary.nonzeros,
-                console,
-                parameters=summary.parameters,
-            )
+            show_layers(*listing, console_for_stdout(), parameters=summary.parameters)
 
 
 @nettrim.command()
@@ -178,15 +173,15 @@ def compare(
     a gate for CI: exit code 3 if a limit is exceeded, 65 if that cannot be measured.
     """
     from nettrim_cli import pipeline
-    from nettrim_cli.report import render
+    from nettrim_cli.report import render, terminal
     from nettrim_cli.report.gate import complaint
 
     try:
         gate = Gate(**gates)
     except BadInput as error:
         raise click.UsageError(str(error)) from error
-    inputs, formats = [reference, candidate, data], render.COMPARISON_FORMATS
-    with reporting(reports, formats, inputs, force=force) as write:
+    inputs = [reference, candidate, data]
+    with reporting(reports, COMPARISON_FORMATS, inputs, force=force) as write:
         comparison = pipeline.compare(
             reference,
             candidate,
@@ -201,7 +196,7 @@ def compare(
         if as_json:
             click.echo(render.as_json(comparison.as_dict()), nl=False)
         else:
-            render.show_comparison(comparison, render.console_for_stdout())
+            terminal.show_comparison(comparison, terminal.console_for_stdout())
 
 
 @contextmanager

@@ -120,7 +120,8 @@ def test_nobody_below_imports_the_pipeline_or_the_command_line() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    heavy = "numpy onnx onnxruntime rich scipy h5py threadpoolctl google.protobuf"
+    heavy = "numpy onnx onnxruntime rich scipy h5py threadpoolctl google.protobuf "
+    heavy += "nettrim_cli.pipeline nettrim_cli.report.result nettrim_cli.report.terminal"
     code = (
         "import sys, nettrim_cli.cli, nettrim_cli.__main__;"
         f"print([each for each in {heavy!r}.split() if each in sys.modules])"

@@ -1,8 +1,9 @@
-"""Reports in files; the functions that print can be imported from here, too.
+"""Reports in files.
 
 A new file format is one function and one line in ``FORMATS``.  JSON and CSV carry machine
 numbers (fractions, bytes, seconds); Markdown is for people.  Names come from files of others, so
-every format escapes its own syntax in them.
+every format escapes its own syntax in them.  ``--help`` names the formats: what they render is
+imported when they are used.
 """
 
 from __future__ import annotations
@@ -14,33 +15,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.comparison_result import Comparison
-from nettrim_cli.report.gate import outcome
-from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
-from nettrim_cli.report.result import Report
-from nettrim_cli.report.terminal import (
-    comparison_rows,
-    console_for_stdout,
-    show_comparison,
-    show_report,
-    total_rows,
-)
 
-__all__ = [
-    "COMPARISON_FORMATS",
-    "FORMATS",
-    "as_json",
-    "console_for_stdout",
-    "layers_as_dict",
-    "render",
-    "render_comparison",
-    "show_comparison",
-    "show_layers",
-    "show_report",
-]
+if TYPE_CHECKING:
+    from nettrim_cli.report.comparison_result import Comparison
+    from nettrim_cli.report.result import Report
 
 
 def render(report: Report, suffix: str) -> str:
@@ -122,6 +103,8 @@ CSV_FIELDS = (
 
 def _markdown(report: Report) -> str:
     """The verdict and the warnings, then layers and totals as GitHub tables."""
+    from nettrim_cli.report.terminal import total_rows
+
     layers = [
         (
             *(layer.name, layer.op, formatting.shape(layer.shape)),
@@ -200,6 +183,9 @@ def _escape(text: str) -> str:
 
 def _comparison_markdown(comparison: Comparison) -> str:
     """The checked limits, the paths, then all figures."""
+    from nettrim_cli.report.gate import outcome
+    from nettrim_cli.report.terminal import comparison_rows
+
     parts = ["# nettrim comparison"]
     for check in comparison.checks:
         status, text, sureness = outcome(check)

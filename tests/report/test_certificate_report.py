@@ -16,8 +16,9 @@ from rich.console import Console
 
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound, OutputFacts
-from nettrim_cli.report.render import render, show_comparison, show_report
+from nettrim_cli.report.render import render
 from nettrim_cli.report.result import Report
+from nettrim_cli.report.terminal import show_comparison, show_report
 from tests.support.reports import comparison, dense, solved, whole
 
 LAYER = LayerBound("fc1", 0.05, 0.0812, 4.5678, 0.31415, 212, 1044)

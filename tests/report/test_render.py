@@ -24,17 +24,10 @@ from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
-from nettrim_cli.report.render import (
-    FORMATS,
-    as_json,
-    console_for_stdout,
-    layers_as_dict,
-    render,
-    show_comparison,
-    show_layers,
-    show_report,
-)
+from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
+from nettrim_cli.report.render import FORMATS, as_json, render
 from nettrim_cli.report.result import Report, Round, Target
+from nettrim_cli.report.terminal import console_for_stdout, show_comparison, show_report
 from tests.support.reports import comparison, dense, screen, shown, solved, whole
 
 ODD = (
@@ -274,7 +267,8 @@ def test_stdout_console_is_wide_and_plain_in_a_pipe(
 
 def test_a_reader_that_leaves_early_does_not_change_the_exit_code() -> None:
     code = (
-        "import sys; from nettrim_cli.report.render import *; c = console_for_stdout()\n"
+        "import sys; from nettrim_cli.report.layer_listing import show_layers\n"
+        "from nettrim_cli.report.terminal import console_for_stdout; c = console_for_stdout()\n"
         "sys.stdin.read()\nshow_layers('m', [], {}, c)\nsys.exit(3)"
     )
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -286,7 +280,8 @@ def test_a_reader_that_leaves_early_does_not_change_the_exit_code() -> None:
 
 
 def test_rich_is_not_loaded_before_it_is_needed() -> None:
-    code = "import sys, nettrim_cli.report.render, nettrim_cli.report.progress as p\n"
+    code = "import sys, nettrim_cli.report.layer_listing, nettrim_cli.report.render\n"
+    code += "import nettrim_cli.report.progress, nettrim_cli.report.terminal\n"
     code += "sys.exit(sum(each in sys.modules for each in ('rich', 'numpy', 'onnx')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -9,10 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
-from nettrim_cli.report.render import (
-    show_report,
-)
 from nettrim_cli.report.result import LayerReport, Report
+from nettrim_cli.report.terminal import show_report
 
 
 def solved(name: str, **changes: Any) -> LayerReport:
