@@ -142,6 +142,38 @@ def test_files_and_functions_stay_readable() -> None:
                 assert end - node.lineno <= 90, f"{path}: {node.name} is too long"
 
 
+def test_docstrings_name_parameters_and_attributes_that_exist() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                missing = listed(node) - declared(node)
+                assert not missing, f"{path}: the docstring of {node.name} names {missing}"
+
+
+def listed(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """Names in a docstring's sections of parameters and attributes."""
+    _, *parts = re.split(r"^(\w+)\n-+\n", ast.get_docstring(node) or "", flags=re.M)
+    sections = zip(parts[::2], parts[1::2], strict=True)
+    bodies = [body for head, body in sections if head in ("Parameters", "Attributes")]
+    heads = re.findall(r"^\w+(?:, \w+)*$", "\n".join(bodies), re.M)
+    return {name for head in heads for name in head.split(", ")}
+
+
+def declared(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """Parameters of a function; those of a class, and its attributes."""
+    if isinstance(node, ast.FunctionDef):
+        return {inner.arg for inner in ast.walk(node.args) if isinstance(inner, ast.arg)}
+    functions = [inner for inner in ast.walk(node) if isinstance(inner, ast.FunctionDef)]
+    names = {inner.name for inner in functions}.union(*map(declared, functions))
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.AnnAssign | ast.Assign):
+            targets = [inner.target] if isinstance(inner, ast.AnnAssign) else inner.targets
+            parts = [part for target in targets for part in ast.walk(target)]
+            names |= {part.attr for part in parts if isinstance(part, ast.Attribute)}
+            names |= {part.id for part in parts if isinstance(part, ast.Name)}
+    return names
+
+
 def test_tests_use_what_is_public() -> None:
     paths = [path for path in TESTS.rglob("*.py") if path != Path(__file__)]
     for path in [*paths, *(PACKAGE.parent / "benchmarks").rglob("*.py")]:

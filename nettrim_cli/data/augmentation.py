@@ -70,7 +70,7 @@ def augmented(
 
     Parameters
     ----------
-    feeds, others
+    feeds, partner_feeds
         The samples and those to mix in: model input -> array, of equal shapes.
     axes
         Axis of the samples in each input that has one; the other inputs stay as they are.

@@ -185,7 +185,7 @@ class Calibration:
         return sum(feed.sample_bytes for feed in self._feeds)
 
     def batch_size(self, size: int) -> int:
-        """Batch size that the model's shapes allow: the one they dictate, or `wanted`."""
+        """Batch size that the model's shapes allow: the one they dictate, or `size`."""
         return self.fixed_batch or max(size, 1)
 
     def batches(self, indices: Indices, size: int) -> Iterator[Batch]:

@@ -90,7 +90,7 @@ def find_labels(
 
     Parameters
     ----------
-    taken
+    fed
         Names of datasets that feed the model.
     """
     if LABELS in fed:

@@ -52,7 +52,7 @@ def joint_error(
     ----------
     matrices
         (N, M) weights of each block, or (N+1, M) with the bias in the last row.
-    held
+    holdout
         Whether the held-out columns count, or those that were fitted to.
     """
     if len(problems) == 1:
