@@ -246,8 +246,8 @@ def _free(stem: str, names: Iterable[str]) -> str:
     return stem
 
 
-def _kind(node: Node) -> tuple[str, str, tuple[str, ...]]:
-    return node.domain, node.op_type, node.output
+def _kind(node: Node) -> tuple[str, str, tuple[str, ...], bool]:
+    return node.domain, node.op_type, node.output, node.parent is None
 
 
 def _altered(dense: Index, changed: Index) -> set[str]:
