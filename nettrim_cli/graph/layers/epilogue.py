@@ -177,7 +177,7 @@ class _Region:
 
     def _step(self, node: Node) -> Step | None:
         context = NodeContext(self.index, node)
-        if is_idle(context):
+        if node.input[0] in self.numbers and is_idle(context):
             return Step(IDENTITY, (self.numbers[node.input[0]],))
         if context.spec.function is None or len(node.output) != 1:
             return None

@@ -146,12 +146,12 @@ def next_of(index: Index, tensor: str) -> Next | None:
         use = index.only_user(tensor)
         if use is None:
             return None
-        context = NodeContext(index, index.nodes[use.node])
-        node, spec = index.nodes[use.node], context.spec
+        node = index.nodes[use.node]
+        context = NodeContext(index, node)
         passed.append(use.node)
         output = node.output[0] if node.output else ""
-        if not output or not is_idle(context):
-            return Next(context.op, spec, node, use.slot, output, tuple(passed))
+        if not output or use.slot or not is_idle(context):
+            return Next(context.op, context.spec, node, use.slot, output, tuple(passed))
         tensor = output
 
 

@@ -26,6 +26,8 @@ AFTER = {
     "Dropout": ("i = Dropout(z) y = Relu(i)", True, np.inf, "Relu"),
     "Dropout told": ("i = Dropout(z, half, no) y = Relu(i)", True, np.inf, "Relu"),
     "Dropout in training": ("i = Dropout(z, half, yes) y = Relu(i)", False, np.inf, "Dropout"),
+    "Dropout's ratio": ("d = Dropout(x, z) y = Relu(d)", False, np.inf, "Dropout"),
+    "Dropout's ratio, and Tanh": ("d = Dropout(x, z) y = Tanh(d)", False, np.inf, "Dropout"),
     "two readers": ("a = Relu(z) y = Add(a, z)", False, np.inf, "Relu, Add"),
     "LeakyRelu": ("y = LeakyRelu(z)", False, np.inf, "LeakyRelu"),
     "Softmax": ("y = Softmax(z)", False, np.inf, "Softmax"),
