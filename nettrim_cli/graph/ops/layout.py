@@ -98,7 +98,7 @@ def flatten_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
 
 def squeeze_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
     """Without the listed axes, or all of size 1."""
-    axes = {axis % len(old_shape) for axis in _listed(context, "axes")}
+    axes = {_axis(axis, len(old_shape)) for axis in _listed(context, "axes")}
     axes = axes or {axis for axis, size in enumerate(old_shape) if size == 1}
     return [size for axis, size in enumerate(old_shape) if axis not in axes]
 
@@ -113,16 +113,16 @@ def unsqueeze_shape(context: LayoutContext, old_shape: Shape) -> Sequence[int]:
     """
     axes = _listed(context, "axes")
     rank = len(old_shape) + len(axes)
-    sizes, added = iter(old_shape), {axis % rank for axis in axes}
+    sizes, added = iter(old_shape), {_axis(axis, rank) for axis in axes}
     if len(added) != len(axes):
         raise Unsupported("is given an axis twice")
     return [1 if axis in added else next(sizes) for axis in range(rank)]
 
 
-def _axis(axis: int, shape: Shape) -> int:
-    if not -len(shape) <= axis < len(shape):
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
         raise Unsupported(f"has no axis {axis}")
-    return axis % len(shape)
+    return axis % rank
 
 
 def gathered(context: LayoutContext) -> tuple[Step, ...]:
@@ -134,7 +134,7 @@ def gathered(context: LayoutContext) -> tuple[Step, ...]:
         There are no indices, or an entry is taken twice or is not there.
     """
     shape, entries = context.shape, context.whole(1)
-    axis = _axis(context.attributes.get("axis", 0), shape)
+    axis = _axis(context.attributes.get("axis", 0), len(shape))
     if entries is None:
         raise Unsupported("is read by a Gather without indices")
     size = shape[axis]
@@ -155,7 +155,7 @@ def split(context: LayoutContext) -> tuple[Step, ...]:
         The parts do not fit.
     """
     shape, sizes, count = context.shape, context.whole(1), len(context.node.output)
-    axis = _axis(context.attributes.get("axis", 0), shape)
+    axis = _axis(context.attributes.get("axis", 0), len(shape))
     size = shape[axis]
     parts = context.attributes.get("split") if sizes is None else sizes.reshape(-1)
     if parts is None:
@@ -189,7 +189,7 @@ def sliced(context: LayoutContext) -> tuple[Step, ...]:
         raise Unsupported("is sliced by bounds that do not go together")
     steps: list[Step] = []
     for start, end, listed, stride in zip(starts, ends, axes, strides, strict=True):
-        axis = _axis(listed, shape)
+        axis = _axis(listed, len(shape))
         size = shape[axis]
         steps.append(Indexed(axis, size, _span(size, start, end, stride)))
     return tuple(steps)

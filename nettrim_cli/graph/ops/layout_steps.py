@@ -176,11 +176,12 @@ def _spread(values: Array, stored: Shape, axes: Shape, block: int) -> Array:
     """Values of a grid in a shape that broadcasts with the integers'."""
     if values.size == 1 and not block:
         return values.reshape(())
-    if block and values.ndim == len(stored):
-        wide = np.repeat(values, block, axis=axes[0])
-        cut = [slice(None)] * len(stored)
-        cut[axes[0]] = slice(stored[axes[0]])
-        return np.asarray(wide[tuple(cut)])
+    if block > 0 and stored:
+        axis = axes[0]
+        count = -(-stored[axis] // block)
+        if values.shape == (*stored[:axis], count, *stored[axis + 1 :]):
+            wide = np.repeat(values, block, axis=axis)
+            return np.asarray(wide.take(range(stored[axis]), axis=axis))
     own = axes[: values.ndim]
     if stored and values.shape == tuple(stored[axis] for axis in own):
         return values.reshape([n if axis in own else 1 for axis, n in enumerate(stored)])

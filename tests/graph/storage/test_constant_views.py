@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.graph.ops import OPS, Unsupported
 from nettrim_cli.graph.storage.tensors import all_tensors
 from tests.support.places import Place
 from tests.support.small import build, normal, run
@@ -114,6 +115,57 @@ def test_splits_and_slices_of_every_operator_set(opset) -> None:
     before = dense.to_bytes()
     dense.set_weight(layer, [found], None)
     assert dense.to_bytes() == before
+
+
+SHAPES = st.lists(st.integers(0, 4), max_size=3)
+MISFITS = {
+    "Transpose": (0, lambda n: {"perm": [n, 0]}),
+    "Reshape": (1, lambda n: {"allowzero": n % 2}),
+    "Flatten": (0, lambda n: {"axis": n}),
+    "Squeeze": (1, lambda n: {}),
+    "Unsqueeze": (1, lambda n: {}),
+    "Slice": (4, lambda n: {}),
+    "Split": (1, lambda n: {"axis": n}),
+    "Gather": (1, lambda n: {"axis": n}),
+    "Concat": (1, lambda n: {"axis": n}),
+    "Identity": (0, lambda n: {}),
+    "Cast": (0, lambda n: {"to": n}),
+}
+"""By op: how many lists of whole numbers it reads besides, and attributes from a number."""
+
+
+def test_every_op_that_is_followed_may_be_wrong() -> None:
+    layouts = {op for op, spec in OPS.items() if spec.layout or spec.join_axis}
+    assert {*MISFITS, "DequantizeLinear"} == layouts
+
+
+@pytest.mark.parametrize("op", MISFITS)
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, st.lists(st.lists(st.integers(-4, 4), max_size=3), min_size=4), st.integers(-4, 4))
+def test_what_does_not_fit_is_refused_whatever_it_is(op, shape, lists, number) -> None:
+    """Onnx's checker lets such nodes pass."""
+    count, attributes = MISFITS[op]
+    tensors = {f"i{n}": np.array(values, np.int64) for n, values in enumerate(lists[:count])}
+    node = helper.make_node(op, ["k", *tensors], ["y"], **attributes(number))
+    view_or_refusal(node, {"k": np.zeros(shape, np.float32), **tensors})
+
+
+@settings(max_examples=200, deadline=None)
+@given(SHAPES, SHAPES, st.integers(-2, 3), st.integers(-4, 4))
+def test_grids_that_do_not_fit_are_refused(shape, scale_shape, block, axis) -> None:
+    node = helper.make_node("DequantizeLinear", ["k", "s"], ["y"], block_size=block, axis=axis)
+    view_or_refusal(
+        node, {"k": np.ones(shape, np.int8), "s": np.full(scale_shape, 0.5, np.float32)}
+    )
+
+
+def view_or_refusal(node, tensors) -> None:
+    stored = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+    output = helper.make_tensor_value_info("y", 1, None)
+    index = Index(helper.make_model(helper.make_graph([node], "g", [], [output], stored)))
+    with suppress(Unsupported):
+        view = index.view("y")
+        assert view.values().shape == view.shape
 
 
 PACKED = "n = Constant<value_ints = [4, 4, 2]>() a, b, c = Split<axis = 1>(w, n) "
