@@ -223,9 +223,11 @@ class Index:
         if name not in self.constants:
             return None
         try:
-            return tuple(int(value) for value in self.view(name).values().reshape(-1))
+            values = self.view(name).values()
         except Unsupported:
             return None
+        whole = values.dtype.kind in "iu"
+        return tuple(int(value) for value in values.reshape(-1)) if whole else None
 
     def holder(self, name: str) -> Holder | None:
         """Holder of a constant that is read as it is stored; None for anything else."""

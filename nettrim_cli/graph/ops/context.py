@@ -344,12 +344,15 @@ class LayoutContext(NodeContext):
         Raises
         ------
         Unsupported
-            They are computed.
+            They are computed, or other numbers.
         """
         if not self.name(slot):
             return None
+        op = self.node.op_type
         try:
-            return self.graph.view(self.name(slot)).values()
+            values = self.graph.view(self.name(slot)).values()
         except Unsupported:
-            op = self.node.op_type
             raise Unsupported(f"is put into a computed shape by {op}") from None
+        if values.dtype.kind not in "iu":
+            raise Unsupported(f"is moved by {op}, whose numbers are not whole")
+        return values

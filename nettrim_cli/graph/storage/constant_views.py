@@ -10,7 +10,14 @@ import numpy as np
 from nettrim_cli.graph.ops import Grid, Unsupported
 from nettrim_cli.graph.ops.context import LayoutContext
 from nettrim_cli.graph.ops.layout_steps import Array, dequantized_step
-from nettrim_cli.graph.storage.elements import FLOATS, PRUNABLE, limits, type_name, widens
+from nettrim_cli.graph.storage.elements import (
+    FLOATS,
+    NO_NUMBERS,
+    PRUNABLE,
+    limits,
+    type_name,
+    widens,
+)
 from nettrim_cli.graph.storage.tensors import Holder, elem_type
 from nettrim_cli.graph.storage.weight_view import (
     INTEGERS,
@@ -122,6 +129,8 @@ def _untreated_type(elem_type: int) -> Unsupported:
 
 
 def _stored(index: Index, holder: Holder) -> WeightView:
+    if elem_type(holder) in NO_NUMBERS:
+        raise _untreated_type(elem_type(holder))
     return WeightView(StoredTensor(holder, index.external), (), elem_type(holder))
 
 

@@ -30,6 +30,9 @@ FLOATS = frozenset(
 )
 """Element types that count as floating point."""
 
+NO_NUMBERS = frozenset((TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128))
+"""Element types whose values are no real numbers."""
+
 PRUNABLE: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
     TensorProto.DOUBLE: np.dtype(np.float64),
