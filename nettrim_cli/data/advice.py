@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from nettrim_cli.data.convert import MODEL_DTYPES
-from nettrim_cli.files.formats import files_of, identify, members
+from nettrim_cli.files.formats import READABLE, files_of, identify, members
 from nettrim_cli.graph.layer import Tensor
 
-WANTED = "calibration data are read from HDF5, .npz and .npy"
+FORMATS = " and ".join(", ".join(READABLE).rsplit(", ", 1))
+WANTED = f"calibration data are read from {FORMATS}"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-ARRAYS = (".h5", ".hdf5", ".npz")
+ARRAYS = {suffix for kind in READABLE.values() for suffix in kind.suffixes} - {".npy"}
+"""Suffixes of files with all samples; an array of many may be a sample itself."""
 CLASSES = ("label", "labels", "class", "target")  # names of a column of labels
 SAMPLED_BYTES = 1 << 16  # of a table, to see its columns
 SIDE = 224  # of images, where the model takes any

@@ -173,7 +173,10 @@ def test_model_without_inputs(tmp_path):
     assert "no inputs" in message(save(tmp_path, "npy", x=numbers(5, 2)))
 
 
-@pytest.mark.parametrize("suffix", READABLE)
+SUFFIXES = [suffix for kind in READABLE.values() for suffix in kind.suffixes]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_missing_file(tmp_path, suffix):
     assert "cannot be found" in message(tmp_path / f"none{suffix}", x_input("N"), kind=MissingInput)
     folder = tmp_path / f"folder{suffix}"
@@ -198,7 +201,26 @@ def test_unknown_suffix(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("1,2\n")
     text = message(path, x_input("N"))
-    assert "is a text file; calibration data are read from HDF5, .npz and .npy" in text
+    assert "is a text file; calibration data are read from .h5, .npz and .npy" in text
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, *map(str.upper, SUFFIXES), ".dat", ""])
+def test_content_tells_the_format_whatever_the_suffix(tmp_path, suffix):
+    for form in FORMATS:
+        path = save(tmp_path, form, x=numbers(5, 2)).rename(tmp_path / f"{form}-named{suffix}")
+        with Calibration.open(path, [x_input("N", 2)]) as samples:
+            assert samples.samples == 5
+    path.write_text("hello")
+    assert "is a text file" in message(path, x_input("N", 2))
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, *map(str.upper, SUFFIXES), ".hdf", ".dat", ""])
+def test_suffix_tells_the_format_of_unknown_content(tmp_path, suffix):
+    path = tmp_path / f"data{suffix}"
+    path.write_bytes(b"\1nonsense" * 100)
+    text = message(path, x_input("N", 2))
+    assert ("again" in text) == (suffix.lower() in SUFFIXES)
+    assert ("tells no known format" in text) == (suffix.lower() not in SUFFIXES)
 
 
 @pytest.mark.parametrize("form", FORMATS)
