@@ -13,6 +13,7 @@ import click
 import pytest
 
 from nettrim_cli import cli, errors
+from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.settings import Gate, Settings
 from tests.support import command_page
 
@@ -114,6 +115,20 @@ def test_classes_and_constants_that_are_named_exist(page: str) -> None:
     tests = (ROOT / "tests" / "test_architecture.py").read_text("utf-8")
     for name in re.findall(r"`_?([A-Z][a-zA-Z_]{2,})(?:\(\w+\))?`", text):
         assert re.search(rf"^(class )?{name}\b", f"{code}\n{tests}", re.MULTILINE), name
+
+
+def test_walkers_ask_for_the_facts_that_architecture_md_names() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`(?:ir|analysis|layers|storage)/.*) \| (.*) \|$", text, re.MULTILINE)
+    assert rows
+    named = {"gate", "spreads"}  # that rules of other ops ask for
+    for modules, facts in rows:
+        code = [ROOT / "nettrim_cli" / "graph" / path for path in re.findall(r"`(.*?)`", modules)]
+        asked = "\n".join(path.read_text("utf-8") for path in code)
+        for fact in re.findall(r"`(\w+)`", facts):
+            assert re.search(rf"\.{fact}\b", asked), f"{modules}: {fact}"
+            named.add(fact)
+    assert named == {fact.name for fact in fields(OpSpec)}
 
 
 def links(page: Path) -> list[str]:

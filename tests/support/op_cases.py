@@ -129,7 +129,7 @@ CASES: dict[str, Case] = {
     "Concat": Case("Concat<axis = 1>(x, z)", {"x": ROW, "z": normal(2, 3)}),
     "Expand": row("Expand(x, a)", a=whole(5, 2, 6)),
     "Tile": row("Tile(x, a)", a=whole(2, 3)),
-    "Pad": row("Pad(x, a)", a=whole(1, 1, 0, 2)),
+    "Pad": image("Pad(x, a)", a=whole(1, 0, 1, 2, 0, 0, 0, 3)),
     "DepthToSpace": of("DepthToSpace<blocksize = 2>(x)", normal(1, 4, 2, 3)),
     "SpaceToDepth": image("SpaceToDepth<blocksize = 2>(x)"),
     "ReverseSequence": of("ReverseSequence(x, a)", SEQUENCE, a=whole(2, 4, 1)),
@@ -198,6 +198,8 @@ CASES: dict[str, Case] = {
         f"Random{name}": Case(f"Random{name}<shape = [2,3]>()", {})
         for name in ("Normal", "Uniform")
     },
+    "Bernoulli": of("Bernoulli(x)", np.full((2, 6), 0.5, np.float32)),
+    "Multinomial": row("Multinomial<sample_size = 3>(x)"),
     **{f"Random{name}Like": row(f"Random{name}Like(x)") for name in ("Normal", "Uniform")},
 }
 """By name in the table.  Weight ops of other domains and refused ones have tests of their own."""

@@ -359,7 +359,10 @@ LAYOUT: dict[str, OpSpec] = {
     "ConstantOfShape": OpSpec(rank=listed_rank(0)),
     "Range": OpSpec(rank=fixed(1)),
     **dict.fromkeys(
-        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        (
+            *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+            *("Bernoulli", "Multinomial"),
+        ),
         OpSpec(random=True),
     ),
     "NonZero": OpSpec(rank=fixed(2)),

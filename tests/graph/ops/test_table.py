@@ -68,6 +68,66 @@ def test_functions_are_those_of_the_reference(op) -> None:
     np.testing.assert_allclose(values, values_of(op, case)[0], rtol=10 * error, atol=error)
 
 
+def inputs_of(op: str) -> tuple[list[np.ndarray], int]:
+    """Values of a case's inputs, and the position of its signal among them."""
+    case = CASES[op]
+    names = Index(case.model()).nodes[0].input
+    arrays = {**case.signals, **case.arrays}
+    return [arrays[name] for name in names], names.index("x")
+
+
+@pytest.mark.parametrize("op", having("function"))
+def test_functions_are_affine_or_sums_if_the_table_says_so(op) -> None:
+    inputs, slot = inputs_of(op)
+
+    def apply(x: np.ndarray) -> np.ndarray:
+        return OPS[op].function({}, *[*inputs[:slot], np.float32(x), *inputs[slot + 1 :]])
+
+    x, shift = inputs[slot], 4 + np.abs(normal(*inputs[slot].shape, seed=1))  # beyond any bend
+    middle = (apply(x) + apply(x + 2 * shift)) / 2
+    assert np.allclose(apply(x + shift), middle, rtol=1e-5, atol=1e-5) == OPS[op].linear
+    is_sum = len(inputs) > 1 and np.allclose(apply(x), sum(inputs), rtol=1e-5)
+    assert is_sum == OPS[op].adds
+
+
+@pytest.mark.parametrize("op", having("width"))
+def test_widths_are_numbers_of_channels(op) -> None:
+    case = CASES[op]
+    names = Index(case.model()).nodes[0].input
+    widths = [case.signals[name].shape[1] if name in case.signals else None for name in names]
+    assert OPS[op].width(widths) == values_of(op, case)[0].shape[1]
+
+
+@pytest.mark.parametrize("op", having("retypes", "probabilities"))
+def test_types_and_ranges_of_values(op) -> None:
+    y, x = CASES[op].expected()[0], CASES[op].signals["x"]
+    assert (y.dtype != x.dtype) == bool(OPS[op].retypes)
+    assert not OPS[op].probabilities or (y.min() >= 0 and y.max() <= 1)
+
+
+@pytest.mark.parametrize("op", having("mean_slot"))
+def test_a_mean_is_taken_off_before_the_scale(op) -> None:
+    inputs, _ = inputs_of(op)
+    case, index = CASES[op], Index(CASES[op].model())
+    name = index.nodes[0].input[OPS[op].mean_slot]
+    higher = replace(case, constants={**case.constants, name: 1 + case.arrays[name]})
+    moved = (case.expected()[0] - higher.expected()[0]).mean((0, 2, 3))
+    path = own_path(index, "x", Outputs(1, inputs[0].shape[1]))
+    np.testing.assert_allclose(moved, path.scale, rtol=1e-4)
+
+
+def test_all_random_ops_are_known() -> None:
+    kind, graph = onnx.defs.OpSchema.NodeDeterminism, onnx.defs.OpSchema.AttrType.GRAPH
+    random = {
+        schema.name
+        for schema in onnx.defs.get_all_schemas()
+        if not schema.domain and schema.node_determinism == kind.NonDeterministic
+        if not any(attribute.type == graph for attribute in schema.attributes.values())
+    }
+    by_body_or_training = {"AffineGrid", "Dropout"}
+    assert random - by_body_or_training == {op for op, spec in OPS.items() if spec.random}
+
+
 @pytest.mark.parametrize("op", having("rank"))
 def test_ranks_and_lengths_are_those_of_the_tensors(op) -> None:
     proto = CASES[op].model()
@@ -152,7 +212,7 @@ def test_importance_is_handed_to_inputs_that_there_are(op) -> None:
     (node,) = index.nodes
     energies = [np.ones(1) for _ in node.output]
     rule = OPS[op].importance(ImportanceContext(index, node, energies, {}))
-    assert all(slot < max(2, len(node.input)) for slot in rule)
+    assert all(slot < len(node.input) for slot in rule)
     assert all(np.isfinite(energy).all() and (energy >= 0).all() for energy in rule.values())
 
 
