@@ -1,4 +1,4 @@
-"""Imports run one way, and each wing keeps its libraries to itself."""
+"""Imports run one way, and each room keeps its libraries to itself."""
 
 from __future__ import annotations
 
@@ -80,20 +80,20 @@ def place(path: Path) -> str:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path) -> None:
-    wing = place(path)
+    room = place(path)
     for name, typing in imports(path):
         top, _, rest = name.partition(".")
-        if top in HOME and not (typing or wing == HOME[top]):
+        if top in HOME and not (typing or room == HOME[top]):
             raise AssertionError(f"{path.name} imports {name}, which only {HOME[top]}/ may")
-        if not wing:
+        if not room:
             assert top != "nettrim_cli" or path.name != "errors.py"
             continue
         if top == "nettrim_cli":
-            allowed = {wing} | ALLOWED[wing] | (FOR_TYPES.get(wing, set()) if typing else set())
+            allowed = {room} | ALLOWED[room] | (FOR_TYPES.get(room, set()) if typing else set())
             free = any(rest == each or rest.startswith(f"{each}.") for each in allowed)
-            assert free or not rest, f"{path.name} of {wing}/ imports {name}"
+            assert free or not rest, f"{path.name} of {room}/ imports {name}"
         elif top not in sys.stdlib_module_names:
-            assert top in LIBRARIES[wing], f"{path.name} of {wing}/ imports {name}"
+            assert top in LIBRARIES[room], f"{path.name} of {room}/ imports {name}"
 
 
 def test_few_modules_stand_at_the_top_and_the_small_ones_lean_on_nothing() -> None:

@@ -1,1 +1,1 @@
-"""The sample world: the only wing that sees onnxruntime and h5py."""
+"""The sample world: the only room that sees onnxruntime and h5py."""

@@ -31,7 +31,7 @@ Build = Callable[[Kinds, bool], Runnable]
 """A model for inputs of these kinds; the flag asks for tensors of subgraphs with their shapes."""
 
 MEMORY_BYTES = 256 << 20
-TRAIL_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
 
 
 class SpillFile:
@@ -258,7 +258,7 @@ class StreamCache:
         Bytes of new tensors that the cache may hold over all stops, in memory and on disk.
     """
 
-    def __init__(self, max_bytes: int = TRAIL_BYTES) -> None:
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self.free_bytes = max_bytes
         self.stops: list[Stream] = []
 

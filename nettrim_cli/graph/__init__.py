@@ -1,1 +1,1 @@
-"""The ONNX world: the only wing that sees protobuf."""
+"""The ONNX world: the only room that sees protobuf."""

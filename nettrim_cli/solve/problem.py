@@ -1,6 +1,6 @@
 """The problem of one layer and its solution: plain picklable values.
 
-Legend of the letters used in this wing (the Net-Trim paper's, arXiv 1806.06457):
+Legend of the letters used in this room (the Net-Trim paper's, arXiv 1806.06457):
 
 ======== ===================================================================== =========
 ``X``    layer inputs, one column a sample; the last row is ones (the bias)     N x P

@@ -1,4 +1,4 @@
-"""Makes the flat view of a model (see ``flat_graph``): functions inlined, subgraphs walked."""
+"""Makes the flat view of a model (see ``flat_graph``): functions inlined, subgraphs included."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Grid:
 
 
 class Unsupported(Exception):
-    """Why something in the graph cannot be treated; never leaves the wing.
+    """Why something in the graph cannot be treated; never leaves the room.
 
     The message is a clause for the report; that of ``Index.view`` is a predicate ("is computed
     by Mul"), to be put after a subject.  The code is one of ``reasons.CODES``.

@@ -82,9 +82,7 @@ def conv_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int, 
         strict=True,
     ):
         extent = (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1
-        total = max(extent - size, 0)
-        small, large = total // 2, total - total // 2
-        margins.append((small, large) if mode == "SAME_UPPER" else (large, small))
+        margins.append(_halves(extent - size, mode))
     return margins
 
 
@@ -124,9 +122,11 @@ def spread_margins(spatial: Sequence[int], geometry: Geometry) -> list[tuple[int
     sizes = a["output_shape"] or [
         size * stride for size, stride in zip(spatial, a["strides"], strict=True)
     ]
-    margins = []
-    for full, size in zip(full_sizes(spatial, geometry), sizes, strict=True):
-        total = max(full - size, 0)
-        small, large = total // 2, total - total // 2
-        margins.append((small, large) if a["auto_pad"] == "SAME_UPPER" else (large, small))
-    return margins
+    pairs = zip(full_sizes(spatial, geometry), sizes, strict=True)
+    return [_halves(full - size, a["auto_pad"]) for full, size in pairs]
+
+
+def _halves(total: int, mode: str) -> tuple[int, int]:
+    """What comes before and after an axis; of an odd total SAME_UPPER has more after it."""
+    small, large = max(total, 0) // 2, (max(total, 0) + 1) // 2
+    return (small, large) if mode == "SAME_UPPER" else (large, small)
