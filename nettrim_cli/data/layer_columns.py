@@ -38,15 +38,15 @@ class SiteReader:
         """Number of columns of a block in one batch, by iteration; no column is formed."""
         tensors = {role: batch.tensors[name] for role, (name, _) in self.names.items()}
         fixed = {role: array.shape for role, array in self.constants.items()}
-        turns = [{**fixed, **shapes} for shapes in self._shapes(tensors)]
-        if not turns:
+        iterations = [{**fixed, **shapes} for shapes in self._shapes(tensors)]
+        if not iterations:
             return []  # lengths may be there all the same: of sequences without steps, say
-        lengths: Sequence[Array | None] = [self.constants.get("lengths")] * len(turns)
+        lengths: Sequence[Array | None] = [self.constants.get("lengths")] * len(iterations)
         if "lengths" in tensors:
             lengths = self._iterations(batch.get(self.names["lengths"][0]))
         return [
-            ops.count_columns(shapes, self.geometry, block, lengths_of_turn) if _full(shapes) else 0
-            for shapes, lengths_of_turn in zip(turns, lengths, strict=True)
+            ops.count_columns(shapes, self.geometry, block, own_lengths) if _full(shapes) else 0
+            for shapes, own_lengths in zip(iterations, lengths, strict=True)
         ]
 
     def parts(
@@ -68,8 +68,8 @@ class SiteReader:
         if not positions:
             return
         tensors = {role: batch.get(name) for role, (name, _) in self.names.items()}
-        turns = [self._iterations(array) for array in tensors.values()]
-        iterations = zip(*turns, strict=True) if turns else [()]
+        by_role = [self._iterations(array) for array in tensors.values()]
+        iterations = zip(*by_role, strict=True) if by_role else [()]
         for values, selected in zip(iterations, positions, strict=True):
             arrays = dict(zip(tensors, values, strict=True))
             if not _full({role: array.shape for role, array in arrays.items()}):
@@ -104,7 +104,7 @@ class SiteReader:
         """A tensor's value in each iteration."""
         if isinstance(value, list):
             return value
-        return [value[turn] for turn in np.ndindex(value.shape[: self._depth])]
+        return [value[position] for position in np.ndindex(value.shape[: self._depth])]
 
 
 def _full(shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -37,7 +37,7 @@ WIDE_BYTES = 512 << 20  # of the columns that stand for the moments where these 
 WIDE_COLUMNS = 6144  # number of these columns; the factorisation takes its cube in time
 CHANGING = Reason(
     "changing-shapes",
-    "shapes inside of its Scan change from turn to turn, so that it cannot be recorded",
+    "shapes inside of its Scan change between iterations, so that it cannot be recorded",
 )
 
 

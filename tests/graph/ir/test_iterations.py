@@ -1,4 +1,4 @@
-"""Layers inside of loops whose tensors change their shape from turn to turn."""
+"""Layers inside of loops whose tensors change their shape from iteration to iteration."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_scan_is_left_where_its_shapes_change() -> None:
     for pruned in (None, dense.clone()):
         inside, behind = recorded(dense, BATCHES[:1], pruned).values()
         assert inside.unusable_reason.text == (
-            "shapes inside of its Scan change from turn to turn, so that it cannot be recorded"
+            "shapes inside of its Scan change between iterations, so that it cannot be recorded"
         )
         assert behind.unusable_reason == NO_REASON
         read = np.maximum(BATCHES[0] @ W, 0)
