@@ -331,6 +331,6 @@ def _pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, s
     if set(first) == set(second):
         yield from ((name, name) for name in first)
     elif len(first) == len(second):
-        yield from zip(first, second, strict=False)
+        yield from zip(first, second, strict=True)
     else:
         raise BadInput(f"one model has {len(first)} outputs, the other {len(second)}.")
