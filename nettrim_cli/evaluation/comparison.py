@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.data.labels import IGNORED
+from nettrim_cli.data.labels import IGNORED, LABELS
 from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore, load
 from nettrim_cli.data.values import OutputPart, parts
 from nettrim_cli.errors import BadInput
@@ -186,15 +186,15 @@ class OutputComparison:
     @property
     def bound(self) -> float | None:
         """Upper bound on the drop on new samples, with 95 %; None where there are no answers."""
-        bounds = [drop_bound(margins, Margins())[1] for margins in self.answer_margins]
+        bounds = [drop_bound(margins, Margins())[1] for margins in self.answer_margins.values()]
         return max(bounds) if bounds else None
 
     @property
-    def answer_margins(self) -> list[Margins]:
-        """The margins that a drop is about: the labels', or every scored output's own answers."""
+    def answer_margins(self) -> dict[str, Margins]:
+        """The margins that a drop is about: the labels', or those of scored outputs by path."""
         if self.label_margins.counts:
-            return [self.label_margins]
-        return [error.margins for error in self._answered]
+            return {LABELS: self.label_margins}
+        return {path: error.margins for path, error in self.errors.items() if error.changed}
 
     @property
     def _answered(self) -> list[OutputError]:

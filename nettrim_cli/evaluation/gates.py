@@ -45,7 +45,7 @@ def checks(comparison: OutputComparison, gate: Gate) -> Iterator[Check]:
                 "an output with an answer for each), or an output with a score for each class."
             )
         label = "accuracy lost" if comparison.label_margins.counts else "share of other answers"
-        spreads = [counted_drop(margins) for margins in answer_margins]
+        spreads = [counted_drop(margins) for margins in answer_margins.values()]
         drop, samples = comparison.drop, comparison.samples
         yield _check("max_drop", label, gate.max_drop, drop, spreads, gate, samples)
 

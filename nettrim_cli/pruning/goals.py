@@ -133,7 +133,7 @@ class DropGoal:
         drops = [
             max(
                 _expected_drop(margins, error, typical, holdout_samples)
-                for margins in self.fitted_answers.answer_margins
+                for margins in self.fitted_answers.answer_margins.values()
             )
             for error in errors
         ]
@@ -142,11 +142,10 @@ class DropGoal:
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples; the bound takes the margins of the fitted samples, too."""
         comparison = self.search.reference.compare(pruned)
+        fitted = self.fitted_answers.answer_margins
         bounds = [
-            drop_bound(a, b)[1]
-            for a, b in zip(
-                comparison.answer_margins, self.fitted_answers.answer_margins, strict=True
-            )
+            drop_bound(margins, fitted.get(path, Margins()))[1]
+            for path, margins in comparison.answer_margins.items()
         ]
         return comparison.drop, max(bounds)
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gzip
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import onnx
 import pytest
 
+from nettrim_cli.data.dataset import Batch
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo, WrongUsage
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.pruning import allocation, target_search
+from nettrim_cli.pruning.goals import DropGoal
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.root_search import MOST
 from nettrim_cli.settings import ALLOCATIONS, Settings
-from tests.support.networks import NETWORKS, Files, save_data, save_model
+from tests.support.networks import NETWORKS, Files, he, save_data, save_model
 from tests.support.options import PLAIN
 from tests.support.small import build, normal, run
 
@@ -277,3 +281,30 @@ def test_the_written_file_answers_as_the_round_did(files) -> None:
     (one,), (two,) = (run(onnx.load(path), ["y"], {"x": x}) for path in (files.model, files.output))
     assert not np.array_equal(one, two)
     assert found.error == pytest.approx(report.target.reached, rel=0.5)
+
+
+@pytest.mark.parametrize("special", ["fitted", "held out"])
+def test_answers_whose_number_the_samples_decide_are_paired_by_name(tmp_path, special) -> None:
+    """A sequence of one or two arrays of scores; samples above 5 ask for the second."""
+    proto = build(
+        "g (float[N,6] x) => (seq(float[N,4]) y) { h = MatMul(x, w) s = Relu(h) z = MatMul(s, v) "
+        "m = ReduceMax<keepdims = 0>(x) c = Constant<value = float {5.0}>() o = Greater(m, c) "
+        "i = Cast<to = 7>(o) a = Add(i, one) d = Concat<axis = 0>(a, one) t = Tile(z, d) "
+        "n = Shape<end = 1>(x) q = Squeeze(n) y = SplitToSequence<axis = 0>(t, q) }",
+        w=he(6, 12, seed=1),
+        v=he(12, 4, seed=2),
+        one=np.array([1]),
+    )
+    dense = Model.load(save_model(tmp_path / "model.onnx", proto))
+    plain, large = (Batch({"x": normal(40, 6, seed=seed)}, 40, None) for seed in range(2))
+    large.feeds["x"][:, 0] = 9
+    fitted, holdout = [plain, large], [plain]
+    if special != "fitted":
+        fitted, holdout = holdout, fitted
+    context = SimpleNamespace(dense=dense, threads=1)
+    reference = ReferenceOutputs(dense, lambda: holdout, threads=1)
+    search = SimpleNamespace(context=context, fitted=lambda: fitted, reference=reference)
+    goal = DropGoal(search)
+    assert len(goal.fitted_answers.answer_margins) == len(fitted)
+    drop, bound = goal.measured(dense)
+    assert drop == 0 < bound < 0.2
