@@ -523,6 +523,7 @@ SLOW = ROOT / "sample_models" / "mlp"
         (signal.SIGINT, "start"),
         (signal.SIGTERM, "first layer"),
         (signal.SIGHUP, "second layer"),
+        (signal.SIGINT, "writing"),
         (signal.SIGTERM, "writing"),
     ],
     ids=lambda each: getattr(each, "name", each),

@@ -65,7 +65,7 @@ def tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
     return [*proto.graph.initializer, *owned]
 
 
-@pytest.mark.parametrize("opset", [7, 9, 10, 11, 13, 15, 18, 21, 23, LAST_OPSET])
+@pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21, 23, LAST_OPSET])
 def test_opsets(prune, opset) -> None:
     proto = mlp()
     proto.opset_import[0].version = opset

@@ -364,13 +364,13 @@ RUNS = {
     indirect=["sample_model"],
 )
 def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
-    settings = Settings(samples=120, **PLAIN, **options)
+    settings = Settings(samples=200, **PLAIN, **options)
     link = tmp_path / "model.onnx"
     link.write_bytes(sample_model.model.read_bytes())
     files = Files(link, sample_model.data)
     report = prune(files.model, files.data, settings=settings)
     assert_only_weights_differ(files.model, files.output)
-    assert report.comparison.samples == 24
+    assert report.comparison.samples == 40
     assert report.comparison.reference.accuracy > 0.75
     assert report.comparison.drop < 0.25
     chosen = [each for each in report.layers if "match" not in each.note]

@@ -91,7 +91,7 @@ def transposed(draw):
     return attributes, weight, (batch, channels * groups, *size)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(transposed(), st.booleans(), SEEDS)
 def test_conv_transpose(case, biased, seed):
     attributes, weight, x = case
