@@ -93,6 +93,7 @@ def prune(
     target = Path(output) if output is not None else default_output(model)
     tell("about", model)
     (dense,) = load_models([model], data)
+    dense.store(compact=settings.store == "compact")
     dense.check_output(target, [Path(data)], force=force)
     chosen, unpruned = select(dense, settings)
     with (

@@ -20,6 +20,7 @@ METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
+STORES = ("plain", "compact")
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = ("max_error", "max_drop", "max_bytes")  # the sparsity that meets them is searched for
 DEFAULT_EPSILON = 0.05
@@ -264,6 +265,12 @@ class Settings:
         False,
         "Tell what twice as many samples would give, by fits to half of them (any target but "
         "epsilon).",
+    )
+    store: str = option(
+        "plain",
+        "compact: sparse weights as gaps and values, where that is smaller; any runtime rebuilds "
+        "them when it loads the model, bit by bit. plain: every zero is written.",
+        choices=STORES,
     )
     seed: int = option(0, "Seed of every random choice.", low=0, metavar="N")
     threads: int | None = option(

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.files.atomic import check_output, check_sidecar, sidecar_file, write_atomically
+from nettrim_cli.graph.compact.expansion import check_equal, expanded
+from nettrim_cli.graph.compact.packing import OLDEST_OPSET, can_be_compact, compacted
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
 from nettrim_cli.graph.layers.binding import Binding, BoundLayer
 from nettrim_cli.graph.layers.find import detect
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
 from nettrim_cli.graph.storage.elements import Unfit
-from nettrim_cli.graph.storage.external import External, serialize
+from nettrim_cli.graph.storage.external import External, is_split, serialize
 
 
 class Model:
@@ -50,10 +52,14 @@ class Model:
         All layers in dataflow order; those that cannot be pruned tell the reason.
     checked
         Whether onnx's checker passes it; if not, the engine alone does.
+    compact
+        Whether sparse weights are written in compact form (see ``graph.compact``).  They
+        are plain in `proto`, however the file has them.
     """
 
     path: Path
     checked: bool = True
+    compact: bool = False
     proto: onnx.ModelProto
     external: External
     inputs: tuple[Tensor, ...]
@@ -74,6 +80,7 @@ class Model:
         inputs = (value for value in proto.graph.input if value.name not in stored)
         self.inputs = tuple(described_tensor(value) for value in inputs)
         self.outputs = tuple(described_tensor(output) for output in proto.graph.output)
+        self._in_file: onnx.ModelProto | None = None  # with weights in compact form
         self._bindings: dict[str, Binding]
         self.layers, self._bindings = detect(self._index)
 
@@ -113,7 +120,7 @@ class Model:
         judge = None if runs is None else lambda: runs(external.runnable(proto))
         checked = check_model(proto, path, judge)
         try:
-            model = cls(proto, path, external)
+            model = cls(expanded(proto, external), path, external)
         except BadInput as error:
             raise BadInput(f"{path}: the model is malformed: {error}") from error
         except RecursionError as error:
@@ -123,12 +130,15 @@ class Model:
                 raise
             raise BadInput(f"{path}: onnx's checker refuses it, and so does nettrim") from error
         model.checked = checked
+        if model.proto is not proto:
+            model.compact, model._in_file = True, proto
         return model
 
     def clone(self) -> Model:
         """An independent copy; it shares the values of external data that do not change."""
         clone = object.__new__(Model)
-        clone.path, clone.checked = self.path, self.checked
+        clone.path, clone.checked, clone.compact = self.path, self.checked, self.compact
+        clone._in_file = self._in_file
         clone.proto = onnx.ModelProto()
         clone.proto.CopyFrom(self.proto)
         clone.external = self.external.clone()
@@ -192,6 +202,7 @@ class Model:
             The layer is not prunable or not of this model, a shape is wrong, or a bias is
             given for a layer that has none.
         """
+        self._in_file = None
         bound = self._bound(layer)
         shapes = tuple(U.shape for U in matrices)
         if shapes != layer.blocks:
@@ -233,20 +244,35 @@ class Model:
                 nonzero += layer.parameters - zeros
         return total, nonzero
 
+    def store(self, *, compact: bool) -> None:
+        """Choose whether `save` writes sparse weights in compact form, where that is smaller.
+
+        Raises
+        ------
+        BadInput
+            The model cannot rebuild tensors: its operators are too old, or it is being trained.
+        """
+        if compact and not can_be_compact(self.proto):
+            raise BadInput(
+                f"{self.path}: the compact form needs operators of version {OLDEST_OPSET} or "
+                "later, and a model that is not in training; convert it, or store it plain"
+            )
+        self.compact = compact
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The file that it came from, and those of its external data."""
         return (self.path, *self.external.files)
 
     def runnable(self) -> Runnable:
-        """The model as the engine takes it.
+        """The model as the engine takes it: as its file has it, as long as nothing changes.
 
         Raises
         ------
         BadInput
             It is larger than a protobuf can be.
         """
-        return self.external.runnable(self.proto)
+        return self.external.runnable(self._in_file or self.proto)
 
     def to_bytes(self) -> bytes:
         """The protobuf as a file's content: equal models give equal bytes.
@@ -256,7 +282,7 @@ class Model:
         BadInput
             It is larger than a protobuf can be.
         """
-        return serialize(self.proto)
+        return serialize(self._to_write()[0])
 
     def contents(self) -> Iterator[Iterable[bytes]]:
         """Content of each file that ``save`` writes, piece by piece.
@@ -266,11 +292,12 @@ class Model:
         BadInput
             The protobuf is larger than it can be.
         """
-        if not self.external.files:
-            yield (self.to_bytes(),)
+        proto, external = self._to_write()
+        if not is_split(proto):
+            yield (serialize(proto),)
             return
-        yield self.external.pieces(self.proto)
-        yield (serialize(self.external.relocated(self.proto, self.path.name)),)
+        yield external.pieces(proto)
+        yield (serialize(external.relocated(proto, self.path.name)),)
 
     @property
     def approximate_bytes(self) -> int:
@@ -297,7 +324,7 @@ class Model:
             The file exists, is an input (external data, too), or cannot be created.
         """
         check_output(path, [*self.files, *inputs], force)
-        if self.external.files:
+        if is_split(self.proto):
             check_sidecar(path)
 
     def save(
@@ -337,16 +364,24 @@ class Model:
         def check_file(temporary: Path) -> None:
             """Read the written file, before it gets its name."""
             runs = None if self.checked else (lambda _: None)
-            check(Model.load(temporary, runs, named=path))
+            written = Model.load(temporary, runs, named=path)
+            if written.compact:
+                check_equal(self.proto, self.external, written.proto, written.external)
+            check(written)
             self.external.check_unchanged()
 
-        if not self.external.files:
-            write_atomically(path, self.to_bytes(), check_file)
+        proto, external = self._to_write()
+        if not is_split(proto):
+            write_atomically(path, serialize(proto), check_file)
             return
-        pieces = self.external.pieces(self.proto)
+        pieces = external.pieces(proto)
         with sidecar_file(path, pieces, keep=self.external.files) as location:
-            moved = self.external.relocated(self.proto, location)
+            moved = external.relocated(proto, location)
             write_atomically(path, serialize(moved), check_file)
+
+    def _to_write(self) -> tuple[onnx.ModelProto, External]:
+        """The protobuf as it is written, and the values that are not in it."""
+        return compacted(self.proto, self.external) if self.compact else (self.proto, self.external)
 
     def _bound(self, layer: Layer) -> BoundLayer:
         if layer.name not in self._bindings:

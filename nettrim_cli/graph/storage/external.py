@@ -138,10 +138,40 @@ class External:
         elements = encode(values, holder.data_type)
         if tuple(holder.dims) != values.shape:
             raise ValueError(f"shape {values.shape} where {tuple(holder.dims)} is stored")
-        self._replacements.pop(_drop_replacement_key(holder), None)
+        self._replace(holder, elements)
+
+    def elements(self, tensor: TensorProto) -> NDArray[Any] | None:
+        """As ``tensors.elements``, of a tensor inside the protobuf or outside."""
+        if is_external(tensor):
+            return self._stored_elements(tensor).reshape(-1)
+        return tensors.elements(tensor)
+
+    def new_tensor(
+        self, name: str, elements: NDArray[Any], elem_type: int, *, outside: bool = False
+    ) -> TensorProto:
+        """A tensor of elements as stored, ``(D1, ..., DK)``.
+
+        Parameters
+        ----------
+        name, elements, elem_type
+            What it holds.
+        outside
+            Whether its value stays outside the protobuf, if it is large.
+        """
+        tensor = TensorProto(name=name, data_type=elem_type, dims=elements.shape)
+        if outside and elements.nbytes >= SMALL_BYTES:
+            tensor.data_location = TensorProto.EXTERNAL
+            self._replace(tensor, elements)
+        else:
+            tensor.raw_data = elements.tobytes()
+        return tensor
+
+    def _replace(self, tensor: TensorProto, elements: NDArray[Any]) -> None:
+        """Hold the value of an external tensor in memory."""
+        self._replacements.pop(_drop_replacement_key(tensor), None)
         key = str(1 + max(map(int, self._replacements), default=0))
         self._replacements[key] = elements
-        holder.external_data.add(key=REPLACEMENT_KEY, value=key)
+        tensor.external_data.add(key=REPLACEMENT_KEY, value=key)
 
     def count(self, model: onnx.ModelProto) -> tuple[int, int]:
         """Numbers of floating-point elements in initializers and Constant nodes: all, non-zero."""
@@ -223,8 +253,10 @@ class External:
         return layout
 
     def _key(self, tensor: onnx.TensorProto) -> tuple[Any, ...]:
+        if key := _replacement_key(tensor):
+            return (key,)
         region = self._region(tensor)
-        return (_replacement_key(tensor), region.sidecar, region.offset, region.length)
+        return region.sidecar, region.offset, region.length
 
     def _locate(self, tensor: onnx.TensorProto, path: Path, title: str) -> Region:
         """The region that a tensor names, checked."""
@@ -310,9 +342,14 @@ def is_external(holder: Holder) -> TypeGuard[TensorProto]:
     return isinstance(holder, TensorProto) and holder.data_location == TensorProto.EXTERNAL
 
 
+def is_split(model: onnx.ModelProto) -> bool:
+    """Whether some values of a model are outside its protobuf."""
+    return any(map(is_external, all_tensors(model)))
+
+
 def without_values(model: onnx.ModelProto) -> onnx.ModelProto:
     """A model whose external tensors are empty, for the checker, which would look for files."""
-    if not any(is_external(tensor) for tensor in all_tensors(model)):
+    if not is_split(model):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -54,6 +54,14 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute_graphs(attribute)
 
 
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those nested in it, the outer ones first; none of functions."""
+    yield graph
+    for node in graph.node:
+        for nested in subgraphs(node):
+            yield from graphs(nested)
+
+
 def containers(model: onnx.ModelProto) -> Iterator[Container]:
     """Every graph and function of a model, the main graph first, nested ones included."""
     pending: list[Container] = [
@@ -122,6 +130,13 @@ def constants(model: onnx.ModelProto) -> Iterator[tuple[Holder, tuple[int, ...]]
         yield from ((tensor.values, tuple(tensor.dims)) for tensor in sparse)
 
 
+def constant(node: onnx.NodeProto) -> TensorProto | None:
+    """The tensor of a Constant node."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    return next((each.t for each in node.attribute if each.name == "value"), None)
+
+
 def elem_type(holder: Holder) -> int:
     """Element type of a holder."""
     if isinstance(holder, TensorProto):
@@ -155,6 +170,25 @@ def read(holder: Holder) -> NDArray[Any]:
             stored = np.array(holder.int32_data, np.int32).astype(np.uint8)
         return unpack(stored, dims, holder.data_type)
     return numpy_helper.to_array(holder)
+
+
+def elements(tensor: TensorProto) -> NDArray[Any] | None:
+    """The elements as raw data have them, bit by bit, ``(N,)``.
+
+    None where their bits are not known: other types than those of ``RAW_DTYPES``, or values that
+    are not finite in fields of their own.
+    """
+    if tensor.data_type not in RAW_DTYPES:
+        return None
+    dtype = RAW_DTYPES[tensor.data_type]
+    if tensor.HasField("raw_data"):
+        return np.frombuffer(tensor.raw_data, dtype)
+    values = read(tensor).reshape(-1)
+    if not np.isfinite(values).all():
+        return None
+    if tensor.data_type == TensorProto.BFLOAT16:
+        return (values.view(np.uint32) >> 16).astype(dtype)
+    return np.ascontiguousarray(values, dtype)
 
 
 def _attribute_value(attribute: AttributeProto) -> NDArray[Any]:

@@ -1,0 +1,1 @@
+"""Sparse weights in compact form: packed as gaps and values, and expanded again."""

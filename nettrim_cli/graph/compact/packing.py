@@ -1,0 +1,326 @@
+"""Sparse weights as gaps and values, from which standard nodes rebuild them.
+
+A runtime folds these nodes when it loads the model::
+
+    gaps = Mod(Div(words, powers), base)          see ``gaps``
+    name = Reshape(ScatterElements(ConstantOfShape(size), CumSum(gaps), values), shape)
+
+The rebuilt tensor keeps its name, so that nothing that reads it changes.  A matrix whose gaps are
+shorter by columns is scattered into one column, and a Transpose follows the Reshape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from nettrim_cli.graph.compact.gaps import (
+    WORD_VALUES,
+    GapCode,
+    Positions,
+    best_code,
+    gap_words,
+    stored_positions,
+)
+from nettrim_cli.graph.ir.flat_graph import STANDARD
+from nettrim_cli.graph.storage import tensors
+from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
+from nettrim_cli.graph.storage.external import External, is_external
+
+OLDEST_OPSET = 11  # of CumSum, and of ScatterElements with negative indices
+NO_INPUTS_IR = 4  # from which on an initializer need not be an input
+FEWEST_BYTES = 256  # of a tensor that could become smaller
+ALIGNED_BYTES = 1 << 13  # that two more tensors in a file of external data may need
+TYPES = tuple(elem_type for elem_type in FLOATS if elem_type in RAW_DTYPES)
+
+
+@dataclass
+class Rebuilt:
+    """The nodes that rebuild a tensor, and the tensors that they read.
+
+    Attributes
+    ----------
+    shared
+        Constants that rebuild others, too, by their content.
+    """
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    tensors: list[TensorProto] = field(default_factory=list)
+    shared: dict[tuple[Any, ...], TensorProto] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in a file."""
+        stored = [*self.tensors, *self.shared.values()]
+        return sum(map(file_bytes, [*self.nodes, *stored]))
+
+
+class Compactor:
+    """Writes a model's sparse weights in compact form where that is smaller.
+
+    Parameters
+    ----------
+    model
+        A model, which is changed.
+    external
+        The values that are not in it; some are added.
+    """
+
+    def __init__(self, model: onnx.ModelProto, external: External) -> None:
+        self.model, self.external = model, external
+        self.shared: dict[tuple[Any, ...], TensorProto] = {}
+        self._used = used_names(model)
+        self._count = 0
+
+    def run(self) -> int:
+        """Rebuild what becomes smaller by it; the number of tensors."""
+        graph, count = self.model.graph, 0
+        if not can_be_compact(self.model):
+            return 0
+        overridable = {value.name for value in graph.input} if self._may_override else set()
+        for owner in tensors.graphs(graph):
+            count += self._rebuild_graph(owner, overridable)
+        graph.initializer.extend(self.shared.values())
+        if count and self.model.ir_version < NO_INPUTS_IR:
+            self.model.ir_version = NO_INPUTS_IR
+            stored = {tensor.name for tensor in graph.initializer}
+            made = {name for node in graph.node for name in node.output}
+            values = [value for value in graph.input if value.name not in made - stored]
+            del graph.input[:]
+            graph.input.extend(values)
+        return count
+
+    @property
+    def _may_override(self) -> bool:
+        """Whether an initializer that is an input is one that callers may replace."""
+        return self.model.ir_version >= NO_INPUTS_IR
+
+    def _rebuild_graph(self, graph: onnx.GraphProto, overridable: set[str]) -> int:
+        """Rebuild the tensors of one graph; the new nodes come first."""
+        rebuilt: list[Rebuilt] = []
+        for position in reversed(range(len(graph.initializer))):
+            tensor = graph.initializer[position]
+            if tensor.name not in overridable and (parts := self._rebuilt(tensor, tensor.name)):
+                rebuilt.append(parts)
+                del graph.initializer[position]
+        for position in reversed(range(len(graph.node))):
+            node = graph.node[position]
+            if (holder := tensors.constant(node)) is not None and (
+                parts := self._rebuilt(holder, node.output[0])
+            ):
+                rebuilt.append(parts)
+                del graph.node[position]
+        nodes = list(graph.node)
+        del graph.node[:]
+        for parts in reversed(rebuilt):
+            graph.node.extend(parts.nodes)
+            graph.initializer.extend(parts.tensors)
+        graph.node.extend(nodes)
+        return len(rebuilt)
+
+    def _rebuilt(self, tensor: TensorProto, name: str) -> Rebuilt | None:
+        """The nodes for a tensor; None where they take as many bytes."""
+        if tensor.data_type not in TYPES or tensors.raw_bytes(tensor) < FEWEST_BYTES:
+            return None
+        elements = self.external.elements(tensor)
+        if elements is None or elements.size >= WORD_VALUES:
+            return None
+        filled = elements.view(f"u{elements.itemsize}") != 0
+        if np.count_nonzero(filled) * 8 * elements.itemsize + elements.size > 8 * elements.nbytes:
+            return None  # a bit for each element is what positions take where zeros are few
+        first = self._count
+        parts = self._cheapest(tensor, elements, filled, name)
+        limit = tensors.raw_bytes(tensor) if is_external(tensor) else 0
+        limit += file_bytes(tensor) - (ALIGNED_BYTES if is_external(tensor) else 0)
+        if parts is None or parts.bytes + self._outside(parts) >= limit:
+            self._count = first
+            return None
+        self.shared.update(parts.shared)
+        return parts
+
+    def _cheapest(
+        self, tensor: TensorProto, elements: NDArray[Any], filled: NDArray[np.bool_], name: str
+    ) -> Rebuilt | None:
+        """The nodes for a tensor by rows, or by columns where that takes fewer bytes."""
+        shape = tuple(tensor.dims)
+        orders = []
+        for by_columns in (False, True)[: 1 + (len(shape) > 1)]:
+            positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
+            code = best_code(positions, elements.size, elements.itemsize)
+            if code is not None:
+                size = code.count(np.diff(positions, prepend=0)) * (32 / code.per_word + 8)
+                orders.append((size, by_columns, code, positions))
+        if not orders:
+            return None
+        _, by_columns, code, positions = min(orders, key=lambda order: order[:2])
+        ordered = _ordered(elements, shape, by_columns=by_columns)
+        stored = stored_positions(positions, elements.size, code)
+        builder = _Builder(self, Rebuilt(), outside=is_external(tensor), by_columns=by_columns)
+        builder.rebuild(stored, code, ordered[stored], tensor.data_type, shape, name)
+        return builder.parts
+
+    def _outside(self, parts: Rebuilt) -> int:
+        """Bytes of tensors that are not in the protobuf."""
+        return sum(tensors.raw_bytes(tensor) for tensor in parts.tensors if is_external(tensor))
+
+    def new_name(self) -> str:
+        """A short name that nothing has."""
+        while (name := f"z{self._count:x}") in self._used:
+            self._count += 1
+        self._count += 1
+        return name
+
+
+@dataclass
+class _Builder:
+    """Adds nodes and tensors to the parts of one rebuilt tensor.
+
+    Attributes
+    ----------
+    outside
+        Whether its large tensors are kept outside the protobuf.
+    by_columns
+        Whether elements stand in one column, in the order of the tensor's columns.
+    """
+
+    compactor: Compactor
+    parts: Rebuilt
+    outside: bool
+    by_columns: bool
+
+    def rebuild(
+        self,
+        stored: Positions,
+        code: GapCode,
+        values: NDArray[Any],
+        elem_type: int,
+        shape: Sequence[int],
+        name: str,
+    ) -> None:
+        """Add everything.
+
+        Parameters
+        ----------
+        stored
+            Positions ``(N,)``.
+        code
+            How their gaps are written.
+        values
+            The elements there, as stored.
+        elem_type, shape, name
+            Of the tensor.
+        """
+        size = self.shared([int(np.prod(shape)), *self._column])
+        zero = {} if elem_type == TensorProto.FLOAT else {"value": _zero(elem_type)}
+        zeros = self.node("ConstantOfShape", [size], **zero)
+        positions = self.node("CumSum", [self._gaps(stored, code), self.shared(0)])
+        updates = self.own(values.reshape(-1, *self._column), elem_type)
+        dense = self.node("ScatterElements", [zeros, positions, updates])
+        if not self.by_columns:
+            self.node("Reshape", [dense, self.shared(list(shape))], name)
+            return
+        columns = self.node("Reshape", [dense, self.shared([*shape[1:], shape[0]])])
+        last = len(shape) - 1
+        self.node("Transpose", [columns], name, perm=[last, *range(last)])
+
+    @property
+    def _column(self) -> tuple[int, ...]:
+        """Sizes of the axes behind the first of what is scattered."""
+        return (1,) if self.by_columns else ()
+
+    def _gaps(self, stored: Positions, code: GapCode) -> str:
+        words = gap_words(stored, code)
+        if code.per_word == 1:
+            return self.own(words.reshape(-1, *self._column), TensorProto.INT32)
+        digits = self.node(
+            "Div", [self.own(words.reshape(-1, 1), TensorProto.INT32), self.shared(code.powers)]
+        )
+        gaps = self.node("Mod", [digits, self.shared(np.array(code.base, np.int32))])
+        return self.node("Reshape", [gaps, self.shared([-1, *self._column])])
+
+    def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Add a node; the name of its output."""
+        output = output or self.compactor.new_name()
+        self.parts.nodes.append(helper.make_node(op, inputs, [output], **attributes))
+        return output
+
+    def own(self, elements: NDArray[Any], elem_type: int) -> str:
+        """Add a tensor of this one alone; its name."""
+        name, external = self.compactor.new_name(), self.compactor.external
+        self.parts.tensors.append(
+            external.new_tensor(name, elements, elem_type, outside=self.outside)
+        )
+        return name
+
+    def shared(self, values: Any) -> str:
+        """Add a constant, or find an equal one; its name."""
+        array = np.asarray(values) if isinstance(values, np.ndarray) else np.array(values, np.int64)
+        key = (array.dtype, array.shape, array.tobytes())
+        known = self.compactor.shared.get(key) or self.parts.shared.get(key)
+        if known is None:
+            elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+            known = TensorProto(
+                name=self.compactor.new_name(),
+                data_type=elem_type,
+                dims=array.shape,
+                raw_data=array.tobytes(),
+            )
+            self.parts.shared[key] = known
+        return str(known.name)
+
+
+def compacted(model: onnx.ModelProto, external: External) -> tuple[onnx.ModelProto, External]:
+    """A copy of a model with sparse weights in compact form, where that is smaller.
+
+    Parameters
+    ----------
+    model
+        The model; it is returned itself where nothing becomes smaller.
+    external
+        The values that are not in it.
+    """
+    copy, values = onnx.ModelProto(), external.clone()
+    copy.CopyFrom(model)
+    return (copy, values) if Compactor(copy, values).run() else (model, external)
+
+
+def can_be_compact(model: onnx.ModelProto) -> bool:
+    """Whether a model's operators can rebuild tensors, and none of them is trained."""
+    versions = [opset.version for opset in model.opset_import if opset.domain in STANDARD]
+    return max(versions, default=0) >= OLDEST_OPSET and not model.training_info
+
+
+def file_bytes(message: Any) -> int:
+    """Bytes of a message inside another one, with its tag and length."""
+    size = int(message.ByteSize())
+    return size + 1 + max(1, -(-size.bit_length() // 7))
+
+
+def used_names(model: onnx.ModelProto) -> set[str]:
+    """Names of tensors in all graphs of a model, functions included."""
+    names: set[str] = set()
+    for container in tensors.containers(model):
+        names.update(tensor.name for tensor in tensors.initializers(container))
+        names.update(tensor.values.name for tensor in tensors.sparse_initializers(container))
+        if isinstance(container, onnx.GraphProto):
+            values = (*container.input, *container.output, *container.value_info)
+            names.update(value.name for value in values)
+        for node in container.node:
+            names.update(node.input, node.output)
+    return names
+
+
+def _ordered(array: NDArray[Any], shape: Sequence[int], *, by_columns: bool) -> NDArray[Any]:
+    """Elements ``(N,)`` in the order in which they are stored."""
+    return array.reshape(shape[0], -1).T.reshape(-1) if by_columns else array
+
+
+def _zero(elem_type: int) -> TensorProto:
+    raw = bytes(RAW_DTYPES[elem_type].itemsize)
+    return TensorProto(data_type=elem_type, dims=[1], raw_data=raw)
