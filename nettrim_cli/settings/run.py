@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
-from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
+from nettrim_cli.quantities import parse_bytes, parse_share
+from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
@@ -25,92 +25,6 @@ TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = ("max_error", "max_drop", "max_bytes")  # the sparsity that meets them is searched for
 DEFAULT_EPSILON = 0.05
 DEFAULT_GAMMA = 1.1**0.5
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Bounds on the sparsity of the layers whose name matches a shell pattern."""
-
-    pattern: str
-    low: float
-    high: float
-
-    @classmethod
-    def parse(cls, text: str) -> Limit:
-        """Read ``PATTERN=LOW:HIGH``; an end that is left out is 0 or 1.
-
-        Raises
-        ------
-        ValueError
-            The text is not of this form, or not 0 <= LOW <= HIGH <= 1.
-        """
-        pattern, equals, ends = text.rpartition("=")
-        low, colon, high = ends.partition(":")
-        try:
-            limit = cls(pattern, parse_fraction(low or "0"), parse_fraction(high or "1"))
-        except ValueError:
-            equals = ""
-        if not (pattern and equals and colon and 0 <= limit.low <= limit.high <= 1):
-            raise ValueError(
-                f"{text!r} is no limit; write PATTERN=LOW:HIGH with sparsities, such as 'fc4=0:0.5'"
-            )
-        return limit
-
-
-def check_limit(text: str) -> str:
-    """Give the text of a limit unchanged, or raise ``ValueError`` as ``Limit.parse``."""
-    Limit.parse(text)
-    return text
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Limits that a comparison of two models must keep; fractions.
-
-    Raises
-    ------
-    BadInput
-        A value is outside its bounds, or there is a confidence without a limit.
-    """
-
-    max_drop: float | None = option(
-        None,
-        "Exit 3 if accuracy (without labels: agreement) falls by more, such as 0.5%.",
-        low=0,
-        high=1,
-        metavar="D",
-        parse=parse_share,
-    )
-    max_error: float | None = option(
-        None,
-        "Exit 3 if the relative error of an output is larger, such as 5%.",
-        low=0,
-        metavar="E",
-        parse=parse_share,
-    )
-    confidence: float | None = option(
-        None,
-        "Exit 3 also if new samples could exceed a limit: their bound of this confidence, such as "
-        "95%, decides.",
-        low=0.5,
-        high=1,
-        open_ends=True,
-        metavar="C",
-        parse=parse_share,
-    )
-
-    def __post_init__(self) -> None:
-        """Check each value against the bounds that its field declares."""
-        check_bounds(self)
-        if self.confidence is not None and self.max_drop is None and self.max_error is None:
-            raise BadInput(
-                "--confidence says how sure a limit is to be: give --max-drop or --max-error, too."
-            )
-
-    @property
-    def is_set(self) -> bool:
-        """Whether there is any limit."""
-        return self.max_drop is not None or self.max_error is not None
 
 
 @dataclass(frozen=True)
@@ -390,18 +304,3 @@ def check_one_target(options: Mapping[str, Any], label: Callable[[str], str] = s
     if len(targets) > 1:
         raise BadInput(f"Give one target: {' and '.join(map(label, targets))} are {len(targets)}.")
     return targets
-
-
-def matching_names(pattern: str, names: Collection[str]) -> frozenset[str]:
-    """The names that a pattern stands for.
-
-    These are the name itself where it exists; else all names that match the shell pattern; else
-    all names that match it with literal brackets, as in ``blocks[0].*``.
-    """
-    if pattern in names:
-        return frozenset((pattern,))
-    matches = (
-        frozenset(name for name in names if fnmatchcase(name, shell_pattern))
-        for shell_pattern in (pattern, pattern.replace("[", "[[]"))
-    )
-    return next(filter(None, matches), frozenset())

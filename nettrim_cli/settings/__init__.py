@@ -1,0 +1,33 @@
+"""Options of runs and of comparisons."""
+
+from nettrim_cli.settings.gate import Gate
+from nettrim_cli.settings.limits import Limit, check_limit, matching_names
+from nettrim_cli.settings.run import (
+    ALLOCATIONS,
+    AUTOMATIC,
+    DEFAULT_EPSILON,
+    DEFAULT_GAMMA,
+    METHODS,
+    SCHEMES,
+    SEARCHED,
+    TARGETS,
+    Settings,
+    check_one_target,
+)
+
+__all__ = [
+    "ALLOCATIONS",
+    "AUTOMATIC",
+    "DEFAULT_EPSILON",
+    "DEFAULT_GAMMA",
+    "METHODS",
+    "SCHEMES",
+    "SEARCHED",
+    "TARGETS",
+    "Gate",
+    "Limit",
+    "Settings",
+    "check_limit",
+    "check_one_target",
+    "matching_names",
+]
