@@ -8,7 +8,7 @@ program each of them is simply computed.  The functions are those of the ops' en
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,20 @@ class Elementwise:
         for start in range(0, A.shape[1], step):
             result[:, start : start + step] = self._of_block(A[:, start : start + step])
         return result
+
+    def of_outputs(self, outputs: NDArray[np.integer[Any]]) -> Elementwise:
+        """The function of some of the layer's outputs, by number."""
+        steps = [
+            replace(
+                step,
+                inputs=tuple(
+                    value if isinstance(value, int) or np.ndim(value) == 0 else value[outputs]
+                    for value in step.inputs
+                ),
+            )
+            for step in self.steps
+        ]
+        return Elementwise(tuple(steps))
 
     def _of_block(self, A: Floats) -> NDArray[np.float32]:
         results: list[Any] = [np.asarray(A, np.float32)]

@@ -86,6 +86,26 @@ class WeightNode:
     attributes: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class FactorNode:
+    """A node that stands for one factor of another node's weight.
+
+    Attributes
+    ----------
+    op_type, attributes
+        Those of the new node.
+    weight
+        Its weight, as stored.
+    slot
+        The input that is the weight; the signal is the other one of the first two.
+    """
+
+    op_type: str
+    attributes: Mapping[str, Any]
+    weight: NDArray[Any]
+    slot: int
+
+
 class Op:
     """How one kind of node reads its weight and its tensors.
 
@@ -223,6 +243,23 @@ class Op:
         """Input slot of a tensor of the results' shape that is added to them before that."""
         return None
 
+    def factor_nodes(
+        self, geometry: Geometry, first: Floats, second: Floats
+    ) -> tuple[FactorNode, FactorNode] | None:
+        """Two nodes, one behind the other, in place of one whose weight is a product.
+
+        Parameters
+        ----------
+        first, second
+            (N, r) and (r, M), whose product is the matrix U of its only block.
+
+        Returns
+        -------
+        pair or None
+            None where the node cannot be replaced so.
+        """
+        return None
+
     def is_depthwise(self, geometry: Geometry, shape: Shape) -> bool:
         """Whether each output reads one channel of the input alone."""
         return False
@@ -279,6 +316,8 @@ def per_group(count: int, groups: int, kind: str) -> int:
 
 class Fused(Op, ABC):
     """What is added to an op with an activation of its own, which comes next in the bases."""
+
+    factor_nodes = Op.factor_nodes
 
     @abstractmethod
     def parameters(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import (
     Arrays,
+    FactorNode,
     Fused,
     Op,
     Positions,
@@ -182,6 +183,28 @@ class Conv(Op):
         total: NDArray[np.float64] = np.concatenate(blocks).reshape(-1, taps).sum(axis=1)
         return total
 
+    def factor_nodes(
+        self, geometry: Geometry, first: Floats, second: Floats
+    ) -> tuple[FactorNode, FactorNode] | None:
+        """The window with r channels (N, r), and a convolution of single positions (r, M)."""
+        window = dict(geometry.attributes)
+        if window.pop("group") != 1:
+            return None
+        kernel = window["kernel_shape"]
+        ones = (1,) * len(kernel)
+        weights = (
+            first.T.reshape(first.shape[1], -1, *kernel),
+            second.T.reshape(*second.T.shape, *ones),
+        )
+        mode = window.pop("auto_pad")
+        if mode != "NOTSET":
+            window["auto_pad"] = mode
+            del window["pads"]
+        return (
+            FactorNode("Conv", window, np.ascontiguousarray(weights[0]), 1),
+            FactorNode("Conv", {"kernel_shape": ones}, np.ascontiguousarray(weights[1]), 1),
+        )
+
 
 class FusedConv(Fused, Conv):
     """onnxruntime's Conv with an activation, which comes after the bias and a summand Z."""
@@ -204,6 +227,8 @@ class ConvTranspose(Conv):
     An output position is reached from an input position by at most one place of the kernel, so
     that its column has the input's values at some places and zeros at all others.
     """
+
+    factor_nodes = Op.factor_nodes
 
     def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As Conv, with ``output_padding`` and ``output_shape`` (() for none).

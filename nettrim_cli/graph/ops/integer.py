@@ -57,6 +57,7 @@ class Integer(Op):
     """
 
     bias_follows = False
+    factor_nodes = Op.factor_nodes
 
     def __init__(self, x: Operand, w: Operand, bias: int | None = None, rounds: bool = False):
         self.operands = (x, w)

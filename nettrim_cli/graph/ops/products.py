@@ -19,6 +19,7 @@ from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import (
     Applied,
     Arrays,
+    FactorNode,
     Fused,
     Op,
     Reads,
@@ -119,6 +120,22 @@ class MatMul(Op):
         """The last axis, or the one before it with the constant on the left."""
         return -2 if geometry.attributes["left"] else -1
 
+    def factor_nodes(
+        self, geometry: Geometry, first: Floats, second: Floats
+    ) -> tuple[FactorNode, FactorNode] | None:
+        """Two products of (N, r) and (r, M); a signal that is turned, or a stack, stays."""
+        left = geometry.attributes["left"]
+        if (
+            geometry.attributes["contracted"] != (-2 if left else -1)
+            or geometry.attributes["batch"]
+        ):
+            return None
+        nodes = [
+            FactorNode("MatMul", {}, np.ascontiguousarray(factor.T if left else factor), 1 - left)
+            for factor in (first, second)
+        ]
+        return nodes[0], nodes[1]
+
 
 class Gemm(MatMul):
     """``Y = alpha * A' @ B' + beta * C`` on matrices."""
@@ -153,6 +170,16 @@ class Gemm(MatMul):
         """A row, or a column with the weight on the left."""
         ((_, outputs),) = self.blocks(geometry, shape)
         return (outputs, 1) if geometry.attributes["left"] else (outputs,)
+
+    def factor_nodes(
+        self, geometry: Geometry, first: Floats, second: Floats
+    ) -> tuple[FactorNode, FactorNode] | None:
+        """A product of (N, r), and a Gemm of (r, M) with the bias."""
+        nodes = super().factor_nodes(geometry, first, second)
+        if nodes is None:
+            return None
+        beta = geometry.attributes["beta"]
+        return nodes[0], replace(nodes[1], op_type="Gemm", attributes={"beta": beta})
 
 
 class FusedGemm(Fused, Gemm):
@@ -192,6 +219,7 @@ class Attention(MatMul):
     product = False
     bias_input = 2
     bias_follows = False
+    factor_nodes = Op.factor_nodes
 
     def geometry(self, node: WeightNode, shape: Shape) -> Geometry:
         """As MatMul; the weight has two axes.

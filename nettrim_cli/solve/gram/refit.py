@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +14,8 @@ from nettrim_cli.solve.matrices import Matrix, column_blocks
 from nettrim_cli.solve.responses import Target
 
 Product = Callable[[Matrix], Matrix]
+Solver = Callable[[Operator], Callable[[Matrix, Matrix], Matrix]]
+"""Of A (N, N), the function from a right-hand side and a start, (N, M) both, to weights (N, M)."""
 
 # Costs in multiplications of a step of conjugate gradients, for k of N inputs of a neuron:
 # CUBE k^3 + GATHER k N + CALL of a factorisation, SUBSTITUTE k^2 + SOLVE of a solve with its
@@ -130,15 +133,30 @@ def refit_iteratively(
     return V
 
 
+class Damping(NamedTuple):
+    """What draws weights towards the dense ones.
+
+    Attributes
+    ----------
+    delta
+        How strongly.
+    pull
+        (N, M), delta times the scaled dense weights W.
+    """
+
+    delta: float
+    pull: Matrix
+
+
 def refit_response(
     X: Matrix,
     target: Target,
-    delta: float,
-    pull: Matrix,
+    damping: Damping,
     start: Matrix,
     bias: Matrix | None,
     *,
     rounds: int = 12,
+    solver: Solver | None = None,
 ) -> tuple[Matrix, Matrix | None]:
     """Minimise ``||R(V'X + b)||^2 / P + delta ||V - W||^2`` on the support of ``start``.
 
@@ -152,16 +170,17 @@ def refit_response(
         (N, P) float32 inputs, scaled, and centred where the bias is free.
     target
         The response's target, which gives R.
-    delta
-        Damping.
-    pull
-        (N, M), delta times the scaled dense weights W.
+    damping
+        Towards the dense weights.
     start
         (N, M) first V, whose support is that of the refit.
     bias
         (M,) first b, or None where the layer has none to refit.
     rounds
         Number of rounds.
+    solver
+        Makes of A the function that solves each round's linear problem, where other weights than
+        those on a support are allowed.
 
     Returns
     -------
@@ -169,16 +188,15 @@ def refit_response(
         (N, M), and (M,) or None.
     """
     P = np.float32(X.shape[1])
-    A = damped_gram(X, delta)
-    support = start != 0
-    solved = _solver(A, support, rounds)
+    A = damped_gram(X, damping.delta)
+    solved = _solver(A, start != 0, rounds) if solver is None else solver(A)
     V = Q = start
     momentum, last_total = 1.0, np.inf
     for _ in range(rounds):
         products, means, total = _imputed(X, target, Q, bias)
         if bias is not None:
             bias = means
-        solution = solved(products / P + pull, Q)
+        solution = solved(products / P + damping.pull, Q)
         momentum = 1.0 if total > last_total else momentum
         last_total = total
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -158,68 +158,166 @@ def removal_order(
         the remaining ones.  The last k of the order are those that greedy keeps with ``keep=k``;
         the sum of the rises before them is its error.
     """
-    return _eliminate(_System(A, rhs, _order(groups, len(A)), inverse), 0)
+    order, rises = _eliminate([Reader.of(_System(A, rhs, _order(groups, len(A)), inverse))], 0)
+    return order, rises[0]
+
+
+def joint_removal_order(
+    readers: Sequence[Reader], weights: Sequence[float]
+) -> tuple[Matrix, Matrix]:
+    """The path of greedy backward elimination of units that several layers read.
+
+    Parameters
+    ----------
+    readers
+        One for each layer; they are used up.
+    weights
+        What a rise of each reader's F counts.
+
+    Returns
+    -------
+    order, rises
+        (G,) units in the order of their removal, and (R, G) by how much each raises the F of each
+        reader, after a refit of the remaining ones.
+    """
+    return _eliminate(readers, 0, weights)
 
 
 def greedy(system: _System, keep: int) -> Matrix:
     """Remove the cheapest group, one after the other, until ``keep`` remain."""
     mask = np.ones(len(system.rhs) // system.size, bool)
-    mask[_eliminate(system, keep)[0]] = False
+    mask[_eliminate([Reader.of(system)], keep)[0]] = False
     return mask
 
 
-def _eliminate(system: _System, keep: int) -> tuple[Matrix, Matrix]:
-    """Groups in the order of their removal and what each costs.
+@dataclass
+class Reader:
+    """A layer that reads units, as elimination knows it.
+
+    Attributes
+    ----------
+    H, K
+        (n, n) float64: the inverse of A on the remaining rows, and ``V V'``; the rows of the
+        units come first, g consecutive ones a unit.
+    size
+        Rows of a unit, g.
+    units
+        Number of units, G.
+    """
+
+    H: Matrix
+    K: Matrix
+    size: int
+    units: int
+
+    @classmethod
+    def of(cls, system: _System) -> Reader:
+        """A problem in which every row is one of a group."""
+        H = system.inverse(0.0).astype(np.float64)
+        V = H @ system.rhs
+        return cls(H, V @ V.T, system.size, len(H) // system.size)
+
+    @classmethod
+    def of_rows(cls, H: Matrix, V: Matrix, rows: Matrix) -> Reader:
+        """A layer some rows of which are those of units.
+
+        Parameters
+        ----------
+        H
+            (N, N) inverse of A.
+        V
+            (N, M) its weights.
+        rows
+            (G, g) rows of each unit, all different.
+        """
+        others = np.setdiff1d(np.arange(len(H)), rows)
+        order = np.concatenate([rows.ravel(), others])
+        V = V[order].astype(np.float64)
+        return cls(H[np.ix_(order, order)].astype(np.float64), V @ V.T, rows.shape[1], len(rows))
+
+
+def _eliminate(
+    readers: Sequence[Reader], keep: int, weights: Sequence[float] = (1.0,)
+) -> tuple[Matrix, Matrix]:
+    """Groups in the order of their removal, and (R, G) what each costs each reader.
 
     With ``K = V V'`` the price of a group is ``tr(H_GG^-1 K_GG)``.  Its removal takes ``H_:G P'``
     from H and ``P Q' + Q P'`` from K, where ``P = H_:G H_GG^-1`` and ``Q = K_:G - P K_GG / 2``.
     The choice needs the diagonal blocks of H and K only.  Their other blocks are updated after some
     groups, by matrix products without the removed rows.
     """
-    g = system.size
-    H = system.inverse(0.0).astype(np.float64)
-    V = H @ system.rhs
-    K = V @ V.T
-    remaining = np.arange(len(H) // g)
-    order, rises = [remaining[:0]], [np.zeros(0)]
+    remaining = np.arange(readers[0].units)
+    order, rises = [remaining[:0]], [np.zeros((len(readers), 0))]
     while len(remaining) > keep:
-        removed, prices, H, K = _remove(
-            H, K, g, min(len(remaining) - keep, 1 + len(remaining) // LAZY)
+        removed, prices = _remove(
+            readers, weights, len(remaining), min(len(remaining) - keep, 1 + len(remaining) // LAZY)
         )
         order.append(remaining[removed])
         rises.append(prices / 2)
         remaining = np.delete(remaining, removed)
-    return np.concatenate(order), np.concatenate(rises)
+    return np.concatenate(order), np.hstack(rises)
 
 
-def _remove(H: Matrix, K: Matrix, g: int, count: int) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    """Remove ``count`` groups: their numbers and prices, and H and K of the remaining rows."""
-    remaining = np.arange(len(H) // g)
-    removed, prices = np.empty(count, int), np.empty(count)
-    H_blocks, K_blocks = _diagonal(H, g), _diagonal(K, g)
-    changes, P, Q = (np.zeros((len(H), count * g)) for _ in range(3))
+def _remove(
+    readers: Sequence[Reader], weights: Sequence[float], units: int, count: int
+) -> tuple[Matrix, Matrix]:
+    """Remove ``count`` of the units from all readers: their numbers, and (R, count) prices."""
+    removals = [_Removal(reader, units, count) for reader in readers]
+    remaining = np.arange(units)
+    removed, prices = np.empty(count, int), np.empty((len(readers), count))
     for i in range(count):
-        price = np.linalg.solve(H_blocks[remaining], K_blocks[remaining]).trace(axis1=1, axis2=2)
-        position = np.argmin(price)
-        group = remaining[position]
-        removed[i], prices[i] = group, price[position]
-        rows, old, new = slice(group * g, group * g + g), slice(i * g), slice(i * g, i * g + g)
+        rises = np.array([removal.prices(remaining) for removal in removals])
+        position = np.argmin(weights @ rises)
+        removed[i], prices[:, i] = remaining[position], rises[:, position]
+        for removal in removals:
+            removal.take(remaining[position])
+        remaining = np.delete(remaining, position)
+    for removal in removals:
+        removal.finish(remaining)
+    return removed, prices
+
+
+class _Removal:
+    """Some groups on their way out of a reader."""
+
+    def __init__(self, reader: Reader, units: int, count: int) -> None:
+        self.reader, self.units, self.done = reader, units, 0
+        size = reader.size
+        self.H_blocks = _diagonal(reader.H, size, units)
+        self.K_blocks = _diagonal(reader.K, size, units)
+        self.changes, self.P, self.Q = (np.zeros((len(reader.H), count * size)) for _ in range(3))
+
+    def prices(self, remaining: Matrix) -> Matrix:
+        """Price of each of the remaining groups."""
+        solved = np.linalg.solve(self.H_blocks[remaining], self.K_blocks[remaining])
+        return np.asarray(solved.trace(axis1=1, axis2=2))
+
+    def take(self, group: int) -> None:
+        """Note the removal of a group."""
+        H, K, g = self.reader.H, self.reader.K, self.reader.size
+        changes, P, Q = self.changes, self.P, self.Q
+        rows, old = slice(group * g, group * g + g), slice(self.done * g)
+        new = slice(old.stop, old.stop + g)
         h = H[:, rows] - changes[:, old] @ P[rows, old].T
         k = K[:, rows] - P[:, old] @ Q[rows, old].T - Q[:, old] @ P[rows, old].T
-        p = np.linalg.solve(H_blocks[group], h.T).T
-        q = k - p @ (K_blocks[group] / 2)
+        p = np.linalg.solve(self.H_blocks[group], h.T).T
+        q = k - p @ (self.K_blocks[group] / 2)
         changes[:, new], P[:, new], Q[:, new] = h, p, q
-        h, p, q = (block.reshape(-1, g, g) for block in (h, p, q))
+        h, p, q = (block[: self.units * g].reshape(-1, g, g) for block in (h, p, q))
         mixed = p @ q.transpose(0, 2, 1)
-        H_blocks -= h @ p.transpose(0, 2, 1)
-        K_blocks -= mixed + mixed.transpose(0, 2, 1)
-        remaining = np.delete(remaining, position)
-    rows_kept = (remaining[:, None] * g + np.arange(g)).ravel()
-    changes, P, Q = changes[rows_kept], P[rows_kept], Q[rows_kept]
-    H, K = H[np.ix_(rows_kept, rows_kept)], K[np.ix_(rows_kept, rows_kept)]
-    H -= changes @ P.T
-    K -= np.hstack([P, Q]) @ np.hstack([Q, P]).T
-    return removed, prices, H, K
+        self.H_blocks -= h @ p.transpose(0, 2, 1)
+        self.K_blocks -= mixed + mixed.transpose(0, 2, 1)
+        self.done += 1
+
+    def finish(self, remaining: Matrix) -> None:
+        """Leave H and K of the remaining rows in the reader."""
+        reader, g = self.reader, self.reader.size
+        rows = (remaining[:, None] * g + np.arange(g)).ravel()
+        kept = np.concatenate([rows, np.arange(self.units * g, len(reader.H))])
+        changes, P, Q = self.changes[kept], self.P[kept], self.Q[kept]
+        reader.H, reader.K = reader.H[np.ix_(kept, kept)], reader.K[np.ix_(kept, kept)]
+        reader.H -= changes @ P.T
+        reader.K -= np.hstack([P, Q]) @ np.hstack([Q, P]).T
 
 
 def by_admm(system: _System, keep: int) -> Matrix:
@@ -275,7 +373,7 @@ def _order(groups: Matrix | int, inputs: int) -> Matrix:
     return groups
 
 
-def _diagonal(A: Matrix, g: int) -> Matrix:
-    """(G, g, g) diagonal blocks."""
-    number = np.arange(len(A) // g)
-    return A.reshape(len(number), g, len(number), g)[number, :, number]
+def _diagonal(A: Matrix, g: int, count: int) -> Matrix:
+    """(count, g, g) first diagonal blocks."""
+    number, end = np.arange(count), count * g
+    return A[:end, :end].reshape(count, g, count, g)[number, :, number]

@@ -15,7 +15,7 @@ from nettrim_cli.solve.gram.feedback import (
 )
 from nettrim_cli.solve.gram.low_rank import system_of
 from nettrim_cli.solve.gram.output_weights import output_weights
-from nettrim_cli.solve.gram.refit import refit, refit_response
+from nettrim_cli.solve.gram.refit import Damping, Solver, refit, refit_response
 from nettrim_cli.solve.gram.schedules import ITERATIONS, PATH_RHO, RHO_LEVELS, rho_schedule
 from nettrim_cli.solve.gram.system import GramResponse, System, damping
 from nettrim_cli.solve.matrices import Matrix, evenly_spaced
@@ -331,10 +331,13 @@ class ScaledProblem:
             return U
         return np.vstack([U, self.system.bias(self.target(feedback), U)])
 
-    def response_weights(self, V: Matrix, feedback: ErrorFeedback) -> Matrix:
+    def response_weights(
+        self, V: Matrix, feedback: ErrorFeedback, solver: Solver | None = None
+    ) -> Matrix:
         """The problem's U refitted from V (N, M) to the response, on the sampled columns.
 
         Results that the activation does not pass on are free: a ReLU's inactive units altogether.
+        A solver allows other weights than those on the support of V (see ``refit_response``).
         """
         samples = self.problem.samples
         count = max(RESPONSE_COLUMNS, RESPONSE_PER_INPUT * len(samples.X))
@@ -347,8 +350,9 @@ class ScaledProblem:
             X -= means[:, None]
         worth = self.output_weights.astype(np.float32)
         pull = np.float32(self.system.delta) * self.start / worth
+        damped = Damping(self.system.delta, pull)
         start = None if means is None else mean
-        V, bias = refit_response(X, target, self.system.delta, pull, V / worth, start)
+        V, bias = refit_response(X, target, damped, V / worth, start, solver=solver)
         V = V * worth
         if bias is None or means is None:
             return self.from_scaled(V, None)

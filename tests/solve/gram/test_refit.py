@@ -7,7 +7,13 @@ import pytest
 
 from nettrim_cli.solve import matrices
 from nettrim_cli.solve.gram import refit as module
-from nettrim_cli.solve.gram.refit import refit, refit_exactly, refit_iteratively, refit_response
+from nettrim_cli.solve.gram.refit import (
+    Damping,
+    refit,
+    refit_exactly,
+    refit_iteratively,
+    refit_response,
+)
 from nettrim_cli.solve.responses import Intervals, ResponseCurve
 from tests.support.small_layers import correlated
 
@@ -98,7 +104,7 @@ def test_refit_response_beats_its_start(seed, free_bias, columns, ceiling) -> No
     start_bias = Z.mean(axis=1) if free_bias else None
     for start in (linear, W * support):
         before = one_sided(X, sets, delta, W, start, start_bias)
-        V, bias = refit_response(X, sets, delta, np.float32(delta) * W, start, start_bias)
+        V, bias = refit_response(X, sets, Damping(delta, np.float32(delta) * W), start, start_bias)
         after = one_sided(X, sets, delta, W, V, bias)
         assert np.all(V[start == 0] == 0)
         assert (bias is None) == (not free_bias)
@@ -119,7 +125,7 @@ def test_kept_factors_and_conjugate_gradients_end_alike(free_bias, monkeypatch) 
         monkeypatch.setattr(module, "FACTORS_BYTES", kept_bytes)
         monkeypatch.setattr(module, "CALL", 0)
         monkeypatch.setattr(module, "SOLVE", 0)
-        V, bias = refit_response(X, sets, 1e-2, np.float32(1e-2) * W, start, b, rounds=40)
+        V, bias = refit_response(X, sets, Damping(1e-2, np.float32(1e-2) * W), start, b, rounds=40)
         ends.append(one_sided(X, sets, 1e-2, W, V, bias))
     before = one_sided(X, sets, 1e-2, W, start, b)
     assert ends[0] < 0.9 * before
@@ -144,7 +150,7 @@ def test_a_refit_works_on_some_columns_at_a_time(curved, monkeypatch) -> None:
 
     for values in (1 << 20, 8 * 60):
         monkeypatch.setattr(matrices, "BLOCK_VALUES", values)
-        found.append(refit_response(X, Watched(), 1e-2, 1e-2 * W, start, b, rounds=3))
+        found.append(refit_response(X, Watched(), Damping(1e-2, 1e-2 * W), start, b, rounds=3))
     assert widths == [500] * 3 + [*[60] * 8, 20] * 3
     for one, other in zip(*found, strict=True):
         assert np.allclose(one, other, rtol=1e-3, atol=1e-5)
