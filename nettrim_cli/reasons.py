@@ -54,6 +54,12 @@ CODES = (
     "element-type",
     "empty",
     "weights-not-finite",
+    # Why units of a layer have to stay
+    "fixed-width",
+    "fixed-partner",
+    "mixed",
+    "not-followed",
+    "unread",
     # What the settings leave out
     "not-included",
     "excluded",

@@ -10,6 +10,7 @@ import numpy as np
 
 from nettrim_cli.graph.layer import Floats
 from nettrim_cli.graph.ops.base import Unsupported
+from nettrim_cli.graph.ops.channel_rules import entrywise as entrywise_channels
 from nettrim_cli.graph.ops.context import (
     AffineContext,
     Energy,
@@ -29,7 +30,9 @@ Affine = tuple[Floats, Floats]
 
 def broadcast(**facts: Any) -> OpSpec:
     """An op whose output has the axes of its inputs, broadcast against each other."""
-    return OpSpec(rank=broadcast_rank, length=broadcast_length, **facts)
+    return OpSpec(
+        rank=broadcast_rank, length=broadcast_length, channels=entrywise_channels, **facts
+    )
 
 
 def mixture(function: Callable[[Any, Any], Any] | None, **facts: Any) -> OpSpec:

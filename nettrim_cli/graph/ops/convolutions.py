@@ -24,6 +24,7 @@ from nettrim_cli.graph.ops.base import (
     working,
     working_dtype,
 )
+from nettrim_cli.graph.ops.channel_weights import convolution_channels
 from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain
 from nettrim_cli.graph.ops.rank_rules import rank_of_any
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -357,7 +358,11 @@ def conv_error(context: ErrorContext) -> ErrorGain:
 
 
 CONVOLUTIONS: dict[str, OpSpec] = {
-    "Conv": OpSpec(weight=Conv(), rank=rank_of_any(0, 1), error=conv_error),
-    "ConvTranspose": OpSpec(weight=ConvTranspose(), rank=rank_of_any(0, 1)),
-    "com.microsoft.FusedConv": OpSpec(weight=FusedConv()),
+    "Conv": OpSpec(
+        weight=Conv(), rank=rank_of_any(0, 1), error=conv_error, channels=convolution_channels
+    ),
+    "ConvTranspose": OpSpec(
+        weight=ConvTranspose(), rank=rank_of_any(0, 1), channels=convolution_channels
+    ),
+    "com.microsoft.FusedConv": OpSpec(weight=FusedConv(), channels=convolution_channels),
 }

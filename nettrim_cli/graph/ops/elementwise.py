@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nettrim_cli.graph.layer import Floats
+from nettrim_cli.graph.ops.channel_rules import entrywise, unary
 from nettrim_cli.graph.ops.context import AffineContext, ErrorContext, ErrorGain
 from nettrim_cli.graph.ops.error_rules import slope, steepest
 from nettrim_cli.graph.ops.function_rules import plain, with_attributes
@@ -130,7 +131,7 @@ def clip(attributes: Attributes, x: Any, low: Any = None, high: Any = None) -> A
 
 def function_of_one(function: Function | None = None, **facts: Any) -> OpSpec:
     """An op whose output has the axes of its first input."""
-    return OpSpec(rank=first_rank, function=function, **facts)
+    return OpSpec(rank=first_rank, function=function, **{"channels": unary} | facts)
 
 
 def activation(function: Function | None = None, **facts: Any) -> OpSpec:
@@ -189,7 +190,9 @@ ACTIVATIONS: dict[str, OpSpec] = {
         with_attributes(lambda x, alpha: negative(x, np.float32(alpha) * x), alpha=0.01),
         error=steepest("alpha", 0.01),
     ),
-    "PRelu": activation(lambda attributes, x, a: negative(x, a * x), error=prelu_error),
+    "PRelu": activation(
+        lambda attributes, x, a: negative(x, a * x), error=prelu_error, channels=entrywise
+    ),
     "ThresholdedRelu": function_of_one(
         with_attributes(lambda x, alpha: np.where(x > alpha, x, 0), alpha=1.0)
     ),
@@ -230,11 +233,15 @@ ACTIVATIONS: dict[str, OpSpec] = {
     "Softsign": function_of_one(plain(lambda x: x / (1 + np.abs(x))), error=slope(1)),
     "Tanh": activation(plain(np.tanh), title="Tanh", error=slope(1)),
     "Erf": activation(plain(erf), error=slope(2 / math.sqrt(math.pi))),
-    "com.microsoft.Gelu": OpSpec(function=plain(gelu), width=widest),
-    "com.microsoft.BiasGelu": OpSpec(function=lambda attributes, x, bias: gelu(x + bias)),
-    "com.microsoft.FastGelu": OpSpec(function=lambda attributes, x, bias=0: tanh_gelu(x + bias)),
+    "com.microsoft.Gelu": OpSpec(function=plain(gelu), width=widest, channels=unary),
+    "com.microsoft.BiasGelu": OpSpec(
+        function=lambda attributes, x, bias: gelu(x + bias), channels=entrywise
+    ),
+    "com.microsoft.FastGelu": OpSpec(
+        function=lambda attributes, x, bias=0: tanh_gelu(x + bias), channels=entrywise
+    ),
     "com.microsoft.QuickGelu": OpSpec(
-        function=with_attributes(swish, alpha=1.702), title="QuickGelu"
+        function=with_attributes(swish, alpha=1.702), title="QuickGelu", channels=unary
     ),
 }
 
@@ -250,7 +257,7 @@ UNARY: dict[str, OpSpec] = {
     "Reciprocal": function_of_one(plain(lambda x: 1 / x)),
     "Sin": function_of_one(error=slope(1)),
     "Cos": function_of_one(error=slope(1)),
-    "Atan": OpSpec(error=slope(1)),
+    "Atan": OpSpec(error=slope(1), channels=unary),
     **dict.fromkeys(("Sign", "Not", "Floor", "Ceil", "Round", "IsNaN"), function_of_one()),
 }
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from nettrim_cli.graph.ops import channel_layout as channels
 from nettrim_cli.graph.ops.base import Unsupported
+from nettrim_cli.graph.ops.channel_rules import reshape_channels, to_first_output
 from nettrim_cli.graph.ops.context import (
     Energy,
     ErrorContext,
@@ -313,25 +315,41 @@ LAYOUT: dict[str, OpSpec] = {
         function=plain(lambda x: x),
         linear=True,
         idle=lambda context: True,
+        channels=to_first_output,
     ),
-    "Transpose": moved(transposed, rank=first_rank),
-    "Reshape": moved(reshaped(reshape_shape), rank=listed_rank(1), length=reshape_length),
-    "Flatten": moved(reshaped(flatten_shape), rank=fixed(2)),
-    "Squeeze": moved(reshaped(squeeze_shape), rank=more_axes(-1)),
-    "Unsqueeze": moved(reshaped(unsqueeze_shape), rank=more_axes(1), length=fixed(1)),
-    "Slice": OpSpec(layout=sliced, rank=first_rank, length=slice_length, error=slope(1)),
+    "Transpose": moved(transposed, rank=first_rank, channels=channels.transpose_channels),
+    "Reshape": moved(
+        reshaped(reshape_shape),
+        rank=listed_rank(1),
+        length=reshape_length,
+        channels=channels.reshape_channels,
+    ),
+    "Flatten": moved(reshaped(flatten_shape), rank=fixed(2), channels=reshape_channels),
+    "Squeeze": moved(reshaped(squeeze_shape), rank=more_axes(-1), channels=reshape_channels),
+    "Unsqueeze": moved(
+        reshaped(unsqueeze_shape), rank=more_axes(1), length=fixed(1), channels=reshape_channels
+    ),
+    "Slice": OpSpec(
+        layout=sliced,
+        rank=first_rank,
+        length=slice_length,
+        error=slope(1),
+        channels=channels.slice_channels,
+    ),
     "Split": OpSpec(
         layout=split,
         rank=first_rank,
         every_output=True,
         importance=split_importance,
         error=slope(1),
+        channels=channels.split_channels,
     ),
     "Gather": OpSpec(
         layout=gathered,
         rank=gather_rank,
         length=lambda context: context.length(1),
         error=gather_error,
+        channels=channels.gather_channels,
     ),
     "Concat": OpSpec(
         join_axis=lambda context: int(context.attributes.get("axis", 1)),
@@ -340,11 +358,25 @@ LAYOUT: dict[str, OpSpec] = {
         width=joined_width,
         importance=joined_importance,
         error=side_by_side,
+        channels=channels.concat_channels,
     ),
-    "Expand": OpSpec(rank=expand_rank, importance=to_first, error=copies, spreads=True),
-    "Tile": OpSpec(rank=first_rank, error=copies),
-    "Pad": OpSpec(rank=first_rank, importance=to_first, width=widest, error=pad_error),
-    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), OpSpec(rank=first_rank, error=slope(1))),
+    "Expand": OpSpec(
+        rank=expand_rank,
+        importance=to_first,
+        error=copies,
+        spreads=True,
+        channels=channels.expand_channels,
+    ),
+    "Tile": OpSpec(rank=first_rank, error=copies, channels=channels.tile_channels),
+    "Pad": OpSpec(
+        rank=first_rank,
+        importance=to_first,
+        width=widest,
+        error=pad_error,
+        channels=channels.same_size_channels,
+    ),
+    "DepthToSpace": OpSpec(rank=first_rank, error=slope(1), channels=channels.to_space_channels),
+    "SpaceToDepth": OpSpec(rank=first_rank, error=slope(1), channels=channels.to_depth_channels),
     **dict.fromkeys(("Trilu", "ReverseSequence"), OpSpec(rank=first_rank)),
     **dict.fromkeys(("GatherElements", "ScatterElements", "ScatterND"), OpSpec(rank=first_rank)),
     "Shape": OpSpec(
@@ -353,6 +385,7 @@ LAYOUT: dict[str, OpSpec] = {
             None if {"start", "end"} & set(context.attributes) else context.rank()
         ),
         error=unmoved,
+        channels=channels.size_channels,
     ),
     "Size": OpSpec(rank=fixed(0)),
     "Constant": OpSpec(stores=True),

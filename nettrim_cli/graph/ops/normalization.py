@@ -9,6 +9,8 @@ import numpy as np
 
 from nettrim_cli.graph.layer import Floats
 from nettrim_cli.graph.ops.base import Unsupported
+from nettrim_cli.graph.ops.channel_context import ChannelContext, Counted
+from nettrim_cli.graph.ops.channel_rules import ChannelRule, Outputs, mixed
 from nettrim_cli.graph.ops.context import (
     AffineContext,
     Energy,
@@ -101,6 +103,97 @@ def dropout_error(context: ErrorContext) -> ErrorGain:
     return context.first(1.0)
 
 
+def batch_channels(context: ChannelContext) -> Outputs:
+    """Each channel by itself.
+
+    Raises
+    ------
+    Unsupported
+        It is trained.
+    """
+    labels = context.of()
+    if trains_by_batch(context):
+        raise Unsupported("it normalises by the batch", "not-followed")
+    if labels is not None:
+        for slot in range(1, 5):
+            context.cut(slot, labels, (1,))
+    return (labels,)
+
+
+def dropout_channels(context: ChannelContext) -> Outputs:
+    """All entries alike, unless it trains.
+
+    Raises
+    ------
+    Unsupported
+        It may be told to train.
+    """
+    if dropout_trains(context) is not False:
+        raise Unsupported("it may be told to train", "not-followed")
+    return (context.of(),) * len(context.node.output)
+
+
+def instance_channels(context: ChannelContext) -> Outputs:
+    """Entries of one channel are mixed."""
+    labels = context.of()
+    if labels is None:
+        return ()
+    labels = mixed(context, labels, range(2, labels.ndim))
+    for slot in range(1, context.count):
+        context.cut(slot, labels, (1,))
+    return (labels,)
+
+
+def group_channels(context: ChannelContext) -> Outputs:
+    """Neighbouring channels are mixed, and go as a whole.
+
+    Raises
+    ------
+    Unsupported
+        Another axis has units.
+    """
+    labels = context.of()
+    if labels is None:
+        return ()
+    if labels.shape != (1, labels.size, *(1,) * (labels.ndim - 2)):
+        raise Unsupported("it mixes units of another axis", "mixed")
+    groups = labels.reshape(context.attributes["num_groups"], -1)
+    context.units.unite(groups, groups[:, :1])
+    context.edits.append(Counted("num_groups", groups[:, 0]))
+    for slot in (1, 2):
+        per_group = context.shape(slot) == (len(groups),)
+        context.cut(slot, groups[:, 0] if per_group else labels, (0,) if per_group else (1,))
+    return (labels,)
+
+
+def mixing(usual: int, *, to_end: bool = False, before: int = 0) -> ChannelRule:
+    """A rule for ops that mix entries along the attribute ``axis``, and those behind it.
+
+    Parameters
+    ----------
+    usual
+        The axis where none is given.
+    to_end
+        Whether all axes behind it are mixed, too.
+    before
+        Version of the operators up to which they are in any case, from axis 1 on by default.
+    """
+
+    def rule(context: ChannelContext) -> Outputs:
+        """The labels, refused where nothing else tells units apart."""
+        labels = context.of()
+        if labels is None:
+            return ()
+        early = context.graph.opset < before
+        axis = context.attributes.get("axis", 1 if early else usual) % labels.ndim
+        labels = mixed(context, labels, range(axis, labels.ndim if to_end or early else axis + 1))
+        for slot in range(1, context.count):
+            context.cut(slot, labels)
+        return (labels,)
+
+    return rule
+
+
 def normalization(**facts: Any) -> OpSpec:
     """An op whose output has the axes of its input."""
     return OpSpec(rank=first_rank, **facts)
@@ -114,24 +207,25 @@ NORMALIZATION: dict[str, OpSpec] = {
         affine=batch_affine,
         mean_slot=3,
         trains=trains_by_batch,
+        channels=batch_channels,
     ),
-    "LayerNormalization": normalization(importance=gamma_importance),
-    "InstanceNormalization": normalization(importance=gamma_importance),
-    "LRN": normalization(importance=to_first, width=widest),
+    "LayerNormalization": normalization(
+        importance=gamma_importance, channels=mixing(-1, to_end=True)
+    ),
+    "InstanceNormalization": normalization(importance=gamma_importance, channels=instance_channels),
+    "LRN": normalization(importance=to_first, width=widest, channels=mixing(1)),
     # v' J v = Var_p(v) <= (max v - min v)^2 / 4 <= ||v||^2 / 2 (Popoviciu)
-    "Softmax": normalization(error=slope(0.5), probabilities=True),
+    "Softmax": normalization(error=slope(0.5), probabilities=True, channels=mixing(-1, before=13)),
     "Dropout": normalization(
         importance=to_first,
         width=widest,
         error=dropout_error,
         idle=lambda context: dropout_trains(context) is False,
         trains=dropout_trains,
+        channels=dropout_channels,
     ),
-    **dict.fromkeys(
-        (
-            *("GroupNormalization", "RMSNormalization", "LpNormalization"),
-            *("LogSoftmax", "Hardmax"),
-        ),
-        normalization(),
-    ),
+    "GroupNormalization": normalization(channels=group_channels),
+    "RMSNormalization": normalization(channels=mixing(-1, to_end=True)),
+    "LpNormalization": normalization(channels=mixing(-1)),
+    **dict.fromkeys(("LogSoftmax", "Hardmax"), normalization(channels=mixing(-1, before=13))),
 }

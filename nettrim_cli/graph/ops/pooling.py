@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
+import numpy as np
+
+from nettrim_cli.graph.ops.base import Unsupported
+from nettrim_cli.graph.ops.channel_context import ChannelContext, Labels
+from nettrim_cli.graph.ops.channel_layout import resize_channels, same_size_channels
+from nettrim_cli.graph.ops.channel_rules import Outputs, mixed
 from nettrim_cli.graph.ops.context import (
     Energy,
     ErrorContext,
@@ -64,14 +70,72 @@ def reduced_importance(context: ImportanceContext) -> Mapping[int, Energy]:
     return {} if len(axes) == 1 and axes[0] in last else {0: context.energy}
 
 
+def pool_channels(context: ChannelContext) -> Outputs:
+    """Windows run over all axes but the first two."""
+    labels = context.of()
+    return () if labels is None else (mixed(context, labels, range(2, labels.ndim)),)
+
+
+def reduction_channels(context: ChannelContext) -> Outputs:
+    """Entries along the listed axes are mixed, and the axes may go.
+
+    Raises
+    ------
+    Unsupported
+        The axes are not known.
+    """
+    labels = context.of()
+    if labels is None:
+        return ()
+    axes = context.integers("axes", 1)
+    if axes is None and context.name(1):
+        raise Unsupported("it reduces axes that are not constant", "not-followed")
+    idle = bool(context.attributes.get("noop_with_empty_axes", 0))
+    listed = {axis % labels.ndim for axis in axes or (() if idle else range(labels.ndim))}
+    return _without(context, mixed(context, labels, listed), listed)
+
+
+def position_channels(context: ChannelContext) -> Outputs:
+    """Entries along one axis are compared."""
+    labels = context.of()
+    if labels is None:
+        return ()
+    axis = context.attributes.get("axis", 0) % labels.ndim
+    return _without(context, mixed(context, labels, [axis]), {axis})
+
+
+def _without(context: ChannelContext, labels: Labels, axes: Set[int]) -> Outputs:
+    """Labels behind a reduction, none where units had to stay."""
+    if any(labels.shape[axis] > 1 for axis in axes):
+        return ()
+    if context.attributes.get("keepdims", 1):
+        return (labels,)
+    return (np.squeeze(labels, tuple(axes)),)
+
+
+def cumulative_channels(context: ChannelContext) -> Outputs:
+    """Entries along one axis are summed up.
+
+    Raises
+    ------
+    Unsupported
+        The axis is not known.
+    """
+    labels, axis = context.of(), context.stored(1)
+    if axis is None:
+        raise Unsupported("its axis is not constant", "not-followed")
+    return () if labels is None else (mixed(context, labels, [int(axis.reshape(()))]),)
+
+
 def pool(**facts: Any) -> OpSpec:
     """An op that keeps channels and the number of axes."""
-    return OpSpec(rank=first_rank, importance=to_first, width=widest, **facts)
+    usual = {"channels": pool_channels}
+    return OpSpec(rank=first_rank, importance=to_first, width=widest, **usual | facts)
 
 
 def reduction(**facts: Any) -> OpSpec:
     """An op over listed axes."""
-    return OpSpec(rank=reduced_rank, **facts)
+    return OpSpec(rank=reduced_rank, channels=reduction_channels, **facts)
 
 
 POOLING: dict[str, OpSpec] = {
@@ -79,16 +143,16 @@ POOLING: dict[str, OpSpec] = {
     "AveragePool": pool(error=average_pool_error),
     "GlobalAveragePool": pool(error=copies),
     "GlobalMaxPool": pool(error=slope(1)),
-    "LpPool": OpSpec(rank=first_rank),
-    "Resize": pool(),
-    "Upsample": pool(),
+    "LpPool": OpSpec(rank=first_rank, channels=pool_channels),
+    "Resize": pool(channels=resize_channels),
+    "Upsample": pool(channels=same_size_channels),
     "ReduceMean": reduction(importance=reduced_importance, error=copies),
     "ReduceSum": reduction(importance=reduced_importance, error=total),
     "ReduceMax": reduction(importance=reduced_importance, error=slope(1)),
     "ReduceMin": reduction(error=slope(1)),
     "ReduceL2": reduction(error=slope(1)),
     **{f"Reduce{name}": reduction() for name in ("L1", "LogSum", "LogSumExp", "Prod", "SumSquare")},
-    "ArgMax": OpSpec(rank=position_rank),
-    "ArgMin": OpSpec(rank=position_rank),
-    "CumSum": OpSpec(rank=first_rank),
+    "ArgMax": OpSpec(rank=position_rank, channels=position_channels),
+    "ArgMin": OpSpec(rank=position_rank, channels=position_channels),
+    "CumSum": OpSpec(rank=first_rank, channels=cumulative_channels),
 }

@@ -28,6 +28,7 @@ from nettrim_cli.graph.ops.base import (
     WeightNode,
     working,
 )
+from nettrim_cli.graph.ops.channel_weights import product_channels
 from nettrim_cli.graph.ops.context import Energy, ErrorContext, ErrorGain, ImportanceContext
 from nettrim_cli.graph.ops.rank_rules import fixed, product_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -317,12 +318,18 @@ def matmul_error(context: ErrorContext) -> ErrorGain:
 
 
 PRODUCTS: dict[str, OpSpec] = {
-    "Gemm": OpSpec(weight=Gemm(), rank=fixed(2), error=gemm_error),
+    "Gemm": OpSpec(weight=Gemm(), rank=fixed(2), error=gemm_error, channels=product_channels),
     "MatMul": OpSpec(
-        weight=MatMul(), rank=product_rank, importance=signal_importance, error=matmul_error
+        weight=MatMul(),
+        rank=product_rank,
+        importance=signal_importance,
+        error=matmul_error,
+        channels=product_channels,
     ),
     "com.microsoft.Attention": OpSpec(weight=Attention()),
-    "com.microsoft.FusedGemm": OpSpec(weight=FusedGemm()),
-    "com.microsoft.FusedMatMul": OpSpec(weight=FusedMatMul()),
-    "com.microsoft.TransposeMatMul": OpSpec(weight=FusedMatMul()),  # its former name
+    "com.microsoft.FusedGemm": OpSpec(weight=FusedGemm(), channels=product_channels),
+    "com.microsoft.FusedMatMul": OpSpec(weight=FusedMatMul(), channels=product_channels),
+    "com.microsoft.TransposeMatMul": OpSpec(
+        weight=FusedMatMul(), channels=product_channels
+    ),  # its former name
 }

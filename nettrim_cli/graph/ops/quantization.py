@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nettrim_cli.graph.ops.base import Grid, Unsupported
+from nettrim_cli.graph.ops.channel_rules import unary
 from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain, LayoutContext
 from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_length, first_rank
@@ -43,10 +44,18 @@ QUANTIZATION: dict[str, OpSpec] = {
         importance=to_first,
         width=widest,
         error=cast_error,
+        channels=unary,
     ),
     "DequantizeLinear": OpSpec(
-        layout=dequantized, retypes="grid", rank=first_rank, importance=to_first, width=widest
+        layout=dequantized,
+        retypes="grid",
+        rank=first_rank,
+        importance=to_first,
+        width=widest,
+        channels=unary,
     ),
-    "QuantizeLinear": OpSpec(retypes="grid", rank=first_rank, importance=to_first, width=widest),
+    "QuantizeLinear": OpSpec(
+        retypes="grid", rank=first_rank, importance=to_first, width=widest, channels=unary
+    ),
     "DynamicQuantizeLinear": OpSpec(rank=first_rank),
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 from nettrim_cli.graph.layer import Floats
 from nettrim_cli.graph.ops.base import Grid, Op
+from nettrim_cli.graph.ops.channel_rules import ChannelRule, boundary
 from nettrim_cli.graph.ops.context import (
     AffineContext,
     Energy,
@@ -109,6 +110,8 @@ class OpSpec:
         What it makes probabilities of, as the last node of a spelling; empty for nothing.
     spreads
         Whether it leads from a sum or a maximum of scores to where that meets them again.
+    channels
+        How it passes on units that can be deleted, and what changes in a node where they are.
     """
 
     stores: bool = False
@@ -137,6 +140,7 @@ class OpSpec:
     probabilities: bool = False
     scores: Callable[[NodeContext], str] | None = None
     spreads: bool = False
+    channels: ChannelRule = boundary
 
 
 UNKNOWN = OpSpec()

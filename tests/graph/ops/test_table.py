@@ -54,7 +54,7 @@ def test_every_entry_has_a_case_and_stands_in_one_family() -> None:
 
 @pytest.mark.parametrize("op", WEIGHT_ONLY)
 def test_of_some_ops_a_weight_alone_is_known(op) -> None:
-    assert OPS[op] == OpSpec(weight=OPS[op].weight)
+    assert OPS[op] == OpSpec(weight=OPS[op].weight, channels=OPS[op].channels)
 
 
 @pytest.mark.parametrize("op", having("function"))

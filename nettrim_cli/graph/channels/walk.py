@@ -1,0 +1,203 @@
+"""A walk over the graph in dataflow order: labels of units on the axes of all tensors.
+
+How an op passes labels on is its entry's ``channels``.  Entries that have to go together are
+united; at the end their connected components are the units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.channels.shapes import Sizes, sizes
+from nettrim_cli.graph.ir.flat_graph import Node
+from nettrim_cli.graph.layer import Layer, Site
+from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.graph.ops.channel_context import (
+    ChannelContext,
+    Edit,
+    Labels,
+    Resized,
+    varying,
+)
+from nettrim_cli.reasons import Reason
+
+OUTPUT = Reason("fixed-width", "they are outputs of the model")
+Block = tuple[str, int]
+"""Name of a layer, and one of its matrices."""
+
+
+@dataclass
+class Walk:
+    """What a walk has found.
+
+    Attributes
+    ----------
+    model
+        The model.
+    sizes
+        Sizes of its tensors.
+    labels
+        By tensor.
+    edits
+        By number of the node: what changes in it where units go.
+    columns, rows
+        Labels of the columns (M,) and rows (N,) of layers' matrices.
+    inside
+        Labels that a layer passes on one by one.
+    links
+        Pairs of labels (2, K) that go together.
+    refused
+        Labels that have to stay, with reasons.
+    counted
+        For labels that stand for a number of entries: the tensor's labels, and the axis.
+    """
+
+    model: Model
+    sizes: Sizes
+    labels: dict[str, Labels] = field(default_factory=dict)
+    edits: dict[int, list[Edit]] = field(default_factory=dict)
+    columns: dict[Block, Labels] = field(default_factory=dict)
+    rows: dict[Block, Labels] = field(default_factory=dict)
+    inside: dict[str, Labels] = field(default_factory=dict)
+    links: list[NDArray[np.int64]] = field(default_factory=list)
+    refused: list[tuple[Labels, Reason]] = field(default_factory=list)
+    counted: dict[int, tuple[Labels, int]] = field(default_factory=dict)
+    count: int = 0
+
+
+class _Units:
+    """``ops.channel_context.Units``: writes down what rules say."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+
+    def fresh(self, count: int) -> Labels:
+        """New labels (N,), all different."""
+        self.walk.count += count
+        return np.arange(self.walk.count - count, self.walk.count, dtype=np.int64)
+
+    def unite(self, first: Labels, second: Labels) -> None:
+        """Entries with these labels, broadcast, go together."""
+        pairs = np.stack([a.reshape(-1) for a in np.broadcast_arrays(first, second)])
+        self.walk.links.append(pairs[:, pairs[0] != pairs[1]])
+
+    def refuse(self, labels: Labels, reason: Reason) -> None:
+        """Entries with these labels have to stay."""
+        self.walk.refused.append((labels.reshape(-1), reason))
+
+    def columns(self, layer: Layer, block: int) -> Labels:
+        """Labels (M,) of the columns of a layer's matrix, new ones at first."""
+        key = (layer.name, block)
+        if key not in self.walk.columns:
+            self.walk.columns[key] = self.fresh(layer.blocks[block][1])
+        return self.walk.columns[key]
+
+    def set_columns(self, layer: Layer, block: int, labels: Labels) -> None:
+        """Say labels (M,) of the columns of a layer's matrix."""
+        if (layer.name, block) in self.walk.columns:
+            self.unite(self.columns(layer, block), labels)
+        self.walk.columns[layer.name, block] = labels
+
+    def read_rows(self, layer: Layer, block: int, labels: Labels) -> None:
+        """Say labels (N,) of the rows of a layer's matrix, at one of its places."""
+        key = (layer.name, block)
+        if key in self.walk.rows:
+            self.unite(self.walk.rows[key], labels)
+        self.walk.rows.setdefault(key, labels)
+
+    def keep_rows(self, layer: Layer, reason: Reason) -> None:
+        """Say that the rows of a layer have to stay."""
+        for block, (inputs, _) in enumerate(layer.blocks):
+            rows = self.fresh(inputs)
+            self.read_rows(layer, block, rows)
+            self.refuse(rows, reason)
+
+    def pass_through(self, layer: Layer, labels: Labels) -> None:
+        """Say that a layer passes each of the units on by itself."""
+        if layer.name in self.walk.inside:
+            self.unite(self.walk.inside[layer.name], labels)
+        self.walk.inside[layer.name] = labels
+
+    def size_label(self, labels: Labels, axis: int) -> Labels:
+        """A label (1,) for the number of entries along an axis of a tensor."""
+        label = self.fresh(1)
+        self.walk.counted[int(label[0])] = (labels, axis)
+        return label
+
+
+def walk(model: Model) -> Walk:
+    """Labels of all tensors of a model, and what they mean."""
+    index = model.index
+    result = Walk(model, sizes(index))
+    units = _Units(result)
+    sites: dict[int, list[tuple[Layer, Site]]] = {}
+    for layer in model.layers:
+        for site in layer.sites if layer.prunable else ():
+            sites.setdefault(site.node, []).append((layer, site))
+    for node in index.nodes:
+        layers = sites.get(node.number, ())
+        if all(name in index.constants for name in node.output if name) and not node.subgraphs:
+            continue
+        context = ChannelContext(
+            index,
+            node,
+            units,
+            layers,
+            [result.labels.get(name) for name in node.input],
+            [result.sizes.of(name) for name in node.input],
+            [result.sizes.of(name) for name in node.output],
+            [],
+        )
+        _visit(result, context, node)
+    for name in index.outputs:
+        if name in result.labels:
+            units.refuse(result.labels[name], OUTPUT)
+    return result
+
+
+def _visit(walk: Walk, context: ChannelContext, node: Node) -> None:
+    try:
+        if node.parent is not None or node.subgraphs:
+            raise Unsupported("it is in a subgraph, or has one", "not-followed")
+        outputs = context.spec.channels(context)
+        _check_edits(walk, context, node)
+    except Unsupported as refusal:
+        _stop(walk, context, node, refusal.reason)
+        return
+    for name, labels in zip(node.output, outputs, strict=False):
+        if name and labels is not None:
+            walk.labels[name] = labels
+    if context.edits:
+        walk.edits[node.number] = context.edits
+
+
+def _check_edits(walk: Walk, context: ChannelContext, node: Node) -> None:
+    """Make sure that a node can be changed; raises Unsupported where it cannot."""
+    if context.edits and (node.function or node.source is None):
+        raise Unsupported("it is in a local function", "not-followed")
+    for edit in context.edits:
+        if not isinstance(edit, Resized):
+            continue
+        listed = context.integers("shape", edit.slot)
+        for axis in varying(edit.labels):
+            open_size = listed is not None and listed[axis] == -1
+            if not (open_size or walk.sizes.is_fixed(node.output[0], axis)):
+                raise Unsupported("it is given a size that changes", "not-followed")
+
+
+def _stop(walk: Walk, context: ChannelContext, node: Node, reason: Reason) -> None:
+    """All that a node reads and makes has to stay."""
+    units = _Units(walk)
+    text = f"{node.op_type} '{node.title}': {reason.text}"
+    refusal = Reason(reason.code if reason.code != "unsupported" else "not-followed", text)
+    for name in {*node.input, *node.captured}:
+        if name in walk.labels:
+            units.refuse(walk.labels[name], refusal)
+    for layer, _ in context.layers:
+        units.keep_rows(layer, refusal)
+        for block in range(len(layer.blocks)):
+            units.refuse(units.columns(layer, block), refusal)
