@@ -23,6 +23,7 @@ from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, O
 from nettrim_cli.files.formats import READABLE
 from nettrim_cli.options.flags import (
     PATH,
+    conversion_options,
     flag_of,
     limit_options,
     listed,
@@ -49,6 +50,7 @@ def nettrim() -> None:
     nettrim prune model.onnx --data calib.h5
     nettrim inspect model.onnx
     nettrim compare model.onnx model.pruned.onnx --data test.h5
+    nettrim pack model.pruned.onnx
     """  # noqa: D301 (click wants the backspace itself)
 
 
@@ -79,6 +81,7 @@ def prune(
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
+    from nettrim_cli.loading import default_output
     from nettrim_cli.report.diagnostic import Severity
     from nettrim_cli.report.progress import Silent, TerminalProgress
     from nettrim_cli.report.render import render
@@ -91,7 +94,7 @@ def prune(
         settings = Settings(**options)
     except BadInput as error:  # click itself has checked single options
         raise click.UsageError(str(error)) from error
-    target = output or pipeline.default_output(model)
+    target = output or default_output(model)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
         with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
             try:
@@ -197,6 +200,37 @@ def compare(
             click.echo(render.as_json(comparison.as_dict()), nl=False)
         else:
             terminal.show_comparison(comparison, terminal.console_for_stdout())
+
+
+@nettrim.command()
+@conversion_options("packed")
+def pack(model: Path, output: Path | None, **options: Any) -> None:
+    """Write the sparse MODEL with its weights as gaps and values, where that is smaller.
+
+    Any runtime rebuilds them when it loads the file, and every constant is the same bit by bit.
+    The exit code is 4 if the file would not be smaller.
+    """
+    convert(model, output, compact=True, **options)
+
+
+@nettrim.command()
+@conversion_options("unpacked")
+def unpack(model: Path, output: Path | None, **options: Any) -> None:
+    """Write a packed MODEL with all weights plain again, the same bit by bit."""
+    convert(model, output, compact=False, **options)
+
+
+def convert(model: Path, output: Path | None, *, compact: bool, force: bool, as_json: bool) -> None:
+    """Write a model with its weights in another form, and print what that saves."""
+    from nettrim_cli import pipeline
+    from nettrim_cli.report import render, terminal
+
+    conversion = pipeline.convert(model, output, compact=compact, force=force)
+    with printing():
+        if as_json:
+            click.echo(render.as_json(conversion.as_dict()), nl=False)
+        else:
+            terminal.show_conversion(conversion, terminal.console_for_stdout())
 
 
 @contextmanager

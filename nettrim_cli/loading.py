@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.errors import BadInput, EngineFailed
+from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, OutOfMemory
 from nettrim_cli.files.formats import swap_message
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
@@ -28,6 +28,41 @@ def load_models(paths: Sequence[PathLike], data: PathLike | None = None) -> list
     if data is not None and (text := swap_message([Path(path) for path in paths], Path(data))):
         raise BadInput(text)
     return [Model.load(path, _runs) for path in paths]
+
+
+def check_same_inputs(reference: Model, candidate: Model) -> None:
+    """Make sure that the same samples can feed two models.
+
+    Raises
+    ------
+    BadInput
+        Their inputs have other names or types.
+    """
+    first, second = (
+        {tensor.name: tensor.dtype for tensor in model.inputs} for model in (reference, candidate)
+    )
+    if first.keys() != second.keys():
+        raise BadInput(
+            f"{candidate.path}: its inputs are {_listed(second)}, those of {reference.path} are "
+            f"{_listed(first)}: the same data cannot feed both."
+        )
+    for name, dtype in first.items():
+        if dtype != second[name]:
+            raise BadInput(
+                f"{candidate.path}: its input '{name}' is {second[name]}, that of "
+                f"{reference.path} is {dtype}: the same data cannot feed both."
+            )
+
+
+def check_loads(model: Model) -> None:
+    """Make sure that the engine loads a model with all of its optimisations.
+
+    Raises
+    ------
+    EngineFailed
+        It does not.
+    """
+    Engine(model.runnable(), threads=1, optimise=True)
 
 
 @contextmanager
@@ -55,6 +90,33 @@ def open_samples(
             if text := samples.blamed(str(error)):
                 raise BadInput(text) from error
             raise
+
+
+def default_output(model: PathLike, word: str = "pruned") -> Path:
+    """``model.pruned.onnx``, or with another word, beside ``model.onnx``.
+
+    Raises
+    ------
+    MissingInput
+        The path names a folder.
+    """
+    path = Path(model)
+    if not path.name:
+        raise MissingInput(f"{str(model) or '.'} is a folder; an ONNX file is wanted.")
+    return path.with_name(f"{path.stem}.{word}{path.suffix or '.onnx'}")
+
+
+@contextmanager
+def naming(model: object) -> Iterator[None]:
+    """Say which model it was that the engine failed on."""
+    try:
+        yield
+    except (EngineFailed, OutOfMemory) as error:
+        raise type(error)(f"{model}: {error}") from error
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _runs(model: Runnable) -> None:

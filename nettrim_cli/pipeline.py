@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +17,14 @@ from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size, side_by_side
 from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, NothingToDo, OutOfMemory
+from nettrim_cli.errors import NothingToDo
 from nettrim_cli.evaluation.certificate import certify
-from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs
+from nettrim_cli.evaluation.comparison import (
+    OutputComparison,
+    ReferenceOutputs,
+    facts,
+    stored_bytes,
+)
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.output_statistics import output_statistics
 from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped_samples, examine
@@ -35,7 +40,14 @@ from nettrim_cli.evaluation.written_model_check import (
 )
 from nettrim_cli.files.atomic import reserved
 from nettrim_cli.graph.model import Model
-from nettrim_cli.loading import load_models, open_samples
+from nettrim_cli.loading import (
+    check_loads,
+    check_same_inputs,
+    default_output,
+    load_models,
+    naming,
+    open_samples,
+)
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.advice import run_advice
@@ -45,7 +57,7 @@ from nettrim_cli.pruning.layer_reports import counted, in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
-from nettrim_cli.report.comparison_result import Comparison
+from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import LayerReport, ModelSummary, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
@@ -97,7 +109,7 @@ def prune(
     dense.check_output(target, [Path(data)], force=force)
     chosen, unpruned = select(dense, settings)
     with (
-        _naming(model),
+        naming(model),
         reserved(target),
         open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
         thread_limits(settings.threads) as threads,
@@ -167,20 +179,9 @@ def compare(
     tell("about", f"{reference} or {candidate}")
     first, second = load_models([reference, candidate], data)
     notes = tuple(check_operands(first, second, Path(data)))
-    if {tensor.name for tensor in first.inputs} != {tensor.name for tensor in second.inputs}:
-        raise BadInput(
-            f"{candidate}: its inputs are {names(second.inputs)}, those of {reference} are "
-            f"{names(first.inputs)}: the same data cannot feed both."
-        )
-    dtypes = {tensor.name: tensor.dtype for tensor in second.inputs}
-    for tensor in first.inputs:
-        if tensor.dtype != dtypes[tensor.name]:
-            raise BadInput(
-                f"{candidate}: its input '{tensor.name}' is {dtypes[tensor.name]}, that of "
-                f"{reference} is {tensor.dtype}: the same data cannot feed both."
-            )
+    check_same_inputs(first, second)
     with (
-        _naming(f"{reference} or {candidate}"),
+        naming(f"{reference} or {candidate}"),
         open_samples(data, first, ignore_label=ignore_label) as samples,
         thread_limits(threads) as count,
     ):
@@ -224,6 +225,52 @@ def inspect(model: PathLike) -> ModelSummary:
     return ModelSummary(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0])
 
 
+def convert(
+    model: PathLike, output: PathLike | None = None, *, compact: bool, force: bool = False
+) -> Conversion:
+    """Write a model with its sparse weights in compact form, or with all of them plain.
+
+    Parameters
+    ----------
+    model
+        ONNX file, of any maker.
+    output
+        File to write; beside the model by default, see ``loading.default_output``.
+    compact
+        Whether weights are to be compact or plain.
+    force
+        Whether an existing output may be replaced (never an input).
+
+    Returns
+    -------
+    Conversion
+        Sizes; the written file has been read again, every constant is what it was bit by bit.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds, with nothing written; ``NothingToDo`` where compact files would not be
+        smaller, or no weight is compact.
+    """
+    target = Path(output or default_output(model, "packed" if compact else "unpacked"))
+    tell("about", model)
+    (loaded,) = load_models([model])
+    if not compact and not loaded.compact:
+        raise NothingToDo(f"{model}: no weight is in compact form; nothing was written.")
+    loaded.store(compact=compact)
+    loaded.check_output(target, force=force)
+    before = facts(loaded)
+    if compact and stored_bytes(loaded) >= before.bytes_raw:
+        raise NothingToDo(
+            f"{model}: the compact form would not be smaller, with {before.sparsity:.1%} of all "
+            "parameters zero; nothing was written."
+        )
+    with naming(model), reserved(target):
+        written = loaded.save(target, force=force, check=check_loads, whole=True)
+        with standing(target):
+            return Conversion(before, facts(written))
+
+
 def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:
     """Why no layer was made sparser, and what to do, in a sentence or two."""
     reason = next((f" ({layer.name}: {layer.note})" for layer in layers if layer.note), "")
@@ -231,25 +278,6 @@ def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerRep
     if settings.target_epsilon is not None:
         return f"{text} Allow a larger --epsilon, or give a --sparsity."
     return text
-
-
-def default_output(model: PathLike) -> Path:
-    """``model.pruned.onnx`` beside ``model.onnx``.
-
-    Raises
-    ------
-    MissingInput
-        The path names a folder.
-    """
-    path = Path(model)
-    if not path.name:
-        raise MissingInput(f"{str(model) or '.'} is a folder; an ONNX file is wanted.")
-    return path.with_name(f"{path.stem}.pruned{path.suffix or '.onnx'}")
-
-
-def names(tensors: Iterable[object]) -> str:
-    """Names of inputs, for a sentence."""
-    return ", ".join(sorted(str(getattr(tensor, "name", tensor)) for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -375,15 +403,6 @@ def standing(output: Path) -> Iterator[None]:
     except BaseException as error:
         setattr(error, WRITTEN, output)
         raise
-
-
-@contextmanager
-def _naming(model: object) -> Iterator[None]:
-    """Say which model it was that the engine failed on."""
-    try:
-        yield
-    except (EngineFailed, OutOfMemory) as error:
-        raise type(error)(f"{model}: {error}") from error
 
 
 def _silent() -> Listener:

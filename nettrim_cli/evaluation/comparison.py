@@ -245,7 +245,7 @@ def facts(
         digest = sha256(model.path)
     else:
         path, gzipped, digest = "", packed(model), ""
-        plain = sum(len(piece) for content in model.contents() for piece in content)
+        plain = stored_bytes(model)
     return ModelFacts(path, plain, gzipped, parameters, nonzeros, accuracy, interval, digest)
 
 
@@ -273,6 +273,11 @@ def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str
         for name, value in zip(names, values, strict=True)
         for path, part in parts(name, value, batch.count).items()
     }
+
+
+def stored_bytes(model: Model) -> int:
+    """Bytes of a model's files, as they will be written."""
+    return sum(len(piece) for content in model.contents() for piece in content)
 
 
 def packed(model: Model) -> int:

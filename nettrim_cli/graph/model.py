@@ -250,7 +250,7 @@ class Model:
         Raises
         ------
         BadInput
-            The model cannot rebuild tensors: its operators are too old, or it is being trained.
+            Its operators are too old to rebuild tensors, or it is being trained.
         """
         if compact and not can_be_compact(self.proto):
             raise BadInput(
@@ -333,7 +333,8 @@ class Model:
         *,
         force: bool = False,
         check: Callable[[Model], None] = lambda _: None,
-    ) -> None:
+        whole: bool = False,
+    ) -> Model:
         """Write the model: a complete, checked file, or nothing.
 
         A model with external data gets a file of its own for them, beside the new one and named
@@ -348,6 +349,13 @@ class Model:
         check
             Called with the model as written, before the file takes its place; what it raises
             leaves everything as it was.
+        whole
+            Compare all constants bit by bit, as is done where some are in compact form.
+
+        Returns
+        -------
+        Model
+            The model as written.
 
         Raises
         ------
@@ -361,23 +369,27 @@ class Model:
         self.check_output(path, force=force)
         self.external.check_unchanged()
 
+        written: list[Model] = []
+
         def check_file(temporary: Path) -> None:
             """Read the written file, before it gets its name."""
             runs = None if self.checked else (lambda _: None)
-            written = Model.load(temporary, runs, named=path)
-            if written.compact:
-                check_equal(self.proto, self.external, written.proto, written.external)
-            check(written)
+            model = Model.load(temporary, runs, named=path)
+            if whole or model.compact:
+                check_equal(self.proto, self.external, model.proto, model.external)
+            check(model)
             self.external.check_unchanged()
+            written.append(model)
 
         proto, external = self._to_write()
         if not is_split(proto):
             write_atomically(path, serialize(proto), check_file)
-            return
+            return written[0]
         pieces = external.pieces(proto)
         with sidecar_file(path, pieces, keep=self.external.files) as location:
             moved = external.relocated(proto, location)
             write_atomically(path, serialize(moved), check_file)
+        return written[0]
 
     def _to_write(self) -> tuple[onnx.ModelProto, External]:
         """The protobuf as it is written, and the values that are not in it."""

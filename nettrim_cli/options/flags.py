@@ -106,6 +106,28 @@ def reports_option(suffixes: Iterable[str]) -> Callable[[Command], Command]:
     return add_options
 
 
+def conversion_options(word: str) -> Callable[[Command], Command]:
+    """Add what commands have that write a model in another form, to ``MODEL.word.onnx``."""
+
+    def add_options(command: Command) -> Command:
+        """Add the argument and all options to a command."""
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+            limit_options,
+            click.option("--force", is_flag=True, help="Replace an existing output."),
+            click.option(
+                *("-o", "--output"),
+                type=PATH,
+                help=f"File to write [default: MODEL.{word}.onnx].",
+            ),
+            click.argument("model", type=PATH),
+        ):
+            command = option(command)
+        return command
+
+    return add_options
+
+
 @contextmanager
 def reporting(
     reports: Sequence[Path],

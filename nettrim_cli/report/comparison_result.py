@@ -162,6 +162,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """A file written again with its weights in another form, bit by bit the same."""
+
+    before: ModelFacts
+    after: ModelFacts
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class LayerBound:
     """A pruned layer's part in the bounds; errors are relative to its dense response.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, text_table
-from nettrim_cli.report.comparison_result import Certificate, Comparison
+from nettrim_cli.report.comparison_result import Certificate, Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, Severity
 from nettrim_cli.report.gate import outcome
 from nettrim_cli.report.result import LayerReport, Report, Target
@@ -100,6 +100,24 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     text_table.line(f"candidate  {formatting.clean(comparison.candidate.path)}", console)
     text_table.blank(console)
     text_table.pairs([("", "reference", "candidate", ""), *comparison_rows(comparison)], console)
+
+
+def show_conversion(conversion: Conversion, console: Console) -> None:
+    """Print the sizes of a file in two forms."""
+    before, after = conversion.before, conversion.after
+    rows = [
+        _size_row("file", before.bytes_raw, after.bytes_raw),
+        _size_row("gzipped", before.bytes_gzip, after.bytes_gzip),
+        (
+            "parameters",
+            "",
+            formatting.count(after.parameters),
+            f"{formatting.percent(after.sparsity)} % zeros, every constant the same bit by bit",
+        ),
+    ]
+    text_table.pairs(rows, console)
+    text_table.blank(console)
+    text_table.line(f"written to {formatting.clean(after.path)}", console, "bold")
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
