@@ -44,7 +44,17 @@ def delete_units(model: Model, kept: Mapping[str, NDArray[np.intp]]) -> Model:
     ValueError
         There is no such group, or none of its units would stay.
     """
-    found = find(model)
+    return delete_found(find(model), kept)
+
+
+def delete_found(found: Found, kept: Mapping[str, NDArray[np.intp]]) -> Model:
+    """As `delete_units`, of units that have been found.
+
+    Raises
+    ------
+    ValueError
+        There is no such group, or none of its units would stay.
+    """
     gone = np.zeros(int(found.classes.max(initial=-1)) + 1, bool)
     for name, units in kept.items():
         if name not in found.members:

@@ -9,12 +9,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from nettrim_cli.graph import ops
 from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.ir.index import Index, attributes
+from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.elements import RAW_DTYPES, encode
 from nettrim_cli.graph.storage.external import SMALL_BYTES, is_external
-from nettrim_cli.graph.storage.tensors import elem_type, subgraphs
+from nettrim_cli.graph.storage.tensors import elem_type, new_tensor, subgraphs
 from nettrim_cli.graph.storage.weight_view import WeightView
 
 Mask = NDArray[np.bool_]
@@ -36,6 +38,7 @@ class Editor:
         self.names = self.index.all_names()
         self.replaced: set[str] = set()
         self.inserted: dict[int, list[onnx.NodeProto]] = {}
+        self.appended: dict[int, onnx.NodeProto] = {}
         self.cuts: list[tuple[WeightView, Mapping[int, Mask], str]] = []
 
     def cut(self, node: Node, slot: int, masks: Mapping[int, Mask]) -> None:
@@ -199,6 +202,29 @@ class Editor:
         self.inserted.setdefault(node.number, []).append(choice)
         self._read(node, slot, names[2])
 
+    def add_bias(self, layer: Layer, values: NDArray[np.float64]) -> None:
+        """Add numbers (M,) to the results of a layer without a bias, at all its places."""
+        slot, op = ops.bias_slot(layer.geometry), ops.weight_op(layer.geometry)
+        stored = values / op.bias_factor(layer.geometry)
+        for site in layer.sites:
+            node = self.index.nodes[site.node]
+            stem = f"{layer.name}.bias"
+            view = self.index.view(node.input[site.geometry.slot])
+            own = slot is not None and bool(op.bias_factor(layer.geometry))
+            shape = op.bias_shape(layer.geometry, layer.weight_shape) if own else (len(values),)
+            if not own and ops.output_axis(layer.geometry) == -2:
+                shape = (len(values), 1)
+            tensor = new_tensor(self._new_name(stem), stored.reshape(shape), view.elem_type)
+            self._add(tensor)
+            if own and slot is not None:
+                self._read(node, slot, tensor.name)
+                continue
+            source = _source(node)
+            plain, name = self._new_name(source.output[0]), source.output[0]
+            source.output[0] = plain
+            addition = helper.make_node("Add", [plain, tensor.name], [name])
+            self.appended[node.number] = addition
+
     def finished(self, changed: Iterable[str]) -> Model:
         """The model, without what nothing reads any more.
 
@@ -219,16 +245,15 @@ class Editor:
 
     def _insert(self) -> None:
         """Put new nodes before those that read them."""
-        if not self.inserted:
+        if not (self.inserted or self.appended):
             return
-        before = {
-            id(_source(self.index.nodes[number])): nodes
-            for number, nodes in self.inserted.items()
-            if number >= 0
-        }
+        ids = [id(node.source) for node in self.index.nodes]
+        before = {ids[number]: nodes for number, nodes in self.inserted.items() if number >= 0}
+        after = {ids[number]: [node] for number, node in self.appended.items()}
         ordered = list(self.inserted.get(-1, ()))
         for node in self.graph.node:
             ordered += [*before.get(id(node), ()), node]
+            ordered += after.get(id(node), ())
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
         del self.graph.node[:]
         self.graph.node.extend(copies)

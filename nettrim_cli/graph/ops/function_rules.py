@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from nettrim_cli.graph.ops.context import NodeContext
 from nettrim_cli.graph.ops.spec import Attributes, Function
 
 
@@ -23,6 +24,11 @@ def with_attributes(function: Callable[..., Any], **defaults: float) -> Function
         return function(*inputs, **named)
 
     return apply
+
+
+def always(_: NodeContext) -> bool:
+    """Whatever the node."""
+    return True
 
 
 def folded(function: Callable[[Any, Any], Any]) -> Function:

@@ -21,7 +21,7 @@ from nettrim_cli.graph.ops.context import (
     NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import copies, side_by_side, slope, unmoved
-from nettrim_cli.graph.ops.function_rules import plain
+from nettrim_cli.graph.ops.function_rules import always, plain
 from nettrim_cli.graph.ops.importance_rules import joined_width, mean, to_first, widest
 from nettrim_cli.graph.ops.layout_steps import Array, Indexed, Reshaped, Shape, Step, Transposed
 from nettrim_cli.graph.ops.rank_rules import (
@@ -303,7 +303,8 @@ def gather_error(context: ErrorContext) -> ErrorGain:
 
 def moved(layout: Callable[[LayoutContext], tuple[Step, ...]], **facts: Any) -> OpSpec:
     """An op that gives out all values of its first input in another shape or order."""
-    return OpSpec(layout=layout, same_values=True, importance=to_first, error=slope(1), **facts)
+    usual = {"importance": to_first, "error": slope(1), "steady": always}
+    return OpSpec(layout=layout, same_values=True, **usual | facts)
 
 
 LAYOUT: dict[str, OpSpec] = {
@@ -335,6 +336,7 @@ LAYOUT: dict[str, OpSpec] = {
         length=slice_length,
         error=slope(1),
         channels=channels.slice_channels,
+        steady=always,
     ),
     "Split": OpSpec(
         layout=split,
@@ -343,6 +345,7 @@ LAYOUT: dict[str, OpSpec] = {
         importance=split_importance,
         error=slope(1),
         channels=channels.split_channels,
+        steady=always,
     ),
     "Gather": OpSpec(
         layout=gathered,
@@ -350,6 +353,7 @@ LAYOUT: dict[str, OpSpec] = {
         length=lambda context: context.length(1),
         error=gather_error,
         channels=channels.gather_channels,
+        steady=lambda context: not context.is_constant(0),
     ),
     "Concat": OpSpec(
         join_axis=lambda context: int(context.attributes.get("axis", 1)),
@@ -359,6 +363,7 @@ LAYOUT: dict[str, OpSpec] = {
         importance=joined_importance,
         error=side_by_side,
         channels=channels.concat_channels,
+        steady=always,
     ),
     "Expand": OpSpec(
         rank=expand_rank,
@@ -366,8 +371,9 @@ LAYOUT: dict[str, OpSpec] = {
         error=copies,
         spreads=True,
         channels=channels.expand_channels,
+        steady=always,
     ),
-    "Tile": OpSpec(rank=first_rank, error=copies, channels=channels.tile_channels),
+    "Tile": OpSpec(rank=first_rank, error=copies, channels=channels.tile_channels, steady=always),
     "Pad": OpSpec(
         rank=first_rank,
         importance=to_first,
@@ -376,7 +382,9 @@ LAYOUT: dict[str, OpSpec] = {
         channels=channels.same_size_channels,
     ),
     "DepthToSpace": OpSpec(rank=first_rank, error=slope(1), channels=channels.to_space_channels),
-    "SpaceToDepth": OpSpec(rank=first_rank, error=slope(1), channels=channels.to_depth_channels),
+    "SpaceToDepth": OpSpec(
+        rank=first_rank, error=slope(1), channels=channels.to_depth_channels, steady=always
+    ),
     **dict.fromkeys(("Trilu", "ReverseSequence"), OpSpec(rank=first_rank)),
     **dict.fromkeys(("GatherElements", "ScatterElements", "ScatterND"), OpSpec(rank=first_rank)),
     "Shape": OpSpec(

@@ -20,6 +20,7 @@ from nettrim_cli.graph.ops.context import (
     NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import slope
+from nettrim_cli.graph.ops.function_rules import always
 from nettrim_cli.graph.ops.importance_rules import ONE, scaled, to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -223,6 +224,7 @@ NORMALIZATION: dict[str, OpSpec] = {
         idle=lambda context: dropout_trains(context) is False,
         trains=dropout_trains,
         channels=dropout_channels,
+        steady=always,
     ),
     "GroupNormalization": normalization(channels=group_channels),
     "RMSNormalization": normalization(channels=mixing(-1, to_end=True)),

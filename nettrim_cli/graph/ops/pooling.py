@@ -20,6 +20,7 @@ from nettrim_cli.graph.ops.context import (
     NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import copies, slope, total
+from nettrim_cli.graph.ops.function_rules import always
 from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -47,6 +48,21 @@ def average_pool_error(context: ErrorContext) -> ErrorGain:
         rows = zip(kernel, margins, dilations, strict=True)
         least = math.prod(max(1, k - margin) if d == 1 else 1 for k, margin, d in rows)
     return context.first(math.sqrt(context.norms.uses(kernel, strides, dilations) / least))
+
+
+def leaves_out_margins(context: NodeContext) -> bool:
+    """Whether means are of entries alone, and not of zeros around them."""
+    padded = any(context.attributes.get("pads", ())) or context.attributes.get(
+        "auto_pad", "NOTSET"
+    ) not in ("NOTSET", "VALID")
+    counted = padded or bool(context.attributes.get("ceil_mode", 0))
+    return not (counted and context.attributes.get("count_include_pad", 0))
+
+
+def stays_inside(context: NodeContext) -> bool:
+    """Whether nothing is made up for what lies outside."""
+    mode = context.attributes.get("coordinate_transformation_mode", "half_pixel")
+    return bool(mode != "tf_crop_and_resize")
 
 
 def reduced_rank(context: NodeContext) -> int | None:
@@ -139,17 +155,17 @@ def reduction(**facts: Any) -> OpSpec:
 
 
 POOLING: dict[str, OpSpec] = {
-    "MaxPool": pool(error=max_pool_error),
-    "AveragePool": pool(error=average_pool_error),
-    "GlobalAveragePool": pool(error=copies),
-    "GlobalMaxPool": pool(error=slope(1)),
+    "MaxPool": pool(error=max_pool_error, steady=always),
+    "AveragePool": pool(error=average_pool_error, steady=leaves_out_margins),
+    "GlobalAveragePool": pool(error=copies, steady=always),
+    "GlobalMaxPool": pool(error=slope(1), steady=always),
     "LpPool": OpSpec(rank=first_rank, channels=pool_channels),
-    "Resize": pool(channels=resize_channels),
-    "Upsample": pool(channels=same_size_channels),
-    "ReduceMean": reduction(importance=reduced_importance, error=copies),
+    "Resize": pool(channels=resize_channels, steady=stays_inside),
+    "Upsample": pool(channels=same_size_channels, steady=always),
+    "ReduceMean": reduction(importance=reduced_importance, error=copies, steady=always),
     "ReduceSum": reduction(importance=reduced_importance, error=total),
-    "ReduceMax": reduction(importance=reduced_importance, error=slope(1)),
-    "ReduceMin": reduction(error=slope(1)),
+    "ReduceMax": reduction(importance=reduced_importance, error=slope(1), steady=always),
+    "ReduceMin": reduction(error=slope(1), steady=always),
     "ReduceL2": reduction(error=slope(1)),
     **{f"Reduce{name}": reduction() for name in ("L1", "LogSum", "LogSumExp", "Prod", "SumSquare")},
     "ArgMax": OpSpec(rank=position_rank, channels=position_channels),

@@ -45,6 +45,7 @@ QUANTIZATION: dict[str, OpSpec] = {
         width=widest,
         error=cast_error,
         channels=unary,
+        steady=lambda context: context.attributes.get("to") in context.graph.float_types,
     ),
     "DequantizeLinear": OpSpec(
         layout=dequantized,

@@ -112,6 +112,8 @@ class OpSpec:
         Whether it leads from a sum or a maximum of scores to where that meets them again.
     channels
         How it passes on units that can be deleted, and what changes in a node where they are.
+    steady
+        Whether entries of a unit that are all the same number come out as that number.
     """
 
     stores: bool = False
@@ -141,6 +143,7 @@ class OpSpec:
     scores: Callable[[NodeContext], str] | None = None
     spreads: bool = False
     channels: ChannelRule = boundary
+    steady: Callable[[NodeContext], bool] | None = None
 
 
 UNKNOWN = OpSpec()
