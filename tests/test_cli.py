@@ -22,6 +22,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import context as run_module
 from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
+from tests.support import forked
 from tests.support.options import FAST, PATIENCE
 from tests.support.small import build
 
@@ -269,7 +270,7 @@ def test_a_reader_that_leaves_changes_nothing_of_what_was_decided(gate, limit, s
     os.close(reader)
     line = command(*gate, "--no-proof", "--max-error", limit, *shown)
     stderr = writer if both else subprocess.PIPE
-    ended = subprocess.run(line, stdout=writer, stderr=stderr, timeout=PATIENCE)
+    ended = forked.run(line, stdout=writer, stderr=stderr, timeout=PATIENCE)
     os.close(writer)
     missed = limit == "0.01%"
     assert ended.returncode == (3 if missed else 0)
@@ -282,7 +283,7 @@ def test_a_reader_that_leaves_changes_nothing_of_what_was_decided(gate, limit, s
 def test_a_full_disk_under_stdout_changes_no_missed_limit(gate, limit, code) -> None:
     with open("/dev/full", "w") as full:
         line = command(*gate, "--no-proof", "--max-error", limit)
-        ended = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+        ended = forked.run(line, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
     assert ended.returncode == code
     assert ended.stderr.count(b"\n") == 1
 
@@ -485,7 +486,7 @@ def test_a_closed_pipe_ends_quietly(files, arguments) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     shown = [str(files.model) if each == "MODEL" else each for each in arguments]
-    ended = subprocess.run(command(*shown), stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
+    ended = forked.run(command(*shown), stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (0, b"")
 
@@ -493,7 +494,7 @@ def test_a_closed_pipe_ends_quietly(files, arguments) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_under_stdout_is_told(files) -> None:
     with open("/dev/full", "w") as full:
-        ended = subprocess.run(
+        ended = forked.run(
             command("inspect", files.model), stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE
         )
     assert ended.returncode == 74
@@ -538,7 +539,7 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     if stage != "writing":
         model, data = SLOW / "model.onnx", SLOW / "calib.h5"
         words += ["--samples", "600", "--include", "*fc[34]*"]
-    with subprocess.Popen(
+    with forked.Popen(
         [sys.executable, "-c", DRIVER, stage, "prune", str(model), "--data", str(data), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

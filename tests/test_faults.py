@@ -17,6 +17,7 @@ from onnx import helper
 
 from nettrim_cli import pipeline
 from nettrim_cli.cli import run
+from tests.support import forked
 from tests.support.networks import input_samples, mlp, residual, save_model
 from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
@@ -341,7 +342,7 @@ main()
 def test_a_file_that_may_not_grow(files) -> None:
     files.output.write_bytes(b"old")
     words = ["prune", str(files.model), "--data", str(files.data), *FAST, "--force"]
-    ended = subprocess.run(
+    ended = forked.run(
         [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, timeout=PATIENCE
     )
     assert ended.returncode == 74, ended.stderr

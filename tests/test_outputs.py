@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from nettrim_cli import pipeline
 from nettrim_cli.cli import run
 from nettrim_cli.errors import BadInput, EngineFailed
 from nettrim_cli.graph.model import Model
+from tests.support import forked
 from tests.support.networks import mlp, save_model
 from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
@@ -177,7 +177,7 @@ def test_external_data_that_change_while_they_are_read(files, place, how, code) 
     onnx.save(source, files.model, save_as_external_data=True, size_threshold=0, location=data.name)
     files.output.write_bytes(b"old")
     words = ["prune", files.model, "--data", files.data, *FORCED]
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", CUT, data, how, place, *map(str, words)],
         capture_output=True,
         text=True,

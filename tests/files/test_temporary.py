@@ -12,12 +12,14 @@ import pytest
 from nettrim_cli.cli import run
 from nettrim_cli.errors import Busy
 from nettrim_cli.files.temporary import hold, sweep, temporary_file
+from tests.support import forked
 from tests.support.options import FAST, PATIENCE
 
 pytest.importorskip("fcntl", reason="locks are Unix's")
 
 HOLD = """
 import sys
+from tests.support import forked
 from tests.support.options import FAST, PATIENCE
 from nettrim_cli.files.temporary import hold, temporary_file
 from pathlib import Path
@@ -28,7 +30,7 @@ with hold(sys.argv[1]), temporary_file(Path(sys.argv[1]).parent):
 
 
 def holder(path) -> subprocess.Popen:
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
@@ -83,7 +85,7 @@ def test_of_three_runs_at_once_one_writes_and_none_is_corrupt(files) -> None:
     words = ["prune", *map(str, (files.model, "--data", files.data)), *FAST, "--force", "-q"]
     assert run(words) == 0
     command = [sys.executable, "-m", "nettrim_cli", *words]
-    runs = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    runs = [forked.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
     ends = [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in runs]
     codes = sorted(code for _, code in ends)
     assert codes[0] == 0

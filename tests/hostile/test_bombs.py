@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
+from tests.support import forked
 from tests.support.hostile.cases import model_case, text
 from tests.support.options import PATIENCE
 from tests.support.small import normal
@@ -29,7 +29,7 @@ def test_a_limit_ends_it(tmp_path, body, limit, code) -> None:
         f"g (float[N,6] x) => (float[N,A] y) {{ h = MatMul(x, w) {body} }}", w=normal(6, 4)
     )
     model_case("bomb", proto, (code,)).write(tmp_path)
-    ended = subprocess.run(
+    ended = forked.run(
         [sys.executable, "-m", "nettrim_cli", "prune", "model.onnx", "--data", "data.npz", *limit],
         cwd=tmp_path,
         capture_output=True,

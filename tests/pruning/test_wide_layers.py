@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 import sys
 import weakref
 
@@ -18,6 +17,7 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.problem import LayerSamples
+from tests.support import forked
 from tests.support.networks import mlp, save_data, save_model
 from tests.support.options import PATIENCE, PLAIN
 from tests.support.small import build, normal
@@ -42,7 +42,7 @@ def test_a_layer_of_20000_inputs_is_pruned(tmp_path) -> None:
     report = tmp_path / "report.json"
     command = ["prune", model, "--data", tmp_path / "x.npy", "--report", report]
     command += ["--augment", "none", "--final-fit", "none"]
-    ended = subprocess.run(
+    ended = forked.run(
         [sys.executable, "-c", RUN, *map(str, command), "--sparsity", "0.8", "--threads", "1"],
         capture_output=True,
         text=True,

@@ -26,6 +26,7 @@ from nettrim_cli.evaluation.comparison import packed
 from nettrim_cli.files import atomic as writing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
+from tests.support import forked
 from tests.support.networks import attention, input_samples, mlp, residual, save_data
 from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
@@ -259,7 +260,7 @@ def test_killed_while_writing_leaves_a_whole_output(pair, capsys):
     old = outputs(target, x)
     for replaced, when, whole in ((1, "", False), (2, "", False), (2, "after", False)):
         words = [sys.executable, "-c", KILLED, str(pair[0]), str(target), str(replaced), when]
-        assert subprocess.run(words, timeout=PATIENCE).returncode == -9
+        assert forked.run(words, timeout=PATIENCE).returncode == -9
         same = np.array_equal(outputs(target, x), old)
         assert same is not whole
     assert prune(pair, "--force") == 0  # what the killed runs left behind goes

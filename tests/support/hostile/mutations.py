@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from tests.support import forked
 from tests.support.hostile import cases, data_arrays, data_hdf5
 
 FILES = {
@@ -129,28 +131,22 @@ def run(kind: str, seeds: Iterable[int]) -> Iterator[tuple[int, object]]:
 
 def batch(kind: str, seeds: list[int]) -> Iterator[tuple[int, object]]:
     """What a child makes of some seeds, up to the one that it does not survive."""
-    heard, told = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(heard)
-        serve(kind, seeds, told)
-    os.close(told)
-    last = -1
-    with os.fdopen(heard) as stream:
-        for line in stream:
+    last, command = -1, [sys.executable, "-m", __name__, kind, *map(str, seeds)]
+    with forked.Popen(command, stdout=subprocess.PIPE, cwd=forked.ROOT) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
             last, code = map(int, line.split())
             yield last, code
-    _, status = os.waitpid(child, 0)
-    if status:
-        name = signal.Signals(status).name if os.WIFSIGNALED(status) else f"exit {status >> 8}"
+    if status := child.returncode:
+        name = signal.Signals(-status).name if status < 0 else f"exit {status}"
         yield seeds[seeds.index(last) + 1 if last in seeds else 0], name
 
 
-def serve(kind: str, seeds: list[int], told: int) -> None:
+def serve(kind: str, seeds: list[int]) -> None:
     """Try the seeds; an alarm ends the process where one of them takes too long."""
     from nettrim_cli.cli import run as command
 
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    told, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     folder = Path(tempfile.mkdtemp())
@@ -173,3 +169,7 @@ def serve(kind: str, seeds: list[int], told: int) -> None:
         each.unlink()
     folder.rmdir()
     os._exit(0)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], list(map(int, sys.argv[2:])))

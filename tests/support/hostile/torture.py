@@ -10,7 +10,6 @@ import argparse
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,19 +17,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
+from tests.support import forked
 from tests.support.hostile import mutations
 from tests.support.hostile.cases import text
+from tests.support.hostile.conditions import ENDINGS, hear_signals, set_limit
 from tests.support.options import FAST
 from tests.support.small import normal
 
 NEVER = {1, 70}  # exit codes
 SECONDS = 120
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Bench:
@@ -56,9 +57,14 @@ class Bench:
         self.seconds = min(first, self.timed())
         self.new = self.output.read_bytes()
 
-    def start(self, *more: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *more: str,
+        before: Callable[[], None] | None = None,
+        program: type[subprocess.Popen[str]] = forked.Popen,
+    ) -> subprocess.Popen[str]:
         words = ["prune", "model.onnx", "--data", "data.npz", *FAST]
-        return subprocess.Popen(
+        return program(
             [sys.executable, "-m", "nettrim_cli", *words, "--force", "-q", *more],
             cwd=self.folder,
             stderr=subprocess.PIPE,
@@ -157,12 +163,6 @@ def kills(count: int, seed: int, tally: Tally, place: Bench) -> None:
             tally.add("next run", at, after.returncode, bad)
 
 
-def hearing() -> None:
-    """Hear signals that nohup, or a shell's background, has this process ignore."""
-    for number in ENDINGS:
-        signal.signal(number, signal.SIG_DFL)
-
-
 def signals(count: int, seed: int, tally: Tally, place: Bench) -> None:
     waits = []
     for at in range(seed, seed + count):
@@ -170,7 +170,7 @@ def signals(count: int, seed: int, tally: Tally, place: Bench) -> None:
         place.reset()
         number = draw.choice(ENDINGS)
         # The interpreter itself starts in the first moments: before, no one could listen.
-        run = place.start(before=hearing)
+        run = place.start(before=hear_signals)
         time.sleep(max(0.1, place.moment(draw)))
         begun = time.monotonic()
         run.send_signal(number)
@@ -211,11 +211,7 @@ def disks(count: int, seed: int, tally: Tally, place: Bench) -> None:
     for at in range(seed, seed + count):
         place.reset()
         room = random.Random(at).randrange(len(place.old) // 2)
-
-        def limit(room: int = room) -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
+        limit = partial(set_limit, resource.RLIMIT_FSIZE, room)
         _, err = (run := place.start(before=limit)).communicate(timeout=SECONDS)
         bad = wrong(run.returncode, err, 74) or place.harm()
         tally.add("full disk", at, run.returncode, bad)
@@ -225,11 +221,7 @@ def limits(count: int, seed: int, tally: Tally, place: Bench) -> None:
     """Few file descriptors: those of the interpreter itself are left to it."""
     for at in range(seed, seed + count):
         place.reset()
-        most = random.Random(at).randrange(12, 40)
-
-        def limit(most: int = most) -> None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
+        limit = partial(set_limit, resource.RLIMIT_NOFILE, random.Random(at).randrange(12, 40))
         _, err = (run := place.start(before=limit)).communicate(timeout=SECONDS)
         tally.add("few files", at, run.returncode, wrong(run.returncode, err) or place.harm())
 
@@ -239,7 +231,8 @@ def memory(count: int, seed: int, tally: Tally, place: Bench) -> None:
     for at in range(seed, seed + count):
         place.reset()
         most = f"{random.Random(at).randrange(15, 100)}M"
-        _, err = (run := place.start("--max-memory", most)).communicate(timeout=SECONDS)
+        run = place.start("--max-memory", most, program=subprocess.Popen)
+        _, err = run.communicate(timeout=SECONDS)
         # 124: onnxruntime hangs now and then where a thread of its own gets no memory.
         bad = wrong(run.returncode, err, 0, 71, 124) or place.harm()
         tally.add("memory", at, run.returncode, bad)

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support import forked
+
 ROOT = Path(__file__).parents[3]
 ADDRESSES = 12 << 30  # of a child, as a last guard for the machine
 LARGE_BYTES = 600 << 20  # of a child that is not used again
@@ -58,7 +60,7 @@ class Worker:
 
     def __enter__(self) -> Worker:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
+        self._process = forked.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
