@@ -25,6 +25,7 @@ from nettrim_cli.evaluation.comparison import (
     facts,
     stored_bytes,
 )
+from nettrim_cli.evaluation.forms import forms
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.output_statistics import output_statistics
 from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped_samples, examine
@@ -59,7 +60,7 @@ from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
-from nettrim_cli.report.result import LayerReport, ModelSummary, Report
+from nettrim_cli.report.result import FileForm, LayerReport, ModelSummary, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def prune(
         target_option=settings.target,
         bound=written.bound,
         final_samples=outcome.final_samples,
+        forms=written.forms,
     )
 
 
@@ -288,6 +290,7 @@ class _Written:
     layers: Sequence[LayerReport]
     bound: float | None
     doubts: Sequence[Diagnostic]
+    forms: tuple[FileForm, ...]
 
 
 def _search(
@@ -366,7 +369,7 @@ def _write(
         doubts += few_held_out(result.target, comparison.samples, context.settings.holdout)
         doubts += [*unsolved(layers), *emptied(layers), *not_finite(layers)]
         doubts += unseen(layers, result.unread)
-    return _Written(comparison, layers, bound, doubts)
+        return _Written(comparison, layers, bound, doubts, forms(written))
 
 
 def _sample_set(

@@ -303,8 +303,13 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _packed(pieces: Iterable[bytes], plain: int) -> int:
     """Gzipped bytes of one file out of some with ``plain`` bytes together."""
-    pack = zlib.compressobj(6 if plain <= LARGE_BYTES else 1, zlib.DEFLATED, 31)
+    pack = gzip_compressor(plain)
     return sum(len(pack.compress(piece)) for piece in pieces) + len(pack.flush())
+
+
+def gzip_compressor(size: int) -> Any:
+    """A compressor for a file among some of `size` bytes together, which takes seconds at most."""
+    return zlib.compressobj(6 if size <= LARGE_BYTES else 1, zlib.DEFLATED, 31)
 
 
 def scored(outputs: Mapping[str, OutputPart], labels: Array | None) -> str | None:

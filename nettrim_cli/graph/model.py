@@ -284,15 +284,15 @@ class Model:
         """
         return serialize(self._to_write()[0])
 
-    def contents(self) -> Iterator[Iterable[bytes]]:
-        """Content of each file that ``save`` writes, piece by piece.
+    def contents(self, *, compact: bool | None = None) -> Iterator[Iterable[bytes]]:
+        """Content of each file that ``save`` writes, piece by piece; or in a form of choice.
 
         Raises
         ------
         BadInput
             The protobuf is larger than it can be.
         """
-        proto, external = self._to_write()
+        proto, external = self._to_write(compact)
         if not is_split(proto):
             yield (serialize(proto),)
             return
@@ -391,9 +391,10 @@ class Model:
             write_atomically(path, serialize(moved), check_file)
         return written[0]
 
-    def _to_write(self) -> tuple[onnx.ModelProto, External]:
+    def _to_write(self, compact: bool | None = None) -> tuple[onnx.ModelProto, External]:
         """The protobuf as it is written, and the values that are not in it."""
-        return compacted(self.proto, self.external) if self.compact else (self.proto, self.external)
+        compact = self.compact if compact is None else compact
+        return compacted(self.proto, self.external) if compact else (self.proto, self.external)
 
     def _bound(self, layer: Layer) -> BoundLayer:
         if layer.name not in self._bindings:

@@ -130,6 +130,15 @@ def _markdown(report: Report) -> str:
         _table(("", "before", "after", ""), "lrrl", total_rows(report)),
         f"SHA-256 of the output: {report.comparison.candidate.sha256 or formatting.UNKNOWN}",
     ]
+    if report.forms:
+        rows = [
+            (
+                f"{form.name}{', as written' if form.written else ''}",
+                *(formatting.count(size) for size in (form.raw, form.gzip, form.zstd)),
+            )
+            for form in report.forms
+        ]
+        parts += ["## Forms of the file", _table(FORM_FIELDS, "lrrr", rows)]
     if report.certificate.layers:
         columns = {layer.name: layer.columns for layer in report.layers}
         bounds = [
@@ -162,6 +171,8 @@ MARKDOWN_FIELDS = (
     *("layer", "op", "shape", "sparsity before %", "sparsity after %"),
     *("error calib %", "error held-out %", "columns", "iterations", "status", "seconds", "note"),
 )
+
+FORM_FIELDS = ("form", "bytes", "gzipped", "by Zstandard")
 
 PROVED_FIELDS = (
     *("layer", "error alone %", "error in the network %", "norm", "error at most %"),

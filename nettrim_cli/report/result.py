@@ -138,6 +138,27 @@ class Target:
 
 
 @dataclass(frozen=True)
+class FileForm:
+    """Bytes of the pruned model in one form.
+
+    Attributes
+    ----------
+    name
+        ``plain`` or ``compact``, as for ``--store``.
+    raw, gzip, zstd
+        Bytes as the files lie, and compressed; None where no Zstandard is installed.
+    written
+        Whether the output has this form.
+    """
+
+    name: str
+    raw: int
+    gzip: int
+    zstd: int | None
+    written: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole run of ``nettrim prune``.
 
@@ -155,6 +176,8 @@ class Report:
     final_samples
         Number of samples of the final fit, held-out ones included; 0 without one.  Errors, answers
         and certificate are those of the network before it.
+    forms
+        Sizes of the pruned model in all forms.
     """
 
     layers: tuple[LayerReport, ...]
@@ -169,6 +192,7 @@ class Report:
     bound: float | None = None
     missed: str = ""
     final_samples: int = 0
+    forms: tuple[FileForm, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -220,6 +244,7 @@ class Report:
             else {**asdict(self.target), "met": self.target.met},
             "missed": self.missed,
             "final_samples": self.final_samples,
+            "forms": [asdict(form) for form in self.forms],
             "bound": self.bound,
             "seconds": self.seconds,
             "warnings": [warning.as_dict() for warning in self.warnings],

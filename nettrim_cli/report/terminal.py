@@ -157,6 +157,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
             sparsity,
         ),
         *_file_rows(report.comparison),
+        *_form_rows(report),
         *_quality_rows(
             report.comparison, "held-out samples", report.certificate, bound=report.bound
         ),
@@ -227,6 +228,19 @@ def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     return [
         _size_row("file", reference.bytes_raw, candidate.bytes_raw),
         _size_row("gzipped", reference.bytes_gzip, candidate.bytes_gzip),
+    ]
+
+
+def _form_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """What the compact form would give, where that is less than what was written."""
+    dense, size = report.comparison.reference.bytes_raw, report.comparison.candidate.bytes_raw
+    return [
+        (
+            *("if compact", "", formatting.size(form.raw)),
+            f"{formatting.factor(dense, form.raw)}, by --store compact",
+        )
+        for form in report.forms
+        if form.name == "compact" and not form.written and form.raw < size
     ]
 
 

@@ -26,7 +26,7 @@ from nettrim_cli.report.comparison_result import OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
 from nettrim_cli.report.render import FORMATS, as_json, render
-from nettrim_cli.report.result import Report, Round, Target
+from nettrim_cli.report.result import FileForm, Report, Round, Target
 from nettrim_cli.report.terminal import console_for_stdout, show_comparison, show_report
 from tests.support.reports import comparison, dense, screen, shown, solved, whole
 
@@ -116,6 +116,20 @@ def test_markdown_has_a_row_per_layer_and_the_totals() -> None:
     assert totals["non-zeros"] == ["300,000", "30,000", "90.0 % sparsity"]
     assert totals["gzipped"] == ["2.36 MB", "401 kB", "5.9 times smaller"]
     assert "- few samples (few-samples)" in text
+
+
+def test_forms_of_the_file_are_told_and_the_compact_one_if_it_is_smaller() -> None:
+    plain = FileForm("plain", 2_552_641, 401_234, None, written=True)
+    report = whole(solved("a"), forms=(plain, FileForm("compact", 318_664, 289_000, 288_000)))
+    rows = table(render(report, ".md"), "Forms of the file")[2:]
+    assert rows == [
+        ["plain, as written", "2,552,641", "401,234", "–"],
+        ["compact", "318,664", "289,000", "288,000"],
+    ]
+    assert strict(render(report, ".json"))["forms"][1]["raw"] == 318_664
+    assert "if compact 319 kB 8.0 times smaller" in " ".join(shown(report).split())
+    written = FileForm("compact", 318_664, 289_000, None, written=True)
+    assert "if compact" not in shown(whole(solved("a"), forms=(written,)))
 
 
 @pytest.mark.parametrize("name", ODD)

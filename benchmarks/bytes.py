@@ -1,0 +1,126 @@
+"""What files weigh as they lie, and what that costs: compact form against plain, bit by bit equal.
+
+Each sample model is pruned on `calib.h5`, and written plain and in compact form.  Both run in stock
+onnxruntime by turns.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from benchmarks.common import (
+    arguments,
+    machine,
+    print_table,
+    sample_file,
+    verdict,
+    write_json,
+)
+from nettrim_cli import Settings, prune
+from nettrim_cli.data.engine import silent_onnxruntime
+from nettrim_cli.evaluation.comparison import sizes
+from nettrim_cli.pipeline import convert
+
+PEAK = """import sys
+from benchmarks.peak import peak_bytes
+from nettrim_cli.data.engine import silent_onnxruntime
+onnxruntime = silent_onnxruntime()
+before = peak_bytes()
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+print(peak_bytes() - before)
+"""
+ROUNDS, BATCH = 60, 64
+
+
+def main() -> None:
+    """Print the table, and whether the floors hold."""
+    parser = arguments(__doc__, models=True)
+    parser.add_argument("--sparsity", type=float, nargs="+", default=[0.9])
+    options = parser.parse_args()
+    print(machine(options.threads), end="\n\n")
+    figures = [
+        measured(model, sparsity, options.threads)
+        for model in options.models
+        for sparsity in options.sparsity
+    ]
+    print_table(
+        ("model", "zeros", *COLUMNS),
+        [[row["model"], row["sparsity"], *(row[key] for key in COLUMNS)] for row in figures],
+    )
+    for row in figures:
+        if row["model"] in ("mlp", "lenet") and row["sparsity"] == 0.9:
+            print(f"{row['model']}, bytes of dense: {verdict(row['compact'], 0.135, 0.125)}")
+        print(f"{row['model']}, latency of dense: {verdict(row['latency'], 1.03, 1.0)}")
+        print(f"{row['model']}, ms more a MB to load: {verdict(row['load'], 2.0, 1.0)}")
+    write_json(options.json, figures)
+
+
+COLUMNS = ("plain gz", "compact", "compact gz", "latency", "load", "peak")
+"""Bytes and latency over those of the dense file; ms more to load and peak bytes, per MB of it."""
+
+
+def measured(model: str, sparsity: float, threads: int) -> dict[str, Any]:
+    """Figures of one model."""
+    dense = sample_file(model, "model.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, compact = Path(folder, "plain.onnx"), Path(folder, "compact.onnx")
+        settings = Settings(sparsity=sparsity, threads=threads)
+        prune(dense, sample_file(model, "calib.h5"), plain, settings)
+        convert(plain, compact, compact=True)
+        whole = dense.stat().st_size
+        (_, plain_gzip), (compact_raw, compact_gzip) = (sizes([path]) for path in (plain, compact))
+        latency, load = timed(plain, compact, sample_file(model, "test.h5"), threads)
+        peaks = [peak(path) for path in (plain, compact)]
+    figures = {
+        "plain gz": plain_gzip / whole,
+        "compact": compact_raw / whole,
+        "compact gz": compact_gzip / whole,
+        "latency": latency,
+        "load": load / (whole / 1e6),
+        "peak": (peaks[1] - peaks[0]) / whole,
+    }
+    return {"model": model, "sparsity": sparsity, **figures}
+
+
+def timed(plain: Path, compact: Path, data: Path, threads: int) -> tuple[float, float]:
+    """Latency of the compact file over the plain one's, and how many ms more it takes to load."""
+    onnxruntime = silent_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    sessions, loads, runs = [], [[], []], [[], []]
+    for _ in range(9):
+        sessions = []
+        for path, seconds in zip((plain, compact), loads, strict=True):
+            begun = time.process_time()  # a busy machine interrupts
+            sessions.append(onnxruntime.InferenceSession(str(path), options))
+            seconds.append(time.process_time() - begun)
+    name = sessions[0].get_inputs()[0].name
+    with h5py.File(data) as file:
+        feeds = {name: file[name][:BATCH].astype(np.float32)}
+    for _ in range(ROUNDS):
+        for session, seconds in zip(sessions, runs, strict=True):
+            begun = time.perf_counter()
+            session.run(None, feeds)
+            seconds.append(time.perf_counter() - begun)
+    latency = np.median(np.array(runs[1]) / np.array(runs[0]))
+    first, second = (float(np.median(seconds)) for seconds in loads)
+    return float(latency), 1000 * (second - first)
+
+
+def peak(path: Path) -> int:
+    """Bytes that loading a model adds to the peak of a new process."""
+    command = [sys.executable, "-c", PEAK, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(ended.stdout)
+
+
+if __name__ == "__main__":
+    main()
