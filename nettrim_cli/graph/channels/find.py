@@ -116,11 +116,13 @@ def _reasons(walk: Walk, classes: Classes) -> dict[int, Reason]:
     numbers = np.isin(classes, classes[counts])
     numbers[counts] = False
     shared = {int(unit) for unit in classes[numbers]}  # of sizes and of entries at once
-    for label, (labels, axis) in walk.counted.items():
+    refused = shared.union(reasons)
+    for label, sources in walk.counted.items():
         unit = int(classes[label])
-        if (unit in reasons or unit in shared) and axis in varying(compressed(classes[labels])):
-            for counted in np.unique(classes[labels]):
-                reasons.setdefault(int(counted), SIZE)
+        for labels, axis in sources if unit in refused else ():
+            if axis in varying(compressed(classes[labels])):
+                for counted in np.unique(classes[labels]):
+                    reasons.setdefault(int(counted), SIZE)
         reasons.setdefault(unit, SIZE)
     reading = [classes[rows] for rows in walk.rows.values()]
     read = np.unique(np.concatenate(reading)) if reading else np.zeros(0, np.int64)

@@ -6,6 +6,7 @@ united; at the end their connected components are the units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +54,7 @@ class Walk:
     refused
         Labels that have to stay, with reasons.
     counted
-        For labels that stand for a number of entries: the tensor's labels, and the axis.
+        For labels that stand for numbers of entries: the tensors' labels, and the axes.
     """
 
     model: Model
@@ -65,7 +66,7 @@ class Walk:
     inside: dict[str, Labels] = field(default_factory=dict)
     links: list[NDArray[np.int64]] = field(default_factory=list)
     refused: list[tuple[Labels, Reason]] = field(default_factory=list)
-    counted: dict[int, tuple[Labels, int]] = field(default_factory=dict)
+    counted: dict[int, tuple[tuple[Labels, int], ...]] = field(default_factory=dict)
     count: int = 0
 
 
@@ -125,8 +126,22 @@ class _Units:
     def size_label(self, labels: Labels, axis: int) -> Labels:
         """A label (1,) for the number of entries along an axis of a tensor."""
         label = self.fresh(1)
-        self.walk.counted[int(label[0])] = (labels, axis)
+        self.walk.counted[int(label[0])] = ((labels, axis),)
         return label
+
+    def computed_size(self, sizes: Sequence[Labels]) -> Labels | None:
+        """A label (1,) for what is computed of several sizes; None where one is no size."""
+        counted = self.walk.counted
+        numbers = [int(number) for labels in sizes for number in labels.reshape(-1)]
+        if any(number not in counted for number in numbers):
+            return None
+        label = self.fresh(1)
+        counted[int(label[0])] = tuple(source for number in numbers for source in counted[number])
+        return label
+
+    def is_fixed(self, name: str, axis: int) -> bool:
+        """Whether the size of a tensor's axis is the same for all inputs of the model."""
+        return self.walk.sizes.is_fixed(name, axis)
 
 
 def walk(model: Model) -> Walk:

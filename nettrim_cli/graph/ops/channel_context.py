@@ -124,6 +124,12 @@ class Units(Protocol):
     def size_label(self, labels: Labels, axis: int) -> Labels:
         """A label (1,) for the number of entries along an axis of a tensor."""
 
+    def computed_size(self, sizes: Sequence[Labels]) -> Labels | None:
+        """A label (1,) for what is computed of several sizes; None where one is no size."""
+
+    def is_fixed(self, name: str, axis: int) -> bool:
+        """Whether the size of a tensor's axis is the same for all inputs of the model."""
+
 
 @dataclass(frozen=True)
 class ChannelContext(NodeContext):

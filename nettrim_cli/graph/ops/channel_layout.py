@@ -50,9 +50,31 @@ def reshape_channels(context: ChannelContext) -> Outputs:
     return (result,)
 
 
+def filled_channels(context: ChannelContext) -> Outputs:
+    """One number everywhere: the last axis may be of any length."""
+    shape, result = context.result(), None
+    if shape and shape[-1] > 1 and context.units.is_fixed(context.node.output[0], len(shape) - 1):
+        result = on_axis(context.units.fresh(shape[-1]), -1, len(shape))
+        context.edits.append(Resized(0, result))
+    _check_sizes(context, 0, result)
+    return (result,)
+
+
+def _stored(context: ChannelContext) -> Labels | None:
+    """Labels of the first input; of a constant new ones, along its last axis."""
+    if not context.is_constant(0):
+        return context.of()
+    shape = context.shape()
+    if not shape or shape[-1] == 1:
+        return None
+    labels = on_axis(context.units.fresh(shape[-1]), -1, len(shape))
+    context.cut(0, labels)
+    return labels
+
+
 def expand_channels(context: ChannelContext) -> Outputs:
     """Values repeated up to a listed shape."""
-    labels = context.of()
+    labels = _stored(context)
     result = None
     if labels is not None:
         result = padded(labels, len(context.result()))
@@ -74,7 +96,7 @@ def _check_sizes(context: ChannelContext, slot: int, result: Labels | None) -> N
 
 def slice_channels(context: ChannelContext) -> Outputs:
     """Entries between bounds, one step after the other."""
-    labels = context.of()
+    labels = _stored(context)
     if labels is None:
         return ()
     starts, ends = context.integers("starts", 1), context.integers("ends", 2)

@@ -99,14 +99,18 @@ def broadcast(
     rank = max(rank, *(len(shape) for _, shape in parts))
     arrays = [None if labels is None else padded(labels, rank) for labels, _ in parts]
     told = [array for array in arrays if array is not None and array.size > 1]
-    for array in arrays:
-        if array is not None and array.size == 1:
-            context.units.refuse(array, met(context))
+    single = [array for array in arrays if array is not None and array.size == 1]
+    if not told and single:
+        computed = context.units.computed_size(single)
+        if computed is not None:
+            return computed.reshape((1,) * rank)
+    for label in single:
+        context.units.refuse(label, met(context))
     if not told:
         return None
     whole = np.broadcast_to(told[0], np.broadcast_shapes(*(array.shape for array in told)))
-    for array in told[1:]:
-        context.units.unite(whole, array)
+    for labels in told[1:]:
+        context.units.unite(whole, labels)
     for array, (_, shape) in zip(arrays, parts, strict=True):
         sizes = (1,) * (rank - len(shape)) + shape
         shown = () if array is None else varying(array)

@@ -397,7 +397,7 @@ LAYOUT: dict[str, OpSpec] = {
     ),
     "Size": OpSpec(rank=fixed(0)),
     "Constant": OpSpec(stores=True),
-    "ConstantOfShape": OpSpec(rank=listed_rank(0)),
+    "ConstantOfShape": OpSpec(rank=listed_rank(0), channels=channels.filled_channels),
     "Range": OpSpec(rank=fixed(1)),
     **dict.fromkeys(
         (

@@ -24,11 +24,14 @@ from nettrim_cli.graph.ops.base import (
     WeightNode,
     working,
 )
+from nettrim_cli.graph.ops.channel_context import ChannelContext, Counted, on_axis, varying
+from nettrim_cli.graph.ops.channel_rules import Outputs, joined
+from nettrim_cli.graph.ops.channel_weights import ALONE, read_rows
 from nettrim_cli.graph.ops.rank_rules import fixed
 from nettrim_cli.graph.ops.spec import OpSpec
 
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-W, R, B, LENGTHS, INITIAL = 1, 2, 3, 4, 5
+W, R, B, LENGTHS, INITIAL, PEEPHOLES = 1, 2, 3, 4, 5, 7
 ALPHAS = ("affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu")
 BETAS = ("affine", "scaledtanh", "hardsigmoid")
 
@@ -261,8 +264,46 @@ def _valid(x: Floats, arrays: Arrays) -> Floats:
     return x[within].T
 
 
+def recurrent_channels(context: ChannelContext) -> Outputs:
+    """Hidden units, of both directions at once; they read themselves one step before.
+
+    Raises
+    ------
+    Unsupported
+        A weight is left alone.
+    """
+    layers = {site.geometry.slot: layer for layer, site in context.layers}
+    if {*layers} != {W, R}:
+        raise Unsupported("one of its weights is left alone", "not-followed")
+    labels, hidden = context.of(), context.shape(R)[2]
+    if labels is not None and varying(labels) not in ((), (2,)):
+        raise Unsupported("it mixes units of another axis", "mixed")
+    gates = context.shape(R)[1] // hidden
+    read_rows(context, layers[W], labels, 1)
+    if labels is not None:
+        context.cut(W, on_axis(labels.reshape(-1), 2, 3))
+    units = context.units.fresh(hidden)
+    context.units.set_columns(layers[W], 0, np.tile(units, layers[W].blocks[0][1] // hidden))
+    for block, (_, outputs) in enumerate(layers[R].blocks):
+        context.units.set_columns(layers[R], block, np.tile(units, outputs // hidden))
+        context.units.read_rows(layers[R], block, units)
+    if hidden == 1:
+        context.units.refuse(units, ALONE)
+        return ()
+    cuts = ((W, gates, 1), (R, gates, 1), (R, 1, 2), (B, 2 * gates, 1), (PEEPHOLES, 3, 1))
+    for slot, count, axis in cuts:
+        rank = len(context.shape(slot)) if context.name(slot) else 2
+        context.cut(slot, on_axis(np.tile(units, count), axis, rank))
+    last = on_axis(units, 2, 3)
+    for slot in (INITIAL, INITIAL + 1):
+        if context.name(slot):
+            joined(context, [slot], last)
+    context.edits.append(Counted("hidden_size", units))
+    return (last[None], last, last)
+
+
 RECURRENT: dict[str, OpSpec] = {
-    "LSTM": OpSpec(weight=Recurrent(gates=4), rank=fixed(4)),
-    "GRU": OpSpec(weight=Gru(gates=3), rank=fixed(4)),
-    "RNN": OpSpec(weight=Recurrent(gates=1), rank=fixed(4)),
+    "LSTM": OpSpec(weight=Recurrent(gates=4), rank=fixed(4), channels=recurrent_channels),
+    "GRU": OpSpec(weight=Gru(gates=3), rank=fixed(4), channels=recurrent_channels),
+    "RNN": OpSpec(weight=Recurrent(gates=1), rank=fixed(4), channels=recurrent_channels),
 }

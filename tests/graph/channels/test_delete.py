@@ -223,6 +223,30 @@ GRAPHS = {  # text, input, tensors, and the groups that are found
         },
         {"p": 8},
     ),
+    "a computed size": (
+        """g (float[n,3,8,8] x) => (float[n,m] y)
+        { [p] h = Conv(x, p) s = Shape(h) b = Gather(s, o) c = Gather(s, i) d = Mul(c, k)
+          e = Unsqueeze(b, j) f = Unsqueeze(d, j) t = Concat<axis = 0>(e, f)
+          z = Reshape(h, t) y = MatMul(z, r) }""",
+        IMAGE,
+        {
+            "p": normal(8, 3, 3, 3),
+            "r": normal(288, 3),
+            "o": np.array(0),
+            "i": np.array(1),
+            "k": np.array(36),
+            "j": np.array([0]),
+        },
+        {"p": 8},
+    ),
+    "zeros of a computed shape": (
+        """g (float[n,5,6] x) => (float[n,u,m] y)
+        { [p] h = MatMul(x, p) s = Shape(h) o = ConstantOfShape(s) j = Concat<axis = 1>(o, h)
+          z = Relu(j) y = MatMul(z, r) }""",
+        SEQUENCE,
+        {"p": normal(6, 8), "r": normal(8, 3)},
+        {"p": 8},
+    ),
     "a size as a number": (
         *rows("s = Shape(h) t = Gather(s, a) c = Cast<to = 1>(t) z = Div(h, c)", a=np.array(1)),
         {},
@@ -305,6 +329,63 @@ GRAPHS = {  # text, input, tensors, and the groups that are found
         np.array([[0, 4, 2], [9, 1, 1]]),
         {"w": normal(10, 6), "p": normal(6, 8), "r": normal(8, 3)},
         {"e": 6, "p": 8},
+    ),
+    "lstm": (
+        """g (float[n,t,6] x) => (float[u,v,m] y)
+        { [p] h = MatMul(x, p) [s] i, l, c = LSTM<hidden_size = 5>(h, w, v, b, , z, z)
+          j = Squeeze(i, a) y = MatMul(j, r) }""",
+        SEQUENCE,
+        {
+            "p": normal(6, 8),
+            "w": normal(1, 20, 8),
+            "v": normal(1, 20, 5),
+            "r": normal(5, 3),
+            "b": normal(1, 40),
+            "z": normal(1, 5, 5),
+            "a": np.array([1]),
+        },
+        {"p": 8, "s.W": 5},
+    ),
+    "lstm with peepholes": (
+        """g (float[n,t,6] x) => (float[u,v,m] y)
+        { [s] i, l, c = LSTM<hidden_size = 5>(x, w, v, , , , , q) y = MatMul(c, r) }""",
+        SEQUENCE,
+        {
+            "w": normal(1, 20, 6),
+            "v": normal(1, 20, 5),
+            "q": normal(1, 15),
+            "r": normal(5, 3),
+        },
+        {"s.W": 5},
+    ),
+    "gru in two directions": (
+        """g (float[2,5,6] x) => (float[u,v,m] y)
+        { [s] i, l = GRU<hidden_size = 5, direction = "bidirectional">(x, w, v, b)
+          t = Transpose<perm = [0, 2, 1, 3]>(i) j = Reshape(t, a) y = MatMul(j, r) }""",
+        SEQUENCE,
+        {
+            "w": normal(2, 15, 6),
+            "v": normal(2, 15, 5),
+            "r": normal(10, 3),
+            "b": normal(2, 30),
+            "a": np.array([0, 0, 10]),
+        },
+        {"s.W": 5},
+    ),
+    "rnns one behind the other": (
+        """g (float[2,5,6] x) => (float[u,v,m] y)
+        { [s] i, k = RNN<hidden_size = 5>(x, w, v) j = Squeeze(i, a)
+          [t] q = RNN<hidden_size = 4>(j, e, f) z = Squeeze(q, a) y = MatMul(z, r) }""",
+        SEQUENCE,
+        {
+            "w": normal(1, 5, 6),
+            "v": normal(1, 5, 5),
+            "r": normal(4, 3),
+            "e": normal(1, 4, 5),
+            "f": normal(1, 4, 4),
+            "a": np.array([1]),
+        },
+        {"s.W": 5, "t.W": 4},
     ),
     "constant on the left": (
         """g (float[n,6,t] x) => (float[n,m,u] y)
