@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nettrim_cli.errors import NettrimError
+    from nettrim_cli.latency.bench import bench
     from nettrim_cli.pipeline import compare, prune
     from nettrim_cli.report.result import Report
     from nettrim_cli.settings import Settings
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 __version__ = "0.1.0"
-__all__ = ["NettrimError", "Report", "Settings", "__version__", "compare", "prune"]
+__all__ = ["NettrimError", "Report", "Settings", "__version__", "bench", "compare", "prune"]
 
 _HOME = {
     "NettrimError": "nettrim_cli.errors",
     "Report": "nettrim_cli.report.result",
     "Settings": "nettrim_cli.settings",
+    "bench": "nettrim_cli.latency.bench",
     "compare": "nettrim_cli.pipeline",
     "prune": "nettrim_cli.pipeline",
 }

@@ -34,8 +34,8 @@ from nettrim_cli.options.flags import (
 from nettrim_cli.options.usage import Group
 from nettrim_cli.process import supervisor
 from nettrim_cli.process.ledger import NOTHING_WRITTEN, written_alone
-from nettrim_cli.report.render import COMPARISON_FORMATS, FORMATS
-from nettrim_cli.settings import Gate, Settings, check_one_target
+from nettrim_cli.report.render import BENCH_FORMATS, COMPARISON_FORMATS, FORMATS
+from nettrim_cli.settings import BenchSettings, Gate, Settings, check_one_target
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -51,6 +51,7 @@ def nettrim() -> None:
     nettrim inspect model.onnx
     nettrim compare model.onnx model.pruned.onnx --data test.h5
     nettrim pack model.pruned.onnx
+    nettrim bench model.onnx model.pruned.onnx
     """  # noqa: D301 (click wants the backspace itself)
 
 
@@ -60,6 +61,11 @@ def nettrim() -> None:
 @click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
 @reports_option(FORMATS)
 @options_of(Settings)
+@click.option(
+    "--bench",
+    is_flag=True,
+    help="Time the dense and the written model on held-out samples, one by one and 64 at once.",
+)
 @limit_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each layer on stderr when it is done.")
@@ -69,6 +75,7 @@ def prune(
     output: Path | None,
     force: bool,
     reports: tuple[Path, ...],
+    bench: bool,
     quiet: bool,
     verbose: bool,
     **options: Any,
@@ -99,7 +106,7 @@ def prune(
         with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
             try:
                 report = pipeline.prune(
-                    model, data, target, settings, force=force, listener=listener
+                    model, data, target, settings, force=force, bench=bench, listener=listener
                 )
             except GateFailed as missed:
                 if missed.report is not None:
@@ -231,6 +238,53 @@ def convert(model: Path, output: Path | None, *, compact: bool, force: bool, as_
             click.echo(render.as_json(conversion.as_dict()), nl=False)
         else:
             terminal.show_conversion(conversion, terminal.console_for_stdout())
+
+
+@nettrim.command()
+@click.argument("models", type=PATH, nargs=-1, required=True)
+@click.option("--data", type=PATH, help="Samples to run on [default: made ones].")
+@options_of(BenchSettings)
+@reports_option(BENCH_FORMATS)
+@limit_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def bench(
+    models: tuple[Path, ...],
+    data: Path | None,
+    force: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Time MODELS side by side in onnxruntime; the first is the reference.
+
+    They run in turns, until their ratios are known to 1 % or the time is up.  Load time, memory
+    and op types are measured, too.  With --max-latency-ratio it is a gate for CI: exit code 3 if
+    a model takes too long, 65 if that cannot be told.
+    """
+    from nettrim_cli.latency.bench import bench as time_models
+    from nettrim_cli.report import bench as view
+    from nettrim_cli.report import bench_verdict, render, terminal
+    from nettrim_cli.report.progress import StatusLine
+
+    settings = BenchSettings(**options)
+    if data is not None and settings.shape:
+        raise click.UsageError("--shape is for inputs that are made: leave it out, or --data.")
+    if settings.max_latency_ratio is not None and len(models) < 2:
+        raise click.UsageError("--max-latency-ratio compares models: name two or more.")
+    inputs = [*models, *filter(None, (data,))]
+    with reporting(reports, BENCH_FORMATS, inputs, force=force) as write:
+        with StatusLine() as status:
+            timings = time_models(models, data, settings, stage=status.show)
+        write(partial(render.render_bench, timings))
+    outcome: NettrimError | None = None
+    if complaint := bench_verdict.complaint(timings):
+        kind = GateFailed if timings.passed is False else BadInput
+        outcome = kind(complaint)
+    with printing(outcome):
+        if as_json:
+            click.echo(render.as_json(timings.as_dict()), nl=False)
+        else:
+            view.show_bench(timings, terminal.console_for_stdout())
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from nettrim_cli.evaluation.written_model_check import (
 )
 from nettrim_cli.files.atomic import reserved
 from nettrim_cli.graph.model import Model
+from nettrim_cli.latency.bench import held_out_latency
 from nettrim_cli.loading import (
     check_loads,
     check_same_inputs,
@@ -51,13 +52,14 @@ from nettrim_cli.loading import (
 )
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
-from nettrim_cli.pruning.advice import run_advice
+from nettrim_cli.pruning.advice import nothing_to_do, run_advice
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.layer_reports import counted, in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
+from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import FileForm, LayerReport, ModelSummary, Report
@@ -78,6 +80,7 @@ def prune(
     settings: Settings | None = None,
     *,
     force: bool = False,
+    bench: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Prune a model on calibration data and write the result.
@@ -90,6 +93,8 @@ def prune(
         File to write; ``model.pruned.onnx`` beside the model by default.
     force
         Whether an existing output may be replaced (never an input).
+    bench
+        Whether to time the dense and the written model.
 
     Returns
     -------
@@ -135,6 +140,10 @@ def prune(
             judged = outcome.result.judged or outcome.result.model
             batches = samples.holdout_batches(side_by_side(samples.size))
             certificate = certify(dense, judged, batches, threads=threads)
+            latency: tuple[BatchTiming, ...] = ()
+            if bench:
+                listener.stage("timing the dense and the written model")
+                latency = held_out_latency([dense.path, target], calibration, samples.holdout)
     return Report(
         layers=in_order(dense, [*written.layers, *unpruned]),
         comparison=written.comparison,
@@ -148,6 +157,7 @@ def prune(
         bound=written.bound,
         final_samples=outcome.final_samples,
         forms=written.forms,
+        latency=latency,
     )
 
 
@@ -271,15 +281,6 @@ def convert(
         written = loaded.save(target, force=force, check=check_loads, whole=True)
         with standing(target):
             return Conversion(before, facts(written))
-
-
-def nothing_to_do(model: PathLike, settings: Settings, layers: Sequence[LayerReport]) -> str:
-    """Why no layer was made sparser, and what to do, in a sentence or two."""
-    reason = next((f" ({layer.name}: {layer.note})" for layer in layers if layer.note), "")
-    text = f"{model}: no layer can be made sparser within the target{reason}; nothing was written."
-    if settings.target_epsilon is not None:
-        return f"{text} Allow a larger --epsilon, or give a --sparsity."
-    return text
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,13 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     },
     "report": {"errors", "process.channel"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
-    "pruning": {"data", "errors", "evaluation", "graph", "reasons", "report", "settings", "solve"},
+    "pruning": {
+        *("data", "errors", "evaluation", "graph", "latency", "reasons", "report", "settings"),
+        "solve",
+    },
+    "latency": {
+        *("data", "errors", "graph", "loading", "process", "report", "settings"),
+    },
     "options": {"errors", "files", "process", "quantities", "settings"},
     "settings": {"errors", "options.declare", "quantities"},
 }
@@ -39,6 +45,7 @@ LIBRARIES = {
     "report": {"rich"},
     "evaluation": {"numpy", "scipy"},
     "pruning": {"numpy", "scipy"},
+    "latency": {"numpy", "scipy"},
     "options": {"click"},
     "settings": set(),
 }

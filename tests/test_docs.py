@@ -14,12 +14,13 @@ import pytest
 
 from nettrim_cli import cli, errors
 from nettrim_cli.graph.ops.spec import OpSpec
-from nettrim_cli.settings import Gate, Settings
+from nettrim_cli.settings import BenchSettings, Gate, Settings
 from tests.support import command_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 USAGE = (ROOT / "docs" / "usage.md").read_text("utf-8")
+KINDS = {"prune": (Settings,), "compare": (Gate,), "bench": (BenchSettings,)}
 CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables, code, pictures
 
 
@@ -64,7 +65,7 @@ def test_commands_of_the_guide_are_understood(line: str) -> None:
     # The parent's names of the help option are kept by the command from its first context on.
     parent = click.Context(cli.nettrim, **cli.CONTEXT)
     params = command.make_context(name, words, parent=parent).params
-    for kind in (Settings,) if name == "prune" else (Gate,) if name == "compare" else ():
+    for kind in KINDS.get(name, ()):
         kind(**{field.name: params[field.name] for field in fields(kind)})
 
 

@@ -39,6 +39,11 @@ def silent_onnxruntime() -> Any:
     return onnxruntime
 
 
+def runtime() -> str:
+    """Name and version of the engine."""
+    return f"onnxruntime {silent_onnxruntime().__version__}"
+
+
 class Engine:
     """A model ready to run.
 
@@ -96,14 +101,16 @@ class Engine:
             # Packed copies of the weights would hold the model twice.
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._replaced = _replace(options, model, share=bool(model.folder) and not optimise)
+            self._replaced = replace_weights(
+                options, model, share=bool(model.folder) and not optimise
+            )
             self._bytes = len(model.payload) + model.external_bytes
-            with engine_call(_patience(self._bytes)):
+            with engine_call(patience(self._bytes)):
                 self._session = onnxruntime.InferenceSession(
                     model.payload, options, providers=["CPUExecutionProvider"]
                 )
         except Exception as error:
-            raise _failed("load", error) from error
+            raise failed("load", error) from error
         self.inputs = tuple(tensor.name for tensor in self._session.get_inputs())
         self.outputs = tuple(tensor.name for tensor in self._session.get_outputs())
         self.types = {tensor.name: str(tensor.type) for tensor in self._session.get_outputs()}
@@ -119,23 +126,23 @@ class Engine:
         names = list(self.outputs if outputs is None else outputs)
         fed = {name: feeds[name] for name in self.inputs}
         try:
-            with engine_call(_patience(self._bytes + _size(fed))):
+            with engine_call(patience(self._bytes + fed_bytes(fed))):
                 return list(self._session.run(names, fed))
         except Exception as error:
-            raise _failed("run", error) from error
+            raise failed("run", error) from error
 
 
-def _patience(size: int) -> float:
+def patience(size: int) -> float:
     """Seconds in which a model and a batch of so many bytes are done with on any machine."""
     return PATIENT_SECONDS + size / PATIENT_BYTES_PER_SECOND
 
 
-def _size(feeds: Mapping[str, Any]) -> int:
+def fed_bytes(feeds: Mapping[str, Any]) -> int:
     """Bytes of what is fed; sequences, which are small, count nothing."""
     return sum(int(getattr(value, "nbytes", 0)) for value in feeds.values())
 
 
-def _failed(action: str, error: Exception) -> EngineFailed | OutOfMemory:
+def failed(action: str, error: Exception) -> EngineFailed | OutOfMemory:
     """What a failure of the engine means."""
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return OutOfMemory(
@@ -145,7 +152,7 @@ def _failed(action: str, error: Exception) -> EngineFailed | OutOfMemory:
     return EngineFailed(f"onnxruntime cannot {action} the model: {explain(error)}")
 
 
-def _replace(options: Any, model: Runnable, *, share: bool) -> list[Any]:
+def replace_weights(options: Any, model: Runnable, *, share: bool) -> list[Any]:
     """Hand over the weights that are not those of the files; gives what must outlive the session.
 
     They can be shared only where the engine does not compute with weights while it loads, which

@@ -63,7 +63,8 @@ def check_bounds(options: Any) -> None:
         if rule["choices"] and value not in rule["choices"] and value != option_field.default:
             choices = " or ".join(rule["choices"])
             raise BadInput(f"{option_field.name} is {value!r}; it must be {choices}.")
-        if value is not None and not inside(value, rule):
+        values = value if isinstance(value, tuple) else (value,)
+        if value is not None and not all(inside(item, rule) for item in values):
             raise BadInput(f"{option_field.name} is {value!r}; it must be {bounds(rule)}.")
 
 

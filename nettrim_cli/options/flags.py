@@ -16,7 +16,6 @@ from nettrim_cli.options.declare import bounds, inside
 from nettrim_cli.options.usage import FileName
 from nettrim_cli.process import channel
 from nettrim_cli.quantities import parse_bytes, parse_seconds
-from nettrim_cli.settings import Gate, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = FileName()
@@ -48,7 +47,7 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def options_of(settings: type[Settings | Gate]) -> Callable[[Command], Command]:
+def options_of(settings: type[Any]) -> Callable[[Command], Command]:
     """Add a flag for every field of a class of options."""
     return lambda command: reduce(_with_option, reversed(fields(settings)), command)
 

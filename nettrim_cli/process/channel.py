@@ -8,7 +8,7 @@ the first of which says what it is about:
 ``about TEXT``              the model, for sentences
 ``doing TEXT``              what is done now, for sentences
 ``input PATH IDENTITY``     a file that must not change while the run lasts
-``temporary PATH``          a file to be removed, wherever the run ends
+``temporary PATH``          a file or empty folder to be removed, the last one first
 ``sidecar PATH``            the same, unless an output stands by then
 ``output PATH IDENTITY``    a file of this identity is about to be renamed to the path
 ==========================  ========================================================

@@ -51,9 +51,11 @@ class Ledger:
     def clean_up(self) -> str:
         """Remove the run's temporary files, and say which outputs were written."""
         written = [path for path, file_identity in self.outputs if _identity(path) == file_identity]
-        for path in (*self.temporaries, *(() if written else self.sidecars)):
+        temporaries = reversed(self.temporaries)  # files before the folder that holds them
+        for path in (*temporaries, *(() if written else self.sidecars)):
             with suppress(OSError):
-                os.unlink(path)
+                remove = os.rmdir if os.path.isdir(path) else os.unlink
+                remove(path)
         if not written:
             return NOTHING_WRITTEN
         if len(written) == 1:

@@ -25,6 +25,18 @@ def used(process: int) -> int | None:
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak() -> int | None:
+    """Bytes that this process has had in memory at most; None where the system does not tell.
+
+    Not what ``getrusage`` tells, which a process inherits from the one that started it.
+    """
+    with suppress(OSError, ValueError, IndexError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
 def available() -> int | None:
     """Bytes that a new process can have without others being paged out; None if unknown."""
     limits = [limit for limit in (_of_the_machine(), _of_the_group()) if limit is not None]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from nettrim_cli.data.layer_samples import useful_columns
 from nettrim_cli.pruning.allocation import Forecast
 from nettrim_cli.pruning.passes import Outcome
 from nettrim_cli.report.diagnostic import Diagnostic
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.settings import Settings
 
 FEW = 2  # columns to an input below which a layer's fit is poor
 ENOUGH = 5  # columns to an input from which on more samples help little (docs/method.md)
@@ -87,3 +89,12 @@ def _few_samples(used: int, thin: Mapping[str, tuple[int, int]]) -> Diagnostic:
         f"columns{remainder}; some {useful:,} samples would be useful, {used:,} were used.",
         f"few samples for layer {name}{remainder}: some {useful:,} would be useful",
     )
+
+
+def nothing_to_do(model: object, settings: Settings, layers: Sequence[LayerReport]) -> str:
+    """Why no layer was made sparser, and what to do, in a sentence or two."""
+    reason = next((f" ({layer.name}: {layer.note})" for layer in layers if layer.note), "")
+    text = f"{model}: no layer can be made sparser within the target{reason}; nothing was written."
+    if settings.target_epsilon is not None:
+        return f"{text} Allow a larger --epsilon, or give a --sparsity."
+    return text

@@ -100,6 +100,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def milliseconds(seconds: float) -> str:
+    """Milliseconds with three digits: 0.000123 -> ``0.123``, 1.5 -> ``1,500``."""
+    value = 1000 * seconds
+    if not math.isfinite(value):
+        return UNKNOWN
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{min(max(digits, 0), 4)}f}"
+
+
 def factor(reference: int, candidate: int) -> str:
     """How a size changed: ``7.0 times smaller``, ``3.2 % smaller``, ``same size``."""
     if reference == candidate:

@@ -75,6 +75,30 @@ class Silent:
         """Ignore it."""
 
 
+class StatusLine:
+    """A line on stderr that tells the current stage, if stderr is a terminal.
+
+    It stands still, as a bar that moves would take time from what is being timed.
+    """
+
+    def __enter__(self) -> StatusLine:
+        self._console = patient_console(stderr=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write("")
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        tell("doing", text)
+        self._write(formatting.shorten(formatting.clean(text), self._console.width - 1))
+
+    def _write(self, text: str) -> None:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._console.file.write(f"\r\x1b[2K{text}")
+            self._console.file.flush()
+
+
 class TerminalProgress:
     """A progress bar on stderr while the ``with`` block runs, if stderr is a terminal.
 

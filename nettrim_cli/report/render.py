@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from nettrim_cli.report import formatting
 
 if TYPE_CHECKING:
+    from nettrim_cli.report.bench_result import Bench
     from nettrim_cli.report.comparison_result import Comparison
     from nettrim_cli.report.result import Report
+    from nettrim_cli.report.text_table import Column
 
 
 def render(report: Report, suffix: str) -> str:
@@ -44,6 +46,17 @@ def render_comparison(comparison: Comparison, suffix: str) -> str:
         If the suffix (with its dot, in any case) is not in ``COMPARISON_FORMATS``.
     """
     return COMPARISON_FORMATS[suffix.lower()](comparison)
+
+
+def render_bench(bench: Bench, suffix: str) -> str:
+    """Render timings as the text of a file; write it with ``newline=""``.
+
+    Raises
+    ------
+    KeyError
+        If the suffix (with its dot, in any case) is not in ``BENCH_FORMATS``.
+    """
+    return BENCH_FORMATS[suffix.lower()](bench)
 
 
 def as_json(value: Any) -> str:
@@ -210,8 +223,68 @@ def _comparison_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _bench_markdown(bench: Bench) -> str:
+    """The checked limits, what the timings say of each model, then all figures."""
+    from nettrim_cli.report import bench as view
+    from nettrim_cli.report.bench_verdict import outcomes, verdicts
+
+    parts = ["# nettrim bench"]
+    parts += [f"**{status}**: {_escape(text)}." for status, text in outcomes(bench)]
+    parts += [f"**{_escape(text)}**" for text, _ in verdicts(bench)]
+    parts += [f"**Note**: {_escape(note)}" for note in bench.notes]
+    parts += ["## Latency", _columns(view.latency_columns(bench))]
+    parts += ["## Models", _columns(view.model_columns(bench))]
+    for timing in bench.batches:
+        if timing.ops:
+            title = view.ops_title(timing)
+            parts += [f"## {title[0].upper()}{title[1:]}", _columns(view.op_columns(bench, timing))]
+    parts += ["## Basis", *map(_escape, view.basis(bench))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _columns(columns: Sequence[Column]) -> str:
+    """Columns of the terminal as a GitHub table."""
+    columns = [column for column in columns if any(column.cells)]
+    head = [" ".join(filter(None, (column.title, column.group))) for column in columns]
+    align = "".join("r" if column.right else "l" for column in columns)
+    return _table(head, align, list(zip(*(column.cells for column in columns), strict=True)))
+
+
+BENCH_CSV_FIELDS = (
+    *("model", "batch", "latency", "latency_low", "latency_high", "ratio", "ratio_low"),
+    *("ratio_high", "rounds", "bytes_raw", "parameters", "nonzeros", "load_seconds"),
+    *("memory_bytes", "threads", "passed"),
+)
+
+
+def _bench_csv(bench: Bench) -> str:
+    """One line per batch size and model (RFC 4180); seconds and bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(BENCH_CSV_FIELDS)
+    checks = iter(bench.checks)
+    for timing in bench.batches:
+        rows = zip(bench.models, timing.latencies, (None, *timing.ratios), strict=True)
+        for model, latency, ratio in rows:
+            check = None if ratio is None else next(checks, None)
+            figures = (None,) * 3 if ratio is None else (ratio.median, ratio.low, ratio.high)
+            row = [
+                *(model.path, timing.size, latency.median, latency.low, latency.high, *figures),
+                *(timing.rounds, model.bytes_raw, model.parameters, model.nonzeros),
+                *(model.load_seconds, model.memory_bytes, bench.threads),
+                None if check is None else check.passed,
+            ]
+            writer.writerow(_plain(row))
+    return text.getvalue()
+
+
 FORMATS: dict[str, Callable[[Report], str]] = {".json": _json, ".md": _markdown, ".csv": _csv}
 COMPARISON_FORMATS: dict[str, Callable[[Comparison], str]] = {
     ".json": lambda comparison: as_json(comparison.as_dict()),
     ".md": _comparison_markdown,
+}
+BENCH_FORMATS: dict[str, Callable[[Bench], str]] = {
+    ".json": lambda bench: as_json(bench.as_dict()),
+    ".md": _bench_markdown,
+    ".csv": _bench_csv,
 }

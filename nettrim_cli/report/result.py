@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Certificate, Comparison
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.verdict import Verdict, verdict
@@ -178,6 +179,8 @@ class Report:
         and certificate are those of the network before it.
     forms
         Sizes of the pruned model in all forms.
+    latency
+        The dense and the written model timed on held-out samples; empty unless that was asked for.
     """
 
     layers: tuple[LayerReport, ...]
@@ -193,6 +196,7 @@ class Report:
     missed: str = ""
     final_samples: int = 0
     forms: tuple[FileForm, ...] = ()
+    latency: tuple[BatchTiming, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -245,6 +249,7 @@ class Report:
             "missed": self.missed,
             "final_samples": self.final_samples,
             "forms": [asdict(form) for form in self.forms],
+            "latency": [asdict(timing) for timing in self.latency],
             "bound": self.bound,
             "seconds": self.seconds,
             "warnings": [warning.as_dict() for warning in self.warnings],

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, text_table
+from nettrim_cli.report.bench_result import BatchTiming
+from nettrim_cli.report.bench_verdict import WORDS, at_batch, show_ratio, speed
 from nettrim_cli.report.comparison_result import Certificate, Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, Severity
+from nettrim_cli.report.formatting import milliseconds
 from nettrim_cli.report.gate import outcome
 from nettrim_cli.report.result import LayerReport, Report, Target
 from nettrim_cli.report.text_table import ESSENTIAL, Column
@@ -162,6 +165,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
             report.comparison, "held-out samples", report.certificate, bound=report.bound
         ),
         *_target_rows(report.target),
+        *_latency_rows(report.latency),
     ]
 
 
@@ -315,6 +319,17 @@ def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
     reached = f"reached {show(target.reached)}"
     label = target.name.replace("_", " ")
     return [(label, "", show(target.wanted), f"{reached}, {duration}")]
+
+
+def _latency_rows(timings: Sequence[BatchTiming]) -> list[tuple[str, str, str, str]]:
+    """A row for each batch size: both latencies, and their ratio."""
+    rows = []
+    for timing in timings:
+        dense, pruned = (f"{milliseconds(latency.median)} ms" for latency in timing.latencies)
+        (ratio,) = timing.ratios
+        remark = f"{WORDS[speed(ratio)]}: ratio {show_ratio(ratio)}{at_batch(timing.size)}"
+        rows.append(("latency", dense, pruned, remark))
+    return rows
 
 
 def _share(share: float | None) -> str:

@@ -1,5 +1,6 @@
-"""Options of runs and of comparisons."""
+"""Options of runs, of comparisons and of timings."""
 
+from nettrim_cli.settings.bench import BenchSettings
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.run import (
@@ -24,6 +25,7 @@ __all__ = [
     "SCHEMES",
     "SEARCHED",
     "TARGETS",
+    "BenchSettings",
     "Gate",
     "Limit",
     "Settings",

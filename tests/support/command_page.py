@@ -24,7 +24,7 @@ HEAD = """# Commands
 
 def page() -> str:
     """The whole page as Markdown."""
-    commands = (cli.nettrim.commands[name] for name in ("prune", "compare", "inspect"))
+    commands = cli.nettrim.commands.values()
     return "\n".join([HEAD, *(line for command in commands for line in section(command))])
 
 

@@ -1,0 +1,1 @@
+"""How long models take in onnxruntime: fair rounds, robust ratios, profiles, memory."""

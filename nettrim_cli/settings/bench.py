@@ -1,0 +1,81 @@
+"""Options of ``nettrim bench``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nettrim_cli.errors import BadInput
+from nettrim_cli.options.declare import check_bounds, option
+from nettrim_cli.quantities import parse_fraction, parse_seconds
+
+
+def check_shape(text: str) -> str:
+    """Give the text of a shape unchanged.
+
+    Raises
+    ------
+    ValueError
+        It is not of the form ``NAME=1x128``.
+    """
+    if not re.fullmatch(r".+=[1-9][0-9]*(x[1-9][0-9]*)*", text):
+        raise ValueError(f"{text!r} is no shape; write NAME=SIZES, such as ids=1x128")
+    return text
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """How models are timed.
+
+    Raises
+    ------
+    BadInput
+        A value is outside its bounds.
+    """
+
+    batch: tuple[int, ...] = option(
+        (), "Samples in a batch (repeatable; default: 1).", low=1, high=1 << 20, metavar="N"
+    )
+    shape: tuple[str, ...] = option(
+        (),
+        "Shape of an input that has other free axes than that of the samples, where no --data are "
+        "given, such as ids=1x128 (repeatable).",
+        metavar="NAME=SIZES",
+        parse=check_shape,
+    )
+    threads: int = option(
+        1, "Processor threads of onnxruntime for a model.", low=1, high=1024, metavar="N"
+    )
+    seconds: float = option(
+        10.0,
+        "Time the models at most so long at each batch size; less where their ratios are known to "
+        "1 % before.",
+        low=0.1,
+        high=86400.0,
+        metavar="T",
+        parse=parse_seconds,
+    )
+    max_latency_ratio: float | None = option(
+        None,
+        "Exit 3 if a model takes more than R of the reference's time, such as 0.8; 65 if that "
+        "cannot be told.",
+        low=0.001,
+        high=1000.0,
+        metavar="R",
+        parse=parse_fraction,
+    )
+
+    def __post_init__(self) -> None:
+        """Check each value against the bounds that its field declares."""
+        check_bounds(self)
+        for text in self.shape:
+            try:
+                check_shape(text)
+            except ValueError as error:
+                raise BadInput(f"--shape {error}.") from error
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of inputs by name."""
+        pairs = (text.rpartition("=") for text in self.shape)
+        return {name: tuple(map(int, sizes.split("x"))) for name, _, sizes in pairs}
