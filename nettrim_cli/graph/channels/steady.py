@@ -42,7 +42,7 @@ def steady_values(walk: Walk, weights: Weights) -> dict[str, Values]:
     Parameters
     ----------
     weights
-        Matrices and biases of all prunable layers, by name.
+        Matrices and biases of layers, by name; of others nothing is known.
     """
     index = walk.model.index
     sites: dict[int, list[tuple[Layer, Site]]] = {}
@@ -102,7 +102,9 @@ def _behind(walk: Walk, node: Node, values: Mapping[str, Values]) -> Sequence[Va
     table = np.full(walk.count, np.nan)
     for name in node.input:
         if name in values:
-            table[walk.labels[name]] = values[name]
+            labels = walk.labels[name]
+            table[labels] = values[name]
+            table[labels[table[labels] != values[name]]] = np.nan  # entries of a unit that differ
     return [None if name not in walk.labels else table[walk.labels[name]] for name in node.output]
 
 
@@ -134,7 +136,9 @@ def _of_layer(
     (layer, site), labels = layers[0], walk.labels.get(node.output[0])
     slot = ops.bias_slot(site.geometry)
     own = slot is not None and slot < len(node.input) and bool(node.input[slot])
-    if len(layers) > 1 or labels is None or (own and not layer.has_bias):
+    if layer.name not in weights or len(layers) > 1 or labels is None:
+        return ()
+    if own and not layer.has_bias:
         return ()
     if ops.applies(site.geometry) or ops.summand_slot(site.geometry) is not None:
         return ()
