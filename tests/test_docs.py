@@ -120,7 +120,7 @@ def test_classes_and_constants_that_are_named_exist(page: str) -> None:
 
 def test_walkers_ask_for_the_facts_that_architecture_md_names() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    rooms = "ir|analysis|channels|layers|storage"
+    rooms = "ir|analysis|channels|gradient|layers|storage"
     rows = re.findall(rf"^\| (`(?:{rooms})/.*) \| (.*) \|$", text, re.MULTILINE)
     assert rows
     named = {"gate", "spreads"}  # that rules of other ops ask for

@@ -20,6 +20,8 @@ from nettrim_cli.graph.ops.context import (
 )
 from nettrim_cli.graph.ops.error_rules import entrywise
 from nettrim_cli.graph.ops.function_rules import folded
+from nettrim_cli.graph.ops.gradients import elementwise as gradients
+from nettrim_cli.graph.ops.gradients.context import zero
 from nettrim_cli.graph.ops.importance_rules import ONE, scaled, to_all, to_first, widest
 from nettrim_cli.graph.ops.rank_rules import broadcast_length, broadcast_rank
 from nettrim_cli.graph.ops.softmax import softmax_scores
@@ -162,23 +164,50 @@ ARITHMETIC: dict[str, OpSpec] = {
     "Add": mixture(
         np.add,
         error=entrywise(joint=False),
+        gradient=gradients.sum_gradient,
         linear=True,
         adds=True,
         affine=sum_affine,
         spreads=True,
     ),
-    "Sum": mixture(np.add, error=entrywise(joint=False), linear=True, adds=True),
-    "Sub": mixture(
-        np.subtract, error=entrywise(joint=False), linear=True, affine=difference_affine
+    "Sum": mixture(
+        np.add,
+        error=entrywise(joint=False),
+        gradient=gradients.sum_gradient,
+        linear=True,
+        adds=True,
     ),
-    "Mean": mixture(None, error=entrywise(joint=False, factor=lambda context: 1 / context.count)),
-    "Max": mixture(np.maximum, error=entrywise(joint=True), clip=bound("Max"), spreads=True),
-    "Min": mixture(np.minimum, error=entrywise(joint=True), clip=bound("Min")),
+    "Sub": mixture(
+        np.subtract,
+        error=entrywise(joint=False),
+        gradient=gradients.difference_gradient,
+        linear=True,
+        affine=difference_affine,
+    ),
+    "Mean": mixture(
+        None,
+        error=entrywise(joint=False, factor=lambda context: 1 / context.count),
+        gradient=gradients.mean_gradient,
+    ),
+    "Max": mixture(
+        np.maximum,
+        error=entrywise(joint=True),
+        gradient=gradients.extreme_gradient,
+        clip=bound("Max"),
+        spreads=True,
+    ),
+    "Min": mixture(
+        np.minimum,
+        error=entrywise(joint=True),
+        gradient=gradients.extreme_gradient,
+        clip=bound("Min"),
+    ),
     "Mul": broadcast(
         function=folded(np.multiply),
         importance=product_importance,
         width=widest,
         error=product_error,
+        gradient=gradients.product_gradient,
         linear=True,
         affine=product_affine,
     ),
@@ -186,13 +215,26 @@ ARITHMETIC: dict[str, OpSpec] = {
         function=folded(np.divide),
         importance=quotient_importance,
         error=quotient_error,
+        gradient=gradients.quotient_gradient,
         linear=True,
         affine=quotient_affine,
         scores=softmax_scores,
     ),
-    "Pow": broadcast(function=folded(np.power), importance=to_first, width=widest),
-    "Where": broadcast(importance=where_importance, error=where_error),
+    "Pow": broadcast(
+        function=folded(np.power),
+        importance=to_first,
+        width=widest,
+        gradient=gradients.power_gradient,
+    ),
+    "Where": broadcast(
+        importance=where_importance, error=where_error, gradient=gradients.where_gradient
+    ),
     "Mod": broadcast(),
-    **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), broadcast()),
-    **dict.fromkeys(("And", "Or", "Xor"), broadcast()),
+    **dict.fromkeys(
+        (
+            *("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+            *("And", "Or", "Xor"),
+        ),
+        broadcast(gradient=zero),
+    ),
 }

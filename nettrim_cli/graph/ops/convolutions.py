@@ -26,6 +26,7 @@ from nettrim_cli.graph.ops.base import (
 )
 from nettrim_cli.graph.ops.channel_weights import convolution_channels
 from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain
+from nettrim_cli.graph.ops.gradients.convolutions import conv_gradient, conv_transpose_gradient
 from nettrim_cli.graph.ops.rank_rules import rank_of_any
 from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.graph.ops.windows import (
@@ -359,10 +360,17 @@ def conv_error(context: ErrorContext) -> ErrorGain:
 
 CONVOLUTIONS: dict[str, OpSpec] = {
     "Conv": OpSpec(
-        weight=Conv(), rank=rank_of_any(0, 1), error=conv_error, channels=convolution_channels
+        weight=Conv(),
+        rank=rank_of_any(0, 1),
+        error=conv_error,
+        channels=convolution_channels,
+        gradient=conv_gradient,
     ),
     "ConvTranspose": OpSpec(
-        weight=ConvTranspose(), rank=rank_of_any(0, 1), channels=convolution_channels
+        weight=ConvTranspose(),
+        rank=rank_of_any(0, 1),
+        channels=convolution_channels,
+        gradient=conv_transpose_gradient,
     ),
     "com.microsoft.FusedConv": OpSpec(weight=FusedConv(), channels=convolution_channels),
 }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Shape, Unsupported, WeightNode, working
+from nettrim_cli.graph.ops.gradients.products import einsum_gradient
 from nettrim_cli.graph.ops.spec import OpSpec
 
 REST = "..."
@@ -174,4 +175,4 @@ def _input_sizes(geometry: Geometry) -> Shape:
     return sizes
 
 
-EINSUM: dict[str, OpSpec] = {"Einsum": OpSpec(weight=Einsum())}
+EINSUM: dict[str, OpSpec] = {"Einsum": OpSpec(weight=Einsum(), gradient=einsum_gradient)}

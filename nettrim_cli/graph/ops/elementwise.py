@@ -13,11 +13,14 @@ from nettrim_cli.graph.ops.channel_rules import entrywise, unary
 from nettrim_cli.graph.ops.context import AffineContext, ErrorContext, ErrorGain
 from nettrim_cli.graph.ops.error_rules import slope, steepest
 from nettrim_cli.graph.ops.function_rules import plain, with_attributes
+from nettrim_cli.graph.ops.gradients import elementwise as gradients
+from nettrim_cli.graph.ops.gradients.context import zero
 from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_length, first_rank
 from nettrim_cli.graph.ops.spec import Attributes, Clipping, Function, OpSpec
 
 LARGEST = float(np.finfo(np.float32).max)
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.0507010221481323
 
 # erf(x) = tanh(x p(x^2)) to 6e-8 where |x| <= ERF_END, and 1 to as much beyond: coefficients of p,
 # fitted with the error of erf itself as the weight; its first terms are those of GELU's other form.
@@ -184,24 +187,38 @@ ACTIVATIONS: dict[str, OpSpec] = {
         plain(lambda x: np.maximum(x, 0)),
         error=slope(1),
         clip=lambda context: Clipping(0.0, math.inf, "Relu"),
+        gradient=gradients.by_mask(gradients.positive),
     ),
-    "Clip": activation(clip, error=slope(1), clip=clip_range, spreads=True),
+    "Clip": activation(
+        clip, error=slope(1), clip=clip_range, spreads=True, gradient=gradients.clip_gradient
+    ),
     "LeakyRelu": activation(
         with_attributes(lambda x, alpha: negative(x, np.float32(alpha) * x), alpha=0.01),
         error=steepest("alpha", 0.01),
+        gradient=gradients.leaky_gradient,
     ),
     "PRelu": activation(
-        lambda attributes, x, a: negative(x, a * x), error=prelu_error, channels=entrywise
+        lambda attributes, x, a: negative(x, a * x),
+        error=prelu_error,
+        channels=entrywise,
+        gradient=gradients.prelu_gradient,
     ),
     "ThresholdedRelu": function_of_one(
-        with_attributes(lambda x, alpha: np.where(x > alpha, x, 0), alpha=1.0)
+        with_attributes(lambda x, alpha: np.where(x > alpha, x, 0), alpha=1.0),
+        gradient=gradients.by_mask(gradients.above_threshold),
     ),
-    "Elu": activation(with_attributes(exponential, alpha=1.0), error=steepest("alpha", 1.0)),
+    "Elu": activation(
+        with_attributes(exponential, alpha=1.0),
+        error=steepest("alpha", 1.0),
+        gradient=gradients.elu_gradient(1.0),
+    ),
     "Celu": activation(
-        with_attributes(lambda x, alpha: exponential(x, alpha, width=alpha), alpha=1.0)
+        with_attributes(lambda x, alpha: exponential(x, alpha, width=alpha), alpha=1.0),
+        gradient=gradients.by_slope(gradients.celu_slope),
     ),
     "Selu": activation(
-        with_attributes(exponential, alpha=1.67326319217681884765625, gamma=1.0507010221481323)
+        with_attributes(exponential, alpha=SELU_ALPHA, gamma=SELU_GAMMA),
+        gradient=gradients.elu_gradient(SELU_ALPHA, SELU_GAMMA),
     ),
     "Sigmoid": activation(
         plain(sigmoid),
@@ -209,6 +226,7 @@ ACTIVATIONS: dict[str, OpSpec] = {
         error=slope(0.25),
         gate=lambda attributes: 1.1,
         probabilities=True,
+        gradient=gradients.by_slope(gradients.sigmoid_slope),
     ),
     "HardSigmoid": activation(
         with_attributes(hard_sigmoid, alpha=0.2, beta=0.5),
@@ -216,49 +234,110 @@ ACTIVATIONS: dict[str, OpSpec] = {
         gate=hard_sigmoid_gate,
         affine=hard_sigmoid_scale,
         clip=lambda context: Clipping(0.0, 1.0, "HardSigmoid"),
+        gradient=gradients.hard_sigmoid_gradient,
     ),
     "HardSwish": activation(
-        plain(lambda x: x * hard_sigmoid(x, 1 / 6, 0.5)), title="HardSwish", error=slope(1.5)
+        plain(lambda x: x * hard_sigmoid(x, 1 / 6, 0.5)),
+        title="HardSwish",
+        error=slope(1.5),
+        gradient=gradients.by_slope(gradients.hard_swish_slope),
     ),
-    "Mish": activation(plain(lambda x: x * np.tanh(softplus(x))), title="Mish", error=slope(1.09)),
-    "Swish": activation(with_attributes(swish, alpha=1.0), title="Silu"),
+    "Mish": activation(
+        plain(lambda x: x * np.tanh(softplus(x))),
+        title="Mish",
+        error=slope(1.09),
+        gradient=gradients.by_slope(gradients.mish_slope),
+    ),
+    "Swish": activation(
+        with_attributes(swish, alpha=1.0),
+        title="Silu",
+        gradient=gradients.by_slope(gradients.swish_slope(1.0)),
+    ),
     "Gelu": activation(  # the slope is 1.129 at x = 1.41, that of the tanh form alike
         lambda attributes, x: (
             tanh_gelu(x) if attributes.get("approximate", "none") == "tanh" else gelu(x)
         ),
         title="Gelu",
         error=slope(1.13),
+        gradient=gradients.by_slope(gradients.gelu_slope),
     ),
-    "Softplus": activation(plain(softplus), title="Softplus", error=slope(1)),
-    "Softsign": function_of_one(plain(lambda x: x / (1 + np.abs(x))), error=slope(1)),
-    "Tanh": activation(plain(np.tanh), title="Tanh", error=slope(1)),
-    "Erf": activation(plain(erf), error=slope(2 / math.sqrt(math.pi))),
-    "com.microsoft.Gelu": OpSpec(function=plain(gelu), width=widest, channels=unary),
+    "Softplus": activation(
+        plain(softplus),
+        title="Softplus",
+        error=slope(1),
+        gradient=gradients.by_slope(gradients.softplus_slope),
+    ),
+    "Softsign": function_of_one(
+        plain(lambda x: x / (1 + np.abs(x))),
+        error=slope(1),
+        gradient=gradients.by_slope(gradients.softsign_slope),
+    ),
+    "Tanh": activation(
+        plain(np.tanh),
+        title="Tanh",
+        error=slope(1),
+        gradient=gradients.by_slope(gradients.tanh_slope),
+    ),
+    "Erf": activation(
+        plain(erf),
+        error=slope(2 / math.sqrt(math.pi)),
+        gradient=gradients.by_slope(gradients.erf_slope),
+    ),
+    "com.microsoft.Gelu": OpSpec(
+        function=plain(gelu),
+        width=widest,
+        channels=unary,
+        gradient=gradients.by_slope(gradients.gelu_slope),
+    ),
     "com.microsoft.BiasGelu": OpSpec(
-        function=lambda attributes, x, bias: gelu(x + bias), channels=entrywise
+        function=lambda attributes, x, bias: gelu(x + bias),
+        channels=entrywise,
+        gradient=gradients.biased_gradient(gradients.gelu_slope),
     ),
     "com.microsoft.FastGelu": OpSpec(
-        function=lambda attributes, x, bias=0: tanh_gelu(x + bias), channels=entrywise
+        function=lambda attributes, x, bias=0: tanh_gelu(x + bias),
+        channels=entrywise,
+        gradient=gradients.biased_gradient(gradients.tanh_gelu_slope),
     ),
     "com.microsoft.QuickGelu": OpSpec(
-        function=with_attributes(swish, alpha=1.702), title="QuickGelu", channels=unary
+        function=with_attributes(swish, alpha=1.702),
+        title="QuickGelu",
+        channels=unary,
+        gradient=gradients.by_slope(gradients.swish_slope(1.702)),
     ),
 }
 
 UNARY: dict[str, OpSpec] = {
     "Neg": replace(
-        activation(plain(np.negative), error=slope(1), linear=True, affine=negated),
+        activation(
+            plain(np.negative),
+            error=slope(1),
+            linear=True,
+            affine=negated,
+            gradient=gradients.negated_gradient,
+        ),
         length=first_length,
     ),
-    "Abs": replace(activation(plain(np.abs), error=slope(1)), length=first_length),
-    "Exp": activation(plain(np.exp)),
-    "Sqrt": activation(plain(np.sqrt)),
-    "Log": function_of_one(plain(np.log)),
-    "Reciprocal": function_of_one(plain(lambda x: 1 / x)),
-    "Sin": function_of_one(error=slope(1)),
-    "Cos": function_of_one(error=slope(1)),
-    "Atan": OpSpec(error=slope(1), channels=unary),
-    **dict.fromkeys(("Sign", "Not", "Floor", "Ceil", "Round", "IsNaN"), function_of_one()),
+    "Abs": replace(
+        activation(
+            plain(np.abs), error=slope(1), gradient=gradients.by_slope(gradients.of("Sign"))
+        ),
+        length=first_length,
+    ),
+    "Exp": activation(plain(np.exp), gradient=gradients.by_slope(gradients.itself)),
+    "Sqrt": activation(plain(np.sqrt), gradient=gradients.sqrt_gradient),
+    "Log": function_of_one(plain(np.log), gradient=gradients.log_gradient),
+    "Reciprocal": function_of_one(
+        plain(lambda x: 1 / x), gradient=gradients.by_slope(gradients.reciprocal_slope)
+    ),
+    "Sin": function_of_one(error=slope(1), gradient=gradients.by_slope(gradients.of("Cos"))),
+    "Cos": function_of_one(error=slope(1), gradient=gradients.by_slope(gradients.cos_slope)),
+    "Atan": OpSpec(
+        error=slope(1), channels=unary, gradient=gradients.by_slope(gradients.atan_slope)
+    ),
+    **dict.fromkeys(
+        ("Sign", "Not", "Floor", "Ceil", "Round", "IsNaN"), function_of_one(gradient=zero)
+    ),
 }
 
 ELEMENTWISE = ACTIVATIONS | UNARY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,25 @@ from nettrim_cli.graph.ops import channel_layout as channels
 from nettrim_cli.graph.ops.base import Unsupported
 from nettrim_cli.graph.ops.channel_rules import reshape_channels, to_first_output
 from nettrim_cli.graph.ops.context import (
-    Energy,
-    ErrorContext,
-    ErrorGain,
-    ImportanceContext,
     LayoutContext,
-    NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import copies, side_by_side, slope, unmoved
 from nettrim_cli.graph.ops.function_rules import always, plain
-from nettrim_cli.graph.ops.importance_rules import joined_width, mean, to_first, widest
+from nettrim_cli.graph.ops.gradients import layout as gradients
+from nettrim_cli.graph.ops.gradients.context import moved_by_positions, zero
+from nettrim_cli.graph.ops.gradients.elementwise import to_first as identity_gradient
+from nettrim_cli.graph.ops.importance_rules import joined_width, to_first, widest
+from nettrim_cli.graph.ops.layout_rules import (
+    expand_rank,
+    gather_error,
+    gather_rank,
+    joined_importance,
+    pad_error,
+    reshape_length,
+    slice_length,
+    split_importance,
+    sum_of_lengths,
+)
 from nettrim_cli.graph.ops.layout_steps import Array, Indexed, Reshaped, Shape, Step, Transposed
 from nettrim_cli.graph.ops.rank_rules import (
     first_length,
@@ -215,92 +224,6 @@ def _span(size: int, start: int, end: int, stride: int) -> Array:
     return np.arange(start, end, stride)
 
 
-# ---- lengths of lists, importance and errors
-
-
-def sum_of_lengths(context: NodeContext) -> int | None:
-    """Entries of all parts together."""
-    slots = range(context.count)
-    lengths = [length for slot in slots if (length := context.length(slot)) is not None]
-    return sum(lengths) if len(lengths) == context.count else None
-
-
-def slice_length(context: NodeContext) -> int | None:
-    """Entries that a Slice leaves of a list."""
-    length, steps = context.length(), context.integers("steps", 4) if context.name(4) else (1,)
-    starts, ends = context.integers("starts", 1), context.integers("ends", 2)
-    if length is None or not (starts and ends and steps) or not steps[0]:
-        return None
-    return len(range(*slice(starts[0], ends[0], steps[0]).indices(length)))
-
-
-def reshape_length(context: NodeContext) -> int | None:
-    """The listed size, or that of before for -1."""
-    sizes = context.integers("shape", 1)
-    if not sizes or sizes[0] == 0:
-        return None
-    return sizes[0] if sizes[0] > 0 else context.length()
-
-
-def gather_rank(context: NodeContext) -> int | None:
-    """The axes of the indices in place of one."""
-    rank, indices = context.rank(0), context.rank(1)
-    return None if rank is None or indices is None else rank + indices - 1
-
-
-def expand_rank(context: NodeContext) -> int | None:
-    """As many axes as the longer of the two shapes."""
-    length, rank = context.length(1), context.rank()
-    return None if length is None or rank is None else max(length, rank)
-
-
-def split_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """The parts together, where all of them are known by channel."""
-    parts = [energy for energy in context.energies if energy is not None and energy.size > 1]
-    if len(parts) < len(context.energies):
-        return mean(context)
-    return {0: np.concatenate(parts)}
-
-
-def joined_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """Every input gets its own channels."""
-    widths = [context.widths.get(name, 0) for name in context.node.input]
-    energy = context.energies[0]
-    if energy is None or not all(widths) or sum(widths) != energy.size:
-        return mean(context)
-    return dict(enumerate(np.split(energy, np.cumsum(widths)[:-1])))
-
-
-def pad_error(context: ErrorContext) -> ErrorGain:
-    """Margins of a constant have no error.
-
-    Raises
-    ------
-    Unsupported
-        The margins are copies.
-    """
-    if context.attributes.get("mode", "constant") != "constant":
-        raise Unsupported("it copies its margins")
-    return context.first(1.0)
-
-
-def gather_error(context: ErrorContext) -> ErrorGain:
-    """The root of how often one entry is taken.
-
-    Raises
-    ------
-    Unsupported
-        The indices are not constant.
-    """
-    indices = context.stored(1)
-    if indices is None:
-        raise Unsupported("what it picks is not constant")
-    axis = context.attributes.get("axis", 0)
-    sizes = [x[axis] for x, _ in context.shape_pairs(0)]
-    counts = (np.unique(indices.ravel() % size, return_counts=True)[1] for size in sizes)
-    return context.first(math.sqrt(max(int(count.max(initial=0)) for count in counts)))
-
-
 def moved(layout: Callable[[LayoutContext], tuple[Step, ...]], **facts: Any) -> OpSpec:
     """An op that gives out all values of its first input in another shape or order."""
     usual = {"importance": to_first, "error": slope(1), "steady": always}
@@ -317,18 +240,39 @@ LAYOUT: dict[str, OpSpec] = {
         linear=True,
         idle=lambda context: True,
         channels=to_first_output,
+        gradient=identity_gradient,
     ),
-    "Transpose": moved(transposed, rank=first_rank, channels=channels.transpose_channels),
+    "Transpose": moved(
+        transposed,
+        rank=first_rank,
+        channels=channels.transpose_channels,
+        gradient=gradients.transposed_gradient,
+    ),
     "Reshape": moved(
         reshaped(reshape_shape),
         rank=listed_rank(1),
         length=reshape_length,
         channels=channels.reshape_channels,
+        gradient=gradients.reshaped_gradient,
     ),
-    "Flatten": moved(reshaped(flatten_shape), rank=fixed(2), channels=reshape_channels),
-    "Squeeze": moved(reshaped(squeeze_shape), rank=more_axes(-1), channels=reshape_channels),
+    "Flatten": moved(
+        reshaped(flatten_shape),
+        rank=fixed(2),
+        channels=reshape_channels,
+        gradient=gradients.reshaped_gradient,
+    ),
+    "Squeeze": moved(
+        reshaped(squeeze_shape),
+        rank=more_axes(-1),
+        channels=reshape_channels,
+        gradient=gradients.reshaped_gradient,
+    ),
     "Unsqueeze": moved(
-        reshaped(unsqueeze_shape), rank=more_axes(1), length=fixed(1), channels=reshape_channels
+        reshaped(unsqueeze_shape),
+        rank=more_axes(1),
+        length=fixed(1),
+        channels=reshape_channels,
+        gradient=gradients.reshaped_gradient,
     ),
     "Slice": OpSpec(
         layout=sliced,
@@ -337,6 +281,7 @@ LAYOUT: dict[str, OpSpec] = {
         error=slope(1),
         channels=channels.slice_channels,
         steady=always,
+        gradient=gradients.sliced_gradient,
     ),
     "Split": OpSpec(
         layout=split,
@@ -346,6 +291,7 @@ LAYOUT: dict[str, OpSpec] = {
         error=slope(1),
         channels=channels.split_channels,
         steady=always,
+        gradient=gradients.split_gradient,
     ),
     "Gather": OpSpec(
         layout=gathered,
@@ -354,6 +300,7 @@ LAYOUT: dict[str, OpSpec] = {
         error=gather_error,
         channels=channels.gather_channels,
         steady=lambda context: not context.is_constant(0),
+        gradient=gradients.gathered_gradient,
     ),
     "Concat": OpSpec(
         join_axis=lambda context: int(context.attributes.get("axis", 1)),
@@ -364,6 +311,7 @@ LAYOUT: dict[str, OpSpec] = {
         error=side_by_side,
         channels=channels.concat_channels,
         steady=always,
+        gradient=gradients.joined_gradient,
     ),
     "Expand": OpSpec(
         rank=expand_rank,
@@ -372,21 +320,41 @@ LAYOUT: dict[str, OpSpec] = {
         spreads=True,
         channels=channels.expand_channels,
         steady=always,
+        gradient=gradients.expanded_gradient,
     ),
-    "Tile": OpSpec(rank=first_rank, error=copies, channels=channels.tile_channels, steady=always),
+    "Tile": OpSpec(
+        rank=first_rank,
+        error=copies,
+        channels=channels.tile_channels,
+        steady=always,
+        gradient=moved_by_positions,
+    ),
     "Pad": OpSpec(
         rank=first_rank,
         importance=to_first,
         width=widest,
         error=pad_error,
         channels=channels.same_size_channels,
+        gradient=gradients.padded_gradient,
     ),
-    "DepthToSpace": OpSpec(rank=first_rank, error=slope(1), channels=channels.to_space_channels),
+    "DepthToSpace": OpSpec(
+        rank=first_rank,
+        error=slope(1),
+        channels=channels.to_space_channels,
+        gradient=gradients.blocks_gradient,
+    ),
     "SpaceToDepth": OpSpec(
-        rank=first_rank, error=slope(1), channels=channels.to_depth_channels, steady=always
+        rank=first_rank,
+        error=slope(1),
+        channels=channels.to_depth_channels,
+        steady=always,
+        gradient=gradients.blocks_gradient,
     ),
-    **dict.fromkeys(("Trilu", "ReverseSequence"), OpSpec(rank=first_rank)),
-    **dict.fromkeys(("GatherElements", "ScatterElements", "ScatterND"), OpSpec(rank=first_rank)),
+    **dict.fromkeys(
+        ("Trilu", "ReverseSequence"), OpSpec(rank=first_rank, gradient=gradients.same_op_gradient)
+    ),
+    "GatherElements": OpSpec(rank=first_rank, gradient=moved_by_positions),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), OpSpec(rank=first_rank)),
     "Shape": OpSpec(
         rank=fixed(1),
         length=lambda context: (
@@ -394,11 +362,14 @@ LAYOUT: dict[str, OpSpec] = {
         ),
         error=unmoved,
         channels=channels.size_channels,
+        gradient=zero,
     ),
-    "Size": OpSpec(rank=fixed(0)),
+    "Size": OpSpec(rank=fixed(0), gradient=zero),
     "Constant": OpSpec(stores=True),
-    "ConstantOfShape": OpSpec(rank=listed_rank(0), channels=channels.filled_channels),
-    "Range": OpSpec(rank=fixed(1)),
+    "ConstantOfShape": OpSpec(
+        rank=listed_rank(0), channels=channels.filled_channels, gradient=zero
+    ),
+    "Range": OpSpec(rank=fixed(1), gradient=zero),
     **dict.fromkeys(
         (
             *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
@@ -406,6 +377,6 @@ LAYOUT: dict[str, OpSpec] = {
         ),
         OpSpec(random=True),
     ),
-    "NonZero": OpSpec(rank=fixed(2)),
+    "NonZero": OpSpec(rank=fixed(2), gradient=zero),
     "OneHot": OpSpec(rank=lambda context: None if (rank := context.rank()) is None else rank + 1),
 }

@@ -21,6 +21,9 @@ from nettrim_cli.graph.ops.context import (
 )
 from nettrim_cli.graph.ops.error_rules import slope
 from nettrim_cli.graph.ops.function_rules import always
+from nettrim_cli.graph.ops.gradients import normalization as gradients
+from nettrim_cli.graph.ops.gradients.context import zero
+from nettrim_cli.graph.ops.gradients.elementwise import dropout_gradient
 from nettrim_cli.graph.ops.importance_rules import ONE, scaled, to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -209,14 +212,26 @@ NORMALIZATION: dict[str, OpSpec] = {
         mean_slot=3,
         trains=trains_by_batch,
         channels=batch_channels,
+        gradient=gradients.batch_gradient,
     ),
     "LayerNormalization": normalization(
-        importance=gamma_importance, channels=mixing(-1, to_end=True)
+        importance=gamma_importance,
+        channels=mixing(-1, to_end=True),
+        gradient=gradients.layer_gradient,
     ),
-    "InstanceNormalization": normalization(importance=gamma_importance, channels=instance_channels),
+    "InstanceNormalization": normalization(
+        importance=gamma_importance,
+        channels=instance_channels,
+        gradient=gradients.instance_gradient,
+    ),
     "LRN": normalization(importance=to_first, width=widest, channels=mixing(1)),
     # v' J v = Var_p(v) <= (max v - min v)^2 / 4 <= ||v||^2 / 2 (Popoviciu)
-    "Softmax": normalization(error=slope(0.5), probabilities=True, channels=mixing(-1, before=13)),
+    "Softmax": normalization(
+        error=slope(0.5),
+        probabilities=True,
+        channels=mixing(-1, before=13),
+        gradient=gradients.softmax_gradient,
+    ),
     "Dropout": normalization(
         importance=to_first,
         width=widest,
@@ -225,9 +240,15 @@ NORMALIZATION: dict[str, OpSpec] = {
         trains=dropout_trains,
         channels=dropout_channels,
         steady=always,
+        gradient=dropout_gradient,
     ),
-    "GroupNormalization": normalization(channels=group_channels),
-    "RMSNormalization": normalization(channels=mixing(-1, to_end=True)),
-    "LpNormalization": normalization(channels=mixing(-1)),
-    **dict.fromkeys(("LogSoftmax", "Hardmax"), normalization(channels=mixing(-1, before=13))),
+    "GroupNormalization": normalization(channels=group_channels, gradient=gradients.group_gradient),
+    "RMSNormalization": normalization(
+        channels=mixing(-1, to_end=True), gradient=gradients.rms_gradient
+    ),
+    "LpNormalization": normalization(channels=mixing(-1), gradient=gradients.unit_gradient),
+    "LogSoftmax": normalization(
+        channels=mixing(-1, before=13), gradient=gradients.log_softmax_gradient
+    ),
+    "Hardmax": normalization(channels=mixing(-1, before=13), gradient=zero),
 }

@@ -21,6 +21,9 @@ from nettrim_cli.graph.ops.context import (
 )
 from nettrim_cli.graph.ops.error_rules import copies, slope, total
 from nettrim_cli.graph.ops.function_rules import always
+from nettrim_cli.graph.ops.gradients import layout as gradients
+from nettrim_cli.graph.ops.gradients.context import zero
+from nettrim_cli.graph.ops.gradients.convolutions import average_pool_gradient, max_pool_gradient
 from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -155,20 +158,43 @@ def reduction(**facts: Any) -> OpSpec:
 
 
 POOLING: dict[str, OpSpec] = {
-    "MaxPool": pool(error=max_pool_error, steady=always),
-    "AveragePool": pool(error=average_pool_error, steady=leaves_out_margins),
-    "GlobalAveragePool": pool(error=copies, steady=always),
-    "GlobalMaxPool": pool(error=slope(1), steady=always),
+    "MaxPool": pool(error=max_pool_error, steady=always, gradient=max_pool_gradient),
+    "AveragePool": pool(
+        error=average_pool_error, steady=leaves_out_margins, gradient=average_pool_gradient
+    ),
+    "GlobalAveragePool": pool(
+        error=copies, steady=always, gradient=gradients.global_average_gradient
+    ),
+    "GlobalMaxPool": pool(
+        error=slope(1), steady=always, gradient=gradients.global_maximum_gradient
+    ),
     "LpPool": OpSpec(rank=first_rank, channels=pool_channels),
-    "Resize": pool(channels=resize_channels, steady=stays_inside),
+    "Resize": pool(
+        channels=resize_channels, steady=stays_inside, gradient=gradients.resized_gradient
+    ),
     "Upsample": pool(channels=same_size_channels, steady=always),
-    "ReduceMean": reduction(importance=reduced_importance, error=copies, steady=always),
-    "ReduceSum": reduction(importance=reduced_importance, error=total),
-    "ReduceMax": reduction(importance=reduced_importance, error=slope(1), steady=always),
-    "ReduceMin": reduction(error=slope(1), steady=always),
-    "ReduceL2": reduction(error=slope(1)),
-    **{f"Reduce{name}": reduction() for name in ("L1", "LogSum", "LogSumExp", "Prod", "SumSquare")},
-    "ArgMax": OpSpec(rank=position_rank, channels=position_channels),
-    "ArgMin": OpSpec(rank=position_rank, channels=position_channels),
-    "CumSum": OpSpec(rank=first_rank, channels=cumulative_channels),
+    "ReduceMean": reduction(
+        importance=reduced_importance, error=copies, steady=always, gradient=gradients.mean_gradient
+    ),
+    "ReduceSum": reduction(
+        importance=reduced_importance, error=total, gradient=gradients.total_gradient
+    ),
+    "ReduceMax": reduction(
+        importance=reduced_importance,
+        error=slope(1),
+        steady=always,
+        gradient=gradients.extreme_gradient,
+    ),
+    "ReduceMin": reduction(error=slope(1), steady=always, gradient=gradients.extreme_gradient),
+    "ReduceL2": reduction(error=slope(1), gradient=gradients.by_kept("Div", "")),
+    "ReduceL1": reduction(gradient=gradients.by_kept("", "Sign")),
+    "ReduceLogSum": reduction(gradient=gradients.log_sum_gradient),
+    "ReduceLogSumExp": reduction(gradient=gradients.by_kept("Sub", "Exp")),
+    "ReduceProd": reduction(gradient=gradients.product_gradient),
+    "ReduceSumSquare": reduction(gradient=gradients.sum_of_squares_gradient),
+    "ArgMax": OpSpec(rank=position_rank, channels=position_channels, gradient=zero),
+    "ArgMin": OpSpec(rank=position_rank, channels=position_channels, gradient=zero),
+    "CumSum": OpSpec(
+        rank=first_rank, channels=cumulative_channels, gradient=gradients.running_sum_gradient
+    ),
 }

@@ -30,6 +30,7 @@ from nettrim_cli.graph.ops.base import (
 )
 from nettrim_cli.graph.ops.channel_weights import product_channels
 from nettrim_cli.graph.ops.context import Energy, ErrorContext, ErrorGain, ImportanceContext
+from nettrim_cli.graph.ops.gradients.products import gemm_gradient, matmul_gradient
 from nettrim_cli.graph.ops.rank_rules import fixed, product_rank
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -318,13 +319,20 @@ def matmul_error(context: ErrorContext) -> ErrorGain:
 
 
 PRODUCTS: dict[str, OpSpec] = {
-    "Gemm": OpSpec(weight=Gemm(), rank=fixed(2), error=gemm_error, channels=product_channels),
+    "Gemm": OpSpec(
+        weight=Gemm(),
+        rank=fixed(2),
+        error=gemm_error,
+        channels=product_channels,
+        gradient=gemm_gradient,
+    ),
     "MatMul": OpSpec(
         weight=MatMul(),
         rank=product_rank,
         importance=signal_importance,
         error=matmul_error,
         channels=product_channels,
+        gradient=matmul_gradient,
     ),
     "com.microsoft.Attention": OpSpec(weight=Attention()),
     "com.microsoft.FusedGemm": OpSpec(weight=FusedGemm(), channels=product_channels),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nettrim_cli.graph.ops.base import Grid, Unsupported
 from nettrim_cli.graph.ops.channel_rules import unary
 from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain, LayoutContext
+from nettrim_cli.graph.ops.gradients.elementwise import cast_gradient
 from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_length, first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -46,6 +47,7 @@ QUANTIZATION: dict[str, OpSpec] = {
         error=cast_error,
         channels=unary,
         steady=lambda context: context.attributes.get("to") in context.graph.float_types,
+        gradient=cast_gradient,
     ),
     "DequantizeLinear": OpSpec(
         layout=dequantized,

@@ -22,6 +22,7 @@ from nettrim_cli.graph.ops.context import (
     LayoutContext,
     NodeContext,
 )
+from nettrim_cli.graph.ops.gradients.context import GradientRule
 from nettrim_cli.graph.ops.importance_rules import mean
 from nettrim_cli.graph.ops.layout_steps import Step
 
@@ -75,6 +76,8 @@ class OpSpec:
         What it hands back to its inputs of the importance of its outputs.
     error
         How errors of its inputs come out, at most; None ends a proof.
+    gradient
+        Gradients of its inputs for those of its outputs; None where nothing is known.
     gate
         Largest slope of ``x * op(x)``, from its attributes; None where that is not bounded.
     function
@@ -125,6 +128,7 @@ class OpSpec:
     width: WidthRule | None = None
     importance: ImportanceRule = mean
     error: ErrorRule | None = None
+    gradient: GradientRule | None = None
     gate: Callable[[Attributes], float | None] | None = None
     function: Function | None = None
     title: str = ""
