@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.stats
 
 from benchmarks.models_samples import Array, Session, package_file
 from benchmarks.models_sound import CHUNKS
@@ -144,6 +143,8 @@ def overlap(found: Array, wanted: Array) -> float:
 
 def ranking(found: Array, wanted: Array) -> float:
     """Spearman's correlation between the similarities of all pairs."""
+    from scipy import stats
+
     pairs = np.triu_indices(len(found), 1)
     similarities = [(each @ each.T)[pairs] for each in (found, wanted)]
-    return float(scipy.stats.spearmanr(*similarities).statistic)
+    return float(stats.spearmanr(*similarities).statistic)

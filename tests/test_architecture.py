@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,17 +61,22 @@ PRIVATE = (  # an attribute, an import, and the name of an attribute that is rep
 )
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a module."""
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Absolute names of imported modules, with a flag for those under TYPE_CHECKING."""
-    tree = ast.parse(path.read_text("utf-8"))
     guarded = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for each in node.body
         for inner in ast.walk(each)
     }
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in guarded) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -142,9 +148,8 @@ def test_the_command_line_starts_light() -> None:
 
 def test_files_and_functions_stay_readable() -> None:
     for path in MODULES:
-        text = path.read_text("utf-8")
-        assert len(text.splitlines()) <= 420, f"{path} is too long"
-        for node in ast.walk(ast.parse(text)):
+        assert len(path.read_text("utf-8").splitlines()) <= 420, f"{path} is too long"
+        for node in nodes(path):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 end = node.end_lineno or node.lineno
                 assert end - node.lineno <= 90, f"{path}: {node.name} is too long"
@@ -152,9 +157,9 @@ def test_files_and_functions_stay_readable() -> None:
 
 def test_docstrings_name_parameters_and_attributes_that_exist() -> None:
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                missing = listed(node) - declared(node)
+        for node in nodes(path):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (names := listed(node)):
+                missing = names - declared(node)
                 assert not missing, f"{path}: the docstring of {node.name} names {missing}"
 
 

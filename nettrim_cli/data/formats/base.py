@@ -72,18 +72,16 @@ def pieces(indices: Indices, row_bytes: int) -> Iterator[tuple[slice, slice, Ind
     gap = max(GAP_BYTES // row_bytes, 1)
     span = max(PIECE_BYTES // row_bytes, 1)
     start = 0
-    while start < len(indices):
-        first = int(indices[start])
-        end = start + int(np.searchsorted(indices[start:], first + span))
-        breaks = np.flatnonzero(np.diff(indices[start:end]) > gap)
-        if len(breaks):
-            end = start + int(breaks[0]) + 1
-        yield (
-            slice(first, int(indices[end - 1]) + 1),
-            slice(start, end),
-            indices[start:end] - first,
-        )
-        start = end
+    for end in (*(np.flatnonzero(np.diff(indices) > gap) + 1).tolist(), len(indices)):
+        while start < end:
+            first = int(indices[start])
+            stop = start + int(np.searchsorted(indices[start:end], first + span))
+            yield (
+                slice(first, int(indices[stop - 1]) + 1),
+                slice(start, stop),
+                indices[start:stop] - first,
+            )
+            start = stop
 
 
 def row_bytes(shape: Sequence[int], dtype: np.dtype[Any]) -> int:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.solve.admm import Progress, admm
@@ -96,7 +97,7 @@ def solve_net_trim(
     if problem.keep is not None and problem.keep >= problem.weight_count:
         return Solution(problem.W, Status.SOLVED, note="kept whole: no zeros are asked for")
     layer = as_program(problem)
-    with threadpool_limits(1):
+    with _blas().limit(limits=1):
         if problem.keep is not None:
             epsilon = _epsilon_for(problem, layer, problem.keep, progress, one_sided=one_sided)
         elif problem.samples.inputs_exact or layer.dense_error == 0:
@@ -293,3 +294,9 @@ def _epsilon_for(
         return _count(problem, _weights(problem, layer, response, S))
 
     return layer.size * smallest_epsilon(count_at, keep, max(1, problem.weight_count // 200))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The libraries of NumPy and SciPy; to look for them takes as long as a small layer."""
+    return ThreadpoolController()
