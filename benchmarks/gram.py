@@ -35,7 +35,8 @@ from benchmarks.minilm import minilm
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples
+from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.samples import LayerSamples
 
 TIMES, ERROR = 6.0, 0.85  # floors
 MINILM_LAYER = "encoder.layer.0.output.dense"

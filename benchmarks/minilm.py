@@ -44,7 +44,8 @@ from benchmarks.common import (
 from benchmarks.layers import Method, refitted, without_bias
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.penalties import KeepNOfM
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples
+from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.samples import LayerSamples
 
 FLOORS = {"SparseGPT": (0.80, 0.70), "SparseGPT+refit": (0.88, 0.80)}  # floor, aim
 OURS = "nettrim l0"

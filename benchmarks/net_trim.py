@@ -40,8 +40,9 @@ from nettrim_cli.solve.convex.net_trim import as_program, solve_net_trim, start_
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Limits
+from nettrim_cli.solve.problem import LayerProblem, Limits
 from nettrim_cli.solve.responses import NormBall
+from nettrim_cli.solve.samples import LayerSamples
 
 QUALITY = 0.005  # gap and violation asked for
 FASTER = 15  # floor of the ratio of the times

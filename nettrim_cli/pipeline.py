@@ -130,14 +130,15 @@ def prune(
         searched = settings.target[0] in SEARCHED
         solve = partial(_search, unpruned=unpruned, start=start) if searched else prune_network
         outcome = solve(context, samples, reference)
-        if not any(layer.pruned for layer in outcome.result.layers):
+        if not any(layer.pruned and layer.lost for layer in outcome.result.layers):
             raise NothingToDo(nothing_to_do(model, settings, outcome.result.layers))
         listener.stage("writing and checking")
         written = _write(context, outcome, target, reference, samples, force=force)
         with standing(target):
             doubts += [*written.doubts, *run_advice(outcome, len(samples))]
             # It has been compared with what is in memory, which shares the dense data.
-            judged = outcome.result.judged or outcome.result.model
+            result = outcome.result
+            judged = result.judged or result.masked or result.model
             batches = samples.holdout_batches(side_by_side(samples.size))
             certificate = certify(dense, judged, batches, threads=threads)
             latency: tuple[BatchTiming, ...] = ()

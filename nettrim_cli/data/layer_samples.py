@@ -21,7 +21,7 @@ from nettrim_cli.data.column_sampling import ColumnSample, ColumnSampler, Positi
 from nettrim_cli.data.layer_columns import LayerInputs
 from nettrim_cli.data.moments import Moments, results
 from nettrim_cli.reasons import NO_REASON, Reason
-from nettrim_cli.solve.problem import LayerSamples, SkipConnection
+from nettrim_cli.solve.samples import LayerSamples, SkipConnection
 from nettrim_cli.solve.transport import SharedCache
 
 Array = NDArray[Any]
@@ -121,6 +121,7 @@ def collect(
             skip=connection,
             incomplete_reason=reason,
             unread=unread,
+            recorded=fitted,
         )
         for B, Z, holdout_Z, connection in zip(cross, fit[1], holdout[1], connections, strict=True)
     ]

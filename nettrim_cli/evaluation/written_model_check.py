@@ -10,7 +10,8 @@ from nettrim_cli.evaluation.output_statistics import OutputStatistics
 from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Target
-from nettrim_cli.solve.problem import UNREACHED, Status
+from nettrim_cli.solve.problem import Status
+from nettrim_cli.solve.samples import UNREACHED
 
 NOT_FINITE = ("weights-not-finite", "signals-not-finite")
 UNSOLVED = (Status.MAX_ITERATIONS, Status.INACCURATE, Status.TIME_LIMIT)

@@ -29,7 +29,8 @@ from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
 from nettrim_cli.solve.matrices import Matrix, norm
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples
+from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.samples import LayerSamples
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
 ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)

@@ -18,13 +18,11 @@ from nettrim_cli.errors import BadInput, NothingToDo
 from nettrim_cli.evaluation.accuracy import NORMAL, TIE, Margins, drop_bound
 from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.allocation import ErrorModel
+from nettrim_cli.pruning.compression import Compression
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.measurement import allocate
 from nettrim_cli.report.formatting import size
 
 GRID = np.array([1 / (1 + math.exp(-odds)) for odds in np.linspace(-6.0, 5.0, 56)])
-REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
 LEAST = 0.002  # zeros that hardly change a file's size
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
@@ -47,7 +45,7 @@ class Goal(Protocol):
     memory: float
     unsure: float
 
-    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Some sparsities, ascending, and what the figure is to be at them."""
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
@@ -73,21 +71,9 @@ class SearchContext:
     fitted: Callable[[], Iterable[Batch]]
     reference: ReferenceOutputs
 
-    def zeros(self, error_model: ErrorModel, sparsity: float) -> dict[str, int]:
-        """Zeros of each layer at a sparsity over all of them."""
-        return allocate(self.context, error_model, sparsity)
-
-    def errors(self, error_model: ErrorModel) -> NDArray[np.float64]:
-        """The network's error expected at each of GRID, from the layers' own.
-
-        In a cascade later layers repair a part of it.
-        """
-        errors = np.array(
-            [error_model.error(self.zeros(error_model, sparsity)) for sparsity in GRID]
-        )
-        if self.context.settings.scheme == "cascade":
-            errors *= REPAIRED * (GRID / (1 - GRID)) ** SLOPE
-        return errors
+    def errors(self, compression: Compression) -> NDArray[np.float64]:
+        """The network's error expected at each of GRID."""
+        return np.array([compression.error(sparsity) for sparsity in GRID])
 
 
 class ErrorGoal:
@@ -103,9 +89,9 @@ class ErrorGoal:
                 f"{why}."
             )
 
-    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By the layers' own errors."""
-        return GRID, self.search.errors(error_model)
+        return GRID, self.search.errors(compression)
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """On the held-out samples."""
@@ -125,9 +111,9 @@ class DropGoal:
         if not self.fitted_answers.answer_margins:
             raise BadInput("--max-drop needs an output with a score for each class.")
 
-    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As if scores moved like noise of the error that the layers' own errors predict."""
-        errors = self.search.errors(error_model)
+        errors = self.search.errors(compression)
         holdout_samples = self.fitted_answers.samples * self.search.context.settings.holdout
         typical = self.fitted_answers.score_size
         drops = [
@@ -163,17 +149,17 @@ class BytesGoal:
                 f"{size(int(search.limit))} already."
             )
 
-    def expected(self, error_model: ErrorModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sizes with the smallest of the dense weights zero, at four shares, and the dense one."""
-        sizes = {sparsity: self._size(error_model, sparsity) for sparsity in (0.5, 0.95)}
+    def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sizes of networks that are not refitted, at four shares."""
+        sizes = {sparsity: self._size(compression, sparsity) for sparsity in (0.5, 0.95)}
         for _ in range(2):
             points = sorted(sizes.items())
             (low, low_bytes), (high, high_bytes) = points[0], points[-1]
             slope = (low_bytes - high_bytes) / (high - low)
             guess = low + (low_bytes - self.search.limit) / slope if slope > 0 else 0.99
             guess = min(max(guess, LEAST), 0.995)
-            sizes.setdefault(guess, self._size(error_model, guess))
-        sizes.setdefault(LEAST, self._size(error_model, LEAST))
+            sizes.setdefault(guess, self._size(compression, guess))
+        sizes.setdefault(LEAST, self._size(compression, LEAST))
         ordered = sorted(sizes)
         return np.array(ordered), np.array([sizes[sparsity] for sparsity in ordered])
 
@@ -181,18 +167,8 @@ class BytesGoal:
         """Of the file as it will be written."""
         return packed(pruned), None
 
-    def _size(self, error_model: ErrorModel, sparsity: float) -> float:
-        dense = self.search.context.dense
-        model, zeros = dense.clone(), self.search.zeros(error_model, sparsity)
-        for layer in self.search.context.layers:
-            if count := zeros.get(layer.name):
-                weights = [weight.copy() for weight in dense.weight(layer)[0]]
-                sizes = np.abs(np.concatenate([weight.ravel() for weight in weights]))
-                least = np.partition(sizes, count - 1)[count - 1]
-                for weight in weights:
-                    weight[np.abs(weight) <= least] = 0
-                model.set_weight(layer, weights, None)
-        return packed(model)
+    def _size(self, compression: Compression, sparsity: float) -> float:
+        return packed(compression.preview(sparsity))
 
 
 GOALS: dict[str, Callable[[SearchContext], Goal]] = {

@@ -36,7 +36,8 @@ from nettrim_cli.pruning.selection import dense_report, nonzeros
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.solve.matrices import Matrix
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Solution, Status, TunedOptions
+from nettrim_cli.solve.problem import LayerProblem, Solution, Status, TunedOptions
+from nettrim_cli.solve.samples import LayerSamples
 
 NOT_MEASURED = Reason("not-measured", "its sensitivity could not be measured")
 Block = tuple[str, int]
@@ -89,6 +90,9 @@ class PassResult:
     judged
         The network before the final fit, which has not seen the held-out samples: errors are told
         of this one.  None where there was no such fit.
+    masked
+        The same function with the dense network's graph, where units are gone or ranks are low;
+        None where the network has that graph itself.
     """
 
     model: Model
@@ -99,6 +103,7 @@ class PassResult:
     unread: Mapping[str, Sequence[str]] = field(default_factory=dict)
     target: Target | None = None
     judged: Model | None = None
+    masked: Model | None = None
 
 
 def prune_pass(

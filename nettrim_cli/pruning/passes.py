@@ -23,6 +23,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.measurement import StartingPoint, starting_point
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from nettrim_cli.pruning.shrinking.compression import Shrinking
 
 Zeros = Mapping[str, int]
 SURE = 2.0  # standard errors by which a rival must be better to take the place of the first,
@@ -69,7 +70,10 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     reference
         The dense network on the held-out samples.
     """
-    settings, first = context.settings, starting_point(context, samples)
+    settings = context.settings
+    if settings.structure != "zeros":
+        return shrink_network(context, samples)
+    first = starting_point(context, samples)
     samples = first.samples
     result = _passes(context, first, reference)
     few = first.allocations is not None and samples.few
@@ -79,6 +83,14 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
         fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
         result = final_fit(result, fitted, reference)
     return Outcome(result, samples, first.forecast)
+
+
+def shrink_network(context: Context, samples: SampleSet) -> Outcome:
+    """Make layers smaller at a target of weights or of each layer's error."""
+    shrinking, (name, value) = Shrinking(context, samples), context.settings.target
+    if name == "epsilon":
+        return Outcome(shrinking.within(value), samples)
+    return Outcome(shrinking.compress(value, None).result, samples)
 
 
 def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:

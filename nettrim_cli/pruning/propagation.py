@@ -24,7 +24,8 @@ from nettrim_cli.graph.capture.segments import Segment, Segments, build
 from nettrim_cli.graph.ir.flat_graph import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples
+from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.samples import LayerSamples
 
 
 @dataclass(frozen=True)

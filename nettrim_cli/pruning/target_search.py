@@ -15,23 +15,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.data.stream import StreamCache
-from nettrim_cli.errors import GateFailed, NothingToDo
+from nettrim_cli.errors import GateFailed
 from nettrim_cli.evaluation.accuracy import samples_for
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
-from nettrim_cli.pruning.allocation import ErrorModel
+from nettrim_cli.pruning.compression import Attempt, Compression
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.goals import GOALS, Goal, SearchContext
-from nettrim_cli.pruning.layerwise import PassResult, prune_pass
-from nettrim_cli.pruning.measurement import Measurement, allocate, measure
+from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.passes import Outcome, sweep
 from nettrim_cli.pruning.root_search import MonotoneSearch
-from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.pruning.scattered import ScatteredZeros
+from nettrim_cli.pruning.shrinking.compression import Shrinking
 from nettrim_cli.report import formatting
 from nettrim_cli.report.formatting import size
 from nettrim_cli.report.result import Round, Target
-
-NEAR = 3  # by which weights may differ between rounds for the choices to hold
 
 
 class Missed(GateFailed):
@@ -64,19 +61,21 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
     name, limit = context.settings.target
     # A goal may tell at once that there is nothing to search for.
     goal = GOALS[name](SearchContext(context, limit, samples.fit_batches, reference))
-    measured, cache = measure(context, samples), StreamCache()
-    low, high = _range(context, measured.error_model)
-    search = _monotone_search(goal, measured.error_model, limit, low, high)
+    compression = compression_of(context, samples)
+    low, high = compression.limits()
+    search = _monotone_search(goal, compression, limit, low, high)
     rounds: list[Round] = []
     best: _Candidate | None = None
     last: _Candidate | None = None
     while (x := search.propose()) is not None:
         sparsity = min(max(1 - x if goal.falls else x, low), high)
-        context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} zeros")
-        last = _prune(context, measured, sparsity, goal, last, cache)
+        noun = compression.noun
+        context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} {noun}")
+        attempt = compression.compress(sparsity, None if last is None else last.attempt)
+        last = _Candidate(attempt, Round(sparsity, *goal.measured(attempt.result.model)))
         rounds.append(last.round)
         figure = rounds[-1].figure
-        context.listener.message(f"round {len(rounds)}: {sparsity:.2%} zeros, {name} {figure:.4g}")
+        context.listener.message(f"round {len(rounds)}: {sparsity:.2%} {noun}, {name} {figure:.4g}")
         search.observe(x, _steering(rounds[-1], limit))
         last = replace(last, rank=(True, x) if figure <= limit else (False, -figure))
         if best is None or last.rank > best.rank or math.isnan(best.rank[1]):
@@ -84,61 +83,30 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
     if best is None or not best.rank[0]:
         nearest = None if best is None else _with_target(best.result, best.round, context, rounds)
         raise Missed(_missed(context, rounds, reference.samples), nearest)
-    return _swept(context, measured, best, rounds, goal, reference, cache)
+    return _swept(context, compression, best, rounds, goal, reference)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A round of the search: what came out, how it was made, and how good it is.
+    """A round of the search: what came out, and how good it is."""
 
-    Attributes
-    ----------
-    density
-        Share of the weights that remained when all choices were made.
-    """
-
-    result: PassResult
-    density: float
+    attempt: Attempt
     round: Round
     rank: tuple[bool, float] = (False, -math.inf)
 
-
-def _prune(
-    context: Context,
-    measured: Measurement,
-    sparsity: float,
-    goal: Goal,
-    last: _Candidate | None,
-    cache: StreamCache,
-) -> _Candidate:
-    """Prune the network to a sparsity, from where the last round ended if that is near.
-
-    Parameters
-    ----------
-    goal
-        Measures the network that comes of it.
-    last
-        The last round; None in the first.
-    cache
-        What the dense network delivered in the rounds before.
-    """
-    density, warm, importance = 1 - sparsity, measured.warm, context.importance(context.dense)
-    if last is not None and 1 / NEAR < density / last.density < NEAR:
-        density, importance = last.density, context.importance(last.result.model)
-        warm = replace(last.result.warm, weights=last.result.model)
-    zeros = allocate(context, measured.error_model, sparsity)
-    result = prune_pass(context, measured.samples, zeros, importance, warm, cache=cache)
-    return _Candidate(result, density, Round(sparsity, *goal.measured(result.model)))
+    @property
+    def result(self) -> PassResult:
+        """The network."""
+        return self.attempt.result
 
 
 def _swept(
     context: Context,
-    measured: Measurement,
+    compression: Compression,
     best: _Candidate,
     rounds: Sequence[Round],
     goal: Goal,
     reference: ReferenceOutputs,
-    cache: StreamCache,
 ) -> Outcome:
     """The best round's network after the sweeps that the settings ask for."""
     sparsity = best.round.sparsity
@@ -150,8 +118,16 @@ def _swept(
         return _with_target(result, last, context, rounds) if within else None
 
     result = _with_target(best.result, best.round, context, rounds)
-    result = sweep(context, measured.samples, result, reference, accept, cache=cache)
-    return Outcome(result, measured.samples, measured.forecast)
+    samples, cache = compression.samples, compression.cache
+    result = sweep(context, samples, result, reference, accept, cache=cache)
+    return Outcome(result, compression.samples, compression.forecast)
+
+
+def compression_of(context: Context, samples: SampleSet) -> Compression:
+    """The way in which the settings make the network smaller."""
+    if context.settings.structure == "zeros":
+        return ScatteredZeros(context, samples)
+    return Shrinking(context, samples)
 
 
 def _with_target(
@@ -174,42 +150,16 @@ def _steering(measured: Round, limit: float) -> float:
 
 
 def _monotone_search(
-    goal: Goal, error_model: ErrorModel, limit: float, low: float, high: float
+    goal: Goal, compression: Compression, limit: float, low: float, high: float
 ) -> MonotoneSearch:
     """The search within the sparsities that there may be."""
-    sparsities, figures = goal.expected(error_model)
+    sparsities, figures = goal.expected(compression)
     inner = sparsities[(sparsities > low) & (sparsities < high)]
     x = np.unique(np.concatenate([[low], inner, [high]]))
     expected = np.interp(x, sparsities, figures)
     if goal.falls:
         x, expected = 1 - x[::-1], expected[::-1]
     return MonotoneSearch(x, expected, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure)
-
-
-def _range(context: Context, error_model: ErrorModel) -> tuple[float, float]:
-    """The least and the largest sparsity that limits and curves allow, over all layers.
-
-    Raises
-    ------
-    NothingToDo
-        There is none.
-    """
-    if not error_model.curves:
-        raise NothingToDo(f"{context.dense.path}: no layer can be measured on these samples.")
-    low = high = total = zeros = 0.0
-    for layer in (curve.layer for curve in error_model.curves):
-        fewest, most = context.bounds[layer.name]
-        total += layer.parameters
-        zeros += layer.parameters - nonzeros(context.dense.weight(layer)[0])
-        low += fewest
-        high += max(fewest, min(most, error_model.levels[-1] * layer.parameters))
-    low, high = max(low, zeros + 1) / total, high / total
-    if low > high:
-        raise NothingToDo(
-            f"{context.dense.path}: --limit allows no more zeros than there are already; nothing "
-            "was written. Allow more, or leave these layers out (--exclude)."
-        )
-    return low, high
 
 
 def _missed(context: Context, rounds: Sequence[Round], samples: int) -> str:

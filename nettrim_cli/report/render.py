@@ -108,6 +108,7 @@ CSV_FIELDS = (
     *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
     *("iterations", "status", "seconds", "gap", "violation", "note"),
     "reason",
+    "left",
     *CERTIFICATE_FIELDS,
     "target_met",
     "output_sha256",
@@ -120,7 +121,8 @@ def _markdown(report: Report) -> str:
 
     layers = [
         (
-            *(layer.name, layer.op, formatting.shape(layer.shape)),
+            *(layer.name, layer.op),
+            " → ".join(filter(None, (formatting.shape(layer.shape), layer.left))),
             *(formatting.percent(layer.sparsity_before), formatting.percent(layer.sparsity_after)),
             *(formatting.error(layer.error_calibration), formatting.error(layer.error_holdout)),
             *(formatting.count(layer.columns), formatting.count(layer.iterations)),

@@ -32,6 +32,9 @@ class LayerReport:
         Relative duality gap and constraint violation where the program is convex.
     note
         Why a layer was left alone, or what was chosen for it on held-out samples.
+    remaining, rank
+        Inputs and outputs that stay of a block's (N, M), and its rank as two factors; None where
+        the matrix is whole.
     reason
         Code of the note where it says why the layer, or a part of it, was not pruned as asked (see
         ``nettrim_cli.reasons``); empty for one that was.
@@ -53,6 +56,8 @@ class LayerReport:
     violation: float | None = None
     note: str = ""
     reason: str = ""
+    remaining: tuple[int, int] | None = None
+    rank: int | None = None
 
     @property
     def sparsity_before(self) -> float:
@@ -63,6 +68,21 @@ class LayerReport:
     def sparsity_after(self) -> float:
         """Share of zeros in the written layer."""
         return 1 - self.nonzeros_after / self.weights if self.weights else 0.0
+
+    @property
+    def left(self) -> str:
+        """What is left of a layer that is smaller as it lies: ``300 x 80``, ``300 - 16 - 80``."""
+        if self.remaining is None:
+            return ""
+        inputs, outputs = self.remaining
+        return (
+            f"{inputs} x {outputs}" if self.rank is None else f"{inputs} - {self.rank} - {outputs}"
+        )
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has fewer weights, if it is one that is smaller as it lies."""
+        return self.remaining is None or self.nonzeros_after < self.weights
 
     @property
     def pruned(self) -> bool:
@@ -209,6 +229,11 @@ class Report:
         return tuple(layer for layer in self.layers if layer.pruned)
 
     @property
+    def smaller(self) -> bool:
+        """Whether layers are smaller as they lie, with weights gone in place of zeros."""
+        return any(layer.remaining is not None for layer in self.layers)
+
+    @property
     def weights(self) -> int:
         """Number of weights of the pruned layers."""
         return sum(layer.weights for layer in self.pruned)
@@ -230,6 +255,7 @@ class Report:
                 **asdict(layer),
                 "sparsity_before": layer.sparsity_before,
                 "sparsity_after": layer.sparsity_after,
+                "left": layer.left,
             }
             for layer in self.layers
         ]

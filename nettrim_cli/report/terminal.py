@@ -149,12 +149,13 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
     """Rows of a run's totals as text: label, before, after, remark."""
     pruned = report.pruned
     nonzeros_before = sum(layer.nonzeros_before for layer in pruned)
-    sparsity = f"{formatting.percent(report.sparsity)} % sparsity"
+    word = "gone" if report.smaller else "sparsity"
+    sparsity = f"{formatting.percent(report.sparsity)} % {word}"
     return [
         ("layers pruned", "", formatting.count(len(pruned)), f"of {len(report.layers)}"),
         ("weights", "", formatting.count(report.weights), "in the pruned layers"),
         (
-            "non-zeros",
+            "weights left" if report.smaller else "non-zeros",
             formatting.count(nonzeros_before),
             formatting.count(report.nonzeros),
             sparsity,
@@ -174,7 +175,9 @@ def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
         """Texts of the pruned layers; empty for the others."""
         return [text_of(layer) if layer.pruned else "" for layer in layers]
 
-    zeros, error = "sparsity %", "error %"
+    smaller = any(layer.left for layer in layers)
+    zeros, error = "gone %" if smaller else "sparsity %", "error %"
+    left = [layer.left for layer in layers]
     bold, faint = ["bold"] * len(layers), [FAINT] * len(layers)
     status_styles = [GOOD if layer.status == "solved" else WARN for layer in layers]
     names = [formatting.clean(layer.name) for layer in layers]
@@ -188,6 +191,7 @@ def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
         Column("layer", names, right=False, lead=True),
         Column("op", ops, priority=20, right=False, lead=True),
         Column("shape", shapes, priority=ESSENTIAL + 1, lead=True),
+        *([Column("left", left, priority=ESSENTIAL + 2, styles=bold)] if smaller else []),
         Column("before", before, zeros, priority=ESSENTIAL, lead=True),
         Column("after", after, zeros, priority=ESSENTIAL + 9, styles=bold),
         Column("calib", calibration, error, priority=ESSENTIAL - 1),

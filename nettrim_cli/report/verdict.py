@@ -69,7 +69,8 @@ def is_reached(report: Report) -> bool:
 def _result(report: Report) -> str:
     """The result beside the target."""
     name, value = target_of(report)
-    zeros = f"{formatting.percent(report.sparsity)} % zeros"
+    noun = "of the weights gone" if report.smaller else "zeros"
+    zeros = f"{formatting.percent(report.sparsity)} % {noun}"
     target = report.target
     if name == "sparsity":
         return f"{zeros}, {formatting.plain_percent(value)} % asked."

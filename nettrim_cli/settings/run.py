@@ -18,6 +18,7 @@ from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
+STRUCTURES = ("zeros", "units", "ranks", "shrink")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 STORES = ("plain", "compact")
@@ -98,6 +99,14 @@ class Settings:
         "error: so that the layers' own responses change least. "
         "uniform: the same sparsity in every layer (default of the other methods).",
         choices=ALLOCATIONS,
+    )
+    structure: str = option(
+        "zeros",
+        "How the network gets smaller, with l0. zeros: zeros anywhere in the layers. "
+        "units: hidden units (neurons, channels, heads) go. ranks: layers become two of a lower "
+        "rank. shrink: both, by what the network's output loses. With the last three, layers are "
+        "smaller as they lie, and --sparsity is the share of the weights that go.",
+        choices=STRUCTURES,
     )
     pattern: str | None = option(
         None,
@@ -218,12 +227,29 @@ class Settings:
             )
         if self.pattern is not None:
             self._check_pattern(targets)
+        if self.structure != "zeros":
+            self._check_structure()
         for text in self.limit:
             try:
                 Limit.parse(text)
             except ValueError as error:
                 raise BadInput(f"limit {error}.") from error
         check_bounds(self)
+
+    def _check_structure(self) -> None:
+        clashes = {
+            "--method": self.method != "l0",
+            "--pattern": self.pattern is not None,
+            "--allocate": self.allocate is not None,
+            "--limit": bool(self.limit),
+            "--sweeps": self.sweeps > 1,
+            "--forecast": self.forecast,
+        }
+        if clashing := [name for name, given in clashes.items() if given]:
+            raise BadInput(
+                f"--structure {self.structure} makes layers smaller and places no zeros: leave out "
+                f"{' and '.join(clashing)}, or give --structure zeros."
+            )
 
     def _check_pattern(self, targets: Sequence[str]) -> None:
         try:

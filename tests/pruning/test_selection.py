@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nettrim_cli.pruning.selection import within_ceiling
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Solution, Status
+from nettrim_cli.solve.problem import LayerProblem, Solution, Status
+from nettrim_cli.solve.samples import LayerSamples
 
 
 def made(seed: int, *, bias: bool) -> LayerProblem:

@@ -15,7 +15,7 @@ from nettrim_cli.errors import BadInput, GateFailed, NothingToDo, WrongUsage
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, prune
-from nettrim_cli.pruning import allocation, target_search
+from nettrim_cli.pruning import allocation, scattered
 from nettrim_cli.pruning.goals import DropGoal
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.root_search import MOST
@@ -185,7 +185,7 @@ def test_an_output_that_never_changes_says_nothing_of_a_drop(tmp_path) -> None:
 
 
 def test_what_is_met_already_is_told_before_any_work(files, monkeypatch) -> None:
-    monkeypatch.setattr(target_search, "measure", None)
+    monkeypatch.setattr(scattered, "measure", None)
     with pytest.raises(NothingToDo, match="already"):
         pruned(files, max_bytes=10**9)
 
@@ -262,7 +262,7 @@ def test_only_the_first_round_makes_all_choices(files, monkeypatch) -> None:
         rounds.append((warm, result))
         return result
 
-    monkeypatch.setattr(target_search, "prune_pass", watched)
+    monkeypatch.setattr(scattered, "prune_pass", watched)
     report = pruned(files, max_error=0.1)
     assert len(rounds) == len(report.target.rounds) > 1
     first, earlier = rounds[0]

@@ -16,7 +16,7 @@ from nettrim_cli.data import layer_samples
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import propagate, stages
-from nettrim_cli.solve.problem import LayerSamples
+from nettrim_cli.solve.samples import LayerSamples
 from tests.support import forked
 from tests.support.networks import mlp, save_data, save_model
 from tests.support.options import PATIENCE, PLAIN

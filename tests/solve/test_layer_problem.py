@@ -12,7 +12,8 @@ import pytest
 from nettrim_cli.reasons import NO_REASON
 from nettrim_cli.solve.matrices import evenly_spaced, norm, relative_error
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import SkipConnection, Solution, Status
+from nettrim_cli.solve.problem import Solution, Status
+from nettrim_cli.solve.samples import SkipConnection
 from tests.support.small_layers import random_task
 
 

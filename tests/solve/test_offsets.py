@@ -19,7 +19,7 @@ from nettrim_cli.solve.gram.l0 import candidates, solve_l0
 from nettrim_cli.solve.gram.output_weights import output_weights
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.penalties import KeepLargest
-from nettrim_cli.solve.problem import SkipConnection
+from nettrim_cli.solve.samples import SkipConnection
 from tests.support.small_layers import correlated, make_task, support_size
 
 

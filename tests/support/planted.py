@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples
+from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.samples import LayerSamples
 
 FORMS: dict[str, dict[str, Any]] = {
     "strict": {"relu": True},

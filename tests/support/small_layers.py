@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import LayerProblem, LayerSamples, Limits
+from nettrim_cli.solve.problem import LayerProblem, Limits
+from nettrim_cli.solve.samples import LayerSamples
 
 
 def with_ones(x):

@@ -20,7 +20,7 @@ import scipy.linalg
 
 from nettrim_cli.solve.gram.system import GramSystem, System, blocks, damping, scales
 from nettrim_cli.solve.matrices import Matrix
-from nettrim_cli.solve.problem import LayerSamples
+from nettrim_cli.solve.samples import LayerSamples
 
 STRONG = 100.0  # squared norm of a strong column, relative to P gamma; see Eigenbasis.solve
 

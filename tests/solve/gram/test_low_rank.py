@@ -26,7 +26,8 @@ from nettrim_cli.solve.gram.low_rank import (
 )
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import GramSystem, damping, inverse_of
-from nettrim_cli.solve.problem import LayerSamples, Status
+from nettrim_cli.solve.problem import Status
+from nettrim_cli.solve.samples import LayerSamples
 from nettrim_cli.solve.transport import SharedCache
 from tests.support.small_layers import correlated, make_task, random_task, support_size, with_ones
 

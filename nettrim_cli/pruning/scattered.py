@@ -1,0 +1,99 @@
+"""Zeros anywhere in the layers, as a way to make a network smaller."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import StreamCache
+from nettrim_cli.errors import NothingToDo
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.compression import Attempt
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.layerwise import prune_pass
+from nettrim_cli.pruning.measurement import allocate, measure
+from nettrim_cli.pruning.selection import nonzeros
+
+NEAR = 3  # by which weights may differ between attempts for the choices to hold
+REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
+
+
+class ScatteredZeros:
+    """A measured network, and what it delivered to its layers.
+
+    Parameters
+    ----------
+    samples
+        Those to fit, before any are made of them.
+    """
+
+    noun = "zeros"
+
+    def __init__(self, context: Context, samples: SampleSet) -> None:
+        self.context = context
+        self.measured, self.cache = measure(context, samples), StreamCache()
+        self.samples, self.forecast = self.measured.samples, self.measured.forecast
+        self.error_model = self.measured.error_model
+
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest sparsity that limits and curves allow, over all layers.
+
+        Raises
+        ------
+        NothingToDo
+            There is none.
+        """
+        context, error_model = self.context, self.error_model
+        if not error_model.curves:
+            raise NothingToDo(f"{context.dense.path}: no layer can be measured on these samples.")
+        low = high = total = zeros = 0.0
+        for layer in (curve.layer for curve in error_model.curves):
+            fewest, most = context.bounds[layer.name]
+            total += layer.parameters
+            zeros += layer.parameters - nonzeros(context.dense.weight(layer)[0])
+            low += fewest
+            high += max(fewest, min(most, error_model.levels[-1] * layer.parameters))
+        low, high = max(low, zeros + 1) / total, high / total
+        if low > high:
+            raise NothingToDo(
+                f"{context.dense.path}: --limit allows no more zeros than there are already; "
+                "nothing was written. Allow more, or leave these layers out (--exclude)."
+            )
+        return low, high
+
+    def error(self, sparsity: float) -> float:
+        """The network's relative error by the layers' own.
+
+        In a cascade later layers repair a part of it.
+        """
+        error = self.error_model.error(allocate(self.context, self.error_model, sparsity))
+        if self.context.settings.scheme == "cascade":
+            error *= REPAIRED * (sparsity / (1 - sparsity)) ** SLOPE
+        return error
+
+    def preview(self, sparsity: float) -> Model:
+        """The dense network with the smallest weights of each layer zero."""
+        dense, zeros = self.context.dense, allocate(self.context, self.error_model, sparsity)
+        model = dense.clone()
+        for layer in self.context.layers:
+            if count := zeros.get(layer.name):
+                weights = [weight.copy() for weight in dense.weight(layer)[0]]
+                sizes = np.abs(np.concatenate([weight.ravel() for weight in weights]))
+                least = np.partition(sizes, count - 1)[count - 1]
+                for weight in weights:
+                    weight[np.abs(weight) <= least] = 0
+                model.set_weight(layer, weights, None)
+        return model
+
+    def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
+        """The pruned network; choices of the last attempt hold where that is near."""
+        context, density = self.context, 1 - sparsity
+        warm, importance = self.measured.warm, context.importance(context.dense)
+        if last is not None and 1 / NEAR < density / last.density < NEAR:
+            density, importance = last.density, context.importance(last.result.model)
+            warm = replace(last.result.warm, weights=last.result.model)
+        zeros = allocate(context, self.error_model, sparsity)
+        result = prune_pass(context, self.samples, zeros, importance, warm, cache=self.cache)
+        return Attempt(result, density)

@@ -1,0 +1,1 @@
+"""Fewer units and lower ranks: layers whose matrices are smaller as they lie."""

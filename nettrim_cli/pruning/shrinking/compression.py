@@ -1,0 +1,157 @@
+"""Fewer units and lower ranks, as a way to make a network smaller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import StreamCache
+from nettrim_cli.errors import NothingToDo
+from nettrim_cli.graph.channels.delete import delete_units
+from nettrim_cli.graph.channels.factors import can_factorize, factorize, halves
+from nettrim_cli.graph.channels.find import unit_groups
+from nettrim_cli.graph.channels.units import NOWHERE, UnitGroup
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.allocation import Forecast
+from nettrim_cli.pruning.compression import Attempt
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.propagation import dense_matrices, set_matrices
+from nettrim_cli.pruning.shrinking.allocation import WidthProblem
+from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
+from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
+from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
+
+REPAIRED = 0.88  # what is left of the sum of single errors in a cascade
+SMALLEST = 0.005  # share of the weights that remains at least
+
+
+class Shrinking:
+    """A measured network whose layers can be smaller.
+
+    Parameters
+    ----------
+    samples
+        Those to fit.
+    """
+
+    noun = "of the weights gone"
+    forecast: Forecast | None = None
+
+    def __init__(self, context: Context, samples: SampleSet) -> None:
+        self.context, self.samples, self.cache = context, samples, StreamCache()
+        structure = context.settings.structure
+        units, ranks = "ranks" not in structure, "units" not in structure
+        layers = {layer.name: layer for layer in context.layers}
+        groups = usable_groups(context) if units else []
+        costs = measure_shrinking(context, samples, groups)
+        self.groups = [group for group in groups if group.name in costs.units]
+        for block in list(costs.ranks):
+            if not ranks or not can_factorize(context.dense, layers[block[0]]):
+                del costs.ranks[block]
+        self.total = sum(layer.parameters for layer in context.layers)
+        self.problem = WidthProblem(
+            costs, block_shapes(context.layers, self.groups), multiples(context.layers)
+        )
+        if not self.problem.choices:
+            raise NothingToDo(
+                f"{context.dense.path}: no layer can be made smaller: no hidden units were found "
+                "that could go, and no layer that could be two of a lower rank. 'nettrim inspect' "
+                "lists the layers; --structure zeros needs no structure."
+            )
+
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest sparsity."""
+        smallest = self.problem.size(
+            {name: int(choice.values[0]) for name, choice in self.problem.choices.items()}
+        )
+        return 1 / self.total, 1 - max(smallest / self.total, SMALLEST)
+
+    def error(self, sparsity: float) -> float:
+        """The network's relative error by those of the single widths."""
+        error = self.problem.error_of(self.widths(sparsity)) ** 0.5
+        return float(REPAIRED * error)
+
+    def widths(self, sparsity: float) -> Widths:
+        """Widths of least error at a sparsity."""
+        return self.problem.solve(math.floor((1 - sparsity) * self.total + 1e-6))
+
+    def preview(self, sparsity: float) -> Model:
+        """The dense weights with units gone and ranks cut."""
+        plan = self.problem.plan(self.widths(sparsity))
+        model = self.context.dense.clone()
+        remaining = Remaining.of(self.context.layers, self.groups, plan)
+        for layer in self.context.layers:
+            matrices = dense_matrices(model, layer)
+            for block, matrix in enumerate(matrices):
+                key = layer.name, block
+                gone = np.setdiff1d(np.arange(len(matrix) - 1), remaining.rows[key])
+                matrix[gone] = 0
+                if (rank := plan.ranks.get(key)) is not None:
+                    first, second = halves(matrix[:-1], rank)
+                    matrix[:-1] = first @ second
+            stored = matrices if layer.has_bias else [matrix[:-1] for matrix in matrices]
+            set_matrices(model, layer, stored)
+        return smaller(model, plan)
+
+    def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
+        """The network at a sparsity."""
+        return Attempt(self.shrunk(self.widths(sparsity)), 1 - sparsity)
+
+    def within(self, epsilon: float) -> PassResult:
+        """The network whose layers' responses are kept within a relative error, one by one."""
+        return self.shrunk(self.problem.within(epsilon))
+
+    def shrunk(self, widths: Widths) -> PassResult:
+        """The network of some widths."""
+        plan, context = self.problem.plan(widths), self.context
+        result = shrink_pass(
+            context,
+            self.samples,
+            self.groups,
+            plan,
+            importance=context.dense_importance,
+            cache=self.cache,
+        )
+        solved = {report.name for report in result.layers if report.pruned}
+        ranks = {block: rank for block, rank in plan.ranks.items() if block[0] in solved}
+        small = smaller(result.model, replace(plan, ranks=ranks))
+        return replace(result, model=small, masked=result.model)
+
+
+def multiples(layers: Sequence[Layer]) -> dict[str, int]:
+    """Of what the widths of each layer are multiples, by name: what engines run fast.
+
+    onnxruntime's convolutions take channels in blocks of 8 or 16; others run at .5 to .8 of their
+    speed (benchmarks/shrink.py).
+    """
+    return {layer.name: 16 if len(layer.weight_shape) > 2 else 4 for layer in layers}
+
+
+def usable_groups(context: Context) -> list[UnitGroup]:
+    """Groups whose producers and readers are all pruned."""
+    names = {layer.name for layer in context.layers}
+
+    def usable(group: UnitGroup) -> bool:
+        """Whether all of its layers are there, and its units are alike."""
+        layers = {producer.layer for producer in group.producers}
+        layers |= {reader.layer for reader in group.readers}
+        places = [
+            *(producer.columns for producer in group.producers),
+            *(reader.rows for reader in group.readers),
+        ]
+        alike = all(NOWHERE not in place for place in places)
+        return group.units > 1 and bool(group.readers) and alike and layers <= names
+
+    return [group for group in unit_groups(context.dense) if usable(group)]
+
+
+def smaller(masked: Model, plan: Plan) -> Model:
+    """The same function as a smaller network: without the units that nothing reads, in factors."""
+    model = delete_units(masked, plan.units) if plan.units else masked
+    return factorize(model, {layer: rank for (layer, _), rank in plan.ranks.items()})

@@ -1,0 +1,259 @@
+"""One pass over the layers with units gone and ranks low, in dataflow order.
+
+The network keeps its graph.  A unit that goes has zero rows in all layers that read it; what its
+producers make stays until the pass is over, as later layers are refitted to what it carried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+import numpy as np
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import StreamCache
+from nettrim_cli.evaluation.provenance import KEY, describe
+from nettrim_cli.graph.channels.units import UnitGroup
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.layers.elementwise import Elementwise
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.layer_reports import joined, joint_error
+from nettrim_cli.pruning.layerwise import PassResult, stored_matrices
+from nettrim_cli.pruning.propagation import (
+    RecordedStage,
+    dense_matrices,
+    layer_problem,
+    propagate,
+    set_matrices,
+)
+from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
+from nettrim_cli.reasons import Reason
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.solve.gram.shrunk import solve_shrunk
+from nettrim_cli.solve.matrices import Matrix
+from nettrim_cli.solve.problem import LayerProblem, Solution
+from nettrim_cli.solve.samples import LayerSamples
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """Rows and columns of each block that stay, by number."""
+
+    rows: Mapping[Block, Numbers]
+    columns: Mapping[Block, Numbers]
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer], groups: Sequence[UnitGroup], plan: Plan) -> Remaining:
+        """What stays of layers where a plan's units stay."""
+        shapes = {
+            (layer.name, block): shape
+            for layer in layers
+            for block, shape in enumerate(layer.blocks)
+        }
+        rows = {block: np.ones(shape[0], bool) for block, shape in shapes.items()}
+        columns = {block: np.ones(shape[1], bool) for block, shape in shapes.items()}
+        for group in groups:
+            gone = np.setdiff1d(np.arange(group.units), plan.units[group.name])
+            for reader in group.readers:
+                rows[reader.layer, reader.block][reader.of(gone)] = False
+            for producer in group.producers:
+                columns[producer.layer, producer.block][producer.of(gone)] = False
+        return cls(
+            {block: np.flatnonzero(mask) for block, mask in rows.items()},
+            {block: np.flatnonzero(mask) for block, mask in columns.items()},
+        )
+
+
+def shrink_pass(
+    context: Context,
+    samples: SampleSet,
+    groups: Sequence[UnitGroup],
+    plan: Plan,
+    *,
+    importance: Importance,
+    cache: StreamCache | None = None,
+) -> PassResult:
+    """The dense network's graph with layers that read the units that stay, of the plan's ranks.
+
+    Parameters
+    ----------
+    groups
+        Those of the plan's units.
+    importance
+        Of the layers' outputs.
+    cache
+        What the dense network delivered on these samples in passes before.
+    """
+    shrunk = context.dense.clone()
+    shrunk.set_metadata(KEY, describe(context.settings, context.dense))
+    context.listener.plan({layer.name: layer.parameters for layer in context.layers})
+    layer_pass = _Pass(
+        context, shrunk, Remaining.of(context.layers, groups, plan), plan, importance
+    )
+    recorded = propagate(
+        context.dense,
+        shrunk if context.settings.scheme == "cascade" else None,
+        context.stages,
+        samples.flagged_batches(),
+        threads=context.threads,
+        seed=context.settings.seed,
+        cache=cache,
+    )
+    for stage in recorded:
+        with stage:
+            layer_pass.shrink(stage)
+    layer_pass.clear()
+    return PassResult(shrunk, layer_pass.reports, importance=importance)
+
+
+class _Pass:
+    """A pass on its way, and what was told of its layers."""
+
+    def __init__(
+        self,
+        context: Context,
+        shrunk: Model,
+        remaining: Remaining,
+        plan: Plan,
+        importance: Importance,
+    ) -> None:
+        self.context, self.shrunk, self.remaining = context, shrunk, remaining
+        self.plan, self.importance = plan, importance
+        self.reports: list[LayerReport] = []
+
+    def shrink(self, stage: RecordedStage) -> None:
+        """Solve the layers of a stage and set their weights."""
+        for layer, samples in stage:
+            self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
+            start = time.monotonic()
+            problems = self._problems(layer, samples)
+            solutions = [self._solve(layer, *pair) for pair in enumerate(problems)]
+            solution = joined(solutions)
+            set_matrices(
+                self.shrunk,
+                layer,
+                [self._among_dense(layer, block, part.U) for block, part in enumerate(solutions)],
+            )
+            report = self._report(layer, problems, solution, time.monotonic() - start)
+            self.reports.append(report)
+            self.context.listener.end(report)
+
+    def clear(self) -> None:
+        """Set the columns of units that are gone to zero."""
+        for layer in self.context.layers:
+            matrices = stored_matrices(self.shrunk, layer)
+            for block, matrix in enumerate(matrices):
+                gone = np.ones(matrix.shape[1], bool)
+                gone[self.remaining.columns[layer.name, block]] = False
+                matrix[:, gone] = 0
+            set_matrices(self.shrunk, layer, matrices)
+
+    def _problems(self, layer: Layer, samples: Sequence[LayerSamples]) -> list[LayerProblem]:
+        """What is to be solved of a layer, block by block, for the outputs that stay."""
+        weights = self.importance.get(layer.name, ())
+        return [
+            of_outputs(
+                replace(
+                    layer_problem(self.context.dense, layer, block_samples, block, block_weights),
+                    threads=self.context.threads,
+                ),
+                self.remaining.columns[layer.name, block],
+            )
+            for block, (block_samples, block_weights) in enumerate(zip_longest(samples, weights))
+        ]
+
+    def _solve(self, layer: Layer, block: int, problem: LayerProblem) -> Solution:
+        key = layer.name, block
+        try:
+            with np.errstate(all="ignore"):  # the status tells of numbers that are not finite
+                return solve_shrunk(problem, self.remaining.rows[key], self.plan.ranks.get(key))
+        except np.linalg.LinAlgError as error:
+            return Solution.dense(problem, Reason("not-solved", f"not solved: {error}"))
+
+    def _among_dense(self, layer: Layer, block: int, U: Matrix) -> Matrix:
+        """Weights of the outputs that stay, among the dense ones of the others.
+
+        Inputs that go are not read, whether the layer was solved or not.
+        """
+        matrix = dense_matrices(self.context.dense, layer)[block].astype(U.dtype)
+        columns = self.remaining.columns[layer.name, block]
+        matrix[: len(U), columns] = U
+        gone = np.setdiff1d(np.arange(len(matrix) - 1), self.remaining.rows[layer.name, block])
+        matrix[np.ix_(gone, columns)] = 0
+        return matrix[: len(U)] if not layer.has_bias else matrix
+
+    def _report(
+        self, layer: Layer, problems: Sequence[LayerProblem], solution: Solution, seconds: float
+    ) -> LayerReport:
+        matrices = [
+            matrix[:, self.remaining.columns[layer.name, block]]
+            for block, matrix in enumerate(stored_matrices(self.shrunk, layer))
+        ]
+        left, rank = 0, None
+        for block, (inputs, _) in enumerate(layer.blocks):
+            key = layer.name, block
+            rows, columns = len(self.remaining.rows[key]), len(self.remaining.columns[key])
+            rank = self.plan.ranks.get(key)
+            left += int(stored_weights(rows, columns, inputs if rank is None else rank))
+        usable = not problems[0].samples.unusable_reason
+        return LayerReport(
+            name=layer.name,
+            op=layer.op,
+            shape=layer.shape,
+            weights=layer.parameters,
+            nonzeros_before=nonzeros(self.context.dense.weight(layer)[0]),
+            nonzeros_after=left,
+            error_calibration=joint_error(problems, matrices, holdout=False) if usable else None,
+            error_holdout=joint_error(problems, matrices, holdout=True) if usable else None,
+            columns=min(problem.samples.columns for problem in problems),
+            status=solution.status.value,
+            seconds=seconds,
+            note=solution.note,
+            reason=solution.reason,
+            remaining=(rows, columns),
+            rank=rank,
+        )
+
+
+def of_outputs(problem: LayerProblem, columns: Numbers) -> LayerProblem:
+    """The problem of some of a layer's outputs."""
+    if len(columns) == problem.W.shape[1]:
+        return problem
+    activation = problem.activation
+    if isinstance(activation, Elementwise):
+        activation = activation.of_outputs(columns)
+    return replace(
+        problem,
+        W=problem.W[:, columns],
+        samples=_samples_of(problem.samples, columns),
+        scale=None if problem.scale is None else problem.scale[columns],
+        shift=None if problem.shift is None else problem.shift[columns],
+        importance=None if problem.importance is None else problem.importance[columns],
+        activation=activation,
+    )
+
+
+def _samples_of(samples: LayerSamples, columns: Numbers) -> LayerSamples:
+    skip = samples.skip
+    if skip is not None:
+        pruned, holdout_pruned = skip.pruned[columns], skip.holdout_pruned[columns]
+        skip = replace(
+            skip,
+            pruned=pruned,
+            holdout_pruned=holdout_pruned,
+            dense=pruned if skip.exact else skip.dense[columns],
+            holdout_dense=holdout_pruned if skip.exact else skip.holdout_dense[columns],
+            missing=None if skip.missing is None else skip.missing[:, columns],
+        )
+    return replace(
+        samples,
+        B=None if samples.B is None else samples.B[:, columns],
+        Z=samples.Z[columns],
+        holdout_Z=samples.holdout_Z[columns],
+        skip=skip,
+    )

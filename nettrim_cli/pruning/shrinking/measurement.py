@@ -1,0 +1,280 @@
+"""What fewer units and lower ranks cost, measured in one pass over the dense network.
+
+A layer's own errors are those of closed forms on its second moments: greedy elimination of units,
+and reduced-rank regression (``solve.gram``).  What they do to the network's outputs is measured
+with some of them in place, and in between grows as the layer's own error does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.channels.units import UnitGroup
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.propagation import (
+    RecordedStage,
+    dense_matrices,
+    layer_problem,
+    propagate,
+)
+from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from nettrim_cli.pruning.shrinking.widths import Block
+from nettrim_cli.solve.gram.feedback import ErrorFeedback
+from nettrim_cli.solve.gram.row_groups import Reader, joint_removal_order
+from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
+from nettrim_cli.solve.gram.shrunk import ShrunkSystem, rank_errors, submatrix
+from nettrim_cli.solve.gram.system import inverse_of
+from nettrim_cli.solve.matrices import Matrix
+
+PROBED = (0.05, 0.25)  # relative errors of a layer's response at which the network is probed
+LEAST = 1e-12  # squared error, of the response's, below which nothing is lost
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The outputs' squared error for each squared error of a layer's response, at some errors.
+
+    Attributes
+    ----------
+    errors
+        (p,) squared errors of the layer, ascending.
+    factors
+        (p,) the outputs' squared error over that.
+    """
+
+    errors: Floats
+    factors: Floats
+
+    def cost(self, errors: Floats) -> Floats:
+        """The outputs' squared error for squared errors of the layer."""
+        if not len(self.errors):
+            return np.zeros_like(errors)
+        logarithms = np.log(np.maximum(errors, 1e-300))
+        factors = np.interp(logarithms, np.log(self.errors), self.factors)
+        return np.asarray(errors * factors)
+
+
+@dataclass(frozen=True)
+class UnitCurve:
+    """What fewer units of a group cost.
+
+    Attributes
+    ----------
+    order
+        (G,) units in the order of their removal.
+    costs, relative
+        (G+1,) the outputs' squared error with 0, 1, ..., G units left, and the largest relative
+        squared error of a reader's response.
+    """
+
+    group: UnitGroup
+    order: NDArray[np.int64]
+    costs: Floats
+    relative: Floats
+
+    def kept(self, count: int) -> NDArray[np.int64]:
+        """Numbers of the units that stay, ascending."""
+        return np.sort(self.order[len(self.order) - count :])
+
+
+@dataclass(frozen=True)
+class RankCurve:
+    """What lower ranks of a block cost.
+
+    Attributes
+    ----------
+    Y
+        (N, M) float32, the whitened weights (``solve.gram.shrunk``).
+    relative
+        Relative squared error of the response, of rank 0, 1, ...
+    """
+
+    Y: Matrix
+    relative: Floats
+    sensitivity: Sensitivity
+
+    def costs(self, columns: Matrix | slice = slice(None)) -> Floats:
+        """The outputs' squared error of rank 0, 1, ... on some of the columns."""
+        return self.sensitivity.cost(rank_errors(self.Y[:, columns].astype(np.float64)))
+
+
+@dataclass
+class ShrinkingCosts:
+    """Curves of all groups and blocks.
+
+    Attributes
+    ----------
+    units
+        By the group's name.
+    ranks
+        Of the blocks that could be measured.
+    columns
+        Columns that each block reads, over all samples.
+    """
+
+    units: dict[str, UnitCurve] = field(default_factory=dict)
+    ranks: dict[Block, RankCurve] = field(default_factory=dict)
+    columns: dict[Block, int] = field(default_factory=dict)
+
+
+def measure_shrinking(
+    context: Context, samples: SampleSet, groups: Sequence[UnitGroup]
+) -> ShrinkingCosts:
+    """Measure what fewer units of each group, and lower ranks of each block, cost.
+
+    Parameters
+    ----------
+    groups
+        Those whose readers and producers are all among the context's layers.
+    """
+    context.listener.stage("measuring what units and ranks are worth")
+    recorded = propagate(
+        context.dense,
+        None,
+        context.stages,
+        samples.flagged_batches(),
+        threads=context.threads,
+        seed=context.settings.seed,
+    )
+    batches = samples.probe_batches(len(context.layers))
+    probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
+    measuring = _Measuring(context, probe, groups)
+    for number, stage in enumerate(recorded):
+        with stage:
+            measuring.add(number, stage)
+    return measuring.costs
+
+
+def probed_levels(relative: Floats) -> list[int]:
+    """Positions of squared errors that are nearest to those of PROBED, of errors above none."""
+    lossy = np.flatnonzero(relative > LEAST)
+    if not len(lossy):
+        return []
+    logarithms = np.log(relative[lossy])
+    nearest = {int(lossy[np.argmin(np.abs(logarithms - 2 * np.log(error)))]) for error in PROBED}
+    return sorted(nearest)
+
+
+class _Measuring:
+    """A pass over the dense network, and the curves so far."""
+
+    def __init__(
+        self, context: Context, probe: SensitivityProbe, groups: Sequence[UnitGroup]
+    ) -> None:
+        self.context, self.probe = context, probe
+        self.costs = ShrinkingCosts()
+        self.groups = {group.name: group for group in groups}
+        self.readers: dict[str, list[tuple[Reader, Sensitivity, float]]] = {}
+        self.reading: dict[Block, list[tuple[UnitGroup, NDArray[np.int64]]]] = {}
+        for group in groups:
+            for reader in group.readers:
+                self.reading.setdefault((reader.layer, reader.block), []).append(
+                    (group, reader.rows)
+                )
+
+    def add(self, number: int, stage: RecordedStage) -> None:
+        """Measure the layers of a stage."""
+        importance = self.context.dense_importance
+        for layer, samples in stage:
+            for block, block_samples in enumerate(samples):
+                self.costs.columns[layer.name, block] = block_samples.recorded
+                if block_samples.unusable_reason:
+                    continue
+                weights = importance.get(layer.name)
+                problem = layer_problem(
+                    self.context.dense,
+                    layer,
+                    block_samples,
+                    block,
+                    None if weights is None else weights[block],
+                )
+                with suppress(np.linalg.LinAlgError, BadInput):
+                    self._measure(number, layer, block, ScaledProblem.of(problem))
+
+    def _measure(self, stage: int, layer: Layer, block: int, scaled: ScaledProblem) -> None:
+        rhs, place = scaled.rhs(ErrorFeedback()), (stage, layer, block)
+        everything = ShrunkSystem.of(scaled.system.A, np.arange(len(rhs)))
+        Y = everything.whitened(rhs)
+        size = float(np.vdot(Y, Y))
+        if not size > 0:
+            return
+        errors = rank_errors(Y)
+        shrunk = [
+            (errors[rank], everything.with_rank(rank)) for rank in probed_levels(errors / size)
+        ]
+        sensitivity = self._sensitivity(place, scaled, shrunk)
+        self.costs.ranks[layer.name, block] = RankCurve(
+            Y.astype(np.float32), errors / size, sensitivity
+        )
+        readers = self.reading.get((layer.name, block), ())
+        if not readers:
+            return
+        H = inverse_of(submatrix(scaled.system.A, np.arange(len(rhs))), 0.0)
+        V = H @ rhs
+        for group, rows in readers:
+            order, rises = joint_removal_order([Reader.of_rows(H, V, rows)], (1.0,))
+            errors = 2 * np.concatenate([[0.0], np.cumsum(rises[0])])
+            shrunk = []
+            for count in probed_levels(errors / size):
+                rest = np.setdiff1d(np.arange(len(rhs)), rows[order[:count]])
+                if len(rest):
+                    shrunk.append((errors[count], ShrunkSystem.of(scaled.system.A, rest)))
+            sensitivity = self._sensitivity(place, scaled, shrunk)
+            self.readers.setdefault(group.name, []).append(
+                (Reader.of_rows(H, V, rows), sensitivity, size)
+            )
+            if len(self.readers[group.name]) == len(group.readers):
+                self._finish(group)
+
+    def _sensitivity(
+        self,
+        place: tuple[int, Layer, int],
+        scaled: ScaledProblem,
+        shrunk: Sequence[tuple[float, ShrunkSystem]],
+    ) -> Sensitivity:
+        """How the outputs move with a layer's block shrunk.
+
+        Parameters
+        ----------
+        place
+            Number of the stage, the layer, and its block.
+        shrunk
+            Squared errors of the layer, and systems that make them.
+        """
+        stage, layer, block = place
+        feedback, pairs = ErrorFeedback(), {}
+        for error, system in shrunk:
+            U = scaled.linear_weights(system.solve(scaled.rhs(feedback)), feedback)
+            matrices = list(dense_matrices(self.context.dense, layer))
+            matrices[block][: len(U)] = U
+            if not layer.has_bias:
+                matrices = [matrix[:-1] for matrix in matrices]
+            moved = self.probe.movement(stage, layer, matrices).unflattened
+            pairs[float(error)] = moved / error
+        errors = sorted(pairs)
+        return Sensitivity(np.array(errors), np.array([pairs[error] for error in errors]))
+
+    def _finish(self, group: UnitGroup) -> None:
+        """The curve of a group all of whose readers have been measured."""
+        readers, sensitivities, sizes = zip(*self.readers.pop(group.name), strict=True)
+        weights = [
+            float(sensitivity.factors.mean()) if len(sensitivity.factors) else 0.0
+            for sensitivity in sensitivities
+        ]
+        order, rises = joint_removal_order(readers, weights)
+        errors = 2 * np.cumsum(rises, axis=1)
+        costs, relative = np.zeros((2, len(order) + 1))
+        for sensitivity, row, size in zip(sensitivities, errors, sizes, strict=True):
+            costs[1:] += sensitivity.cost(row)
+            relative[1:] = np.maximum(relative[1:], row / size)
+        self.costs.units[group.name] = UnitCurve(group, order, costs[::-1], relative[::-1])

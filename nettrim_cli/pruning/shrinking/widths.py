@@ -1,0 +1,108 @@
+"""How many units remain, and of which rank each layer is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.graph.channels.units import UnitGroup
+from nettrim_cli.graph.layer import Layer
+
+Block = tuple[str, int]
+"""A layer's name, and the number of one of its blocks."""
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Numbers of units and ranks.
+
+    Attributes
+    ----------
+    units
+        Units that stay of each group, by name.
+    ranks
+        Rank of each block's weights; blocks that are not in it have any.
+    """
+
+    units: Mapping[str, int]
+    ranks: Mapping[Block, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units that stay, and the ranks.
+
+    Attributes
+    ----------
+    units
+        Numbers of the units that stay of each group, ascending, by name.
+    ranks
+        As in ``Widths``.
+    """
+
+    units: Mapping[str, Numbers]
+    ranks: Mapping[Block, int]
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """A block's matrix, and which groups its rows and columns belong to.
+
+    Attributes
+    ----------
+    rows, columns
+        N and M of the dense weights.
+    read, made
+        Entries of a unit among the rows, and among the columns, by group.
+    """
+
+    rows: int
+    columns: int
+    read: Mapping[str, int]
+    made: Mapping[str, int]
+
+    def remaining(
+        self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
+    ) -> tuple[Numbers | int, Numbers | int]:
+        """(n, m) of the block with so many units of each group; elementwise for arrays."""
+        rows = self.rows - sum(
+            (size * (totals[name] - units[name]) for name, size in self.read.items()), 0
+        )
+        columns = self.columns - sum(
+            (size * (totals[name] - units[name]) for name, size in self.made.items()), 0
+        )
+        return rows, columns
+
+
+def block_shapes(layers: Iterable[Layer], groups: Iterable[UnitGroup]) -> dict[Block, BlockShape]:
+    """Shape of every block of some layers, with the groups that touch it."""
+    read: dict[Block, dict[str, int]] = {}
+    made: dict[Block, dict[str, int]] = {}
+    for group in groups:
+        for reader in group.readers:
+            entries = read.setdefault((reader.layer, reader.block), {})
+            entries[group.name] = entries.get(group.name, 0) + reader.rows.shape[1]
+        for producer in group.producers:
+            entries = made.setdefault((producer.layer, producer.block), {})
+            entries[group.name] = entries.get(group.name, 0) + producer.columns.shape[1]
+    return {
+        (layer.name, block): BlockShape(
+            rows, columns, read.get((layer.name, block), {}), made.get((layer.name, block), {})
+        )
+        for layer in layers
+        for block, (rows, columns) in enumerate(layer.blocks)
+    }
+
+
+def stored_weights(rows: Numbers | int, columns: Numbers | int, rank: Numbers | int) -> Numbers:
+    """Weights of a block (rows, columns), as one matrix or, where that is less, as two factors."""
+    return np.minimum(np.multiply(rows, columns), np.multiply(rank, np.add(rows, columns)))
+
+
+def pays(rows: int, columns: int, rank: int) -> bool:
+    """Whether two factors of a rank hold fewer weights than the matrix."""
+    return rank * (rows + columns) < rows * columns

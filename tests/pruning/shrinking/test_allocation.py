@@ -1,0 +1,102 @@
+"""Widths by what they cost: against all combinations, and at the ends."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nettrim_cli.graph.channels.units import UnitColumns, UnitGroup, UnitRows
+from nettrim_cli.pruning.shrinking.allocation import WidthProblem, candidate_widths
+from nettrim_cli.pruning.shrinking.measurement import (
+    RankCurve,
+    Sensitivity,
+    ShrinkingCosts,
+    UnitCurve,
+)
+from nettrim_cli.pruning.shrinking.widths import BlockShape
+
+UNITS = 6
+
+
+def costs_of(seed):
+    """A chain of three layers of 5 x 6, 6 x 6 and 6 x 3 with random curves."""
+    random = np.random.default_rng(seed)
+    costs = ShrinkingCosts()
+    for first, second in (("a", "b"), ("b", "c")):
+        group = UnitGroup(
+            first,
+            UNITS,
+            (UnitColumns(first, 0, np.arange(UNITS)[:, None]),),
+            (UnitRows(second, 0, np.arange(UNITS)[:, None]),),
+        )
+        curve = np.append(0, np.cumsum(np.sort(random.exponential(size=UNITS))))[::-1]
+        costs.units[first] = UnitCurve(group, random.permutation(UNITS), curve, curve)
+    for name, shape in (("a", (5, 6)), ("b", (6, 6)), ("c", (6, 3))):
+        Y = random.normal(size=shape) * np.geomspace(1, 0.1, shape[1])
+        sensitivity = Sensitivity(np.array([1.0]), np.array([random.random()]))
+        costs.ranks[name, 0] = RankCurve(Y.astype(np.float32), np.zeros(7), sensitivity)
+        costs.columns[name, 0] = 10
+    shapes = {
+        ("a", 0): BlockShape(5, 6, {}, {"a": 1}),
+        ("b", 0): BlockShape(6, 6, {"a": 1}, {"b": 1}),
+        ("c", 0): BlockShape(6, 3, {"b": 1}, {}),
+    }
+    return WidthProblem(costs, shapes, dict.fromkeys("abc", 1))
+
+
+def test_widths_are_near_the_best_of_all_combinations() -> None:
+    """One width is changed at a time, at whole prices: not the best, and never far from it."""
+    total, ratios = 5 * 6 + 6 * 6 + 6 * 3, []
+    for seed, share in itertools.product(range(8), (0.3, 0.5, 0.8)):
+        problem = costs_of(seed)
+        widths = problem.solve(int(share * total))
+        names = list(problem.choices)
+        states = (
+            dict(zip(names, values, strict=True))
+            for values in itertools.product(*(problem.choices[name].values for name in names))
+        )
+        allowed = (state for state in states if problem.size(state) <= share * total)
+        least = min(problem.error(state) for state in allowed)
+        assert problem.size_of(widths) <= share * total
+        ratios.append(problem.error_of(widths) / least)
+    assert max(ratios) <= 2.5  # of a handful of widths, a step is a lot
+    assert np.mean(ratios) <= 1.3
+
+
+def test_nothing_goes_where_all_may_stay() -> None:
+    problem = costs_of(0)
+    widths = problem.solve(10**6)
+    assert dict(widths.units) == {"a": UNITS, "b": UNITS}
+    assert not widths.ranks
+    assert problem.error_of(widths) == 0
+
+
+def test_the_errors_that_are_asked_for_bound_each_layer() -> None:
+    problem = costs_of(1)
+    for epsilon in (0.5, 1.0, 2.0):
+        widths = problem.within(epsilon)
+        for name, count in widths.units.items():
+            curve = problem.costs.units[name]
+            assert curve.relative[count] <= epsilon**2 / 2
+            narrower = [value for value in problem.choices[name].values if value < count]
+            assert all(curve.relative[value] > epsilon**2 / 2 for value in narrower)
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 16])
+@pytest.mark.parametrize("most", [1, 2, 15, 16, 64, 300, 3072])
+def test_candidate_widths(most, multiple) -> None:
+    widths = candidate_widths(most, multiple)
+    assert widths[0] == 1
+    assert widths[-1] == most
+    assert (np.diff(widths) > 0).all()
+    assert all(width % multiple == 0 for width in widths[:-1] if width > max(8, multiple))
+    assert len(widths) <= 50
+
+
+def test_the_units_that_stay_are_the_last_to_be_removed() -> None:
+    problem = costs_of(3)
+    curve = problem.costs.units["a"]
+    assert list(curve.kept(2)) == sorted(curve.order[-2:])
+    assert len(curve.kept(UNITS)) == UNITS

@@ -1,0 +1,165 @@
+"""Whole networks made smaller: planted structure is found, and the file is what was meant."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import prune
+from nettrim_cli.settings import STRUCTURES, Settings
+from tests.support.networks import NETWORKS, Files, input_samples, mlp, save_data, save_model
+
+SMALLER = [structure for structure in STRUCTURES if structure != "zeros"]
+
+
+def saved(folder, proto, count=400):
+    return Files(
+        save_model(folder / "model.onnx", proto), save_data(folder / "calib.h5", proto, count)
+    )
+
+
+def outputs(path, proto):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {proto.graph.input[0].name: input_samples(proto, 50, seed=7)})
+
+
+def relative_error(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+def changed(proto, **weights):
+    """The network with other weights."""
+    for tensor in proto.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+    return proto
+
+
+def weights_of(proto):
+    return {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in proto.graph.initializer}
+
+
+@pytest.mark.parametrize("structure", SMALLER)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+def test_every_structure_keeps_its_target_on_every_network(
+    tmp_path, network, structure, scheme
+) -> None:
+    proto = NETWORKS[network]()
+    files = saved(tmp_path, proto)
+    settings = Settings(sparsity=0.3, structure=structure, scheme=scheme, threads=1)
+    try:
+        report = prune(files.model, files.data, settings=settings)
+    except NothingToDo:
+        assert (network, structure) == ("attention", "units")  # one head, and a residual width
+        return
+    assert report.sparsity >= 0.3 - 1e-9
+    onnx.checker.check_model(str(files.output), full_check=True)
+    written = Model.load(files.output)
+    dense = Model.load(files.model)
+    gone = dense.count_parameters()[0] - written.count_parameters()[0]
+    assert gone >= report.weights - report.nonzeros  # biases and normalisations go, too
+    (expected, *_), (actual, *_) = outputs(files.model, proto), outputs(files.output, proto)
+    assert actual.shape == expected.shape
+    assert relative_error(actual, expected) < 1
+    assert report.comparison.error < 1
+
+
+def test_copies_of_units_go_without_an_error(tmp_path) -> None:
+    """Half of the hidden units are copies of the others: the readers can do without them."""
+    proto = mlp(sizes=(16, 24, 12, 4))
+    weights = weights_of(proto)
+    for name in ("w1", "w2"):
+        half = weights[name].shape[1] // 2
+        weights[name][:, half:] = weights[name][:, :half]
+        bias = name.replace("w", "b")
+        weights[bias][half:] = weights[bias][:half]
+    files = saved(tmp_path, changed(proto, **weights))
+    total = 16 * 24 + 24 * 12 + 12 * 4
+    left = 16 * 12 + 12 * 6 + 6 * 4
+    settings = Settings(sparsity=1 - left / total, structure="units", threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    assert [layer.left for layer in report.layers] == ["16 x 12", "12 x 6", "6 x 4"]
+    assert report.comparison.error < 5e-3  # damping alone moves the weights
+    (expected,), (actual,) = outputs(files.model, proto), outputs(files.output, proto)
+    assert relative_error(actual, expected) < 5e-3
+
+
+def test_a_layer_of_low_rank_becomes_two(tmp_path) -> None:
+    proto = mlp(sizes=(16, 24, 20, 4))
+    weights = weights_of(proto)
+    P, powers, Q = np.linalg.svd(weights["w2"], full_matrices=False)
+    weights["w2"] = ((P[:, :3] * powers[:3]) @ Q[:3]).astype(np.float32)
+    files = saved(tmp_path, changed(proto, **weights))
+    total = 16 * 24 + 24 * 20 + 20 * 4
+    left = 16 * 24 + 4 * (24 + 20) + 20 * 4
+    settings = Settings(sparsity=1 - left / total, structure="ranks", threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    assert [layer.left for layer in report.layers] == ["16 x 24", "24 - 4 - 20", "20 x 4"]
+    assert report.comparison.error < 5e-3
+    assert len(Model.load(files.output).layers) == 4
+
+
+@pytest.mark.parametrize("target", [{"max_error": 0.2}, {"max_drop": 0.2}, {"epsilon": 0.4}])
+def test_targets_of_the_network_are_kept(tmp_path, target) -> None:
+    files = saved(tmp_path, mlp(), 600)
+    report = prune(files.model, files.data, settings=Settings(structure="shrink", **target))
+    assert report.sparsity > 0.05
+    if "max_error" in target:
+        assert report.comparison.error <= 0.2
+    assert report.verdict.reached
+
+
+def test_bytes_are_those_of_the_smaller_file(tmp_path) -> None:
+    proto = mlp(sizes=(16, 64, 48, 4))
+    files = saved(tmp_path, proto)
+    limit = 12_000
+    report = prune(files.model, files.data, settings=Settings(structure="shrink", max_bytes=limit))
+    assert 0.8 * limit <= report.comparison.candidate.bytes_gzip <= limit
+
+
+def test_layers_that_are_left_out_keep_their_shape(tmp_path) -> None:
+    files = saved(tmp_path, mlp())
+    settings = Settings(sparsity=0.3, structure="shrink", exclude=("*2*",))
+    report = prune(files.model, files.data, settings=settings)
+    excluded = next(layer for layer in report.layers if "2" in layer.name)
+    assert not excluded.left
+    written = Model.load(files.output)
+    assert next(layer for layer in written.layers if layer.name == excluded.name).shape == (24, 12)
+
+
+def test_equal_runs_write_equal_bytes(tmp_path) -> None:
+    files = saved(tmp_path, mlp())
+    settings = Settings(sparsity=0.5, structure="shrink", threads=1)
+    contents = []
+    for _ in range(2):
+        prune(files.model, files.data, settings=settings, force=True)
+        contents.append(files.output.read_bytes())
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    "clash",
+    [
+        {"method": "net-trim"},
+        {"pattern": "1x4", "sparsity": 0.5},
+        {"allocate": "uniform", "sparsity": 0.5},
+        {"limit": ("fc=0:0.5",)},
+        {"sweeps": 2, "sparsity": 0.5},
+    ],
+)
+def test_what_goes_with_no_structure(clash) -> None:
+    with pytest.raises(BadInput, match=f"--{next(iter(clash))}"):
+        Settings(structure="shrink", **clash)
+
+
+def test_nothing_is_written_where_nothing_may_go(tmp_path) -> None:
+    files = saved(tmp_path, mlp())
+    with pytest.raises(NothingToDo):
+        prune(files.model, files.data, settings=Settings(structure="units", epsilon=1e-6))
+    assert not files.output.exists()
