@@ -171,7 +171,7 @@ def time_batches(
             raise type(error)(f"{path}: {error}") from error
     timings = []
     for batch in inputs.batches:
-        stage(f"timing batches of {batch.count:,}")
+        stage(f"timing at batch {batch.count:,}, for {patience.seconds:g} s at most")
         timings.append(time_batch(sessions, batch.feeds, batch.count, patience, clock=clock))
     return tuple(timings)
 

@@ -16,6 +16,7 @@ from nettrim_cli.data.engine import Array
 from nettrim_cli.latency.timing import Clock, Patience, time_rounds
 
 WORKER = "nettrim_cli.latency.memory_process"
+PATIENT_SECONDS = 600  # of a process that measures memory
 LOADING = Patience(seconds=2.0, precision=0.05)
 
 
@@ -74,8 +75,9 @@ def _peak_of(path: Path | None, feeds: Mapping[str, Array], threads: int) -> int
             input=pickle.dumps((path, dict(feeds), threads)),
             capture_output=True,
             check=True,
+            timeout=PATIENT_SECONDS,
             env={**os.environ, "PYTHONPATH": python_path},
         )
         return int(ended.stdout)
-    except (OSError, subprocess.CalledProcessError, ValueError):
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None

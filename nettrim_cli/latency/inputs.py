@@ -76,7 +76,7 @@ def made_inputs(
         A shape is that of no input, or contradicts the declared one.
     """
     maker = InputMaker(model, shapes or {})
-    allowed = _allowed_sizes(sizes, maker.dictated) or (maker.asked or 1,)
+    allowed = _allowed_sizes(sizes, maker.dictated) or (maker.shaped or 1,)
     batches = tuple(maker.batch(size, seed) for size in allowed)
     return BenchInputs(batches, tuple(map(maker.origin, model.inputs)))
 
@@ -119,7 +119,7 @@ class InputMaker:
     ----------
     dictated
         The batch size that the declared shapes fix; None for any.
-    asked
+    shaped
         The batch size of the user's shapes; None without one.
 
     Raises
@@ -135,10 +135,10 @@ class InputMaker:
             _check_shape(declared, name, shape)
         self._axes = {tensor.name: batch_axis(tensor, model.inputs) for tensor in model.inputs}
         dictated = (_size_at(tensor.shape, self._axes[tensor.name]) for tensor in model.inputs)
-        asked = (_size_at(shape, self._axes[name]) for name, shape in shapes.items())
-        self.dictated, self.asked = (
+        shaped = (_size_at(shape, self._axes[name]) for name, shape in shapes.items())
+        self.dictated, self.shaped = (
             next(filter(None, dictated), None),
-            next(filter(None, asked), None),
+            next(filter(None, shaped), None),
         )
         self._bounds = index_bounds(model)
         self._lengths = {  # of named axes

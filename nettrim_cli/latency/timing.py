@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 Calls = Callable[[int], Sequence[float]]
 """Seconds of so many consecutive calls of a model."""
 
-BLOCK_SECONDS, BLOCK_CALLS = 0.005, 100  # of the calls of one model in a round, about and at most
+BLOCK_SECONDS, BLOCK_CALLS = 0.002, 100  # of the calls of one model in a round, about and at most
 WARM_SECONDS, WARM_CALLS = 0.1, 3  # before the rounds, at least and at least
 FEWEST_ROUNDS, MOST_ROUNDS = 20, 4000
 LOOK = 1.25  # times the rounds until the next look at the intervals: seldom looks keep them honest

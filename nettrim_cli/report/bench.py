@@ -53,7 +53,7 @@ def basis(bench: Bench) -> list[str]:
     rounds = " and ".join(f"{timing.rounds:,}" for timing in bench.batches)
     origins = "; ".join(formatting.clean(text) for text in bench.inputs)
     return [
-        f"{bench.runtime}, {threads}; medians and 95 % intervals over {rounds} interleaved rounds.",
+        f"{bench.runtime}, {threads}; medians and 95 % intervals over {rounds} rounds.",
         f"Inputs: {origins}.",
     ]
 
@@ -147,13 +147,13 @@ def _shown_ops(ops: Sequence[OpTime]) -> list[OpTime]:
         return any(seconds > LEAST_SHARE * total for seconds, total in pairs)
 
     shown = [row for row in ops if matters(row)][:MOST_OPS]
-    others = [row for row in ops if row not in shown]
-    if len(others) > 1:
-        seconds = zip(*(row.seconds for row in others), strict=True)
-        calls = zip(*(row.calls for row in others), strict=True)
-        name = f"{len(others)} others"
-        others = [OpTime(name, tuple(map(sum, seconds)), tuple(map(sum, calls)))]
-    return [*shown, *others]
+    minor = [row for row in ops if row not in shown]
+    if len(minor) > 1:
+        seconds = zip(*(row.seconds for row in minor), strict=True)
+        calls = zip(*(row.calls for row in minor), strict=True)
+        name = f"{len(minor)} others"
+        minor = [OpTime(name, tuple(map(sum, seconds)), tuple(map(sum, calls)))]
+    return [*shown, *minor]
 
 
 def _nodes(calls: Sequence[int]) -> str:

@@ -47,7 +47,7 @@ class BenchSettings:
         1, "Processor threads of onnxruntime for a model.", low=1, high=1024, metavar="N"
     )
     seconds: float = option(
-        10.0,
+        10,
         "Time the models at most so long at each batch size; less where their ratios are known to "
         "1 % before.",
         low=0.1,
