@@ -6,14 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_info, threadpool_limits
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
 
 from tests.support.networks import Files, mlp, save_data, save_model
 
-settings.register_profile("nettrim", deadline=None)  # machines are busy; no test is timed
+# Machines are busy; no test is timed.
+settings.register_profile("nettrim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nettrim")
 
 SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"

@@ -9,7 +9,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nettrim_cli.data.dataset import Calibration, split
@@ -39,7 +39,7 @@ from tests.support.calibration_files import (
     size=st.integers(1, 50),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None)
 def test_batches_equal_indexing(
     form, stored, taken, fortran, tail, samples, size, data, tmp_path_factory
 ):

@@ -238,7 +238,7 @@ def test_damaged(tmp_path, form):
     max_examples=25,
     deadline=None,
     derandomize=True,  # HDF5 itself may crash on a damaged file: no surprises in CI
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_flipped_bytes_give_data_or_a_sentence(tmp_path, form, data):
     path = save(tmp_path, form, x=numbers(20, 3))

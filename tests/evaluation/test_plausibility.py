@@ -38,7 +38,7 @@ def samples(proto, count=COUNT):
 
 
 def codes(files, **options):
-    options = options or {"sparsity": 0.5}
+    options = options or {"sparsity": 0.5, "allocate": "uniform"}
     settings = Settings(threads=1, augment="none", final_fit="none", **options)
     report = prune(files.model, files.data, settings=settings, force=True)
     return [each.code for each in report.warnings]
@@ -57,7 +57,7 @@ def test_nothing_is_said_where_all_is_well(saved) -> None:
         proto = network()
         x, answers = samples(proto)
         arrays = {"x": x} if name == "attention" else {"x": x, "labels": answers}
-        assert codes(saved(proto, **arrays)) == []
+        assert codes(saved(proto, **arrays), sparsity=0.5) == []
 
 
 @pytest.mark.parametrize(

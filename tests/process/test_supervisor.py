@@ -126,17 +126,20 @@ def test_a_signal_removes_what_was_left_and_says_what_stands(tmp_path, name, sta
 
 
 def test_signals_at_random_moments_of_a_run(files) -> None:
-    """From the start on; what the interpreter does before it reads our code is not ours."""
+    """From the start on; what the interpreter does before it runs our code is not ours."""
     files.output.write_bytes(b"old")
     words = ["prune", files.model, "--data", files.data, *FAST]
-    command = [sys.executable, "-m", "nettrim_cli", *map(str, words), "--force", "-q"]
+    program = "from nettrim_cli.__main__ import main; print(flush=True); main()"
+    command = [sys.executable, "-c", program, *map(str, words), "--force", "-q"]
     draw = random.Random(0)
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     for number in numbers * 2:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_usual_signals
         ) as process:
-            time.sleep(0.1 + 0.9 * draw.random())
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            time.sleep(draw.random())
             process.send_signal(number)
             _, text = process.communicate(timeout=PATIENCE)
         assert process.returncode in (128 + number, -number, 0), text
