@@ -56,8 +56,10 @@ CODES = tuple(_code(per_word) for per_word in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 """All codes, from long gaps to short ones; others have no larger base."""
 
 
-def best_code(filled: Positions, size: int, element_bytes: float) -> GapCode | None:
-    """The code that takes the fewest bytes.
+def best_code(
+    filled: Positions, size: int, element_bytes: float, *, even: bool = False
+) -> tuple[float, GapCode] | None:
+    """The code that takes the fewest bytes, and these.
 
     Parameters
     ----------
@@ -67,19 +69,24 @@ def best_code(filled: Positions, size: int, element_bytes: float) -> GapCode | N
         Number of all elements.
     element_bytes
         Bytes of a stored element.
+    even
+        Whether elements come in pairs.
 
     Returns
     -------
-    GapCode or None
+    tuple or None
         None where there are not enough zeros for any code.
     """
     gaps = np.diff(filled, prepend=0)
     costs = [
         (count * element_bytes + count // code.per_word * WORD_BYTES, code.per_word, code)
         for code in CODES
-        if (count := code.count(gaps)) <= size
+        if (count := code.count(gaps)) <= size and not (even and code.per_word % 2)
     ]
-    return min(costs)[2] if costs else None
+    if not costs:
+        return None
+    cost, _, code = min(costs, key=lambda cost: cost[:2])
+    return cost, code
 
 
 def stored_positions(filled: Positions, size: int, code: GapCode) -> Positions:

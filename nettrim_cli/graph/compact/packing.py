@@ -6,11 +6,13 @@ A runtime folds these nodes when it loads the model::
     name = Reshape(ScatterElements(ConstantOfShape(size), CumSum(gaps), values), shape)
 
 The rebuilt tensor keeps its name, so that nothing that reads it changes.  A matrix whose gaps are
-shorter by columns is scattered into one column, and a Transpose follows the Reshape.
+shorter by columns is scattered into one column, and a Transpose follows the Reshape.  Values that
+fit into a smaller type are cast, and integers multiplied with scales at the end.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,7 @@ from nettrim_cli.graph.compact.gaps import (
     gap_words,
     stored_positions,
 )
+from nettrim_cli.graph.compact.values import ValueForm, nibbles, value_forms
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
@@ -131,11 +134,8 @@ class Compactor:
         elements = self.external.elements(tensor)
         if elements is None or elements.size >= WORD_VALUES:
             return None
-        filled = elements.view(f"u{elements.itemsize}") != 0
-        if np.count_nonzero(filled) * 8 * elements.itemsize + elements.size > 8 * elements.nbytes:
-            return None  # a bit for each element is what positions take where zeros are few
         first = self._count
-        parts = self._cheapest(tensor, elements, filled, name)
+        parts = self._cheapest(tensor, elements, name)
         limit = tensors.raw_bytes(tensor) if is_external(tensor) else 0
         limit += file_bytes(tensor) - (ALIGNED_BYTES if is_external(tensor) else 0)
         if parts is None or parts.bytes + self._outside(parts) >= limit:
@@ -144,25 +144,28 @@ class Compactor:
         self.shared.update(parts.shared)
         return parts
 
-    def _cheapest(
-        self, tensor: TensorProto, elements: NDArray[Any], filled: NDArray[np.bool_], name: str
-    ) -> Rebuilt | None:
-        """The nodes for a tensor by rows, or by columns where that takes fewer bytes."""
+    def _cheapest(self, tensor: TensorProto, elements: NDArray[Any], name: str) -> Rebuilt | None:
+        """The nodes for a tensor, values and order of the elements such that bytes are fewest."""
         shape = tuple(tensor.dims)
-        orders = []
-        for by_columns in (False, True)[: 1 + (len(shape) > 1)]:
-            positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
-            code = best_code(positions, elements.size, elements.itemsize)
-            if code is not None:
-                size = code.count(np.diff(positions, prepend=0)) * (32 / code.per_word + 8)
-                orders.append((size, by_columns, code, positions))
-        if not orders:
+        filled = elements.view(f"u{elements.itemsize}") != 0
+        choices: list[tuple[float, int, bool, ValueForm, GapCode]] = []
+        for form in value_forms(elements, tensor.data_type, shape):
+            for by_columns in (False, True)[: 1 + (len(shape) > 1)]:
+                positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
+                coded = best_code(positions, elements.size, form.bits / 8, even=form.bits < 8)
+                if coded is not None:
+                    size, code = coded
+                    choices.append((size + form.bytes, len(choices), by_columns, form, code))
+        if not choices:
             return None
-        _, by_columns, code, positions = min(orders, key=lambda order: order[:2])
-        ordered = _ordered(elements, shape, by_columns=by_columns)
+        size, _, by_columns, form, code = min(choices, key=lambda choice: choice[:2])
+        if size >= elements.nbytes:
+            return None
+        positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
         stored = stored_positions(positions, elements.size, code)
-        builder = _Builder(self, Rebuilt(), outside=is_external(tensor), by_columns=by_columns)
-        builder.rebuild(stored, code, ordered[stored], tensor.data_type, shape, name)
+        builder = _Builder(self, Rebuilt(), tensor, name, by_columns)
+        values = _ordered(form.elements, shape, by_columns=by_columns)[stored]
+        builder.rebuild(builder.gaps(stored, code), builder.values(values, form), form.scale)
         return builder.parts
 
     def _outside(self, parts: Rebuilt) -> int:
@@ -183,66 +186,79 @@ class _Builder:
 
     Attributes
     ----------
-    outside
-        Whether its large tensors are kept outside the protobuf.
+    tensor, name
+        What is rebuilt; its large parts stay outside the protobuf if it is there.
     by_columns
         Whether elements stand in one column, in the order of the tensor's columns.
     """
 
     compactor: Compactor
     parts: Rebuilt
-    outside: bool
+    tensor: TensorProto
+    name: str
     by_columns: bool
 
-    def rebuild(
-        self,
-        stored: Positions,
-        code: GapCode,
-        values: NDArray[Any],
-        elem_type: int,
-        shape: Sequence[int],
-        name: str,
-    ) -> None:
-        """Add everything.
+    def rebuild(self, gaps: str, values: str, scale: NDArray[Any] | None) -> None:
+        """Add the nodes that gaps and values lead to.
 
         Parameters
         ----------
-        stored
-            Positions ``(N,)``.
-        code
-            How their gaps are written.
-        values
-            The elements there, as stored.
-        elem_type, shape, name
-            Of the tensor.
+        gaps, values
+            Names of both, of equal shape.
+        scale
+            Factor that broadcasts to the tensor; None for 1.
         """
-        size = self.shared([int(np.prod(shape)), *self._column])
+        shape, elem_type = list(self.tensor.dims), self.tensor.data_type
+        size = self.shared([math.prod(shape), *self._column])
         zero = {} if elem_type == TensorProto.FLOAT else {"value": _zero(elem_type)}
         zeros = self.node("ConstantOfShape", [size], **zero)
-        positions = self.node("CumSum", [self._gaps(stored, code), self.shared(0)])
-        updates = self.own(values.reshape(-1, *self._column), elem_type)
-        dense = self.node("ScatterElements", [zeros, positions, updates])
+        positions = self.node("CumSum", [gaps, self.shared(0)])
+        inputs = [self.node("ScatterElements", [zeros, positions, values])]
+        last, turned = len(shape) - 1, [*shape[1:], shape[0]]
+        steps: list[tuple[str, str, dict[str, Any]]] = []
         if not self.by_columns:
-            self.node("Reshape", [dense, self.shared(list(shape))], name)
-            return
-        columns = self.node("Reshape", [dense, self.shared([*shape[1:], shape[0]])])
-        last = len(shape) - 1
-        self.node("Transpose", [columns], name, perm=[last, *range(last)])
+            steps = [("Reshape", self.shared(shape), {})]
+        else:
+            permuted = {"perm": [last, *range(last)]}
+            steps = [("Reshape", self.shared(turned), {}), ("Transpose", "", permuted)]
+        if scale is not None:
+            steps.append(("Mul", self.own(scale, elem_type), {}))
+        for number, (op, constant, attributes) in enumerate(steps, 1):
+            output = self.name if number == len(steps) else ""
+            operands = [*inputs, constant] if constant else inputs
+            inputs = [self.node(op, operands, output, **attributes)]
+
+    def gaps(self, stored: Positions, code: GapCode) -> str:
+        """The gaps between positions ``(N,)``, by their code; the name."""
+        words = gap_words(stored, code)
+        if code.per_word == 1:
+            return self.own(words.reshape(-1, *self._column), TensorProto.INT32)
+        name = self.own(words.reshape(-1, 1), TensorProto.INT32)
+        return self._digits(name, code.powers, code.base)
+
+    def values(self, elements: NDArray[Any], form: ValueForm) -> str:
+        """Values ``(N,)`` of a form as elements of the tensor's type; the name."""
+        if form.bits >= 8:
+            name = self.own(elements.reshape(-1, *self._column), form.elem_type)
+        else:
+            name = self.own(nibbles(elements).reshape(-1, 1), TensorProto.UINT8)
+            name = self.node("Cast", [name], to=TensorProto.INT32)
+            name = self._digits(name, np.array([1, 16], np.int32), 16)
+            name = self.node("Sub", [name, self.shared(np.array(8, np.int32))])
+        if form.elem_type == self.tensor.data_type:
+            return name
+        return self.node("Cast", [name], to=self.tensor.data_type)
+
+    def _digits(self, words: str, powers: NDArray[np.int32], base: int) -> str:
+        """The digits of words ``(N, 1)`` one after the other."""
+        shifted = self.node("Div", [words, self.shared(powers)])
+        digits = self.node("Mod", [shifted, self.shared(np.array(base, np.int32))])
+        return self.node("Reshape", [digits, self.shared([-1, *self._column])])
 
     @property
     def _column(self) -> tuple[int, ...]:
         """Sizes of the axes behind the first of what is scattered."""
         return (1,) if self.by_columns else ()
-
-    def _gaps(self, stored: Positions, code: GapCode) -> str:
-        words = gap_words(stored, code)
-        if code.per_word == 1:
-            return self.own(words.reshape(-1, *self._column), TensorProto.INT32)
-        digits = self.node(
-            "Div", [self.own(words.reshape(-1, 1), TensorProto.INT32), self.shared(code.powers)]
-        )
-        gaps = self.node("Mod", [digits, self.shared(np.array(code.base, np.int32))])
-        return self.node("Reshape", [gaps, self.shared([-1, *self._column])])
 
     def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         """Add a node; the name of its output."""
@@ -254,7 +270,7 @@ class _Builder:
         """Add a tensor of this one alone; its name."""
         name, external = self.compactor.new_name(), self.compactor.external
         self.parts.tensors.append(
-            external.new_tensor(name, elements, elem_type, outside=self.outside)
+            external.new_tensor(name, elements, elem_type, outside=is_external(self.tensor))
         )
         return name
 

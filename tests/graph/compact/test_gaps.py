@@ -66,8 +66,11 @@ def test_the_best_code_takes_the_fewest_bytes(mask: np.ndarray, element_bytes: f
     if best is None:
         assert not sizes
     else:
-        count = best.count(np.diff(filled, prepend=0))
-        assert count * element_bytes + 4 * count / best.per_word == min(sizes)
+        size, code = best
+        count = code.count(np.diff(filled, prepend=0))
+        assert count * element_bytes + 4 * count / code.per_word == size == min(sizes)
+        even = best_code(filled, len(mask), element_bytes, even=True)
+        assert even is None or even[1].per_word % 2 == 0
 
 
 @pytest.mark.parametrize("code", CODES, ids=str)
@@ -80,4 +83,4 @@ def test_a_long_gap_is_bridged() -> None:
     filled = np.array([0, 10**6])
     stored = stored_positions(filled, 10**6 + 1, code)
     assert np.diff(stored).max() < code.base
-    assert best_code(filled, 10**6 + 1, 4).per_word == 1
+    assert best_code(filled, 10**6 + 1, 4)[1].per_word == 1

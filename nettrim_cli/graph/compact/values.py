@@ -1,0 +1,134 @@
+"""Smaller types that hold the values of a weight exactly: half precision, or integers of a grid.
+
+On a grid every value is an integer times the scale of its output.  The scale is found from the
+values alone: they are integers times powers of two, of which it is the greatest common divisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+MANTISSA = 24  # bits of a float32
+LARGEST = {8: 127, 4: 7}  # integers of so many bits
+HALVES: dict[int, type[np.floating[Any]]] = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.DOUBLE: np.float64,
+}
+AXES = ((0,), (1,), (-1,), (0, 1), (0, 2))  # along which scales may differ
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ValueForm:
+    """Values of a tensor as they are stored.
+
+    Attributes
+    ----------
+    elements
+        In the tensor's order, ``(N,)``.
+    elem_type
+        Of the elements; integers of 4 bits are those of 8 in one byte for two.
+    bits
+        Of an element.
+    scale
+        Factor of the integers, which broadcasts to the tensor's shape; None for 1.
+    """
+
+    elements: Array
+    elem_type: int
+    bits: int
+    scale: Array | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the scale."""
+        return 0 if self.scale is None else int(self.scale.nbytes)
+
+
+def value_forms(elements: Array, elem_type: int, shape: Sequence[int]) -> Iterator[ValueForm]:
+    """All forms that keep every bit, the stored one first.
+
+    Parameters
+    ----------
+    elements
+        Elements as raw data have them, ``(N,)``.
+    elem_type, shape
+        Of the tensor.
+    """
+    yield ValueForm(elements, elem_type, 8 * elements.itemsize)
+    if elem_type not in HALVES or not np.isfinite(elements).all():
+        return
+    with np.errstate(over="ignore", under="ignore"):
+        half = elements.astype("<f2")
+    if _same_bits(half.astype(HALVES[elem_type]), elements):
+        yield ValueForm(half, TensorProto.FLOAT16, 16)
+    if elem_type == TensorProto.FLOAT:
+        grid = _grid(elements.reshape(tuple(shape)))
+        if grid is not None:
+            integers, scale = grid
+            for bits, largest in LARGEST.items():
+                if np.abs(integers).max(initial=0) <= largest:
+                    yield ValueForm(integers.reshape(-1), TensorProto.INT8, bits, scale)
+
+
+def _grid(values: Array) -> tuple[Array, Array] | None:
+    """Integers and scales whose products are the values, float32; None where there are none."""
+    for axes in AXES[: 3 if values.ndim < 3 else None]:
+        if max(axes) >= values.ndim or (axes == (-1,) and values.ndim < 3):
+            continue
+        kept = tuple(axis % values.ndim for axis in axes)
+        others = tuple(axis for axis in range(values.ndim) if axis not in kept)
+        scale = _common_divisors(np.moveaxis(values, kept, range(len(kept))), len(kept))
+        if scale is None:
+            continue
+        scale = np.expand_dims(scale, others)
+        integers = np.rint(values / scale).astype(np.int8)
+        if _same_bits(integers.astype(np.float32) * scale, values):
+            return integers, scale
+    return None
+
+
+def _common_divisors(values: Array, axes: int) -> Array | None:
+    """Largest number for each output of which all its values are multiples, up to 127 times.
+
+    Parameters
+    ----------
+    values
+        (D1, ..., DK) float32, the outputs on the first axes.
+    axes
+        How many these are.
+    """
+    outputs = values.shape[:axes]
+    rows = values.reshape(int(np.prod(outputs)), -1)
+    scales = np.ones(len(rows), np.float32)
+    for number, row in enumerate(rows):
+        filled = np.abs(row[row != 0])
+        if not filled.size:
+            continue
+        largest, least = filled.max(), filled.min()
+        if largest > LARGEST[8] * least:
+            return None
+        mantissas, exponents = np.frexp(filled.astype(np.float64))
+        whole = np.ldexp(mantissas, MANTISSA + exponents - exponents.min())
+        divisor = np.gcd.reduce(whole.astype(np.int64))
+        scale = np.ldexp(float(divisor), int(exponents.min()) - MANTISSA)
+        if largest > LARGEST[8] * scale or np.float32(scale) != scale:
+            return None
+        scales[number] = scale
+    return scales.reshape(outputs)
+
+
+def _same_bits(first: Array, second: Array) -> bool:
+    return np.ascontiguousarray(first).tobytes() == np.ascontiguousarray(second).tobytes()
+
+
+def nibbles(integers: Array) -> Array:
+    """Integers from -7 to 7, an even number of them, as bytes that hold two each: plus 8."""
+    fields = (integers.astype(np.int16) + 8).astype(np.uint8).reshape(-1, 2)
+    return np.ascontiguousarray(fields[:, 0] + 16 * fields[:, 1], np.uint8)

@@ -1,0 +1,135 @@
+"""Values in smaller types: only where they keep every bit, and the same in every engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+
+from nettrim_cli.graph.compact.expansion import check_equal, expanded
+from nettrim_cli.graph.compact.packing import compacted
+from nettrim_cli.graph.compact.values import nibbles, value_forms
+from nettrim_cli.graph.storage.external import External
+from tests.support.small import build
+from tests.support.sparse import results, sparse
+
+NOTHING = External()
+
+
+def on_grid(*shape: int, largest: int, axis: int, bits: int = 12, seed: int = 0) -> np.ndarray:
+    """Integers times a scale of so many bits for each index of an axis, most of them zero."""
+    random = np.random.default_rng(seed)
+    integers = random.integers(-largest, largest + 1, shape) * (random.random(shape) < 0.15)
+    sizes = [1] * len(shape)
+    sizes[axis] = shape[axis]
+    scale = np.rint(random.uniform(2 ** (bits - 1), 2**bits, sizes)) * 2.0**-20
+    return (integers * scale).astype(np.float32)
+
+
+def pack(weight: np.ndarray) -> onnx.ModelProto:
+    """A model that gives the weight, in compact form and checked."""
+    name = {2: "float16", 4: "float", 8: "double"}[weight.itemsize]
+    axes = ",".join(map(str, weight.shape))
+    proto = build(f"g ({name}[1] x) => ({name}[{axes}] y) {{ y = Add(w, x) }}", w=weight)
+    packed, _ = compacted(proto, NOTHING)
+    onnx.checker.check_model(packed, full_check=True)
+    check_equal(proto, NOTHING, expanded(packed, NOTHING), NOTHING)
+    return packed
+
+
+def stored_types(proto: onnx.ModelProto) -> set[int]:
+    return {tensor.data_type for tensor in proto.graph.initializer}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("largest", [7, 127])
+@pytest.mark.parametrize("shape", [(60, 50), (16, 8, 3, 3)])
+def test_integers_on_a_grid(shape, largest, axis) -> None:
+    weight = on_grid(*shape, largest=largest, axis=axis)
+    packed = pack(weight)
+    assert (TensorProto.INT8 if largest > 7 else TensorProto.UINT8) in stored_types(packed)
+    for (w,) in results(packed, ["w"], {"x": np.zeros(1, np.float32)}):
+        assert w.tobytes() == weight.tobytes()
+
+
+def test_recurrent_weights_have_a_scale_for_each_unit() -> None:
+    parts = [on_grid(24, 40, largest=100, axis=0, seed=seed) for seed in (0, 1)]
+    packed = pack(np.stack(parts))
+    assert TensorProto.INT8 in stored_types(packed)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_of_half_precision(dtype) -> None:
+    weight = sparse(60, 50).astype(np.float16).astype(dtype)
+    packed = pack(weight)
+    assert TensorProto.FLOAT16 in stored_types(packed)
+    for (w,) in results(packed, ["w"], {"x": np.zeros(1, dtype)}):
+        assert w.tobytes() == weight.tobytes()
+
+
+def test_fewer_bits_take_fewer_bytes() -> None:
+    sizes = [
+        pack(weight).ByteSize()
+        for weight in (
+            sparse(200, 100, zeros=0.85),
+            sparse(200, 100, zeros=0.85).astype(np.float16).astype(np.float32),
+            on_grid(200, 100, largest=127, axis=0),
+            on_grid(200, 100, largest=7, axis=0),
+        )
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 0.4 * sizes[0]
+
+
+ODD = np.array([-0.0, np.nan, np.inf, 1e-45, 1e-7, 70000.0], np.float32)
+
+
+@pytest.mark.parametrize("value", ODD, ids=str)
+def test_odd_values_keep_their_bits(value) -> None:
+    for weight in (
+        sparse(60, 50).astype(np.float16).astype(np.float32),
+        on_grid(60, 50, largest=100, axis=0),
+    ):
+        weight[3, 4] = value
+        packed = pack(weight)
+        for (w,) in results(packed, ["w"], {"x": np.zeros(1, np.float32)}):
+            assert w.tobytes() == weight.tobytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(1, 130),
+    st.integers(2, 24),
+    st.integers(-30, 30),
+    st.integers(0, 2**32),
+)
+def test_forms_are_exact(n, m, largest, bits, power, seed) -> None:
+    weight = on_grid(n, m, largest=largest, axis=0, bits=bits, seed=seed) * np.float32(2.0**power)
+    for form in value_forms(weight.reshape(-1), TensorProto.FLOAT, weight.shape):
+        values = form.elements.reshape(weight.shape).astype(np.float32)
+        if form.scale is not None:
+            values = values * form.scale
+            assert np.abs(form.elements).max(initial=0) <= (7 if form.bits == 4 else 127)
+        assert values.tobytes() == weight.tobytes()
+
+
+def test_nibbles_hold_two() -> None:
+    integers = np.arange(-7, 7, dtype=np.int8)
+    packed = nibbles(integers)
+    np.testing.assert_array_equal(packed % 16 - 8.0, integers[::2])
+    np.testing.assert_array_equal(packed // 16 - 8.0, integers[1::2])
+
+
+def test_a_packed_weight_keeps_its_name() -> None:
+    packed = pack(on_grid(60, 50, largest=100, axis=1))
+    (made,) = (node for node in packed.graph.node if "w" in node.output)
+    assert made.op_type == "Mul"
+    (tensor,) = expanded(packed, NOTHING).graph.initializer
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(tensor), on_grid(60, 50, largest=100, axis=1)
+    )
