@@ -55,6 +55,8 @@ def test_every_field_explains_itself() -> None:
         {"max_drop": 1},
         {"max_bytes": 0},
         {"allocate": "fair"},
+        {"bits": 5},
+        {"store": "small"},
         {"limit": ("fc4",)},
     ],
     ids=str,

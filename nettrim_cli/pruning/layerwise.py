@@ -210,6 +210,7 @@ class _Pass:
                     self._budget(layer),
                     self.context.bounds[layer.name],
                     self.context.settings.method,
+                    self.context.settings.bits,
                 )
 
     def _budget(self, layer: Layer) -> Budget:

@@ -22,10 +22,24 @@ STRUCTURES = ("zeros", "units", "ranks", "shrink")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 STORES = ("plain", "compact")
+BITS = (16, 8, 4)
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
 SEARCHED = ("max_error", "max_drop", "max_bytes")  # the sparsity that meets them is searched for
 DEFAULT_EPSILON = 0.05
 DEFAULT_GAMMA = 1.1**0.5
+
+
+def parse_bits(text: str) -> int:
+    """Read a number of bits.
+
+    Raises
+    ------
+    ValueError
+        It is none of ``BITS``.
+    """
+    if text not in map(str, BITS):
+        raise ValueError(f"{text!r} is no number of bits; write 16, 8 or 4")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -189,6 +203,14 @@ class Settings:
         "Tell what twice as many samples would give, by fits to half of them (any target but "
         "epsilon).",
     )
+    bits: int | None = option(
+        None,
+        "Bits of the weights that stay. 16: half precision. 8 or 4: integers, and a scale for each "
+        "output; rounded so that the layer's results change least. Files get smaller by --store "
+        "compact.",
+        metavar="16|8|4",
+        parse=parse_bits,
+    )
     store: str = option(
         "plain",
         "compact: sparse weights as gaps and values, where that is smaller; any runtime rebuilds "
@@ -225,6 +247,8 @@ class Settings:
                 "leaves to each layer: leave it out, or give a target of the whole network, such "
                 "as --sparsity."
             )
+        if self.bits not in (None, *BITS):
+            raise BadInput(f"bits is {self.bits!r}; it must be 16, 8 or 4.")
         if self.pattern is not None:
             self._check_pattern(targets)
         if self.structure != "zeros":

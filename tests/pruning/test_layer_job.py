@@ -54,6 +54,22 @@ def test_a_job_gives_the_same_weights_after_pickling(name, method) -> None:
             assert (one.status, one.tuned) == (other.status, other.tuned)
 
 
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_weights_of_few_bits_are_those_that_were_found_but_for_rounding(bits) -> None:
+    for job in jobs_of("attention", "l0"):
+        whole, rounded = solve_layer(job), solve_layer(replace(job, bits=bits))
+        for problem, one, other in zip(
+            job.problems, whole.solutions, rounded.solutions, strict=True
+        ):
+            first, second = (
+                solution.U[:-1] if problem.has_bias else solution.U for solution in (one, other)
+            )
+            assert not second[first == 0].any()
+            size = np.abs(first).max(axis=0, initial=0)
+            steps = size / {16: 1000, 8: 30, 4: 1.5}[bits]
+            assert np.all(np.abs(first - second) <= steps)
+
+
 def test_what_was_factorised_does_not_travel() -> None:
     (job,) = jobs_of("mlp", "l0")[:1]
     size = len(pickle.dumps(job))
