@@ -232,19 +232,23 @@ def _benched(
 
 
 def noise(batches: Sequence[BatchTiming], names: Sequence[str]) -> list[str]:
-    """Sentences on ratios that the machine was too busy to tell."""
-    notes = []
+    """A sentence on ratios that the machine was too busy to tell; none where there are none."""
+    figure = "ratio" if len(names) > 1 else "latency"
+    doubts = []
     for timing in batches:
         estimates = dict(zip(names[1:], timing.ratios, strict=True))
         estimates = estimates or {names[0]: timing.latencies[0]}
-        doubtful = {name: spread(estimated) for name, estimated in estimates.items()}
-        worst = max(doubtful, key=lambda name: doubtful[name])
-        if doubtful[worst] > NOISE:
-            known = f"known to {100 * doubtful[worst]:.0f} % only"
-            notes.append(
-                f"The machine is busy, or {timing.rounds:,} rounds are too few: at batch "
-                f"{timing.size:,} the {'ratio' if timing.ratios else 'latency'} of {worst} is "
-                f"{known if math.isfinite(doubtful[worst]) else 'not known'}. End other programs, "
-                "or give more --seconds."
-            )
-    return notes
+        spreads = {name: spread(estimated) for name, estimated in estimates.items()}
+        worst = max(spreads, key=lambda name: spreads[name])
+        if spreads[worst] > NOISE:
+            finite = math.isfinite(spreads[worst])
+            sureness = f"known to {100 * spreads[worst]:.0f} % only" if finite else "not known"
+            where = f" at batch {timing.size:,}" if len(batches) > 1 else ""
+            doubts.append(f"the {figure} of {worst} is {sureness}{where}")
+    if not doubts:
+        return []
+    rounds = " and ".join(f"{timing.rounds:,}" for timing in batches)
+    return [
+        f"The machine is busy, or {rounds} rounds are too few: {', '.join(doubts)}. End other "
+        "programs, or give more --seconds."
+    ]

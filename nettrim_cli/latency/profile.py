@@ -64,7 +64,8 @@ def profile_ops(
         baseline, *costs = (
             costs_of(json.loads(session.end_profile().read_text("utf-8"))) for session in sessions
         )
-    return _side_by_side([without_profiler(cost, baseline) for cost in costs])
+    pairs = zip(costs, latencies, strict=True)
+    return _side_by_side([without_profiler(cost, baseline, latency) for cost, latency in pairs])
 
 
 def _run_by_turns(
@@ -91,11 +92,27 @@ def _side_by_side(costs: Sequence[OpCosts]) -> tuple[OpTime, ...]:
     return tuple(sorted(rows, key=lambda row: -max(row.seconds)))
 
 
-def without_profiler(costs: OpCosts, baseline: OpCosts) -> OpCosts:
-    """Costs without what the profiler adds to each node: what a node takes that does nothing."""
+def without_profiler(costs: OpCosts, baseline: OpCosts, latency: float) -> OpCosts:
+    """Costs without what the profiler adds to each node.
+
+    That is what a node takes that does nothing; but what is left is no less than a call without
+    the profiler.
+
+    Parameters
+    ----------
+    costs
+        Of a model.
+    baseline
+        Of a model that does nothing.
+    latency
+        Seconds of a call of the model without the profiler.
+    """
+    nodes = sum(calls for _, calls in costs.values())
+    excess = sum(seconds for seconds, _ in costs.values()) - latency
     nothing = max((seconds / calls for seconds, calls in baseline.values() if calls), default=0.0)
+    share = max(0.0, min(nothing, excess / max(1, nodes)))
     return {
-        op: (max(0.0, seconds - nothing * calls), calls) for op, (seconds, calls) in costs.items()
+        op: (max(0.0, seconds - share * calls), calls) for op, (seconds, calls) in costs.items()
     }
 
 

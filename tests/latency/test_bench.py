@@ -173,8 +173,9 @@ def test_prune_tells_the_latency_before_and_after(files, capsys, monkeypatch) ->
 
 def test_noise_is_told() -> None:
     assert noise([timed(about(0.5, 0.01))], ["a", "b"]) == []
-    (text,) = noise([timed(about(0.9), Estimate(0.5, 0.4, 0.6), size=64)], ["a", "b", "c"])
-    assert "at batch 64 the ratio of c is known to 20 % only" in text
+    doubtful = timed(about(0.9), Estimate(0.5, 0.4, 0.6), size=64)
+    (text,) = noise([timed(about(0.9), about(0.5)), doubtful], ["a", "b", "c"])
+    assert "40 and 40 rounds are too few: the ratio of c is known to 20 % only at batch 64." in text
     (text,) = noise([timed(Estimate(0.5, 0, np.inf))], ["a", "b"])
     assert "the ratio of b is not known" in text
 

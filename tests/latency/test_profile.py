@@ -47,9 +47,14 @@ def test_a_profile_without_runs_tells_nothing() -> None:
 
 
 def test_what_the_profiler_adds_to_a_node_is_taken_off() -> None:
-    costs = without_profiler({"Gemm": (30e-6, 3), "Reshape": (4e-6, 2)}, {"Identity": (3e-6, 1)})
+    profiled = {"Gemm": (30e-6, 3), "Reshape": (4e-6, 2)}
+    nothing = {"Identity": (3e-6, 1)}
+    costs = without_profiler(profiled, nothing, 15e-6)
     assert costs["Gemm"] == (pytest.approx(21e-6), 3)
     assert costs["Reshape"] == (0, 2)
+    costs = without_profiler(profiled, nothing, 29e-6)
+    assert sum(seconds for seconds, _ in costs.values()) == pytest.approx(29e-6)
+    assert without_profiler(profiled, nothing, 40e-6) == profiled
 
 
 def test_models_are_profiled_side_by_side_and_no_file_is_left(tmp_path, monkeypatch) -> None:
