@@ -21,7 +21,7 @@ TILE = "s = Constant<value = int64[2] {1, 268435456}>() t = Tile(h, s) y = Reduc
 
 @pytest.mark.parametrize(
     ("body", "limit", "code"),
-    [(LOOP, ["--time-limit", "2"], 124), (TILE, ["--max-memory", "1G"], 71)],
+    [(LOOP, ["--time-limit", "1"], 124), (TILE, ["--max-memory", "500M"], 71)],
     ids=["endless", "large"],
 )
 def test_a_limit_ends_it(tmp_path, body, limit, code) -> None:
