@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,17 @@ def chunk(code: int, payload: Content, values: tuple[int, ...] = (1,), mask: int
 
 
 def packed(payload: bytes) -> bytes:
-    import zlib
-
     return zlib.compress(payload)
+
+
+def packed_zeros(megabytes: int) -> bytes:
+    """Zeros that are packed in an instant: after a flush each megabyte has the same bytes."""
+    packer = zlib.compressobj()
+    first, next_one = (
+        packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
+    )
+    checksum = ((megabytes << 20) % 65521) << 16 | 1
+    return first + next_one * (megabytes - 1) + b"\x03\x00" + checksum.to_bytes(4, "big")
 
 
 GZIP, SHUFFLE, CHECKSUM, SZIP, BITS, SCALE, LZF = 1, 2, 3, 4, 5, 6, 32000
@@ -145,8 +154,8 @@ FILTERS: dict[str, tuple[Fill, Codes]] = {
     "noise": (chunk(GZIP, b"noise" * 20), BAD),
     "cut": (chunk(GZIP, packed(X.tobytes())[:-9]), BAD),
     "too-short": (chunk(GZIP, packed(X.tobytes()[:40])), UNCLEAR),
-    "too-long": (chunk(GZIP, lambda: packed(bytes(2**24))), UNCLEAR),
-    "bomb": (chunk(GZIP, lambda: packed(bytes(2**28))), UNCLEAR),
+    "too-long": (chunk(GZIP, lambda: packed_zeros(2**4)), UNCLEAR),
+    "bomb": (chunk(GZIP, lambda: packed_zeros(2**8)), UNCLEAR),
     "masked": (chunk(GZIP, X.tobytes(), mask=1), FINE),
     "masked-and-cut": (chunk(GZIP, X.tobytes()[:40], mask=1), UNCLEAR),
     "shuffle-of-2^31": (chunk(SHUFFLE, X.tobytes(), (2**31,)), UNCLEAR),
