@@ -40,6 +40,20 @@ def parse_seconds(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def parse_factor(text: str) -> float:
+    """How many times as much in words: ``2``, ``1.5x``.
+
+    Raises
+    ------
+    ValueError
+        The text is no factor.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*x?", text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is no factor; write 2 or 1.5x")
+    return float(match[1])
+
+
 def parse_fraction(text: str) -> float:
     """A fraction in words: ``0.7``, ``1e-3``, ``70%``, ``70 %``; of any size and sign.
 

@@ -105,8 +105,9 @@ def test_settings_are_plain_values_and_do_not_change() -> None:
 def test_every_target_is_one() -> None:
     assert Settings().target == ("epsilon", DEFAULT_EPSILON)
     for name in TARGETS:
-        value = 1000 if name == "max_bytes" else 0.5
-        settings = Settings(**{name: value})
+        value = {"max_bytes": 1000, "speedup": 2}.get(name, 0.5)
+        structure = "shrink" if name == "speedup" else "zeros"
+        settings = Settings(**{name: value}, structure=structure)
         assert settings.target == (name, value)
         assert (settings.target_epsilon is None) == (name != "epsilon")
 

@@ -6,18 +6,19 @@ A goal says what its figure is to be at each sparsity, by the layers' curves, an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.data.dataset import Batch
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, NothingToDo
 from nettrim_cli.evaluation.accuracy import NORMAL, TIE, Margins, drop_bound
 from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed
 from nettrim_cli.graph.model import Model
+from nettrim_cli.latency.measure import latency_ratio
 from nettrim_cli.pruning.compression import Compression
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.report.formatting import size
@@ -25,6 +26,7 @@ from nettrim_cli.report.formatting import size
 GRID = np.array([1 / (1 + math.exp(-odds)) for odds in np.linspace(-6.0, 5.0, 56)])
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
 LEAST = 0.002  # zeros that hardly change a file's size
+BESIDES = 0.15  # of a network's time: what smaller layers do not change
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
 
 
@@ -60,15 +62,15 @@ class SearchContext:
     ----------
     limit
         Of the figure.
-    fitted
-        The samples that are fitted to, as the file has them.
+    samples
+        Those to fit and to judge by.
     reference
         The dense network on the held-out samples.
     """
 
     context: Context
     limit: float
-    fitted: Callable[[], Iterable[Batch]]
+    samples: SampleSet
     reference: ReferenceOutputs
 
     def errors(self, compression: Compression) -> NDArray[np.float64]:
@@ -106,7 +108,7 @@ class DropGoal:
     def __init__(self, search: SearchContext) -> None:
         self.search = search
         self.fitted_answers = own_answers(
-            search.context.dense, search.fitted, threads=search.context.threads
+            search.context.dense, search.samples.fit_batches, threads=search.context.threads
         )
         if not self.fitted_answers.answer_margins:
             raise BadInput("--max-drop needs an output with a score for each class.")
@@ -171,10 +173,35 @@ class BytesGoal:
         return packed(compression.preview(sparsity))
 
 
+class SpeedupGoal:
+    """How many times as long the dense network takes for one sample, on one thread.
+
+    Its figure is the part of the dense network's time.
+    """
+
+    falls, margin, tolerance, memory, unsure = True, 0.03, 0.05, 3.0, 0.1
+
+    def __init__(self, search: SearchContext) -> None:
+        self.search = search
+        samples = search.samples
+        self.batch = next(iter(samples.holdout_batches(samples.calibration.batch_size(1))))
+
+    def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """By the products that are left, and what takes time besides."""
+        work = np.array([compression.work(sparsity) for sparsity in GRID])
+        return GRID, BESIDES + (1 - BESIDES) * work
+
+    def measured(self, pruned: Model) -> tuple[float, float | None]:
+        """Of both networks in turns."""
+        (timing,) = latency_ratio([self.search.context.dense, pruned], [self.batch], 1)
+        return timing.ratios[0].median, None
+
+
 GOALS: dict[str, Callable[[SearchContext], Goal]] = {
     "max_error": ErrorGoal,
     "max_drop": DropGoal,
     "max_bytes": BytesGoal,
+    "speedup": SpeedupGoal,
 }
 
 

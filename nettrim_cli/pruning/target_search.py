@@ -9,7 +9,7 @@ than half of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,11 @@ from nettrim_cli.pruning.shrinking.compression import Shrinking
 from nettrim_cli.report import formatting
 from nettrim_cli.report.formatting import size
 from nettrim_cli.report.result import Round, Target
+
+SPELLED: dict[str, Callable[[float], str]] = {
+    "max_bytes": lambda figure: size(round(figure)),
+    "speedup": lambda figure: f"{1 / figure:.3g}",
+}
 
 
 class Missed(GateFailed):
@@ -58,18 +63,17 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
     NothingToDo
         The dense network meets it already, or no layer can be made sparser.
     """
-    name, limit = context.settings.target
+    name, limit = context.settings.target[0], figure_limit(context.settings.target)
     # A goal may tell at once that there is nothing to search for.
-    goal = GOALS[name](SearchContext(context, limit, samples.fit_batches, reference))
+    goal = GOALS[name](SearchContext(context, limit, samples, reference))
     compression = compression_of(context, samples)
-    low, high = compression.limits()
+    noun, (low, high) = compression.noun, compression.limits()
     search = _monotone_search(goal, compression, limit, low, high)
     rounds: list[Round] = []
     best: _Candidate | None = None
     last: _Candidate | None = None
     while (x := search.propose()) is not None:
         sparsity = min(max(1 - x if goal.falls else x, low), high)
-        noun = compression.noun
         context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} {noun}")
         attempt = compression.compress(sparsity, None if last is None else last.attempt)
         last = _Candidate(attempt, Round(sparsity, *goal.measured(attempt.result.model)))
@@ -82,7 +86,7 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
             best = last
     if best is None or not best.rank[0]:
         nearest = None if best is None else _with_target(best.result, best.round, context, rounds)
-        raise Missed(_missed(context, rounds, reference.samples), nearest)
+        raise Missed(_missed(context, rounds, reference.samples, noun), nearest)
     return _swept(context, compression, best, rounds, goal, reference)
 
 
@@ -114,13 +118,19 @@ def _swept(
     def accept(result: PassResult) -> PassResult | None:
         """The network with its figure; None where that is over the limit."""
         last = Round(sparsity, *goal.measured(result.model))
-        within = last.figure <= context.settings.target[1]
+        within = last.figure <= figure_limit(context.settings.target)
         return _with_target(result, last, context, rounds) if within else None
 
     result = _with_target(best.result, best.round, context, rounds)
     samples, cache = compression.samples, compression.cache
     result = sweep(context, samples, result, reference, accept, cache=cache)
     return Outcome(result, compression.samples, compression.forecast)
+
+
+def figure_limit(target: tuple[str, float]) -> float:
+    """The limit of a goal's figure: a speed-up's is the part of the time."""
+    name, value = target
+    return 1 / value if name == "speedup" else value
 
 
 def compression_of(context: Context, samples: SampleSet) -> Compression:
@@ -134,7 +144,7 @@ def _with_target(
     result: PassResult, last: Round, context: Context, rounds: Sequence[Round]
 ) -> PassResult:
     """A network with how near it came to the target."""
-    name, limit = context.settings.target
+    name, limit = context.settings.target[0], figure_limit(context.settings.target)
     target = Target(name, limit, last.reached, last.bound, last.sparsity, tuple(rounds))
     return replace(result, target=target)
 
@@ -162,17 +172,17 @@ def _monotone_search(
     return MonotoneSearch(x, expected, limit, goal.margin, goal.tolerance, goal.memory, goal.unsure)
 
 
-def _missed(context: Context, rounds: Sequence[Round], samples: int) -> str:
+def _missed(context: Context, rounds: Sequence[Round], samples: int, noun: str) -> str:
     """Why nothing was written, in a sentence or two; so many samples were held out."""
-    name, limit = context.settings.target
+    name, limit = context.settings.target[0], figure_limit(context.settings.target)
     best = min(rounds, key=lambda attempt: attempt.figure)
     option = f"--{name.replace('_', '-')}"
-    spell = (lambda figure: size(round(figure))) if name == "max_bytes" else "{:,.4g}".format
+    spell = SPELLED.get(name, "{:,.4g}".format)
     allowed = spell(limit)
     text = (
         f"{context.dense.path}: no sparsity was found that meets {option} {allowed}; the nearest "
-        f"was {spell(best.figure)} at {best.sparsity:.1%} zeros. Nothing was written. "
-        f"Allow a larger {option}"
+        f"was {spell(best.figure)} at {best.sparsity:.1%} {noun}. Nothing was written. "
+        f"Allow a {'smaller' if name == 'speedup' else 'larger'} {option}"
     )
     if name == "max_drop" and best.reached <= limit:
         slack = limit - best.reached
@@ -183,4 +193,5 @@ def _missed(context: Context, rounds: Sequence[Round], samples: int) -> str:
         return (
             f"{text}: what was measured is within it, but not by enough for so few samples{more}."
         )
-    return f"{text}." if name == "max_bytes" else f"{text}, or give more samples."
+    measured = name in ("max_bytes", "speedup")
+    return f"{text}." if measured else f"{text}, or give more samples."

@@ -134,9 +134,10 @@ class Target:
     Attributes
     ----------
     name
-        Of the setting: ``max_error``, ``max_drop``, ``max_bytes``.
+        Of the setting: ``max_error``, ``max_drop``, ``max_bytes``, ``speedup``.
     wanted, reached
-        The limit, and what was measured on the held-out samples (or of the file).
+        The limit, and what was measured on the held-out samples (or of the file); of a speed-up,
+        the part of the dense network's time.
     bound
         Upper bound on ``reached`` for new samples, one-sided, 95 %; None where there is none.
     sparsity

@@ -316,6 +316,8 @@ def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
 
     def show(figure: float) -> str:
         """A figure in the unit of the target."""
+        if target.name == "speedup":  # the figure is the part of the time
+            return f"{1 / figure:.2f} x"
         return formatting.size(int(figure)) if target.name == "max_bytes" else _share(figure)
 
     rounds = len(target.rounds)

@@ -81,6 +81,9 @@ def _result(report: Report) -> str:
     if name == "max_bytes":
         sizes = (formatting.size(int(size)) for size in (target.reached, value))
         return "{} gzipped, {} allowed, {}.".format(*sizes, zeros)
+    if name == "speedup":
+        factors = (f"{1 / figure:.3g}" for figure in (target.reached, value))
+        return "{} times as fast, {} asked, {}.".format(*factors, zeros)
     if name == "max_error":
         return f"{zeros} within an output error of {formatting.plain_percent(value)} %."
     unit = (

@@ -13,7 +13,7 @@ from typing import Any
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
-from nettrim_cli.quantities import parse_bytes, parse_share
+from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
@@ -23,8 +23,13 @@ ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 STORES = ("plain", "compact")
 BITS = (16, 8, 4)
-TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes")
-SEARCHED = ("max_error", "max_drop", "max_bytes")  # the sparsity that meets them is searched for
+TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes", "speedup")
+SEARCHED = (
+    "max_error",
+    "max_drop",
+    "max_bytes",
+    "speedup",
+)  # the sparsity that meets them is searched for
 DEFAULT_EPSILON = 0.05
 DEFAULT_GAMMA = 1.1**0.5
 
@@ -48,9 +53,9 @@ class Settings:
 
     Attributes
     ----------
-    epsilon, sparsity, max_error, max_drop, max_bytes
+    epsilon, sparsity, max_error, max_drop, max_bytes, speedup
         The target; at most one is given, and with none ``epsilon`` is ``DEFAULT_EPSILON``.
-        All but the bytes are fractions.
+        All but the bytes and the factor are fractions.
 
     Raises
     ------
@@ -104,6 +109,16 @@ class Settings:
         low=1,
         metavar="B",
         parse=parse_bytes,
+    )
+    speedup: float | None = option(
+        None,
+        "Target, with --structure: fewest weights gone at which one sample takes 1/X of the time "
+        "in onnxruntime, measured on this machine, such as 2 or 1.5x.",
+        low=1,
+        high=1000,
+        open_ends=True,
+        metavar="X",
+        parse=parse_factor,
     )
     allocate: str | None = option(
         None,
@@ -253,6 +268,11 @@ class Settings:
             self._check_pattern(targets)
         if self.structure != "zeros":
             self._check_structure()
+        elif self.speedup is not None:
+            raise BadInput(
+                "--speedup needs layers that are smaller, as runtimes are no faster for zeros: add "
+                "--structure shrink."
+            )
         for text in self.limit:
             try:
                 Limit.parse(text)

@@ -303,7 +303,8 @@ def test_answers_whose_number_the_samples_decide_are_paired_by_name(tmp_path, sp
         fitted, holdout = holdout, fitted
     context = SimpleNamespace(dense=dense, threads=1)
     reference = ReferenceOutputs(dense, lambda: holdout, threads=1)
-    search = SimpleNamespace(context=context, fitted=lambda: fitted, reference=reference)
+    samples = SimpleNamespace(fit_batches=lambda: fitted)
+    search = SimpleNamespace(context=context, samples=samples, reference=reference)
     goal = DropGoal(search)
     assert len(goal.fitted_answers.answer_margins) == len(fitted)
     drop, bound = goal.measured(dense)

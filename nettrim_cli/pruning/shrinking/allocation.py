@@ -174,6 +174,11 @@ class WidthProblem:
         """Weights of all blocks at some widths."""
         return self.size(self._state(widths))
 
+    def products_of(self, widths: Widths) -> float:
+        """Products of all blocks at some widths, relative to the dense network's."""
+        state = self._state(widths)
+        return self.work(state) - self.size(state) / self.size({})
+
     def _state(self, widths: Widths) -> dict[str | Block, int]:
         return {
             name: widths.units[name]

@@ -81,6 +81,10 @@ class Shrinking:
         """Widths of least error at a sparsity."""
         return self.problem.solve(math.floor((1 - sparsity) * self.total + 1e-6))
 
+    def work(self, sparsity: float) -> float:
+        """Products that are left, as a share of the dense network's."""
+        return self.problem.products_of(self.widths(sparsity))
+
     def preview(self, sparsity: float) -> Model:
         """The dense weights with units gone and ranks cut."""
         plan = self.problem.plan(self.widths(sparsity))

@@ -8,9 +8,11 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from nettrim_cli.errors import BadInput, NothingToDo
+from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
+from nettrim_cli.pruning import goals
+from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.settings import STRUCTURES, Settings
 from tests.support.networks import NETWORKS, Files, input_samples, mlp, save_data, save_model
 
@@ -141,6 +143,35 @@ def test_equal_runs_write_equal_bytes(tmp_path) -> None:
         prune(files.model, files.data, settings=settings, force=True)
         contents.append(files.output.read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_a_speedup_is_searched_for_by_measured_latency(tmp_path, monkeypatch) -> None:
+    """With a latency that follows from the parameters, the sparsity is that of the factor."""
+    files = saved(tmp_path, mlp(sizes=(16, 64, 48, 4)))
+
+    def by_parameters(models, batches, threads):
+        assert [batch.count for batch in batches] == [1]
+        dense, small = (model.count_parameters()[0] for model in models)
+        ratio = 0.2 + 0.8 * small / dense
+        return (BatchTiming(1, (), (Estimate(ratio, ratio, ratio),), 1),)
+
+    monkeypatch.setattr(goals, "latency_ratio", by_parameters)
+    report = prune(files.model, files.data, settings=Settings(structure="shrink", speedup=2))
+    assert report.target.reached <= 0.5
+    assert report.target.reached > 0.42  # widths are whole, and no more goes than has to
+    assert report.verdict.outcome.startswith("Reached: 2")
+    with pytest.raises(GateFailed, match="speedup 6"):
+        prune(
+            files.model,
+            files.data,
+            settings=Settings(structure="shrink", speedup=6),
+            force=True,
+        )
+
+
+def test_zeros_make_nothing_faster() -> None:
+    with pytest.raises(BadInput, match="--structure shrink"):
+        Settings(speedup=2)
 
 
 @pytest.mark.parametrize(
