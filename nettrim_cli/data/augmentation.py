@@ -86,6 +86,34 @@ def augmented(
     return mixed
 
 
+def mixtures(
+    feeds: Mapping[str, Array],
+    partner_feeds: Mapping[str, Array],
+    axes: Mapping[str, int],
+    places: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> dict[str, Array]:
+    """Convex combinations of the samples of two batches.
+
+    Parameters
+    ----------
+    feeds, partner_feeds, axes
+        As in ``augmented``.
+    places
+        (P,) of the samples that are mixed in.
+    weights
+        (P,) of the samples themselves.
+    """
+    mixed = dict(feeds)
+    for name, axis in axes.items():
+        shape = [1] * feeds[name].ndim
+        shape[axis] = -1
+        share = weights.reshape(shape).astype(feeds[name].dtype)
+        partners = np.take(partner_feeds[name], places, axis)
+        mixed[name] = share * feeds[name] + (1 - share) * partners
+    return mixed
+
+
 def image_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Axes of height and width in (P, C, H, W) or (P, H, W, C); None where these are no images."""
     if len(shape) != 4:

@@ -22,6 +22,7 @@ from nettrim_cli.pruning.allocation import Forecast
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.measurement import StartingPoint, starting_point
+from nettrim_cli.pruning.refit.network import refit_again, refit_network
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.compression import Shrinking
 
@@ -75,12 +76,18 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
         return shrink_network(context, samples)
     first = starting_point(context, samples)
     samples = first.samples
+    together = settings.refit == "network" and first.allocations is not None
     result = _passes(context, first, reference)
+    share = 0.0
+    if together:
+        result, share = refit_network(context, samples, result, reference)
     few = first.allocations is not None and samples.few
     if few and settings.method == "l0" and settings.final_fit == "auto":
         context.listener.stage(f"fitting to all {len(samples):,} samples")
         warm = replace(result.warm, holdout_fitted=True)
         fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
+        if share:
+            fitted = refit_again(context, samples.whole(), fitted, share)
         result = final_fit(result, fitted, reference)
     return Outcome(result, samples, first.forecast)
 

@@ -23,6 +23,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.goals import GOALS, Goal, SearchContext
 from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.passes import Outcome, sweep
+from nettrim_cli.pruning.refit.network import refit_network
 from nettrim_cli.pruning.root_search import MonotoneSearch
 from nettrim_cli.pruning.scattered import ScatteredZeros
 from nettrim_cli.pruning.shrinking.compression import Shrinking
@@ -124,6 +125,9 @@ def _swept(
     result = _with_target(best.result, best.round, context, rounds)
     samples, cache = compression.samples, compression.cache
     result = sweep(context, samples, result, reference, accept, cache=cache)
+    if context.settings.refit == "network":
+        fitted, share = refit_network(context, samples, result, reference)
+        result = (accept(fitted) if share else None) or result
     return Outcome(result, compression.samples, compression.forecast)
 
 

@@ -21,6 +21,7 @@ SCHEMES = ("cascade", "parallel")
 STRUCTURES = ("zeros", "units", "ranks", "shrink")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
+REFITS = ("layers", "network")
 STORES = ("plain", "compact")
 BITS = (16, 8, 4)
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes", "speedup")
@@ -175,6 +176,13 @@ class Settings:
         high=100,
         metavar="N",
     )
+    refit: str = option(
+        "layers",
+        "layers: the kept weights of each layer are fitted to its own responses. network: then "
+        "those of all layers together, with biases, scales and shifts, to the dense network's "
+        "outputs, with any target but epsilon. Held-out samples decide whether that is kept.",
+        choices=REFITS,
+    )
     gamma: float = option(
         DEFAULT_GAMMA,
         "Slack over the error that the unpruned layer would make, in a cascade with any method "
@@ -250,6 +258,12 @@ class Settings:
             raise BadInput(
                 "More sweeps need method l0 and a target of the whole network, such as --sparsity: "
                 "elsewhere they would choose nothing anew."
+            )
+        if self.refit == "network" and self.target_epsilon is not None:
+            raise BadInput(
+                "--refit network fits the network's outputs, which --epsilon (the default target) "
+                "says nothing of: leave it out, or give a target of the whole network, such as "
+                "--sparsity."
             )
         if self.gamma != DEFAULT_GAMMA and (self.method == "l0" or self.scheme != "cascade"):
             raise BadInput(

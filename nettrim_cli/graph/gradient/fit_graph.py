@@ -97,3 +97,15 @@ def fit_graph(index: Index, parameters: Sequence[str], outputs: Sequence[str]) -
         names,
         gradients.boundaries,
     )
+
+
+def scores_graph(index: Index, outputs: Sequence[str]) -> Runnable:
+    """The part of a model that some of its tensors depend on, with these as outputs.
+
+    Raises
+    ------
+    BadInput
+        The model cannot be converted.
+    """
+    model = flat_model(index, (), outputs)
+    return model.external.runnable(model.proto)

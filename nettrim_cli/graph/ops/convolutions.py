@@ -365,12 +365,14 @@ CONVOLUTIONS: dict[str, OpSpec] = {
         error=conv_error,
         channels=convolution_channels,
         gradient=conv_gradient,
+        fitted=(2,),
     ),
     "ConvTranspose": OpSpec(
         weight=ConvTranspose(),
         rank=rank_of_any(0, 1),
         channels=convolution_channels,
         gradient=conv_transpose_gradient,
+        fitted=(2,),
     ),
     "com.microsoft.FusedConv": OpSpec(weight=FusedConv(), channels=convolution_channels),
 }

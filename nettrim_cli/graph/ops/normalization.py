@@ -213,16 +213,19 @@ NORMALIZATION: dict[str, OpSpec] = {
         trains=trains_by_batch,
         channels=batch_channels,
         gradient=gradients.batch_gradient,
+        fitted=(1, 2),
     ),
     "LayerNormalization": normalization(
         importance=gamma_importance,
         channels=mixing(-1, to_end=True),
         gradient=gradients.layer_gradient,
+        fitted=(1, 2),
     ),
     "InstanceNormalization": normalization(
         importance=gamma_importance,
         channels=instance_channels,
         gradient=gradients.instance_gradient,
+        fitted=(1, 2),
     ),
     "LRN": normalization(importance=to_first, width=widest, channels=mixing(1)),
     # v' J v = Var_p(v) <= (max v - min v)^2 / 4 <= ||v||^2 / 2 (Popoviciu)
@@ -242,9 +245,11 @@ NORMALIZATION: dict[str, OpSpec] = {
         steady=always,
         gradient=dropout_gradient,
     ),
-    "GroupNormalization": normalization(channels=group_channels, gradient=gradients.group_gradient),
+    "GroupNormalization": normalization(
+        channels=group_channels, gradient=gradients.group_gradient, fitted=(1, 2)
+    ),
     "RMSNormalization": normalization(
-        channels=mixing(-1, to_end=True), gradient=gradients.rms_gradient
+        channels=mixing(-1, to_end=True), gradient=gradients.rms_gradient, fitted=(1,)
     ),
     "LpNormalization": normalization(channels=mixing(-1), gradient=gradients.unit_gradient),
     "LogSoftmax": normalization(

@@ -325,6 +325,7 @@ PRODUCTS: dict[str, OpSpec] = {
         error=gemm_error,
         channels=product_channels,
         gradient=gemm_gradient,
+        fitted=(2,),
     ),
     "MatMul": OpSpec(
         weight=MatMul(),

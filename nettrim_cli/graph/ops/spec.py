@@ -78,6 +78,8 @@ class OpSpec:
         How errors of its inputs come out, at most; None ends a proof.
     gradient
         Gradients of its inputs for those of its outputs; None where nothing is known.
+    fitted
+        Inputs that may be fitted where they are stored vectors: biases, scales and shifts.
     gate
         Largest slope of ``x * op(x)``, from its attributes; None where that is not bounded.
     function
@@ -129,6 +131,7 @@ class OpSpec:
     importance: ImportanceRule = mean
     error: ErrorRule | None = None
     gradient: GradientRule | None = None
+    fitted: tuple[int, ...] = ()
     gate: Callable[[Attributes], float | None] | None = None
     function: Function | None = None
     title: str = ""

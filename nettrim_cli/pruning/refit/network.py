@@ -1,0 +1,252 @@
+"""The refit of a whole network: all kept weights, biases, scales and shifts together.
+
+After the passes over the layers, each of them is as good as it can be alone.  What they do together
+is fitted here: ``|f(U) - f_dense|^2`` over the outputs, before a Softmax, falls by steps against
+its gradient, on the calibration samples and mixtures of two of them (Zhang et al., arXiv
+1710.09412), for which the dense network gives the answers.  No labels are read.  Zeros stay.
+
+Samples that were held out choose how far to go from where the passes ended, and whether at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import BadInput, EngineFailed
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_values
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.refit.batches import FitBatches
+from nettrim_cli.pruning.refit.descent import Descent, Values, between, rate_at
+from nettrim_cli.pruning.refit.objective import Array, Objective, Scores, paired_scores
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress import Listener
+
+STEPS, BATCH = 300, 128
+RATE = 0.02
+SHARES = (1.0, 0.5, 0.25)  # of the way from the start to the end of the descent
+LEAST_GAIN = 1.0  # standard errors by which the refit has to be better to be kept
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A network that was fitted, and how.
+
+    Attributes
+    ----------
+    share
+        Of the way from the start to the end of the descent; 0 where the start is better.
+    before, after
+        Relative errors of its answers on held-out samples.
+    """
+
+    model: Model
+    share: float
+    before: float
+    after: float
+
+
+def refit_network(
+    context: Context, samples: SampleSet, result: PassResult, reference: ReferenceOutputs
+) -> tuple[PassResult, float]:
+    """Fit a pruned network to the dense one; as it was where that does not help.
+
+    Parameters
+    ----------
+    context
+        The dense network and its layers.
+    samples
+        Those to fit and those held out.
+    result
+        The pruned network.
+    reference
+        The dense network on the held-out samples.
+
+    Returns
+    -------
+    result
+        The network.
+    share
+        How far it was moved (see ``Refit``).
+    """
+    context.listener.stage("fitting all layers together")
+    try:
+        refit = fit_outputs(
+            context.dense,
+            result.model,
+            _parameters(context, result),
+            samples,
+            threads=context.threads,
+            listener=context.listener,
+        )
+    except (BadInput, EngineFailed) as error:
+        context.listener.message(f"the layers are not fitted together: {error}")
+        return result, 0.0
+    listener, figures = context.listener, f"{refit.after:.2%}, {refit.before:.2%} before"
+    if not refit.share:
+        listener.message("fitted together: no better on held-out samples, not kept")
+        return result, 0.0
+    if not reference.compare(refit.model).error <= reference.compare(result.model).error:
+        listener.message("fitted together: outputs are no better, not kept")
+        return result, 0.0
+    listener.message(f"fitted together: held-out error {figures}")
+    return replace(result, model=refit.model), refit.share
+
+
+def refit_again(
+    context: Context, samples: SampleSet, result: PassResult, share: float
+) -> PassResult:
+    """Fit a network that was made of all samples, as far as held-out ones have chosen before.
+
+    Parameters
+    ----------
+    context
+        The dense network and its layers.
+    samples
+        Those to fit, the held-out ones among them.
+    result
+        The pruned network.
+    share
+        How far it is moved.
+    """
+    context.listener.stage("fitting all layers together, to all samples")
+    refit = fit_outputs(
+        context.dense,
+        result.model,
+        _parameters(context, result),
+        samples,
+        threads=context.threads,
+        listener=context.listener,
+        shares=(share,),
+    )
+    return replace(result, model=refit.model)
+
+
+def _parameters(context: Context, result: PassResult) -> list[Parameter]:
+    pruned = {layer.name for layer in result.layers if layer.pruned}
+    return parameters(result.model, [layer for layer in context.layers if layer.name in pruned])
+
+
+def fit_outputs(
+    dense: Model,
+    student: Model,
+    found: Sequence[Parameter],
+    samples: SampleSet,
+    *,
+    threads: int,
+    listener: Listener,
+    shares: Sequence[float] = SHARES,
+) -> Refit:
+    """Fit parameters of one network to the answers of another, whatever its nodes are.
+
+    Parameters
+    ----------
+    dense
+        The network with the answers.
+    student
+        The network with the parameters; its outputs are those of `dense`.
+    found
+        What may change.
+    samples
+        Those to fit and those held out.
+    threads
+        Threads of the engine.
+    listener
+        Hears of the progress.
+    shares
+        Of the way to the end of the descent, among which held-out samples choose.
+
+    Raises
+    ------
+    BadInput
+        No gradient can be had.
+    EngineFailed
+        The engine does not run the gradients.
+    """
+    teacher, outputs = paired_scores(dense, student, threads)
+    judges = _Judges(samples, teacher)
+    objective = Objective(student, found, outputs, judges.sizes, threads)
+    for boundary in objective.boundaries:
+        listener.message(f"no gradient through {boundary.op} '{boundary.node}': {boundary.reason}")
+    if not objective.parameters:
+        raise BadInput("no gradient reaches a weight")
+    start: Values = {each.name: each.values for each in objective.parameters}
+    end = _descend(objective, teacher, FitBatches(samples, min(BATCH, samples.size)), listener)
+    before, best, chosen = judges.errors(objective, start), start, 0.0
+    least = before
+    for share in shares:
+        values = between(start, end, share)
+        errors = judges.errors(objective, values)
+        if _surely_less(errors, before) and errors.sum() < least.sum():
+            least, best, chosen = errors, values, share
+    model = with_values(student, best) if chosen else student
+    figures = (math.sqrt(float(errors.sum()) / judges.count) for errors in (before, least))
+    return Refit(model, chosen, *figures)
+
+
+def _descend(
+    objective: Objective, teacher: Scores, batches: FitBatches, listener: Listener
+) -> Values:
+    """Values at the end of all steps; at the start where they run away."""
+    descent = Descent(objective.parameters)
+    start = dict(descent.values)
+    for step, feeds in zip(range(STEPS), batches, strict=False):
+        loss, gradients = objective.gradients(descent.values, feeds, teacher.of(feeds))
+        if not math.isfinite(loss):
+            return start
+        descent.step(gradients, rate_at(step, STEPS, RATE))
+        listener.iteration(step + 1, STEPS)
+    return descent.values
+
+
+class _Judges:
+    """The samples held out, with the dense network's answers.
+
+    Attributes
+    ----------
+    sizes
+        Sum of squares of a sample's answers on average.
+    count
+        Number of samples.
+    """
+
+    def __init__(self, samples: SampleSet, teacher: Scores) -> None:
+        self._samples, self._teacher = samples, teacher
+        totals = np.zeros(len(teacher.names))
+        self.count = 0
+        for _, targets, count in self._batches():
+            self.count += count
+            totals += [float(np.square(each, dtype=np.float64).sum()) for each in targets]
+        self.sizes = [total / max(1, self.count) or 1.0 for total in totals]
+
+    def errors(self, objective: Objective, values: Values) -> NDArray[np.float64]:
+        """(B,) squared distances, one a batch."""
+        return np.array(
+            [objective.squares(values, feeds, targets) for feeds, targets, _ in self._batches()]
+        )
+
+    def _batches(self) -> Iterator[tuple[dict[str, Array], list[Array], int]]:
+        size = max(1, min(self._samples.size, len(self._samples.holdout) // 16))
+        for batch in self._samples.holdout_batches(size):
+            yield batch.feeds, self._teacher.of(batch.feeds), batch.count
+
+
+def _surely_less(errors: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+    """Whether errors have fallen by more than chance explains."""
+    if not np.isfinite(errors).all():
+        return False
+    change = errors - before
+    if len(change) < 2:
+        return bool(change.sum() < 0)
+    noise = float(change.std(ddof=1)) * math.sqrt(len(change))
+    return float(change.sum()) < -LEAST_GAIN * noise
