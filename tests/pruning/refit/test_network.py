@@ -1,0 +1,181 @@
+"""All layers fitted together: outputs come nearer, zeros stay, and nothing is kept in vain."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from nettrim_cli.data.dataset import Calibration, split
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.gradient.parameters import parameters, with_values
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pipeline import prune
+from nettrim_cli.pruning.refit.descent import Descent, between, rate_at
+from nettrim_cli.pruning.refit.network import fit_outputs
+from nettrim_cli.report.progress import Silent
+from nettrim_cli.settings import Settings
+from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
+from tests.support.options import QUICK
+from tests.support.small import build, normal
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request, tmp_path) -> Files:
+    proto = NETWORKS[request.param]()
+    return Files(
+        save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 400)
+    )
+
+
+def zeros(path) -> dict[str, np.ndarray]:
+    return {name: value == 0 for name, value in initializers(onnx.load(path)).items()}
+
+
+def test_outputs_come_nearer_and_zeros_stay(network) -> None:
+    reports, supports, messages = [], [], []
+
+    class Listener(Silent):
+        def message(self, text: str) -> None:
+            messages.append(text)
+
+    for refit in ("layers", "network"):
+        settings = Settings(**QUICK, refit=refit)
+        report = prune(
+            network.model, network.data, settings=settings, force=True, listener=Listener()
+        )
+        reports.append(report)
+        supports.append(zeros(network.output))
+    layers, together = reports
+    assert any("fitted together: held-out error" in text for text in messages)
+    assert together.comparison.error < layers.comparison.error
+    counts = [[layer.nonzeros_after for layer in report.layers] for report in reports]
+    assert counts[0] == counts[1]
+    weights = [name for name, zero in supports[0].items() if zero.sum() > 0.2 * zero.size > 3]
+    assert weights
+    for name in weights:
+        np.testing.assert_array_equal(supports[0][name], supports[1][name])
+
+
+def test_what_the_refit_gives_is_the_same_each_time(files) -> None:
+    settings = Settings(**QUICK, refit="network")
+    contents = []
+    for _ in range(2):
+        prune(files.model, files.data, settings=settings, force=True)
+        contents.append(files.output.read_bytes())
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.slow
+def test_a_search_keeps_what_was_asked_for(files) -> None:
+    report = prune(files.model, files.data, settings=Settings(max_error=0.2, refit="network"))
+    assert report.comparison.error <= 0.2
+
+
+def test_epsilon_is_a_promise_to_each_layer() -> None:
+    with pytest.raises(BadInput, match="--refit network fits the network's outputs"):
+        Settings(refit="network")
+
+
+def sample_set(model: Model, calibration: Calibration) -> SampleSet:
+    fitted, holdout = split(calibration.samples, 400, 0.25, 0)
+    return SampleSet(calibration, fitted, holdout, 32)
+
+
+def factored(proto: onnx.ModelProto, rank: int) -> onnx.ModelProto:
+    """The first Gemm of a network as two, of so many hidden units."""
+    node = next(node for node in proto.graph.node if node.op_type == "Gemm")
+    weight = initializers(proto)[node.input[1]]
+    if any(each.name == "transB" and each.i for each in node.attribute):
+        weight = weight.T
+    left, sizes, right = np.linalg.svd(weight, full_matrices=False)
+    first = (left[:, :rank] * sizes[:rank]).astype(np.float32)
+    tensors = {"left": first, "right": right[:rank].astype(np.float32)}
+    proto.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in tensors.items())
+    position = list(proto.graph.node).index(node)
+    bias = node.input[2]
+    nodes = [
+        helper.make_node("MatMul", [node.input[0], "left"], ["hidden"]),
+        helper.make_node("Gemm", ["hidden", "right", bias], list(node.output)),
+    ]
+    rest = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*rest[:position], *nodes, *rest[position + 1 :]])
+    return proto
+
+
+def test_a_network_of_other_nodes_is_fitted(tmp_path) -> None:
+    proto = mlp()
+    dense = Model.load(save_model(tmp_path / "model.onnx", proto))
+    student = Model(factored(mlp(), 8))
+    data = save_data(tmp_path / "calib.h5", proto, 400)
+    found = parameters(student, [layer for layer in student.layers if layer.prunable])
+    assert {"left", "right"} <= {each.name for each in found}
+    with Calibration.open(data, dense.inputs) as calibration:
+        samples = sample_set(dense, calibration)
+        refit = fit_outputs(dense, student, found, samples, threads=1, listener=Silent())
+    assert refit.share > 0
+    assert refit.after < 0.8 * refit.before
+
+
+def test_nothing_is_kept_where_there_is_nothing_to_gain(tmp_path) -> None:
+    proto = mlp()
+    dense = Model.load(save_model(tmp_path / "model.onnx", proto))
+    data = save_data(tmp_path / "calib.h5", proto, 400)
+    found = parameters(dense, [layer for layer in dense.layers if layer.prunable])
+    with Calibration.open(data, dense.inputs) as calibration:
+        samples = sample_set(dense, calibration)
+        refit = fit_outputs(dense, dense, found, samples, threads=1, listener=Silent())
+    assert refit.share == 0
+    assert refit.model is dense
+
+
+def test_parameters_are_weights_where_not_zero_and_vectors() -> None:
+    text = """g (float[n, 4] x) => (float[n, 3] z) {
+        y = MatMul(x, W)
+        s = Add(y, b)
+        t = Mul(s, scale)
+        u = Mul(t, table)
+        z = Div(u, number)
+    }"""
+    weight = normal(4, 3)
+    weight[1] = 0
+    model = Model(
+        build(text, W=weight, b=normal(3), scale=normal(1, 3), table=normal(1), number=2.0)
+    )
+    found = {each.name: each for each in parameters(model, model.layers)}
+    assert {*found} == {"W", "b", "scale"}
+    np.testing.assert_array_equal(found["W"].free, weight != 0)
+    moved = with_values(model, {"b": np.ones(3)})
+    np.testing.assert_array_equal(moved.index.view("b").values(), np.ones(3, np.float32))
+    np.testing.assert_array_equal(model.index.view("b").values(), found["b"].values)
+
+
+def test_a_step_is_a_share_of_a_tensors_size() -> None:
+    (parameter,) = parameters(
+        (
+            model := Model(
+                build(
+                    "g (float[n, 4] x) => (float[n, 3] z) { z = MatMul(x, W) }",
+                    W=np.diag([3.0, 3, 3, 3])[:, :3].astype(np.float32),
+                )
+            )
+        ),
+        model.layers,
+    )
+    descent = Descent([parameter])
+    descent.step({"W": normal(4, 3)}, 0.1)
+    move = parameter.values - descent.values["W"]
+    assert np.count_nonzero(move) == 3
+    np.testing.assert_allclose(np.abs(move[parameter.free]), 0.3, rtol=1e-4)
+    half = between({"W": parameter.values}, descent.values, 0.5)["W"]
+    np.testing.assert_allclose(half, parameter.values - move / 2, rtol=1e-6)
+
+
+def test_rates_rise_and_fall() -> None:
+    rates = [rate_at(step, 50, 1.0) for step in range(50)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[0] < 0.25
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
