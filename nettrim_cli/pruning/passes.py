@@ -73,7 +73,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     """
     settings = context.settings
     if settings.structure != "zeros":
-        return shrink_network(context, samples)
+        return shrink_network(context, samples, reference)
     first = starting_point(context, samples)
     samples = first.samples
     together = settings.refit == "network" and first.allocations is not None
@@ -92,12 +92,15 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     return Outcome(result, samples, first.forecast)
 
 
-def shrink_network(context: Context, samples: SampleSet) -> Outcome:
+def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:
     """Make layers smaller at a target of weights or of each layer's error."""
     shrinking, (name, value) = Shrinking(context, samples), context.settings.target
     if name == "epsilon":
         return Outcome(shrinking.within(value), samples)
-    return Outcome(shrinking.compress(value, None).result, samples)
+    result = shrinking.compress(value, None).result
+    if context.settings.refit == "network":
+        result, _ = refit_network(context, samples, result, reference)
+    return Outcome(result, samples)
 
 
 def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:

@@ -265,6 +265,10 @@ class Settings:
                 "says nothing of: leave it out, or give a target of the whole network, such as "
                 "--sparsity."
             )
+        if self.refit == "network" and self.bits is not None:
+            raise BadInput(
+                "--refit network moves weights off the grid of --bits: leave one of them out."
+            )
         if self.gamma != DEFAULT_GAMMA and (self.method == "l0" or self.scheme != "cascade"):
             raise BadInput(
                 f"--gamma has no meaning for --method {self.method} --scheme {self.scheme}: leave "

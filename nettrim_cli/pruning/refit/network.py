@@ -100,7 +100,7 @@ def refit_network(
         listener.message("fitted together: outputs are no better, not kept")
         return result, 0.0
     listener.message(f"fitted together: held-out error {figures}")
-    return replace(result, model=refit.model), refit.share
+    return replace(result, model=refit.model, masked=None), refit.share
 
 
 def refit_again(
@@ -133,8 +133,11 @@ def refit_again(
 
 
 def _parameters(context: Context, result: PassResult) -> list[Parameter]:
+    """What may change: all but the weights of layers that were left as they are."""
     pruned = {layer.name for layer in result.layers if layer.pruned}
-    return parameters(result.model, [layer for layer in context.layers if layer.name in pruned])
+    left = {layer.name for layer in context.dense.layers} - pruned
+    layers = [layer for layer in result.model.layers if layer.prunable and layer.name not in left]
+    return parameters(result.model, layers)
 
 
 def fit_outputs(

@@ -179,3 +179,18 @@ def test_rates_rise_and_fall() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[0] < 0.25
     assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("structure", ["units", "ranks"])
+def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
+    errors = []
+    for refit in ("layers", "network"):
+        settings = Settings(threads=1, sparsity=0.5, structure=structure, refit=refit)
+        report = prune(files.model, files.data, settings=settings, force=True)
+        errors.append(report.comparison.error)
+    assert errors[1] < errors[0]
+
+
+def test_grids_of_few_bits_are_kept() -> None:
+    with pytest.raises(BadInput, match="off the grid"):
+        Settings(sparsity=0.5, bits=8, refit="network")
