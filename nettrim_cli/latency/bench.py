@@ -108,7 +108,7 @@ def bench_models(
     paths = [Path(model.path) for model in models]
     timings = time_batches(paths, inputs, settings.threads, patience, stage, clock=clock)
     stage("profiling ops")
-    batches = _profiled(timings, paths, inputs, settings.threads)
+    batches = _profiled(timings, models, inputs, settings.threads)
     names = short_names([str(model.path) for model in models])
     benched = _benched(models, names, inputs, settings.threads, stage, clock=clock)
     limit = settings.max_latency_ratio
@@ -191,13 +191,13 @@ def held_out_latency(
 
 
 def _profiled(
-    timings: Sequence[BatchTiming], paths: Sequence[Path], inputs: BenchInputs, threads: int
+    timings: Sequence[BatchTiming], models: Sequence[Model], inputs: BenchInputs, threads: int
 ) -> tuple[BatchTiming, ...]:
     """Timings with what each op type takes."""
     profiled = []
     for timing, batch in zip(timings, inputs.batches, strict=True):
         latencies = [latency.median for latency in timing.latencies]
-        ops = profile_ops(paths, batch.feeds, threads, latencies)
+        ops = profile_ops(models, batch.feeds, threads, latencies)
         profiled.append(replace(timing, ops=ops))
     return tuple(profiled)
 

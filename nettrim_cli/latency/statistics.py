@@ -42,10 +42,3 @@ def paired_ratios(seconds: Floats) -> Floats:
 def spread(estimated: Estimate) -> float:
     """Half of an interval's width, as a share of the median."""
     return (estimated.high - estimated.low) / 2 / estimated.median
-
-
-def middle_mean(values: Sequence[float] | Floats) -> float:
-    """Mean of the middle half of values (N,): as robust as a median, but finer than clock ticks."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    outer = len(ordered) // 4
-    return float(ordered[outer : len(ordered) - outer].mean())

@@ -14,10 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from mmap import mmap
 
 from nettrim_cli.process import memory
-from nettrim_cli.process.channel import CLOCK, CLOCK_BYTES, NEVER, Channel, connect
+from nettrim_cli.process.channel import Channel, connect, shared_clock
 from nettrim_cli.process.ledger import Ledger
 
 ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -46,7 +45,7 @@ def run_supervised(work: Callable[[], int]) -> int:
         signals, signals_end = os.pipe()
         messages, messages_end = os.pipe()
         os.set_blocking(signals_end, False)
-        clock = _shared_clock()
+        clock = shared_clock()
         parent, process = os.getpid(), os.fork()
     except OSError:  # no more processes or files: better alone than not at all
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched_signals)
@@ -115,7 +114,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, process: int, messages: int, signals: int, clock: mmap, endings: list[int]
+        self,
+        process: int,
+        messages: int,
+        signals: int,
+        clock: memoryview[float],
+        endings: list[int],
     ) -> None:
         self.process, self.messages, self.signals, self.clock = process, messages, signals, clock
         self.endings = endings
@@ -141,7 +145,7 @@ class Supervisor:
             elapsed = time.monotonic() - self.begun
             if elapsed > self.ledger.seconds:
                 return self._end(124, self.ledger.out_of_time())
-            if time.monotonic() > CLOCK.unpack_from(self.clock)[0] and not self.ledger.has_limit:
+            if time.monotonic() > self.clock[0] and not self.ledger.has_limit:
                 return self._end(124, self.ledger.engine_hangs())
             used = memory.used(self.process) or 0
             if used > self.ledger.bytes:
@@ -219,12 +223,6 @@ def complain(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"nettrim: {shown}\n")
         sys.stderr.flush()
-
-
-def _shared_clock() -> mmap:
-    clock = mmap(-1, CLOCK_BYTES)
-    CLOCK.pack_into(clock, 0, NEVER)
-    return clock
 
 
 def _oom_kills() -> int:

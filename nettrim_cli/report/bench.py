@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, text_table
 from nettrim_cli.report.bench_result import BatchTiming, Bench, Estimate, OpTime
-from nettrim_cli.report.bench_verdict import interval, outcomes, show, verdicts
+from nettrim_cli.report.bench_verdict import differs, interval, outcomes, show, verdicts
 from nettrim_cli.report.formatting import milliseconds
 from nettrim_cli.report.terminal import BAD, FAINT, GOOD, WARN
 from nettrim_cli.report.text_table import ESSENTIAL, Column
@@ -131,8 +131,8 @@ def op_columns(bench: Bench, timing: BatchTiming) -> list[Column]:
     columns = [Column("op", [formatting.clean(row.op) for row in rows], right=False), *times]
     columns.append(Column("nodes", [_nodes(row.calls) for row in rows], priority=5))
     if len(titles) == 2:
-        ratios = [b / a if a and b else None for a, b in (row.seconds for row in rows)]
-        cells = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        ratios = [row.ratios[0] if row.ratios else None for row in rows]
+        cells = ["" if ratio is None or not differs(ratio) else show(ratio) for ratio in ratios]
         columns.insert(3, Column("ratio", cells, priority=ESSENTIAL))
     return columns
 

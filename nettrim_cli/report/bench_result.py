@@ -32,11 +32,15 @@ class OpTime:
         Of each model, without what nodes in their subgraphs take.
     calls
         How often each model computes such a node.
+    ratios
+        For each model but the first: its seconds to those of the first, measured by turns; None
+        where one of both takes nothing.
     """
 
     op: str
     seconds: tuple[float, ...]
     calls: tuple[int, ...]
+    ratios: tuple[Estimate | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ def smaller(reference: BenchedModel, model: BenchedModel) -> str:
     return ""
 
 
+def differs(ratio: Estimate) -> bool:
+    """Whether a ratio is surely not 1."""
+    return not ratio.low <= 1 <= ratio.high
+
+
 def show(ratio: Estimate, digits: int = 2) -> str:
     """A ratio with at least so many digits, more for a small one: ``1.02``, ``0.472``."""
     return f"{ratio.median:.{_digits(ratio, digits)}f}"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nettrim_cli.latency.statistics import estimate, middle_mean, paired_ratios, spread
+from nettrim_cli.latency.statistics import estimate, paired_ratios, spread
 
 
 @pytest.mark.parametrize("count", [6, 20, 31, 200])
@@ -46,8 +46,3 @@ def test_what_slows_a_whole_round_down_cancels() -> None:
     slow = random.uniform(1, 30, 50)
     ratios = paired_ratios(np.array([2 * slow, 3 * slow, slow]))
     assert np.allclose(ratios, [[1.5] * 50, [0.5] * 50])
-
-
-def test_the_middle_mean_ignores_outliers_and_is_finer_than_ticks() -> None:
-    assert middle_mean([1, 2, 2, 3, 2, 3, 900, 0]) == pytest.approx(2.25)
-    assert middle_mean([7]) == 7

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from nettrim_cli.report.bench import show_bench
+from nettrim_cli.report.bench import op_columns, show_bench
 from nettrim_cli.report.bench_result import Estimate, LatencyCheck, OpTime, short_names
 from nettrim_cli.report.bench_verdict import complaint, outcomes, speed, verdicts
 from nettrim_cli.report.formatting import milliseconds
@@ -122,6 +122,16 @@ def test_the_screen_keeps_its_width(width, models) -> None:
     assert "7 others" in text
     assert text.count("op types") == 2
     assert "! The machine is busy." in text
+
+
+def test_a_ratio_of_an_op_stands_where_it_is_surely_not_1() -> None:
+    timing = timed(about(0.5))
+    sure = OpTime("Gemm", (2e-3, 1e-3), (1, 1), (about(0.5),))
+    unsure = OpTime("Conv", (2e-3, 1e-3), (1, 1), (Estimate(0.5, 0.2, 1.2),))
+    alone = OpTime("Relu", (0.0, 1e-3), (0, 1), (None,))
+    bench = benched(replace(timing, ops=(sure, unsure, alone)))
+    (ratio,) = (column for column in op_columns(bench, bench.batches[0]) if column.title == "ratio")
+    assert ratio.cells == ["0.50", "", ""]
 
 
 def test_files_hold_the_figures() -> None:
