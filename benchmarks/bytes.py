@@ -1,7 +1,7 @@
 """What files weigh as they lie, and what that costs: compact form against plain, bit by bit equal.
 
-Each sample model is pruned on `calib.h5`, and written plain and in compact form.  Both run in stock
-onnxruntime by turns.
+Each sample model is pruned on `calib.h5` with weights of all bits and of fewer, and written plain
+and in compact form.  Both run in stock onnxruntime by turns; `test.h5` tells what fewer bits lose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.common import (
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.engine import silent_onnxruntime
 from nettrim_cli.evaluation.comparison import sizes
-from nettrim_cli.pipeline import convert
+from nettrim_cli.pipeline import compare, convert
 
 PEAK = """import sys
 from benchmarks.peak import peak_bytes
@@ -40,6 +40,13 @@ print(peak_bytes() - before)
 ROUNDS, BATCH = 60, 64
 
 
+FLOORS = {None: (0.135, 0.125), 16: (0.082, 0.078), 8: (0.06, 0.045)}
+"""Bytes of dense at 90 % zeros, mlp and lenet: floor and aim, by bits."""
+
+COLUMNS = ("plain gz", "compact", "compact gz", "error", "drop", "latency", "load", "peak")
+"""Bytes and latency over those of the dense file; ms more to load and peak bytes, per MB of it."""
+
+
 def main() -> None:
     """Print the table, and whether the floors hold."""
     parser = arguments(__doc__, models=True)
@@ -47,47 +54,57 @@ def main() -> None:
     options = parser.parse_args()
     print(machine(options.threads), end="\n\n")
     figures = [
-        measured(model, sparsity, options.threads)
+        measured(model, sparsity, bits, options.threads)
         for model in options.models
         for sparsity in options.sparsity
+        for bits in (None, 16, 8, 6, 4)
     ]
     print_table(
-        ("model", "zeros", *COLUMNS),
-        [[row["model"], row["sparsity"], *(row[key] for key in COLUMNS)] for row in figures],
+        ("model", "zeros", "bits", *COLUMNS),
+        [
+            [row["model"], row["sparsity"], row["bits"] or "all", *(row[key] for key in COLUMNS)]
+            for row in figures
+        ],
     )
+    whole: dict[str, float] = {}
     for row in figures:
-        if row["model"] in ("mlp", "lenet") and row["sparsity"] == 0.9:
-            print(f"{row['model']}, bytes of dense: {verdict(row['compact'], 0.135, 0.125)}")
-        print(f"{row['model']}, latency of dense: {verdict(row['latency'], 1.03, 1.0)}")
-        print(f"{row['model']}, ms more a MB to load: {verdict(row['load'], 2.0, 1.0)}")
+        title = f"{row['model']}, {row['sparsity']:.0%} zeros, {row['bits'] or 'all'} bits"
+        if row["bits"] is None:
+            whole[row["model"]] = row["drop"]
+        elif row["bits"] >= 8:
+            added = 100 * (row["drop"] - whole[row["model"]])
+            print(f"{title}, points lost more: {verdict(added, 0.1, 0.0)}")
+        if row["model"] in ("mlp", "lenet") and row["sparsity"] == 0.9 and row["bits"] in FLOORS:
+            print(f"{title}, bytes of dense: {verdict(row['compact'], *FLOORS[row['bits']])}")
+        print(f"{title}, latency of plain: {verdict(row['latency'], 1.03, 1.0)}")
+        print(f"{title}, ms more a MB to load: {verdict(row['load'], 2.0, 1.0)}")
     write_json(options.json, figures)
 
 
-COLUMNS = ("plain gz", "compact", "compact gz", "latency", "load", "peak")
-"""Bytes and latency over those of the dense file; ms more to load and peak bytes, per MB of it."""
-
-
-def measured(model: str, sparsity: float, threads: int) -> dict[str, Any]:
+def measured(model: str, sparsity: float, bits: int | None, threads: int) -> dict[str, Any]:
     """Figures of one model."""
-    dense = sample_file(model, "model.onnx")
+    dense, test = sample_file(model, "model.onnx"), sample_file(model, "test.h5")
     with tempfile.TemporaryDirectory() as folder:
         plain, compact = Path(folder, "plain.onnx"), Path(folder, "compact.onnx")
-        settings = Settings(sparsity=sparsity, threads=threads)
+        settings = Settings(sparsity=sparsity, bits=bits, threads=threads)
         prune(dense, sample_file(model, "calib.h5"), plain, settings)
         convert(plain, compact, compact=True)
         whole = dense.stat().st_size
         (_, plain_gzip), (compact_raw, compact_gzip) = (sizes([path]) for path in (plain, compact))
-        latency, load = timed(plain, compact, sample_file(model, "test.h5"), threads)
+        latency, load = timed(plain, compact, test, threads)
         peaks = [peak(path) for path in (plain, compact)]
+        compared = compare(dense, compact, test, threads=threads)
     figures = {
         "plain gz": plain_gzip / whole,
         "compact": compact_raw / whole,
         "compact gz": compact_gzip / whole,
+        "error": compared.error,
+        "drop": compared.drop,
         "latency": latency,
         "load": load / (whole / 1e6),
         "peak": (peaks[1] - peaks[0]) / whole,
     }
-    return {"model": model, "sparsity": sparsity, **figures}
+    return {"model": model, "sparsity": sparsity, "bits": bits, **figures}
 
 
 def timed(plain: Path, compact: Path, data: Path, threads: int) -> tuple[float, float]:

@@ -23,7 +23,7 @@ ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 REFITS = ("layers", "network")
 STORES = ("plain", "compact")
-BITS = (16, 8, 4)
+BITS = (16, 8, 6, 4)
 TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes", "speedup")
 SEARCHED = (
     "max_error",
@@ -44,7 +44,7 @@ def parse_bits(text: str) -> int:
         It is none of ``BITS``.
     """
     if text not in map(str, BITS):
-        raise ValueError(f"{text!r} is no number of bits; write 16, 8 or 4")
+        raise ValueError(f"{text!r} is no number of bits; write 16, 8, 6 or 4")
     return int(text)
 
 
@@ -228,10 +228,10 @@ class Settings:
     )
     bits: int | None = option(
         None,
-        "Bits of the weights that stay. 16: half precision. 8 or 4: integers, and a scale for each "
-        "output; rounded so that the layer's results change least. Files get smaller by --store "
+        "Bits of the weights that stay. 16: half precision. 8, 6 or 4: integers, and a scale for "
+        "each output; rounded so that the layer's results change least. Smaller files need --store "
         "compact.",
-        metavar="16|8|4",
+        metavar="16|8|6|4",
         parse=parse_bits,
     )
     store: str = option(
@@ -281,7 +281,7 @@ class Settings:
                 "as --sparsity."
             )
         if self.bits not in (None, *BITS):
-            raise BadInput(f"bits is {self.bits!r}; it must be 16, 8 or 4.")
+            raise BadInput(f"bits is {self.bits!r}; it must be 16, 8, 6 or 4.")
         if self.pattern is not None:
             self._check_pattern(targets)
         if self.structure != "zeros":

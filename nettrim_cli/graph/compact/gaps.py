@@ -9,6 +9,7 @@ the digits gives all positions::
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,10 @@ class GapCode:
         result: Positions = np.maximum((gaps - 1) // longest, 0)
         return result
 
-    def count(self, gaps: Positions) -> int:
-        """Number of stored elements, zeros included."""
-        stored = len(gaps) + int(self.bridges(gaps).sum())
-        return max(1, -(-stored // self.per_word)) * self.per_word
+    def count(self, gaps: Positions, group: int = 1) -> int:
+        """Number of stored elements in groups of so many, zeros included."""
+        stored, step = len(gaps) + int(self.bridges(gaps).sum()), math.lcm(self.per_word, group)
+        return max(1, -(-stored // step)) * step
 
 
 def _code(per_word: int) -> GapCode:
@@ -57,7 +58,7 @@ CODES = tuple(_code(per_word) for per_word in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
 
 def best_code(
-    filled: Positions, size: int, element_bytes: float, *, even: bool = False
+    filled: Positions, size: int, element_bytes: float, group: int = 1
 ) -> tuple[float, GapCode] | None:
     """The code that takes the fewest bytes, and these.
 
@@ -69,8 +70,8 @@ def best_code(
         Number of all elements.
     element_bytes
         Bytes of a stored element.
-    even
-        Whether elements come in pairs.
+    group
+        Elements come in groups of so many.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def best_code(
     costs = [
         (count * element_bytes + count // code.per_word * WORD_BYTES, code.per_word, code)
         for code in CODES
-        if (count := code.count(gaps)) <= size and not (even and code.per_word % 2)
+        if (count := code.count(gaps, group)) <= size
     ]
     if not costs:
         return None
@@ -89,7 +90,7 @@ def best_code(
     return cost, code
 
 
-def stored_positions(filled: Positions, size: int, code: GapCode) -> Positions:
+def stored_positions(filled: Positions, size: int, code: GapCode, group: int = 1) -> Positions:
     """Positions of all stored elements, ascending: what is not zero, bridges, and filling zeros.
 
     Parameters
@@ -98,13 +99,15 @@ def stored_positions(filled: Positions, size: int, code: GapCode) -> Positions:
         Positions of the elements that are not zero, ascending.
     size
         Number of all elements, at least ``code.count`` of the gaps.
+    group
+        Elements come in groups of so many.
     """
     gaps = np.diff(filled, prepend=0)
     bridges = code.bridges(gaps)
     place = np.arange(bridges.sum()) - np.repeat(np.cumsum(bridges) - bridges, bridges)
     starts = np.repeat(filled - gaps, bridges)
     stored = np.sort(np.concatenate([filled, starts + (place + 1) * (code.base - 1)]))
-    missing = code.count(gaps) - len(stored)
+    missing = code.count(gaps, group) - len(stored)
     if missing:
         free = np.ones(size, bool)
         free[stored] = False

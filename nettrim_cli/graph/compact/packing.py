@@ -13,7 +13,7 @@ fit into a smaller type are cast, and integers multiplied with scales at the end
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ from nettrim_cli.graph.compact.gaps import (
     gap_words,
     stored_positions,
 )
-from nettrim_cli.graph.compact.values import ValueForm, nibbles, value_forms
+from nettrim_cli.graph.compact.values import ValueForm, value_forms
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
@@ -40,6 +40,7 @@ OLDEST_OPSET = 11  # of CumSum, and of ScatterElements with negative indices
 NO_INPUTS_IR = 4  # from which on an initializer need not be an input
 FEWEST_BYTES = 256  # of a tensor that could become smaller
 ALIGNED_BYTES = 1 << 13  # that two more tensors in a file of external data may need
+Key = tuple[Any, ...]
 TYPES = tuple(elem_type for elem_type in FLOATS if elem_type in RAW_DTYPES)
 
 
@@ -49,19 +50,20 @@ class Rebuilt:
 
     Attributes
     ----------
-    shared
-        Constants that rebuild others, too, by their content.
+    shared, zeros
+        Constants by their content, and nodes that make zeros by these, that rebuild others, too.
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: list[TensorProto] = field(default_factory=list)
-    shared: dict[tuple[Any, ...], TensorProto] = field(default_factory=dict)
+    shared: dict[Key, TensorProto] = field(default_factory=dict)
+    zeros: dict[Key, onnx.NodeProto] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """Bytes in a file."""
-        stored = [*self.tensors, *self.shared.values()]
-        return sum(map(file_bytes, [*self.nodes, *stored]))
+        parts = [*self.nodes, *self.tensors, *self.shared.values(), *self.zeros.values()]
+        return sum(map(file_bytes, parts))
 
 
 class Compactor:
@@ -77,7 +79,8 @@ class Compactor:
 
     def __init__(self, model: onnx.ModelProto, external: External) -> None:
         self.model, self.external = model, external
-        self.shared: dict[tuple[Any, ...], TensorProto] = {}
+        self.shared: dict[Key, TensorProto] = {}
+        self.zeros: dict[Key, onnx.NodeProto] = {}
         self._used = used_names(model)
         self._count = 0
 
@@ -90,6 +93,7 @@ class Compactor:
         for owner in tensors.graphs(graph):
             count += self._rebuild_graph(owner, overridable)
         graph.initializer.extend(self.shared.values())
+        _put_first(graph, self.zeros.values())
         if count and self.model.ir_version < NO_INPUTS_IR:
             self.model.ir_version = NO_INPUTS_IR
             stored = {tensor.name for tensor in graph.initializer}
@@ -119,12 +123,9 @@ class Compactor:
             ):
                 rebuilt.append(parts)
                 del graph.node[position]
-        nodes = list(graph.node)
-        del graph.node[:]
         for parts in reversed(rebuilt):
-            graph.node.extend(parts.nodes)
             graph.initializer.extend(parts.tensors)
-        graph.node.extend(nodes)
+        _put_first(graph, (node for parts in reversed(rebuilt) for node in parts.nodes))
         return len(rebuilt)
 
     def _rebuilt(self, tensor: TensorProto, name: str) -> Rebuilt | None:
@@ -142,6 +143,7 @@ class Compactor:
             self._count = first
             return None
         self.shared.update(parts.shared)
+        self.zeros.update(parts.zeros)
         return parts
 
     def _cheapest(self, tensor: TensorProto, elements: NDArray[Any], name: str) -> Rebuilt | None:
@@ -152,17 +154,17 @@ class Compactor:
         for form in value_forms(elements, tensor.data_type, shape):
             for by_columns in (False, True)[: 1 + (len(shape) > 1)]:
                 positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
-                coded = best_code(positions, elements.size, form.bits / 8, even=form.bits < 8)
+                coded = best_code(positions, elements.size, form.element_bytes, form.group)
                 if coded is not None:
                     size, code = coded
-                    choices.append((size + form.bytes, len(choices), by_columns, form, code))
+                    choices.append((size + form.extra_bytes, len(choices), by_columns, form, code))
         if not choices:
             return None
         size, _, by_columns, form, code = min(choices, key=lambda choice: choice[:2])
         if size >= elements.nbytes:
             return None
         positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
-        stored = stored_positions(positions, elements.size, code)
+        stored = stored_positions(positions, elements.size, code, form.group)
         builder = _Builder(self, Rebuilt(), tensor, name, by_columns)
         values = _ordered(form.elements, shape, by_columns=by_columns)[stored]
         builder.rebuild(builder.gaps(stored, code), builder.values(values, form), form.scale)
@@ -209,9 +211,7 @@ class _Builder:
             Factor that broadcasts to the tensor; None for 1.
         """
         shape, elem_type = list(self.tensor.dims), self.tensor.data_type
-        size = self.shared([math.prod(shape), *self._column])
-        zero = {} if elem_type == TensorProto.FLOAT else {"value": _zero(elem_type)}
-        zeros = self.node("ConstantOfShape", [size], **zero)
+        zeros = self._zeros(math.prod(shape))
         positions = self.node("CumSum", [gaps, self.shared(0)])
         inputs = [self.node("ScatterElements", [zeros, positions, values])]
         last, turned = len(shape) - 1, [*shape[1:], shape[0]]
@@ -238,16 +238,29 @@ class _Builder:
 
     def values(self, elements: NDArray[Any], form: ValueForm) -> str:
         """Values ``(N,)`` of a form as elements of the tensor's type; the name."""
-        if form.bits >= 8:
+        if (packed := form.digits) is None:
             name = self.own(elements.reshape(-1, *self._column), form.elem_type)
         else:
-            name = self.own(nibbles(elements).reshape(-1, 1), TensorProto.UINT8)
-            name = self.node("Cast", [name], to=TensorProto.INT32)
-            name = self._digits(name, np.array([1, 16], np.int32), 16)
-            name = self.node("Sub", [name, self.shared(np.array(8, np.int32))])
+            name = self.own(packed.pack(elements).reshape(-1, 1), packed.elem_type)
+            if packed.elem_type != TensorProto.INT32:
+                name = self.node("Cast", [name], to=TensorProto.INT32)
+            name = self._digits(name, packed.powers, packed.base)
+            name = self.node("Sub", [name, self.shared(np.array(packed.offset, np.int32))])
         if form.elem_type == self.tensor.data_type:
             return name
         return self.node("Cast", [name], to=self.tensor.data_type)
+
+    def _zeros(self, size: int) -> str:
+        """So many zeros, for all tensors of that size: runtimes hold each constant as they load."""
+        elem_type = self.tensor.data_type
+        key = (size, self.by_columns, elem_type)
+        known = self.compactor.zeros.get(key)
+        if known is None:
+            zero = {} if elem_type == TensorProto.FLOAT else {"value": _zero(elem_type)}
+            sizes, name = self.shared([size, *self._column]), self.compactor.new_name()
+            known = helper.make_node("ConstantOfShape", [sizes], [name], **zero)
+            self.parts.zeros[key] = known
+        return str(known.output[0])
 
     def _digits(self, words: str, powers: NDArray[np.int32], base: int) -> str:
         """The digits of words ``(N, 1)`` one after the other."""
@@ -330,6 +343,14 @@ def used_names(model: onnx.ModelProto) -> set[str]:
         for node in container.node:
             names.update(node.input, node.output)
     return names
+
+
+def _put_first(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Put nodes before all others of a graph."""
+    others = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.node.extend(others)
 
 
 def _ordered(array: NDArray[Any], shape: Sequence[int], *, by_columns: bool) -> NDArray[Any]:

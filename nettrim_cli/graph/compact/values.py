@@ -14,14 +14,50 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from nettrim_cli.graph.storage.elements import RAW_DTYPES
+
+NODE_BYTES = 160  # about, of the nodes that unpack several integers of an element
 MANTISSA = 24  # bits of a float32
-LARGEST = {8: 127, 4: 7}  # integers of so many bits
+LARGEST = {8: 127, 6: 31, 4: 7}  # integers of so many bits
 HALVES: dict[int, type[np.floating[Any]]] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.DOUBLE: np.float64,
 }
 AXES = ((0,), (1,), (-1,), (0, 1), (0, 2))  # along which scales may differ
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """How integers are written together, as digits of one base.
+
+    Attributes
+    ----------
+    count, elem_type
+        Number of integers in an element, and its type.
+    base, offset
+        The base, and what is added to the integers.
+    """
+
+    count: int
+    elem_type: int
+    base: int
+    offset: int
+
+    @property
+    def powers(self) -> NDArray[np.int32]:
+        """The places of the digits, ``(count,)``."""
+        return np.array([self.base**place for place in range(self.count)], np.int32)
+
+    def pack(self, integers: Array) -> Array:
+        """Integers ``(N,)``, N a multiple of the count, as elements ``(N / count,)``."""
+        digits = integers.reshape(-1, self.count).astype(np.int64) + self.offset
+        packed = digits @ self.powers.astype(np.int64)
+        return np.ascontiguousarray(packed, RAW_DTYPES[self.elem_type])
+
+
+PACKED = {4: Digits(2, TensorProto.UINT8, 16, 8), 6: Digits(5, TensorProto.INT32, 63, 31)}
+"""Integers of fewer than 8 bits, by these."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +69,7 @@ class ValueForm:
     elements
         In the tensor's order, ``(N,)``.
     elem_type
-        Of the elements; integers of 4 bits are those of 8 in one byte for two.
+        Of the elements, before those of fewer than 8 bits are packed.
     bits
         Of an element.
     scale
@@ -46,9 +82,27 @@ class ValueForm:
     scale: Array | None = None
 
     @property
-    def bytes(self) -> int:
-        """Bytes of the scale."""
-        return 0 if self.scale is None else int(self.scale.nbytes)
+    def digits(self) -> Digits | None:
+        """How several elements are packed into one; None where they are not."""
+        return PACKED.get(self.bits)
+
+    @property
+    def group(self) -> int:
+        """How many elements are stored as one."""
+        return 1 if self.digits is None else self.digits.count
+
+    @property
+    def element_bytes(self) -> float:
+        """Bytes of an element."""
+        if self.digits is None:
+            return self.bits / 8
+        return RAW_DTYPES[self.digits.elem_type].itemsize / self.digits.count
+
+    @property
+    def extra_bytes(self) -> int:
+        """Bytes of the scale, and of the nodes that unpack elements."""
+        scale = 0 if self.scale is None else int(self.scale.nbytes)
+        return scale + (0 if self.digits is None else NODE_BYTES)
 
 
 def value_forms(elements: Array, elem_type: int, shape: Sequence[int]) -> Iterator[ValueForm]:
@@ -126,9 +180,3 @@ def _common_divisors(values: Array, axes: int) -> Array | None:
 
 def _same_bits(first: Array, second: Array) -> bool:
     return np.ascontiguousarray(first).tobytes() == np.ascontiguousarray(second).tobytes()
-
-
-def nibbles(integers: Array) -> Array:
-    """Integers from -7 to 7, an even number of them, as bytes that hold two each: plus 8."""
-    fields = (integers.astype(np.int16) + 8).astype(np.uint8).reshape(-1, 2)
-    return np.ascontiguousarray(fields[:, 0] + 16 * fields[:, 1], np.uint8)

@@ -156,7 +156,7 @@ def test_it_is_pruned_again_and_written_in_either_form(compact: Files) -> None:
 
 def test_few_bits_are_stored_in_few_bytes(compact: Files) -> None:
     dense, sizes = compact.folder / "dense.onnx", [compact.model.stat().st_size]
-    for bits in (16, 8, 4):
+    for bits in (16, 8, 6, 4):
         output = compact.folder / f"{bits}.onnx"
         options = QUICK | {"sparsity": 0.8, "store": "compact", "bits": bits}
         report = pipeline.prune(dense, compact.data, output, Settings(**options))
@@ -164,7 +164,7 @@ def test_few_bits_are_stored_in_few_bytes(compact: Files) -> None:
         onnx.checker.check_model(str(output), full_check=True)
         sizes.append(output.stat().st_size)
         types = {tensor.data_type for tensor in onnx.load(output).graph.initializer}
-        assert {16: 10, 8: 3, 4: 2}[bits] in types  # float16, int8, and uint8 for two
+        assert {16: 10, 8: 3, 6: 6, 4: 2}[bits] in types  # float16, int8, int32, uint8
         assert '"bits": ' in str(Model.load(output).metadata("nettrim"))
     assert sizes == sorted(sizes, reverse=True)
 

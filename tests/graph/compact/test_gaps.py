@@ -35,15 +35,15 @@ def masks(draw) -> np.ndarray:
 
 
 @settings(max_examples=150, deadline=None)
-@given(masks(), st.sampled_from(CODES))
-def test_the_digits_sum_to_all_positions(mask: np.ndarray, code) -> None:
+@given(masks(), st.sampled_from(CODES), st.sampled_from([1, 2, 5]))
+def test_the_digits_sum_to_all_positions(mask: np.ndarray, code, group: int) -> None:
     filled = np.flatnonzero(mask)
-    count = code.count(np.diff(filled, prepend=0))
+    count = code.count(np.diff(filled, prepend=0), group)
     if count > len(mask):
         return
-    stored = stored_positions(filled, len(mask), code)
+    stored = stored_positions(filled, len(mask), code, group)
     assert len(stored) == count
-    assert count % code.per_word == 0
+    assert count % code.per_word == count % group == 0
     assert np.all(np.diff(stored) > 0)
     assert set(filled) <= set(stored)
     words = gap_words(stored, code)
@@ -69,8 +69,8 @@ def test_the_best_code_takes_the_fewest_bytes(mask: np.ndarray, element_bytes: f
         size, code = best
         count = code.count(np.diff(filled, prepend=0))
         assert count * element_bytes + 4 * count / code.per_word == size == min(sizes)
-        even = best_code(filled, len(mask), element_bytes, even=True)
-        assert even is None or even[1].per_word % 2 == 0
+        grouped = best_code(filled, len(mask), element_bytes, 5)
+        assert grouped is None or grouped[0] >= size
 
 
 @pytest.mark.parametrize("code", CODES, ids=str)

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from nettrim_cli.graph.compact.expansion import check_equal, expanded
 from nettrim_cli.graph.compact.packing import compacted
-from nettrim_cli.graph.compact.values import nibbles, value_forms
+from nettrim_cli.graph.compact.values import LARGEST, PACKED, value_forms
 from nettrim_cli.graph.storage.external import External
 from tests.support.small import build
 from tests.support.sparse import results, sparse
@@ -45,12 +45,13 @@ def stored_types(proto: onnx.ModelProto) -> set[int]:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("largest", [7, 127])
-@pytest.mark.parametrize("shape", [(60, 50), (16, 8, 3, 3)])
+@pytest.mark.parametrize("largest", [7, 31, 127])
+@pytest.mark.parametrize("shape", [(60, 50), (32, 16, 3, 3)])
 def test_integers_on_a_grid(shape, largest, axis) -> None:
     weight = on_grid(*shape, largest=largest, axis=axis)
     packed = pack(weight)
-    assert (TensorProto.INT8 if largest > 7 else TensorProto.UINT8) in stored_types(packed)
+    kinds = {7: TensorProto.UINT8, 31: TensorProto.INT32, 127: TensorProto.INT8}
+    assert kinds[largest] in stored_types(packed)
     for (w,) in results(packed, ["w"], {"x": np.zeros(1, np.float32)}):
         assert w.tobytes() == weight.tobytes()
 
@@ -77,6 +78,7 @@ def test_fewer_bits_take_fewer_bytes() -> None:
             sparse(200, 100, zeros=0.85),
             sparse(200, 100, zeros=0.85).astype(np.float16).astype(np.float32),
             on_grid(200, 100, largest=127, axis=0),
+            on_grid(200, 100, largest=31, axis=0),
             on_grid(200, 100, largest=7, axis=0),
         )
     ]
@@ -114,15 +116,20 @@ def test_forms_are_exact(n, m, largest, bits, power, seed) -> None:
         values = form.elements.reshape(weight.shape).astype(np.float32)
         if form.scale is not None:
             values = values * form.scale
-            assert np.abs(form.elements).max(initial=0) <= (7 if form.bits == 4 else 127)
+            assert np.abs(form.elements).max(initial=0) <= LARGEST[form.bits]
         assert values.tobytes() == weight.tobytes()
 
 
-def test_nibbles_hold_two() -> None:
-    integers = np.arange(-7, 7, dtype=np.int8)
-    packed = nibbles(integers)
-    np.testing.assert_array_equal(packed % 16 - 8.0, integers[::2])
-    np.testing.assert_array_equal(packed // 16 - 8.0, integers[1::2])
+@pytest.mark.parametrize("bits", PACKED)
+def test_digits_hold_all_integers(bits) -> None:
+    digits, largest = PACKED[bits], LARGEST[bits]
+    integers = np.resize(np.arange(-largest, largest + 1, dtype=np.int8), 20 * digits.count)
+    found = [
+        int(packed) // digits.base**place % digits.base - digits.offset
+        for packed in digits.pack(integers)
+        for place in range(digits.count)
+    ]
+    np.testing.assert_array_equal(found, integers)
 
 
 def test_a_packed_weight_keeps_its_name() -> None:
