@@ -54,6 +54,7 @@ from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.advice import nothing_to_do, run_advice
 from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.deletion import without_idle_units
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.layer_reports import counted, in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
@@ -158,6 +159,7 @@ def prune(
         bound=written.bound,
         final_samples=outcome.final_samples,
         forms=written.forms,
+        deleted_units=written.deleted_units,
         latency=latency,
     )
 
@@ -293,6 +295,7 @@ class _Written:
     bound: float | None
     doubts: Sequence[Diagnostic]
     forms: tuple[FileForm, ...]
+    deleted_units: int
 
 
 def _search(
@@ -360,7 +363,8 @@ def _write(
         doubts.extend([*lost_numbers(dense.path, outputs), *dead_outputs(outputs)])
         measured.append((written, answers))
 
-    result.model.save(target, force=force, check=check)
+    model, deleted = without_idle_units(result.model, samples, context.settings, context.threads)
+    model.save(target, force=force, check=check)
     with standing(target):
         ((written, answers),) = measured
         comparison = answers.compared(dense, written)
@@ -371,7 +375,7 @@ def _write(
         doubts += few_held_out(result.target, comparison.samples, context.settings.holdout)
         doubts += [*unsolved(layers), *emptied(layers), *not_finite(layers)]
         doubts += unseen(layers, result.unread)
-        return _Written(comparison, layers, bound, doubts, forms(written))
+        return _Written(comparison, layers, bound, doubts, forms(written), deleted)
 
 
 def _sample_set(

@@ -137,7 +137,9 @@ def check_run(files: Files, report, settings: Settings) -> None:
     (entry,) = (each for each in written.proto.metadata_props if each.key == "nettrim")
     digest = hashlib.sha256(files.model.read_bytes()).hexdigest()
     origin = {"version": __version__, "dense_sha256": digest}
-    facts = {"store": "plain", "bits": None} | json.loads(entry.value)
+    facts = {"store": "plain", "bits": None, "no_delete": settings.no_delete} | json.loads(
+        entry.value
+    )
     assert facts == {**origin, **settings.as_dict()}
     by_name = {layer.name: layer for layer in written.layers}
     total = zeros = 0

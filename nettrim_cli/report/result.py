@@ -200,6 +200,8 @@ class Report:
         and certificate are those of the network before it.
     forms
         Sizes of the pruned model in all forms.
+    deleted_units
+        Number of hidden units that were deleted as they had no weights left.
     latency
         The dense and the written model timed on held-out samples; empty unless that was asked for.
     """
@@ -217,6 +219,7 @@ class Report:
     missed: str = ""
     final_samples: int = 0
     forms: tuple[FileForm, ...] = ()
+    deleted_units: int = 0
     latency: tuple[BatchTiming, ...] = ()
 
     @property
@@ -276,6 +279,7 @@ class Report:
             "missed": self.missed,
             "final_samples": self.final_samples,
             "forms": [asdict(form) for form in self.forms],
+            "deleted_units": self.deleted_units,
             "latency": [asdict(timing) for timing in self.latency],
             "bound": self.bound,
             "seconds": self.seconds,

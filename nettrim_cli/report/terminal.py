@@ -160,6 +160,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
             formatting.count(report.nonzeros),
             sparsity,
         ),
+        *_deletion_rows(report.deleted_units),
         *_file_rows(report.comparison),
         *_form_rows(report),
         *_quality_rows(
@@ -237,6 +238,12 @@ def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
         _size_row("file", reference.bytes_raw, candidate.bytes_raw),
         _size_row("gzipped", reference.bytes_gzip, candidate.bytes_gzip),
     ]
+
+
+def _deletion_rows(count: int) -> list[tuple[str, str, str, str]]:
+    """How many hidden units are no longer there."""
+    text = "hidden units without weights"
+    return [("deleted", "", formatting.count(count), text)] if count else []
 
 
 def _form_rows(report: Report) -> list[tuple[str, str, str, str]]:

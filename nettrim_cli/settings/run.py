@@ -240,6 +240,11 @@ class Settings:
         "them when it loads the model, bit by bit. plain: every zero is written.",
         choices=STORES,
     )
+    no_delete: bool = option(
+        False,
+        "Leave hidden units in the network that are left without incoming or outgoing weights. "
+        "Without this they are deleted, and matrices get smaller; outputs stay the same.",
+    )
     seed: int = option(0, "Seed of every random choice.", low=0, metavar="N")
     threads: int | None = option(
         None, "Processor threads to use (default: all).", low=1, high=1024, metavar="N"

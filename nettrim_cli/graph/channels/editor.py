@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from nettrim_cli.graph import ops
+from nettrim_cli.graph.channels.unused import drop_unused
 from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.ir.index import Index, attributes
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.elements import RAW_DTYPES, encode
 from nettrim_cli.graph.storage.external import SMALL_BYTES, is_external
-from nettrim_cli.graph.storage.tensors import elem_type, new_tensor, subgraphs
+from nettrim_cli.graph.storage.tensors import elem_type, new_tensor
 from nettrim_cli.graph.storage.weight_view import WeightView
 
 Mask = NDArray[np.bool_]
@@ -36,7 +37,8 @@ class Editor:
         self.index: Index = model.index
         self.graph = model.proto.graph
         self.names = self.index.all_names()
-        self.replaced: set[str] = set()
+        self.order = [tensor.name for tensor in self.graph.initializer]
+        self.successors: dict[str, str] = {}
         self.inserted: dict[int, list[onnx.NodeProto]] = {}
         self.appended: dict[int, onnx.NodeProto] = {}
         self.cuts: list[tuple[WeightView, Mapping[int, Mask], str]] = []
@@ -96,6 +98,7 @@ class Editor:
         while (name := f"{stem}.left{number}") in self.names:
             number += 1
         self.names.add(name)
+        self.successors[name] = stem
         return name
 
     def _read(self, node: Node, slot: int, name: str) -> None:
@@ -103,7 +106,6 @@ class Editor:
         source = _source(node)
         while len(source.input) <= slot:
             source.input.append("")
-        self.replaced.add(source.input[slot])
         source.input[slot] = name
 
     def set_list(self, node: Node, slot: int, values: NDArray[np.integer]) -> None:
@@ -234,14 +236,37 @@ class Editor:
             Tensors whose shapes as they were told are wrong.
         """
         self._insert()
-        self._drop_unread()
-        wrong = set(changed)
+        drop_unused(self.model.proto)
+        wrong = {*changed, *self._take_names_over()}
         keep = [value for value in self.graph.value_info if value.name not in wrong]
         del self.graph.value_info[:]
         self.graph.value_info.extend(keep)
         result = Model(self.model.proto, self.model.path, self.model.external)
-        result.checked = self.model.checked
+        result.checked, result.compact = self.model.checked, self.model.compact
         return result
+
+    def _take_names_over(self) -> Iterable[str]:
+        """Give new constants the names and the places of those that they replace; the names."""
+        present = {name for node in self.graph.node for name in (*node.input, *node.output)}
+        named = (*self.graph.input, *self.graph.output, *self.graph.initializer)
+        present.update(value.name for value in named)
+        renamed: dict[str, str] = {}
+        for name, old in self.successors.items():
+            if name in present and old not in present and old not in renamed.values():
+                renamed[name] = old
+        for node in self.graph.node:
+            for names in (node.input, node.output):
+                for slot, name in enumerate(names):
+                    if name in renamed:
+                        names[slot] = renamed[name]
+        for value in (*self.graph.initializer, *self.graph.input):
+            value.name = renamed.get(value.name, value.name)
+        places = {name: place for place, name in enumerate(self.order)}
+        tensors = sorted(self.graph.initializer, key=lambda t: places.get(t.name, len(places)))
+        copies = [onnx.TensorProto.FromString(t.SerializeToString()) for t in tensors]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(copies)
+        return renamed.values()
 
     def _insert(self) -> None:
         """Put new nodes before those that read them."""
@@ -258,21 +283,6 @@ class Editor:
         del self.graph.node[:]
         self.graph.node.extend(copies)
 
-    def _drop_unread(self) -> None:
-        """Drop constants that were replaced, and nodes that made nothing but them."""
-        pending = self.replaced - {""}
-        while pending:
-            unread = pending - _read_names(self.graph)
-            pending = set()
-            for values in (self.graph.initializer, self.graph.input):
-                for value in [each for each in values if each.name in unread]:
-                    values.remove(value)
-            for sparse in [s for s in self.graph.sparse_initializer if s.values.name in unread]:
-                self.graph.sparse_initializer.remove(sparse)
-            for node in [n for n in self.graph.node if unread.issuperset(filter(None, n.output))]:
-                pending.update(node.input)
-                self.graph.node.remove(node)
-
 
 def _source(node: Node) -> onnx.NodeProto:
     assert node.source is not None
@@ -285,13 +295,3 @@ def _with(sizes: list[int], numbers: Mapping[int, int]) -> list[int]:
         if -place <= len(sizes) and sizes[place] not in (-1, 1):
             sizes[place] = number
     return sizes
-
-
-def _read_names(graph: onnx.GraphProto) -> set[str]:
-    """Names of tensors that a graph's nodes and outputs read, nested ones included."""
-    names = {value.name for value in graph.output}
-    for node in graph.node:
-        names.update(node.input)
-        for inner in subgraphs(node):
-            names |= _read_names(inner)
-    return names

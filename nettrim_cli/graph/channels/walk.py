@@ -11,19 +11,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from nettrim_cli.graph.channels.shapes import Sizes, sizes
 from nettrim_cli.graph.ir.flat_graph import Node
+from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.ops.channel_context import (
     ChannelContext,
+    Cut,
     Edit,
     Labels,
     Resized,
     varying,
 )
+from nettrim_cli.graph.storage.elements import RAW_DTYPES
+from nettrim_cli.graph.storage.tensors import elem_type
 from nettrim_cli.reasons import Reason
 
 OUTPUT = Reason("fixed-width", "they are outputs of the model")
@@ -195,6 +200,8 @@ def _check_edits(walk: Walk, context: ChannelContext, node: Node) -> None:
     if context.edits and (node.function or node.source is None):
         raise Unsupported("it is in a local function", "not-followed")
     for edit in context.edits:
+        if isinstance(edit, Cut):
+            _check_constant(walk.model.index, node.input[edit.slot])
         if not isinstance(edit, Resized):
             continue
         listed = context.integers("shape", edit.slot)
@@ -202,6 +209,20 @@ def _check_edits(walk: Walk, context: ChannelContext, node: Node) -> None:
             open_size = listed is not None and listed[axis] == -1
             if not (open_size or walk.sizes.is_fixed(node.output[0], axis)):
                 raise Unsupported("it is given a size that changes", "not-followed")
+
+
+def _check_constant(index: Index, name: str) -> None:
+    """Make sure that a part of a constant can be stored; raises Unsupported where it cannot."""
+    try:
+        view = index.view(name)
+    except Unsupported as refusal:
+        raise refusal.about("a constant") from None
+    holders = [leaf.holder for leaf in view.source.leaves]
+    if not view.exact or any(elem_type(holder) not in RAW_DTYPES for holder in holders):
+        raise Unsupported("a constant is of a type that cannot be cut", "not-followed")
+    fed = {value.name for value in index.graph.input} if index.model.ir_version >= 4 else set()
+    if any(isinstance(holder, TensorProto) and holder.name in fed for holder in holders):
+        raise Unsupported("a constant is an input, too, that callers may feed", "fixed-width")
 
 
 def _stop(walk: Walk, context: ChannelContext, node: Node, reason: Reason) -> None:
