@@ -190,6 +190,11 @@ REMEDIES = (
         "to float32 (weights may stay in {kind} behind a Cast)",
     ),
     (
+        r"Got invalid dimensions for input: (?P<name>.*?) for the following indices\s+"
+        r"index: (?P<axis>\d+) Got: (?P<size>\d+) Expected: (?P<fixed>\d+)",
+        "its input '{name}' has a fixed size of {fixed} on axis {axis}, and {size} were fed",
+    ),
+    (
         r"two nodes with same node name \((?P<name>[^)]*)\)",
         "two nodes are named '{name}'; give each a name of its own, or none",
     ),

@@ -51,7 +51,7 @@ def basis(bench: Bench) -> list[str]:
     """What was run on, in sentences."""
     threads = f"{bench.threads} thread{'s' * (bench.threads > 1)}"
     rounds = " and ".join(f"{timing.rounds:,}" for timing in bench.batches)
-    origins = "; ".join(formatting.clean(text) for text in bench.inputs)
+    origins = "; ".join(formatting.clean(text) for text in bench.inputs) or "none"
     return [
         f"{bench.runtime}, {threads}; medians and 95 % intervals over {rounds} rounds.",
         f"Inputs: {origins}.",

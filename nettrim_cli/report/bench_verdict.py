@@ -61,7 +61,7 @@ def _verdict(bench: Bench, number: int) -> tuple[str, bool]:
 
 def smaller(reference: BenchedModel, model: BenchedModel) -> str:
     """By how much a model is smaller, in words; empty where it is not, or hardly."""
-    if model.nonzeros <= SMALLER * reference.nonzeros:
+    if model.nonzeros <= SMALLER * reference.nonzeros and reference.nonzeros:
         share = 1 - model.nonzeros / reference.nonzeros
         return f"{formatting.percent(share, 0)} % fewer non-zero weights"
     if model.bytes_raw <= SMALLER * reference.bytes_raw:

@@ -156,6 +156,13 @@ def test_a_model_that_does_not_run_is_named(pair, files, capsys) -> None:
     assert f"{other}: onnxruntime cannot run the model" in told(capsys)
 
 
+def test_a_batch_that_a_model_does_not_take_is_told(pair, files, capsys) -> None:
+    text = "g (float[2,16] x) => (float[2,16] y) { y = Relu(x) }"
+    other = save_model(files.folder / "other.onnx", build(text))
+    assert run(["bench", pair[0], str(other), "--batch", "8"]) == 69
+    assert "input 'x' has a fixed size of 2 on axis 0, and 8 were fed" in told(capsys)
+
+
 def test_prune_tells_the_latency_before_and_after(files, capsys, monkeypatch) -> None:
     hurry(monkeypatch)
     monkeypatch.setattr(bench_module, "REPORTED", AT_ONCE)

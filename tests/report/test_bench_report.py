@@ -61,6 +61,13 @@ def test_a_smaller_file_is_told_where_the_weights_are_as_many() -> None:
     assert not is_faster
 
 
+def test_models_without_parameters_have_none_to_lose() -> None:
+    bench = benched(timed(about(1.0)))
+    empty = tuple(replace(model, parameters=0, nonzeros=0) for model in bench.models)
+    ((text, _),) = verdicts(replace(bench, models=empty))
+    assert text.startswith("pruned.onnx is not faster")
+
+
 def test_each_batch_size_has_its_ratio() -> None:
     assert said(about(0.5), about(0.25)) == (
         "pruned.onnx is faster than dense.onnx: ratio 0.50 (0.49 to 0.51) at batch 1, "
