@@ -187,7 +187,7 @@ ACTIVATIONS: dict[str, OpSpec] = {
         plain(lambda x: np.maximum(x, 0)),
         error=slope(1),
         clip=lambda context: Clipping(0.0, math.inf, "Relu"),
-        gradient=gradients.by_mask(gradients.positive),
+        gradient=gradients.by_slope(gradients.step_of_output),
     ),
     "Clip": activation(
         clip, error=slope(1), clip=clip_range, spreads=True, gradient=gradients.clip_gradient

@@ -16,6 +16,8 @@ import numpy as np
 from nettrim_cli.graph.ops.base import Unsupported
 from nettrim_cli.graph.ops.gradients.context import GradientContext, Sizes
 
+NARROW = 8  # channels
+
 
 @dataclass(frozen=True)
 class Window:
@@ -39,13 +41,25 @@ class Window:
     @property
     def left_over(self) -> tuple[int, ...] | None:
         """Entries at the end of each axis that no window reaches; None for sizes not known."""
+        spans = self._spans
+        return None if spans is None else tuple(span % stride for span, stride in spans)
+
+    @property
+    def places(self) -> tuple[int, ...] | None:
+        """How many places it has along each axis; None for sizes not known."""
+        spans = self._spans
+        return None if spans is None else tuple(span // stride + 1 for span, stride in spans)
+
+    @property
+    def _spans(self) -> list[tuple[int, int]] | None:
+        """How far it can move along each axis, and the stride; None for sizes not known."""
         sizes = [size for size in self.sizes if isinstance(size, int)]
         if len(sizes) < len(self.sizes):
             return None
         rows = zip(
             sizes, self.begin, self.end, self.kernel, self.dilations, self.strides, strict=True
         )
-        return tuple((n + b + e - d * (k - 1) - 1) % s for n, b, e, k, d, s in rows)
+        return [(n + b + e - d * (k - 1) - 1, s) for n, b, e, k, d, s in rows]
 
 
 def window_of(context: GradientContext, kernel: Sequence[int], sizes: Sizes) -> Window:
@@ -209,6 +223,9 @@ def _kernel_gradient(
         How the kernel moved over the image.
     """
     g, count, group = context.g, len(window.kernel), _group(context)
+    if group == 1 and window.places is not None:
+        narrow = isinstance(channels, int) and channels <= NARROW
+        return _kernel_gradient_by_places(context, pair, window, window.places, narrow=narrow)
     swap = [1, 0, *range(2, 2 + count)]
     image, by = (g.add("Transpose", name, perm=swap) for name in pair)
     if group > 1:
@@ -227,6 +244,52 @@ def _kernel_gradient(
         starts, axes = g.constant([0] * count), g.constant(range(2, 2 + count))
         result = g.add("Slice", result, starts, g.constant(window.kernel), axes)
     return g.add("Transpose", result, perm=swap)
+
+
+def _kernel_gradient_by_places(
+    context: GradientContext,
+    pair: tuple[str, str],
+    window: Window,
+    places: tuple[int, ...],
+    *,
+    narrow: bool,
+) -> str:
+    """A product of matrices for each entry of the kernel, which engines run faster.
+
+    Parameters
+    ----------
+    context
+        Of the node.
+    pair, window
+        As in ``_kernel_gradient``.
+    places
+        How many places the window has along each axis.
+    narrow
+        Whether channels are so few that all entries together make one product.
+    """
+    g, count = context.g, len(window.kernel)
+    swap = [1, 0, *range(2, 2 + count)]
+    image, by = (g.add("Transpose", name, perm=swap) for name in pair)
+    if any((*window.begin, *window.end)):
+        pads = [0, 0, *window.begin, 0, 0, *window.end]
+        image = g.add("Pad", image, g.constant(pads))
+    rows, axes = g.constant([0, -1]), g.constant(range(2, 2 + count))
+    by = g.add("Reshape", by, rows)
+    parts = []
+    for entry in np.ndindex(*window.kernel):
+        starts = np.multiply(entry, window.dilations)
+        ends = starts + np.multiply(np.subtract(places, 1), window.strides) + 1
+        bounds = (g.constant(values) for values in (starts, ends))
+        piece = g.add("Slice", image, *bounds, axes, g.constant(window.strides))
+        parts.append(g.add("Reshape", piece, rows))
+    size = len(parts)
+    if not narrow:
+        parts = [g.add("Gemm", by, part, transB=1) for part in parts]
+    joined = g.add("Concat", *parts, axis=0 if narrow else 1)
+    product = g.add("Gemm", by, joined, transB=1) if narrow else joined
+    split = g.add("Reshape", product, g.constant([0, size, -1]))
+    turned = g.add("Transpose", split, perm=[0, 2, 1])
+    return g.add("Reshape", turned, g.constant([0, 0, *window.kernel]))
 
 
 def _grouped(context: GradientContext, image: str, channels: int | str | None, group: int) -> str:
