@@ -137,8 +137,8 @@ class Model:
     def clone(self) -> Model:
         """An independent copy; it shares the values of external data that do not change."""
         clone = object.__new__(Model)
-        clone.path, clone.checked, clone.compact = self.path, self.checked, self.compact
-        clone._in_file = self._in_file
+        clone.path, clone.checked = self.path, self.checked
+        clone.compact, clone._in_file = self.compact, self._in_file
         clone.proto = onnx.ModelProto()
         clone.proto.CopyFrom(self.proto)
         clone.external = self.external.clone()
@@ -146,6 +146,12 @@ class Model:
         clone.inputs, clone.outputs = self.inputs, self.outputs
         clone.layers, clone._bindings = self.layers, dict(self._bindings)
         return clone
+
+    def edited(self) -> Model:
+        """The model as it is after `proto` was edited: other layers, to be written as before."""
+        model = Model(self.proto, self.path, self.external)
+        model.checked, model.compact = self.checked, self.compact
+        return model
 
     @property
     def index(self) -> Index:

@@ -14,7 +14,7 @@ from nettrim_cli.pruning.layer_reports import weights_of
 from nettrim_cli.pruning.selection import nonzeros, within_ceiling
 from nettrim_cli.reasons import Reason
 from nettrim_cli.solve.gram.l0 import solve_l0
-from nettrim_cli.solve.gram.rounding import few_bits
+from nettrim_cli.solve.gram.rounding import round_solution
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.penalties import pattern
 from nettrim_cli.solve.problem import LayerProblem, Solution
@@ -73,19 +73,9 @@ def solve_layer(job: LayerJob, progress: Callback = silent) -> LayerResult:
     """Solve all blocks of a layer.  Equal jobs give equal weights, wherever they are solved."""
     start = time.monotonic()
     solutions = within_ceiling(job.problems, _solve_blocks(job, progress), job.bounds[1])
-    if job.bits is not None:
-        solutions = [
-            _rounded(problem, solution, job.bits)
-            for problem, solution in zip(job.problems, solutions, strict=True)
-        ]
-    return LayerResult(tuple(solutions), time.monotonic() - start)
-
-
-def _rounded(problem: LayerProblem, solution: Solution, bits: int) -> Solution:
-    """The solution with weights of so many bits, unless the layer stays dense."""
-    if solution.status.leaves_dense:
-        return solution
-    return replace(solution, U=few_bits(problem, solution.U, bits))
+    pairs = zip(job.problems, solutions, strict=True)
+    rounded = tuple(round_solution(*pair, job.bits) for pair in pairs)
+    return LayerResult(rounded, time.monotonic() - start)
 
 
 def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:

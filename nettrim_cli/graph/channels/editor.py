@@ -241,9 +241,7 @@ class Editor:
         keep = [value for value in self.graph.value_info if value.name not in wrong]
         del self.graph.value_info[:]
         self.graph.value_info.extend(keep)
-        result = Model(self.model.proto, self.model.path, self.model.external)
-        result.checked, result.compact = self.model.checked, self.model.compact
-        return result
+        return self.model.edited()
 
     def _take_names_over(self) -> Iterable[str]:
         """Give new constants the names and the places of those that they replace; the names."""

@@ -47,7 +47,7 @@ def factorize(model: Model, ranks: Mapping[str, int]) -> Model:
         assert nodes is not None
         _replace(result, layer, nodes, names)
     drop_unused(result.proto)
-    return Model(result.proto, result.path, result.external)
+    return result.edited()
 
 
 def halves(U: Floats, rank: int) -> tuple[Floats, Floats]:

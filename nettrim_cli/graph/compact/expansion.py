@@ -2,7 +2,7 @@
 
 The form is known by its nodes: a ScatterElements into zeros, of constants alone, and the Reshape
 behind it.  A Transpose belongs to it where the elements stand in one column, a Mul where they are
-integers that were cast.
+integers that were cast.  Or it is the Mul of such integers alone.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from onnx import TensorProto, helper
 
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
-from nettrim_cli.graph.storage.elements import RAW_DTYPES
+from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
 from nettrim_cli.graph.storage.external import External, is_external
 
 DEEPEST = 16  # nodes between a constant and what is rebuilt of it
 MOST_BYTES, MOST_FACTOR = 1 << 28, 1 << 11  # of what is rebuilt, the latter of what is stored
+FEWEST_BYTES = 64  # of integers that are weights
 INSIDE_BYTES = 1 << 30  # of what is rebuilt in the protobuf
 Attributes = dict[str, Any]
 
@@ -217,33 +218,26 @@ def expanded(model: onnx.ModelProto, external: External) -> onnx.ModelProto:
     external
         The values that are not in it; what is large is added.
     """
-    if not _has_scatter(model):
+    stored = model.ByteSize() + sum(
+        tensors.raw_bytes(tensor) for tensor in tensors.all_tensors(model) if is_external(tensor)
+    )
+    uses, room, read = Counter(_reads(model.graph)), [MOST_BYTES + MOST_FACTOR * stored], set[str]()
+    rebuilt: list[list[Rebuilt]] = []
+    for graph, sources in _scopes(model.graph, ChainMap()):
+        scope = _Scope(sources, external, room)
+        rebuilt.append(list(_rebuilt(graph, scope, uses)))
+        read |= scope.read
+    if not any(rebuilt):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    uses = Counter(_reads(copy.graph))
-    stored = copy.ByteSize() + sum(
-        tensors.raw_bytes(tensor) for tensor in tensors.all_tensors(copy) if is_external(tensor)
-    )
-    room, read, count, inside = [MOST_BYTES + MOST_FACTOR * stored], set[str](), 0, 0
-    for graph, sources in _scopes(copy.graph, ChainMap()):
-        scope = _Scope(sources, external, room)
-        for rebuilt in list(_rebuilt(graph, scope, uses)):
-            array = rebuilt.value.array
-            inside += array.nbytes
-            graph.initializer.append(
-                external.new_tensor(
-                    rebuilt.name,
-                    array,
-                    rebuilt.value.elem_type,
-                    outside=inside + stored > INSIDE_BYTES or bool(external.files),
-                )
-            )
-            _remove(graph, rebuilt.path, uses)
-            count += 1
-        read |= scope.read
-    if not count:
-        return model
+    for graph, parts in zip(tensors.graphs(copy.graph), rebuilt, strict=True):
+        for part in parts:
+            stored += part.value.array.nbytes
+            outside = stored > INSIDE_BYTES or bool(external.files)
+            value = part.value.array, part.value.elem_type
+            graph.initializer.append(external.new_tensor(part.name, *value, outside=outside))
+            _remove(graph, part.path, uses)
     for graph in reversed(list(tensors.graphs(copy.graph))):
         _remove_unread(graph, read, uses)
     return copy
@@ -290,17 +284,11 @@ def _rebuilt(graph: onnx.GraphProto, scope: _Scope, uses: Counter[str]) -> Itera
     """The tensors that nodes of a graph rebuild."""
     readers = {name: node for node in graph.node for name in node.input}
     for node in graph.node:
-        if node.op_type != "ScatterElements" or node.domain not in STANDARD:
+        if node.domain not in STANDARD or node.op_type not in STEPS:
             continue
         try:
-            scatter = scope.value(node.output[0])
-            steps = ["Reshape", *(["Transpose"] if scatter.array.ndim > 1 else [])]
-            maker = scope.sources.get(node.input[2])
-            if isinstance(maker, onnx.NodeProto) and maker.op_type == "Cast":
-                source = scope.value(maker.input[0])
-                steps += ["Mul"] if source.array.dtype.kind in "iu" else []
             path = [node.output[0]]
-            for step in steps:
+            for step in STEPS[node.op_type](scope, node):
                 reader = readers.get(path[-1])
                 if reader is None or reader.op_type != step or uses[path[-1]] != 1:
                     raise Unfolded
@@ -310,6 +298,34 @@ def _rebuilt(graph: onnx.GraphProto, scope: _Scope, uses: Counter[str]) -> Itera
             continue
         finally:
             scope.known.clear()
+
+
+def _scatter_steps(scope: _Scope, node: onnx.NodeProto) -> list[str]:
+    """Ops that follow a ScatterElements."""
+    steps = ["Reshape"]
+    if scope.value(node.output[0]).array.ndim > 1:
+        steps.append("Transpose")
+    maker = scope.sources.get(node.input[2])
+    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Cast":
+        steps += ["Mul"] if scope.value(maker.input[0]).array.dtype.kind in "iu" else []
+    return steps
+
+
+def _cast_steps(scope: _Scope, node: onnx.NodeProto) -> list[str]:
+    """Ops that follow a Cast of integers to real numbers."""
+    source = scope.value(node.input[0])
+    if source.elem_type not in (TensorProto.INT8, TensorProto.INT32) or source.array.ndim < 1:
+        raise Unfolded
+    if source.array.nbytes < FEWEST_BYTES or scope.value(node.output[0]).elem_type not in FLOATS:
+        raise Unfolded
+    return ["Mul"]
+
+
+STEPS: Mapping[str, Callable[[_Scope, onnx.NodeProto], list[str]]] = {
+    "Cast": _cast_steps,
+    "ScatterElements": _scatter_steps,
+}
+"""By the first op of a rebuilt tensor, what tells the ops that follow it."""
 
 
 def _scopes(
@@ -332,11 +348,6 @@ def _reads(graph: onnx.GraphProto) -> Iterator[str]:
     for each in tensors.graphs(graph):
         yield from (name for node in each.node for name in node.input if name)
         yield from (value.name for value in each.output)
-
-
-def _has_scatter(model: onnx.ModelProto) -> bool:
-    owners = tensors.graphs(model.graph)
-    return any(node.op_type == "ScatterElements" for graph in owners for node in graph.node)
 
 
 def _remove(graph: onnx.GraphProto, names: list[str], uses: Counter[str]) -> None:

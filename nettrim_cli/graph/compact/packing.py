@@ -7,7 +7,8 @@ A runtime folds these nodes when it loads the model::
 
 The rebuilt tensor keeps its name, so that nothing that reads it changes.  A matrix whose gaps are
 shorter by columns is scattered into one column, and a Transpose follows the Reshape.  Values that
-fit into a smaller type are cast, and integers multiplied with scales at the end.
+fit into a smaller type are cast, and integers multiplied with scales at the end; where zeros are
+few, all of them without gaps.
 """
 
 from __future__ import annotations
@@ -150,23 +151,30 @@ class Compactor:
         """The nodes for a tensor, values and order of the elements such that bytes are fewest."""
         shape = tuple(tensor.dims)
         filled = elements.view(f"u{elements.itemsize}") != 0
-        choices: list[tuple[float, int, bool, ValueForm, GapCode]] = []
+        choices: list[tuple[float, int, bool, ValueForm, GapCode | None]] = []
         for form in value_forms(elements, tensor.data_type, shape):
+            if form.scale is not None and elements.size % form.group == 0:  # all, zeros included
+                size = elements.size * form.element_bytes + form.extra_bytes
+                choices.append((size, len(choices), False, form, None))
             for by_columns in (False, True)[: 1 + (len(shape) > 1)]:
                 positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
                 coded = best_code(positions, elements.size, form.element_bytes, form.group)
                 if coded is not None:
-                    size, code = coded
-                    choices.append((size + form.extra_bytes, len(choices), by_columns, form, code))
+                    size = coded[0] + form.extra_bytes
+                    choices.append((size, len(choices), by_columns, form, coded[1]))
         if not choices:
             return None
         size, _, by_columns, form, code = min(choices, key=lambda choice: choice[:2])
         if size >= elements.nbytes:
             return None
+        builder = _Builder(self, Rebuilt(), tensor, name, by_columns)
+        if code is None:
+            builder.whole(form)
+            return builder.parts
         positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
         stored = stored_positions(positions, elements.size, code, form.group)
-        builder = _Builder(self, Rebuilt(), tensor, name, by_columns)
         values = _ordered(form.elements, shape, by_columns=by_columns)[stored]
+        values = values.reshape(-1, 1) if by_columns else values
         builder.rebuild(builder.gaps(stored, code), builder.values(values, form), form.scale)
         return builder.parts
 
@@ -228,23 +236,29 @@ class _Builder:
             operands = [*inputs, constant] if constant else inputs
             inputs = [self.node(op, operands, output, **attributes)]
 
+    def whole(self, form: ValueForm) -> None:
+        """Add the nodes that multiply all elements of a form with their scales."""
+        values = self.values(form.elements.reshape(tuple(self.tensor.dims)), form)
+        scale = self.own(np.asarray(form.scale), self.tensor.data_type)
+        self.node("Mul", [values, scale], self.name)
+
     def gaps(self, stored: Positions, code: GapCode) -> str:
         """The gaps between positions ``(N,)``, by their code; the name."""
         words = gap_words(stored, code)
         if code.per_word == 1:
             return self.own(words.reshape(-1, *self._column), TensorProto.INT32)
         name = self.own(words.reshape(-1, 1), TensorProto.INT32)
-        return self._digits(name, code.powers, code.base)
+        return self._digits(name, code.powers, code.base, [-1, *self._column])
 
     def values(self, elements: NDArray[Any], form: ValueForm) -> str:
-        """Values ``(N,)`` of a form as elements of the tensor's type; the name."""
+        """Values of a form, of any shape, as elements of the tensor's type; the name."""
         if (packed := form.digits) is None:
-            name = self.own(elements.reshape(-1, *self._column), form.elem_type)
+            name = self.own(elements, form.elem_type)
         else:
             name = self.own(packed.pack(elements).reshape(-1, 1), packed.elem_type)
             if packed.elem_type != TensorProto.INT32:
                 name = self.node("Cast", [name], to=TensorProto.INT32)
-            name = self._digits(name, packed.powers, packed.base)
+            name = self._digits(name, packed.powers, packed.base, elements.shape)
             name = self.node("Sub", [name, self.shared(np.array(packed.offset, np.int32))])
         if form.elem_type == self.tensor.data_type:
             return name
@@ -262,11 +276,13 @@ class _Builder:
             self.parts.zeros[key] = known
         return str(known.output[0])
 
-    def _digits(self, words: str, powers: NDArray[np.int32], base: int) -> str:
-        """The digits of words ``(N, 1)`` one after the other."""
+    def _digits(
+        self, words: str, powers: NDArray[np.int32], base: int, shape: Sequence[int]
+    ) -> str:
+        """The digits of words ``(N, 1)`` one after the other, in a shape."""
         shifted = self.node("Div", [words, self.shared(powers)])
         digits = self.node("Mod", [shifted, self.shared(np.array(base, np.int32))])
-        return self.node("Reshape", [digits, self.shared([-1, *self._column])])
+        return self.node("Reshape", [digits, self.shared(list(shape))])
 
     @property
     def _column(self) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
 from nettrim_cli.reasons import Reason
 from nettrim_cli.report.result import LayerReport
+from nettrim_cli.solve.gram.rounding import round_solution
 from nettrim_cli.solve.gram.shrunk import solve_shrunk
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem, Solution
@@ -171,7 +172,10 @@ class _Pass:
         key = layer.name, block
         try:
             with np.errstate(all="ignore"):  # the status tells of numbers that are not finite
-                return solve_shrunk(problem, self.remaining.rows[key], self.plan.ranks.get(key))
+                rank, bits = self.plan.ranks.get(key), self.context.settings.bits
+                solution = solve_shrunk(problem, self.remaining.rows[key], rank)
+                # Two thin products are made of a low rank later, and keep all bits.
+                return round_solution(problem, solution, bits if rank is None else None)
         except np.linalg.LinAlgError as error:
             return Solution.dense(problem, Reason("not-solved", f"not solved: {error}"))
 

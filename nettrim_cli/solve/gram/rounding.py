@@ -9,7 +9,7 @@ before are made up for.  Scales are fitted in between: ``s = q' A u / q' A q``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +18,20 @@ from nettrim_cli.solve.gram.low_rank import LowRank
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import System
 from nettrim_cli.solve.matrices import Matrix
-from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem, Solution
 
 MANTISSA = 11  # bits of a scale, so that its products with integers are exact in float32
 CLIPPED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the largest weight, as the largest integer
 FINE = 100  # integers from which on clipping does not pay
 ROUNDS, SWEEPS = 3, 2  # of fitting scales; of the descent in each
 BLOCK = 64  # inputs whose changes are passed on together
+
+
+def round_solution(problem: LayerProblem, solution: Solution, bits: int | None) -> Solution:
+    """The solution with weights of so many bits, unless all are kept or the layer stays dense."""
+    if bits is None or solution.status.leaves_dense:
+        return solution
+    return replace(solution, U=few_bits(problem, solution.U, bits))
 
 
 def few_bits(problem: LayerProblem, U: Matrix, bits: int) -> Matrix:

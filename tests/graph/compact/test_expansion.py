@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from nettrim_cli import pipeline
 from nettrim_cli.graph.compact.expansion import expanded
@@ -15,7 +15,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.external import External
 from nettrim_cli.settings import Settings
 from tests.support.networks import Files, mlp, save_data, save_model
-from tests.support.options import QUICK
+from tests.support.options import PLAIN, QUICK
 from tests.support.small import build
 from tests.support.sparse import sparse
 
@@ -167,6 +167,16 @@ def test_few_bits_are_stored_in_few_bytes(compact: Files) -> None:
         assert {16: 10, 8: 3, 6: 6, 4: 2}[bits] in types  # float16, int8, int32, uint8
         assert '"bits": ' in str(Model.load(output).metadata("nettrim"))
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_smaller_layers_have_few_bits_too(compact: Files) -> None:
+    dense, output = compact.folder / "dense.onnx", compact.folder / "smaller.onnx"
+    options = PLAIN | {"sparsity": 0.4, "structure": "units", "store": "compact", "bits": 8}
+    report = pipeline.prune(dense, compact.data, output, Settings(**options))
+    onnx.checker.check_model(str(output), full_check=True)
+    types = [tensor.data_type for tensor in onnx.load(output).graph.initializer]
+    assert types.count(TensorProto.INT8) == len(report.layers)
+    assert output.stat().st_size < 0.3 * dense.stat().st_size
 
 
 def test_a_changed_weight_runs(compact: Files) -> None:

@@ -56,6 +56,16 @@ def test_integers_on_a_grid(shape, largest, axis) -> None:
         assert w.tobytes() == weight.tobytes()
 
 
+@pytest.mark.parametrize("largest", [7, 31, 127])
+def test_integers_without_zeros_need_no_gaps(largest) -> None:
+    weight = on_grid(60, 50, largest=largest, axis=0)
+    weight = np.where(weight == 0, np.abs(weight).max(axis=1, keepdims=True), weight)
+    packed = pack(weight)
+    assert "ScatterElements" not in {node.op_type for node in packed.graph.node}
+    for (w,) in results(packed, ["w"], {"x": np.zeros(1, np.float32)}):
+        assert w.tobytes() == weight.tobytes()
+
+
 def test_recurrent_weights_have_a_scale_for_each_unit() -> None:
     parts = [on_grid(24, 40, largest=100, axis=0, seed=seed) for seed in (0, 1)]
     packed = pack(np.stack(parts))
