@@ -132,7 +132,7 @@ class _Deletion:
         if axis != edit.axis:
             return
         positions = np.cumsum(mask) - 1
-        entries = edit.entries[mask[edit.entries]]
+        entries = edit.entries if edit.entries.ndim == 0 else edit.entries[mask[edit.entries]]
         if node.op_type == "Gather":
             editor.set_list(node, 1, positions[entries])
         else:

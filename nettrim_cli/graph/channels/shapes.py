@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.writer import Writer
-from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.graph.ops import Unsupported, spec_of
 from nettrim_cli.graph.ops.layout_steps import Shape
 from nettrim_cli.graph.storage.elements import FLOATS
 
@@ -118,9 +118,26 @@ def _inferred(index: Index, model: onnx.ModelProto, first: int, step: int) -> di
         except Exception:  # whatever the C++ below throws
             break
         shapes.update(_known_shapes(inferred.graph))
-        if not _fold(chosen, shapes):
+        if not (_add_entrywise(chosen, shapes) or _fold(chosen, shapes)):
             break
     return shapes
+
+
+def _add_entrywise(model: onnx.ModelProto, shapes: dict[str, Shape]) -> bool:
+    """Tell the shapes that ops which onnx does not know have as functions; whether any has."""
+    added = False
+    for node in model.graph.node:
+        name = node.output[0] if node.output else ""
+        known = all(operand in shapes for operand in node.input if operand)
+        if not name or name in shapes or not known or node.domain in STANDARD:
+            continue
+        if spec_of(node.op_type, node.domain).function is None:
+            continue
+        shapes[name] = np.broadcast_shapes(*(shapes[operand] for operand in node.input if operand))
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
+        model.graph.value_info.append(value)
+        added = True
+    return added
 
 
 def _known_shapes(graph: onnx.GraphProto) -> Iterator[tuple[str, Shape]]:

@@ -161,7 +161,7 @@ def gather_channels(context: ChannelContext) -> Outputs:
     if labels.shape[axis] == 1:
         rank = len(context.shape(1)) if indices is None else indices.ndim
         return (labels.reshape(labels.shape[:axis] + (1,) * rank + labels.shape[axis + 1 :]),)
-    if indices is None:
+    if indices is None or indices.ndim > 1:
         return boundary(context)
     size = context.shape()[axis]
     entries = np.where(indices < 0, indices + size, indices).astype(np.int64)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
-from tests.support.small import build, normal
-from tests.support.smaller import assert_deletes
+from nettrim_cli.graph.channels.delete import delete_units
+from nettrim_cli.graph.channels.find import refusals, unit_groups
+from nettrim_cli.graph.model import Model
+from tests.support.small import build, normal, run
+from tests.support.smaller import assert_deletes, masked
 
 IMAGE, SEQUENCE, ROWS = normal(2, 3, 8, 8), normal(2, 5, 6), normal(4, 6)
 P, R = {"p": normal(8, 3, 3, 3)}, {"r": normal(4, 8, 1, 1)}
@@ -414,3 +419,82 @@ def test_units_are_found_and_deleted(name) -> None:
     for seed in (0, 1):
         groups = assert_deletes(build(text, **arrays), {"x": x}, seed)
         assert {group.name: group.units for group in groups} == expected
+
+
+LATER = '<ir_version: 10, opset_import: ["" : 21]>'
+
+
+def test_groups_of_a_normalisation_go_as_a_whole() -> None:
+    text, x, tensors = convs("z = GroupNormalization<num_groups = 4>(h, s, s)", s=POSITIVE)
+    groups = assert_deletes(build(text, head=LATER, **tensors), {"x": x})
+    assert [group.units for group in groups] == [4]
+
+
+def test_parts_of_a_split_are_told_by_their_number() -> None:
+    text, x, tensors = convs(
+        "i, j = Split<axis = 1, num_outputs = 2>(h) z = Concat<axis = 1>(j, i)"
+    )
+    groups = assert_deletes(build(text, head=LATER, **tensors), {"x": x}, 3)
+    assert [group.units for group in groups] == [4, 4]
+
+
+@pytest.mark.parametrize("opset", [9, 11])
+def test_bounds_and_sizes_may_be_attributes(opset) -> None:
+    middle = "i, j = Split<axis = 1, split = [3, 5]>(h) k = Relu(j) z = Concat<axis = 1>(k, i)"
+    if opset == 9:
+        middle = middle.replace("Relu(j)", "Slice<starts = [1], ends = [4], axes = [1]>(j)")
+    text, x, tensors = convs(middle)
+    tensors["r"] = normal(4, 6 if opset == 9 else 8, 1, 1)
+    head = f'<ir_version: 4, opset_import: ["" : {opset}]>'
+    groups = assert_deletes(build(text, head=head, **tensors), {"x": x}, 2)
+    assert [group.units for group in groups] == ([3, 3] if opset == 9 else [3, 5])
+
+
+def test_a_model_with_weights_as_inputs_keeps_those_that_callers_may_feed() -> None:
+    text, x, tensors = rows("z = Relu(h)")
+    for version, expected in ((3, 8), (8, 0)):
+        proto = build(text, head='<ir_version: 8, opset_import: ["" : 12]>', **tensors)
+        proto.ir_version = version
+        for tensor in proto.graph.initializer:
+            value = onnx.helper.make_tensor_value_info(tensor.name, 1, tensor.dims)
+            proto.graph.input.append(value)
+        groups = assert_deletes(proto, {"x": x})
+        assert sum(group.units for group in groups) == expected
+
+
+def test_external_data_are_cut(tmp_path) -> None:
+    text, x, _ = rows("b = Add(h, c) z = Relu(b)")
+    tensors = {"p": normal(6, 90), "c": normal(90), "r": normal(90, 3)}
+    proto = build(text, **tensors)
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    model = Model.load(tmp_path / "m.onnx")
+    kept = {"p": np.arange(40)}
+    small = delete_units(masked(model, unit_groups(model), kept), kept)
+    small_path = tmp_path / "s.onnx"
+    small.save(small_path)
+    inside = Model(build(text, **tensors))
+    plain = delete_units(masked(inside, unit_groups(inside), kept), kept)
+    session = ort.InferenceSession(small_path, providers=["CPUExecutionProvider"])
+    (wanted,) = run(plain.proto, ["y"], {"x": x})
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], wanted)
+    after, before = (
+        sum(file.stat().st_size for file in m.files) for m in (Model.load(small_path), model)
+    )
+    assert after < 0.6 * before
+
+
+def test_what_stays_is_told_with_the_reason() -> None:
+    text, _, tensors = steps("[q] n = LayerNormalization(h, s) z = Relu(n)", s=POSITIVE)
+    reasons = refusals(Model(build(text, **tensors)))
+    assert {name: reason.code for name, reason in reasons.items()} == {
+        "p": "mixed",
+        "r": "fixed-width",
+    }
+
+
+def test_only_units_that_are_there_are_deleted_and_not_all() -> None:
+    text, _, tensors = rows("z = Relu(h)")
+    model = Model(build(text, **tensors))
+    for kept in ({"r": np.arange(3)}, {"p": np.arange(0)}):
+        with pytest.raises(ValueError, match="unit"):
+            delete_units(model, kept)

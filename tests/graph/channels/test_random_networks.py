@@ -15,7 +15,7 @@ from tests.support.small import run
 from tests.support.smaller import assert_deletes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16)
 @given(st.integers(0, 2**32 - 1))
 def test_units_of_random_networks_go(seed) -> None:
     proto, feeds = random_network(seed)
@@ -45,7 +45,7 @@ def silence(model: Model, seed: int) -> None:
                 model.set_weight(layers[name], matrices, None)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_dead_units_of_random_networks_go(seed) -> None:
     proto, feeds = random_network(seed)
