@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
+# Modules are compiled once, not by every process that a test starts, whatever the environment asks.
+PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
@@ -27,7 +29,7 @@ demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense
 	    --data sample_models/mlp/test.h5
 
 test: setup  ## run the quick tests, lint and types among them
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(PYTEST) $(PARALLEL)
 
 test-kernels: setup  ## run the quick tests under each BLAS kernel and with 1, 2, 4 threads (an hour; ARGS="tests/solve" runs some)
 	$(BIN)/python tests/kernels.py $(ARGS)
@@ -42,7 +44,7 @@ $(VENV)/models: $(VENV)/installed benchmarks/models.txt
 	@touch $@
 
 test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose models they prune
-	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or not slow'
+	$(PYTEST) $(PARALLEL) -m 'slow or not slow'
 
 torture: setup  ## kills, signals, races, full disks, limits and a million mutations (a day)
 	$(BIN)/python -m tests.support.hostile.torture

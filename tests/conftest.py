@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_info, threadpool_limits
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are processors
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from tests.support.networks import Files, mlp, save_data, save_model
 

@@ -538,7 +538,7 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     words = ["--force", "-o", str(output), "--threads", "1", "--epsilon", "0.3"]
     if stage != "writing":
         model, data = SLOW / "model.onnx", SLOW / "calib.h5"
-        words += ["--samples", "600", "--include", "*fc[34]*"]
+        words += ["--samples", "200", "--include", "*fc[34]*"]
     with forked.Popen(
         [sys.executable, "-c", DRIVER, stage, "prune", str(model), "--data", str(data), *words],
         stdout=subprocess.PIPE,
