@@ -25,6 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -194,12 +195,15 @@ def fork_orphan() -> int:
     reader, writer = os.pipe()
     between = os.fork()
     if not between:
+        parent = os.getpid()
         process = os.fork()
         if process:
             os.write(writer, str(process).encode())
             os._exit(0)
         os.close(reader)
         os.close(writer)
+        while os.getppid() == parent:
+            time.sleep(0.001)
         return 0
     os.close(writer)
     os.waitpid(between, 0)
@@ -232,9 +236,11 @@ def become(job: int, *streams: int) -> None:
 
 def as_text(number: int, mode: str, old: Any) -> io.TextIOWrapper:
     """A stream of text like the one that the interpreter has made."""
-    stream = open(number, mode, closefd=False)  # noqa: SIM115
-    lines = number == 2 or stream.isatty()
-    return io.TextIOWrapper(stream, old.encoding, old.errors, line_buffering=lines)
+    buffering = 0 if old.write_through else -1  # as PYTHONUNBUFFERED wants it
+    stream = open(number, mode, buffering, closefd=False)  # noqa: SIM115
+    lines = old.line_buffering if number == 2 else stream.isatty()
+    options = {"line_buffering": lines, "write_through": old.write_through}
+    return io.TextIOWrapper(stream, old.encoding, old.errors, **options)
 
 
 if __name__ == "__main__":
