@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nettrim_cli.data.dataset import Calibration
+from nettrim_cli.data.batching import batch_size
+from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.data.engine import Engine
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, OutOfMemory
+from nettrim_cli.evaluation.plausibility import check_runs
 from nettrim_cli.files.formats import swap_message
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
+from nettrim_cli.settings import Settings
 
 PathLike = str | os.PathLike[str]
 
@@ -117,6 +121,40 @@ def naming(model: object) -> Iterator[None]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
+
+
+def split_samples(
+    dense: Model, calibration: Calibration, settings: Settings, threads: int
+) -> SampleSet:
+    """The samples to fit and those held out, after the model has run on one of them.
+
+    Parameters
+    ----------
+    dense
+        The model.
+    calibration
+        The open file.
+    settings
+        How many samples to use, and which share to hold out.
+    threads
+        Threads of the engine.
+
+    Raises
+    ------
+    BadInput
+        There are too few samples, or the model does not run on them.
+    """
+    fitted, holdout = split(
+        calibration.samples,
+        settings.samples,
+        settings.holdout,
+        settings.seed,
+        batch=calibration.batch_size(1),
+        path=calibration.path,
+    )
+    check_runs(dense, calibration, fitted, threads)
+    size = batch_size(calibration, dense, threads)
+    return SampleSet(calibration, fitted, holdout, size, seed=settings.seed)
 
 
 def _runs(model: Runnable) -> None:

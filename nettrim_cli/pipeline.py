@@ -15,7 +15,6 @@ import numpy as np
 
 from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size, side_by_side
-from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.evaluation.certificate import certify
@@ -28,7 +27,7 @@ from nettrim_cli.evaluation.comparison import (
 from nettrim_cli.evaluation.forms import forms
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.output_statistics import output_statistics
-from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, check_runs, dropped_samples, examine
+from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, dropped_samples, examine
 from nettrim_cli.evaluation.provenance import check_operands
 from nettrim_cli.evaluation.written_model_check import (
     dead_outputs,
@@ -49,6 +48,7 @@ from nettrim_cli.loading import (
     load_models,
     naming,
     open_samples,
+    split_samples,
 )
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
@@ -60,7 +60,6 @@ from nettrim_cli.pruning.layer_reports import counted, in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
-from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import FileForm, LayerReport, ModelSummary, Report
@@ -121,7 +120,7 @@ def prune(
         open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
         thread_limits(settings.threads) as threads,
     ):
-        samples = _sample_set(dense, calibration, data, settings, threads)
+        samples = split_samples(dense, calibration, settings, threads)
         listener.stage("looking at samples and labels")
         doubts = _doubts(dense, samples, settings, threads)
         listener.stage(f"recording {len(samples.fitted):,} samples")
@@ -142,10 +141,8 @@ def prune(
             judged = result.judged or result.masked or result.model
             batches = samples.holdout_batches(side_by_side(samples.size))
             certificate = certify(dense, judged, batches, threads=threads)
-            latency: tuple[BatchTiming, ...] = ()
-            if bench:
-                listener.stage("timing the dense and the written model")
-                latency = held_out_latency([dense.path, target], calibration, samples.holdout)
+            files = [dense.path, target]
+            latency = held_out_latency(files, samples, listener.stage) if bench else ()
     return Report(
         layers=in_order(dense, [*written.layers, *unpruned]),
         comparison=written.comparison,
@@ -376,23 +373,6 @@ def _write(
         doubts += [*unsolved(layers), *emptied(layers), *not_finite(layers)]
         doubts += unseen(layers, result.unread)
         return _Written(comparison, layers, bound, doubts, forms(written), deleted)
-
-
-def _sample_set(
-    dense: Model, calibration: Calibration, data: PathLike, settings: Settings, threads: int
-) -> SampleSet:
-    """The samples to fit and those held out, after the model has run on one of them."""
-    fitted, holdout = split(
-        calibration.samples,
-        settings.samples,
-        settings.holdout,
-        settings.seed,
-        batch=calibration.batch_size(1),
-        path=data,
-    )
-    check_runs(dense, calibration, fitted, threads)
-    size = batch_size(calibration, dense, threads)
-    return SampleSet(calibration, fitted, holdout, size, seed=settings.seed)
 
 
 def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:

@@ -10,10 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.deployed import DeployedModel
 from nettrim_cli.data.engine import runtime
-from nettrim_cli.data.formats.base import Indices
+from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import EngineFailed, OutOfMemory
 from nettrim_cli.graph.model import Model
 from nettrim_cli.latency.footprint import load_seconds, peak_memory
@@ -177,7 +176,7 @@ def time_batches(
 
 
 def held_out_latency(
-    paths: Sequence[Path], samples: Calibration, holdout: Indices
+    paths: Sequence[Path], samples: SampleSet, stage: Stage = lambda _: None
 ) -> tuple[BatchTiming, ...]:
     """Time models on held-out samples: one by one, and in a larger batch.
 
@@ -186,8 +185,9 @@ def held_out_latency(
     EngineFailed
         onnxruntime cannot load or run a model; the message names it.
     """
-    sizes = (1, LARGER_BATCH) if samples.fixed_batch is None else ()
-    return time_batches(paths, file_inputs(samples, sizes, holdout), 1, REPORTED)
+    sizes = (1, LARGER_BATCH) if samples.calibration.fixed_batch is None else ()
+    inputs = file_inputs(samples.calibration, sizes, samples.holdout)
+    return time_batches(paths, inputs, 1, REPORTED, stage)
 
 
 def _profiled(
