@@ -19,8 +19,11 @@ from nettrim_cli.graph.ops import Unsupported, spec_of
 from nettrim_cli.graph.ops.layout_steps import Shape
 from nettrim_cli.graph.storage.elements import FLOATS
 
-CHOICES = ((2, 64), (3, 96))
-"""The first axis of an input, and steps between its other open sizes, in each choice."""
+CHOICES = (((2, 64, 64), (3, 96, 96)), ((2, 224, 0), (3, 224, 0)), ((2, 128, 0), (3, 128, 0)))
+"""Of each pair: the first axis of an input, its second open size, and the step to further ones.
+
+Later pairs are for models that run on images of one size only.
+"""
 MOST_ENTRIES = 4096
 """Constants of whole numbers up to this size may tell shapes."""
 MOST_FACTORS = 16
@@ -59,8 +62,14 @@ class Sizes:
 def sizes(index: Index) -> Sizes:
     """Sizes of the main graph's tensors, functions inlined, by onnx's shape inference."""
     model = _without_values(index)
-    first, second = (_inferred(index, model, *choice) for choice in CHOICES)
-    return Sizes(first, second)
+    best = Sizes({}, {})
+    for pair in CHOICES:
+        first, second = (_inferred(index, model, *choice) for choice in pair)
+        if min(len(first), len(second)) > len(best.shapes):
+            best = Sizes(first, second)
+        if all(name in best.shapes for node in model.graph.node for name in node.output if name):
+            break
+    return best
 
 
 def _without_values(index: Index) -> onnx.ModelProto:
@@ -98,8 +107,10 @@ def _add_constant(index: Index, model: onnx.ModelProto, name: str) -> bool:
     return True
 
 
-def _inferred(index: Index, model: onnx.ModelProto, first: int, step: int) -> dict[str, Shape]:
-    """Shapes that are wholly known once open sizes are chosen."""
+def _inferred(
+    index: Index, model: onnx.ModelProto, first: int, size: int, step: int
+) -> dict[str, Shape]:
+    """Shapes that are wholly known once open sizes are chosen, as in ``CHOICES``."""
     chosen = onnx.ModelProto()
     chosen.CopyFrom(model)
     for value in index.graph.input:
@@ -107,9 +118,9 @@ def _inferred(index: Index, model: onnx.ModelProto, first: int, step: int) -> di
             continue
         chosen.graph.input.add().CopyFrom(value)
         open_axes = 0
-        for axis, size in enumerate(chosen.graph.input[-1].type.tensor_type.shape.dim):
-            if not size.HasField("dim_value") or size.dim_value < 0:
-                size.dim_value = first if axis == 0 else step * (1 + open_axes)
+        for axis, dim in enumerate(chosen.graph.input[-1].type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") or dim.dim_value < 0:
+                dim.dim_value = size + step * open_axes if axis else first
                 open_axes += axis > 0
     shapes: dict[str, Shape] = {}
     for _ in range(MOST_ROUNDS):

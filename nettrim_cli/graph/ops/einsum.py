@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
 from nettrim_cli.graph.ops.base import Arrays, Op, Reads, Shape, Unsupported, WeightNode, working
+from nettrim_cli.graph.ops.channel_context import ChannelContext, Labels, varying
+from nettrim_cli.graph.ops.channel_rules import Outputs, broadcast, mixed
+from nettrim_cli.graph.ops.channel_weights import ALONE, OUTSIDE, only_layer
 from nettrim_cli.graph.ops.gradients.products import einsum_gradient
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -175,4 +178,71 @@ def _input_sizes(geometry: Geometry) -> Shape:
     return sizes
 
 
-EINSUM: dict[str, OpSpec] = {"Einsum": OpSpec(weight=Einsum(), gradient=einsum_gradient)}
+def einsum_channels(context: ChannelContext) -> Outputs:
+    """Axes are followed by their letters; a constant reads some of a signal's and makes others.
+
+    Raises
+    ------
+    Unsupported
+        The letters do not tell axes one by one, or several matrices are multiplied.
+    """
+    operands, y = _terms(context.attributes.get("equation", ""))
+    terms = (*operands, y)
+    if any(REST in term or len(set(term)) < len(term) for term in terms):
+        raise Unsupported("its letters do not tell axes one by one", "not-followed")
+    constants = [slot for slot in range(context.count) if context.is_constant(slot)]
+    if not constants:
+        return (_of_signals(context, operands, y),)
+    layer, site = only_layer(context)
+    if context.count != 2 or len(layer.blocks) != 1:
+        raise Unsupported("it multiplies by several matrices", "not-followed")
+    (slot,), facts = constants, site.geometry.attributes
+    labels, letters, weight = context.of(1 - slot), operands[1 - slot], operands[slot]
+    if labels is None:
+        context.units.keep_rows(layer, OUTSIDE)
+    else:
+        if any(letters[axis] not in facts["inputs"] for axis in varying(labels)):
+            raise Unsupported("units of another axis pass through the layer", "fixed-partner")
+        rows = np.broadcast_to(_placed(labels, letters, facts["inputs"]), facts["sizes"])
+        context.units.read_rows(layer, 0, rows.reshape(-1))
+        context.cut(slot, _placed(labels, letters, weight))
+    columns = context.units.columns(layer, 0)
+    if len(columns) == 1:
+        context.units.refuse(columns, ALONE)
+        return ()
+    outputs = facts["outputs"]
+    shaped = columns.reshape([context.shape(slot)[weight.index(letter)] for letter in outputs])
+    context.cut(slot, _placed(shaped, outputs, weight))
+    return (_placed(shaped, outputs, y),)
+
+
+def _of_signals(
+    context: ChannelContext, operands: Sequence[Sequence[str]], y: Sequence[str]
+) -> Labels | None:
+    """Units of signals: those that meet go together, those that are summed over go whole."""
+    parts: list[tuple[Labels | None, Shape]] = []
+    for slot, letters in enumerate(operands):
+        labels, shape = context.of(slot), context.shape(slot)
+        summed = [axis for axis, letter in enumerate(letters) if letter not in y]
+        if labels is not None:
+            labels = mixed(context, labels, summed)
+            stays = any(labels.shape[axis] > 1 for axis in summed)
+            labels = None if stays else _placed(labels, letters, y)
+        sizes = dict(zip(letters, shape, strict=True))
+        parts.append((labels, tuple(sizes.get(letter, 1) for letter in y)))
+    return broadcast(context, parts)
+
+
+def _placed(labels: Labels, letters: Sequence[str], target: Sequence[str]) -> Labels:
+    """Labels whose axes have letters, on the axes of other letters; 1 where there is none."""
+    sizes = dict(zip(letters, labels.shape, strict=True))
+    gone = [axis for axis, letter in enumerate(letters) if letter not in target]
+    shared = [letter for letter in letters if letter in target]
+    order = [shared.index(letter) for letter in target if letter in sizes]
+    squeezed = np.squeeze(labels, tuple(gone)).transpose(order)
+    return squeezed.reshape([sizes.get(letter, 1) for letter in target])
+
+
+EINSUM: dict[str, OpSpec] = {
+    "Einsum": OpSpec(weight=Einsum(), gradient=einsum_gradient, channels=einsum_channels)
+}

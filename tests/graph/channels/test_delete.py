@@ -293,6 +293,19 @@ GRAPHS = {  # text, input, tensors, and the groups that are found
         {"p": 8},
     ),
     "positions": (*steps("z = Add(h, c)", c=normal(1, 5, 8)), {"p": 8}),
+    "images of one size": (
+        """g (float[n,3,u,v] x) => (float[m,k,l] y)
+        { [p] h = Conv<strides = [112, 112]>(x, p) f = Reshape(h, a)
+          t = Transpose<perm = [0, 2, 1]>(f) z = Add(t, c) y = MatMul(z, r) }""",
+        normal(1, 3, 224, 224),
+        {
+            "p": normal(8, 3, 2, 2),
+            "r": normal(8, 3),
+            "c": normal(1, 4, 8),
+            "a": np.array([0, 8, -1]),
+        },
+        {"p": 8},
+    ),
     "a token in front": (
         """g (float[2,t,6] x) => (float[n,u,m] y)
         { [p] h = MatMul(x, p) z = Concat<axis = 1>(c, h) y = MatMul(z, r) }""",
@@ -305,6 +318,29 @@ GRAPHS = {  # text, input, tensors, and the groups that are found
         SEQUENCE,
         ATTENTION,
         {"q": 4},
+    ),
+    "heads by letters": (
+        """g (float[n,5,6] x) => (float[n,u,m] y)
+        { q = Einsum<equation = "btc,chd->bthd">(x, wq)
+          k = Einsum<equation = "btc,chd->bthd">(x, wk)
+          v = Einsum<equation = "btc,chd->bthd">(x, wv)
+          s = Einsum<equation = "bqhd,bkhd->bhqk">(q, k)  a = Softmax(s)
+          o = Einsum<equation = "bhqk,bkhd->bqhd">(a, v)
+          [r] y = Einsum<equation = "bqhd,hdm->bqm">(o, w) }""",
+        SEQUENCE,
+        {
+            **{name: normal(6, 4, 3, seed=3) for name in ("wq", "wk", "wv")},
+            "w": normal(4, 3, 5),
+        },
+        {"q": 4},
+    ),
+    "a matrix by letters": (
+        """g (float[n,5,6] x) => (float[n,u,m] y)
+        { [p] h = Einsum<equation = "btc,dc->btd">(x, p) z = Relu(h)
+          [r] y = Einsum<equation = "dm,btd->btm">(r, z) }""",
+        SEQUENCE,
+        {"p": normal(8, 6), "r": normal(8, 3)},
+        {"p": 8},
     ),
     "shared weight": (
         """g (float[n,t,6] x) => (float[n,u,m] y)
