@@ -1,4 +1,8 @@
-"""The samples of a refit, read once; mixtures of two are as good as new ones."""
+"""The samples of a refit, read once, and others made of two of them each time.
+
+Mixtures are as good as new samples.  Where samples are so few that the passes over the layers took
+shifted and joined ones, too, the refit does the same.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nettrim_cli.data.augmentation import mixtures
+from nettrim_cli.data.augmentation import Recipe, augmented, mixtures
 from nettrim_cli.data.formats.base import Array
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore, load
@@ -23,11 +27,16 @@ class FitBatches:
         Those that are fitted to.
     size
         Samples to a batch, at most.
+
+    Attributes
+    ----------
+    count
+        Samples to a batch.
     """
 
     def __init__(self, samples: SampleSet, size: int) -> None:
         calibration = samples.calibration
-        self._axes = calibration.sample_axes
+        self._axes, self._made = calibration.sample_axes, samples.rounds > 0
         self._random = np.random.default_rng([samples.seed, 2])
         step = min(calibration.batch_size(size), len(samples.fitted))
         order = self._random.permutation(samples.fitted)
@@ -37,10 +46,15 @@ class FitBatches:
             for batch in calibration.batches(order[start : start + step], step):
                 kept = {name: store.keep(value) for name, value in batch.feeds.items()}
                 self._batches.append(kept)
-        self._count = step
+        self.count = step
+
+    @property
+    def first(self) -> dict[str, Array]:
+        """Feeds of one batch as the file has it."""
+        return _loaded(self._batches[0])
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
-        """Feeds of batches without an end, mixed where samples can be."""
+        """Feeds of batches without an end, made of two where samples can be mixed."""
         while True:
             for number in self._random.permutation(len(self._batches)):
                 feeds = _loaded(self._batches[number])
@@ -48,9 +62,15 @@ class FitBatches:
                     yield feeds
                     continue
                 partner = _loaded(self._batches[self._random.integers(len(self._batches))])
-                places = self._random.permutation(self._count)
-                weights = self._random.uniform(LEAST_WEIGHT, 1, self._count)
-                yield mixtures(feeds, partner, self._axes, places, weights)
+                yield self._made_of(feeds, partner)
+
+    def _made_of(self, feeds: dict[str, Array], partner: dict[str, Array]) -> dict[str, Array]:
+        if self._made:
+            recipe = Recipe.draw(self.count, self._random)
+            return augmented(feeds, partner, self._axes, recipe)
+        places = self._random.permutation(self.count)
+        weights = self._random.uniform(LEAST_WEIGHT, 1, self.count)
+        return mixtures(feeds, partner, self._axes, places, weights)
 
 
 def _loaded(feeds: dict[str, Array]) -> dict[str, Array]:

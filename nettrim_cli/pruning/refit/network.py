@@ -27,12 +27,13 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.refit.batches import FitBatches
 from nettrim_cli.pruning.refit.descent import Descent, Values, between, rate_at
+from nettrim_cli.pruning.refit.effort import steps_for
 from nettrim_cli.pruning.refit.objective import Array, Objective, Scores, paired_scores
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
-STEPS, BATCH = 300, 128
+BATCH = 128
 RATE = 0.02
 SHARES = (1.0, 0.5, 0.25)  # of the way from the start to the end of the descent
 LEAST_GAIN = 1.0  # standard errors by which the refit has to be better to be kept
@@ -184,7 +185,9 @@ def fit_outputs(
     if not objective.parameters:
         raise BadInput("no gradient reaches a weight")
     start: Values = {each.name: each.values for each in objective.parameters}
-    end = _descend(objective, teacher, FitBatches(samples, min(BATCH, samples.size)), listener)
+    batches = FitBatches(samples, min(BATCH, samples.size))
+    steps = steps_for(student, batches.first, threads)
+    end = _descend(objective, teacher, batches, steps, listener)
     before, best, chosen = judges.errors(objective, start), start, 0.0
     least = before
     for share in shares:
@@ -198,22 +201,22 @@ def fit_outputs(
 
 
 def _descend(
-    objective: Objective, teacher: Scores, batches: FitBatches, listener: Listener
+    objective: Objective, teacher: Scores, batches: FitBatches, steps: int, listener: Listener
 ) -> Values:
     """Values at the end of all steps; at the start where they run away."""
     descent = Descent(objective.parameters)
     start = dict(descent.values)
-    for step, feeds in zip(range(STEPS), batches, strict=False):
+    for step, feeds in zip(range(steps), batches, strict=False):
         loss, gradients = objective.gradients(descent.values, feeds, teacher.of(feeds))
         if not math.isfinite(loss):
             return start
-        descent.step(gradients, rate_at(step, STEPS, RATE))
-        listener.iteration(step + 1, STEPS)
+        descent.step(gradients, rate_at(step, steps, RATE))
+        listener.iteration(step + 1, steps)
     return descent.values
 
 
 class _Judges:
-    """The samples held out, with the dense network's answers.
+    """The samples held out, and others made of them where they are few.
 
     Attributes
     ----------
@@ -239,8 +242,10 @@ class _Judges:
         )
 
     def _batches(self) -> Iterator[tuple[dict[str, Array], list[Array], int]]:
-        size = max(1, min(self._samples.size, len(self._samples.holdout) // 16))
-        for batch in self._samples.holdout_batches(size):
+        samples = self._samples
+        size = max(1, min(samples.size, len(samples.holdout) // 16))
+        few = samples.few and samples.rounds > 0
+        for batch in samples.judging_batches() if few else samples.holdout_batches(size):
             yield batch.feeds, self._teacher.of(batch.feeds), batch.count
 
 

@@ -21,8 +21,12 @@ from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data
 from tests.support.options import QUICK
 from tests.support.small import build, normal
 
+SLOW = {"residual"}
 
-@pytest.fixture(params=NETWORKS)
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NETWORKS]
+)
 def network(request, tmp_path) -> Files:
     proto = NETWORKS[request.param]()
     return Files(
@@ -181,7 +185,7 @@ def test_rates_rise_and_fall() -> None:
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("structure", ["units", "ranks"])
+@pytest.mark.parametrize("structure", ["units", pytest.param("ranks", marks=pytest.mark.slow)])
 def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
     errors = []
     for refit in ("layers", "network"):
