@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from nettrim_cli.pruning.selection import nonzeros, within_ceiling
 from nettrim_cli.reasons import Reason
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.gram.rounding import round_solution
+from nettrim_cli.solve.gram.shrunk import solve_shrunk
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.penalties import pattern
 from nettrim_cli.solve.problem import LayerProblem, Solution
@@ -35,7 +38,23 @@ class ZerosBudget:
     pattern: str | None = None
 
 
-Budget = ErrorBudget | ZerosBudget
+@dataclass(frozen=True)
+class UnitsBudget:
+    """The inputs that stay of each block, and the rank of its weights.
+
+    Attributes
+    ----------
+    rows
+        (n,) numbers of the inputs of each block.
+    ranks
+        Of each block; None for any.
+    """
+
+    rows: tuple[Matrix, ...]
+    ranks: tuple[int | None, ...]
+
+
+Budget = ErrorBudget | ZerosBudget | UnitsBudget
 
 
 @dataclass(frozen=True)
@@ -73,8 +92,12 @@ def solve_layer(job: LayerJob, progress: Callback = silent) -> LayerResult:
     """Solve all blocks of a layer.  Equal jobs give equal weights, wherever they are solved."""
     start = time.monotonic()
     solutions = within_ceiling(job.problems, _solve_blocks(job, progress), job.bounds[1])
-    pairs = zip(job.problems, solutions, strict=True)
-    rounded = tuple(round_solution(*pair, job.bits) for pair in pairs)
+    # Two thin layers are made of one of low rank later, and keep all bits.
+    low = job.budget.ranks if isinstance(job.budget, UnitsBudget) else (None,) * len(solutions)
+    rounded = tuple(
+        round_solution(problem, solution, job.bits if rank is None else None)
+        for problem, solution, rank in zip(job.problems, solutions, low, strict=True)
+    )
     return LayerResult(rounded, time.monotonic() - start)
 
 
@@ -82,6 +105,12 @@ def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:
     """Weights of each block: by its error, or where the bounds forbid that by its zeros."""
     if isinstance(job.budget, ZerosBudget):
         return _with_zeros(job, job.budget, progress)
+    if isinstance(job.budget, UnitsBudget):
+        blocks = zip(job.problems, job.budget.rows, job.budget.ranks, strict=True)
+        return [
+            _guarded(problem, partial(solve_shrunk, problem, rows, rank))
+            for problem, rows, rank in blocks
+        ]
     epsilon = job.budget.epsilon
     targets = (replace(problem, epsilon=epsilon) for problem in job.problems)
     solutions = [_solve(job, problem, progress) for problem in targets]
@@ -105,12 +134,18 @@ def _with_zeros(job: LayerJob, budget: ZerosBudget, progress: Callback) -> Seque
 def _solve(
     job: LayerJob, problem: LayerProblem, progress: Callback, form: str | None = None
 ) -> Solution:
+    if form is None or problem.keep is None:
+        return _guarded(problem, partial(METHODS[job.method], problem, progress))
+    shape = problem.weight_count // problem.W.shape[1], problem.W.shape[1]
+    penalty = pattern(form, shape, problem.keep)
+    return _guarded(problem, partial(solve_l0, problem, progress, penalty=penalty))
+
+
+def _guarded(problem: LayerProblem, solve: Callable[[], Solution]) -> Solution:
+    """The solution, or the dense weights where the numbers break down."""
     try:
         # Numbers that are not finite are judged by the status, and told in the report.
         with np.errstate(all="ignore"):
-            if form is None or problem.keep is None:
-                return METHODS[job.method](problem, progress)
-            shape = problem.weight_count // problem.W.shape[1], problem.W.shape[1]
-            return solve_l0(problem, progress, penalty=pattern(form, shape, problem.keep))
+            return solve()
     except np.linalg.LinAlgError as error:
         return Solution.dense(problem, Reason("not-solved", f"not solved: {error}"))

@@ -15,7 +15,13 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor, silent
-from nettrim_cli.pruning.layer_job import ErrorBudget, LayerJob, ZerosBudget, solve_layer
+from nettrim_cli.pruning.layer_job import (
+    ErrorBudget,
+    LayerJob,
+    UnitsBudget,
+    ZerosBudget,
+    solve_layer,
+)
 from nettrim_cli.pruning.layerwise import WarmStart, prune_pass
 from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
 from nettrim_cli.report.progress import Silent
@@ -34,13 +40,26 @@ def jobs_of(name: str, method: str) -> list[LayerJob]:
         for layer, samples in stage:
             blocks = enumerate(samples)
             problems = [layer_problem(dense, layer, block, number) for number, block in blocks]
-            zeros = ZerosBudget(layer.parameters // 2)
-            budget = zeros if method == "l0" else ErrorBudget(0.3)
-            jobs.append(LayerJob(tuple(problems), budget, (0, layer.parameters), method))
+            budget = BUDGETS[method](layer)
+            known = method if method in METHODS else "l0"
+            jobs.append(LayerJob(tuple(problems), budget, (0, layer.parameters), known))
     return jobs
 
 
-@pytest.mark.parametrize("method", METHODS)
+def units(layer):
+    """Every second input of each block, at a rank of 2."""
+    rows = tuple(np.arange(0, inputs, 2) for inputs, _ in layer.blocks)
+    return UnitsBudget(rows, (2,) * len(rows))
+
+
+BUDGETS = {
+    **dict.fromkeys(METHODS, lambda layer: ErrorBudget(0.3)),
+    "l0": lambda layer: ZerosBudget(layer.parameters // 2),
+    "units": units,
+}
+
+
+@pytest.mark.parametrize("method", BUDGETS)
 @pytest.mark.parametrize("name", ["mlp", "attention", "residual"])
 def test_a_job_gives_the_same_weights_after_pickling(name, method) -> None:
     jobs = jobs_of(name, method)
@@ -68,6 +87,15 @@ def test_weights_of_few_bits_are_those_that_were_found_but_for_rounding(bits) ->
             size = np.abs(first).max(axis=0, initial=0)
             steps = size / {16: 1000, 8: 30, 6: 8, 4: 1.5}[bits]
             assert np.all(np.abs(first - second) <= steps)
+
+
+def test_inputs_that_go_are_not_read() -> None:
+    for job in jobs_of("mlp", "units"):
+        (solution,), (problem,) = solve_layer(job).solutions, job.problems
+        U = solution.U[: problem.W.shape[0] - problem.has_bias]
+        assert not U[1::2].any()
+        assert U[::2].any(axis=1).all()
+        assert np.linalg.matrix_rank(U, tol=1e-4 * np.abs(U).max()) <= 2
 
 
 def test_what_was_factorised_does_not_travel() -> None:

@@ -6,8 +6,8 @@ producers make stays until the pass is over, as later layers are refitted to wha
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -21,6 +21,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.layers.elementwise import Elementwise
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.layer_job import LayerJob, UnitsBudget, solve_layer
 from nettrim_cli.pruning.layer_reports import joined, joint_error
 from nettrim_cli.pruning.layerwise import PassResult, stored_matrices
 from nettrim_cli.pruning.propagation import (
@@ -32,10 +33,7 @@ from nettrim_cli.pruning.propagation import (
 )
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
-from nettrim_cli.reasons import Reason
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.solve.gram.rounding import round_solution
-from nettrim_cli.solve.gram.shrunk import solve_shrunk
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem, Solution
 from nettrim_cli.solve.samples import LayerSamples
@@ -129,20 +127,34 @@ class _Pass:
 
     def shrink(self, stage: RecordedStage) -> None:
         """Solve the layers of a stage and set their weights."""
-        for layer, samples in stage:
-            self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
-            start = time.monotonic()
-            problems = self._problems(layer, samples)
-            solutions = [self._solve(layer, *pair) for pair in enumerate(problems)]
-            solution = joined(solutions)
-            set_matrices(
-                self.shrunk,
-                layer,
-                [self._among_dense(layer, block, part.U) for block, part in enumerate(solutions)],
-            )
-            report = self._report(layer, problems, solution, time.monotonic() - start)
+        in_flight: deque[tuple[LayerProblem, ...]] = deque()
+        results = self.context.executor.map(solve_layer, self._jobs(stage, in_flight))
+        for (layer, _), result in zip(stage, results, strict=True):
+            problems, solution = in_flight.popleft(), joined(result.solutions)
+            matrices = [
+                self._among_dense(layer, block, part.U)
+                for block, part in enumerate(result.solutions)
+            ]
+            set_matrices(self.shrunk, layer, matrices)
+            report = self._report(layer, problems, solution, result.seconds)
             self.reports.append(report)
             self.context.listener.end(report)
+
+    def _jobs(
+        self, stage: RecordedStage, in_flight: deque[tuple[LayerProblem, ...]]
+    ) -> Iterator[LayerJob]:
+        """The jobs of a stage, whose problems wait in `in_flight` for their results."""
+        settings = self.context.settings
+        for layer, samples in stage:
+            self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
+            in_flight.append(self._problems(layer, samples))
+            blocks = [(layer.name, block) for block in range(len(samples))]
+            budget = UnitsBudget(
+                tuple(self.remaining.rows[block] for block in blocks),
+                tuple(self.plan.ranks.get(block) for block in blocks),
+            )
+            bounds = 0, layer.parameters
+            yield LayerJob(in_flight[-1], budget, bounds, settings.method, settings.bits)
 
     def clear(self) -> None:
         """Set the columns of units that are gone to zero."""
@@ -154,10 +166,10 @@ class _Pass:
                 matrix[:, gone] = 0
             set_matrices(self.shrunk, layer, matrices)
 
-    def _problems(self, layer: Layer, samples: Sequence[LayerSamples]) -> list[LayerProblem]:
+    def _problems(self, layer: Layer, samples: Sequence[LayerSamples]) -> tuple[LayerProblem, ...]:
         """What is to be solved of a layer, block by block, for the outputs that stay."""
         weights = self.importance.get(layer.name, ())
-        return [
+        return tuple(
             of_outputs(
                 replace(
                     layer_problem(self.context.dense, layer, block_samples, block, block_weights),
@@ -166,18 +178,7 @@ class _Pass:
                 self.remaining.columns[layer.name, block],
             )
             for block, (block_samples, block_weights) in enumerate(zip_longest(samples, weights))
-        ]
-
-    def _solve(self, layer: Layer, block: int, problem: LayerProblem) -> Solution:
-        key = layer.name, block
-        try:
-            with np.errstate(all="ignore"):  # the status tells of numbers that are not finite
-                rank, bits = self.plan.ranks.get(key), self.context.settings.bits
-                solution = solve_shrunk(problem, self.remaining.rows[key], rank)
-                # Two thin products are made of a low rank later, and keep all bits.
-                return round_solution(problem, solution, bits if rank is None else None)
-        except np.linalg.LinAlgError as error:
-            return Solution.dense(problem, Reason("not-solved", f"not solved: {error}"))
+        )
 
     def _among_dense(self, layer: Layer, block: int, U: Matrix) -> Matrix:
         """Weights of the outputs that stay, among the dense ones of the others.
