@@ -223,7 +223,7 @@ class Editor:
                 continue
             source = _source(node)
             plain, name = self._new_name(source.output[0]), source.output[0]
-            source.output[0] = plain
+            source.output[0], source.name = plain, node.title  # which names the layer
             addition = helper.make_node("Add", [plain, tensor.name], [name])
             self.appended[node.number] = addition
 

@@ -188,6 +188,9 @@ def _visit(walk: Walk, context: ChannelContext, node: Node) -> None:
     except Unsupported as refusal:
         _stop(walk, context, node, refusal.reason)
         return
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # numbers that mean nothing
+        _stop(walk, context, node, Reason("not-followed", "its sizes do not go together"))
+        return
     for name, labels in zip(node.output, outputs, strict=False):
         if name and labels is not None:
             walk.labels[name] = labels

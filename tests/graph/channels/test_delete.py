@@ -534,3 +534,24 @@ def test_only_units_that_are_there_are_deleted_and_not_all() -> None:
     for kept in ({"r": np.arange(3)}, {"p": np.arange(0)}):
         with pytest.raises(ValueError, match="unit"):
             delete_units(model, kept)
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        "z = Transpose<perm = [0, 7]>(h)",
+        "z = Gather<axis = 1>(h, a)",
+        "z = Reshape(h, a)",
+        "z = If(c) <then_branch = g1 () => (float[n,m] t) { t = Identity(h) }, "
+        "else_branch = g2 () => (float[n,m] e) { e = Relu(h) }>",
+    ],
+)
+def test_nothing_is_found_in_front_of_what_is_not_followed(middle) -> None:
+    text, _, tensors = rows(middle, a=np.array([99]), c=np.array(True))
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(values, name) for name, values in tensors.items()
+    )
+    model = Model(proto)
+    assert unit_groups(model) == ()
+    assert refusals(model)["p"].code == "not-followed"
