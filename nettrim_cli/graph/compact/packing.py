@@ -42,7 +42,7 @@ NO_INPUTS_IR = 4  # from which on an initializer need not be an input
 FEWEST_BYTES = 256  # of a tensor that could become smaller
 ALIGNED_BYTES = 1 << 13  # that two more tensors in a file of external data may need
 Key = tuple[Any, ...]
-TYPES = tuple(elem_type for elem_type in FLOATS if elem_type in RAW_DTYPES)
+TYPES = (*(elem_type for elem_type in FLOATS if elem_type in RAW_DTYPES), TensorProto.INT8)
 
 
 @dataclass
@@ -133,6 +133,8 @@ class Compactor:
         """The nodes for a tensor; None where they take as many bytes."""
         if tensor.data_type not in TYPES or tensors.raw_bytes(tensor) < FEWEST_BYTES:
             return None
+        if len(tensor.dims) < 2:
+            return None  # some kernels want scales and offsets that are constant as they are
         elements = self.external.elements(tensor)
         if elements is None or elements.size >= WORD_VALUES:
             return None
@@ -156,7 +158,7 @@ class Compactor:
             if form.scale is not None and elements.size % form.group == 0:  # all, zeros included
                 size = elements.size * form.element_bytes + form.extra_bytes
                 choices.append((size, len(choices), False, form, None))
-            for by_columns in (False, True)[: 1 + (len(shape) > 1)]:
+            for by_columns in (False, True):
                 positions = np.flatnonzero(_ordered(filled, shape, by_columns=by_columns))
                 coded = best_code(positions, elements.size, form.element_bytes, form.group)
                 if coded is not None:

@@ -113,6 +113,34 @@ def test_any_tensor_comes_back(shape, zeros, dtype, seed) -> None:
             assert w.tobytes() == weight.tobytes()
 
 
+INTEGERS = {
+    "DequantizeLinear": "w = DequantizeLinear(q, s) y = MatMul(x, w)",
+    "MatMulInteger": "a, b, z = DynamicQuantizeLinear(x) p = MatMulInteger(a, q, z) "
+    "y = Cast<to = 1>(p)",
+}
+
+
+@pytest.mark.parametrize("body", INTEGERS.values(), ids=INTEGERS)
+def test_integer_weights_stay_integers(body: str) -> None:
+    weight = np.clip(sparse(60, 50) * 40, -127, 127).astype(np.int8)
+    proto = build(
+        f"g (float[N,60] x) => (float[N,50] y) {{ {body} }}",
+        head='<ir_version: 9, opset_import: ["" : 19]>',
+        q=weight,
+        s=np.float32(0.01),
+    )
+    packed, x = pack(proto), normal(3, 60)
+    for (expected,), (y,) in zip(
+        results(proto, ["y"], {"x": x}), results(packed, ["y"], {"x": x}), strict=True
+    ):
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_vectors_stay_plain() -> None:
+    proto = build("g (float[N,400] x) => (float[N,400] y) { y = Mul(x, w) }", w=sparse(400))
+    assert compacted(proto, NOTHING)[0] is proto
+
+
 def test_what_would_be_larger_stays_plain() -> None:
     for zeros in (0.0, 0.02):
         proto = product(sparse(60, 50, zeros=zeros))
