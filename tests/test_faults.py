@@ -15,8 +15,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from nettrim_cli import pipeline
 from nettrim_cli.cli import run
+from nettrim_cli.data.dataset import Calibration
 from tests.support import forked
 from tests.support.networks import input_samples, mlp, residual, save_model
 from tests.support.options import FAST, PATIENCE
@@ -265,7 +265,7 @@ def no_work(monkeypatch):
     def work(*_: object, **__: object) -> None:
         raise AssertionError("work was started")
 
-    monkeypatch.setattr(pipeline.Calibration, "batches", work)
+    monkeypatch.setattr(Calibration, "batches", work)
 
 
 def test_an_output_that_exists(files, fails, no_work) -> None:
