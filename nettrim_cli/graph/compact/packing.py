@@ -31,7 +31,7 @@ from nettrim_cli.graph.compact.gaps import (
     gap_words,
     stored_positions,
 )
-from nettrim_cli.graph.compact.values import ValueForm, value_forms
+from nettrim_cli.graph.compact.values import ValueForm, shortened, value_forms
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
@@ -220,7 +220,7 @@ class _Builder:
         scale
             Factor that broadcasts to the tensor; None for 1.
         """
-        shape, elem_type = list(self.tensor.dims), self.tensor.data_type
+        shape = list(self.tensor.dims)
         zeros = self._zeros(math.prod(shape))
         positions = self.node("CumSum", [gaps, self.shared(0)])
         inputs = [self.node("ScatterElements", [zeros, positions, values])]
@@ -232,7 +232,7 @@ class _Builder:
             permuted = {"perm": [last, *range(last)]}
             steps = [("Reshape", self.shared(turned), {}), ("Transpose", "", permuted)]
         if scale is not None:
-            steps.append(("Mul", self.own(scale, elem_type), {}))
+            steps.append(("Mul", self._scale(scale), {}))
         for number, (op, constant, attributes) in enumerate(steps, 1):
             output = self.name if number == len(steps) else ""
             operands = [*inputs, constant] if constant else inputs
@@ -241,8 +241,7 @@ class _Builder:
     def whole(self, form: ValueForm) -> None:
         """Add the nodes that multiply all elements of a form with their scales."""
         values = self.values(form.elements.reshape(tuple(self.tensor.dims)), form)
-        scale = self.own(np.asarray(form.scale), self.tensor.data_type)
-        self.node("Mul", [values, scale], self.name)
+        self.node("Mul", [values, self._scale(np.asarray(form.scale))], self.name)
 
     def gaps(self, stored: Positions, code: GapCode) -> str:
         """The gaps between positions ``(N,)``, by their code; the name."""
@@ -277,6 +276,12 @@ class _Builder:
             known = helper.make_node("ConstantOfShape", [sizes], [name], **zero)
             self.parts.zeros[key] = known
         return str(known.output[0])
+
+    def _scale(self, scale: NDArray[Any]) -> str:
+        """Scales in the tensor's type; the name."""
+        short = shortened(scale)
+        name = self.own(short, helper.np_dtype_to_tensor_dtype(short.dtype))
+        return name if short is scale else self.node("Cast", [name], to=self.tensor.data_type)
 
     def _digits(
         self, words: str, powers: NDArray[np.int32], base: int, shape: Sequence[int]

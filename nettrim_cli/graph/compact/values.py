@@ -101,8 +101,15 @@ class ValueForm:
     @property
     def extra_bytes(self) -> int:
         """Bytes of the scale, and of the nodes that unpack elements."""
-        scale = 0 if self.scale is None else int(self.scale.nbytes)
+        scale = 0 if self.scale is None else int(shortened(self.scale).nbytes)
         return scale + (0 if self.digits is None else NODE_BYTES)
+
+
+def shortened(scale: Array) -> Array:
+    """Scales in half precision, where that holds all of them."""
+    with np.errstate(over="ignore", under="ignore"):
+        half = scale.astype("<f2")
+    return half if _same_bits(half.astype(np.float32), scale) else scale
 
 
 def value_forms(elements: Array, elem_type: int, shape: Sequence[int]) -> Iterator[ValueForm]:
@@ -174,8 +181,25 @@ def _common_divisors(values: Array, axes: int) -> Array | None:
         scale = np.ldexp(float(divisor), int(exponents.min()) - MANTISSA)
         if largest > LARGEST[8] * scale or np.float32(scale) != scale:
             return None
-        scales[number] = scale
+        scales[number] = _short(scale, round(largest / scale))
     return scales.reshape(outputs)
+
+
+def _short(scale: float, peak: int) -> float:
+    """The scale, or a fraction of it that half precision holds and that needs no more bits.
+
+    Parameters
+    ----------
+    scale
+        Any scale of an output.
+    peak
+        The largest integer that it is multiplied with.
+    """
+    most = next(largest for largest in sorted(LARGEST.values()) if peak <= largest)
+    shares = scale / np.arange(1, most // peak + 1)
+    with np.errstate(over="ignore", under="ignore"):
+        exact = shares.astype(np.float16) == shares
+    return float(shares[np.argmax(exact)])
 
 
 def _same_bits(first: Array, second: Array) -> bool:
