@@ -144,13 +144,14 @@ def test_a_report_that_came_meanwhile_is_not_overwritten(files, capsys, monkeypa
 
 
 CUT = """
-import os, sys
-from nettrim_cli import pipeline
+import importlib, os, sys
 from nettrim_cli.__main__ import main
 
 path, how, place = sys.argv[1:4]
 del sys.argv[1:4]
-before = getattr(pipeline, place)
+name, place = place.split(".")
+module = importlib.import_module(f"nettrim_cli.{name}")
+before = getattr(module, place)
 
 def changed(*arguments, **options):
     if how == "cut":
@@ -163,13 +164,13 @@ def changed(*arguments, **options):
         os.utime(path)
     return before(*arguments, **options)
 
-setattr(pipeline, place, changed)
+setattr(module, place, changed)
 main()
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash needs a supervisor")
-@pytest.mark.parametrize("place", ["check_runs", "prune_network"])
+@pytest.mark.parametrize("place", ["loading.check_runs", "pipeline.prune_network"])
 @pytest.mark.parametrize(("how", "code"), [("cut", 65), ("changed", 65), ("removed", 66)])
 def test_external_data_that_change_while_they_are_read(files, place, how, code) -> None:
     data = files.folder / "w.bin"
