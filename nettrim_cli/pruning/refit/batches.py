@@ -27,18 +27,13 @@ class FitBatches:
         Those that are fitted to.
     size
         Samples to a batch, at most.
-
-    Attributes
-    ----------
-    count
-        Samples to a batch.
     """
 
     def __init__(self, samples: SampleSet, size: int) -> None:
         calibration = samples.calibration
         self._axes, self._made = calibration.sample_axes, samples.rounds > 0
         self._random = np.random.default_rng([samples.seed, 2])
-        step = min(calibration.batch_size(size), len(samples.fitted))
+        step = calibration.batch_size(min(size, len(samples.fitted)))
         order = self._random.permutation(samples.fitted)
         store = TensorStore(MemoryBudget(MEMORY_BYTES // 4))
         self._batches: list[dict[str, Array]] = []
@@ -46,12 +41,7 @@ class FitBatches:
             for batch in calibration.batches(order[start : start + step], step):
                 kept = {name: store.keep(value) for name, value in batch.feeds.items()}
                 self._batches.append(kept)
-        self.count = step
-
-    @property
-    def first(self) -> dict[str, Array]:
-        """Feeds of one batch as the file has it."""
-        return _loaded(self._batches[0])
+        self._count = step
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Feeds of batches without an end, made of two where samples can be mixed."""
@@ -66,10 +56,10 @@ class FitBatches:
 
     def _made_of(self, feeds: dict[str, Array], partner: dict[str, Array]) -> dict[str, Array]:
         if self._made:
-            recipe = Recipe.draw(self.count, self._random)
+            recipe = Recipe.draw(self._count, self._random)
             return augmented(feeds, partner, self._axes, recipe)
-        places = self._random.permutation(self.count)
-        weights = self._random.uniform(LEAST_WEIGHT, 1, self.count)
+        places = self._random.permutation(self._count)
+        weights = self._random.uniform(LEAST_WEIGHT, 1, self._count)
         return mixtures(feeds, partner, self._axes, places, weights)
 
 

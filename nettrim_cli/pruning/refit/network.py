@@ -10,6 +10,7 @@ Samples that were held out choose how far to go from where the passes ended, and
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.errors import BadInput, EngineFailed
+from nettrim_cli.errors import BadInput, EngineFailed, OutOfMemory
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_values
 from nettrim_cli.graph.model import Model
@@ -27,13 +28,12 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.refit.batches import FitBatches
 from nettrim_cli.pruning.refit.descent import Descent, Values, between, rate_at
-from nettrim_cli.pruning.refit.effort import steps_for
+from nettrim_cli.pruning.refit.effort import Effort
 from nettrim_cli.pruning.refit.objective import Array, Objective, Scores, paired_scores
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
-BATCH = 128
 RATE = 0.02
 SHARES = (1.0, 0.5, 0.25)  # of the way from the start to the end of the descent
 LEAST_GAIN = 1.0  # standard errors by which the refit has to be better to be kept
@@ -81,17 +81,8 @@ def refit_network(
         How far it was moved (see ``Refit``).
     """
     context.listener.stage("fitting all layers together")
-    try:
-        refit = fit_outputs(
-            context.dense,
-            result.model,
-            _parameters(context, result),
-            samples,
-            threads=context.threads,
-            listener=context.listener,
-        )
-    except (BadInput, EngineFailed) as error:
-        context.listener.message(f"the layers are not fitted together: {error}")
+    refit = _fit(context, samples, result, SHARES)
+    if refit is None:
         return result, 0.0
     listener, figures = context.listener, f"{refit.after:.2%}, {refit.before:.2%} before"
     if not refit.share:
@@ -121,16 +112,27 @@ def refit_again(
         How far it is moved.
     """
     context.listener.stage("fitting all layers together, to all samples")
-    refit = fit_outputs(
-        context.dense,
-        result.model,
-        _parameters(context, result),
-        samples,
-        threads=context.threads,
-        listener=context.listener,
-        shares=(share,),
-    )
-    return replace(result, model=refit.model)
+    refit = _fit(context, samples, result, (share,))
+    return result if refit is None else replace(result, model=refit.model)
+
+
+def _fit(
+    context: Context, samples: SampleSet, result: PassResult, shares: Sequence[float]
+) -> Refit | None:
+    """The fit, with what there is to tell; None where it cannot be made."""
+    try:
+        return fit_outputs(
+            context.dense,
+            result.model,
+            _parameters(context, result),
+            samples,
+            threads=context.threads,
+            listener=context.listener,
+            shares=shares,
+        )
+    except (BadInput, EngineFailed, OutOfMemory) as error:
+        context.listener.message(f"the layers are not fitted together: {error}")
+        return None
 
 
 def _parameters(context: Context, result: PassResult) -> list[Parameter]:
@@ -185,9 +187,9 @@ def fit_outputs(
     if not objective.parameters:
         raise BadInput("no gradient reaches a weight")
     start: Values = {each.name: each.values for each in objective.parameters}
-    batches = FitBatches(samples, min(BATCH, samples.size))
-    steps = steps_for(student, batches.first, threads)
-    end = _descend(objective, teacher, batches, steps, listener)
+    effort = Effort.of(student, samples, threads)
+    batches = FitBatches(samples, effort.batch)
+    end = _descend(objective, teacher, batches, effort, listener)
     before, best, chosen = judges.errors(objective, start), start, 0.0
     least = before
     for share in shares:
@@ -201,16 +203,21 @@ def fit_outputs(
 
 
 def _descend(
-    objective: Objective, teacher: Scores, batches: FitBatches, steps: int, listener: Listener
+    objective: Objective, teacher: Scores, batches: FitBatches, effort: Effort, listener: Listener
 ) -> Values:
     """Values at the end of all steps; at the start where they run away."""
-    descent = Descent(objective.parameters)
-    start = dict(descent.values)
-    for step, feeds in zip(range(steps), batches, strict=False):
-        loss, gradients = objective.gradients(descent.values, feeds, teacher.of(feeds))
-        if not math.isfinite(loss):
-            return start
-        descent.step(gradients, rate_at(step, steps, RATE))
+    descent, steps = Descent(objective.parameters), effort.steps
+    start, source = dict(descent.values), iter(batches)
+    for step in range(steps):
+        total: dict[str, Array] = {}
+        for feeds in itertools.islice(source, effort.parts):
+            loss, gradients = objective.gradients(descent.values, feeds, teacher.of(feeds))
+            if not math.isfinite(loss):
+                return start
+            for name, gradient in gradients.items():
+                total[name] = total[name] + gradient if name in total else gradient
+        mean = {name: gradient / effort.parts for name, gradient in total.items()}
+        descent.step(mean if effort.parts > 1 else total, rate_at(step, steps, RATE))
         listener.iteration(step + 1, steps)
     return descent.values
 
