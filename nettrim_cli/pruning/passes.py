@@ -95,6 +95,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
 def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:
     """Make layers smaller at a target of weights or of each layer's error."""
     shrinking, (name, value) = Shrinking(context, samples), context.settings.target
+    samples = shrinking.samples
     if name == "epsilon":
         return Outcome(shrinking.within(value), samples)
     result = shrinking.compress(value, None).result

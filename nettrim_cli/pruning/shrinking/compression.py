@@ -37,13 +37,14 @@ class Shrinking:
     Parameters
     ----------
     samples
-        Those to fit.
+        Those to fit; where they are few, others are made of them.
     """
 
     noun = "of the weights gone"
     forecast: Forecast | None = None
 
     def __init__(self, context: Context, samples: SampleSet) -> None:
+        samples = samples.augmented() if context.may_augment else samples
         self.context, self.samples, self.cache = context, samples, StreamCache()
         structure = context.settings.structure
         units, ranks = "ranks" not in structure, "units" not in structure

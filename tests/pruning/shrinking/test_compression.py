@@ -194,3 +194,13 @@ def test_nothing_is_written_where_nothing_may_go(tmp_path) -> None:
     with pytest.raises(NothingToDo):
         prune(files.model, files.data, settings=Settings(structure="units", epsilon=1e-6))
     assert not files.output.exists()
+
+
+def test_few_samples_are_made_into_more_unless_that_is_not_wanted(tmp_path) -> None:
+    files = saved(tmp_path, mlp(), 40)
+    columns = {}
+    for augment in ("auto", "none"):
+        settings = Settings(sparsity=0.5, structure="shrink", augment=augment, threads=1)
+        report = prune(files.model, files.data, settings=settings, force=True)
+        columns[augment] = report.layers[1].columns
+    assert columns["auto"] > columns["none"] == 32
