@@ -15,6 +15,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.measurement import allocate, measure
 from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.solve.gram.rounding import to_nearest
 
 NEAR = 3  # by which weights may differ between attempts for the choices to hold
 REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
@@ -78,17 +79,18 @@ class ScatteredZeros:
         return 1.0
 
     def preview(self, sparsity: float) -> Model:
-        """The dense network with the smallest weights of each layer zero."""
+        """The dense network with the smallest weights of each layer zero, the others rounded."""
         dense, zeros = self.context.dense, allocate(self.context, self.error_model, sparsity)
-        model = dense.clone()
+        model, bits = dense.clone(), self.context.settings.bits
         for layer in self.context.layers:
+            weights = [weight.copy() for weight in dense.weight(layer)[0]]
             if count := zeros.get(layer.name):
-                weights = [weight.copy() for weight in dense.weight(layer)[0]]
                 sizes = np.abs(np.concatenate([weight.ravel() for weight in weights]))
                 least = np.partition(sizes, count - 1)[count - 1]
                 for weight in weights:
                     weight[np.abs(weight) <= least] = 0
-                model.set_weight(layer, weights, None)
+            if count or bits:
+                model.set_weight(layer, [to_nearest(weight, bits) for weight in weights], None)
         return model
 
     def compress(self, sparsity: float, last: Attempt | None) -> Attempt:

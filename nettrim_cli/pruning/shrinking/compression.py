@@ -26,6 +26,7 @@ from nettrim_cli.pruning.shrinking.allocation import WidthProblem
 from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
+from nettrim_cli.solve.gram.rounding import to_nearest
 
 REPAIRED = 0.88  # what is left of the sum of single errors in a cascade
 SMALLEST = 0.005  # share of the weights that remains at least
@@ -100,6 +101,8 @@ class Shrinking:
                 if (rank := plan.ranks.get(key)) is not None:
                     first, second = halves(matrix[:-1], rank)
                     matrix[:-1] = first @ second
+                else:
+                    matrix[:-1] = to_nearest(matrix[:-1], self.context.settings.bits)
             stored = matrices if layer.has_bias else [matrix[:-1] for matrix in matrices]
             set_matrices(model, layer, stored)
         return smaller(model, plan)

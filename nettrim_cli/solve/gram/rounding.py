@@ -34,6 +34,17 @@ def round_solution(problem: LayerProblem, solution: Solution, bits: int | None) 
     return replace(solution, U=few_bits(problem, solution.U, bits))
 
 
+def to_nearest(weight: Matrix, bits: int | None) -> Matrix:
+    """Weights (N, M) of so many bits, each rounded alone: as many bytes, but larger errors."""
+    if bits is None:
+        return weight
+    if bits == 16:
+        return weight.astype(np.float16).astype(weight.dtype)
+    largest = 2 ** (bits - 1) - 1
+    scale = _short(np.abs(weight).max(axis=0, initial=0.0) / largest)
+    return np.asarray(np.rint(weight / _divisor(scale)).clip(-largest, largest) * scale)
+
+
 def few_bits(problem: LayerProblem, U: Matrix, bits: int) -> Matrix:
     """Weights of so many bits on the support of U.
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nettrim_cli.solve.gram.l0 import solve_l0
-from nettrim_cli.solve.gram.rounding import few_bits
+from nettrim_cli.solve.gram.rounding import few_bits, to_nearest
 from nettrim_cli.solve.transport import SharedCache
 from tests.support.small_layers import random_task
 
@@ -106,6 +106,16 @@ def test_columns_alone_serve_as_well() -> None:
     for bits in LARGEST:
         first, second = few_bits(task, U, bits), few_bits(wide, U, bits)
         assert moved(task, U, second) < 1.1 * moved(task, U, first) + 1e-12
+
+
+@pytest.mark.parametrize("bits", LARGEST)
+def test_each_alone_goes_to_the_nearest(bits) -> None:
+    _, U = solved(4)
+    V = to_nearest(U, bits)
+    scale = np.abs(U).max(axis=0) / LARGEST[bits]
+    assert np.all(np.abs(V - U) <= 0.51 * scale + np.abs(U).max() * 1e-3)
+    assert to_nearest(U, None) is U
+    assert all(column.any() == bool(grid(column, LARGEST[bits])) for column in V.T)
 
 
 def test_half_precision() -> None:
