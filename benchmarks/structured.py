@@ -50,7 +50,8 @@ def main() -> None:
             errors, fewer = compared(model, share, options)
             figures.append({"model": name, "share": share, "fewer": fewer, "errors": errors})
             rows.append([name, f"{share:.0%}", f"{fewer:.2f}x", *errors.values()])
-            best = min((errors[peer] for peer in PEERS if peer in errors), default=math.nan)
+            reached = [errors[peer] for peer in PEERS if math.isfinite(errors[peer])]
+            best = min(reached, default=math.nan)
             ratio = errors["shrink"] / best
             worst = max(worst, ratio) if math.isfinite(ratio) else worst
             print(rows[-1], f"{ratio:.3f}", flush=True)
@@ -76,8 +77,10 @@ def compared(model: Subject, share: float, options: Any) -> tuple[dict[str, floa
         for name, pruned in peers(model, share, calibration):
             try:
                 onnx.save(pruned(), output)
-                least = min(least, Model.load(output).count_parameters()[0])
-                errors[name] = test_error(model, output, options.threads)
+                left = Model.load(output).count_parameters()[0]
+                untouched = left == total
+                errors[name] = math.nan if untouched else test_error(model, output, options.threads)
+                least = min(least, left)
             except Exception as error:
                 print(f"{model.name} {name}: {type(error).__name__}: {str(error)[:100]}")
                 errors[name] = math.nan

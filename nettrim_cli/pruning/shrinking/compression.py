@@ -13,7 +13,7 @@ from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.graph.channels.delete import delete_units
 from nettrim_cli.graph.channels.factors import can_factorize, factorize, halves
-from nettrim_cli.graph.channels.find import unit_groups
+from nettrim_cli.graph.channels.find import refusals, unit_groups
 from nettrim_cli.graph.channels.units import NOWHERE, UnitGroup
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
@@ -26,6 +26,7 @@ from nettrim_cli.pruning.shrinking.allocation import WidthProblem
 from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
+from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.gram.rounding import to_nearest
 
 REPAIRED = 0.88  # what is left of the sum of single errors in a cascade
@@ -53,6 +54,7 @@ class Shrinking:
         groups = usable_groups(context) if units else []
         costs = measure_shrinking(context, samples, groups)
         self.groups = [group for group in groups if group.name in costs.units]
+        self.refusals = refusals(context.dense) if units else {}
         for block in list(costs.ranks):
             if not ranks or not can_factorize(context.dense, layers[block[0]]):
                 del costs.ranks[block]
@@ -129,7 +131,15 @@ class Shrinking:
         solved = {report.name for report in result.layers if report.pruned}
         ranks = {block: rank for block, rank in plan.ranks.items() if block[0] in solved}
         small = smaller(result.model, replace(plan, ranks=ranks))
-        return replace(result, model=small, masked=result.model)
+        layers = [self._explained(report) for report in result.layers]
+        return replace(result, model=small, masked=result.model, layers=layers)
+
+    def _explained(self, report: LayerReport) -> LayerReport:
+        """The report with why none of the layer's outputs could go."""
+        refusal = self.refusals.get(report.name)
+        if refusal is None:
+            return report
+        return replace(report, note=f"{report.note}; outputs stay: {refusal.text}".lstrip("; "))
 
 
 def multiples(layers: Sequence[Layer]) -> dict[str, int]:

@@ -204,3 +204,11 @@ def test_few_samples_are_made_into_more_unless_that_is_not_wanted(tmp_path) -> N
         report = prune(files.model, files.data, settings=settings, force=True)
         columns[augment] = report.layers[1].columns
     assert columns["auto"] > columns["none"] == 32
+
+
+def test_layers_whose_units_stay_tell_why(tmp_path) -> None:
+    files = saved(tmp_path, mlp())
+    report = prune(files.model, files.data, settings=Settings(sparsity=0.3, structure="shrink"))
+    notes = {layer.name: layer.note for layer in report.layers}
+    assert "outputs stay: they are outputs of the model" in notes.popitem()[1]
+    assert not any("outputs stay" in note for note in notes.values())
