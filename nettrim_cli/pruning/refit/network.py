@@ -81,7 +81,7 @@ def refit_network(
         How far it was moved (see ``Refit``).
     """
     context.listener.stage("fitting all layers together")
-    refit = _fit(context, samples, result, SHARES)
+    refit = _fit(context, samples, result)
     if refit is None:
         return result, 0.0
     listener, figures = context.listener, f"{refit.after:.2%}, {refit.before:.2%} before"
@@ -112,12 +112,12 @@ def refit_again(
         How far it is moved.
     """
     context.listener.stage("fitting all layers together, to all samples")
-    refit = _fit(context, samples, result, (share,))
+    refit = _fit(context, samples, result, share)
     return result if refit is None else replace(result, model=refit.model)
 
 
 def _fit(
-    context: Context, samples: SampleSet, result: PassResult, shares: Sequence[float]
+    context: Context, samples: SampleSet, result: PassResult, share: float | None = None
 ) -> Refit | None:
     """The fit, with what there is to tell; None where it cannot be made."""
     try:
@@ -128,7 +128,7 @@ def _fit(
             samples,
             threads=context.threads,
             listener=context.listener,
-            shares=shares,
+            share=share,
         )
     except (BadInput, EngineFailed, OutOfMemory) as error:
         context.listener.message(f"the layers are not fitted together: {error}")
@@ -151,7 +151,7 @@ def fit_outputs(
     *,
     threads: int,
     listener: Listener,
-    shares: Sequence[float] = SHARES,
+    share: float | None = None,
 ) -> Refit:
     """Fit parameters of one network to the answers of another, whatever its nodes are.
 
@@ -169,8 +169,8 @@ def fit_outputs(
         Threads of the engine.
     listener
         Hears of the progress.
-    shares
-        Of the way to the end of the descent, among which held-out samples choose.
+    share
+        Of the way to the end of the descent; None for that which held-out samples choose.
 
     Raises
     ------
@@ -192,11 +192,12 @@ def fit_outputs(
     end = _descend(objective, teacher, batches, effort, listener)
     before, best, chosen = judges.errors(objective, start), start, 0.0
     least = before
-    for share in shares:
-        values = between(start, end, share)
+    for candidate in SHARES if share is None else (share,):
+        values = between(start, end, candidate)
         errors = judges.errors(objective, values)
-        if _surely_less(errors, before) and errors.sum() < least.sum():
-            least, best, chosen = errors, values, share
+        better = _surely_less(errors, before) and errors.sum() < least.sum()
+        if better or (share is not None and np.isfinite(errors).all()):
+            least, best, chosen = errors, values, candidate
     model = with_values(student, best) if chosen else student
     figures = (math.sqrt(float(errors.sum()) / judges.count) for errors in (before, least))
     return Refit(model, chosen, *figures)
