@@ -112,7 +112,13 @@ def default_output(model: PathLike, word: str = "pruned") -> Path:
 
 @contextmanager
 def naming(model: object) -> Iterator[None]:
-    """Say which model it was that the engine failed on."""
+    """Say which model it was that the engine failed on.
+
+    Raises
+    ------
+    EngineFailed, OutOfMemory
+        What was raised inside, with the model's name.
+    """
     try:
         yield
     except (EngineFailed, OutOfMemory) as error:

@@ -136,11 +136,8 @@ def prune(
         written = _write(context, outcome, target, reference, samples, force=force)
         with standing(target):
             doubts += [*written.doubts, *run_advice(outcome, len(samples))]
-            # It has been compared with what is in memory, which shares the dense data.
-            result = outcome.result
-            judged = result.judged or result.masked or result.model
             batches = samples.holdout_batches(side_by_side(samples.size))
-            certificate = certify(dense, judged, batches, threads=threads)
+            certificate = certify(dense, outcome.result.in_dense_graph, batches, threads=threads)
             files = [dense.path, target]
             latency = held_out_latency(files, samples, listener.stage) if bench else ()
     return Report(

@@ -87,9 +87,8 @@ def collect(
     sizes = (rows, *(() if computed else outputs), *skips.rows)
     sampler = ColumnSampler(fitted, useful_columns(rows, fitted), random)
     fit_sample = ColumnSample(sampler, sampler.count if wide else size, sizes, random)
-    holdout_sample = ColumnSample(
-        ColumnSampler(sum(counts) - fitted, size, random), size, sizes, random
-    )
+    holdout_sampler = ColumnSampler(sum(counts) - fitted, size, random)
+    holdout_sample = ColumnSample(holdout_sampler, size, sizes, random)
     sums = None if wide else Moments(rows, weights, exact=exact, missing=skips.inexact_rows)
     networks = (pruned,) if exact else (pruned, dense)
     fit_sink = _Sink(fit_sample, sums, weights, skips, computed)

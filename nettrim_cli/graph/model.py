@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from nettrim_cli.errors import BadInput
 from nettrim_cli.files.atomic import check_output, check_sidecar, sidecar_file, write_atomically
 from nettrim_cli.graph.compact.expansion import check_equal, expanded
-from nettrim_cli.graph.compact.packing import OLDEST_OPSET, can_be_compact, compacted
+from nettrim_cli.graph.compact.packing import compacted
+from nettrim_cli.graph.compact.requirements import check_can_be_compact
 from nettrim_cli.graph.ir.index import Index
-from nettrim_cli.graph.layer import Floats, Layer, Runnable, Tensor
+from nettrim_cli.graph.layer import Floats, Layer, Runnable
 from nettrim_cli.graph.layers.binding import Binding, BoundLayer
 from nettrim_cli.graph.layers.find import detect
 from nettrim_cli.graph.reading import check_model, described_tensor, parse, read_file
 from nettrim_cli.graph.storage.elements import Unfit
-from nettrim_cli.graph.storage.external import External, is_split, serialize
+from nettrim_cli.graph.storage.external import External, is_split
+from nettrim_cli.graph.storage.protobuf import serialize
 
 
 class Model:
@@ -57,14 +59,8 @@ class Model:
         are plain in `proto`, however the file has them.
     """
 
-    path: Path
     checked: bool = True
     compact: bool = False
-    proto: onnx.ModelProto
-    external: External
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    layers: tuple[Layer, ...]
 
     def __init__(
         self,
@@ -225,11 +221,9 @@ class Model:
 
     def set_metadata(self, key: str, value: str) -> None:
         """Set an entry of the model's metadata, replacing one of the same key."""
-        for entry in self.proto.metadata_props:
-            if entry.key == key:
-                entry.value = value
-                return
-        self.proto.metadata_props.add(key=key, value=value)
+        entries = {entry.key: entry for entry in self.proto.metadata_props}
+        entry = entries.get(key) or self.proto.metadata_props.add(key=key)
+        entry.value = value
 
     def metadata(self, key: str) -> str | None:
         """An entry of the model's metadata."""
@@ -258,11 +252,8 @@ class Model:
         BadInput
             Its operators are too old to rebuild tensors, or it is being trained.
         """
-        if compact and not can_be_compact(self.proto):
-            raise BadInput(
-                f"{self.path}: the compact form needs operators of version {OLDEST_OPSET} or "
-                "later, and a model that is not in training; convert it, or store it plain"
-            )
+        if compact:
+            check_can_be_compact(self.proto, self.path)
         self.compact = compact
 
     @property

@@ -16,7 +16,8 @@ from nettrim_cli.files.formats import not_a_model
 from nettrim_cli.graph.ir.toposort import sorted_model
 from nettrim_cli.graph.layer import Tensor
 from nettrim_cli.graph.storage import elements, tensors
-from nettrim_cli.graph.storage.external import MAX_BYTES, without_values
+from nettrim_cli.graph.storage.external import without_values
+from nettrim_cli.graph.storage.protobuf import MAX_BYTES
 
 LARGE = "over 2 GB, more than an ONNX file holds; keep the tensors in external data"
 WINDOWS = ("pads", "strides", "dilations", "kernel_shape", "output_padding", "output_shape")

@@ -105,6 +105,11 @@ class PassResult:
     judged: Model | None = None
     masked: Model | None = None
 
+    @property
+    def in_dense_graph(self) -> Model:
+        """The network that errors are told of, with the dense one's graph."""
+        return self.judged or self.masked or self.model
+
 
 def prune_pass(
     context: Context,

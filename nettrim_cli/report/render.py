@@ -154,27 +154,33 @@ def _markdown(report: Report) -> str:
             for form in report.forms
         ]
         parts += ["## Forms of the file", _table(FORM_FIELDS, "lrrr", rows)]
-    if report.certificate.layers:
-        columns = {layer.name: layer.columns for layer in report.layers}
-        bounds = [
-            (
-                *(
-                    bound.name,
-                    formatting.error(bound.error_alone),
-                    formatting.error(bound.error_network),
-                ),
-                formatting.UNKNOWN if bound.norm is None else f"{bound.norm:.3g}",
-                formatting.UNKNOWN if bound.bound is None else formatting.at_most(bound.bound),
-                *(formatting.count(bound.samples_median), formatting.count(bound.samples_densest)),
-                formatting.count(columns.get(bound.name)),
-            )
-            for bound in report.certificate.layers
-        ]
-        parts += ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", bounds)]
+    parts += _certificate_parts(report)
     settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
     if settings:
         parts += ["## Settings", _table(("setting", "value"), "ll", settings)]
     return "\n\n".join(parts) + "\n"
+
+
+def _certificate_parts(report: Report) -> list[str]:
+    """What is proved of each layer."""
+    if not report.certificate.layers:
+        return []
+    columns = {layer.name: layer.columns for layer in report.layers}
+    bounds = [
+        (
+            *(
+                bound.name,
+                formatting.error(bound.error_alone),
+                formatting.error(bound.error_network),
+            ),
+            formatting.UNKNOWN if bound.norm is None else f"{bound.norm:.3g}",
+            formatting.UNKNOWN if bound.bound is None else formatting.at_most(bound.bound),
+            *(formatting.count(bound.samples_median), formatting.count(bound.samples_densest)),
+            formatting.count(columns.get(bound.name)),
+        )
+        for bound in report.certificate.layers
+    ]
+    return ["## Certificate", _table(PROVED_FIELDS, "lrrrrrrr", bounds)]
 
 
 def _warnings(report: Report) -> list[str]:

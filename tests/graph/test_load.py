@@ -21,7 +21,7 @@ from nettrim_cli.errors import (
     Refused,
 )
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.storage import external
+from nettrim_cli.graph.storage import external, protobuf
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[n,3] x) => (float[n,4] y) { [one] z = MatMul(x, w) y = Relu(z) }"""
@@ -270,10 +270,12 @@ def test_a_missing_or_short_sidecar(path):
 
 def test_models_over_the_limit(path, monkeypatch):
     save_external(path, "w.bin")
+    monkeypatch.setattr(protobuf, "MAX_BYTES", path.stat().st_size + 20)
     monkeypatch.setattr(external, "MAX_BYTES", path.stat().st_size + 20)
     with pytest.raises(BadInput, match="2 GB"):
         Model.load(path)
-    monkeypatch.setattr(external, "MAX_BYTES", 20)
+    for module in (external, protobuf):
+        monkeypatch.setattr(module, "MAX_BYTES", 20)
     with pytest.raises(BadInput, match="2 GB"):
         Model.load(path)
 

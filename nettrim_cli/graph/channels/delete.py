@@ -36,8 +36,8 @@ def delete_units(model: Model, kept: Mapping[str, NDArray[np.intp]]) -> Model:
     model
         The model, which stays as it is.
     kept
-        By name of the group: numbers of the units that stay, or a mask; groups that are not named
-        stay whole.
+        By name of the group: numbers (N,) of the units that stay, or a mask; groups that are not
+        named stay whole.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def delete_units(model: Model, kept: Mapping[str, NDArray[np.intp]]) -> Model:
 
 
 def delete_found(found: Found, kept: Mapping[str, NDArray[np.intp]]) -> Model:
-    """As `delete_units`, of units that have been found.
+    """As `delete_units`, of units that have been found, by numbers (N,) or masks.
 
     Raises
     ------

@@ -109,7 +109,7 @@ class Editor:
         source.input[slot] = name
 
     def set_list(self, node: Node, slot: int, values: NDArray[np.integer]) -> None:
-        """Give a node a list of whole numbers, of the type that it had."""
+        """Give a node a list (N,) of whole numbers, of the type that it had."""
         name = node.input[slot] if slot < len(node.input) else ""
         dtype = self.index.view(name).values().dtype if name in self.index.constants else np.int64
         stem = name or f"{node.title}.sizes"

@@ -34,7 +34,7 @@ class UnitRows:
     rows: NDArray[np.int64]
 
     def of(self, units: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.int64]:
-        """Rows that some units (by number, or as a mask) feed, ascending."""
+        """Rows (N,) that some units (by number, or as a mask) feed, ascending."""
         return _entries(self.rows[units])
 
 
@@ -55,7 +55,7 @@ class UnitColumns:
     columns: NDArray[np.int64]
 
     def of(self, units: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.int64]:
-        """Columns that make some units (by number, or as a mask), ascending."""
+        """Columns (M,) that make some units (by number, or as a mask), ascending."""
         return _entries(self.columns[units])
 
 

@@ -70,7 +70,13 @@ class _Scope:
     known: dict[str, Elements] = field(default_factory=dict)
 
     def value(self, name: str, depth: int = 0) -> Elements:
-        """Value of a tensor; raises Unfolded where it is not known."""
+        """Value of a tensor.
+
+        Raises
+        ------
+        Unfolded
+            It is not known.
+        """
         if name in self.known:
             return self.known[name]
         source = self.sources.get(name)
@@ -106,7 +112,13 @@ class _Scope:
         return result
 
     def take(self, size: int, itemsize: int) -> None:
-        """Take so much of the room for what is rebuilt."""
+        """Take so much of the room for what is rebuilt.
+
+        Raises
+        ------
+        Unfolded
+            There is no more.
+        """
         self.room[0] -= size * itemsize
         if size < 0 or self.room[0] < 0:
             raise Unfolded
@@ -130,7 +142,22 @@ def _cumsum(scope: _Scope, attributes: Attributes, source: Elements, axis: Eleme
 
 def _arithmetic(function: Callable[..., NDArray[Any]], *, floats: bool = False) -> Any:
     def fold(scope: _Scope, attributes: Attributes, first: Elements, second: Elements) -> Elements:
-        """Combine two tensors of one type."""
+        """Combine two tensors of one type.
+
+        Parameters
+        ----------
+        scope
+            Gives the room for the result.
+        attributes
+            Those of the node.
+        first, second
+            The tensors.
+
+        Raises
+        ------
+        Unfolded
+            Runtimes may give something else.
+        """
         arrays = first.array, second.array
         if first.elem_type != second.elem_type or first.elem_type == TensorProto.BFLOAT16:
             raise Unfolded

@@ -31,13 +31,12 @@ from nettrim_cli.graph.compact.gaps import (
     gap_words,
     stored_positions,
 )
+from nettrim_cli.graph.compact.requirements import can_be_compact
 from nettrim_cli.graph.compact.values import ValueForm, shortened, value_forms
-from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
 from nettrim_cli.graph.storage.external import External, is_external
 
-OLDEST_OPSET = 11  # of CumSum, and of ScatterElements with negative indices
 NO_INPUTS_IR = 4  # from which on an initializer need not be an input
 FEWEST_BYTES = 256  # of a tensor that could become smaller
 ALIGNED_BYTES = 1 << 13  # that two more tensors in a file of external data may need
@@ -340,12 +339,6 @@ def compacted(model: onnx.ModelProto, external: External) -> tuple[onnx.ModelPro
     copy, values = onnx.ModelProto(), external.clone()
     copy.CopyFrom(model)
     return (copy, values) if Compactor(copy, values).run() else (model, external)
-
-
-def can_be_compact(model: onnx.ModelProto) -> bool:
-    """Whether a model's operators can rebuild tensors, and none of them is trained."""
-    versions = [opset.version for opset in model.opset_import if opset.domain in STANDARD]
-    return max(versions, default=0) >= OLDEST_OPSET and not model.training_info
 
 
 def file_bytes(message: Any) -> int:

@@ -13,7 +13,7 @@ from nettrim_cli.graph.gradient.builder import Builder
 from nettrim_cli.graph.gradient.flat_model import FlatModel
 from nettrim_cli.graph.ir.flat_graph import Node, depends_on
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.graph.ops.gradients.context import GradientContext
+from nettrim_cli.graph.ops.gradients.context import GradientContext, GradientRule
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,7 @@ class _Walk:
             self.model.index, node, self.g, gradients, frozenset(slots), self.model.facts
         )
         try:
-            if context.spec.gradient is None or node.subgraphs:
-                raise Unsupported("has no rule")
-            parts = context.spec.gradient(context)
+            parts = _rule(context, node)(context)
         except Unsupported as refusal:
             self.cut |= self.active & node.reads
             op = node.op_type if not node.domain else f"{node.domain}.{node.op_type}"
@@ -128,3 +126,9 @@ class _Walk:
         for slot, gradient in parts.items():
             if slot in context.wanted:
                 self.add(node.input[slot], gradient)
+
+
+def _rule(context: GradientContext, node: Node) -> GradientRule:
+    if context.spec.gradient is None or node.subgraphs:
+        raise Unsupported("has no rule")
+    return context.spec.gradient

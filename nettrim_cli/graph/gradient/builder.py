@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ class Builder:
         self._count = 0
         self._constants: dict[tuple[Any, ...], str] = {}
         self._shared: dict[tuple[str, ...], str] = {}
+
+    def __getattr__(self, op: str) -> Callable[..., str]:
+        """A function that appends a node of an op: ``g.Mul(a, b)`` is ``g.add("Mul", a, b)``."""
+        if not op[:1].isupper():
+            raise AttributeError(op)
+        return partial(self.add, op)
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output, whose name is returned."""
@@ -85,17 +92,17 @@ class Builder:
         """Sum over axes; the tensor itself for none."""
         if not axes:
             return name
-        return self.add("ReduceSum", name, self.constant(axes), keepdims=int(keepdims))
+        return self.ReduceSum(name, self.constant(axes), keepdims=int(keepdims))
 
     def mean(self, name: str, axes: Sequence[int]) -> str:
         """Mean over axes, which are kept."""
         if self.opset < 18:
-            return self.add("ReduceMean", name, axes=list(axes), keepdims=1)
-        return self.add("ReduceMean", name, self.constant(axes), keepdims=1)
+            return self.ReduceMean(name, axes=list(axes), keepdims=1)
+        return self.ReduceMean(name, self.constant(axes), keepdims=1)
 
     def sum_of(self, names: Sequence[str]) -> str:
         """Sum of tensors of one shape."""
-        return names[0] if len(names) == 1 else self.add("Sum", *names)
+        return names[0] if len(names) == 1 else self.Sum(*names)
 
     def _once(self, op: str, name: str) -> str:
         if (op, name) not in self._shared:

@@ -58,7 +58,7 @@ class Elementwise:
         return result
 
     def of_outputs(self, outputs: NDArray[np.integer[Any]]) -> Elementwise:
-        """The function of some of the layer's outputs, by number."""
+        """The function of some of the layer's outputs, by number (M,)."""
         steps = [
             replace(
                 step,

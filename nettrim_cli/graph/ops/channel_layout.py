@@ -210,6 +210,7 @@ def _stacked(context: ChannelContext, axis: int, labels: Sequence[Labels | None]
     """Labels of parts that are put behind each other along an axis without units."""
 
     def flat(slot: int) -> tuple[int, ...]:
+        """Shape of a part with one entry along the axis."""
         shape = context.shape(slot)
         return (*shape[:axis], 1, *shape[axis + 1 :])
 

@@ -200,5 +200,15 @@ def reshape_channels(context: ChannelContext) -> Outputs:
 
 
 def taken(labels: Labels, axis: int, entries: NDArray[np.int64], size: int) -> Labels:
-    """Labels of some entries along an axis that has a size."""
+    """Labels of some entries (N,) along an axis.
+
+    Parameters
+    ----------
+    labels, axis
+        What is taken from, and along which axis.
+    entries
+        (N,) numbers of the entries.
+    size
+        Of the axis.
+    """
     return compressed(along(labels, axis, size).take(entries, axis))

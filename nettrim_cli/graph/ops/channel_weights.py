@@ -83,7 +83,19 @@ def _beside(
 
 
 def read_rows(context: ChannelContext, layer: Layer, labels: Labels | None, taps: int) -> None:
-    """Let the rows of a layer with one block, `taps` for each entry, be read by units."""
+    """Let the rows of a layer with one block be read by units.
+
+    Parameters
+    ----------
+    context
+        The node.
+    layer
+        The layer that reads.
+    labels
+        Of the entries that it reads; None for unknown ones.
+    taps
+        Rows for each entry.
+    """
     if labels is None or labels.size * taps != layer.blocks[0][0]:
         context.units.keep_rows(layer, OUTSIDE)
         if labels is not None:
@@ -93,7 +105,17 @@ def read_rows(context: ChannelContext, layer: Layer, labels: Labels | None, taps
 
 
 def new_columns(context: ChannelContext, layer: Layer, axis: int, rank: int) -> Labels | None:
-    """Labels of an output whose axis has the columns of a layer with one block."""
+    """Labels of an output that has the columns of a layer with one block.
+
+    Parameters
+    ----------
+    context
+        The node.
+    layer
+        The layer.
+    axis, rank
+        The axis that has the columns, and the number of axes.
+    """
     columns = context.units.columns(layer, 0)
     if len(columns) == 1:
         context.units.refuse(columns, ALONE)

@@ -21,10 +21,10 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES, decode, encode
+from nettrim_cli.graph.storage.protobuf import MAX_BYTES, serialize
 from nettrim_cli.graph.storage.sidecar import Region, Sidecar, find_sidecar
 from nettrim_cli.graph.storage.tensors import Holder, all_tensors, raw_bytes
 
-MAX_BYTES = 2**31 - 1
 """A protobuf cannot be larger."""
 
 SMALL_BYTES = 1024
@@ -359,23 +359,6 @@ def without_values(model: onnx.ModelProto) -> onnx.ModelProto:
             del tensor.external_data[:]
             tensor.ClearField("data_location")
     return copy
-
-
-def serialize(model: onnx.ModelProto) -> bytes:
-    """A model as a file's content: equal models give equal bytes.
-
-    Raises
-    ------
-    BadInput
-        It is larger than a protobuf can be.
-    """
-    if model.ByteSize() > MAX_BYTES:
-        raise BadInput(
-            "over 2 GB without external data, more than an ONNX file holds; "
-            "save the model with its tensors in external data"
-        )
-    payload: bytes = model.SerializeToString(deterministic=True)
-    return payload
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:

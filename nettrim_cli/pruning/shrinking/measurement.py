@@ -104,7 +104,7 @@ class RankCurve:
     sensitivity: Sensitivity
 
     def costs(self, columns: Matrix | slice = slice(None)) -> Floats:
-        """The outputs' squared error of rank 0, 1, ... on some of the columns."""
+        """The outputs' squared error of rank 0, 1, ... on some of the columns, (M,) numbers."""
         return self.sensitivity.cost(rank_errors(self.Y[:, columns].astype(np.float64)))
 
 

@@ -46,7 +46,7 @@ def to_nearest(weight: Matrix, bits: int | None) -> Matrix:
 
 
 def few_bits(problem: LayerProblem, U: Matrix, bits: int) -> Matrix:
-    """Weights of so many bits on the support of U.
+    """Weights of so many bits on the support of U (N, M).
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class GramResults:
         return self.change[rows].astype(np.float64)
 
     def add(self, rows: slice, step: Matrix) -> None:
-        """Bring the gradient up to date."""
+        """Bring the gradient up to date with a step (N, M) in some rows."""
         self.change += self.A[:, rows] @ step.astype(np.float32)
 
 
@@ -222,7 +222,7 @@ class LowRankResults:
         return np.asarray(products + self.A.delta * self.weights[rows])
 
     def add(self, rows: slice, step: Matrix) -> None:
-        """Bring both changes up to date."""
+        """Bring both changes up to date with a step (N, M) in some rows."""
         self.weights[rows] += step
         self.change += self.A.Y[rows].T @ step.astype(np.float32)
 

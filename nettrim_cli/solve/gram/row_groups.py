@@ -288,7 +288,7 @@ class _Removal:
         self.changes, self.P, self.Q = (np.zeros((len(reader.H), count * size)) for _ in range(3))
 
     def prices(self, remaining: Matrix) -> Matrix:
-        """Price of each of the remaining groups."""
+        """Price (G,) of each of the remaining groups."""
         solved = np.linalg.solve(self.H_blocks[remaining], self.K_blocks[remaining])
         return np.asarray(solved.trace(axis1=1, axis2=2))
 
@@ -310,7 +310,7 @@ class _Removal:
         self.done += 1
 
     def finish(self, remaining: Matrix) -> None:
-        """Leave H and K of the remaining rows in the reader."""
+        """Leave H and K (N, N) of the remaining groups in the reader."""
         reader, g = self.reader, self.reader.size
         rows = (remaining[:, None] * g + np.arange(g)).ravel()
         kept = np.concatenate([rows, np.arange(self.units * g, len(reader.H))])

@@ -87,7 +87,7 @@ class ShrunkSystem:
 
 
 def of_rank(Y: Matrix, rank: int) -> Matrix:
-    """The best approximation of a rank, by eigenvectors of the smaller of ``Y'Y`` and ``YY'``."""
+    """The best Y (N, M) of a rank, by eigenvectors of the smaller of ``Y'Y`` and ``YY'``."""
     if rank <= 0:
         return np.zeros_like(Y)
     wide = Y.shape[0] < Y.shape[1]
@@ -100,7 +100,7 @@ def of_rank(Y: Matrix, rank: int) -> Matrix:
 
 
 def rank_errors(Y: Matrix) -> Matrix:
-    """Squared errors of the best approximations of Y (n, M) of rank 0, 1, ..., min(n, M)."""
+    """Squared errors of the best approximations of Y (N, M) of rank 0, 1, ..., min(N, M)."""
     products = Y @ Y.T if Y.shape[0] < Y.shape[1] else Y.T @ Y
     powers = np.maximum(scipy.linalg.eigvalsh(products, check_finite=False), 0)
     return np.concatenate([np.cumsum(powers)[::-1], [0.0]])
@@ -128,7 +128,7 @@ def solve_shrunk(problem: LayerProblem, rows: Matrix, rank: int | None = None) -
     problem
         The layer's problem, of the outputs that stay.
     rows
-        (n,) numbers of the inputs that stay.
+        (N,) numbers of the inputs that stay.
     rank
         Of the weights, at most; None for any.
 

@@ -123,11 +123,11 @@ class GradientContext(NodeContext):
 
     def scaled(self, name: str, factor: float) -> str:
         """A tensor of the first input's type times a number."""
-        return name if factor == 1 else self.g.add("Mul", name, self.number_like(factor))
+        return name if factor == 1 else self.g.Mul(name, self.number_like(factor))
 
     def reshaped(self, name: str, slot: int = 0) -> str:
         """A tensor in the shape of an input."""
-        return self.g.add("Reshape", name, self.g.shape(self.name(slot)))
+        return self.g.Reshape(name, self.g.shape(self.name(slot)))
 
     def summed(self, name: str, slot: int) -> str:
         """A tensor of the output's shape, summed to that of an input by which it was broadcast."""
@@ -160,17 +160,17 @@ def sum_to(context: GradientContext, name: str, sizes: Sizes, target: str) -> st
     total = g.total(name, [*range(missing), *ones], keepdims=not ones)
     if not ones:
         return g.total(name, range(missing), keepdims=False)
-    return g.add("Reshape", total, g.shape(target))
+    return g.Reshape(total, g.shape(target))
 
 
 def _sum_to_computed(context: GradientContext, name: str, missing: int, target: str) -> str:
     """Over the axes that turn out to be of size 1."""
     g, shape = context.g, context.g.shape(target)
-    padded = g.add("Concat", g.constant(np.ones(missing)), shape, axis=0) if missing else shape
-    is_one = g.add("Equal", padded, g.constant(1))
-    axes = g.add("Reshape", g.add("NonZero", is_one), g.constant([-1]))
-    total = g.add("ReduceSum", name, axes, keepdims=1, noop_with_empty_axes=1)
-    return g.add("Reshape", total, shape)
+    padded = g.Concat(g.constant(np.ones(missing)), shape, axis=0) if missing else shape
+    is_one = g.Equal(padded, g.constant(1))
+    axes = g.Reshape(g.NonZero(is_one), g.constant([-1]))
+    total = g.ReduceSum(name, axes, keepdims=1, noop_with_empty_axes=1)
+    return g.Reshape(total, shape)
 
 
 def zero(_: GradientContext) -> Mapping[int, str]:
@@ -185,22 +185,21 @@ def moved_by_positions(context: GradientContext) -> Mapping[int, str]:
     """
     g = context.g
     size = g.size(context.name())
-    counts = g.add("Cast", size, to=6)
-    whole = g.add("Range", g.constant(0, 6), counts, g.constant(1, 6))
-    positions = g.add("Reshape", whole, g.shape(context.name()))
+    counts = g.Cast(size, to=6)
+    whole = g.Range(g.constant(0, 6), counts, g.constant(1, 6))
+    positions = g.Reshape(whole, g.shape(context.name()))
     inputs = [positions, *context.node.input[1:]]
     outputs = g.add_many(
         context.node.op_type, inputs, len(context.node.output), **context.attributes
     )
-    total = g.add("Expand", context.number_like(0.0), g.add("Reshape", size, g.constant([1])))
+    total = g.Expand(context.number_like(0.0), g.Reshape(size, g.constant([1])))
     flat = g.constant([-1])
     for places, gradient in zip(outputs, context.gradients, strict=True):
         if gradient:
-            total = g.add(
-                "ScatterElements",
+            total = g.ScatterElements(
                 total,
-                g.add("Reshape", places, flat),
-                g.add("Reshape", gradient, flat),
+                g.Reshape(places, flat),
+                g.Reshape(gradient, flat),
                 axis=0,
                 reduction="add",
             )

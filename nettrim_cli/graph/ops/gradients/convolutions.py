@@ -143,8 +143,7 @@ def conv_transpose_gradient(context: GradientContext) -> Mapping[int, str]:
     window, group = window_of(context, shape[2:], sizes), _group(context)
     parts = {}
     if 0 in context.wanted:
-        parts[0] = context.g.add(
-            "Conv",
+        parts[0] = context.g.Conv(
             context.gradient,
             context.name(1),
             strides=window.strides,
@@ -197,13 +196,13 @@ def data_gradient(
     if extra is not None:
         pads = [*window.begin, *window.end]
         padding = extra if any(extra) else None
-        return g.add("ConvTranspose", gradient, kernel, pads=pads, output_padding=padding, **moves)
-    full = g.add("ConvTranspose", gradient, kernel, **moves)
+        return g.ConvTranspose(gradient, kernel, pads=pads, output_padding=padding, **moves)
+    full = g.ConvTranspose(gradient, kernel, **moves)
     axes = g.constant(range(2, 2 + len(window.kernel)))
-    wanted, got = (g.add("Gather", g.shape(name), axes, axis=0) for name in (context.name(), full))
-    end = g.add("Sub", g.add("Add", wanted, g.constant(window.begin)), got)
+    wanted, got = (g.Gather(g.shape(name), axes, axis=0) for name in (context.name(), full))
+    end = g.Sub(g.Add(wanted, g.constant(window.begin)), got)
     begin = g.constant([0, 0, *(-size for size in window.begin), 0, 0])
-    return g.add("Pad", full, g.add("Concat", begin, end, axis=0))
+    return g.Pad(full, g.Concat(begin, end, axis=0))
 
 
 def _kernel_gradient(
@@ -227,11 +226,10 @@ def _kernel_gradient(
         narrow = isinstance(channels, int) and channels <= NARROW
         return _kernel_gradient_by_places(context, pair, window, window.places, narrow=narrow)
     swap = [1, 0, *range(2, 2 + count)]
-    image, by = (g.add("Transpose", name, perm=swap) for name in pair)
+    image, by = (g.Transpose(name, perm=swap) for name in pair)
     if group > 1:
         image = _grouped(context, image, channels, group)
-    result = g.add(
-        "Conv",
+    result = g.Conv(
         image,
         by,
         strides=window.dilations,
@@ -242,8 +240,8 @@ def _kernel_gradient(
     rows = zip(window.left_over or window.kernel, window.dilations, strict=True)
     if window.left_over is None or any(left >= dilation for left, dilation in rows):
         starts, axes = g.constant([0] * count), g.constant(range(2, 2 + count))
-        result = g.add("Slice", result, starts, g.constant(window.kernel), axes)
-    return g.add("Transpose", result, perm=swap)
+        result = g.Slice(result, starts, g.constant(window.kernel), axes)
+    return g.Transpose(result, perm=swap)
 
 
 def _kernel_gradient_by_places(
@@ -269,27 +267,27 @@ def _kernel_gradient_by_places(
     """
     g, count = context.g, len(window.kernel)
     swap = [1, 0, *range(2, 2 + count)]
-    image, by = (g.add("Transpose", name, perm=swap) for name in pair)
+    image, by = (g.Transpose(name, perm=swap) for name in pair)
     if any((*window.begin, *window.end)):
         pads = [0, 0, *window.begin, 0, 0, *window.end]
-        image = g.add("Pad", image, g.constant(pads))
+        image = g.Pad(image, g.constant(pads))
     rows, axes = g.constant([0, -1]), g.constant(range(2, 2 + count))
-    by = g.add("Reshape", by, rows)
+    by = g.Reshape(by, rows)
     parts = []
     for entry in np.ndindex(*window.kernel):
         starts = np.multiply(entry, window.dilations)
         ends = starts + np.multiply(np.subtract(places, 1), window.strides) + 1
         bounds = (g.constant(values) for values in (starts, ends))
-        piece = g.add("Slice", image, *bounds, axes, g.constant(window.strides))
-        parts.append(g.add("Reshape", piece, rows))
+        piece = g.Slice(image, *bounds, axes, g.constant(window.strides))
+        parts.append(g.Reshape(piece, rows))
     size = len(parts)
     if not narrow:
-        parts = [g.add("Gemm", by, part, transB=1) for part in parts]
-    joined = g.add("Concat", *parts, axis=0 if narrow else 1)
-    product = g.add("Gemm", by, joined, transB=1) if narrow else joined
-    split = g.add("Reshape", product, g.constant([0, size, -1]))
-    turned = g.add("Transpose", split, perm=[0, 2, 1])
-    return g.add("Reshape", turned, g.constant([0, 0, *window.kernel]))
+        parts = [g.Gemm(by, part, transB=1) for part in parts]
+    joined = g.Concat(*parts, axis=0 if narrow else 1)
+    product = g.Gemm(by, joined, transB=1) if narrow else joined
+    split = g.Reshape(product, g.constant([0, size, -1]))
+    turned = g.Transpose(split, perm=[0, 2, 1])
+    return g.Reshape(turned, g.constant([0, 0, *window.kernel]))
 
 
 def _grouped(context: GradientContext, image: str, channels: int | str | None, group: int) -> str:
@@ -298,13 +296,13 @@ def _grouped(context: GradientContext, image: str, channels: int | str | None, g
         raise Unsupported("has groups of channels whose number is not known")
     g, spatial = context.g, len(context.sizes()) - 2
     width, shape = channels // group, g.shape(image)
-    sizes = g.add("Slice", shape, g.constant([2]), g.constant([2 + spatial]))
+    sizes = g.Slice(shape, g.constant([2]), g.constant([2 + spatial]))
     if width > 1:
-        split = g.add("Concat", g.constant([group, width, -1]), sizes, axis=0)
+        split = g.Concat(g.constant([group, width, -1]), sizes, axis=0)
         order = [1, 0, *range(2, 3 + spatial)]
-        image = g.add("Transpose", g.add("Reshape", image, split), perm=order)
-    joined = g.add("Concat", g.constant([width, -1]), sizes, axis=0)
-    return g.add("Reshape", image, joined)
+        image = g.Transpose(g.Reshape(image, split), perm=order)
+    joined = g.Concat(g.constant([width, -1]), sizes, axis=0)
+    return g.Reshape(image, joined)
 
 
 # ---- windows that are reduced
@@ -315,10 +313,10 @@ def max_pool_gradient(context: GradientContext) -> Mapping[int, str]:
     g, flat = context.g, context.g.constant([-1])
     attributes = {k: v for k, v in context.attributes.items() if k != "storage_order"}
     _, places = g.add_many("MaxPool", [context.name()], 2, **attributes)
-    size = g.add("Reshape", g.size(context.name()), g.constant([1]))
-    zeros = g.add("Expand", context.number_like(0.0), size)
-    updates = (g.add("Reshape", name, flat) for name in (places, context.gradient))
-    total = g.add("ScatterElements", zeros, *updates, axis=0, reduction="add")
+    size = g.Reshape(g.size(context.name()), g.constant([1]))
+    zeros = g.Expand(context.number_like(0.0), size)
+    updates = (g.Reshape(name, flat) for name in (places, context.gradient))
+    total = g.ScatterElements(zeros, *updates, axis=0, reduction="add")
     return {0: context.reshaped(total)}
 
 
@@ -336,23 +334,22 @@ def average_pool_gradient(context: GradientContext) -> Mapping[int, str]:
     count = len(kernel)
     window = window_of(context, kernel, context.sizes()[2:])
     shape = g.shape(context.name())
-    spatial = g.add("Gather", shape, g.constant(range(2, 2 + count)), axis=0)
+    spatial = g.Gather(shape, g.constant(range(2, 2 + count)), axis=0)
     lead = g.constant([-1, 1])
     ones = context.number_like(np.ones((1, 1, *kernel)))
     gradient = context.gradient
     if context.attributes.get("count_include_pad", 0) or not any((*window.begin, *window.end)):
         gradient = context.scaled(gradient, 1 / math.prod(kernel))
     else:
-        image = g.add("Concat", g.constant([1, 1]), spatial, axis=0)
-        entries = g.add(
-            "Conv",
-            g.add("Expand", context.number_like(1.0), image),
+        image = g.Concat(g.constant([1, 1]), spatial, axis=0)
+        entries = g.Conv(
+            g.Expand(context.number_like(1.0), image),
             ones,
             strides=window.strides,
             dilations=window.dilations,
             pads=[*window.begin, *window.end],
         )
-        gradient = g.add("Div", gradient, entries)
-    places = g.add("Gather", g.shape(context.y), g.constant(range(2, 2 + count)), axis=0)
-    single = g.add("Reshape", gradient, g.add("Concat", lead, places, axis=0))
+        gradient = g.Div(gradient, entries)
+    places = g.Gather(g.shape(context.y), g.constant(range(2, 2 + count)), axis=0)
+    single = g.Reshape(gradient, g.Concat(lead, places, axis=0))
     return {0: context.reshaped(data_gradient(context, single, ones, window, 1))}

@@ -17,7 +17,7 @@ def by_slope(slope: Slope) -> GradientRule:
 
     def rule(context: GradientContext) -> Mapping[int, str]:
         """Entry by entry."""
-        return {0: context.g.add("Mul", context.gradient, slope(context, context.name()))}
+        return {0: context.g.Mul(context.gradient, slope(context, context.name()))}
 
     return rule
 
@@ -29,7 +29,7 @@ def by_mask(condition: Callable[[GradientContext, str], str]) -> GradientRule:
         """Entry by entry."""
         mask = condition(context, context.name())
         nothing = context.number_like(0.0)
-        return {0: context.g.add("Where", mask, context.gradient, nothing)}
+        return {0: context.g.Where(mask, context.gradient, nothing)}
 
     return rule
 
@@ -44,12 +44,12 @@ def to_first(context: GradientContext) -> Mapping[int, str]:
 
 def positive(context: GradientContext, x: str) -> str:
     """Whether x is above zero."""
-    return context.g.add("Greater", x, context.number_like(0.0))
+    return context.g.Greater(x, context.number_like(0.0))
 
 
 def above_threshold(context: GradientContext, x: str) -> str:
     """Whether x is above ``alpha``."""
-    return context.g.add("Greater", x, context.number_like(context.attributes.get("alpha", 1.0)))
+    return context.g.Greater(x, context.number_like(context.attributes.get("alpha", 1.0)))
 
 
 def of(op: str) -> Slope:
@@ -64,12 +64,12 @@ def itself(context: GradientContext, _: str) -> str:
 
 def step_of_output(context: GradientContext, _: str) -> str:
     """1 where the output is above zero, which it is never below; faster than a choice."""
-    return context.g.add("Sign", context.y)
+    return context.g.Sign(context.y)
 
 
 def cos_slope(context: GradientContext, x: str) -> str:
     """``-sin(x)``."""
-    return context.g.add("Neg", context.g.add("Sin", x))
+    return context.g.Neg(context.g.Sin(x))
 
 
 def clip_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -83,9 +83,9 @@ def clip_gradient(context: GradientContext) -> Mapping[int, str]:
         if bound:
             outside = g.add(op, context.name(), bound)
             if slot in context.wanted:
-                cut = g.add("Where", outside, gradient, nothing)
+                cut = g.Where(outside, gradient, nothing)
                 parts[slot] = context.summed(cut, slot)
-            gradient = g.add("Where", outside, nothing, gradient)
+            gradient = g.Where(outside, nothing, gradient)
     return {0: gradient} | parts
 
 
@@ -93,7 +93,7 @@ def leaky_gradient(context: GradientContext) -> Mapping[int, str]:
     """A fixed slope below zero."""
     below = context.scaled(context.gradient, context.attributes.get("alpha", 0.01))
     mask = positive(context, context.name())
-    return {0: context.g.add("Where", mask, context.gradient, below)}
+    return {0: context.g.Where(mask, context.gradient, below)}
 
 
 def prelu_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -102,10 +102,10 @@ def prelu_gradient(context: GradientContext) -> Mapping[int, str]:
     x, slope = context.node.input
     mask, result = positive(context, x), {}
     if 0 in context.wanted:
-        result[0] = g.add("Where", mask, gradient, g.add("Mul", gradient, slope))
+        result[0] = g.Where(mask, gradient, g.Mul(gradient, slope))
     if 1 in context.wanted:
-        below = g.add("Min", x, context.number_like(0.0))
-        result[1] = context.summed(g.add("Mul", gradient, below), 1)
+        below = g.Min(x, context.number_like(0.0))
+        result[1] = context.summed(g.Mul(gradient, below), 1)
     return result
 
 
@@ -117,18 +117,18 @@ def elu_gradient(alpha: float, gamma: float = 1.0) -> GradientRule:
         g, x, attributes = context.g, context.name(), context.attributes
         a, c = attributes.get("alpha", alpha), attributes.get("gamma", gamma)
         nothing = context.number_like(0.0)
-        low = context.scaled(g.add("Exp", g.add("Min", x, nothing)), a)
-        slope = g.add("Where", positive(context, x), context.number_like(1.0), low)
-        return {0: context.scaled(g.add("Mul", context.gradient, slope), c)}
+        low = context.scaled(g.Exp(g.Min(x, nothing)), a)
+        slope = g.Where(positive(context, x), context.number_like(1.0), low)
+        return {0: context.scaled(g.Mul(context.gradient, slope), c)}
 
     return rule
 
 
 def celu_slope(context: GradientContext, x: str) -> str:
     """``exp(min(x, 0) / alpha)``."""
-    low = context.g.add("Min", x, context.number_like(0.0))
+    low = context.g.Min(x, context.number_like(0.0))
     alpha = context.attributes.get("alpha", 1.0)
-    return context.g.add("Exp", context.scaled(low, 1 / alpha))
+    return context.g.Exp(context.scaled(low, 1 / alpha))
 
 
 def sigmoid_slope(context: GradientContext, _: str) -> str:
@@ -137,30 +137,29 @@ def sigmoid_slope(context: GradientContext, _: str) -> str:
 
 
 def _logistic_slope(context: GradientContext, y: str) -> str:
-    rest = context.g.add("Sub", context.number_like(1.0), y)
-    return context.g.add("Mul", y, rest)
+    rest = context.g.Sub(context.number_like(1.0), y)
+    return context.g.Mul(y, rest)
 
 
 def hard_sigmoid_gradient(context: GradientContext) -> Mapping[int, str]:
     """``alpha`` between the cuts."""
     g, y = context.g, context.y
-    inside = g.add(
-        "And",
-        g.add("Greater", y, context.number_like(0.0)),
-        g.add("Less", y, context.number_like(1.0)),
+    inside = g.And(
+        g.Greater(y, context.number_like(0.0)),
+        g.Less(y, context.number_like(1.0)),
     )
     slope = context.scaled(context.gradient, context.attributes.get("alpha", 0.2))
-    return {0: g.add("Where", inside, slope, context.number_like(0.0))}
+    return {0: g.Where(inside, slope, context.number_like(0.0))}
 
 
 def hard_swish_slope(context: GradientContext, x: str) -> str:
     """0 below -3, 1 above 3, ``x / 3 + 1 / 2`` between."""
     g = context.g
-    middle = g.add("Add", context.scaled(x, 1 / 3), context.number_like(0.5))
-    low = g.add("Less", x, context.number_like(-3.0))
-    high = g.add("Greater", x, context.number_like(3.0))
-    upper = g.add("Where", high, context.number_like(1.0), middle)
-    return g.add("Where", low, context.number_like(0.0), upper)
+    middle = g.Add(context.scaled(x, 1 / 3), context.number_like(0.5))
+    low = g.Less(x, context.number_like(-3.0))
+    high = g.Greater(x, context.number_like(3.0))
+    upper = g.Where(high, context.number_like(1.0), middle)
+    return g.Where(low, context.number_like(0.0), upper)
 
 
 def swish_slope(alpha: float) -> Slope:
@@ -170,8 +169,8 @@ def swish_slope(alpha: float) -> Slope:
         """By attributes."""
         g, factor = context.g, context.attributes.get("alpha", alpha)
         scaled = context.scaled(x, factor)
-        s = g.add("Sigmoid", scaled)
-        return g.add("Add", s, g.add("Mul", scaled, _logistic_slope(context, s)))
+        s = g.Sigmoid(scaled)
+        return g.Add(s, g.Mul(scaled, _logistic_slope(context, s)))
 
     return slope
 
@@ -179,13 +178,13 @@ def swish_slope(alpha: float) -> Slope:
 def tanh_slope(context: GradientContext, _: str) -> str:
     """``1 - y^2``."""
     y = context.y
-    return context.g.add("Sub", context.number_like(1.0), context.g.add("Mul", y, y))
+    return context.g.Sub(context.number_like(1.0), context.g.Mul(y, y))
 
 
 def erf_slope(context: GradientContext, x: str) -> str:
     """``2 / sqrt(pi) exp(-x^2)``."""
     g = context.g
-    bell = g.add("Exp", g.add("Neg", g.add("Mul", x, x)))
+    bell = g.Exp(g.Neg(g.Mul(x, x)))
     return context.scaled(bell, 2 / math.sqrt(math.pi))
 
 
@@ -194,68 +193,68 @@ def gelu_slope(context: GradientContext, x: str) -> str:
     if context.attributes.get("approximate", "none") == "tanh":
         return tanh_gelu_slope(context, x)
     g, one = context.g, context.number_like(1.0)
-    erf = g.add("Erf", context.scaled(x, math.sqrt(0.5)))
-    half = context.scaled(g.add("Add", erf, one), 0.5)
-    bell = g.add("Exp", context.scaled(g.add("Mul", x, x), -0.5))
-    return g.add("Add", half, context.scaled(g.add("Mul", x, bell), 1 / math.sqrt(2 * math.pi)))
+    erf = g.Erf(context.scaled(x, math.sqrt(0.5)))
+    half = context.scaled(g.Add(erf, one), 0.5)
+    bell = g.Exp(context.scaled(g.Mul(x, x), -0.5))
+    return g.Add(half, context.scaled(g.Mul(x, bell), 1 / math.sqrt(2 * math.pi)))
 
 
 def tanh_gelu_slope(context: GradientContext, x: str) -> str:
     """``(1 + t) / 2 + x (1 - t^2) u' / 2`` with ``t = tanh(u)``."""
     g, one = context.g, context.number_like(1.0)
-    square = g.add("Mul", x, x)
+    square = g.Mul(x, x)
     factor = math.sqrt(2 / math.pi)
-    cubic = g.add("Add", context.scaled(square, 0.044715), one)
-    t = g.add("Tanh", context.scaled(g.add("Mul", x, cubic), factor))
-    inner = context.scaled(g.add("Add", context.scaled(square, 3 * 0.044715), one), factor)
-    bend = g.add("Mul", g.add("Sub", one, g.add("Mul", t, t)), g.add("Mul", x, inner))
-    return context.scaled(g.add("Add", g.add("Add", t, one), bend), 0.5)
+    cubic = g.Add(context.scaled(square, 0.044715), one)
+    t = g.Tanh(context.scaled(g.Mul(x, cubic), factor))
+    inner = context.scaled(g.Add(context.scaled(square, 3 * 0.044715), one), factor)
+    bend = g.Mul(g.Sub(one, g.Mul(t, t)), g.Mul(x, inner))
+    return context.scaled(g.Add(g.Add(t, one), bend), 0.5)
 
 
 def mish_slope(context: GradientContext, x: str) -> str:
     """``t + x (1 - t^2) sigmoid(x)`` with ``t = tanh(softplus(x))``."""
     g = context.g
-    t = g.add("Tanh", g.add("Softplus", x))
-    rest = g.add("Sub", context.number_like(1.0), g.add("Mul", t, t))
-    return g.add("Add", t, g.add("Mul", g.add("Mul", x, rest), g.add("Sigmoid", x)))
+    t = g.Tanh(g.Softplus(x))
+    rest = g.Sub(context.number_like(1.0), g.Mul(t, t))
+    return g.Add(t, g.Mul(g.Mul(x, rest), g.Sigmoid(x)))
 
 
 def softplus_slope(context: GradientContext, x: str) -> str:
     """``sigmoid(x)``."""
-    return context.g.add("Sigmoid", x)
+    return context.g.Sigmoid(x)
 
 
 def softsign_slope(context: GradientContext, x: str) -> str:
     """``1 / (1 + |x|)^2``."""
     g = context.g
-    sum_ = g.add("Add", g.add("Abs", x), context.number_like(1.0))
-    return g.add("Reciprocal", g.add("Mul", sum_, sum_))
+    sum_ = g.Add(g.Abs(x), context.number_like(1.0))
+    return g.Reciprocal(g.Mul(sum_, sum_))
 
 
 def sqrt_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g / (2 y)``."""
-    return {0: context.scaled(context.g.add("Div", context.gradient, context.y), 0.5)}
+    return {0: context.scaled(context.g.Div(context.gradient, context.y), 0.5)}
 
 
 def log_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g / x``."""
-    return {0: context.g.add("Div", context.gradient, context.name())}
+    return {0: context.g.Div(context.gradient, context.name())}
 
 
 def reciprocal_slope(context: GradientContext, _: str) -> str:
     """``-y^2``."""
-    return context.g.add("Neg", context.g.add("Mul", context.y, context.y))
+    return context.g.Neg(context.g.Mul(context.y, context.y))
 
 
 def atan_slope(context: GradientContext, x: str) -> str:
     """``1 / (1 + x^2)``."""
     g = context.g
-    return g.add("Reciprocal", g.add("Add", g.add("Mul", x, x), context.number_like(1.0)))
+    return g.Reciprocal(g.Add(g.Mul(x, x), context.number_like(1.0)))
 
 
 def negated_gradient(context: GradientContext) -> Mapping[int, str]:
     """``-g``."""
-    return {0: context.g.add("Neg", context.gradient)}
+    return {0: context.g.Neg(context.gradient)}
 
 
 # ---- several signals
@@ -277,14 +276,14 @@ def difference_gradient(context: GradientContext) -> Mapping[int, str]:
     parts = {}
     for slot in context.wanted:
         part = context.summed(context.gradient, slot)
-        parts[slot] = context.g.add("Neg", part) if slot else part
+        parts[slot] = context.g.Neg(part) if slot else part
     return parts
 
 
 def product_gradient(context: GradientContext) -> Mapping[int, str]:
     """Times the other factor."""
     return {
-        slot: context.summed(context.g.add("Mul", context.gradient, context.name(1 - slot)), slot)
+        slot: context.summed(context.g.Mul(context.gradient, context.name(1 - slot)), slot)
         for slot in context.wanted
     }
 
@@ -292,9 +291,9 @@ def product_gradient(context: GradientContext) -> Mapping[int, str]:
 def quotient_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g / b``, and ``-g y / b`` for the divisor."""
     g, parts = context.g, {}
-    part = g.add("Div", context.gradient, context.name(1))
+    part = g.Div(context.gradient, context.name(1))
     for slot in context.wanted:
-        slope = g.add("Neg", g.add("Mul", part, context.y)) if slot else part
+        slope = g.Neg(g.Mul(part, context.y)) if slot else part
         parts[slot] = context.summed(slope, slot)
     return parts
 
@@ -305,16 +304,16 @@ def power_gradient(context: GradientContext) -> Mapping[int, str]:
     if 0 in context.wanted:
         power = context.number(" ", 1, 1.0)
         if power is None:
-            lower = g.add("Pow", base, g.add("Sub", exponent, context.number_like(1.0, 1)))
-            inner = g.add("Mul", lower, g.add("CastLike", exponent, base))
+            lower = g.Pow(base, g.Sub(exponent, context.number_like(1.0, 1)))
+            inner = g.Mul(lower, g.CastLike(exponent, base))
         elif power == 2:
             inner = context.scaled(base, 2.0)
         else:
-            inner = context.scaled(g.add("Pow", base, context.number_like(power - 1)), power)
-        parts[0] = context.summed(g.add("Mul", context.gradient, inner), 0)
+            inner = context.scaled(g.Pow(base, context.number_like(power - 1)), power)
+        parts[0] = context.summed(g.Mul(context.gradient, inner), 0)
     if 1 in context.wanted:
-        slope = g.add("Mul", context.y, g.add("Log", base))
-        parts[1] = context.summed(g.add("Mul", context.gradient, slope), 1)
+        slope = g.Mul(context.y, g.Log(base))
+        parts[1] = context.summed(g.Mul(context.gradient, slope), 1)
     return parts
 
 
@@ -324,7 +323,7 @@ def where_gradient(context: GradientContext) -> Mapping[int, str]:
     parts = {}
     for slot in context.wanted - {0}:
         pair = (context.gradient, nothing) if slot == 1 else (nothing, context.gradient)
-        parts[slot] = context.summed(g.add("Where", context.name(), *pair), slot)
+        parts[slot] = context.summed(g.Where(context.name(), *pair), slot)
     return parts
 
 
@@ -332,8 +331,8 @@ def extreme_gradient(context: GradientContext) -> Mapping[int, str]:
     """For inputs that are the largest (or smallest)."""
     g, parts = context.g, {}
     for slot in context.wanted:
-        chosen = g.add("Equal", context.name(slot), context.y)
-        part = g.add("Where", chosen, context.gradient, context.number_like(0.0))
+        chosen = g.Equal(context.name(slot), context.y)
+        part = g.Where(chosen, context.gradient, context.number_like(0.0))
         parts[slot] = context.summed(part, slot)
     return parts
 
@@ -345,8 +344,8 @@ def biased_gradient(slope: Slope) -> GradientRule:
         """The same for both, but for the shape."""
         g, x = context.g, context.name()
         if context.name(1):
-            x = g.add("Add", x, context.name(1))
-        gradient = g.add("Mul", context.gradient, slope(context, x))
+            x = g.Add(x, context.name(1))
+        gradient = g.Mul(context.gradient, slope(context, x))
         parts = {0: gradient}
         if 1 in context.wanted:
             parts[1] = sum_to(context, gradient, context.sizes(), context.name(1))
@@ -361,7 +360,7 @@ def cast_gradient(context: GradientContext) -> Mapping[int, str]:
     types = [context.facts.types.get(name, 1) for name in (context.name(), context.y)]
     if not all(kind in floats for kind in types):
         return {}
-    return {0: context.g.add("Cast", context.gradient, to=types[0])}
+    return {0: context.g.Cast(context.gradient, to=types[0])}
 
 
 def dropout_gradient(context: GradientContext) -> Mapping[int, str]:

@@ -24,7 +24,7 @@ def transposed_gradient(context: GradientContext) -> Mapping[int, str]:
     rank = len(context.sizes())
     order = context.attributes.get("perm", range(rank)[::-1])
     inverse = [int(axis) for axis in np.argsort(order)]
-    return {0: context.g.add("Transpose", context.gradient, perm=inverse)}
+    return {0: context.g.Transpose(context.gradient, perm=inverse)}
 
 
 def joined_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -33,7 +33,7 @@ def joined_gradient(context: GradientContext) -> Mapping[int, str]:
     rank = len(context.sizes_of(context.y))
     axis %= rank
     sizes = [_size_along(context, name, axis) for name in context.node.input]
-    lengths = g.add("Concat", *sizes, axis=0)
+    lengths = g.Concat(*sizes, axis=0)
     parts = g.add_many("Split", [context.gradient, lengths], context.count, axis=axis)
     return {slot: parts[slot] for slot in context.wanted}
 
@@ -42,18 +42,24 @@ def _size_along(context: GradientContext, name: str, axis: int) -> str:
     size = context.sizes_of(name)[axis]
     if isinstance(size, int):
         return context.g.constant([size])
-    return context.g.add("Gather", context.g.shape(name), context.g.constant([axis]), axis=0)
+    return context.g.Gather(context.g.shape(name), context.g.constant([axis]), axis=0)
 
 
 def split_gradient(context: GradientContext) -> Mapping[int, str]:
-    """The parts together, with zeros for those that nobody reads."""
+    """The parts together, with zeros for those that nobody reads.
+
+    Raises
+    ------
+    Unsupported
+        A part has no name.
+    """
     g, parts = context.g, []
     for name, gradient in zip(context.node.output, context.gradients, strict=True):
         if not name:
             raise Unsupported("has a part without a name")
-        zeros = "" if gradient else g.add("Expand", context.number_like(0.0), g.shape(name))
+        zeros = "" if gradient else g.Expand(context.number_like(0.0), g.shape(name))
         parts.append(gradient or zeros)
-    return {0: g.add("Concat", *parts, axis=context.attributes.get("axis", 0))}
+    return {0: g.Concat(*parts, axis=context.attributes.get("axis", 0))}
 
 
 def expanded_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -67,11 +73,11 @@ def gathered_gradient(context: GradientContext) -> Mapping[int, str]:
     if axis not in (0, -len(sizes)) or len(sizes) != 2:
         return moved_by_positions(context)
     g = context.g
-    rows = g.add("Reshape", context.name(1), g.constant([-1, 1]))
+    rows = g.Reshape(context.name(1), g.constant([-1, 1]))
     width = _size_along(context, context.name(), 1)
-    updates = g.add("Reshape", context.gradient, g.add("Concat", g.constant([-1]), width, axis=0))
-    zeros = g.add("Expand", context.number_like(0.0), g.shape(context.name()))
-    return {0: g.add("ScatterND", zeros, rows, updates, reduction="add")}
+    updates = g.Reshape(context.gradient, g.Concat(g.constant([-1]), width, axis=0))
+    zeros = g.Expand(context.number_like(0.0), g.shape(context.name()))
+    return {0: g.ScatterND(zeros, rows, updates, reduction="add")}
 
 
 def sliced_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -85,17 +91,17 @@ def sliced_gradient(context: GradientContext) -> Mapping[int, str]:
     g, rank = context.g, len(context.sizes())
     places = [axis % rank for axis in axes or range(len(starts))]
     pick = g.constant(places)
-    before = g.add("Gather", g.shape(context.name()), pick)
-    after = g.add("Gather", g.shape(context.y), pick)
+    before = g.Gather(g.shape(context.name()), pick)
+    after = g.Gather(g.shape(context.y), pick)
     first = g.constant(starts)
-    wrapped = g.add("Where", g.constant(np.less(starts, 0), 9), g.add("Add", first, before), first)
-    begin = g.add("Min", g.add("Max", wrapped, g.constant(0)), before)
-    end = g.add("Sub", g.add("Sub", before, begin), after)
+    wrapped = g.Where(g.constant(np.less(starts, 0), 9), g.Add(first, before), first)
+    begin = g.Min(g.Max(wrapped, g.constant(0)), before)
+    end = g.Sub(g.Sub(before, begin), after)
     nothing = g.constant(np.zeros(2 * rank))
     where = g.constant([*places, *(rank + axis for axis in places)])
-    margins = g.add("Concat", begin, end, axis=0)
-    pads = g.add("ScatterElements", nothing, where, margins, axis=0)
-    return {0: g.add("Pad", context.gradient, pads)}
+    margins = g.Concat(begin, end, axis=0)
+    pads = g.ScatterElements(nothing, where, margins, axis=0)
+    return {0: g.Pad(context.gradient, pads)}
 
 
 def padded_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -112,7 +118,7 @@ def padded_gradient(context: GradientContext) -> Mapping[int, str]:
         return moved_by_positions(context)
     g = context.g
     pads = context.name(1) or g.constant(context.attributes["pads"])
-    return {0: g.add("Pad", context.gradient, g.add("Neg", pads))}
+    return {0: g.Pad(context.gradient, g.Neg(pads))}
 
 
 def blocks_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -158,12 +164,12 @@ def _kept(context: GradientContext, name: str, axes: tuple[int, ...]) -> str:
         return name
     g, rank = context.g, len(context.sizes())
     reduced = g.constant([axis in axes for axis in range(rank)], 9)
-    sizes = g.add("Where", reduced, g.constant(1), g.shape(context.name()))
-    return g.add("Reshape", name, sizes)
+    sizes = g.Where(reduced, g.constant(1), g.shape(context.name()))
+    return g.Reshape(name, sizes)
 
 
 def _spread(context: GradientContext, name: str) -> str:
-    return context.g.add("Expand", name, context.g.shape(context.name()))
+    return context.g.Expand(name, context.g.shape(context.name()))
 
 
 def total_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -175,19 +181,19 @@ def total_gradient(context: GradientContext) -> Mapping[int, str]:
 def _mean_factor(context: GradientContext) -> str:
     """Entries of the output for one of the input."""
     g, kind = context.g, context.facts.types.get(context.name(), 1)
-    counts = [g.add("Cast", g.size(name), to=kind) for name in (context.y, context.name())]
-    return g.add("Div", *counts)
+    counts = [g.Cast(g.size(name), to=kind) for name in (context.y, context.name())]
+    return g.Div(*counts)
 
 
 def mean_gradient(context: GradientContext) -> Mapping[int, str]:
     """An equal part for each entry."""
-    part = context.g.add("Mul", context.gradient, _mean_factor(context))
+    part = context.g.Mul(context.gradient, _mean_factor(context))
     return {0: _spread(context, _kept(context, part, context.axes("axes", 1)))}
 
 
 def global_average_gradient(context: GradientContext) -> Mapping[int, str]:
     """An equal part for each position."""
-    part = context.g.add("Mul", context.gradient, _mean_factor(context))
+    part = context.g.Mul(context.gradient, _mean_factor(context))
     return {0: _spread(context, part)}
 
 
@@ -204,11 +210,11 @@ def global_maximum_gradient(context: GradientContext) -> Mapping[int, str]:
 
 def _to_extreme(context: GradientContext, axes: tuple[int, ...]) -> str:
     g = context.g
-    chosen = g.add("Equal", context.name(), _kept(context, context.y, axes))
-    mask = g.add("Cast", chosen, to=context.facts.types.get(context.name(), 1))
+    chosen = g.Equal(context.name(), _kept(context, context.y, axes))
+    mask = g.Cast(chosen, to=context.facts.types.get(context.name(), 1))
     count = g.total(mask, axes, keepdims=True)
-    part = g.add("Div", _kept(context, context.gradient, axes), count)
-    return g.add("Mul", mask, part)
+    part = g.Div(_kept(context, context.gradient, axes), count)
+    return g.Mul(mask, part)
 
 
 def by_kept(op: str, slope: str) -> GradientRule:
@@ -228,7 +234,7 @@ def by_kept(op: str, slope: str) -> GradientRule:
         value = g.add(op, x, _kept(context, context.y, axes)) if op else x
         if slope:
             value = g.add(slope, value)
-        return {0: g.add("Mul", value, _kept(context, context.gradient, axes))}
+        return {0: g.Mul(value, _kept(context, context.gradient, axes))}
 
     return rule
 
@@ -236,25 +242,25 @@ def by_kept(op: str, slope: str) -> GradientRule:
 def sum_of_squares_gradient(context: GradientContext) -> Mapping[int, str]:
     """``2 x g``."""
     twice = context.scaled(_kept(context, context.gradient, context.axes("axes", 1)), 2.0)
-    return {0: context.g.add("Mul", context.name(), twice)}
+    return {0: context.g.Mul(context.name(), twice)}
 
 
 def log_sum_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g exp(-y)``."""
     g = context.g
-    part = g.add("Div", context.gradient, g.add("Exp", context.y))
+    part = g.Div(context.gradient, g.Exp(context.y))
     return {0: _spread(context, _kept(context, part, context.axes("axes", 1)))}
 
 
 def product_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g y / x``, for inputs without zeros."""
     g = context.g
-    part = g.add("Mul", context.gradient, context.y)
-    return {0: g.add("Div", _kept(context, part, context.axes("axes", 1)), context.name())}
+    part = g.Mul(context.gradient, context.y)
+    return {0: g.Div(_kept(context, part, context.axes("axes", 1)), context.name())}
 
 
 def running_sum_gradient(context: GradientContext) -> Mapping[int, str]:
     """Sums that run the other way."""
     attributes = dict(context.attributes)
     attributes["reverse"] = 1 - attributes.get("reverse", 0)
-    return {0: context.g.add("CumSum", context.gradient, context.name(1), **attributes)}
+    return {0: context.g.CumSum(context.gradient, context.name(1), **attributes)}

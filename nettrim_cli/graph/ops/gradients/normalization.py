@@ -19,7 +19,7 @@ def _by_channel(context: GradientContext, name: str) -> str:
     rank = len(context.sizes())
     if rank <= 2:
         return name
-    return context.g.add("Reshape", name, context.g.constant([-1, *(1,) * (rank - 2)]))
+    return context.g.Reshape(name, context.g.constant([-1, *(1,) * (rank - 2)]))
 
 
 def batch_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -34,21 +34,21 @@ def batch_gradient(context: GradientContext) -> Mapping[int, str]:
         raise Unsupported("normalises by the batch")
     g, gradient = context.g, context.gradient
     x, gamma, _, mean, variance = context.node.input
-    deviation = g.add("Sqrt", g.add("Add", variance, context.number_like(_epsilon(context), 4)))
-    inverse = g.add("Reciprocal", deviation)
-    scale = g.add("Mul", gamma, inverse)
+    deviation = g.Sqrt(g.Add(variance, context.number_like(_epsilon(context), 4)))
+    inverse = g.Reciprocal(deviation)
+    scale = g.Mul(gamma, inverse)
     axes = [0, *range(2, len(context.sizes()))]
     parts = {}
     if 0 in context.wanted:
-        parts[0] = g.add("Mul", gradient, _by_channel(context, scale))
+        parts[0] = g.Mul(gradient, _by_channel(context, scale))
     if context.wanted - {0}:
         parts[2] = total = g.total(gradient, axes, keepdims=False)
-        parts[3] = g.add("Neg", g.add("Mul", total, scale))
+        parts[3] = g.Neg(g.Mul(total, scale))
     if context.wanted & {1, 4}:
-        moments = g.total(g.add("Mul", gradient, x), axes, keepdims=False)
-        centred = g.add("Sub", moments, g.add("Mul", mean, total))
-        parts[1] = g.add("Mul", centred, inverse)
-        steep = g.add("Mul", g.add("Mul", parts[1], inverse), scale)
+        moments = g.total(g.Mul(gradient, x), axes, keepdims=False)
+        centred = g.Sub(moments, g.Mul(mean, total))
+        parts[1] = g.Mul(centred, inverse)
+        steep = g.Mul(g.Mul(parts[1], inverse), scale)
         parts[4] = context.scaled(steep, -0.5)
     return parts
 
@@ -59,11 +59,11 @@ def _standardised(
     """Standardised values, and the inverse deviations."""
     g = context.g
     if centred:
-        x = g.add("Sub", x, g.mean(x, axes))
-    square = g.mean(g.add("Mul", x, x), axes)
-    deviation = g.add("Sqrt", g.add("Add", square, context.number_like(epsilon)))
-    inverse = g.add("Reciprocal", deviation)
-    return g.add("Mul", x, inverse), inverse
+        x = g.Sub(x, g.mean(x, axes))
+    square = g.mean(g.Mul(x, x), axes)
+    deviation = g.Sqrt(g.Add(square, context.number_like(epsilon)))
+    inverse = g.Reciprocal(deviation)
+    return g.Mul(x, inverse), inverse
 
 
 def _before_standardising(
@@ -91,11 +91,11 @@ def _before_standardising(
         Whether the mean was taken off.
     """
     g = context.g
-    along = g.mean(g.add("Mul", gradient, values), axes)
-    rest = g.add("Sub", gradient, g.add("Mul", values, along))
+    along = g.mean(g.Mul(gradient, values), axes)
+    rest = g.Sub(gradient, g.Mul(values, along))
     if centred:
-        rest = g.add("Sub", rest, g.mean(gradient, axes))
-    return g.add("Mul", rest, inverse)
+        rest = g.Sub(rest, g.mean(gradient, axes))
+    return g.Mul(rest, inverse)
 
 
 def _layer_gradient(context: GradientContext, *, centred: bool) -> Mapping[int, str]:
@@ -107,11 +107,11 @@ def _layer_gradient(context: GradientContext, *, centred: bool) -> Mapping[int, 
     )
     parts = {}
     if 0 in context.wanted:
-        inner = g.add("Mul", gradient, context.name(1))
+        inner = g.Mul(gradient, context.name(1))
         parts[0] = _before_standardising(context, inner, values, inverse, axes, centred=centred)
     sizes = context.sizes_of(context.name())
     if 1 in context.wanted:
-        parts[1] = sum_to(context, g.add("Mul", gradient, values), sizes, context.name(1))
+        parts[1] = sum_to(context, g.Mul(gradient, values), sizes, context.name(1))
     if 2 in context.wanted:
         parts[2] = sum_to(context, gradient, sizes, context.name(2))
     return parts
@@ -134,7 +134,7 @@ def instance_gradient(context: GradientContext) -> Mapping[int, str]:
     values, inverse = _standardised(context, context.name(), axes, _epsilon(context))
     parts = {}
     if 0 in context.wanted:
-        inner = g.add("Mul", gradient, _by_channel(context, context.name(1)))
+        inner = g.Mul(gradient, _by_channel(context, context.name(1)))
         parts[0] = _before_standardising(context, inner, values, inverse, axes)
     return parts | _channel_parts(context, gradient, values)
 
@@ -144,7 +144,7 @@ def _channel_parts(context: GradientContext, gradient: str, values: str) -> dict
     g, axes = context.g, [0, *range(2, len(context.sizes()))]
     parts = {}
     if 1 in context.wanted:
-        parts[1] = g.total(g.add("Mul", gradient, values), axes, keepdims=False)
+        parts[1] = g.total(g.Mul(gradient, values), axes, keepdims=False)
     if 2 in context.wanted:
         parts[2] = g.total(gradient, axes, keepdims=False)
     return parts
@@ -162,12 +162,12 @@ def group_gradient(context: GradientContext) -> Mapping[int, str]:
         raise Unsupported("scales groups of channels")
     g, gradient = context.g, context.gradient
     split = g.constant([0, context.attributes["num_groups"], -1])
-    grouped = g.add("Reshape", context.name(), split)
+    grouped = g.Reshape(context.name(), split)
     values, inverse = _standardised(context, grouped, [2], _epsilon(context))
     parts = {}
     if 0 in context.wanted:
-        scaled = g.add("Mul", gradient, _by_channel(context, context.name(1)))
-        inner = g.add("Reshape", scaled, split)
+        scaled = g.Mul(gradient, _by_channel(context, context.name(1)))
+        inner = g.Reshape(scaled, split)
         parts[0] = context.reshaped(_before_standardising(context, inner, values, inverse, [2]))
     return parts | _channel_parts(context, gradient, context.reshaped(values))
 
@@ -184,21 +184,21 @@ def unit_gradient(context: GradientContext) -> Mapping[int, str]:
         raise Unsupported("divides by a sum of absolute values")
     g, x = context.g, context.name()
     axes = [context.attributes.get("axis", -1) % len(context.sizes())]
-    length = g.add("Sqrt", g.total(g.add("Mul", x, x), axes, keepdims=True))
-    along = g.total(g.add("Mul", context.gradient, context.y), axes, keepdims=True)
-    rest = g.add("Sub", context.gradient, g.add("Mul", context.y, along))
-    return {0: g.add("Div", rest, length)}
+    length = g.Sqrt(g.total(g.Mul(x, x), axes, keepdims=True))
+    along = g.total(g.Mul(context.gradient, context.y), axes, keepdims=True)
+    rest = g.Sub(context.gradient, g.Mul(context.y, along))
+    return {0: g.Div(rest, length)}
 
 
 def softmax_gradient(context: GradientContext) -> Mapping[int, str]:
     """``y (g - sum(g y))``."""
     g, axes = context.g, [context.attributes.get("axis", -1) % len(context.sizes())]
-    along = g.total(g.add("Mul", context.gradient, context.y), axes, keepdims=True)
-    return {0: g.add("Mul", context.y, g.add("Sub", context.gradient, along))}
+    along = g.total(g.Mul(context.gradient, context.y), axes, keepdims=True)
+    return {0: g.Mul(context.y, g.Sub(context.gradient, along))}
 
 
 def log_softmax_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g - exp(y) sum(g)``."""
     g, axes = context.g, [context.attributes.get("axis", -1) % len(context.sizes())]
     total = g.total(context.gradient, axes, keepdims=True)
-    return {0: g.add("Sub", context.gradient, g.add("Mul", g.add("Exp", context.y), total))}
+    return {0: g.Sub(context.gradient, g.Mul(g.Exp(context.y), total))}

@@ -16,14 +16,14 @@ def gemm_gradient(context: GradientContext) -> Mapping[int, str]:
     parts = {}
     if 0 in context.wanted:
         if turned_a:
-            parts[0] = g.add("Gemm", b, gradient, alpha=alpha, transA=turned_b, transB=1)
+            parts[0] = g.Gemm(b, gradient, alpha=alpha, transA=turned_b, transB=1)
         else:
-            parts[0] = g.add("Gemm", gradient, b, alpha=alpha, transB=1 - turned_b)
+            parts[0] = g.Gemm(gradient, b, alpha=alpha, transB=1 - turned_b)
     if 1 in context.wanted:
         if turned_b:
-            parts[1] = g.add("Gemm", gradient, a, alpha=alpha, transA=1, transB=turned_a)
+            parts[1] = g.Gemm(gradient, a, alpha=alpha, transA=1, transB=turned_a)
         else:
-            parts[1] = g.add("Gemm", a, gradient, alpha=alpha, transA=1 - turned_a)
+            parts[1] = g.Gemm(a, gradient, alpha=alpha, transA=1 - turned_a)
     if 2 in context.wanted:
         parts[2] = context.scaled(context.summed(gradient, 2), beta)
     return parts
@@ -47,7 +47,7 @@ def matmul_gradient(context: GradientContext) -> Mapping[int, str]:
         parts[1] = _matrix_gradient(context, ranks[0])
     elif 1 in context.wanted:
         turned = _turned(context, context.name(0), ranks[0])
-        product = context.g.add("MatMul", turned, context.gradient)
+        product = context.g.MatMul(turned, context.gradient)
         sizes = (*context.sizes_of(context.y)[:-2], *context.sizes(1)[-2:])
         parts[1] = sum_to(context, product, sizes, context.name(1))
     return parts
@@ -56,7 +56,7 @@ def matmul_gradient(context: GradientContext) -> Mapping[int, str]:
 def _stack_gradient(context: GradientContext) -> str:
     """Of the left operand."""
     turned = _turned(context, context.name(1), len(context.sizes(1)))
-    product = context.g.add("MatMul", context.gradient, turned)
+    product = context.g.MatMul(context.gradient, turned)
     sizes = (*context.sizes_of(context.y)[:-2], *context.sizes(0)[-2:])
     return sum_to(context, product, sizes, context.name(0))
 
@@ -73,15 +73,15 @@ def _matrix_gradient(context: GradientContext, rank: int) -> str:
             if isinstance(last, int):
                 width = g.constant([last])
             else:
-                width = g.add("Gather", g.shape(name), g.constant([rank - 1]), axis=0)
-            name = g.add("Reshape", name, g.add("Concat", g.constant([-1]), width, axis=0))
+                width = g.Gather(g.shape(name), g.constant([rank - 1]), axis=0)
+            name = g.Reshape(name, g.Concat(g.constant([-1]), width, axis=0))
         operands.append(name)
-    return g.add("Gemm", *operands, transA=1)
+    return g.Gemm(*operands, transA=1)
 
 
 def _turned(context: GradientContext, name: str, rank: int) -> str:
     order = [*range(rank - 2), rank - 1, rank - 2]
-    return context.g.add("Transpose", name, perm=order)
+    return context.g.Transpose(name, perm=order)
 
 
 def _vector_gradient(context: GradientContext, ranks: list[int]) -> Mapping[int, str]:
@@ -91,16 +91,16 @@ def _vector_gradient(context: GradientContext, ranks: list[int]) -> Mapping[int,
     g = context.g
     shapes = ([1, -1], [-1, 1])
     a, b = (
-        g.add("Reshape", name, g.constant(shape)) if rank == 1 else name
+        g.Reshape(name, g.constant(shape)) if rank == 1 else name
         for name, rank, shape in zip(context.node.input, ranks, shapes, strict=True)
     )
     rows = 1 if ranks[0] == 1 else -1
-    gradient = g.add("Reshape", context.gradient, g.constant([rows, 1 if ranks[1] == 1 else -1]))
+    gradient = g.Reshape(context.gradient, g.constant([rows, 1 if ranks[1] == 1 else -1]))
     parts = {}
     if 0 in context.wanted:
-        parts[0] = context.reshaped(g.add("Gemm", gradient, b, transB=1), 0)
+        parts[0] = context.reshaped(g.Gemm(gradient, b, transB=1), 0)
     if 1 in context.wanted:
-        parts[1] = context.reshaped(g.add("Gemm", a, gradient, transA=1), 1)
+        parts[1] = context.reshaped(g.Gemm(a, gradient, transA=1), 1)
     return parts
 
 
@@ -129,5 +129,5 @@ def einsum_gradient(context: GradientContext) -> Mapping[int, str]:
         if not {*terms[slot]} <= {*"".join(read)}:
             raise Unsupported("sums up an axis of one input alone")
         turned = f"{','.join(read)}->{terms[slot]}"
-        parts[slot] = context.g.add("Einsum", *names, equation=turned)
+        parts[slot] = context.g.Einsum(*names, equation=turned)
     return parts
