@@ -104,7 +104,7 @@ def peers(
     """Onnxsim's methods by name, each ready to run."""
     import onnxsim
 
-    proto = with_initializers(onnx.load(model.model))
+    proto, _ = onnxsim.simplify(with_initializers(onnx.load(model.model)))  # it treats more so
     samples = batches(onnx.load(model.model), calibration)
 
     def structured() -> onnx.ModelProto:
