@@ -73,11 +73,14 @@ def difference(dense: Model, changed: Model) -> Difference:
     Raises
     ------
     Unsupported
-        They do not have the same nodes in the same order.
+        They do not have the same nodes in the same order, or layers of different shapes.
     """
     dense_index, changed_index = dense.index, changed.index
     if [_kind(node) for node in dense_index.nodes] != [_kind(node) for node in changed_index.nodes]:
         raise Unsupported("the two models have different nodes")
+    shapes = {layer.name: layer.weight_shape for layer in dense.layers}
+    if any(shapes.get(layer.name) != layer.weight_shape for layer in changed.layers):
+        raise Unsupported("the two models have layers of different shapes")
     top = changed_index.flat.main_nodes
     altered = _altered(dense_index, changed_index)
     differing = {

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import prune
+from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.pruning import goals
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.settings import STRUCTURES, Settings
@@ -212,3 +212,14 @@ def test_layers_whose_units_stay_tell_why(tmp_path) -> None:
     notes = {layer.name: layer.note for layer in report.layers}
     assert "outputs stay: they are outputs of the model" in notes.popitem()[1]
     assert not any("outputs stay" in note for note in notes.values())
+
+
+def test_of_layers_of_other_shapes_nothing_is_proved(tmp_path) -> None:
+    """A comparison with a proof says so in words of its own, and measures all the same."""
+    files = saved(tmp_path, mlp())
+    settings = Settings(sparsity=0.5, structure="units", threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    comparison = compare(files.model, files.output, files.data, proof=True)
+    (bound,) = comparison.certificate.outputs
+    assert bound.reason == "nothing is proved: the two models have layers of different shapes"
+    assert comparison.error == pytest.approx(report.comparison.error, rel=0.5)
