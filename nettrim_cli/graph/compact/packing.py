@@ -31,7 +31,7 @@ from nettrim_cli.graph.compact.gaps import (
     gap_words,
     stored_positions,
 )
-from nettrim_cli.graph.compact.requirements import can_be_compact
+from nettrim_cli.graph.compact.requirements import can_be_compact, can_rebuild
 from nettrim_cli.graph.compact.values import ValueForm, shortened, value_forms
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
@@ -131,6 +131,8 @@ class Compactor:
     def _rebuilt(self, tensor: TensorProto, name: str) -> Rebuilt | None:
         """The nodes for a tensor; None where they take as many bytes."""
         if tensor.data_type not in TYPES or tensors.raw_bytes(tensor) < FEWEST_BYTES:
+            return None
+        if not can_rebuild(self.model, tensor.data_type):
             return None
         if len(tensor.dims) < 2:
             return None  # some kernels want scales and offsets that are constant as they are

@@ -10,6 +10,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 
 OLDEST_OPSET = 11  # of CumSum, and of ScatterElements with negative indices
+BFLOAT16_OPSET = 20  # of ConstantOfShape
 
 
 def check_can_be_compact(model: onnx.ModelProto, path: Path) -> None:
@@ -29,5 +30,15 @@ def check_can_be_compact(model: onnx.ModelProto, path: Path) -> None:
 
 def can_be_compact(model: onnx.ModelProto) -> bool:
     """Whether a model's operators can rebuild tensors, and none of them is trained."""
-    versions = [opset.version for opset in model.opset_import if opset.domain in STANDARD]
-    return max(versions, default=0) >= OLDEST_OPSET and not model.training_info
+    return opset(model) >= OLDEST_OPSET and not model.training_info
+
+
+def can_rebuild(model: onnx.ModelProto, elem_type: int) -> bool:
+    """Whether a model's operators can rebuild tensors of an element type."""
+    return elem_type != onnx.TensorProto.BFLOAT16 or opset(model) >= BFLOAT16_OPSET
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Version of a model's standard operators."""
+    versions = (opset.version for opset in model.opset_import if opset.domain in STANDARD)
+    return max(versions, default=0)

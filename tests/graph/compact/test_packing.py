@@ -59,17 +59,32 @@ def test_every_engine_rebuilds_the_bits(dtype, opset) -> None:
         assert y.shape == (1, 50)
 
 
-def test_bfloat16_is_rebuilt_by_the_reference() -> None:
-    weight = sparse(60, 50).astype(ml_dtypes.bfloat16)
+def half_precision(weight: np.ndarray, opset: int) -> onnx.ModelProto:
+    """A matrix product whose weight is stored as bfloat16."""
     tensor = TensorProto(
         *(), name="w", data_type=TensorProto.BFLOAT16, dims=[60, 50], raw_data=weight.tobytes()
     )
     proto = build(
         "g (float[N,60] x) => (float[N,50] y) { v = Cast<to = 1>(w) y = MatMul(x, v) }",
-        head='<ir_version: 9, opset_import: ["" : 20]>',
+        head=f'<ir_version: 9, opset_import: ["" : {opset}]>',
         w=weight.astype(np.float32),
     )
     proto.graph.initializer[0].CopyFrom(tensor)
+    return proto
+
+
+def test_bfloat16_stays_plain_where_no_operator_makes_zeros_of_it() -> None:
+    weight = sparse(60, 50).astype(ml_dtypes.bfloat16)
+    for opset, packs in ((19, False), (20, True)):
+        proto = half_precision(weight, opset)
+        packed, _ = compacted(proto, NOTHING)
+        assert (packed is not proto) is packs
+        onnx.checker.check_model(packed, full_check=True)
+
+
+def test_bfloat16_is_rebuilt_by_the_reference() -> None:
+    weight = sparse(60, 50).astype(ml_dtypes.bfloat16)
+    proto = half_precision(weight, 20)
     packed = pack(proto)
     for (y,) in results(packed, ["y"], {"x": np.eye(60, dtype=np.float32)}):
         np.testing.assert_array_equal(y, weight.astype(np.float32))
