@@ -93,8 +93,9 @@ def _few_samples(used: int, thin: Mapping[str, tuple[int, int]]) -> Diagnostic:
 
 def nothing_to_do(model: object, settings: Settings, layers: Sequence[LayerReport]) -> str:
     """Why no layer was made sparser, and what to do, in a sentence or two."""
-    reason = next((f" ({layer.name}: {layer.note})" for layer in layers if layer.note), "")
-    text = f"{model}: no layer can be made sparser within the target{reason}; nothing was written."
+    reason = next((f" ({layer.name}: {layer.note})" for layer in layers if layer.reason), "")
+    word = "sparser" if settings.structure == "zeros" else "smaller"
+    text = f"{model}: no layer can be made {word} within the target{reason}; nothing was written."
     if settings.target_epsilon is not None:
         return f"{text} Allow a larger --epsilon, or give a --sparsity."
     return text

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
+from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.pruning.allocation import Forecast
 from nettrim_cli.pruning.context import Context
@@ -93,12 +94,25 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
 
 
 def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:
-    """Make layers smaller at a target of weights or of each layer's error."""
+    """Make layers smaller at a target of weights or of each layer's error.
+
+    Raises
+    ------
+    BadInput
+        So many weights cannot go.
+    """
     shrinking, (name, value) = Shrinking(context, samples), context.settings.target
     samples = shrinking.samples
     if name == "epsilon":
         return Outcome(shrinking.within(value), samples)
     result = shrinking.compress(value, None).result
+    weights = sum(layer.weights for layer in result.layers)
+    gone = weights - sum(layer.nonzeros_after for layer in result.layers)
+    if gone + 1 <= value * weights:
+        raise BadInput(
+            f"{context.dense.path}: --structure {context.settings.structure} can take "
+            f"{gone / weights:.1%} of the weights away at most; --sparsity {value} is more."
+        )
     if context.settings.refit == "network":
         result, _ = refit_network(context, samples, result, reference)
     return Outcome(result, samples)

@@ -51,7 +51,8 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     _check_limits(model, chosen, settings)
     total = sum(layer.parameters for layer in chosen)
     zeros = total - sum(nonzeros(model.weight(layer)[0]) for layer in chosen)
-    if settings.sparsity is not None and zeros >= settings.sparsity * total:
+    scattered = settings.structure == "zeros"
+    if scattered and settings.sparsity is not None and zeros >= settings.sparsity * total:
         raise NothingToDo(
             f"{model.path}: {zeros / total:.1%} of its prunable weights are zero already; "
             f"--sparsity {settings.sparsity} asks for no more."

@@ -77,7 +77,8 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
         sparsity = min(max(1 - x if goal.falls else x, low), high)
         context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} {noun}")
         attempt = compression.compress(sparsity, None if last is None else last.attempt)
-        last = _Candidate(attempt, Round(sparsity, *goal.measured(attempt.result.model)))
+        share = _share(attempt.result, sparsity)
+        last = _Candidate(attempt, Round(share, *goal.measured(attempt.result.model)))
         rounds.append(last.round)
         figure = rounds[-1].figure
         context.listener.message(f"round {len(rounds)}: {sparsity:.2%} {noun}, {name} {figure:.4g}")
@@ -129,6 +130,14 @@ def _swept(
         fitted, share = refit_network(context, samples, result, reference)
         result = (accept(fitted) if share else None) or result
     return Outcome(result, compression.samples, compression.forecast)
+
+
+def _share(result: PassResult, wanted: float) -> float:
+    """The share of zeros, or of the weights that are gone: units and ranks are whole numbers."""
+    if not any(layer.remaining for layer in result.layers):
+        return wanted
+    left = sum(layer.nonzeros_after for layer in result.layers)
+    return 1 - left / sum(layer.weights for layer in result.layers)
 
 
 def figure_limit(target: tuple[str, float]) -> float:

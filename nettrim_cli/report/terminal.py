@@ -242,12 +242,14 @@ def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
 
 def _deletion_rows(count: int) -> list[tuple[str, str, str, str]]:
     """How many hidden units are no longer there."""
-    text = "hidden units without weights"
+    text = f"hidden unit{'s' if count > 1 else ''} without weights"
     return [("deleted", "", formatting.count(count), text)] if count else []
 
 
 def _form_rows(report: Report) -> list[tuple[str, str, str, str]]:
     """What the compact form would give, where that is less than what was written."""
+    if report.settings.get("store") == "compact":
+        return []
     dense, size = report.comparison.reference.bytes_raw, report.comparison.candidate.bytes_raw
     return [
         (

@@ -57,10 +57,10 @@ def target_of(report: Report) -> tuple[str, float]:
 
 
 def is_reached(report: Report) -> bool:
-    """Whether the target is reached."""
+    """Whether the target is reached; of a sparsity, whether less than a weight is missing."""
     name, value = target_of(report)
     if name == "sparsity":
-        return report.sparsity >= value - HALF_STEP
+        return report.sparsity >= value - max(HALF_STEP, 1 / max(report.weights, 1))
     if name in ("epsilon", "pattern"):
         return not any(warning.code == "not-solved" for warning in report.warnings)
     return report.target is not None and report.target.met

@@ -317,6 +317,11 @@ class Settings:
                 f"--structure {self.structure} makes layers smaller and places no zeros: leave out "
                 f"{' and '.join(clashing)}, or give --structure zeros."
             )
+        if self.no_delete and self.structure != "ranks":
+            raise BadInput(
+                f"--structure {self.structure} deletes hidden units, which --no-delete forbids: "
+                "leave one of them out, or give --structure ranks."
+            )
 
     def _check_pattern(self, targets: Sequence[str]) -> None:
         try:

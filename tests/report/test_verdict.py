@@ -40,6 +40,12 @@ def test_what_was_asked_and_whether_it_is_reached(asked, figures, reached, text)
     assert "0.25 points of accuracy lost, output error 14.32 %." in found.outcome
 
 
+def test_less_than_a_weight_is_not_missing() -> None:
+    layer = replace(solved("a"), weights=64, nonzeros_before=64, nonzeros_after=2)
+    assert whole(layer, target_option=("sparsity", 0.97)).verdict.reached
+    assert not whole(layer, target_option=("sparsity", 0.99)).verdict.reached
+
+
 def test_a_layer_that_was_not_solved_does_not_reach_its_epsilon() -> None:
     told = (Diagnostic("not-solved", "text"),)
     assert not whole(solved("a"), warnings=told).verdict.reached

@@ -30,6 +30,12 @@ from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.gram.rounding import to_nearest
 
 REPAIRED = 0.88  # what is left of the sum of single errors in a cascade
+MISSING = {
+    "units": "no hidden units were found that could go",
+    "ranks": "no layer was found that could be two of a lower rank",
+    "shrink": "no hidden units were found that could go, and no layer that could be two of a lower "
+    "rank",
+}
 SMALLEST = 0.005  # share of the weights that remains at least
 
 
@@ -64,9 +70,8 @@ class Shrinking:
         )
         if not self.problem.choices:
             raise NothingToDo(
-                f"{context.dense.path}: no layer can be made smaller: no hidden units were found "
-                "that could go, and no layer that could be two of a lower rank. 'nettrim inspect' "
-                "lists the layers; --structure zeros needs no structure."
+                f"{context.dense.path}: no layer can be made smaller: {MISSING[structure]}. "
+                "'nettrim inspect' lists the layers; --structure zeros needs no structure."
             )
 
     def limits(self) -> tuple[float, float]:
@@ -152,8 +157,11 @@ def multiples(layers: Sequence[Layer]) -> dict[str, int]:
 
 
 def usable_groups(context: Context) -> list[UnitGroup]:
-    """Groups whose producers and readers are all pruned."""
+    """Groups whose producers and readers are all pruned, and which no other layer is part of."""
     names = {layer.name for layer in context.layers}
+    staying = {layer.name for layer in context.dense.layers} - names
+    if not context.settings.include and not context.settings.exclude:
+        staying -= {layer.name for layer in context.dense.layers if layer.depthwise}
 
     def usable(group: UnitGroup) -> bool:
         """Whether all of its layers are there, and its units are alike."""
@@ -164,6 +172,7 @@ def usable_groups(context: Context) -> list[UnitGroup]:
             *(reader.rows for reader in group.readers),
         ]
         alike = all(NOWHERE not in place for place in places)
+        alike = alike and staying.isdisjoint(group.inside)
         return group.units > 1 and bool(group.readers) and alike and layers <= names
 
     return [group for group in unit_groups(context.dense) if usable(group)]

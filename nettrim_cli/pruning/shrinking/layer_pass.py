@@ -31,7 +31,6 @@ from nettrim_cli.pruning.propagation import (
     propagate,
     set_matrices,
 )
-from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.matrices import Matrix
@@ -41,10 +40,17 @@ from nettrim_cli.solve.samples import LayerSamples
 
 @dataclass(frozen=True)
 class Remaining:
-    """Rows and columns of each block that stay, by number."""
+    """Rows and columns of each block that stay, by number.
+
+    Attributes
+    ----------
+    shares
+        Share that stays of each layer that passes units on by itself, by name.
+    """
 
     rows: Mapping[Block, Numbers]
     columns: Mapping[Block, Numbers]
+    shares: Mapping[str, float]
 
     @classmethod
     def of(cls, layers: Sequence[Layer], groups: Sequence[UnitGroup], plan: Plan) -> Remaining:
@@ -56,7 +62,11 @@ class Remaining:
         }
         rows = {block: np.ones(shape[0], bool) for block, shape in shapes.items()}
         columns = {block: np.ones(shape[1], bool) for block, shape in shapes.items()}
+        shares: dict[str, float] = {}
         for group in groups:
+            for name in group.inside:
+                share = len(plan.units[group.name]) / group.units
+                shares[name] = shares.get(name, 1.0) * share
             gone = np.setdiff1d(np.arange(group.units), plan.units[group.name])
             for reader in group.readers:
                 rows[reader.layer, reader.block][reader.of(gone)] = False
@@ -65,6 +75,7 @@ class Remaining:
         return cls(
             {block: np.flatnonzero(mask) for block, mask in rows.items()},
             {block: np.flatnonzero(mask) for block, mask in columns.items()},
+            shares,
         )
 
 
@@ -199,20 +210,22 @@ class _Pass:
             matrix[:, self.remaining.columns[layer.name, block]]
             for block, matrix in enumerate(stored_matrices(self.shrunk, layer))
         ]
-        left, rank = 0, None
+        left, outputs, rank = 0, 0, None
         for block, (inputs, _) in enumerate(layer.blocks):
             key = layer.name, block
             rows, columns = len(self.remaining.rows[key]), len(self.remaining.columns[key])
             rank = self.plan.ranks.get(key)
             left += int(stored_weights(rows, columns, inputs if rank is None else rank))
+            outputs += columns
+        share = self.remaining.shares.get(layer.name, 1.0)
         usable = not problems[0].samples.unusable_reason
         return LayerReport(
             name=layer.name,
             op=layer.op,
             shape=layer.shape,
             weights=layer.parameters,
-            nonzeros_before=nonzeros(self.context.dense.weight(layer)[0]),
-            nonzeros_after=left,
+            nonzeros_before=layer.parameters,
+            nonzeros_after=round(share * left),
             error_calibration=joint_error(problems, matrices, holdout=False) if usable else None,
             error_holdout=joint_error(problems, matrices, holdout=True) if usable else None,
             columns=min(problem.samples.columns for problem in problems),
@@ -220,7 +233,7 @@ class _Pass:
             seconds=seconds,
             note=solution.note,
             reason=solution.reason,
-            remaining=(rows, columns),
+            remaining=(rows, round(share * outputs)),
             rank=rank,
         )
 

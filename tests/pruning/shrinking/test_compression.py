@@ -14,7 +14,8 @@ from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.pruning import goals
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.settings import STRUCTURES, Settings
-from tests.support.networks import NETWORKS, Files, input_samples, mlp, save_data, save_model
+from tests.support.networks import NETWORKS, Files, he, input_samples, mlp, save_data, save_model
+from tests.support.small import build
 
 SMALLER = [structure for structure in STRUCTURES if structure != "zeros"]
 
@@ -182,10 +183,11 @@ def test_zeros_make_nothing_faster() -> None:
         {"allocate": "uniform", "sparsity": 0.5},
         {"limit": ("fc=0:0.5",)},
         {"sweeps": 2, "sparsity": 0.5},
+        {"no_delete": True},
     ],
 )
 def test_what_goes_with_no_structure(clash) -> None:
-    with pytest.raises(BadInput, match=f"--{next(iter(clash))}"):
+    with pytest.raises(BadInput, match=f"--{next(iter(clash)).replace('_', '-')}"):
         Settings(structure="shrink", **clash)
 
 
@@ -223,3 +225,79 @@ def test_of_layers_of_other_shapes_nothing_is_proved(tmp_path) -> None:
     (bound,) = comparison.certificate.outputs
     assert bound.reason == "nothing is proved: the two models have layers of different shapes"
     assert comparison.error == pytest.approx(report.comparison.error, rel=0.5)
+
+
+def grouped() -> onnx.ModelProto:
+    """A convolution in two groups, and a depthwise one, between units and their reader."""
+    text = """g (float[N,3,8,8] x) => (float[N,5] y) {
+        c1 = Conv<pads = [1,1,1,1]>(x, w1)
+        r1 = Relu(c1)
+        c2 = Conv<group = 2, pads = [1,1,1,1]>(r1, w2)
+        r2 = Relu(c2)
+        c3 = Conv<group = 16, pads = [1,1,1,1]>(r2, w3)
+        f = Flatten(c3)
+        y = Gemm(f, w4)
+    }"""
+    return build(
+        text,
+        w1=he(8, 3, 3, 3, seed=1, inputs=27),
+        w2=he(16, 4, 3, 3, seed=2, inputs=36),
+        w3=he(16, 1, 3, 3, seed=3, inputs=9),
+        w4=he(1024, 5, seed=4),
+    )
+
+
+def test_weights_that_go_with_units_of_other_layers_are_counted(tmp_path) -> None:
+    files = saved(tmp_path, grouped(), 64)
+    settings = Settings(sparsity=0.4, structure="units", threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    lefts = {layer.name: layer.left for layer in report.layers}
+    assert lefts == {"c1": "27 x 4", "c2": "36 x 8", "c3": "", "y": "512 x 5"}
+    left = 4 * 27 + 8 * 36 + 512 * 5
+    assert report.nonzeros == left
+    assert Model.load(files.output).count_parameters()[0] == left + 8 * 9
+
+
+@pytest.mark.parametrize("name", ["c2", "c3"])
+def test_layers_that_units_pass_through_stay_where_they_are_left_out(tmp_path, name) -> None:
+    files = saved(tmp_path, grouped(), 64)
+    settings = Settings(sparsity=0.4, structure="units", exclude=(name,))
+    with pytest.raises(NothingToDo, match="no hidden units"):
+        prune(files.model, files.data, settings=settings)
+
+
+def test_more_weights_than_can_go_are_refused(tmp_path) -> None:
+    files = saved(tmp_path, mlp())
+    settings = Settings(sparsity=0.5, structure="ranks", exclude=("z1", "z2"))
+    assert prune(files.model, files.data, settings=settings).verdict.reached
+    settings = Settings(sparsity=0.9, structure="ranks", exclude=("z1", "z2"))
+    with pytest.raises(BadInput, match=r"at most; --sparsity 0\.9 is more"):
+        prune(files.model, files.data, settings=settings, force=True)
+
+
+def test_zeros_that_are_there_are_weights_that_may_go(tmp_path) -> None:
+    proto = mlp()
+    weights = weights_of(proto)
+    weights["w1"][:, :12] = 0
+    files = saved(tmp_path, changed(proto, **weights))
+    settings = Settings(sparsity=0.2, structure="units", threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    assert all(layer.sparsity_before == 0 for layer in report.layers)
+    assert report.sparsity >= 0.2
+
+
+def test_a_missed_target_tells_what_is_gone(tmp_path) -> None:
+    files = saved(tmp_path, mlp(), 64)
+    with pytest.raises(GateFailed) as missed:
+        prune(files.model, files.data, settings=Settings(max_error=1e-4, structure="units"))
+    report = missed.value.report
+    assert report.target.sparsity == pytest.approx(report.sparsity)
+    assert f"{report.sparsity:.1%} of the weights gone" in str(missed.value)
+
+
+def test_a_refit_of_smaller_layers_proves_nothing_in_plain_words(tmp_path) -> None:
+    files = saved(tmp_path, mlp(), 300)
+    settings = Settings(sparsity=0.5, structure="units", refit="network", threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    (output,) = report.certificate.outputs
+    assert output.reason == "nothing is proved: the two models have layers of different shapes"
