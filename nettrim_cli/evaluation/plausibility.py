@@ -182,7 +182,7 @@ def trained_range(case: Case) -> Iterator[Diagnostic]:
     if normalization is None or normalization.tensor not in case.statistics.outputs:
         return
     batches = case.statistics.outputs[normalization.tensor]
-    values = np.concatenate([_channels(batch) for batch in batches], axis=1)
+    values = np.concatenate([_channels(batch) for batch in batches], axis=1, dtype=np.float32)
     if len(values) != len(normalization.mean) or not np.isfinite(values).all():
         return
     spread = np.sqrt(normalization.variance)

@@ -241,25 +241,33 @@ def test_usual_samples_outweigh_no_others(energies) -> None:
     assert without_outliers(energies)[0] > 1e-3
 
 
-def normalised(scale: float):
+def normalised(scale: float, kind: str = "float", dtype: type = np.float32):
     """A network whose BatchNormalization was trained on values of that scale."""
-    text = """g (float[N,2,6,6] x) => (float[N,3] y) {
+    text = f"""g ({kind}[N,2,6,6] x) => ({kind}[N,3] y) {{
         c = Conv<pads = [1,1,1,1]>(x, w1)
         n = BatchNormalization(c, s, t, m, v)
         r = Relu(n)
         p = GlobalAveragePool(r)
         f = Flatten(p)
         y = Gemm(f, w2)
-    }"""
-    one = np.ones(4, np.float32)
-    tensors = {"s": one, "t": 0 * one, "m": 0 * one, "v": one * np.float32(scale**2)}
-    return build(text, w1=he(4, 2, 3, 3, seed=1, inputs=36), w2=he(4, 3, seed=2), **tensors)
+    }}"""
+    one = np.ones(4)
+    tensors = {"s": one, "t": 0 * one, "m": 0 * one, "v": one * scale**2}
+    tensors |= {"w1": he(4, 2, 3, 3, seed=1, inputs=36), "w2": he(4, 3, seed=2)}
+    return build(text, **{name: values.astype(dtype) for name, values in tensors.items()})
 
 
 @pytest.mark.parametrize(("scale", "told"), [(1.0, False), (1 / 255, True), (255.0, True)])
 def test_samples_of_another_range_than_the_first_normalization_saw(saved, scale, told) -> None:
     x = normal(COUNT, 2, 6, 6)
     assert ("untrained-range" in codes(saved(normalised(scale), x=x))) is told
+
+
+def test_normalizations_in_half_precision_are_looked_at_too(saved) -> None:
+    x = normal(COUNT, 2, 6, 6).astype(np.float16)
+    for scale, told in ((1.0, False), (100.0, True)):
+        files = saved(normalised(scale, "float16", np.float16), x=x)
+        assert ("untrained-range" in codes(files)) is told
 
 
 def test_pictures_that_are_answered_better_when_scaled(saved) -> None:

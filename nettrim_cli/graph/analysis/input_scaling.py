@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.ir.index import Index
@@ -105,11 +105,11 @@ def _is_layer(spec: OpSpec) -> bool:
 
 
 def with_outputs(model: Model, names: Sequence[str]) -> Runnable:
-    """The model with more tensors, of float32, as its last outputs."""
+    """The model with more tensors, of whatever type, as its last outputs."""
     graph = model.proto.graph
     count = len(graph.output)
     for name in names:
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        graph.output.append(onnx.ValueInfoProto(name=name))
     try:
         return model.runnable()
     finally:
