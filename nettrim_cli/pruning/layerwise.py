@@ -32,7 +32,7 @@ from nettrim_cli.pruning.propagation import (
     propagate,
     set_matrices,
 )
-from nettrim_cli.pruning.selection import dense_report, nonzeros
+from nettrim_cli.pruning.selection import bits_of, dense_report, nonzeros
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.solve.matrices import Matrix
@@ -215,7 +215,7 @@ class _Pass:
                     self._budget(layer),
                     self.context.bounds[layer.name],
                     self.context.settings.method,
-                    self.context.settings.bits,
+                    bits_of(layer, self.context.settings),
                 )
 
     def _budget(self, layer: Layer) -> Budget:

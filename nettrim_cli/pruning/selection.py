@@ -30,7 +30,7 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
     NothingToDo
         No layer is left to prune, or the sparsity asked for is already there.
     WrongUsage
-        A pattern of the settings names no layer.
+        A pattern of the settings names no layer, or ``bits`` are for integers alone.
     """
     _check_patterns(model, settings)
     names = [layer.name for layer in model.layers]
@@ -47,6 +47,11 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
         raise NothingToDo(
             f"{model.path}: no layer can be pruned ({reasons or 'it has no layers with weights'}). "
             "'nettrim inspect' lists the layers."
+        )
+    if settings.bits is not None and not any(bits_of(layer, settings) for layer in chosen):
+        raise WrongUsage(
+            f"{model.path}: --bits {settings.bits} has no meaning here, as all weights to prune "
+            "are integers, which keep their own bits and scales: leave it out."
         )
     _check_limits(model, chosen, settings)
     total = sum(layer.parameters for layer in chosen)
@@ -75,6 +80,11 @@ def bounds_of(
     fewest = max(zeros, math.ceil(low * layer.parameters - slack))
     most = math.floor(high * layer.parameters + slack)
     return min(fewest, most), most
+
+
+def bits_of(layer: Layer, settings: Settings) -> int | None:
+    """Bits of a layer's weights by the settings; integers keep their own, and their scales."""
+    return None if "int" in layer.dtype else settings.bits
 
 
 def within_ceiling(

@@ -7,11 +7,13 @@ import weakref
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 from nettrim_cli import Settings
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import WrongUsage
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor, silent
@@ -24,10 +26,12 @@ from nettrim_cli.pruning.layer_job import (
 )
 from nettrim_cli.pruning.layerwise import WarmStart, prune_pass
 from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
+from nettrim_cli.pruning.selection import bits_of, select
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import METHODS
 from nettrim_cli.solve.problem import LayerProblem
 from tests.support.networks import NETWORKS, input_samples, save_data
+from tests.support.small import build, normal
 
 
 def jobs_of(name: str, method: str) -> list[LayerJob]:
@@ -164,3 +168,33 @@ def test_a_problem_is_free_when_its_layer_is_stored(tmp_path) -> None:
         zeros = {layer.name: layer.parameters // 2 for layer in dense.layers}
         prune_pass(context, samples, zeros, {}, WarmStart())
     assert alive == [1] * len(dense.layers)
+
+
+def quantised(*, both: bool) -> onnx.ModelProto:
+    """Two products with weights of 8 bits, the second one only if asked for."""
+    second = "v = DequantizeLinear(q2, s, z)" if both else "v = Identity(w2)"
+    tensors = {"q2": normal(24, 4, seed=2)} if both else {"w2": normal(24, 4, seed=2)}
+    integers = {
+        name: np.rint(40 * values).clip(-127, 127).astype(np.int8)
+        for name, values in {"q1": normal(16, 24, seed=1), **tensors}.items()
+        if name.startswith("q")
+    }
+    reals = {name: values for name, values in tensors.items() if name.startswith("w")}
+    text = f"""g (float[N,16] x) => (float[N,4] y) {{
+        u = DequantizeLinear(q1, s, z)
+        a = MatMul(x, u)
+        h = Relu(a)
+        {second}
+        y = MatMul(h, v)
+    }}"""
+    scale, zero = np.array(0.01, np.float32), np.array(0, np.int8)
+    return build(text, s=scale, z=zero, **integers, **reals)
+
+
+def test_integers_keep_their_own_bits() -> None:
+    model = Model(quantised(both=False))
+    settings = Settings(sparsity=0.5, bits=4)
+    chosen, _ = select(model, settings)
+    assert [bits_of(layer, settings) for layer in chosen] == [None, 4]
+    with pytest.raises(WrongUsage, match="--bits 4 has no meaning"):
+        select(Model(quantised(both=True)), settings)

@@ -31,6 +31,7 @@ from nettrim_cli.pruning.propagation import (
     propagate,
     set_matrices,
 )
+from nettrim_cli.pruning.selection import bits_of
 from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.matrices import Matrix
@@ -165,7 +166,8 @@ class _Pass:
                 tuple(self.plan.ranks.get(block) for block in blocks),
             )
             bounds = 0, layer.parameters
-            yield LayerJob(in_flight[-1], budget, bounds, settings.method, settings.bits)
+            bits = bits_of(layer, settings)
+            yield LayerJob(in_flight[-1], budget, bounds, settings.method, bits)
 
     def clear(self) -> None:
         """Set the columns of units that are gone to zero."""
