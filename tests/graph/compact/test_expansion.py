@@ -171,8 +171,9 @@ def test_few_bits_are_stored_in_few_bytes(compact: Files) -> None:
 
 def test_smaller_layers_have_few_bits_too(compact: Files) -> None:
     dense, output = compact.folder / "dense.onnx", compact.folder / "smaller.onnx"
-    options = PLAIN | {"sparsity": 0.4, "structure": "units", "store": "compact", "bits": 8}
-    report = pipeline.prune(dense, compact.data, output, Settings(**options))
+    options = PLAIN | {"no_delete": False, "sparsity": 0.4, "structure": "units"}
+    settings = Settings(**options, store="compact", bits=8)
+    report = pipeline.prune(dense, compact.data, output, settings)
     onnx.checker.check_model(str(output), full_check=True)
     types = [tensor.data_type for tensor in onnx.load(output).graph.initializer]
     assert types.count(TensorProto.INT8) == len(report.layers)
