@@ -70,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(BATCH))
     parser.add_argument("--structure", default="shrink", choices=STRUCTURES)
+    parser.add_argument("--refit", default="layers", choices=("layers", "network"))
     parser.add_argument("--factors", type=lambda text: [float(x) for x in text.split(",")])
     parser.add_argument("--samples", type=int, default=5000)
     options = parser.parse_args()
@@ -84,6 +85,7 @@ def main() -> None:
                 settings = Settings(
                     sparsity=1 - 1 / factor,
                     structure=options.structure,
+                    refit=options.refit,
                     samples=options.samples,
                     threads=1,
                 )

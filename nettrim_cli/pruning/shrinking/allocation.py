@@ -37,12 +37,11 @@ Floats = NDArray[np.float64]
 def candidate_widths(most: int, multiple: int) -> Numbers:
     """Widths up to the largest, ascending.
 
-    Powers of 2, quarters of the multiple up to SMALL or the multiple, then ever fewer of its
-    multiples.
+    Powers of 2, quarters of the multiple up to SMALL, then ever fewer of its multiples.
     """
     powers = [2**power for power in range(multiple.bit_length())]
     quarter = max(1, multiple // 4)
-    small = range(quarter, max(SMALL, multiple) + 1, quarter)
+    small = range(quarter, SMALL + 1, quarter)
     spaced = multiple * np.round(np.geomspace(multiple, max(most, multiple), STEPS) / multiple)
     widths = np.unique(np.array([*powers, *small, *spaced], np.int64))
     return np.append(widths[widths < most], most)
