@@ -133,6 +133,15 @@ def test_nobody_below_imports_the_pipeline_or_the_command_line() -> None:
             )
 
 
+def test_the_pipeline_loads_nothing_that_few_runs_need() -> None:
+    heavy = "onnx.reference scipy.special scipy.sparse scipy.stats"
+    code = f"import nettrim_cli.pipeline, sys; print(*set({heavy.split()!r}) & set(sys.modules))"
+    started = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert not started.stdout.strip()
+
+
 def test_the_command_line_starts_light() -> None:
     heavy = "numpy onnx onnxruntime rich scipy h5py threadpoolctl google.protobuf "
     heavy += "nettrim_cli.pipeline nettrim_cli.report.result nettrim_cli.report.terminal"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from nettrim_cli.report.bench_result import Estimate
 
@@ -22,6 +21,8 @@ def estimate(values: Sequence[float] | Floats, confidence: float = CONFIDENCE) -
     with p = 1/2 (David and Nagaraja, Order Statistics, 2003, section 7.1).  With fewer than six
     values there is none of 95 %, and its ends are 0 and infinite.
     """
+    from scipy.special import bdtr  # the binomial distribution; takes long to import
+
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     count = len(ordered)
     below = bdtr(np.arange(count // 2), count, 0.5)

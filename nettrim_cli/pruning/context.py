@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.graph.analysis.importance import blended, output_importance
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.executors import Executor
-from nettrim_cli.pruning.propagation import Stage, stages
+from nettrim_cli.pruning.propagation import RecordedStage, Stage, propagate, stages
 from nettrim_cli.pruning.selection import bounds_of, nonzeros
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.matrices import Matrix
@@ -52,6 +54,20 @@ class Context:
     def stages(self) -> list[Stage]:
         """The layers in dataflow order, those together that read the same columns."""
         return stages(self.layers)
+
+    def recorded(
+        self, samples: SampleSet, pruned: Model | None = None, cache: StreamCache | None = None
+    ) -> Iterator[RecordedStage]:
+        """Each stage with the samples of its layers, see ``propagation.propagate``."""
+        return propagate(
+            self.dense,
+            pruned if self.settings.scheme == "cascade" else None,
+            self.stages,
+            samples.flagged_batches(),
+            threads=self.threads,
+            seed=self.settings.seed,
+            cache=cache,
+        )
 
     @cached_property
     def bounds(self) -> dict[str, tuple[int, int]]:

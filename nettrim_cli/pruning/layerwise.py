@@ -29,7 +29,6 @@ from nettrim_cli.pruning.propagation import (
     RecordedStage,
     dense_matrices,
     layer_problem,
-    propagate,
     set_matrices,
 )
 from nettrim_cli.pruning.selection import bits_of, dense_report, nonzeros
@@ -137,15 +136,7 @@ def prune_pass(
     pruned.set_metadata(KEY, describe(context.settings, context.dense))
     context.listener.plan({layer.name: layer.parameters for layer in context.layers})
     layer_pass = _Pass(context, pruned, zeros, importance, warm)
-    recorded = propagate(
-        context.dense,
-        pruned if context.settings.scheme == "cascade" else None,
-        context.stages,
-        samples.flagged_batches(),
-        threads=context.threads,
-        seed=context.settings.seed,
-        cache=cache,
-    )
+    recorded = context.recorded(samples, pruned, cache)
     for stage in recorded:
         with stage:
             layer_pass.prune(stage)

@@ -10,7 +10,6 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import ErrorModel, Forecast, measure_error_model
 from nettrim_cli.pruning.context import Context, Importance
 from nettrim_cli.pruning.layerwise import Block, WarmStart
-from nettrim_cli.pruning.propagation import propagate
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import ALLOCATIONS
 from nettrim_cli.solve.levels import uniform
@@ -134,14 +133,7 @@ def _measure(
 ) -> tuple[ErrorModel, Model | None]:
     """Every layer's curve, and the dense network with each layer as sparse as it was probed."""
     sparse = None if sparsity is None else context.dense.clone()
-    recorded = propagate(
-        context.dense,
-        None,
-        context.stages,
-        samples.flagged_batches(),
-        threads=context.threads,
-        seed=context.settings.seed,
-    )
+    recorded = context.recorded(samples)
     batches = samples.probe_batches(len(context.layers))
     probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
     error_model = measure_error_model(

@@ -6,14 +6,16 @@ from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.run import (
     ALLOCATIONS,
     AUTOMATIC,
-    DEFAULT_EPSILON,
     DEFAULT_GAMMA,
     METHODS,
     SCHEMES,
-    SEARCHED,
     STRUCTURES,
-    TARGETS,
     Settings,
+)
+from nettrim_cli.settings.targets import (
+    DEFAULT_EPSILON,
+    SEARCHED,
+    TARGETS,
     check_one_target,
 )
 

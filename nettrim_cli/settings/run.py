@@ -6,7 +6,7 @@ its metadata.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
@@ -15,6 +15,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
+from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS, check_one_target
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
@@ -24,14 +25,6 @@ AUTOMATIC = ("auto", "none")
 REFITS = ("layers", "network")
 STORES = ("plain", "compact")
 BITS = (16, 8, 6, 4)
-TARGETS = ("epsilon", "sparsity", "max_error", "max_drop", "max_bytes", "speedup")
-SEARCHED = (
-    "max_error",
-    "max_drop",
-    "max_bytes",
-    "speedup",
-)  # the sparsity that meets them is searched for
-DEFAULT_EPSILON = 0.05
 DEFAULT_GAMMA = 1.1**0.5
 
 
@@ -388,17 +381,3 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata and reports."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-
-def check_one_target(options: Mapping[str, Any], label: Callable[[str], str] = str) -> list[str]:
-    """Give the names of the targets among some options; ``label`` writes a name in messages.
-
-    Raises
-    ------
-    BadInput
-        There are several targets.
-    """
-    targets = [name for name in TARGETS if options[name] is not None]
-    if len(targets) > 1:
-        raise BadInput(f"Give one target: {' and '.join(map(label, targets))} are {len(targets)}.")
-    return targets

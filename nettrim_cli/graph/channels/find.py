@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nettrim_cli.graph.channels.units import NOWHERE, UnitColumns, UnitGroup, UnitRows
 from nettrim_cli.graph.channels.walk import Walk, walk
@@ -78,6 +76,9 @@ def arrays(walk: Walk) -> Iterator[Labels]:
 
 
 def _components(walk: Walk) -> Classes:
+    from scipy.sparse import coo_array  # takes long to import
+    from scipy.sparse.csgraph import connected_components
+
     links = np.concatenate([*walk.links, np.zeros((2, 0), np.int64)], axis=1)
     shape = (walk.count, walk.count)
     graph = coo_array((np.ones(links.shape[1], np.int8), (links[0], links[1])), shape=shape)

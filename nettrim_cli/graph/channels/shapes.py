@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.ir.index import Index
@@ -199,6 +198,8 @@ def _folded(
     names = [name for name in node.input if name]
     if not names or any(name not in values for name in names):
         return None
+    from onnx.reference import ReferenceEvaluator  # takes long to import
+
     try:
         evaluator = ReferenceEvaluator(_alone(model, node))
         results = evaluator.run(None, {name: values[name] for name in names})

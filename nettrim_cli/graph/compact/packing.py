@@ -219,7 +219,7 @@ class _Builder:
         gaps, values
             Names of both, of equal shape.
         scale
-            Factor that broadcasts to the tensor; None for 1.
+            Factor that broadcasts to the tensor, (M,) or (M, 1, ...); None for 1.
         """
         shape = list(self.tensor.dims)
         zeros = self._zeros(math.prod(shape))
@@ -253,7 +253,7 @@ class _Builder:
         return self._digits(name, code.powers, code.base, [-1, *self._column])
 
     def values(self, elements: NDArray[Any], form: ValueForm) -> str:
-        """Values of a form, of any shape, as elements of the tensor's type; the name."""
+        """Values (N,) of a form, or of any shape, as elements of the tensor's type; the name."""
         if (packed := form.digits) is None:
             name = self.own(elements, form.elem_type)
         else:
@@ -304,7 +304,7 @@ class _Builder:
         return output
 
     def own(self, elements: NDArray[Any], elem_type: int) -> str:
-        """Add a tensor of this one alone; its name."""
+        """Add a tensor (N, ...) of this one alone; its name."""
         name, external = self.compactor.new_name(), self.compactor.external
         self.parts.tensors.append(
             external.new_tensor(name, elements, elem_type, outside=is_external(self.tensor))

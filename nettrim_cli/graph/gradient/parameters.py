@@ -70,7 +70,7 @@ def parameters(model: Model, layers: Iterable[Layer]) -> list[Parameter]:
 
 
 def with_values(model: Model, values: Mapping[str, NDArray[Any]]) -> Model:
-    """A copy of a model with other values in stored tensors.
+    """A copy of a model with other values (N, ...) in stored tensors.
 
     Raises
     ------

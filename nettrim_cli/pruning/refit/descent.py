@@ -43,7 +43,7 @@ class Descent:
         self._steps = 0
 
     def step(self, gradients: Mapping[str, NDArray[np.floating]], rate: float) -> None:
-        """Move against the gradients; a rate of 0.01 is one hundredth of a weight's usual size."""
+        """Move against the gradients (N, ...); a rate of 0.01 is a hundredth of a usual weight."""
         self._steps += 1
         share = math.sqrt(1 - MEMORY**self._steps) / (1 - MOMENTUM**self._steps)
         for name, gradient in gradients.items():

@@ -105,7 +105,10 @@ class WidthProblem:
             for name in {*shape.read, *shape.made}:
                 touching.setdefault(name, []).append(block)
         for name, curve in costs.units.items():
-            multiple = max(multiples[producer.layer] for producer in curve.group.producers)
+            # An embedding's units are made by no layer.
+            members = [producer.layer for producer in curve.group.producers]
+            members += [reader.layer for reader in curve.group.readers]
+            multiple = max(multiples[layer] for layer in members)
             values = candidate_widths(self.totals[name], multiple)
             self.choices[name] = Choice(values, curve.costs[values], tuple(touching[name]))
         for block in costs.ranks:
@@ -122,17 +125,16 @@ class WidthProblem:
             return self._widths(dense)
         low, high = 0.0, 1e-8  # prices with too many weights, and with few enough
         state = dict(dense)
-        while self.size(found := self.at_price(high, state)) > weights and high < 1e12:
-            low, high, state = high, high * 8, found
-        best = found
+        while self.size(best := self.at_price(high, state)) > weights and high < 1e12:
+            low, high, state = high, high * 8, best
         for _ in range(SEARCH):
             price = math.sqrt(low * high) if low else high / 8
-            found = min(
+            state = min(
                 (self.at_price(price, start) for start in (dense, best)),
                 key=lambda widths: self.objective(price, widths),
             )
-            if self.size(found) <= weights:
-                high, best = price, found
+            if self.size(state) <= weights:
+                high, best = price, state
             else:
                 low = price
             if low and high / low < 1.001:

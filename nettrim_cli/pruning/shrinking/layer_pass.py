@@ -28,7 +28,6 @@ from nettrim_cli.pruning.propagation import (
     RecordedStage,
     dense_matrices,
     layer_problem,
-    propagate,
     set_matrices,
 )
 from nettrim_cli.pruning.selection import bits_of
@@ -106,15 +105,7 @@ def shrink_pass(
     layer_pass = _Pass(
         context, shrunk, Remaining.of(context.layers, groups, plan), plan, importance
     )
-    recorded = propagate(
-        context.dense,
-        shrunk if context.settings.scheme == "cascade" else None,
-        context.stages,
-        samples.flagged_batches(),
-        threads=context.threads,
-        seed=context.settings.seed,
-        cache=cache,
-    )
+    recorded = context.recorded(samples, shrunk, cache)
     for stage in recorded:
         with stage:
             layer_pass.shrink(stage)

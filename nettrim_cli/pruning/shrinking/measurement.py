@@ -23,7 +23,6 @@ from nettrim_cli.pruning.propagation import (
     RecordedStage,
     dense_matrices,
     layer_problem,
-    propagate,
 )
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.widths import Block
@@ -138,14 +137,7 @@ def measure_shrinking(
         Those whose readers and producers are all among the context's layers.
     """
     context.listener.stage("measuring what units and ranks are worth")
-    recorded = propagate(
-        context.dense,
-        None,
-        context.stages,
-        samples.flagged_batches(),
-        threads=context.threads,
-        seed=context.settings.seed,
-    )
+    recorded = context.recorded(samples)
     batches = samples.probe_batches(len(context.layers))
     probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
     measuring = _Measuring(context, probe, groups)

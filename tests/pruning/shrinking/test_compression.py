@@ -15,7 +15,7 @@ from nettrim_cli.pruning import goals
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.settings import STRUCTURES, Settings
 from tests.support.networks import NETWORKS, Files, he, input_samples, mlp, save_data, save_model
-from tests.support.small import build
+from tests.support.small import build, normal
 
 SMALLER = [structure for structure in STRUCTURES if structure != "zeros"]
 
@@ -301,3 +301,25 @@ def test_a_refit_of_smaller_layers_proves_nothing_in_plain_words(tmp_path) -> No
     report = prune(files.model, files.data, settings=settings)
     (output,) = report.certificate.outputs
     assert output.reason == "nothing is proved: the two models have layers of different shapes"
+
+
+def test_units_of_an_embedding_that_no_layer_makes_may_go(tmp_path) -> None:
+    """Some entries of each row of the table are copies of others."""
+    table = normal(20, 16, seed=1)
+    table[:, 8:] = table[:, :8]
+    proto = build(
+        "g (int64[N,4] x) => (float[N,4,3] y) { e = Gather(t, x) h = Relu(e) z = MatMul(h, w1) "
+        "r = Relu(z) y = MatMul(r, w2) }",
+        t=table,
+        w1=he(16, 12, seed=2),
+        w2=he(12, 3, seed=3),
+    )
+    model = save_model(tmp_path / "model.onnx", proto)
+    x = np.random.default_rng(0).integers(0, 20, (300, 4))
+    np.savez(tmp_path / "calib.npz", x=x)
+    settings = Settings(sparsity=1 - (8 * 12 + 12 * 3) / (16 * 12 + 12 * 3), structure="units")
+    report = prune(model, tmp_path / "calib.npz", settings=settings)
+    assert [layer.left for layer in report.layers] == ["8 x 12", "12 x 3"]
+    assert report.comparison.error < 5e-3  # damping alone moves the weights
+    tensors = onnx.load(tmp_path / "model.pruned.onnx").graph.initializer
+    assert [20, 8] in [list(tensor.dims) for tensor in tensors]
