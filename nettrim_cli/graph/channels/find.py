@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,10 +140,10 @@ def _groups(
     free = np.ones(count, bool)
     free[[*reasons]] = False
     places: list[list[int]] = [[] for _ in range(count)]
-    for number, labels in enumerate(_places(walk)):
+    for labels in _places(walk):
         for unit in np.unique(classes[labels]):
             if free[unit]:
-                places[unit].append(number)
+                places[unit].append(id(labels))
     alike: dict[tuple[int, ...], list[int]] = {}
     order = dict.fromkeys(int(unit) for labels in _makers(walk) for unit in classes[labels])
     for unit in order:
@@ -151,9 +151,9 @@ def _groups(
             alike.setdefault(tuple(places[unit]), []).append(unit)
     groups: list[UnitGroup] = []
     members: dict[str, NDArray[np.int64]] = {}
-    for units in alike.values():
+    for where, units in alike.items():
         if len(units) > 1:
-            group = _group(walk, classes, np.array(units), members)
+            group = _group(walk, classes, np.array(units), {*where}, members)
             groups.append(group)
             members[group.name] = np.array(units)
     return tuple(groups), members
@@ -177,17 +177,22 @@ def _places(walk: Walk) -> Iterator[Labels]:
 
 
 def _group(
-    walk: Walk, classes: Classes, units: NDArray[np.int64], taken: Mapping[str, object]
+    walk: Walk,
+    classes: Classes,
+    units: NDArray[np.int64],
+    where: Set[int],
+    taken: Mapping[str, object],
 ) -> UnitGroup:
+    """The group of some units, which appear in labels with the identities `where`."""
     producers = [
-        UnitColumns(*key, columns)
+        UnitColumns(*key, _entries(classes[labels], units))
         for key, labels in walk.columns.items()
-        if (columns := _entries(classes[labels], units)).size
+        if id(labels) in where
     ]
     readers = [
-        UnitRows(*key, rows)
+        UnitRows(*key, _entries(classes[labels], units))
         for key, labels in walk.rows.items()
-        if (rows := _entries(classes[labels], units)).size
+        if id(labels) in where
     ]
     inside = [
         layer for layer, labels in walk.inside.items() if np.isin(classes[labels], units).any()
