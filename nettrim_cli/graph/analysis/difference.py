@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flat_graph import Node, depends_on
 from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.ir.node_writer import NodeWriter
 from nettrim_cli.graph.ir.toposort import topological_order
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.layer import Layer, Runnable, Site
@@ -161,10 +162,11 @@ class _Builder:
         graph.initializer.extend(dense.graph.initializer)
         graph.sparse_initializer.extend(dense.graph.sparse_initializer)
         self.measures: list[onnx.NodeProto] = []
+        self.nodes = NodeWriter(self.measures)
         self.networks = [[writer.node(node) for node in dense.flat.main_nodes]]
         self.same = stored - _altered(dense, changed)
         for value in graph.input:
-            self.add("Identity", [value.name], self.prefix + value.name)
+            self.nodes.Identity(value.name, output=self.prefix + value.name)
         for value in changed.graph.initializer:
             if value.name not in self.same:
                 graph.initializer.add().CopyFrom(value)
@@ -214,18 +216,18 @@ class _Builder:
         output = self.new(kind, subject)
         if not output:
             return
-        wide = [f"{output}:{step}" for step in range(3)]
-        self.add("Cast", [minuend], wide[0], to=TensorProto.DOUBLE)
+        nodes, names = self.nodes, (f"{output}:{step}" for step in count())
+        error = nodes.Cast(minuend, output=next(names), to=TensorProto.DOUBLE)
         if subtrahend:
-            self.add("Cast", [subtrahend], wide[1], to=TensorProto.DOUBLE)
-            self.add("Sub", wide[:2], wide[2])
-        self.add("ReduceSumSquare", [wide[2 if subtrahend else 0]], output, keepdims=0)
+            second = nodes.Cast(subtrahend, output=next(names), to=TensorProto.DOUBLE)
+            error = nodes.Sub(error, second, output=next(names))
+        nodes.ReduceSumSquare(error, output=output, keepdims=0)
 
     def shape(self, name: str) -> None:
         """Tell the shape of a dense tensor, once."""
         output = self.new(SHAPE, name) if name else ""
         if output:
-            self.add("Shape", [name], output)
+            self.nodes.Shape(name, output=output)
 
     def new(self, kind: str, subject: str) -> str:
         """Name of a new output, empty where this is measured already."""
@@ -236,10 +238,6 @@ class _Builder:
         self.meanings[output] = (kind, subject)
         self.model.graph.output.append(onnx.ValueInfoProto(name=output))
         return output
-
-    def add(self, op: str, inputs: Iterable[str], output: str, **attributes: Any) -> None:
-        """One more node."""
-        self.measures.append(helper.make_node(op, list(inputs), [output], **attributes))
 
 
 def _free(stem: str, names: Iterable[str]) -> str:

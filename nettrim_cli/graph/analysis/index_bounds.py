@@ -7,7 +7,6 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 
 TABLE, INDICES = 0, 1  # inputs of Gather
-SAME_NUMBERS = frozenset(("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
 
 
 def index_bounds(model: Model) -> dict[str, int]:
@@ -29,6 +28,6 @@ def _rows(index: Index, name: str) -> list[int]:
                 continue
             if -len(shape) <= axis < len(shape):
                 rows.append(shape[axis])
-        elif node.op_type in SAME_NUMBERS and use.slot == 0:
+        elif index.spec(node).same_numbers and use.slot == 0:
             rows += _rows(index, node.output[0])
     return rows

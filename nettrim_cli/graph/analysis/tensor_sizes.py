@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx import TensorProto, helper
 
+from nettrim_cli.graph.ir.node_writer import NodeWriter
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.model import Model
@@ -23,6 +24,7 @@ def sizes(model: Model) -> Runnable:
     graph.initializer.extend(index.graph.initializer)
     graph.sparse_initializer.extend(index.graph.sparse_initializer)
     names = index.all_names()
+    nodes = NodeWriter(graph.node)
     for node in index.flat.main_nodes:
         graph.node.append(writer.node(node))
         for name in node.output:
@@ -30,6 +32,6 @@ def sizes(model: Model) -> Runnable:
                 size = f"{name}:size"
                 while size in names:
                     size += "'"
-                graph.node.append(helper.make_node("Size", [name], [size]))
+                nodes.Size(name, output=size)
                 graph.output.append(helper.make_tensor_value_info(size, TensorProto.INT64, []))
     return index.external.runnable(proto)

@@ -133,8 +133,8 @@ class _Deletion:
             return
         positions = np.cumsum(mask) - 1
         entries = edit.entries if edit.entries.ndim == 0 else edit.entries[mask[edit.entries]]
-        if node.op_type == "Gather":
-            editor.set_list(node, 1, positions[entries])
+        if edit.indices_slot is not None:
+            editor.set_list(node, edit.indices_slot, positions[entries])
         else:
             first = int(mask[: edit.entries[0]].sum()) if edit.entries.size else 0
             editor.set_bounds(node, axis, edit.labels.ndim, first, first + len(entries))

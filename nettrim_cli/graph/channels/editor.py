@@ -13,6 +13,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.channels.unused import drop_unused
 from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.ir.index import Index, attributes
+from nettrim_cli.graph.ir.node_writer import NodeWriter
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.elements import RAW_DTYPES, encode
@@ -40,7 +41,7 @@ class Editor:
         self.order = [tensor.name for tensor in self.graph.initializer]
         self.successors: dict[str, str] = {}
         self.inserted: dict[int, list[onnx.NodeProto]] = {}
-        self.appended: dict[int, onnx.NodeProto] = {}
+        self.appended: dict[int, list[onnx.NodeProto]] = {}
         self.cuts: list[tuple[WeightView, Mapping[int, Mask], str]] = []
 
     def cut(self, node: Node, slot: int, masks: Mapping[int, Mask]) -> None:
@@ -81,10 +82,8 @@ class Editor:
         self._add(tensor)
         if stored == view.elem_type:
             return tensor.name
-        wide = self._new_name(name)
-        cast = helper.make_node("Cast", [tensor.name], [wide], to=view.elem_type)
-        self.inserted.setdefault(-1, []).append(cast)
-        return wide
+        nodes = NodeWriter(self.inserted.setdefault(-1, []))
+        return nodes.Cast(tensor.name, output=self._new_name(name), to=view.elem_type)
 
     def _add(self, tensor: onnx.TensorProto) -> None:
         self.graph.initializer.append(tensor)
@@ -200,8 +199,8 @@ class Editor:
         names = [self._new_name(node.input[slot]) for _ in range(3)]
         self._add(numpy_helper.from_array(mask, names[0]))
         self._add(numpy_helper.from_array(values, names[1]))
-        choice = helper.make_node("Where", [names[0], names[1], node.input[slot]], [names[2]])
-        self.inserted.setdefault(node.number, []).append(choice)
+        nodes = NodeWriter(self.inserted.setdefault(node.number, []))
+        nodes.Where(names[0], names[1], node.input[slot], output=names[2])
         self._read(node, slot, names[2])
 
     def add_bias(self, layer: Layer, values: NDArray[np.float64]) -> None:
@@ -224,8 +223,8 @@ class Editor:
             source = _source(node)
             plain, name = self._new_name(source.output[0]), source.output[0]
             source.output[0], source.name = plain, node.title  # which names the layer
-            addition = helper.make_node("Add", [plain, tensor.name], [name])
-            self.appended[node.number] = addition
+            nodes = NodeWriter(self.appended.setdefault(node.number, []))
+            nodes.Add(plain, tensor.name, output=name)
 
     def finished(self, changed: Iterable[str]) -> Model:
         """The model, without what nothing reads any more.
@@ -272,7 +271,7 @@ class Editor:
             return
         ids = [id(node.source) for node in self.index.nodes]
         before = {ids[number]: nodes for number, nodes in self.inserted.items() if number >= 0}
-        after = {ids[number]: [node] for number, node in self.appended.items()}
+        after = {ids[number]: nodes for number, nodes in self.appended.items()}
         ordered = list(self.inserted.get(-1, ()))
         for node in self.graph.node:
             ordered += [*before.get(id(node), ()), node]

@@ -169,4 +169,4 @@ def pads(site: Site) -> bool:
         "NOTSET",
         "VALID",
     )
-    return padded or site.geometry.op.endswith("ConvTranspose")
+    return padded or ops.weight_op(site.geometry).spreads

@@ -220,7 +220,6 @@ def _transpose(scope: _Scope, attributes: Attributes, source: Elements) -> Eleme
 
 
 FOLDED: Mapping[str, Callable[..., Elements]] = {
-    "Add": _arithmetic(np.add),
     "Cast": _cast,
     "ConstantOfShape": _zeros,
     "CumSum": _cumsum,

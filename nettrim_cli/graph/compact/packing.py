@@ -33,6 +33,7 @@ from nettrim_cli.graph.compact.gaps import (
 )
 from nettrim_cli.graph.compact.requirements import can_be_compact, can_rebuild
 from nettrim_cli.graph.compact.values import ValueForm, shortened, value_forms
+from nettrim_cli.graph.ir.node_writer import NodeWriter
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
 from nettrim_cli.graph.storage.external import External, is_external
@@ -211,6 +212,9 @@ class _Builder:
     name: str
     by_columns: bool
 
+    def __post_init__(self) -> None:
+        self.nodes = NodeWriter(self.parts.nodes, self.compactor.new_name)
+
     def rebuild(self, gaps: str, values: str, scale: NDArray[Any] | None) -> None:
         """Add the nodes that gaps and values lead to.
 
@@ -221,28 +225,26 @@ class _Builder:
         scale
             Factor that broadcasts to the tensor, (M,) or (M, 1, ...); None for 1.
         """
-        shape = list(self.tensor.dims)
+        nodes, shape = self.nodes, list(self.tensor.dims)
         zeros = self._zeros(math.prod(shape))
-        positions = self.node("CumSum", [gaps, self.shared(0)])
-        inputs = [self.node("ScatterElements", [zeros, positions, values])]
-        last, turned = len(shape) - 1, [*shape[1:], shape[0]]
-        steps: list[tuple[str, str, dict[str, Any]]] = []
-        if not self.by_columns:
-            steps = [("Reshape", self.shared(shape), {})]
+        positions = nodes.CumSum(gaps, self.shared(0))
+        scattered = nodes.ScatterElements(zeros, positions, values)
+        turned = [*shape[1:], shape[0]] if self.by_columns else shape
+        sizes, last = self.shared(turned), len(shape) - 1
+        factors = "" if scale is None else self._scale(scale)
+        name = "" if factors else self.name
+        if self.by_columns:
+            columns = nodes.Reshape(scattered, sizes)
+            whole = nodes.Transpose(columns, output=name, perm=[last, *range(last)])
         else:
-            permuted = {"perm": [last, *range(last)]}
-            steps = [("Reshape", self.shared(turned), {}), ("Transpose", "", permuted)]
-        if scale is not None:
-            steps.append(("Mul", self._scale(scale), {}))
-        for number, (op, constant, attributes) in enumerate(steps, 1):
-            output = self.name if number == len(steps) else ""
-            operands = [*inputs, constant] if constant else inputs
-            inputs = [self.node(op, operands, output, **attributes)]
+            whole = nodes.Reshape(scattered, sizes, output=name)
+        if factors:
+            nodes.Mul(whole, factors, output=self.name)
 
     def whole(self, form: ValueForm) -> None:
         """Add the nodes that multiply all elements of a form with their scales."""
         values = self.values(form.elements.reshape(tuple(self.tensor.dims)), form)
-        self.node("Mul", [values, self._scale(np.asarray(form.scale))], self.name)
+        self.nodes.Mul(values, self._scale(np.asarray(form.scale)), output=self.name)
 
     def gaps(self, stored: Positions, code: GapCode) -> str:
         """The gaps between positions ``(N,)``, by their code; the name."""
@@ -259,12 +261,12 @@ class _Builder:
         else:
             name = self.own(packed.pack(elements).reshape(-1, 1), packed.elem_type)
             if packed.elem_type != TensorProto.INT32:
-                name = self.node("Cast", [name], to=TensorProto.INT32)
+                name = self.nodes.Cast(name, to=TensorProto.INT32)
             name = self._digits(name, packed.powers, packed.base, elements.shape)
-            name = self.node("Sub", [name, self.shared(np.array(packed.offset, np.int32))])
+            name = self.nodes.Sub(name, self.shared(np.array(packed.offset, np.int32)))
         if form.elem_type == self.tensor.data_type:
             return name
-        return self.node("Cast", [name], to=self.tensor.data_type)
+        return self.nodes.Cast(name, to=self.tensor.data_type)
 
     def _zeros(self, size: int) -> str:
         """So many zeros, for all tensors of that size: runtimes hold each constant as they load."""
@@ -272,36 +274,31 @@ class _Builder:
         key = (size, self.by_columns, elem_type)
         known = self.compactor.zeros.get(key)
         if known is None:
-            zero = {} if elem_type == TensorProto.FLOAT else {"value": _zero(elem_type)}
-            sizes, name = self.shared([size, *self._column]), self.compactor.new_name()
-            known = helper.make_node("ConstantOfShape", [sizes], [name], **zero)
-            self.parts.zeros[key] = known
+            zero = None if elem_type == TensorProto.FLOAT else _zero(elem_type)
+            nodes: list[onnx.NodeProto] = []
+            writer = NodeWriter(nodes, self.compactor.new_name)
+            writer.ConstantOfShape(self.shared([size, *self._column]), value=zero)
+            known = self.parts.zeros[key] = nodes[0]
         return str(known.output[0])
 
     def _scale(self, scale: NDArray[Any]) -> str:
         """Scales in the tensor's type; the name."""
         short = shortened(scale)
         name = self.own(short, helper.np_dtype_to_tensor_dtype(short.dtype))
-        return name if short is scale else self.node("Cast", [name], to=self.tensor.data_type)
+        return name if short is scale else self.nodes.Cast(name, to=self.tensor.data_type)
 
     def _digits(
         self, words: str, powers: NDArray[np.int32], base: int, shape: Sequence[int]
     ) -> str:
         """The digits of words ``(N, 1)`` one after the other, in a shape."""
-        shifted = self.node("Div", [words, self.shared(powers)])
-        digits = self.node("Mod", [shifted, self.shared(np.array(base, np.int32))])
-        return self.node("Reshape", [digits, self.shared(list(shape))])
+        shifted = self.nodes.Div(words, self.shared(powers))
+        digits = self.nodes.Mod(shifted, self.shared(np.array(base, np.int32)))
+        return self.nodes.Reshape(digits, self.shared(list(shape)))
 
     @property
     def _column(self) -> tuple[int, ...]:
         """Sizes of the axes behind the first of what is scattered."""
         return (1,) if self.by_columns else ()
-
-    def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Add a node; the name of its output."""
-        output = output or self.compactor.new_name()
-        self.parts.nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
 
     def own(self, elements: NDArray[Any], elem_type: int) -> str:
         """Add a tensor (N, ...) of this one alone; its name."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from nettrim_cli.graph.ir.node_writer import NodeWriter
+
 PREFIX = "grad:"
 
 
-class Builder:
+class Builder(NodeWriter):
     """Nodes that are added to a graph.
 
     Parameters
@@ -28,47 +29,20 @@ class Builder:
     """
 
     def __init__(self, graph: onnx.GraphProto, opset: int, taken: set[str]) -> None:
+        super().__init__(graph.node, self._new_name)
         self.graph, self.opset = graph, opset
         self.prefix = PREFIX
         while any(name.startswith(self.prefix) for name in taken):
             self.prefix += ":"
         self._count = 0
         self._constants: dict[tuple[Any, ...], str] = {}
-        self._shared: dict[tuple[str, ...], str] = {}
+        self._shapes: dict[str, str] = {}
+        self._sizes: dict[str, str] = {}
 
-    def __getattr__(self, op: str) -> Callable[..., str]:
-        """A function that appends a node of an op: ``g.Mul(a, b)`` is ``g.add("Mul", a, b)``."""
-        if not op[:1].isupper():
-            raise AttributeError(op)
-        return partial(self.add, op)
-
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node with one output, whose name is returned."""
-        return self.add_many(op, inputs, 1, **attributes)[0]
-
-    def add_many(
-        self, op: str, inputs: Sequence[str], count: int, *, domain: str = "", **attributes: Any
-    ) -> list[str]:
-        """Append a node with some outputs.
-
-        Parameters
-        ----------
-        op, domain
-            Of the node; attributes that are None are left out.
-        inputs
-            Names of tensors, empty for one that is left out.
-        count
-            Number of outputs.
-
-        Returns
-        -------
-        list
-            Their names.
-        """
+    def add_many(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """Append a node with some outputs; their names."""
         names = [self._new_name() for _ in range(count)]
-        given = {name: value for name, value in attributes.items() if value is not None}
-        node = helper.make_node(op, list(inputs), names, domain=domain, **given)
-        self.graph.node.append(node)
+        self.append(op, inputs, names, **attributes)
         return names
 
     def constant(self, values: Any, elem_type: int = TensorProto.INT64) -> str:
@@ -82,11 +56,15 @@ class Builder:
 
     def shape(self, name: str) -> str:
         """Sizes of a tensor, computed once."""
-        return self._once("Shape", name)
+        if name not in self._shapes:
+            self._shapes[name] = self.Shape(name)
+        return self._shapes[name]
 
     def size(self, name: str) -> str:
         """Number of entries of a tensor."""
-        return self._once("Size", name)
+        if name not in self._sizes:
+            self._sizes[name] = self.Size(name)
+        return self._sizes[name]
 
     def total(self, name: str, axes: Sequence[int], *, keepdims: bool) -> str:
         """Sum over axes; the tensor itself for none."""
@@ -103,11 +81,6 @@ class Builder:
     def sum_of(self, names: Sequence[str]) -> str:
         """Sum of tensors of one shape."""
         return names[0] if len(names) == 1 else self.Sum(*names)
-
-    def _once(self, op: str, name: str) -> str:
-        if (op, name) not in self._shared:
-            self._shared[op, name] = self.add(op, name)
-        return self._shared[op, name]
 
     def _new_name(self) -> str:
         self._count += 1

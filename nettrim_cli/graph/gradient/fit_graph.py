@@ -84,7 +84,7 @@ def fit_graph(index: Index, parameters: Sequence[str], outputs: Sequence[str]) -
         seeds[name] = g.Mul(scaled, g.constant(2.0, kind))
     gradients = backward(model, g, seeds, model.parameters)
     graph.input.extend(inputs)
-    graph.node.append(helper.make_node("Sum", losses, [LOSS]))
+    g.Sum(*losses, output=LOSS)
     graph.output.add(name=LOSS)
     found = tuple(name for name in model.parameters if name in gradients.names)
     names = tuple(gradients.names[name] for name in found)

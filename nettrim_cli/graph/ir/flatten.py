@@ -12,7 +12,7 @@ import onnx
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.flat_graph import ENTER, STANDARD, FlatGraph, Node, Subgraph
 from nettrim_cli.graph.ir.toposort import topological_order
-from nettrim_cli.graph.storage.tensors import Holder, attribute_graphs, subgraphs
+from nettrim_cli.graph.storage.tensors import Holder, attribute_graphs, is_constant, subgraphs
 
 VALUE_ATTRIBUTES = ("value", "value_float", "value_floats", "value_int", "value_ints")
 """Attributes of a Constant whose value can be read and written (see ``storage.tensors``)."""
@@ -125,7 +125,7 @@ class _Flattener:
             function=scope.function,
             refusal=scope.refusal,
         )
-        if source.op_type == "Constant" and source.domain in STANDARD:
+        if is_constant(source):
             pairs = (pair for pair in resolved if pair[0].name in VALUE_ATTRIBUTES)
             node.holder = next((_holder(*pair) for pair in pairs), None)
         title = source.name or next(filter(None, source.output), source.op_type)

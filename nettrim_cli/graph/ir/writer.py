@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nettrim_cli.graph.capture.plan import SHAPES, CapturePlan, Export
 from nettrim_cli.graph.ir.flat_graph import Node, Subgraph
 from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.ir.node_writer import NodeWriter
 
 FLAT, NO_VALUES, NO_SHAPES = "flat", "no values", "no shapes"
 """Constants for carried values; the plan's prefix comes before their names."""
@@ -101,10 +102,9 @@ class Writer:
                 )
             else:
                 proto.attribute.append(attribute)
-        if node.op_type == "Scan" and exports:
-            for attribute in proto.attribute:
-                if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                    attribute.ints.extend([0] * len(exports))
+        for attribute in proto.attribute:
+            if attribute.name in ("scan_output_axes", "scan_output_directions"):
+                attribute.ints.extend([0] * len(exports or ()))
         return proto
 
     @property
@@ -197,15 +197,14 @@ class Writer:
         list
             The name of the output.
         """
-        name = export.outer + suffix
+        name, nodes = export.outer + suffix, NodeWriter(proto.node)
         if not present:
             empty = helper.make_tensor(name, TensorProto.FLOAT, [0], [])
-            proto.node.append(helper.make_node("Constant", [], [name], value=empty))
+            nodes.Constant(output=name, value=empty)
         elif export.innermost:
-            cast = helper.make_node("Cast", [export.inner], [name], to=TensorProto.FLOAT)
-            proto.node.append(cast)
+            nodes.Cast(export.inner, output=name, to=TensorProto.FLOAT)
         else:
-            proto.node.append(helper.make_node("Identity", [export.inner], [name]))
+            nodes.Identity(export.inner, output=name)
         return [name]
 
     def _export_flat(
@@ -213,34 +212,28 @@ class Writer:
     ) -> list[str]:
         """Like `_export`, with two outputs: values on one axis, and their rank and sizes."""
         values, shapes = export.outer + suffix, export.shapes + suffix
-
-        def add(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-            """Append a node; the name of its output."""
-            proto.node.append(helper.make_node(op, list(inputs), [output], **attributes))
-            return output
-
+        nodes = NodeWriter(proto.node)
         if not present:
-            add("Identity", [self._prefix + NO_VALUES], values)
-            add("Identity", [self._prefix + NO_SHAPES], shapes)
+            nodes.Identity(self._prefix + NO_VALUES, output=values)
+            nodes.Identity(self._prefix + NO_SHAPES, output=shapes)
         elif export.innermost:
-            plain = add("Cast", [export.inner], f"{values}:plain", to=TensorProto.FLOAT)
-            add("Reshape", [plain, self._prefix + FLAT], values)
-            sizes = add("Shape", [export.inner], f"{shapes}:sizes")
-            rank = add("Shape", [sizes], f"{shapes}:rank")
-            add("Concat", [rank, sizes], shapes, axis=0)
+            plain = nodes.Cast(export.inner, output=f"{values}:plain", to=TensorProto.FLOAT)
+            nodes.Reshape(plain, self._prefix + FLAT, output=values)
+            sizes = nodes.Shape(export.inner, output=f"{shapes}:sizes")
+            rank = nodes.Shape(sizes, output=f"{shapes}:rank")
+            nodes.Concat(rank, sizes, output=shapes, axis=0)
         else:
-            add("Identity", [export.inner], values)
-            add("Identity", [export.inner + SHAPES], shapes)
+            nodes.Identity(export.inner, output=values)
+            nodes.Identity(export.inner + SHAPES, output=shapes)
         return [values, shapes]
 
     def _accumulate(self, proto: onnx.GraphProto, names: Sequence[str]) -> list[str]:
         """Append the values of an iteration to those of the iterations before it."""
-        joined = []
+        joined, nodes = [], NodeWriter(proto.node)
         for name, dtype in zip(names, (TensorProto.FLOAT, TensorProto.INT64), strict=True):
             previous, total = f"{name}:before", f"{name}:whole"
             proto.input.append(helper.make_tensor_value_info(previous, dtype, [None]))
-            proto.node.append(helper.make_node("Concat", [previous, name], [total], axis=0))
-            joined.append(total)
+            joined.append(nodes.Concat(previous, name, output=total, axis=0))
         return joined
 
 

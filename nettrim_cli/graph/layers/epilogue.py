@@ -33,7 +33,7 @@ from nettrim_cli.graph.layers.paths import (
 from nettrim_cli.graph.ops import OPS, Applied, spec_of
 from nettrim_cli.graph.ops.context import NodeContext
 
-SUM, IDENTITY = "Add", "Identity"
+SUM = "Add"  # in words
 MOST_STEPS = 24  # nodes of an activation; the longest spelling of GELU has half as many
 
 
@@ -147,6 +147,8 @@ class _Region:
     @property
     def closed(self) -> bool:
         """Whether all that is not read inside comes out of the last step."""
+        if not self.steps or self.numbers[self.last] != len(self.steps):
+            return False
         inner = [name for name in self.numbers if name != self.last]
         return not self.index.outputs.intersection(inner) and all(
             use.node in self.covered for name in inner for use in self.index.users(name)
@@ -158,14 +160,17 @@ class _Region:
             return False
         number = min(self.waiting)
         node = self.index.nodes[number]
-        step = self._step(node)
-        if step is None:
-            return False
+        source = self.numbers.get(node.input[0])
+        if source is None or not is_idle(NodeContext(self.index, node)):
+            step = self._step(node)
+            if step is None:
+                return False
+            self.steps.append(step)
+            source = len(self.steps)
         self.waiting.discard(number)
         self.covered.add(number)
-        self.steps.append(step)
         self.last = node.output[0]
-        self.numbers[self.last] = len(self.steps)
+        self.numbers[self.last] = source
         self.open = self._take(self.last)
         return True
 
@@ -177,8 +182,6 @@ class _Region:
 
     def _step(self, node: Node) -> Step | None:
         context = NodeContext(self.index, node)
-        if node.input[0] in self.numbers and is_idle(context):
-            return Step(IDENTITY, (self.numbers[node.input[0]],))
         if context.spec.function is None or len(node.output) != 1:
             return None
         inputs: list[int | Floats] = []

@@ -185,6 +185,7 @@ ARITHMETIC: dict[str, OpSpec] = {
         gradient=gradients.difference_gradient,
         fitted=(0, 1),
         linear=True,
+        subtracts=True,
         affine=difference_affine,
     ),
     "Mean": mixture(

@@ -123,6 +123,8 @@ class Op:
         Slot of the op's own bias; None if it has none.
     bias_follows
         Whether its bias may come by an addition behind it.
+    spreads
+        Whether it spreads each input over the outputs, so that not all inputs meet all weights.
     slot_names
         Names of its weights by slot, where it has several.
     """
@@ -131,6 +133,7 @@ class Op:
     product = False
     bias_input: int | None = 2
     bias_follows = False
+    spreads = False
     slot_names: Mapping[int, str] = {}
 
     def slots(self, count: int) -> Shape:

@@ -84,11 +84,14 @@ class Picked:
         Labels of the input.
     entries
         Positions along the axis that are taken; those of a Slice follow each other.
+    indices_slot
+        Input that lists them; None where bounds tell them.
     """
 
     axis: int
     labels: Labels
     entries: NDArray[np.int64]
+    indices_slot: int | None = None
 
 
 Edit = Cut | Resized | Counted | Divided | Picked

@@ -149,7 +149,7 @@ def convolution_channels(context: ChannelContext) -> Outputs:
     if labels is not None and varying(labels) not in ((), (1,)):
         return boundary(context)
     facts = site.geometry.attributes
-    spread = site.geometry.op.endswith("ConvTranspose")
+    spread = context.spec.weight is not None and context.spec.weight.spreads
     if facts["group"] > 1:
         output = _grouped(context, layer, labels, facts["group"], rank)
         cut = labels if spread else output

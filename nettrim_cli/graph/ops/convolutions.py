@@ -230,6 +230,7 @@ class ConvTranspose(Conv):
     that its column has the input's values at some places and zeros at all others.
     """
 
+    spreads = True
     factor_nodes = Op.factor_nodes
 
     def geometry(self, node: WeightNode, shape: Shape) -> Geometry:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from nettrim_cli.graph.ops.context import Graph, NodeContext
-from nettrim_cli.graph.ops.spec import OpSpec
 
 
-def same_numbers(spec: OpSpec) -> bool:
-    """Whether an op changes no values, but perhaps their type."""
-    return spec.same_values or spec.retypes == "cast"
-
-
-def _spreads(spec: OpSpec) -> bool:
-    """Whether an op may stand between a sum or a maximum and the scores that it meets."""
-    return same_numbers(spec) or spec.spreads
-
-
-def origin(graph: Graph, name: str, passes: Callable[[OpSpec], bool] = same_numbers) -> str:
-    """Where a tensor comes from, back over some ops."""
-    while (node := maker(graph, name)) is not None and passes(node.spec):
+def origin(graph: Graph, name: str, *, spreading: bool = False) -> str:
+    """Where numbers come from, perhaps by way of ops that spread a sum or a maximum to scores."""
+    while (node := maker(graph, name)) is not None and (
+        node.spec.same_numbers or (spreading and node.spec.spreads)
+    ):
         signals = (slot for slot in range(node.count) if node.name(slot))
         slot = next((slot for slot in signals if not node.is_constant(slot)), None)
         if slot is None:
@@ -40,14 +29,14 @@ def softmax_scores(division: NodeContext) -> str:
     graph = division.graph
     name = origin(graph, division.name(0))
     exponential = maker(graph, name)
-    total = maker(graph, origin(graph, division.name(1), _spreads))
+    total = maker(graph, origin(graph, division.name(1), spreading=True))
     if exponential is None or total is None or (exponential.op, total.op) != ("Exp", "ReduceSum"):
         return ""
     if origin(graph, total.name(0)) != name:
         return ""
     difference = exponential.maker(0)
-    if difference is None or difference.op != "Sub":
+    if difference is None or not difference.spec.subtracts:
         return exponential.name(0)
-    greatest = maker(graph, origin(graph, difference.name(1), _spreads))
+    greatest = maker(graph, origin(graph, difference.name(1), spreading=True))
     shifted = greatest is not None and greatest.op == "ReduceMax"
     return difference.name(0) if shifted else exponential.name(0)

@@ -88,8 +88,8 @@ class OpSpec:
         Name of the function, whatever its spelling.
     linear
         Whether an affine function stays affine with constants as its other inputs.
-    adds
-        Whether it is the sum of its inputs.
+    adds, subtracts
+        Whether it is the sum of its inputs, or their difference.
     idle
         Whether a node gives out its first input as it is.
     trains
@@ -137,6 +137,7 @@ class OpSpec:
     title: str = ""
     linear: bool = False
     adds: bool = False
+    subtracts: bool = False
     idle: Callable[[NodeContext], bool] | None = None
     trains: Callable[[NodeContext], bool | None] | None = None
     affine: AffineRule | None = None
@@ -151,6 +152,11 @@ class OpSpec:
     spreads: bool = False
     channels: ChannelRule = boundary
     steady: Callable[[NodeContext], bool] | None = None
+
+    @property
+    def same_numbers(self) -> bool:
+        """Whether it changes no values, but perhaps their order or their type."""
+        return self.same_values or self.retypes == "cast"
 
 
 UNKNOWN = OpSpec()

@@ -118,7 +118,7 @@ def constants(model: onnx.ModelProto) -> Iterator[tuple[Holder, tuple[int, ...]]
         yield from ((tensor, tuple(tensor.dims)) for tensor in initializers(container))
         sparse = list(sparse_initializers(container))
         for node in container.node:
-            if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+            if not is_constant(node):
                 continue
             for attribute in node.attribute:
                 if attribute.HasField("t"):
@@ -130,9 +130,14 @@ def constants(model: onnx.ModelProto) -> Iterator[tuple[Holder, tuple[int, ...]]
         yield from ((tensor.values, tuple(tensor.dims)) for tensor in sparse)
 
 
+def is_constant(node: onnx.NodeProto) -> bool:
+    """Whether a node is a Constant."""
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
 def constant(node: onnx.NodeProto) -> TensorProto | None:
     """The tensor of a Constant node."""
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+    if not is_constant(node):
         return None
     return next((each.t for each in node.attribute if each.name == "value"), None)
 

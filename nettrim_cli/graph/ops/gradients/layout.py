@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from nettrim_cli.graph.ops.gradients.context import (
     GradientRule,
     moved_by_positions,
 )
+
+if TYPE_CHECKING:
+    from nettrim_cli.graph.gradient.builder import Builder
 
 
 def reshaped_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -217,23 +221,13 @@ def _to_extreme(context: GradientContext, axes: tuple[int, ...]) -> str:
     return g.Mul(mask, part)
 
 
-def by_kept(op: str, slope: str) -> GradientRule:
-    """A reduction whose derivative is made of input and output.
-
-    Parameters
-    ----------
-    op
-        How the two are joined: "Div" for ``x / y``, "Sub" for ``x - y``, "" for x alone.
-    slope
-        An op on top of that, empty for none.
-    """
+def by_kept(derivative: Callable[[Builder, str, str], str]) -> GradientRule:
+    """A reduction whose derivative is made of input and output."""
 
     def rule(context: GradientContext) -> Mapping[int, str]:
         """The gradient times the derivative."""
-        g, x, axes = context.g, context.name(), context.axes("axes", 1)
-        value = g.add(op, x, _kept(context, context.y, axes)) if op else x
-        if slope:
-            value = g.add(slope, value)
+        g, axes = context.g, context.axes("axes", 1)
+        value = derivative(g, context.name(), _kept(context, context.y, axes))
         return {0: g.Mul(value, _kept(context, context.gradient, axes))}
 
     return rule
