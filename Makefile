@@ -9,7 +9,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-few bench-patterns docs models clean
+.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,7 +62,7 @@ types: setup  ## check types
 
 check: lint types test  ## what has to hold before a commit
 
-bench: bench-layers bench-targets bench-peers bench-few bench-patterns  ## the benchmarks behind docs/ (hours at first); see benchmarks/README.md
+bench: bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns  ## the benchmarks behind docs/ (hours at first); see benchmarks/README.md
 
 bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python -m benchmarks.startup
@@ -79,6 +79,10 @@ bench-peers: $(VENV)/models  ## whole models against onnxsim's methods (hours at
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.peers --json build/peers.json --table docs/benchmarks.md
 	$(BIN)/python -m benchmarks.plots --peers build/peers.json
+
+bench-finetune: $(VENV)/models  ## against onnxsim's fine-tuning (hours at first; finished cells are kept in build/)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks.finetune --table docs/benchmarks.md
 
 bench-few: $(VENV)/models  ## few samples: the default against its alternatives and peers (hours at first; finished cells are kept in build/)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -36,10 +36,10 @@ import numpy as np
 import onnx
 
 import nettrim_cli
-from benchmarks import peers_methods
+from benchmarks import peers_finetune, peers_methods
 from benchmarks.common import MODELS as SAMPLES
 from benchmarks.common import arguments, machine, sample_file, write_json
-from benchmarks.peers_methods import METHODS, Job, counted
+from benchmarks.peers_methods import FITTED, METHODS, Job, counted
 from benchmarks.peers_table import show, write_table
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -84,7 +84,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--models", nargs="+", default=[*SAMPLES, *PACKAGED], metavar="MODEL")
     parser.add_argument("--sparsity", nargs="+", type=float, help="in place of each model's own")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, *FITTED), default=METHODS)
     parser.add_argument("--folder", type=Path, default=Path("build/peers"), help="finished cells")
     parser.add_argument("--samples", type=int, default=5000, help="for calibration, at most")
     parser.add_argument("--time-limit", type=float, default=3600, help="seconds for a cell")
@@ -119,7 +119,7 @@ def available(methods: Sequence[str]) -> list[str]:
         print(f"onnxsim is not installed (pip install onnxsim=={ONNXSIM}): left out")
     elif version("onnxsim") != ONNXSIM:
         print(f"onnxsim is {version('onnxsim')}; figures are usually made with {ONNXSIM}")
-    return [each for each in METHODS if each in methods and (peer or "onnxsim" not in each)]
+    return [each for each in methods if peer or "onnxsim" not in each]
 
 
 def version(package: str) -> str | None:
@@ -241,9 +241,12 @@ def cell(
 
     None where it is not and nothing is to be measured.
     """
-    code = digest(*sorted(CODE.rglob("*.py")) if method == "nettrim" else [METHODS_FILE])
+    ours, peers = method.startswith("nettrim"), [METHODS_FILE]
+    if method in FITTED:
+        peers.append(Path(peers_finetune.__file__))
+    code = digest(*sorted(CODE.rglob("*.py")) if ours else peers)
     facts = {"code": code, "samples": samples, "threads": options.threads}
-    if method != "nettrim":
+    if not ours:
         facts["layers"] = hashlib.sha256("\n".join(layers).encode()).hexdigest()[:16]
     if "onnxsim" in method:
         facts["onnxsim"] = version("onnxsim")

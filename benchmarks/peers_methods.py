@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from benchmarks.peak import peak_bytes
+from benchmarks.peers_finetune import finetune
 
 Array = NDArray[Any]
 Layers = dict[str, list[onnx.TensorProto]]
@@ -34,6 +35,7 @@ METHODS = (
     "onnxsim Wanda",
     "onnxsim SparseGPT",
 )
+FITTED = ("nettrim network refit", "onnxsim SparseGPT + blocks", "onnxsim SparseGPT + network")
 RECURRENT = {"W": 1, "R": 2}  # how nettrim calls the two weights of a recurrent layer
 PASSING = ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose")
 PASSING += ("Unsqueeze",)
@@ -66,7 +68,7 @@ def main() -> None:
     """Do the job that a JSON file describes."""
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
     found: dict[str, Any] = {}
-    if job.method == "nettrim":
+    if job.method.startswith("nettrim"):
         found["pruned"] = nettrim(job)
     else:
         model = onnx.load(job.model)
@@ -154,6 +156,8 @@ def nettrim(job: Job) -> dict[str, int]:
     from nettrim_cli import Settings, prune
 
     settings = Settings(sparsity=job.sparsity, threads=job.threads)
+    if job.method == "nettrim network refit":
+        settings = replace(settings, refit="network")
     report = prune(job.model, job.calibration, job.output, settings)
     return {each.name: each.weights for each in report.layers if each.pruned}
 
@@ -196,13 +200,42 @@ def from_onnxsim(name: str, *, calibrated: bool) -> Callable[[onnx.ModelProto, J
     return method
 
 
+def finetuned(layers: int) -> Callable[[onnx.ModelProto, Job], None]:
+    """Onnxsim's SparseGPT and fine-tuning, with at most so many layers in a block, as a method."""
+
+    def method(model: onnx.ModelProto, job: Job) -> None:
+        dense, samples = with_initializers(model), batches(model, Path(job.calibration))
+        PRUNERS["onnxsim SparseGPT"](model, job)
+        pruned = with_initializers(model)
+        fitted = finetune(dense, pruned, samples, layers, job.threads)
+        before = {each.name: numpy_helper.to_array(each) for each in pruned.graph.initializer}
+        stored = main_tensors(model)
+        for tensor in fitted.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            if tensor.name in before and not np.array_equal(values, before[tensor.name]):
+                _overwrite(stored[tensor.name], values)
+
+    return method
+
+
 PRUNERS: dict[str, Callable[[onnx.ModelProto, Job], None]] = {
     "magnitude": magnitude,
     "magnitude global": global_magnitude,
     "onnxsim magnitude": from_onnxsim("apply_magnitude_pruning", calibrated=False),
     "onnxsim Wanda": from_onnxsim("apply_wanda_pruning", calibrated=True),
     "onnxsim SparseGPT": from_onnxsim("apply_sparsegpt_pruning", calibrated=True),
+    "onnxsim SparseGPT + blocks": finetuned(2),
+    "onnxsim SparseGPT + network": finetuned(10**6),
 }
+
+
+def main_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The constants of the main graph, to be overwritten."""
+    found = {each.name: each for each in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return found
 
 
 def with_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,147 @@
+"""Real models with fewer units and lower ranks, and in compact files: what that costs and brings.
+
+For each model of `models.py`, with some of its calibration samples and one thread:
+
+- `--structure shrink`: weights gone, output error on other samples, agreement with the dense
+  model's answers, latency by `nettrim bench`, and the layers that kept all their weights;
+- `--store compact` with scattered zeros: bytes of the file as it lies to the dense file's.
+
+Figures are kept in the folder, so that a later run with other models adds to the table:
+
+    python -m benchmarks.models_smaller --folder /tmp/models --models magika --table docs/models.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import models
+from benchmarks.common import arguments, machine, print_table
+from benchmarks.few_samples import draw, write_table
+from benchmarks.models_samples import open_session
+from nettrim_cli import Settings, prune
+from nettrim_cli.latency.bench import bench
+from nettrim_cli.pipeline import compare
+from nettrim_cli.report.result import LayerReport, Report
+from nettrim_cli.settings import BenchSettings
+
+SHARE, SAMPLES = 0.3, 100  # weights that are to go, and samples to prune with, at most
+ZEROS = {"ocr-det": 0.5, "ocr-cls": 0.5, "ocr-rec": 0.5}  # mobile networks bear little
+MOST_ZEROS = 0.9
+HEADERS = ("model", "samples", "weights gone", "error", "agreement", "latency", "zeros", "error")
+HEADERS += ("bytes", "whole layers, and why")
+SMALLER, FAILED = 0.97, "failed"  # a ratio of latencies below this is worth the name
+
+
+def main() -> None:
+    """Run it."""
+    parser = arguments(__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--models", nargs="+", choices=models.MODELS, default=list(models.MODELS))
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="for calibration, at most")
+    parser.add_argument("--sparsity", type=float, default=SHARE, help="share of weights to go")
+    parser.add_argument("--finished", action="store_true", help="measure nothing")
+    parser.add_argument("--table", type=Path, help="write all figures of the folder here, too")
+    options = parser.parse_args()
+    print(machine(options.threads), flush=True)
+    for name in () if options.finished else options.models:
+        try:
+            home = models.prepare(name, options.folder)
+        except FileNotFoundError as error:
+            print(f"{name}: skipped: {error}", flush=True)
+            continue
+        figures = measured(name, home, options)
+        (home / "smaller.json").write_text(json.dumps(figures, indent=1))
+        print(*row(name, figures), sep=" | ", flush=True)
+    kept = {name: options.folder / name / "smaller.json" for name in models.MODELS}
+    found = {name: json.loads(file.read_text()) for name, file in kept.items() if file.exists()}
+    rows = [row(name, figures) for name, figures in found.items()]
+    lines = list(summary(list(found.values())))
+    print_table(HEADERS, rows)
+    print(*lines, sep="\n")
+    if options.table:
+        write_table(options.table, "smaller models", HEADERS, rows, lines)
+
+
+def measured(name: str, home: Path, options: Any) -> dict[str, Any]:
+    """Figures of one model; of each way what it said where it ended in an error."""
+    dense, calibration = home / "model.onnx", home / "few.h5"
+    draw(home / "calib.h5", calibration, options.samples, 0)
+    figures: dict[str, Any] = {"samples": min(options.samples, models.MODELS[name].calibration)}
+    zeros = ZEROS.get(name, MOST_ZEROS)
+    for way, settings in {
+        "shrink": Settings(sparsity=options.sparsity, structure="shrink", threads=options.threads),
+        "compact": Settings(sparsity=zeros, store="compact", threads=options.threads),
+    }.items():
+        output, begun = home / f"{way}.onnx", sum(os.times()[:2])
+        try:
+            report = prune(dense, calibration, output, settings, force=True)
+            seconds = sum(os.times()[:2]) - begun
+            figures[way] = judged(name, home, output, report, options) | {"seconds": seconds}
+        except Exception as error:
+            figures[way] = {FAILED: f"{type(error).__name__}: {error}"}
+    return figures
+
+
+def judged(name: str, home: Path, output: Path, report: Report, options: Any) -> dict[str, Any]:
+    """Error, agreement, latency and bytes of a written model; the layers that stay whole."""
+    dense, test, task = home / "model.onnx", home / "test.h5", models.MODELS[name].task
+    feeds, _ = models.read_samples(test)
+    wanted, found = (
+        task.answers(open_session(path, options.threads), feeds) for path in (dense, output)
+    )
+    timing = bench([dense, output], test, BenchSettings(threads=options.threads)).batches[0]
+    whole = [layer for layer in report.layers if not layer.lost or not layer.pruned]
+    return {
+        "gone": report.sparsity,
+        "error": compare(dense, output, test, threads=options.threads).error,
+        "agreement": float(task.measure(found, wanted)),
+        "latency": vars(timing.ratios[0]),
+        "bytes": output.stat().st_size / dense.stat().st_size,
+        "layers": len(report.layers),
+        "whole": Counter(map(why_whole, whole)),
+    }
+
+
+def why_whole(layer: LayerReport) -> str:
+    """Why a layer keeps all its weights."""
+    if not layer.pruned:
+        return layer.note.partition(":")[0]
+    return layer.note.partition("outputs stay: ")[2] or "others cost less"
+
+
+def row(name: str, figures: dict[str, Any]) -> list[Any]:
+    """A line of the table."""
+    shrink, compact = figures["shrink"], figures["compact"]
+    line: list[Any] = [name, figures["samples"]]
+    if FAILED in shrink:
+        line += [shrink[FAILED][:80], *[""] * 3]
+    else:
+        ratio = shrink["latency"]
+        line += [f"{shrink['gone']:.0%}", f"{shrink['error']:.3f}", f"{shrink['agreement']:.3f}"]
+        line += [f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"]
+    if FAILED in compact:
+        line += [compact[FAILED][:80], *[""] * 2]
+    else:
+        line += [f"{compact['gone']:.0%}", f"{compact['error']:.3f}", f"{compact['bytes']:.3f}"]
+    reasons = Counter(shrink.get("whole", {})).most_common()
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons)
+    return [*line, f"{sum(count for _, count in reasons)} of {shrink['layers']}: {told}"]
+
+
+def summary(figures: list[dict[str, Any]]) -> Iterator[str]:
+    """How many models ran through, and how many are faster."""
+    ways = {way: [f[way] for f in figures if FAILED not in f[way]] for way in ("shrink", "compact")}
+    done = sum(all(FAILED not in each[way] for way in ways) for each in figures)
+    yield f"{done} of {len(figures)} models shrunk, compacted and benched"
+    faster = sum(each["latency"]["high"] < SMALLER for each in ways["shrink"])
+    yield f"{faster} of {len(ways['shrink'])} shrunk models take less than {SMALLER} of the time"
+
+
+if __name__ == "__main__":
+    main()
