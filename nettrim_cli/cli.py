@@ -88,6 +88,7 @@ def prune(
     A layer that cannot be pruned stays as it is and is listed with the reason.
     """
     from nettrim_cli import pipeline
+    from nettrim_cli.files.atomic import standing
     from nettrim_cli.loading import default_output
     from nettrim_cli.report.diagnostic import Severity
     from nettrim_cli.report.progress import Silent, TerminalProgress
@@ -112,7 +113,7 @@ def prune(
                 if missed.report is not None:
                     write(partial(render, missed.report))
                 raise
-        with pipeline.standing(target):
+        with standing(target):
             write(partial(render, report))
     if quiet:
         for warning in report.warnings:
@@ -346,13 +347,12 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        text = f"interrupted; {standing(error) or NOTHING_WRITTEN}"
-        return complain(text, INTERRUPTED)
+        return complain(f"interrupted; {file_note(error) or NOTHING_WRITTEN}", INTERRUPTED)
     except NettrimError as error:
-        return complain("; ".join(filter(None, (str(error), standing(error)))), error.exit_code)
+        return complain("; ".join(filter(None, (str(error), file_note(error)))), error.exit_code)
     except MemoryError as error:
         advice = "out of memory: use fewer --samples, or leave the largest layers out (--exclude)"
-        text = "; ".join(filter(None, (advice, standing(error))))
+        text = "; ".join(filter(None, (advice, file_note(error))))
         return complain(text, OutOfMemory.exit_code)
     except (BrokenPipeError, SystemExit):  # click turns a closed pipe into an exit
         return leave_quietly()
@@ -363,9 +363,9 @@ def run(arguments: list[str]) -> int:
         return confess()
 
 
-def standing(error: BaseException) -> str:
+def file_note(error: BaseException) -> str:
     """Say that the output was written before the run ended; empty where it was not."""
-    from nettrim_cli.pipeline import WRITTEN
+    from nettrim_cli.files.atomic import WRITTEN
 
     path = getattr(error, WRITTEN, None) or getattr(error.__cause__, WRITTEN, None)
     return written_alone(path) if path else ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,26 +18,14 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.evaluation.certificate import certify
 from nettrim_cli.evaluation.comparison import (
-    OutputComparison,
     ReferenceOutputs,
     facts,
     stored_bytes,
 )
-from nettrim_cli.evaluation.forms import forms
 from nettrim_cli.evaluation.gates import checks
-from nettrim_cli.evaluation.output_statistics import output_statistics
 from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, dropped_samples, examine
 from nettrim_cli.evaluation.provenance import check_operands
-from nettrim_cli.evaluation.written_model_check import (
-    dead_outputs,
-    emptied,
-    few_held_out,
-    lost_numbers,
-    not_finite,
-    unseen,
-    unsolved,
-)
-from nettrim_cli.files.atomic import reserved
+from nettrim_cli.files.atomic import reserved, standing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.latency.bench import held_out_latency
 from nettrim_cli.loading import (
@@ -54,22 +41,22 @@ from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.advice import nothing_to_do, run_advice
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.deletion import without_idle_units
 from nettrim_cli.pruning.executors import SerialExecutor
-from nettrim_cli.pruning.layer_reports import counted, in_order
+from nettrim_cli.pruning.integer_kernels import integer_context
+from nettrim_cli.pruning.layer_reports import in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
+from nettrim_cli.pruning.writing import write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
-from nettrim_cli.report.result import FileForm, LayerReport, ModelSummary, Report
+from nettrim_cli.report.result import LayerReport, ModelSummary, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 PathLike = str | os.PathLike[str]
-WRITTEN = "nettrim_output"  # what an exception says of a file that stands
 FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
 
 
@@ -126,6 +113,9 @@ def prune(
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, threads, listener, executor)
+        if settings.runtime_int8:
+            context, doubt = integer_context(context, samples)
+            doubts += [doubt] if doubt else []
         reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
         searched = settings.target[0] in SEARCHED
         solve = partial(_search, unpruned=unpruned, start=start) if searched else prune_network
@@ -133,11 +123,11 @@ def prune(
         if not any(layer.pruned and layer.lost for layer in outcome.result.layers):
             raise NothingToDo(nothing_to_do(model, settings, outcome.result.layers))
         listener.stage("writing and checking")
-        written = _write(context, outcome, target, reference, samples, force=force)
+        written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
             doubts += [*written.doubts, *run_advice(outcome, len(samples))]
             batches = samples.holdout_batches(side_by_side(samples.size))
-            certificate = certify(dense, outcome.result.in_dense_graph, batches, threads=threads)
+            certificate = certify(dense, written.proved, batches, threads=threads)
             files = [dense.path, target]
             latency = held_out_latency(files, samples, listener.stage) if bench else ()
     return Report(
@@ -280,18 +270,6 @@ def convert(
             return Conversion(before, facts(written))
 
 
-@dataclass(frozen=True)
-class _Written:
-    """What is known of the file that was written, and what there is to doubt of it."""
-
-    comparison: Comparison
-    layers: Sequence[LayerReport]
-    bound: float | None
-    doubts: Sequence[Diagnostic]
-    forms: tuple[FileForm, ...]
-    deleted_units: int
-
-
 def _search(
     context: Context,
     samples: SampleSet,
@@ -320,58 +298,6 @@ def _search(
         raise
 
 
-def _write(
-    context: Context,
-    outcome: Outcome,
-    target: Path,
-    reference: ReferenceOutputs,
-    samples: SampleSet,
-    *,
-    force: bool,
-) -> _Written:
-    """Write the network, and measure the file before it takes its place.
-
-    Parameters
-    ----------
-    target
-        The file.
-    reference
-        The dense network on the held-out samples.
-    samples
-        The file's samples, which are not to have changed since.
-    force
-        Whether an existing file may be replaced.
-    """
-    dense, result = context.dense, outcome.result
-    measured: list[tuple[Model, OutputComparison]] = []
-    doubts: list[Diagnostic] = []
-
-    def check(written: Model) -> None:
-        """Run the file as it was written, on samples that have not changed."""
-        samples.calibration.check_unchanged()
-        answers = reference.compare(written)  # it has to run, whichever is told of
-        if result.judged is not None:
-            answers = reference.compare(result.judged)
-        batches = samples.seen_batches()
-        outputs = output_statistics(dense, written, batches, threads=context.threads)
-        doubts.extend([*lost_numbers(dense.path, outputs), *dead_outputs(outputs)])
-        measured.append((written, answers))
-
-    model, deleted = without_idle_units(result.model, samples, context.settings, context.threads)
-    model.save(target, force=force, check=check)
-    with standing(target):
-        ((written, answers),) = measured
-        comparison = answers.compared(dense, written)
-        layers = [counted(layer, written) for layer in result.layers]
-        bound = answers.bound
-        if result.target is not None and result.target.bound is not None:
-            bound = result.target.bound
-        doubts += few_held_out(result.target, comparison.samples, context.settings.holdout)
-        doubts += [*unsolved(layers), *emptied(layers), *not_finite(layers)]
-        doubts += unseen(layers, result.unread)
-        return _Written(comparison, layers, bound, doubts, forms(written), deleted)
-
-
 def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:
     """What there is to doubt of samples and labels before anything is solved."""
     calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
@@ -379,16 +305,6 @@ def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) 
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
     count = min(settings.samples, calibration.samples)
     return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]
-
-
-@contextmanager
-def standing(output: Path) -> Iterator[None]:
-    """Mark whatever ends the run from here on with the file that has been written."""
-    try:
-        yield
-    except BaseException as error:
-        setattr(error, WRITTEN, output)
-        raise
 
 
 def _silent() -> Listener:

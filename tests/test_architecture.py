@@ -28,7 +28,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {
         *("data", "errors", "evaluation", "graph", "latency", "reasons", "report", "settings"),
-        "solve",
+        *("files.atomic", "solve"),
     },
     "latency": {
         *("data", "errors", "graph", "loading", "process", "report", "settings"),

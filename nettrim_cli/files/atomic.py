@@ -17,6 +17,7 @@ from nettrim_cli.files.temporary import hold, temporary_file
 from nettrim_cli.process.channel import identity, tell
 
 DIGITS = 16
+WRITTEN = "nettrim_output"  # what an exception says of a file that stands
 
 # Everything else that the system reports while writing counts as a failing disk.
 NOT_ALLOWED = frozenset(
@@ -317,3 +318,13 @@ def _as_ours(error: OSError, path: Path) -> NettrimError:
     if error.errno in NOT_ALLOWED:
         return CannotWrite(f"{path}: the output cannot be created: {reason}")
     return DiskFailed(f"{path}: writing failed: {reason}; free some space or choose another disk")
+
+
+@contextlib.contextmanager
+def standing(output: Path) -> Iterator[None]:
+    """Mark whatever ends the run from here on with the file that has been written."""
+    try:
+        yield
+    except BaseException as error:
+        setattr(error, WRITTEN, output)
+        raise

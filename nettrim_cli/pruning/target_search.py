@@ -18,6 +18,7 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import GateFailed
 from nettrim_cli.evaluation.accuracy import samples_for
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.compression import Attempt, Compression
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.goals import GOALS, Goal, SearchContext
@@ -30,6 +31,7 @@ from nettrim_cli.pruning.shrinking.compression import Shrinking
 from nettrim_cli.report import formatting
 from nettrim_cli.report.formatting import size
 from nettrim_cli.report.result import Round, Target
+from nettrim_cli.settings import SEARCHED
 
 SPELLED: dict[str, Callable[[float], str]] = {
     "max_bytes": lambda figure: size(round(figure)),
@@ -90,6 +92,18 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
         nearest = None if best is None else _with_target(best.result, best.round, context, rounds)
         raise Missed(_missed(context, rounds, reference.samples, noun), nearest)
     return _swept(context, compression, best, rounds, goal, reference)
+
+
+def keeps_target(
+    context: Context, model: Model, samples: SampleSet, reference: ReferenceOutputs
+) -> bool:
+    """Whether a network is within the limit that the run has; always, if it has none."""
+    name, value = context.settings.target
+    if name not in SEARCHED:
+        return True
+    limit = figure_limit((name, value))
+    goal = GOALS[name](SearchContext(context, limit, samples, reference))
+    return Round(0, *goal.measured(model)).figure <= limit
 
 
 @dataclass(frozen=True)
@@ -207,4 +221,8 @@ def _missed(context: Context, rounds: Sequence[Round], samples: int, noun: str) 
             f"{text}: what was measured is within it, but not by enough for so few samples{more}."
         )
     measured = name in ("max_bytes", "speedup")
-    return f"{text}." if measured else f"{text}, or give more samples."
+    if measured:
+        return f"{text}."
+    if (bits := context.settings.bits) is not None:
+        return f"{text}, give more samples, or round less: weights have {bits} bits."
+    return f"{text}, or give more samples."

@@ -90,5 +90,8 @@ SEVERITIES = {
     "few-samples": Severity.NOTE,
     "augmented": Severity.INFORMATION,
     "final-fit": Severity.INFORMATION,
+    "rounded-outputs": Severity.NOTE,
+    "integers": Severity.INFORMATION,
+    "floats-stay": Severity.INFORMATION,
     "forecast": Severity.INFORMATION,
 }

@@ -25,6 +25,7 @@ AUTOMATIC = ("auto", "none")
 REFITS = ("layers", "network")
 STORES = ("plain", "compact")
 BITS = (16, 8, 6, 4)
+KERNEL_BITS = 7  # of --runtime-int8
 DEFAULT_GAMMA = 1.1**0.5
 
 
@@ -233,6 +234,11 @@ class Settings:
         "them when it loads the model, bit by bit. plain: every zero is written.",
         choices=STORES,
     )
+    runtime_int8: bool = option(
+        False,
+        "Write layers that compute with integers of 8 bits, with ranges of their inputs from the "
+        "samples, if onnxruntime runs them faster on this machine. Zeros stay exactly zero.",
+    )
     no_delete: bool = option(
         False,
         "Leave hidden units in the network that are left without incoming or outgoing weights. "
@@ -278,8 +284,13 @@ class Settings:
                 "leaves to each layer: leave it out, or give a target of the whole network, such "
                 "as --sparsity."
             )
-        if self.bits not in (None, *BITS):
+        if self.bits not in (None, *BITS, KERNEL_BITS):
             raise BadInput(f"bits is {self.bits!r}; it must be 16, 8, 6 or 4.")
+        if self.runtime_int8 and self.bits in (16, 8):
+            raise BadInput(
+                f"--runtime-int8 has weights of {KERNEL_BITS} bits: leave out --bits {self.bits}, "
+                "or give 6 or 4."
+            )
         if self.pattern is not None:
             self._check_pattern(targets)
         if self.structure != "zeros":
