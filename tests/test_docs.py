@@ -31,7 +31,7 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 def test_every_option_is_explained_and_no_other() -> None:
     params = [param for command in cli.nettrim.commands.values() for param in command.params]
     known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
-    named = set(re.findall(r"--[a-z][a-z-]*", USAGE)) - {"--help"}
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", USAGE)) - {"--help"}
     assert named == {name for name in known if name.startswith("--")} - {"--proof"}
 
 
