@@ -20,7 +20,14 @@ class OneNode:
     """A node with inputs by name and in order, all constant but ``x``; None leaves one out."""
 
     def __init__(
-        self, op: str, inputs: Inputs, *, outputs: int = 1, domain: str = "", **given: Any
+        self,
+        op: str,
+        inputs: Inputs,
+        *,
+        outputs: int = 1,
+        domain: str = "",
+        opset: int = 22,
+        **given: Any,
     ) -> None:
         self.inputs = list(inputs.values())
         names = [name if value is not None else "" for name, value in inputs.items()]
@@ -39,7 +46,7 @@ class OneNode:
                 if name != "x" and value is not None
             ],
         )
-        opsets = [helper.make_opsetid("", 22), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
         self.proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         self.given = {
             each.name: _plain(helper.get_attribute_value(each)) for each in node.attribute

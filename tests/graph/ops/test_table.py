@@ -227,4 +227,5 @@ def test_columns_times_the_weight_are_the_output(op) -> None:
     if ops.output_axis(geometry) is None:  # rounded, or gates that stay inside
         assert_inverse(inputs["a"].astype(np.float32), geometry)
     else:
-        assert_linear(OneNode(op, inputs, **index.attributes(node)), slot)
+        facts = {"opset": case.opset, "outputs": len(node.output), **index.attributes(node)}
+        assert_linear(OneNode(op, inputs, **facts), slot)
