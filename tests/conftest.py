@@ -49,6 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(f"BLAS has {counts} threads where --threads={threads}", 3)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is measured in tests stays with them."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """A folder with a small model, labelled calibration data, and nothing else."""

@@ -55,6 +55,10 @@ class SampleSet:
         """The samples held out."""
         return self.calibration.batches(self.holdout, size or self.size)
 
+    def call(self, size: int) -> Batch:
+        """Held-out samples fed at once: so many, or as many as the model takes."""
+        return next(iter(self.holdout_batches(self.calibration.batch_size(size))))
+
     def flagged_batches(self) -> Iterator[tuple[Batch, bool]]:
         """All samples, made ones behind the fitted, with a flag for those held out."""
         yield from ((batch, False) for batch in self.fit_batches())

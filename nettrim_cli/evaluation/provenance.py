@@ -21,12 +21,15 @@ def describe(settings: Settings, dense: Model) -> str:
     """The run's settings and the digest of the dense model, for the metadata of the pruned one.
 
     How weights are stored is not among them, so that a model unpacked is the one written plain, nor
-    are bits where there are all, nor that idle units are deleted, which a model shows.
+    are bits where there are all, nor that idle units are deleted, which a model shows, nor what is
+    of no account where layers keep their shapes.
     """
     facts = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
     del facts["store"], facts["no_delete"]
     if settings.bits is None:
         del facts["bits"]
+    if settings.structure == "zeros":
+        del facts["widths"], facts["batch"]
     return json.dumps(facts, sort_keys=True)
 
 

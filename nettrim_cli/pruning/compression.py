@@ -58,9 +58,6 @@ class Compression(Protocol):
     def error(self, sparsity: float) -> float:
         """The network's relative error as it is expected."""
 
-    def work(self, sparsity: float) -> float:
-        """Products that are left, as a share of the dense network's."""
-
     def preview(self, sparsity: float) -> Model:
         """A network of the size that it would have, its weights not refitted."""
 

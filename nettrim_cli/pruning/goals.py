@@ -18,7 +18,8 @@ from nettrim_cli.errors import BadInput, NothingToDo
 from nettrim_cli.evaluation.accuracy import NORMAL, TIE, Margins, drop_bound
 from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed
 from nettrim_cli.graph.model import Model
-from nettrim_cli.latency.measure import latency_ratio
+from nettrim_cli.latency.measure import BRIEF, latency_ratio
+from nettrim_cli.latency.timing import Patience
 from nettrim_cli.pruning.compression import Compression
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.report.formatting import size
@@ -26,7 +27,8 @@ from nettrim_cli.report.formatting import size
 GRID = np.array([1 / (1 + math.exp(-odds)) for odds in np.linspace(-6.0, 5.0, 56)])
 ALIKE, STEEPER = 0.005, 0.45  # drop from noise that is as measured; how much faster those grow
 LEAST = 0.002  # zeros that hardly change a file's size
-BESIDES = 0.15  # of a network's time: what smaller layers do not change
+PREVIEWS, NEAR = 6, 0.005  # networks timed before any is fitted, and how near guesses may be
+GLANCE = Patience(seconds=0.5, precision=0.02)
 STEADIER = 0.6  # of the raw share's deviation: that of the bound on a drop
 
 
@@ -174,7 +176,7 @@ class BytesGoal:
 
 
 class SpeedupGoal:
-    """How many times as long the dense network takes for one sample, on one thread.
+    """How many times as long the dense network takes for a call, on one thread.
 
     Its figure is the part of the dense network's time.
     """
@@ -183,18 +185,32 @@ class SpeedupGoal:
 
     def __init__(self, search: SearchContext) -> None:
         self.search = search
-        samples = search.samples
-        self.batch = next(iter(samples.holdout_batches(samples.calibration.batch_size(1))))
+        self.batch = search.samples.call(search.context.settings.batch)
 
     def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """By the products that are left, and what takes time besides."""
-        work = np.array([compression.work(sparsity) for sparsity in GRID])
-        return GRID, BESIDES + (1 - BESIDES) * work
+        """Of networks that are not refitted, which take as long."""
+        low, high = compression.limits()
+        figures = {low: 1.0}
+        guess = 1 - self.search.limit
+        for _ in range(PREVIEWS):
+            guess = min(max(guess, low), high)
+            if min(abs(guess - sparsity) for sparsity in figures) < NEAR:
+                break
+            figures[guess] = self._ratio(compression.preview(guess), GLANCE)
+            slowest = sorted({**figures, 1.0: 0.0}.items(), reverse=True)
+            guess = float(
+                np.interp(self.search.limit, [y for _, y in slowest], [x for x, _ in slowest])
+            )
+        ordered = sorted(figures)
+        return np.array(ordered), np.array([figures[sparsity] for sparsity in ordered])
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """Of both networks in turns."""
-        (timing,) = latency_ratio([self.search.context.dense, pruned], [self.batch], 1)
-        return timing.ratios[0].median, None
+        return self._ratio(pruned), None
+
+    def _ratio(self, small: Model, patience: Patience = BRIEF) -> float:
+        (timing,) = latency_ratio([self.search.context.dense, small], [self.batch], 1, patience)
+        return timing.ratios[0].median
 
 
 GOALS: dict[str, Callable[[SearchContext], Goal]] = {

@@ -74,10 +74,6 @@ class ScatteredZeros:
             error *= REPAIRED * (sparsity / (1 - sparsity)) ** SLOPE
         return error
 
-    def work(self, sparsity: float) -> float:
-        """All: runtimes multiply with zeros, too."""
-        return 1.0
-
     def preview(self, sparsity: float) -> Model:
         """The dense network with the smallest weights of each layer zero, the others rounded."""
         dense, zeros = self.context.dense, allocate(self.context, self.error_model, sparsity)

@@ -22,6 +22,7 @@ SCHEMES = ("cascade", "parallel")
 STRUCTURES = ("zeros", "units", "ranks", "shrink")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
+WIDTHS = ("measured", "products")
 REFITS = ("layers", "network")
 STORES = ("plain", "compact")
 BITS = (16, 8, 6, 4)
@@ -107,8 +108,8 @@ class Settings:
     )
     speedup: float | None = option(
         None,
-        "Target, with --structure: fewest weights gone at which one sample takes 1/X of the time "
-        "in onnxruntime, measured on this machine, such as 2 or 1.5x.",
+        "Target, with --structure: least error at which a call takes 1/X of the time in "
+        "onnxruntime, measured on this machine, such as 2 or 1.5x.",
         low=1,
         high=1000,
         open_ends=True,
@@ -131,6 +132,20 @@ class Settings:
         "rank. shrink: both, by what the network's output loses. With the last three, layers are "
         "smaller as they lie, and --sparsity is the share of the weights that go.",
         choices=STRUCTURES,
+    )
+    widths: str = option(
+        "measured",
+        "What tells how long layers of other widths take, with --structure. measured: onnxruntime, "
+        "on this machine, once for each kind of layer. products: the products of numbers, which "
+        "are the same everywhere.",
+        choices=WIDTHS,
+    )
+    batch: int = option(
+        1,
+        "Samples of a call whose time counts, with --structure.",
+        low=1,
+        high=1 << 20,
+        metavar="N",
     )
     pattern: str | None = option(
         None,
@@ -299,6 +314,11 @@ class Settings:
             raise BadInput(
                 "--speedup needs layers that are smaller, as runtimes are no faster for zeros: add "
                 "--structure shrink."
+            )
+        elif self.widths != "measured" or self.batch != 1:
+            raise BadInput(
+                "--widths and --batch are about smaller layers, and --structure zeros makes "
+                "none: leave them out, or give --structure shrink."
             )
         for text in self.limit:
             try:

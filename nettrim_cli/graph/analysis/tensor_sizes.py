@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from onnx import TensorProto, helper
 
 from nettrim_cli.graph.ir.node_writer import NodeWriter
@@ -16,6 +18,22 @@ def sizes(model: Model) -> Runnable:
     Constants are left out.  No engine runs it where the network makes sequences on the way, which
     have no size.
     """
+    return _told(model, "Size", None)
+
+
+def shapes(model: Model, names: Collection[str]) -> Runnable:
+    """The network with the shapes of some tensors that its main graph makes as outputs.
+
+    Parameters
+    ----------
+    names
+        The tensors; an output is named as its tensor, with a suffix.
+    """
+    return _told(model, "Shape", names)
+
+
+def _told(model: Model, op: str, names: Collection[str] | None) -> Runnable:
+    """The network with what an op says of some of its tensors as outputs."""
     index = model.index
     writer = Writer(index)
     proto = writer.model("sizes")
@@ -23,15 +41,15 @@ def sizes(model: Model) -> Runnable:
     graph.input.extend(value for value in index.graph.input)
     graph.initializer.extend(index.graph.initializer)
     graph.sparse_initializer.extend(index.graph.sparse_initializer)
-    names = index.all_names()
+    taken, axes = index.all_names(), [] if op == "Size" else [None]
     nodes = NodeWriter(graph.node)
     for node in index.flat.main_nodes:
         graph.node.append(writer.node(node))
         for name in node.output:
-            if name and name not in index.constants:
-                size = f"{name}:size"
-                while size in names:
-                    size += "'"
-                nodes.Size(name, output=size)
-                graph.output.append(helper.make_tensor_value_info(size, TensorProto.INT64, []))
+            if name and name not in index.constants and (names is None or name in names):
+                told = f"{name}:size"
+                while told in taken:
+                    told += "'"
+                nodes.add(op, name, output=told)
+                graph.output.append(helper.make_tensor_value_info(told, TensorProto.INT64, axes))
     return index.external.runnable(proto)

@@ -73,7 +73,7 @@ def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> Non
     ]
     signal = source.input[1 - site.geometry.slot]
     made = [
-        _made(part, x, tensor.name, y)
+        made_node(part, x, tensor.name, y)
         for part, x, tensor, y in zip(
             nodes, (signal, hidden), tensors, (hidden, source.output[0]), strict=True
         )
@@ -94,7 +94,8 @@ def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> Non
             )
 
 
-def _made(part: FactorNode, signal: str, weight: str, output: str) -> onnx.NodeProto:
+def made_node(part: FactorNode, signal: str, weight: str, output: str) -> onnx.NodeProto:
+    """The node of a factor with these tensors."""
     inputs = [weight, signal] if part.slot == 0 else [signal, weight]
     return onnx.helper.make_node(part.op_type, inputs, [output], **part.attributes)
 

@@ -3,13 +3,14 @@
 The outputs' squared error is taken as the sum of what each group of units and each rank costs
 alone.  At a price for a weight, every width in turn takes the value at which error and price
 together are least, with the other widths as they are, until none changes.  A search over the
-price meets the target.
+price meets the target.  The price is one for weights and for time; a width that would take longer
+than a larger one is never chosen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,30 +22,20 @@ from nettrim_cli.pruning.shrinking.widths import (
     BlockShape,
     Plan,
     Widths,
+    candidate_widths,
     pays,
     stored_weights,
 )
+from nettrim_cli.pruning.shrinking.work import Work
 
-STEPS = 40  # widths that a group or a rank may have, at most
-SMALL = 8  # up to which widths are finer
 ROUNDS = 30  # over all widths at one price, at most
 SEARCH = 40  # prices that are tried
+SLOWER = 0.03  # by which a width takes longer than a larger one, beyond what is noise
 
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-def candidate_widths(most: int, multiple: int) -> Numbers:
-    """Widths up to the largest, ascending.
-
-    Powers of 2, quarters of the multiple up to SMALL, then ever fewer of its multiples.
-    """
-    powers = [2**power for power in range(multiple.bit_length())]
-    quarter = max(1, multiple // 4)
-    small = range(quarter, SMALL + 1, quarter)
-    spaced = multiple * np.round(np.geomspace(multiple, max(most, multiple), STEPS) / multiple)
-    widths = np.unique(np.array([*powers, *small, *spaced], np.int64))
-    return np.append(widths[widths < most], most)
+State = Mapping[str | Block, int]
+States = Mapping[str | Block, int | Numbers]
 
 
 @dataclass(frozen=True)
@@ -66,19 +57,8 @@ class Choice:
     blocks: tuple[Block, ...]
 
 
-def worths(shapes: Mapping[Block, BlockShape], columns: Mapping[Block, int]) -> dict[Block, float]:
-    """What a weight of each block counts: as one of the weights, and by the products it makes.
-
-    All weights together count 1 in the dense network, and all products together 1.
-    """
-    sizes = {block: shape.rows * shape.columns for block, shape in shapes.items()}
-    products = {block: size * max(1, columns.get(block, 1)) for block, size in sizes.items()}
-    weights, work = sum(sizes.values()), sum(products.values())
-    return {block: 1 / weights + products[block] / (size * work) for block, size in sizes.items()}
-
-
 class WidthProblem:
-    """Which widths cost least in error for so many weights.
+    """Which widths cost least in error for so many weights, or so much time.
 
     Parameters
     ----------
@@ -88,6 +68,10 @@ class WidthProblem:
         Of all blocks of the layers that are shrunk.
     multiples
         Of what the larger widths of each layer are multiples, by its name.
+    work
+        What blocks take of the time.
+    worth
+        What the share of the weights counts beside that of the time.
     """
 
     def __init__(
@@ -95,14 +79,16 @@ class WidthProblem:
         costs: ShrinkingCosts,
         shapes: Mapping[Block, BlockShape],
         multiples: Mapping[str, int],
+        work: Work,
+        worth: float = 1.0,
     ) -> None:
-        self.costs, self.shapes = costs, shapes
-        self.worth = worths(shapes, costs.columns)
+        self.costs, self.shapes, self.shares = costs, shapes, work
+        self.worth = worth / sum(shape.rows * shape.columns for shape in shapes.values())
         self.totals = {name: len(curve.order) for name, curve in costs.units.items()}
         self.choices: dict[str | Block, Choice] = {}
         touching: dict[str, list[Block]] = {}
         for block, shape in shapes.items():
-            for name in {*shape.read, *shape.made}:
+            for name in {*shape.read, *shape.made, *shape.inside}:
                 touching.setdefault(name, []).append(block)
         for name, curve in costs.units.items():
             # An embedding's units are made by no layer.
@@ -120,12 +106,20 @@ class WidthProblem:
 
     def solve(self, weights: int) -> Widths:
         """Widths of least error with at most so many weights in all blocks."""
+        return self._within(self.size, weights)
+
+    def in_time(self, share: float) -> Widths:
+        """Widths of least error that take at most a share of the dense network's time."""
+        return self._within(self.time, share)
+
+    def _within(self, measure: Callable[[State], float], most: float) -> Widths:
+        """Widths of least error at which a measure of them is no more."""
         dense = {name: int(choice.values[-1]) for name, choice in self.choices.items()}
-        if self.size(dense) <= weights:
+        if measure(dense) <= most:
             return self._widths(dense)
-        low, high = 0.0, 1e-8  # prices with too many weights, and with few enough
+        low, high = 0.0, 1e-8  # prices at which the measure is more, and at which it is not
         state = dict(dense)
-        while self.size(best := self.at_price(high, state)) > weights and high < 1e12:
+        while measure(best := self.at_price(high, state)) > most and high < 1e12:
             low, high, state = high, high * 8, best
         for _ in range(SEARCH):
             price = math.sqrt(low * high) if low else high / 8
@@ -133,15 +127,15 @@ class WidthProblem:
                 (self.at_price(price, start) for start in (dense, best)),
                 key=lambda widths: self.objective(price, widths),
             )
-            if self.size(state) <= weights:
+            if measure(state) <= most:
                 high, best = price, state
             else:
                 low = price
             if low and high / low < 1.001:
                 break
-        return self._widths(self._filled(best, weights))
+        return self._widths(self._filled(best, measure, most))
 
-    def at_price(self, price: float, start: Mapping[str | Block, int]) -> dict[str | Block, int]:
+    def at_price(self, price: float, start: State) -> dict[str | Block, int]:
         """Widths that no change of a single one improves, from a start."""
         state = dict(start)
         for _ in range(ROUNDS):
@@ -155,11 +149,11 @@ class WidthProblem:
                 break
         return state
 
-    def objective(self, price: float, state: Mapping[str | Block, int]) -> float:
+    def objective(self, price: float, state: State) -> float:
         """Error and price of some widths."""
         return self.error(state) + price * self.work(state)
 
-    def error(self, state: Mapping[str | Block, int]) -> float:
+    def error(self, state: State) -> float:
         """The outputs' squared error, as the sum of all single ones."""
         total = 0.0
         for name, choice in self.choices.items():
@@ -175,10 +169,9 @@ class WidthProblem:
         """Weights of all blocks at some widths."""
         return self.size(self._state(widths))
 
-    def products_of(self, widths: Widths) -> float:
-        """Products of all blocks at some widths, relative to the dense network's."""
-        state = self._state(widths)
-        return self.work(state) - self.size(state) / self.size({})
+    def time_of(self, widths: Widths) -> float:
+        """Time of all blocks at some widths, as a share of the dense network's."""
+        return self.time(self._state(widths))
 
     def _state(self, widths: Widths) -> dict[str | Block, int]:
         return {
@@ -205,34 +198,42 @@ class WidthProblem:
             )
         return self._widths(state)
 
-    def size(self, state: Mapping[str | Block, int]) -> int:
+    def size(self, state: State) -> int:
         """Weights of all blocks."""
-        return sum(int(self._size(block, state)) for block in self.shapes)
+        return round(sum(float(self._size(block, state)) for block in self.shapes))
 
-    def work(self, state: Mapping[str | Block, int]) -> float:
-        """Weights and products of all blocks, both relative to the dense network's."""
-        return sum(float(self.worth[b] * self._size(b, state)) for b in self.shapes)
+    def time(self, state: State) -> float:
+        """Time of all blocks, as a share of the dense network's."""
+        return sum(float(self._time(block, state)) for block in self.shapes)
 
-    def _filled(self, state: Mapping[str | Block, int], weights: int) -> dict[str | Block, int]:
-        """Wider as long as the weights allow, where an error falls most for each weight."""
+    def work(self, state: State) -> float:
+        """Weights and time of all blocks, both as shares of the dense network's."""
+        return self.worth * self.size(state) + self.time(state)
+
+    def _filled(
+        self, state: State, measure: Callable[[State], float], most: float
+    ) -> dict[str | Block, int]:
+        """Wider as long as the measure allows, where an error falls most for what it takes."""
         state = dict(state)
         while True:
             work, best, chosen = self.work(state), 0.0, None
             for name, choice in self.choices.items():
                 at = int(np.searchsorted(choice.values, state[name]))
-                if at + 1 == len(choice.values):
+                allowed = np.isfinite(self._works(choice, name, state)[at + 1 :])
+                if not allowed.any():
                     continue
-                wider = {**state, name: int(choice.values[at + 1])}
+                after = at + 1 + int(np.argmax(allowed))
+                wider = {**state, name: int(choice.values[after])}
                 more = max(self.work(wider) - work, 1e-12)
                 costs = self._costs(name, choice, state)
-                gain = float(costs[at] - costs[at + 1])
-                if gain > best * more and self.size(wider) <= weights:
+                gain = float(costs[at] - costs[after])
+                if gain > best * more and measure(wider) <= most:
                     best, chosen = gain / more, (name, wider[name])
             if chosen is None:
                 return state
             state[chosen[0]] = chosen[1]
 
-    def _costs(self, name: str | Block, choice: Choice, state: Mapping[str | Block, int]) -> Floats:
+    def _costs(self, name: str | Block, choice: Choice, state: State) -> Floats:
         if choice.costs is not None:
             return choice.costs
         assert not isinstance(name, str)
@@ -255,22 +256,37 @@ class WidthProblem:
                     stays[producer.columns[removed]] = False
         return np.flatnonzero(stays)
 
-    def _works(self, choice: Choice, name: str | Block, state: Mapping[str | Block, int]) -> Floats:
-        """Work of the blocks that a width changes, for each of its values."""
-        varied: Mapping[str | Block, int | Numbers] = {**state, name: choice.values}
-        total = np.zeros(len(choice.values))
-        for block in choice.blocks:
-            total = total + self.worth[block] * self._size(block, varied)
-        return total
+    def _works(self, choice: Choice, name: str | Block, state: State) -> Floats:
+        """Work of the blocks that a width changes, for each of its values.
 
-    def _size(self, block: Block, state: Mapping[str | Block, int | Numbers]) -> Numbers:
+        It is infinite for values that take longer than a larger one.
+        """
+        varied: States = {**state, name: choice.values}
+        weights = sum(self._size(block, varied) for block in choice.blocks)
+        times = sum((self._time(block, varied) for block in choice.blocks), np.zeros(1))
+        times = np.broadcast_to(times, choice.values.shape)
+        fastest = np.minimum.accumulate(times[::-1])[::-1]
+        slower = times > (1 + SLOWER) * fastest
+        return np.where(slower, np.inf, self.worth * weights + times)
+
+    def _size(self, block: Block, state: States) -> Floats:
+        shape, share = self._shape(block, state)
+        return np.asarray(share * stored_weights(*shape))
+
+    def _time(self, block: Block, state: States) -> Floats:
+        shape, share = self._shape(block, state)
+        return np.asarray(share * self.shares.of(block, *shape))
+
+    def _shape(
+        self, block: Block, state: States
+    ) -> tuple[tuple[Numbers | int, Numbers | int, Numbers | int], Floats | float]:
+        """Rows, columns and rank of a block, and the share of it that stays."""
         shape = self.shapes[block]
-        units = {name: state.get(name, self.totals[name]) for name in (*shape.read, *shape.made)}
-        rows, columns = shape.remaining(units, self.totals)
+        units = {name: state.get(name, total) for name, total in self.totals.items()}
         rank = state.get(block, min(shape.rows, shape.columns))
-        return stored_weights(rows, columns, rank)
+        return (*shape.remaining(units, self.totals), rank), shape.share(units, self.totals)
 
-    def _widths(self, state: Mapping[str | Block, int]) -> Widths:
+    def _widths(self, state: State) -> Widths:
         """Numbers of units, and the ranks that save weights."""
         units = {name: int(state.get(name, total)) for name, total in self.totals.items()}
         ranks = {}

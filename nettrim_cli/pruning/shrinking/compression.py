@@ -26,6 +26,7 @@ from nettrim_cli.pruning.shrinking.allocation import WidthProblem
 from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
+from nettrim_cli.pruning.shrinking.work import Products, Work, measured_work
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.gram.rounding import to_nearest
 
@@ -36,7 +37,8 @@ MISSING = {
     "shrink": "no hidden units were found that could go, and no layer that could be two of a lower "
     "rank",
 }
-SMALLEST = 0.005  # share of the weights that remains at least
+SMALLEST = 0.005  # share of the weights or the time that remains at least
+LITTLE = 0.1  # what weights count beside time, where time alone is asked for
 
 
 class Shrinking:
@@ -65,9 +67,16 @@ class Shrinking:
             if not ranks or not can_factorize(context.dense, layers[block[0]]):
                 del costs.ranks[block]
         self.total = sum(layer.parameters for layer in context.layers)
-        self.problem = WidthProblem(
-            costs, block_shapes(context.layers, self.groups), multiples(context.layers)
-        )
+        shapes, steps = block_shapes(context.layers, self.groups), multiples(context.layers)
+        products = Products.of_blocks(shapes, costs.columns)
+        work: Work = products
+        if context.settings.widths == "measured":
+            context.listener.stage("measuring how long layers of other widths take")
+            batch = samples.call(context.settings.batch)
+            work = measured_work(context.dense, context.layers, shapes, steps, products, batch)
+        self.in_time = context.settings.speedup is not None
+        worth = LITTLE if self.in_time else 1.0
+        self.problem = WidthProblem(costs, shapes, steps, work, worth)
         if not self.problem.choices:
             raise NothingToDo(
                 f"{context.dense.path}: no layer can be made smaller: {MISSING[structure]}. "
@@ -76,10 +85,10 @@ class Shrinking:
 
     def limits(self) -> tuple[float, float]:
         """The least and the largest sparsity."""
-        smallest = self.problem.size(
-            {name: int(choice.values[0]) for name, choice in self.problem.choices.items()}
-        )
-        return 1 / self.total, 1 - max(smallest / self.total, SMALLEST)
+        smallest = {name: int(choice.values[0]) for name, choice in self.problem.choices.items()}
+        if self.in_time:
+            return 1 / self.total, 1 - max(self.problem.time(smallest), SMALLEST)
+        return 1 / self.total, 1 - max(self.problem.size(smallest) / self.total, SMALLEST)
 
     def error(self, sparsity: float) -> float:
         """The network's relative error by those of the single widths."""
@@ -87,12 +96,10 @@ class Shrinking:
         return float(REPAIRED * error)
 
     def widths(self, sparsity: float) -> Widths:
-        """Widths of least error at a sparsity."""
+        """Widths of least error at a sparsity, or with a share of the time gone."""
+        if self.in_time:
+            return self.problem.in_time(1 - sparsity)
         return self.problem.solve(math.floor((1 - sparsity) * self.total + 1e-6))
-
-    def work(self, sparsity: float) -> float:
-        """Products that are left, as a share of the dense network's."""
-        return self.problem.products_of(self.widths(sparsity))
 
     def preview(self, sparsity: float) -> Model:
         """The dense weights with units gone and ranks cut."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,8 @@ from nettrim_cli.graph.layer import Layer
 Block = tuple[str, int]
 """A layer's name, and the number of one of its blocks."""
 Numbers = NDArray[np.int64]
+STEPS = 40  # widths that a group or a rank may have, at most
+SMALL = 8  # up to which widths are finer
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,15 @@ class BlockShape:
         N and M of the dense weights.
     read, made
         Entries of a unit among the rows, and among the columns, by group.
+    inside
+        Groups whose units the layer passes on one by one: a share of its blocks goes with them.
     """
 
     rows: int
     columns: int
     read: Mapping[str, int]
     made: Mapping[str, int]
+    inside: tuple[str, ...] = ()
 
     def remaining(
         self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
@@ -77,8 +83,14 @@ class BlockShape:
         )
         return rows, columns
 
+    def share(
+        self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
+    ) -> NDArray[np.float64] | float:
+        """Share of the block that stays with so many units of each group."""
+        return math.prod((units[name] / totals[name] for name in self.inside), start=1.0)
 
-def block_shapes(layers: Iterable[Layer], groups: Iterable[UnitGroup]) -> dict[Block, BlockShape]:
+
+def block_shapes(layers: Iterable[Layer], groups: Sequence[UnitGroup]) -> dict[Block, BlockShape]:
     """Shape of every block of some layers, with the groups that touch it."""
     read: dict[Block, dict[str, int]] = {}
     made: dict[Block, dict[str, int]] = {}
@@ -89,9 +101,17 @@ def block_shapes(layers: Iterable[Layer], groups: Iterable[UnitGroup]) -> dict[B
         for producer in group.producers:
             entries = made.setdefault((producer.layer, producer.block), {})
             entries[group.name] = entries.get(group.name, 0) + producer.columns.shape[1]
+    inside = {
+        layer.name: tuple(group.name for group in groups if layer.name in group.inside)
+        for layer in layers
+    }
     return {
         (layer.name, block): BlockShape(
-            rows, columns, read.get((layer.name, block), {}), made.get((layer.name, block), {})
+            rows,
+            columns,
+            read.get((layer.name, block), {}),
+            made.get((layer.name, block), {}),
+            inside[layer.name],
         )
         for layer in layers
         for block, (rows, columns) in enumerate(layer.blocks)
@@ -103,6 +123,19 @@ def stored_weights(rows: Numbers | int, columns: Numbers | int, rank: Numbers | 
     return np.minimum(np.multiply(rows, columns), np.multiply(rank, np.add(rows, columns)))
 
 
-def pays(rows: int, columns: int, rank: int) -> bool:
-    """Whether two factors of a rank hold fewer weights than the matrix."""
-    return rank * (rows + columns) < rows * columns
+def pays(rows: Numbers | int, columns: Numbers | int, rank: Numbers | int) -> NDArray[np.bool_]:
+    """Whether two factors of a rank hold fewer weights than the matrix, elementwise."""
+    return np.multiply(rank, np.add(rows, columns)) < np.multiply(rows, columns)
+
+
+def candidate_widths(most: int, multiple: int) -> Numbers:
+    """Widths up to the largest, ascending.
+
+    Powers of 2, quarters of the multiple up to SMALL, then ever fewer of its multiples.
+    """
+    powers = [2**power for power in range(multiple.bit_length())]
+    quarter = max(1, multiple // 4)
+    small = range(quarter, SMALL + 1, quarter)
+    spaced = multiple * np.round(np.geomspace(multiple, max(most, multiple), STEPS) / multiple)
+    widths = np.unique(np.array([*powers, *small, *spaced], np.int64))
+    return np.append(widths[widths < most], most)

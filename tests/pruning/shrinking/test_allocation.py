@@ -8,19 +8,28 @@ import numpy as np
 import pytest
 
 from nettrim_cli.graph.channels.units import UnitColumns, UnitGroup, UnitRows
-from nettrim_cli.pruning.shrinking.allocation import WidthProblem, candidate_widths
+from nettrim_cli.pruning.shrinking.allocation import SLOWER, WidthProblem
 from nettrim_cli.pruning.shrinking.measurement import (
     RankCurve,
     Sensitivity,
     ShrinkingCosts,
     UnitCurve,
 )
-from nettrim_cli.pruning.shrinking.widths import BlockShape
+from nettrim_cli.pruning.shrinking.widths import BlockShape, candidate_widths, stored_weights
+from nettrim_cli.pruning.shrinking.work import Products
 
 UNITS = 6
 
 
-def costs_of(seed):
+class Odd:
+    """Odd numbers of rows and columns take twice the time each."""
+
+    def of(self, block, rows, columns, rank):
+        odd = [1 + np.asarray(size) % 2 for size in (rows, columns)]
+        return stored_weights(rows, columns, rank) / 84 * odd[0] * odd[1]
+
+
+def costs_of(seed, work=None):
     """A chain of three layers of 5 x 6, 6 x 6 and 6 x 3 with random curves."""
     random = np.random.default_rng(seed)
     costs = ShrinkingCosts()
@@ -43,7 +52,8 @@ def costs_of(seed):
         ("b", 0): BlockShape(6, 6, {"a": 1}, {"b": 1}),
         ("c", 0): BlockShape(6, 3, {"b": 1}, {}),
     }
-    return WidthProblem(costs, shapes, dict.fromkeys("abc", 1))
+    work = work or Products.of_blocks(shapes, costs.columns)
+    return WidthProblem(costs, shapes, dict.fromkeys("abc", 1), work)
 
 
 def test_widths_are_near_the_best_of_all_combinations() -> None:
@@ -63,6 +73,39 @@ def test_widths_are_near_the_best_of_all_combinations() -> None:
         ratios.append(problem.error_of(widths) / least)
     assert max(ratios) <= 2.5  # of a handful of widths, a step is a lot
     assert np.mean(ratios) <= 1.3
+
+
+@pytest.mark.parametrize("work", [None, Odd()])
+def test_time_is_spent_nearly_as_well_as_by_all_combinations(work) -> None:
+    ratios = []
+    for seed, share in itertools.product(range(4), (0.3, 0.6)):
+        problem = costs_of(seed, work)
+        names = list(problem.choices)
+        dense = problem.time({})
+        widths = problem.in_time(share * dense)
+        states = (
+            dict(zip(names, values, strict=True))
+            for values in itertools.product(*(problem.choices[name].values for name in names))
+        )
+        allowed = (state for state in states if problem.time(state) <= share * dense)
+        least = min(problem.error(state) for state in allowed)
+        assert problem.time_of(widths) <= share * dense
+        ratios.append(problem.error_of(widths) / least)
+    assert np.mean(ratios) <= 1.6
+
+
+def test_no_width_is_chosen_that_takes_longer_than_a_larger_one() -> None:
+    for seed, share in itertools.product(range(6), (0.3, 0.5, 0.8)):
+        problem = costs_of(seed, Odd())
+        widths = problem.solve(int(share * 84))
+        state = {**widths.units, **{block: widths.ranks.get(block, 6) for block in problem.shapes}}
+        for name in widths.units:
+            times = [
+                problem.time({**state, name: int(value)})
+                for value in problem.choices[name].values
+                if value >= state[name]
+            ]
+            assert times[0] <= (1 + SLOWER) * min(times)
 
 
 def test_nothing_goes_where_all_may_stay() -> None:

@@ -150,7 +150,7 @@ def test_a_speedup_is_searched_for_by_measured_latency(tmp_path, monkeypatch) ->
     """With a latency that follows from the parameters, the sparsity is that of the factor."""
     files = saved(tmp_path, mlp(sizes=(16, 64, 48, 4)))
 
-    def by_parameters(models, batches, threads):
+    def by_parameters(models, batches, threads, patience):
         assert [batch.count for batch in batches] == [1]
         dense, small = (model.count_parameters()[0] for model in models)
         ratio = 0.2 + 0.8 * small / dense
