@@ -3,7 +3,7 @@
 For each model of `models.py`, with some of its calibration samples and one thread:
 
 - `--structure shrink`: weights gone, output error on other samples, agreement with the dense
-  model's answers, latency by `nettrim bench`, and the layers that kept all their weights;
+  model's answers, latency as `nettrim bench` measures it, and the layers that stay whole;
 - `--store compact` with scattered zeros: bytes of the file as it lies to the dense file's.
 
 Figures are kept in the folder, so that a later run with other models adds to the table:
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,17 +26,23 @@ from benchmarks.common import arguments, machine, print_table
 from benchmarks.few_samples import draw, write_table
 from benchmarks.models_samples import open_session
 from nettrim_cli import Settings, prune
-from nettrim_cli.latency.bench import bench
+from nettrim_cli.latency.inputs import file_inputs
+from nettrim_cli.latency.measure import latency_ratio
+from nettrim_cli.latency.timing import Patience
+from nettrim_cli.loading import load_models, open_samples
 from nettrim_cli.pipeline import compare
 from nettrim_cli.report.result import LayerReport, Report
-from nettrim_cli.settings import BenchSettings
 
 SHARE, SAMPLES = 0.3, 100  # weights that are to go, and samples to prune with, at most
+JUDGED = 100  # test samples, at most
+PATIENCE = Patience(seconds=5.0, precision=0.02)
+KEPT = "smaller.json"
 ZEROS = {"ocr-det": 0.5, "ocr-cls": 0.5, "ocr-rec": 0.5}  # mobile networks bear little
 MOST_ZEROS = 0.9
 HEADERS = ("model", "samples", "weights gone", "error", "agreement", "latency", "zeros", "error")
 HEADERS += ("bytes", "whole layers, and why")
 SMALLER, FAILED = 0.97, "failed"  # a ratio of latencies below this is worth the name
+NOTHING = {FAILED: "not measured"}
 
 
 def main() -> None:
@@ -55,10 +62,8 @@ def main() -> None:
         except FileNotFoundError as error:
             print(f"{name}: skipped: {error}", flush=True)
             continue
-        figures = measured(name, home, options)
-        (home / "smaller.json").write_text(json.dumps(figures, indent=1))
-        print(*row(name, figures), sep=" | ", flush=True)
-    kept = {name: options.folder / name / "smaller.json" for name in models.MODELS}
+        print(*row(name, measured(name, home, options)), sep=" | ", flush=True)
+    kept = {name: options.folder / name / KEPT for name in models.MODELS}
     found = {name: json.loads(file.read_text()) for name, file in kept.items() if file.exists()}
     rows = [row(name, figures) for name, figures in found.items()]
     lines = list(summary(list(found.values())))
@@ -70,42 +75,52 @@ def main() -> None:
 
 def measured(name: str, home: Path, options: Any) -> dict[str, Any]:
     """Figures of one model; of each way what it said where it ended in an error."""
-    dense, calibration = home / "model.onnx", home / "few.h5"
-    draw(home / "calib.h5", calibration, options.samples, 0)
+    dense, few, file = home / "model.onnx", home / "few.h5", home / KEPT
+    draw(home / "calib.h5", few, options.samples, 0)
     figures: dict[str, Any] = {"samples": min(options.samples, models.MODELS[name].calibration)}
-    zeros = ZEROS.get(name, MOST_ZEROS)
+    if file.exists():
+        figures |= json.loads(file.read_text())
+    threads, zeros = options.threads, ZEROS.get(name, MOST_ZEROS)
     for way, settings in {
-        "shrink": Settings(sparsity=options.sparsity, structure="shrink", threads=options.threads),
-        "compact": Settings(sparsity=zeros, store="compact", threads=options.threads),
+        "shrink": Settings(sparsity=options.sparsity, structure="shrink", threads=threads),
+        "compact": Settings(sparsity=zeros, store="compact", threads=threads),
     }.items():
+        if way in figures:
+            continue
         output, begun = home / f"{way}.onnx", sum(os.times()[:2])
         try:
-            report = prune(dense, calibration, output, settings, force=True)
+            report = prune(dense, few, output, settings, force=True)
             seconds = sum(os.times()[:2]) - begun
-            figures[way] = judged(name, home, output, report, options) | {"seconds": seconds}
+            figures[way] = judged(name, home, output, report, threads) | {"seconds": seconds}
         except Exception as error:
             figures[way] = {FAILED: f"{type(error).__name__}: {error}"}
+        file.write_text(json.dumps(figures, indent=1))
     return figures
 
 
-def judged(name: str, home: Path, output: Path, report: Report, options: Any) -> dict[str, Any]:
-    """Error, agreement, latency and bytes of a written model; the layers that stay whole."""
-    dense, test, task = home / "model.onnx", home / "test.h5", models.MODELS[name].task
-    feeds, _ = models.read_samples(test)
-    wanted, found = (
-        task.answers(open_session(path, options.threads), feeds) for path in (dense, output)
-    )
-    timing = bench([dense, output], test, BenchSettings(threads=options.threads)).batches[0]
+def judged(name: str, home: Path, output: Path, report: Report, threads: int) -> dict[str, Any]:
+    """Error, bytes, agreement and latency of a written model; the layers that stay whole."""
+    dense, test, task = home / "model.onnx", home / "some.h5", models.MODELS[name].task
+    draw(home / "test.h5", test, JUDGED, 0)
     whole = [layer for layer in report.layers if not layer.lost or not layer.pruned]
-    return {
+    figures = {
         "gone": report.sparsity,
-        "error": compare(dense, output, test, threads=options.threads).error,
-        "agreement": float(task.measure(found, wanted)),
-        "latency": vars(timing.ratios[0]),
+        "error": compare(dense, output, test, threads=threads).error,
         "bytes": output.stat().st_size / dense.stat().st_size,
         "layers": len(report.layers),
         "whole": Counter(map(why_whole, whole)),
     }
+    if not report.smaller:
+        return figures
+    feeds, _ = models.read_samples(test)
+    sessions = [open_session(path, threads) for path in (dense, output)]
+    wanted, found = (task.answers(session, feeds) for session in sessions)
+    (model,) = load_models([dense], test)
+    with open_samples(test, model) as samples:
+        inputs = file_inputs(samples, (1,))
+    timing = latency_ratio([dense, output], inputs.batches, threads, PATIENCE)[0]
+    figures["latency"] = vars(timing.ratios[0])
+    return figures | {"agreement": float(task.measure(found, wanted))}
 
 
 def why_whole(layer: LayerReport) -> str:
@@ -117,30 +132,39 @@ def why_whole(layer: LayerReport) -> str:
 
 def row(name: str, figures: dict[str, Any]) -> list[Any]:
     """A line of the table."""
-    shrink, compact = figures["shrink"], figures["compact"]
+    shrink, compact = (figures.get(way, NOTHING) for way in ("shrink", "compact"))
     line: list[Any] = [name, figures["samples"]]
     if FAILED in shrink:
-        line += [shrink[FAILED][:80], *[""] * 3]
+        line += [""] * 4
+        told = shrink[FAILED].partition("onnx: ")[2].partition(":")[0] or shrink[FAILED]
     else:
         ratio = shrink["latency"]
         line += [f"{shrink['gone']:.0%}", f"{shrink['error']:.3f}", f"{shrink['agreement']:.3f}"]
         line += [f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"]
+        told = whole_layers(shrink)
     if FAILED in compact:
         line += [compact[FAILED][:80], *[""] * 2]
     else:
         line += [f"{compact['gone']:.0%}", f"{compact['error']:.3f}", f"{compact['bytes']:.3f}"]
-    reasons = Counter(shrink.get("whole", {})).most_common()
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons)
-    return [*line, f"{sum(count for _, count in reasons)} of {shrink['layers']}: {told}"]
+    return [*line, told]
+
+
+def whole_layers(figures: dict[str, Any]) -> str:
+    """How many layers keep all their weights, and why, without the names of nodes."""
+    counts: Counter[str] = Counter()
+    for reason, count in figures["whole"].items():
+        counts[re.sub(r"(\w+) '[^']*':?", r"\1", reason)] += count
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return f"{counts.total()} of {figures['layers']}" + (f": {reasons}" if reasons else "")
 
 
 def summary(figures: list[dict[str, Any]]) -> Iterator[str]:
     """How many models ran through, and how many are faster."""
-    ways = {way: [f[way] for f in figures if FAILED not in f[way]] for way in ("shrink", "compact")}
-    done = sum(all(FAILED not in each[way] for way in ways) for each in figures)
-    yield f"{done} of {len(figures)} models shrunk, compacted and benched"
-    faster = sum(each["latency"]["high"] < SMALLER for each in ways["shrink"])
-    yield f"{faster} of {len(ways['shrink'])} shrunk models take less than {SMALLER} of the time"
+    shrunk = [f["shrink"] for f in figures if FAILED not in f.get("shrink", NOTHING)]
+    compact = [f["compact"] for f in figures if FAILED not in f.get("compact", NOTHING)]
+    faster = sum(each["latency"]["high"] < SMALLER for each in shrunk)
+    yield f"{len(shrunk)} of {len(figures)} models are shrunk and {len(compact)} compact"
+    yield f"{faster} of the {len(shrunk)} shrunk models take less than {SMALLER} of the dense time"
 
 
 if __name__ == "__main__":
