@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.common import MODELS, arguments, machine, print_table, verdict, write_json
-from benchmarks.few_samples import write_table
+from benchmarks.few_samples import pruned_layers, write_table
 from benchmarks.peers_methods import FITTED
 from benchmarks.peers_table import geometric_mean, pairs
 
@@ -40,16 +40,22 @@ def main() -> None:
     parser.add_argument("--finished", action="store_true", help="measure nothing")
     options = parser.parse_args()
     print(machine(options.threads), flush=True)
-    methods, wanted = peers.available(options.methods), options.sparsity
+    methods = peers.available(options.methods)
     cells: list[peers.Cell] = []
     for name in options.models:
-        options.sparsity = wanted or SPARSITIES[name]
         try:
-            found = peers.sweep(peers.prepared(name, options), methods, options)
+            subject = peers.prepared(name, options)
         except FileNotFoundError as error:
             print(f"{name}: skipped: {error}", flush=True)
             continue
-        cells += found[1] if found else []
+        layers = pruned_layers(subject)
+        samples = peers.digest(subject.model, subject.calibration, subject.test)
+        for sparsity in options.sparsity or SPARSITIES[name]:
+            for method in methods:
+                cell = peers.cell(subject, method, sparsity, layers, samples, options)
+                if cell is not None:
+                    cells.append(cell)
+                    print(peers.summary(cell), flush=True)
     headers, rows = ["model", "zeros", *PEERS, *OURS], table(cells)
     lines = [*verdicts(cells), *times(cells), *failures(cells)]
     print_table(headers, rows)

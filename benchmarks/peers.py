@@ -289,11 +289,16 @@ def measured(
             return found
         said = json.loads(result.read_text())
         found["peak_bytes"] = said["peak_bytes"]
-        found["layers"] = counted(onnx.load(pruned), layers or list(said["pruned"]))
-        for layer, weights in said.get("pruned", {}).items():
-            count = found["layers"].get(layer, {}).get("weights", weights)
-            if count != weights:  # the figures of all methods would be wrong
-                raise ValueError(f"{layer} has {count} weights, nettrim counts {weights}")
+        names = layers or list(said["pruned"])
+        dense, found["layers"] = (
+            counted(onnx.load(path), names) for path in (subject.model, pruned)
+        )
+        for name, layer in found["layers"].items():
+            weights = dense[name]["weights"]
+            if weights != said.get("pruned", {}).get(name, weights):  # all figures would be wrong
+                raise ValueError(f"{name} has {weights} weights, nettrim counts others")
+            layer["zeros"] += weights - layer["weights"]  # of units that are deleted
+            layer["weights"] = weights
         found["reached"] = share(found["layers"])
         return found | judged(subject, pruned, options.threads)
 
