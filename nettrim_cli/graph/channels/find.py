@@ -55,9 +55,15 @@ def refusals(model: Model) -> Mapping[str, Reason]:
     return _refusals(found)
 
 
-def find(model: Model) -> Found:
-    """The units of a model, with all that it takes to delete them."""
-    result = walk(model)
+def find(model: Model, *, inner: bool = False) -> Found:
+    """The units of a model, with all that it takes to delete them.
+
+    Parameters
+    ----------
+    inner
+        Whether units are entries that products of two signals sum over, in place of whole heads.
+    """
+    result = walk(model, inner=inner)
     classes = _collapsed(result)
     reasons = _reasons(result, classes)
     groups, members = _groups(result, classes, reasons)
@@ -126,6 +132,7 @@ def _reasons(walk: Walk, classes: Classes) -> dict[int, Reason]:
                     reasons.setdefault(int(counted), SIZE)
         reasons.setdefault(unit, SIZE)
     reading = [classes[rows] for rows in walk.rows.values()]
+    reading += [classes[labels].reshape(-1) for _, pair in walk.multiplied for labels in pair]
     read = np.unique(np.concatenate(reading)) if reading else np.zeros(0, np.int64)
     for unit in np.setdiff1d(np.unique(classes), read):
         reasons.setdefault(int(unit), UNREAD)

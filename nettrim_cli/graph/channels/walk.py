@@ -60,6 +60,11 @@ class Walk:
         Labels that have to stay, with reasons.
     counted
         For labels that stand for numbers of entries: the tensors' labels, and the axes.
+    multiplied
+        Products of two signals: the node's number, and labels of both, along the last axis what is
+        summed over.
+    inner
+        Whether such entries are units.
     """
 
     model: Model
@@ -72,6 +77,8 @@ class Walk:
     links: list[NDArray[np.int64]] = field(default_factory=list)
     refused: list[tuple[Labels, Reason]] = field(default_factory=list)
     counted: dict[int, tuple[tuple[Labels, int], ...]] = field(default_factory=dict)
+    multiplied: list[tuple[int, tuple[Labels, Labels]]] = field(default_factory=list)
+    inner: bool = False
     count: int = 0
 
 
@@ -144,15 +151,25 @@ class _Units:
         counted[int(label[0])] = tuple(source for number in numbers for source in counted[number])
         return label
 
+    def sum_over(self, node: int, first: Labels, second: Labels) -> bool:
+        """Whether entries along the last axis, over which a node of this number sums, are units."""
+        if not self.walk.inner:
+            return False
+        self.walk.multiplied.append((node, (first, second)))
+        heads = first.reshape(-1, first.shape[-1])
+        self.unite(heads, heads[:1])
+        self.unite(first, second)
+        return True
+
     def is_fixed(self, name: str, axis: int) -> bool:
         """Whether the size of a tensor's axis is the same for all inputs of the model."""
         return self.walk.sizes.is_fixed(name, axis)
 
 
-def walk(model: Model) -> Walk:
-    """Labels of all tensors of a model, and what they mean."""
+def walk(model: Model, *, inner: bool = False) -> Walk:
+    """Labels of all tensors of a model, and what they mean; see ``Walk.inner``."""
     index = model.index
-    result = Walk(model, sizes(index))
+    result = Walk(model, sizes(index), inner=inner)
     units = _Units(result)
     sites: dict[int, list[tuple[Layer, Site]]] = {}
     for layer in model.layers:

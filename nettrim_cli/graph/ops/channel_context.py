@@ -130,6 +130,9 @@ class Units(Protocol):
     def computed_size(self, sizes: Sequence[Labels]) -> Labels | None:
         """A label (1,) for what is computed of several sizes; None where one is no size."""
 
+    def sum_over(self, node: int, first: Labels, second: Labels) -> bool:
+        """Whether entries along the last axis, over which a node of this number sums, are units."""
+
     def is_fixed(self, name: str, axis: int) -> bool:
         """Whether the size of a tensor's axis is the same for all inputs of the model."""
 

@@ -128,6 +128,11 @@ def signal_product(context: ChannelContext) -> Outputs:
     first, second = context.shape(0), context.shape(1)
     if context.attributes or min(len(first), len(second)) < 2:
         return boundary(context)
+    own, partner = context.of(0), context.of(1)
+    if own is not None and partner is not None and own.shape[-1] > 1:
+        partner = partner.swapaxes(-1, -2)
+        if own.shape == partner.shape and context.units.sum_over(context.node.number, own, partner):
+            return (None,)
     labels: list[Labels | None] = []
     shapes: list[Shape] = []
     for slot, contracted in ((0, -1), (1, -2)):

@@ -24,6 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Node(Protocol):
     """A node of the flat view."""
 
+    number: int
     op_type: str
     domain: str
 

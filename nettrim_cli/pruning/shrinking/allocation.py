@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.pruning.shrinking.measurement import ShrinkingCosts
+from nettrim_cli.pruning.shrinking.measurement import InnerCurve, ShrinkingCosts, UnitCurve
 from nettrim_cli.pruning.shrinking.widths import (
     Block,
     BlockShape,
@@ -85,10 +85,12 @@ class WidthProblem:
         self.costs, self.shapes, self.shares = costs, shapes, work
         self.worth = worth / sum(shape.rows * shape.columns for shape in shapes.values())
         self.totals = {name: len(curve.order) for name, curve in costs.units.items()}
+        self.totals |= {name: curve.bases.group.size for name, curve in costs.inner.items()}
+        self.curves: dict[str, UnitCurve | InnerCurve] = {**costs.units, **costs.inner}
         self.choices: dict[str | Block, Choice] = {}
         touching: dict[str, list[Block]] = {}
         for block, shape in shapes.items():
-            for name in {*shape.read, *shape.made, *shape.inside}:
+            for name in {*shape.read, *shape.made, *shape.inside, *shape.inner}:
                 touching.setdefault(name, []).append(block)
         for name, curve in costs.units.items():
             # An embedding's units are made by no layer.
@@ -97,6 +99,10 @@ class WidthProblem:
             multiple = max(multiples[layer] for layer in members)
             values = candidate_widths(self.totals[name], multiple)
             self.choices[name] = Choice(values, curve.costs[values], tuple(touching[name]))
+        for name, inner in costs.inner.items():
+            multiple = max(multiples[layer] for layer in inner.bases.group.layers)
+            values = candidate_widths(self.totals[name], multiple)
+            self.choices[name] = Choice(values, inner.costs[values], tuple(touching[name]))
         for block in costs.ranks:
             shape = shapes[block]
             most = min(shape.rows, shape.columns)
@@ -189,7 +195,7 @@ class WidthProblem:
         allowed, state = epsilon**2 / 2, {}
         for name, choice in self.choices.items():
             if isinstance(name, str):
-                relative = self.costs.units[name].relative
+                relative = self.curves[name].relative
             else:
                 relative = self.costs.ranks[name].relative
             enough = relative[np.minimum(choice.values, len(relative) - 1)] <= allowed
@@ -298,5 +304,7 @@ class WidthProblem:
 
     def plan(self, widths: Widths) -> Plan:
         """The units that stay, by the order of their removal."""
-        kept = {name: self.costs.units[name].kept(count) for name, count in widths.units.items()}
-        return Plan(kept, widths.ranks)
+        counts = widths.units.items()
+        inner = {name: count for name, count in counts if name in self.costs.inner}
+        kept = {name: self.costs.units[name].kept(n) for name, n in counts if name not in inner}
+        return Plan(kept, widths.ranks, inner)

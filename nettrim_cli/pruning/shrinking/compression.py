@@ -14,6 +14,7 @@ from nettrim_cli.errors import NothingToDo
 from nettrim_cli.graph.channels.delete import delete_units
 from nettrim_cli.graph.channels.factors import can_factorize, factorize, halves
 from nettrim_cli.graph.channels.find import refusals, unit_groups
+from nettrim_cli.graph.channels.inner import InnerGroup, delete_inner, inner_groups
 from nettrim_cli.graph.channels.units import NOWHERE, UnitGroup
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
@@ -23,6 +24,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.propagation import dense_matrices, set_matrices
 from nettrim_cli.pruning.shrinking.allocation import WidthProblem
+from nettrim_cli.pruning.shrinking.inner import shorten
 from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
@@ -60,14 +62,18 @@ class Shrinking:
         units, ranks = "ranks" not in structure, "units" not in structure
         layers = {layer.name: layer for layer in context.layers}
         groups = usable_groups(context) if units else []
-        costs = measure_shrinking(context, samples, groups)
+        inner = usable_inner(context) if ranks and context.settings.bits is None else []
+        costs = measure_shrinking(context, samples, groups, inner)
+        self.bases = [curve.bases for curve in costs.inner.values()]
         self.groups = [group for group in groups if group.name in costs.units]
         self.refusals = refusals(context.dense) if units else {}
         for block in list(costs.ranks):
             if not ranks or not can_factorize(context.dense, layers[block[0]]):
                 del costs.ranks[block]
         self.total = sum(layer.parameters for layer in context.layers)
-        shapes, steps = block_shapes(context.layers, self.groups), multiples(context.layers)
+        measured = [bases.group for bases in self.bases]
+        shapes = block_shapes(context.layers, self.groups, measured)
+        steps = multiples(context.layers)
         products = Products.of_blocks(shapes, costs.columns)
         work: Work = products
         if context.settings.widths == "measured":
@@ -119,6 +125,7 @@ class Shrinking:
                     matrix[:-1] = to_nearest(matrix[:-1], self.context.settings.bits)
             stored = matrices if layer.has_bias else [matrix[:-1] for matrix in matrices]
             set_matrices(model, layer, stored)
+        shorten(model, self.bases, plan.inner)
         return smaller(model, plan)
 
     def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
@@ -137,6 +144,7 @@ class Shrinking:
             self.samples,
             self.groups,
             plan,
+            self.bases,
             importance=context.dense_importance,
             cache=self.cache,
         )
@@ -185,7 +193,14 @@ def usable_groups(context: Context) -> list[UnitGroup]:
     return [group for group in unit_groups(context.dense) if usable(group)]
 
 
+def usable_inner(context: Context) -> list[InnerGroup]:
+    """Inner groups whose layers are pruned."""
+    names = {layer.name for layer in context.layers}
+    return [group for group in inner_groups(context.dense) if names.issuperset(group.layers)]
+
+
 def smaller(masked: Model, plan: Plan) -> Model:
     """The same function as a smaller network: without the units that nothing reads, in factors."""
-    model = delete_units(masked, plan.units) if plan.units else masked
+    model = delete_inner(masked, plan.inner) if plan.inner else masked
+    model = delete_units(model, plan.units) if plan.units else model
     return factorize(model, {layer: rank for (layer, _), rank in plan.ranks.items()})

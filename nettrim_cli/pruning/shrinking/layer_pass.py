@@ -31,6 +31,7 @@ from nettrim_cli.pruning.propagation import (
     set_matrices,
 )
 from nettrim_cli.pruning.selection import bits_of
+from nettrim_cli.pruning.shrinking.inner import InnerBases, shorten
 from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.matrices import Matrix
@@ -84,6 +85,7 @@ def shrink_pass(
     samples: SampleSet,
     groups: Sequence[UnitGroup],
     plan: Plan,
+    bases: Sequence[InnerBases] = (),
     *,
     importance: Importance,
     cache: StreamCache | None = None,
@@ -92,8 +94,8 @@ def shrink_pass(
 
     Parameters
     ----------
-    groups
-        Those of the plan's units.
+    groups, bases
+        Those of the plan's units, and of its inner groups.
     importance
         Of the layers' outputs.
     cache
@@ -102,13 +104,13 @@ def shrink_pass(
     shrunk = context.dense.clone()
     shrunk.set_metadata(KEY, describe(context.settings, context.dense))
     context.listener.plan({layer.name: layer.parameters for layer in context.layers})
-    layer_pass = _Pass(
-        context, shrunk, Remaining.of(context.layers, groups, plan), plan, importance
-    )
+    remaining = Remaining.of(context.layers, groups, plan)
+    layer_pass = _Pass(context, shrunk, remaining, plan, bases, importance)
     recorded = context.recorded(samples, shrunk, cache)
     for stage in recorded:
         with stage:
             layer_pass.shrink(stage)
+    shorten(shrunk, bases, plan.inner)
     layer_pass.clear()
     return PassResult(shrunk, layer_pass.reports, importance=importance)
 
@@ -122,10 +124,17 @@ class _Pass:
         shrunk: Model,
         remaining: Remaining,
         plan: Plan,
+        bases: Sequence[InnerBases],
         importance: Importance,
     ) -> None:
         self.context, self.shrunk, self.remaining = context, shrunk, remaining
         self.plan, self.importance = plan, importance
+        self.queries = {each.group.layers[0]: each for each in bases}
+        self.entries = {
+            name: (plan.inner[each.group.name], each.group.size)
+            for each in bases
+            for name in each.group.layers
+        }
         self.reports: list[LayerReport] = []
 
     def shrink(self, stage: RecordedStage) -> None:
@@ -138,6 +147,9 @@ class _Pass:
                 self._among_dense(layer, block, part.U)
                 for block, part in enumerate(result.solutions)
             ]
+            count, size = self.entries.get(layer.name, (1, 1))
+            if layer.name in self.queries and count < size:
+                matrices = [self.queries[layer.name].projected(layer.name, matrices[0], count)]
             set_matrices(self.shrunk, layer, matrices)
             report = self._report(layer, problems, solution, result.seconds)
             self.reports.append(report)
@@ -207,6 +219,8 @@ class _Pass:
         for block, (inputs, _) in enumerate(layer.blocks):
             key = layer.name, block
             rows, columns = len(self.remaining.rows[key]), len(self.remaining.columns[key])
+            count, size = self.entries.get(layer.name, (1, 1))
+            columns = columns * count // size
             rank = self.plan.ranks.get(key)
             left += int(stored_weights(rows, columns, inputs if rank is None else rank))
             outputs += columns

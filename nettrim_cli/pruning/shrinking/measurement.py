@@ -7,7 +7,7 @@ with some of them in place, and in between grows as the layer's own error does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.channels.inner import InnerGroup
 from nettrim_cli.graph.channels.units import UnitGroup
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.pruning.context import Context
@@ -25,6 +26,7 @@ from nettrim_cli.pruning.propagation import (
     layer_problem,
 )
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from nettrim_cli.pruning.shrinking.inner import InnerBases, head_moments
 from nettrim_cli.pruning.shrinking.widths import Block
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.row_groups import Reader, joint_removal_order
@@ -107,6 +109,25 @@ class RankCurve:
         return self.sensitivity.cost(rank_errors(self.Y[:, columns].astype(np.float64)))
 
 
+@dataclass(frozen=True)
+class InnerCurve:
+    """What fewer entries of queries and keys cost.
+
+    Attributes
+    ----------
+    costs
+        (d+1,) the outputs' squared error with 0, 1, ..., d entries left in each head.
+    """
+
+    bases: InnerBases
+    costs: Floats
+
+    @property
+    def relative(self) -> Floats:
+        """(d+1,) relative squared error of the scores."""
+        return self.bases.relative
+
+
 @dataclass
 class ShrinkingCosts:
     """Curves of all groups and blocks.
@@ -119,28 +140,34 @@ class ShrinkingCosts:
         Of the blocks that could be measured.
     columns
         Columns that each block reads, over all samples.
+    inner
+        By the name of the inner group.
     """
 
     units: dict[str, UnitCurve] = field(default_factory=dict)
+    inner: dict[str, InnerCurve] = field(default_factory=dict)
     ranks: dict[Block, RankCurve] = field(default_factory=dict)
     columns: dict[Block, int] = field(default_factory=dict)
 
 
 def measure_shrinking(
-    context: Context, samples: SampleSet, groups: Sequence[UnitGroup]
+    context: Context,
+    samples: SampleSet,
+    groups: Sequence[UnitGroup],
+    inner: Sequence[InnerGroup] = (),
 ) -> ShrinkingCosts:
     """Measure what fewer units of each group, and lower ranks of each block, cost.
 
     Parameters
     ----------
-    groups
-        Those whose readers and producers are all among the context's layers.
+    groups, inner
+        Those whose layers are all among the context's.
     """
     context.listener.stage("measuring what units and ranks are worth")
     recorded = context.recorded(samples)
     batches = samples.probe_batches(len(context.layers))
     probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
-    measuring = _Measuring(context, probe, groups)
+    measuring = _Measuring(context, probe, groups, inner)
     for number, stage in enumerate(recorded):
         with stage:
             measuring.add(number, stage)
@@ -161,9 +188,14 @@ class _Measuring:
     """A pass over the dense network, and the curves so far."""
 
     def __init__(
-        self, context: Context, probe: SensitivityProbe, groups: Sequence[UnitGroup]
+        self,
+        context: Context,
+        probe: SensitivityProbe,
+        groups: Sequence[UnitGroup],
+        inner: Sequence[InnerGroup],
     ) -> None:
-        self.context, self.probe = context, probe
+        self.context, self.probe, self.inner = context, probe, inner
+        self.moments: dict[str, dict[str, Floats]] = {group.name: {} for group in inner}
         self.costs = ShrinkingCosts()
         self.groups = {group.name: group for group in groups}
         self.readers: dict[str, list[tuple[Reader, Sensitivity, float]]] = {}
@@ -192,6 +224,8 @@ class _Measuring:
                 )
                 with suppress(np.linalg.LinAlgError, BadInput):
                     self._measure(number, layer, block, ScaledProblem.of(problem))
+                with suppress(np.linalg.LinAlgError, BadInput):
+                    self._measure_inner(number, layer, block_samples.Z)
 
     def _measure(self, stage: int, layer: Layer, block: int, scaled: ScaledProblem) -> None:
         rhs, place = scaled.rhs(ErrorFeedback()), (stage, layer, block)
@@ -228,6 +262,24 @@ class _Measuring:
             if len(self.readers[group.name]) == len(group.readers):
                 self._finish(group)
 
+    def _measure_inner(self, stage: int, layer: Layer, Z: Matrix) -> None:
+        """Measure what fewer entries of queries and keys cost, once both are there."""
+        for group in self.inner:
+            if layer.name not in group.layers:
+                continue
+            moments = self.moments[group.name]
+            moments[layer.name] = head_moments(group, layer.name, Z)
+            if len(moments) < len(group.layers):
+                continue
+            bases, pairs = InnerBases.of(group, moments), {}
+            (matrix,) = dense_matrices(self.context.dense, layer)
+            for count in probed_levels(bases.relative):
+                changed = bases.projected(layer.name, matrix, count)
+                pairs[float(bases.relative[count])] = [changed if layer.has_bias else changed[:-1]]
+            sensitivity = self._probed(stage, layer, pairs)
+            curve = InnerCurve(bases, sensitivity.cost(bases.relative))
+            self.costs.inner[group.name] = curve
+
     def _sensitivity(
         self,
         place: tuple[int, Layer, int],
@@ -244,15 +296,24 @@ class _Measuring:
             Squared errors of the layer, and systems that make them.
         """
         stage, layer, block = place
-        feedback, pairs = ErrorFeedback(), {}
+        feedback, changed = ErrorFeedback(), {}
         for error, system in shrunk:
             U = scaled.linear_weights(system.solve(scaled.rhs(feedback)), feedback)
             matrices = list(dense_matrices(self.context.dense, layer))
             matrices[block][: len(U)] = U
             if not layer.has_bias:
                 matrices = [matrix[:-1] for matrix in matrices]
-            moved = self.probe.movement(stage, layer, matrices).unflattened
-            pairs[float(error)] = moved / error
+            changed[float(error)] = matrices
+        return self._probed(stage, layer, changed)
+
+    def _probed(
+        self, stage: int, layer: Layer, changed: Mapping[float, Sequence[Matrix]]
+    ) -> Sensitivity:
+        """How the outputs move with other matrices of a layer, by its squared error with them."""
+        pairs = {
+            error: self.probe.movement(stage, layer, matrices).unflattened / error
+            for error, matrices in changed.items()
+        }
         errors = sorted(pairs)
         return Sensitivity(np.array(errors), np.array([pairs[error] for error in errors]))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nettrim_cli.graph.channels.inner import InnerGroup
 from nettrim_cli.graph.channels.units import UnitGroup
 from nettrim_cli.graph.layer import Layer
 
@@ -26,7 +27,7 @@ class Widths:
     Attributes
     ----------
     units
-        Units that stay of each group, by name.
+        Units that stay of each group, and entries of each inner group, by name.
     ranks
         Rank of each block's weights; blocks that are not in it have any.
     """
@@ -45,10 +46,13 @@ class Plan:
         Numbers of the units that stay of each group, ascending, by name.
     ranks
         As in ``Widths``.
+    inner
+        Entries of queries and keys that stay in each head, by the name of the inner group.
     """
 
     units: Mapping[str, Numbers]
     ranks: Mapping[Block, int]
+    inner: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class BlockShape:
         Entries of a unit among the rows, and among the columns, by group.
     inside
         Groups whose units the layer passes on one by one: a share of its blocks goes with them.
+    inner
+        Inner groups of which the columns are: a share of the columns goes with their entries.
     """
 
     rows: int
@@ -70,6 +76,7 @@ class BlockShape:
     read: Mapping[str, int]
     made: Mapping[str, int]
     inside: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
     def remaining(
         self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
@@ -81,6 +88,8 @@ class BlockShape:
         columns = self.columns - sum(
             (size * (totals[name] - units[name]) for name, size in self.made.items()), 0
         )
+        for name in self.inner:
+            columns = columns * units[name] // totals[name]
         return rows, columns
 
     def share(
@@ -90,7 +99,9 @@ class BlockShape:
         return math.prod((units[name] / totals[name] for name in self.inside), start=1.0)
 
 
-def block_shapes(layers: Iterable[Layer], groups: Sequence[UnitGroup]) -> dict[Block, BlockShape]:
+def block_shapes(
+    layers: Iterable[Layer], groups: Sequence[UnitGroup], inner: Sequence[InnerGroup] = ()
+) -> dict[Block, BlockShape]:
     """Shape of every block of some layers, with the groups that touch it."""
     read: dict[Block, dict[str, int]] = {}
     made: dict[Block, dict[str, int]] = {}
@@ -112,6 +123,7 @@ def block_shapes(layers: Iterable[Layer], groups: Sequence[UnitGroup]) -> dict[B
             read.get((layer.name, block), {}),
             made.get((layer.name, block), {}),
             inside[layer.name],
+            tuple(group.name for group in inner if layer.name in group.layers),
         )
         for layer in layers
         for block, (rows, columns) in enumerate(layer.blocks)

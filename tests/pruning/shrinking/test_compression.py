@@ -9,11 +9,15 @@ import pytest
 from onnx import numpy_helper
 
 from nettrim_cli.errors import BadInput, GateFailed, NothingToDo
+from nettrim_cli.graph.channels.delete import delete_units
+from nettrim_cli.graph.channels.find import unit_groups
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.pruning import goals
+from nettrim_cli.pruning.shrinking.widths import block_shapes
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.settings import STRUCTURES, Settings
+from tests.support.heads import HEADS, SIZE, heads
 from tests.support.networks import NETWORKS, Files, he, input_samples, mlp, save_data, save_model
 from tests.support.small import build, normal
 
@@ -106,6 +110,27 @@ def test_a_layer_of_low_rank_becomes_two(tmp_path) -> None:
     assert [layer.left for layer in report.layers] == ["16 x 24", "24 - 4 - 20", "20 x 4"]
     assert report.comparison.error < 5e-3
     assert len(Model.load(files.output).layers) == 4
+
+
+def test_scores_of_low_rank_need_few_entries_of_queries_and_keys(tmp_path) -> None:
+    """Each head's scores have rank 2 of 4: half of the queries and keys can go."""
+    proto, random = heads(), np.random.default_rng(0)
+    weights = weights_of(proto)
+    low = [first @ second.T for first, second in random.normal(size=(HEADS, 2, SIZE, 2)) / 2]
+    for name in ("wq", "bq"):
+        parts = np.split(weights[name], HEADS, axis=-1)
+        weights[name] = np.concatenate([a @ P for a, P in zip(parts, low, strict=True)], axis=-1)
+        weights[name] = weights[name].astype(np.float32)
+    files = saved(tmp_path, changed(proto, **weights))
+    width = HEADS * SIZE
+    settings = Settings(sparsity=0.5, structure="ranks", exclude=("v0", "y"), threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    left = {layer.name: layer.left for layer in report.layers if layer.left}
+    assert left == {"q0": f"6 x {width // 2}", "k0": f"6 x {width // 2}"}
+    assert report.sparsity == 0.5
+    assert report.comparison.error < 5e-3
+    (expected,), (actual,) = (outputs(path, proto) for path in (files.model, files.output))
+    assert relative_error(actual, expected) < 5e-3
 
 
 @pytest.mark.parametrize("target", [{"max_error": 0.2}, {"max_drop": 0.2}, {"epsilon": 0.4}])
@@ -245,6 +270,33 @@ def grouped() -> onnx.ModelProto:
         w3=he(16, 1, 3, 3, seed=3, inputs=9),
         w4=he(1024, 5, seed=4),
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_predicted_sizes_are_those_of_smaller_models(seed) -> None:
+    """With groups of convolutions, which go with units of others, and depthwise ones."""
+    model = Model(grouped())
+    groups, random = unit_groups(model), np.random.default_rng(seed)
+    totals = {group.name: group.units for group in groups}
+    units = {name: int(random.integers(1, total + 1)) for name, total in totals.items()}
+    predicted = {}
+    for (layer, _), shape in block_shapes(model.layers, groups).items():
+        rows, columns = shape.remaining(units, totals)
+        size = shape.share(units, totals) * rows * columns
+        predicted[layer] = predicted.get(layer, 0) + size
+    small = delete_units(model, {name: np.arange(count) for name, count in units.items()})
+    assert predicted == {layer.name: layer.parameters for layer in small.layers}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_what_is_told_is_what_was_asked_for_and_what_is_gone(tmp_path, share) -> None:
+    files = saved(tmp_path, grouped(), 64)
+    settings = Settings(sparsity=share, structure="units", include=("*",), threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    written = Model.load(files.output).count_parameters()[0]
+    assert report.nonzeros == written
+    assert report.weights == Model.load(files.model).count_parameters()[0]
+    assert report.sparsity >= share
 
 
 def test_weights_that_go_with_units_of_other_layers_are_counted(tmp_path) -> None:
