@@ -336,7 +336,16 @@ def measure(name: str, home: Path, sparsity: float, threads: int) -> dict[str, A
         {"weights": each["weights"], "reason": each["note"] if each["status"] == "dense" else ""}
         for each in figures["report"]["layers"]
     ]
-    compared = ["compare", str(dense), str(pruned), "--data", str(test), "--json", "--no-proof"]
+    compared = [
+        "compare",
+        str(dense),
+        str(pruned),
+        "--data",
+        str(test),
+        "--json",
+        "--certificate",
+        "none",
+    ]
     code, said, _, _ = nettrim([*compared, "--threads", str(threads)], home)
     figures["compare"] = json.loads(said) if code == 0 else said
     feeds, truth = read_samples(test)

@@ -326,7 +326,7 @@ def timed(job: Job, folder: Path, limit: float) -> Cell:
 
 def judged(subject: Subject, pruned: Path, threads: int) -> Cell:
     """Output error, score and file sizes on the test samples."""
-    words = ["compare", "--no-proof", str(subject.model), str(pruned)]
+    words = ["compare", "--certificate", "none", str(subject.model), str(pruned)]
     command = [sys.executable, "-m", "nettrim_cli", *words]
     command += ["--data", str(subject.test), "--json", "--threads", str(threads)]
     ended = subprocess.run(command, capture_output=True, text=True)

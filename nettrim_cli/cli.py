@@ -35,7 +35,14 @@ from nettrim_cli.options.usage import Group
 from nettrim_cli.process import supervisor
 from nettrim_cli.process.ledger import NOTHING_WRITTEN, written_alone
 from nettrim_cli.report.render import BENCH_FORMATS, COMPARISON_FORMATS, FORMATS
-from nettrim_cli.settings import BenchSettings, Gate, Settings, check_one_target
+from nettrim_cli.settings import (
+    CERTIFICATE_HELP,
+    CERTIFICATES,
+    BenchSettings,
+    Gate,
+    Settings,
+    check_one_target,
+)
 
 INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -152,10 +159,11 @@ def inspect(model: Path, as_json: bool) -> None:
 @options_of(Gate)
 @reports_option(COMPARISON_FORMATS)
 @click.option(
-    "--proof/--no-proof",
-    default=True,
+    "--certificate",
+    type=click.Choice(CERTIFICATES),
+    default="quick",
     show_default=True,
-    help="Bound output errors by those of the layers, which takes most of the time.",
+    help=CERTIFICATE_HELP,
 )
 @click.option(
     "--ignore-label",
@@ -172,7 +180,7 @@ def compare(
     data: Path,
     force: bool,
     reports: tuple[Path, ...],
-    proof: bool,
+    certificate: str,
     ignore_label: int | None,
     threads: int | None,
     as_json: bool,
@@ -199,7 +207,7 @@ def compare(
             data,
             gate=gate if gate.is_set else None,
             threads=threads,
-            proof=proof,
+            certificate=certificate,
             ignore_label=ignore_label,
         )
         write(partial(render.render_comparison, comparison))

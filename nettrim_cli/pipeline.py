@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nettrim_cli import __version__
-from nettrim_cli.data.batching import batch_size, side_by_side
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
-from nettrim_cli.evaluation.certificate import certify
+from nettrim_cli.evaluation.certificate import certificate_of
 from nettrim_cli.evaluation.comparison import (
     ReferenceOutputs,
     facts,
     stored_bytes,
 )
 from nettrim_cli.evaluation.gates import checks
+from nettrim_cli.evaluation.new_samples import new_sample_errors
 from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, dropped_samples, examine
 from nettrim_cli.evaluation.provenance import check_operands
 from nettrim_cli.files.atomic import reserved, standing
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
+PRUNE_RUNS, COMPARE_RUNS = 0.5, 4.0  # of the network on all samples, for a quick certificate
 
 
 def prune(
@@ -126,8 +128,8 @@ def prune(
         written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
             doubts += [*written.doubts, *run_advice(outcome, len(samples))]
-            batches = samples.holdout_batches(side_by_side(samples.size))
-            certificate = certify(dense, written.proved, batches, threads=threads)
+            level = settings.certificate, PRUNE_RUNS
+            certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
             files = [dense.path, target]
             latency = held_out_latency(files, samples, listener.stage) if bench else ()
     return Report(
@@ -155,7 +157,7 @@ def compare(
     *,
     gate: Gate | None = None,
     threads: int | None = None,
-    proof: bool = False,
+    certificate: str = "none",
     ignore_label: int | None = None,
 ) -> Comparison:
     """Compare two models on all samples of a file.
@@ -166,9 +168,8 @@ def compare(
         Limits that it is held against.
     ignore_label
         The label that marks samples without a class: accuracy leaves them out.
-    proof
-        Whether to bound the candidate's output errors from those of its layers, too: both models
-        run side by side for it.
+    certificate
+        ``quick``, ``full`` or ``none`` (see ``evaluation.certificate``).
 
     Raises
     ------
@@ -201,11 +202,18 @@ def compare(
         base = ReferenceOutputs(first, lambda: samples.batches(everything, size), threads=count)
         answers = base.compare(second)
         limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
-        comparison = replace(answers.compared(first, second), checks=limits, notes=notes)
-        if not proof:
-            return comparison
-        fewer = samples.batches(everything, side_by_side(size))
-        return replace(comparison, certificate=certify(first, second, fewer, threads=count))
+        certified = None
+        if certificate != "none":
+            judged = SampleSet(samples, everything[:0], everything, size)
+            level = certificate, COMPARE_RUNS
+            certified = certificate_of(first, second, judged, *level, threads=count)
+        return replace(
+            answers.compared(first, second),
+            certificate=certified,
+            new_samples=new_sample_errors(answers.errors),
+            checks=limits,
+            notes=notes,
+        )
 
 
 def inspect(model: PathLike) -> ModelSummary:

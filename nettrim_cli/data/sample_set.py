@@ -73,6 +73,15 @@ class SampleSet:
         """Samples to judge by on the whole network, which runs once for each of so many layers."""
         return self._with_made(few_of(self.holdout, self.calibration, layers, len(self.fitted)))
 
+    def unused(self, most: int) -> Indices:
+        """So many samples of the file at most that are used for nothing, drawn."""
+        used = np.union1d(self.fitted, self.holdout)
+        unused = np.setdiff1d(np.arange(self.calibration.samples), used)
+        batch = self.calibration.batch_size(1)
+        count = min(most, len(unused)) // batch * batch
+        drawn = np.random.default_rng([self.seed, 2]).choice(unused, count, replace=False)
+        return np.sort(drawn).astype(np.int64)
+
     def seen_batches(self) -> Iterator[Batch]:
         """Some of both kinds, to look at what the whole network makes of them."""
         for indices in (self.fitted, self.holdout):
@@ -150,6 +159,10 @@ def few_of(indices: Indices, samples: Calibration, layers: int, run_on: int) -> 
     """
     target = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * run_on // layers))
     target = min(target, PROBE_BYTES // max(1, samples.bytes_per_sample))
-    batch = samples.batch_size(1)
-    count = min(len(indices), batch * max(1, target // batch))
+    return spaced(indices, target, samples.batch_size(1))
+
+
+def spaced(indices: Indices, count: int, batch: int) -> Indices:
+    """So many of the indices (P,), in whole batches, evenly spaced."""
+    count = min(len(indices), batch * max(1, count // batch))
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]

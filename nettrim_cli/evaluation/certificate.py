@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nettrim_cli.data.batching import side_by_side
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.engine import Engine
-from nettrim_cli.errors import EngineFailed
+from nettrim_cli.data.sample_set import SampleSet, spaced
+from nettrim_cli.errors import BadInput, EngineFailed
+from nettrim_cli.evaluation.layer_costs import MOST_PARTS, layer_costs
 from nettrim_cli.graph.analysis.difference import (
     ALONE,
     SHAPE,
@@ -34,10 +37,57 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.ops.context import ErrorContext, Norms, Shapes
 from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound
+from nettrim_cli.settings import CERTIFICATES
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
 
 NORMS = Norms(operator_norm, convolution_norm, window_overlap)
 Bound = float | str  # a text says where the proof has ended, and why
+
+
+FEWEST_SAMPLES = 16  # on which a quick certificate tells what layers cost, where there are so many
+
+
+def certificate_of(
+    dense: Model, written: Model, samples: SampleSet, level: str, runs: float, *, threads: int
+) -> Certificate:
+    """All that is known of a pruned network's errors on some samples.
+
+    Parameters
+    ----------
+    dense, written
+        The network before, and as written.
+    samples
+        The held-out ones count.
+    level
+        ``full``; ``quick``: what layers cost is measured on fewer samples, and many layers share
+        their costs; or ``none``, which gives an empty one.
+    runs
+        How often the network may run on as many samples as there are to tell the costs, if quick.
+    threads
+        Threads of the engine.
+
+    Raises
+    ------
+    BadInput
+        There is no such level.
+    """
+    if level not in CERTIFICATES:
+        raise BadInput(f"certificate is {level!r}; it must be {' or '.join(CERTIFICATES)}.")
+    if level == "none":
+        return Certificate()
+    full, size = level == "full", side_by_side(samples.size)
+
+    def chosen(passes: float) -> Iterable[Batch]:
+        """Samples for so many runs of the network on them."""
+        count = max(FEWEST_SAMPLES, int(runs * len(samples) / passes))
+        batch = samples.calibration.batch_size(1)
+        indices = samples.holdout if full else spaced(samples.holdout, count, batch)
+        return samples.calibration.batches(indices, size)
+
+    most = len(dense.index.nodes) if full else MOST_PARTS
+    costs = layer_costs(dense, written, chosen, threads=threads, most_parts=most)
+    chain = certify(dense, written, samples.holdout_batches(size), threads=threads)
+    return replace(chain, costs=costs)
 
 
 @dataclass(frozen=True)

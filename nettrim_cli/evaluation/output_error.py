@@ -46,6 +46,8 @@ class OutputError:
         Axes whose size the data may not decide; None for all of them.
     unmeasured
         The kind of value that cannot be measured.
+    samples
+        Number of samples.
     """
 
     squared_distances: list[Array] = field(default_factory=list)
@@ -57,6 +59,7 @@ class OutputError:
     answers: bool = False
     fixed_axes: frozenset[int] | None = None
     unmeasured: str = ""
+    samples: int = 0
 
     def observe(self, part: OutputPart) -> None:
         """Take note of an output's size or kind, without a candidate."""
@@ -75,6 +78,7 @@ class OutputError:
         BadInput
             The outputs are maps with different keys, or arrays that ``add`` refuses.
         """
+        self.samples += count
         reference_array: Any = None if reference is None else reference.array
         candidate_array: Any = None if candidate is None else candidate.array
         if reference_array is None and candidate_array is None:
@@ -180,6 +184,19 @@ class OutputError:
         return RelativeError(
             np.concatenate(self.squared_distances), np.concatenate(self.squared_norms)
         )
+
+    @property
+    def sample_errors(self) -> Array:
+        """(N,) error of each sample, relative to its own size; empty where no axis is theirs."""
+        if not self.squared_distances:
+            return np.empty(0)
+        distances = np.concatenate(self.squared_distances)
+        if len(distances) != self.samples:
+            return np.empty(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = distances / np.concatenate(self.squared_norms)
+        shares = np.where(distances == 0, 0.0, shares)
+        return shares if self.answers else np.sqrt(shares)
 
     @property
     def changed_share(self) -> float:

@@ -20,12 +20,12 @@ PIECE_BYTES = 1 << 24
 def describe(settings: Settings, dense: Model) -> str:
     """The run's settings and the digest of the dense model, for the metadata of the pruned one.
 
-    How weights are stored is not among them, so that a model unpacked is the one written plain, nor
-    are bits where there are all, nor that idle units are deleted, which a model shows, nor what is
-    of no account where layers keep their shapes.
+    How weights are stored is not among them, so that a model unpacked is the one written plain.
+    Nor are bits where there are all, that idle units are deleted, which a model shows, what is told
+    of errors, and what is of no account where layers keep their shapes.
     """
     facts = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
-    del facts["store"], facts["no_delete"]
+    del facts["store"], facts["no_delete"], facts["certificate"]
     if settings.bits is None:
         del facts["bits"]
     if settings.structure == "zeros":

@@ -22,7 +22,6 @@ from nettrim_cli.data.values import parts
 from nettrim_cli.graph.analysis.before_softmax import before_softmax
 from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
-from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import Stage, set_matrices
@@ -127,7 +126,7 @@ class SensitivityProbe:
     def _places(self, layers: Layer | Stage) -> list[int]:
         """Positions in the schedule of the nodes that read the layers, or of their owners."""
         nodes = [self.dense.index.nodes[site.node] for site in layers.sites]
-        return [self._positions[outermost(node).number] for node in nodes]
+        return [self._positions[node.outermost.number] for node in nodes]
 
     def _advance(self, stage: int) -> None:
         """Run what the layers up to a stage read."""
@@ -148,13 +147,6 @@ class SensitivityProbe:
         model = self.dense.clone()
         set_matrices(model, layer, matrices)
         return model
-
-
-def outermost(node: Node) -> Node:
-    """The node of the main graph that a node is, or is inside of."""
-    while node.parent is not None:
-        node = node.parent.owner
-    return node
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes out is looked at

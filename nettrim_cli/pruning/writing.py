@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import OutputComparison, ReferenceOutputs
 from nettrim_cli.evaluation.forms import forms
+from nettrim_cli.evaluation.new_samples import on_unused_samples
 from nettrim_cli.evaluation.output_statistics import output_statistics
 from nettrim_cli.evaluation.written_model_check import (
     dead_outputs,
@@ -91,7 +92,10 @@ def write(
     (integers.model if integers else model).save(target, force=force, check=check)
     with standing(target):
         ((written, answers),) = measured
-        comparison = answers.compared(dense, written)
+        comparison = replace(
+            answers.compared(dense, written),
+            new_samples=on_unused_samples(dense, written, samples, threads=context.threads),
+        )
         layers = [counted(layer, model) for layer in result.layers]
         bound = answers.bound
         if result.target is not None and result.target.bound is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 DIGITS = 12  # of a difference of shares that rounding leaves
@@ -113,11 +113,35 @@ class Check:
 
 
 @dataclass(frozen=True)
+class NewSampleError:
+    """The error that most new samples do not exceed at an output.
+
+    Attributes
+    ----------
+    name
+        Of the output.
+    error
+        Distance of a sample's outputs relative to their size (of answers, the share that differs)
+        that ``share`` of new samples do not exceed, with ``confidence``; None for too few samples.
+    samples, needed
+        Number of samples that it rests on, which chose nothing; the least that say anything.
+    """
+
+    name: str
+    error: float | None
+    share: float
+    confidence: float
+    samples: int
+    needed: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two models side by side on the same samples.
 
     ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``).
-    ``certificate`` holds for the candidate on these samples; it is None without ``--proof``.
+    ``certificate`` holds for the candidate on these samples; it is None where none was asked for.
+    ``new_samples`` rests on samples that chose nothing, and is empty where there are none.
     ``checks`` are the limits of the options, ``notes`` what a reader should know first.
     """
 
@@ -127,6 +151,7 @@ class Comparison:
     samples: int
     accuracy_drop_interval: tuple[float, float] | None = None
     certificate: Certificate | None = None
+    new_samples: tuple[NewSampleError, ...] = ()
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -222,11 +247,84 @@ class OutputBound:
 
 
 @dataclass(frozen=True)
+class LayerCost:
+    """What one layer, or several in a row, cost at the outputs.
+
+    Attributes
+    ----------
+    layers
+        Their names; of nodes before the first layer that differ, the node's.
+    outputs
+        Norm of the difference that they make, relative to the dense output, by name of the output;
+        None where that is no number.
+    """
+
+    layers: tuple[str, ...]
+    outputs: Mapping[str, float | None]
+
+    @property
+    def largest(self) -> float | None:
+        """The largest cost over the outputs."""
+        costs = [cost for cost in self.outputs.values() if cost is not None]
+        return max(costs, default=None)
+
+
+@dataclass(frozen=True)
+class CostSum:
+    """What all layers cost together at an output.
+
+    Attributes
+    ----------
+    name
+        Of the output.
+    bound
+        Sum of all costs, which the error is at most; None where it is no number.
+    error
+        The error on the same samples.
+    """
+
+    name: str
+    bound: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """What the layers cost at the outputs.
+
+    Attributes
+    ----------
+    parts
+        Layers in dataflow order.
+    sums
+        All of them together, output by output.
+    samples
+        Number of samples on which that was measured.
+    reason
+        Why it was not.
+    """
+
+    parts: tuple[LayerCost, ...] = ()
+    sums: tuple[CostSum, ...] = ()
+    samples: int = 0
+    reason: str = ""
+
+    def layer(self, name: str) -> LayerCost | None:
+        """The first part with a layer; None for a dense one."""
+        return next((part for part in self.parts if name in part.layers), None)
+
+    def output(self, name: str) -> CostSum | None:
+        """The sum of an output."""
+        return next((cost_sum for cost_sum in self.sums if cost_sum.name == name), None)
+
+
+@dataclass(frozen=True)
 class Certificate:
     """Proved bounds on the errors of a pruned network on the samples of the comparison."""
 
     outputs: tuple[OutputBound, ...] = ()
     layers: tuple[LayerBound, ...] = ()
+    costs: LayerCosts = field(default_factory=LayerCosts)
 
     def output(self, name: str) -> OutputBound | None:
         """The bound of an output."""

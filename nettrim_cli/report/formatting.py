@@ -59,13 +59,6 @@ def at_most(share: float) -> str:
     return f"{value:,f}" if Decimal("0.001") <= value < 10**7 else f"{value:.2e}"
 
 
-def proved(bound: float | None, reason: str) -> str:
-    """The proved bound on an output's error, or why there is none; empty where it is exact."""
-    if bound is None:
-        return clean(reason)
-    return f"proved from the layers alone: at most {at_most(bound)} %" if bound else ""
-
-
 def count(number: int | None) -> str:
     """A count with thousands separators."""
     return UNKNOWN if number is None else f"{number:,}"

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import formatting
+from nettrim_cli.report.comparison_result import Certificate
 
 if TYPE_CHECKING:
     from nettrim_cli.report.bench_result import Bench
@@ -94,7 +95,12 @@ def _csv(report: Report) -> str:
         sizes = {"inputs": layer["shape"][0], "outputs": layer["shape"][1]}
         target = {"target_met": None if report.target is None else report.target.met}
         run = {"verdict": " ".join(report.verdict.lines), "output_sha256": digest}
-        row = _plain({**proof, **layer, **sizes, **target, **run})
+        part = report.certificate.costs.layer(layer["name"])
+        costs = {
+            "cost": None if part is None else part.largest,
+            "cost_layers": None if part is None else len(part.layers),
+        }
+        row = _plain({**proof, **layer, **sizes, **costs, **target, **run})
         writer.writerow([row[field] for field in CSV_FIELDS])
     return text.getvalue()
 
@@ -110,6 +116,7 @@ CSV_FIELDS = (
     "reason",
     "left",
     *CERTIFICATE_FIELDS,
+    *("cost", "cost_layers"),
     "target_met",
     "output_sha256",
 )
@@ -154,11 +161,30 @@ def _markdown(report: Report) -> str:
             for form in report.forms
         ]
         parts += ["## Forms of the file", _table(FORM_FIELDS, "lrrr", rows)]
-    parts += _certificate_parts(report)
+    parts += [*_cost_parts(report.certificate), *_certificate_parts(report)]
     settings = [(key, json.dumps(_plain(value))) for key, value in report.settings.items()]
     if settings:
         parts += ["## Settings", _table(("setting", "value"), "ll", settings)]
     return "\n\n".join(parts) + "\n"
+
+
+def _cost_parts(certificate: Certificate | None) -> list[str]:
+    """What the layers cost at the outputs."""
+    if certificate is None or not certificate.costs.parts:
+        return []
+    parts, outputs = certificate.costs.parts, certificate.costs.sums
+    rows = [
+        (", ".join(part.layers), *(formatting.error(part.outputs[o.name]) for o in outputs))
+        for part in parts
+    ]
+    sums = ["?" if o.bound is None else formatting.at_most(o.bound) for o in outputs]
+    names = ("layers", *(f"cost at {output.name} %" for output in outputs))
+    table = _table(names, "l" + "r" * len(outputs), [*rows, ("sum", *sums)])
+    return [
+        "## Costs of layers",
+        table,
+        f"On {formatting.count(certificate.costs.samples)} samples.",
+    ]
 
 
 def _certificate_parts(report: Report) -> list[str]:
@@ -228,6 +254,7 @@ def _comparison_markdown(comparison: Comparison) -> str:
     parts.append(f"{_escape(reference)} → {_escape(candidate)}, {samples} samples")
     rows = comparison_rows(comparison)
     parts.append(_table(("", "reference", "candidate", ""), "lrrl", rows))
+    parts += _cost_parts(comparison.certificate)
     return "\n\n".join(parts) + "\n"
 
 

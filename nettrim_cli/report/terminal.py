@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from nettrim_cli.report import formatting, text_table
 from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.bench_verdict import WORDS, at_batch, show_ratio, speed
-from nettrim_cli.report.comparison_result import Certificate, Comparison, Conversion
+from nettrim_cli.report.comparison_result import Certificate, Comparison, Conversion, LayerCosts
+from nettrim_cli.report.cost_view import (
+    cost_cells,
+    cost_remark,
+    costliest_row,
+    new_sample_rows,
+)
 from nettrim_cli.report.diagnostic import Diagnostic, Severity
 from nettrim_cli.report.formatting import milliseconds
 from nettrim_cli.report.gate import outcome
@@ -62,7 +68,7 @@ def show_report(report: Report, console: Console, output: str | None = None) -> 
     text_table.blank(console)
     sentences = ["" if layer.pruned else f"left dense: {_note(layer)}" for layer in layers]
     if layers:
-        fitted = text_table.fit(_layer_columns(layers), console.width)
+        fitted = text_table.fit(_layer_columns(layers, report.certificate.costs), console.width)
         text_table.show(fitted, console, sentences)
         if "note" in fitted.dropped:
             _show_notes(layers, console)
@@ -142,7 +148,8 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
         f"{formatting.percent(candidate.sparsity)} % sparsity",
     )
     quality = _quality_rows(comparison, "samples", comparison.certificate)
-    return [*_file_rows(comparison), parameters, nonzeros, *quality]
+    costliest = costliest_row(comparison.certificate)
+    return [*_file_rows(comparison), parameters, nonzeros, *quality, *costliest]
 
 
 def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
@@ -171,12 +178,13 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
+def _layer_columns(layers: Sequence[LayerReport], costs: LayerCosts) -> list[Column]:
     def cells(text_of: Callable[[LayerReport], str]) -> list[str]:
         """Texts of the pruned layers; empty for the others."""
         return [text_of(layer) if layer.pruned else "" for layer in layers]
 
     smaller = any(layer.left for layer in layers)
+    iterations = 0 if costs.parts else 30  # costs tell more
     zeros, error = "gone %" if smaller else "sparsity %", "error %"
     left = [layer.left for layer in layers]
     bold, faint = ["bold"] * len(layers), [FAINT] * len(layers)
@@ -197,10 +205,13 @@ def _layer_columns(layers: Sequence[LayerReport]) -> list[Column]:
         Column("after", after, zeros, priority=ESSENTIAL + 9, styles=bold),
         Column("calib", calibration, error, priority=ESSENTIAL - 1),
         Column("held-out", holdout, error, priority=ESSENTIAL + 8),
+        Column("output", cost_cells(costs, [layer.name for layer in layers]), error, priority=28),
         Column("gap %", cells(lambda layer: formatting.error(layer.gap)), priority=26),
         Column("viol. %", cells(lambda layer: formatting.error(layer.violation)), priority=25),
         Column("columns", cells(lambda layer: formatting.count(layer.columns)), priority=10),
-        Column("iter", cells(lambda layer: formatting.count(layer.iterations)), priority=30),
+        Column(
+            "iter", cells(lambda layer: formatting.count(layer.iterations)), priority=iterations
+        ),
         Column("sec", cells(lambda layer: f"{layer.seconds:.1f}"), priority=35),
         Column(
             "status",
@@ -290,19 +301,23 @@ def _quality_rows(
         rows.append(("accuracy", _share(reference_accuracy), _share(candidate_accuracy), remark))
     several = len(comparison.outputs) > 1
     for output in comparison.outputs:
-        proof = certificate.output(output.name) if certificate else None
-        proved = formatting.proved(proof.bound, proof.reason) if proof else ""
+        costs = cost_remark(certificate, output.name, comparison.samples) if certificate else ""
         name = formatting.clean(output.name) if several or output.unmeasured else ""
         missing = (
             f"not measured: {formatting.clean(output.unmeasured)}" if output.unmeasured else ""
         )
-        remarks = (name, "" if rows else sample_count, missing or proved)
+        remarks = (name, "" if rows else sample_count, missing or costs)
         remark = ", ".join(filter(None, remarks))
         label = "other elements" if output.answers else "output error"
         value = (
             formatting.UNKNOWN if output.error is None else f"{formatting.error(output.error)} %"
         )
         rows.append((label, "", value, remark))
+    real = {
+        output.name for output in comparison.outputs if not (output.answers or output.error == 0)
+    }
+    unexceeded = [bound for bound in comparison.new_samples if bound.name in real]
+    rows += new_sample_rows(unexceeded, run=samples != "samples")
     for output in comparison.outputs:
         if output.agreement is not None:
             parts = [formatting.clean(output.name) if several else ""]

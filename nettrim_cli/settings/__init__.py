@@ -6,6 +6,8 @@ from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.run import (
     ALLOCATIONS,
     AUTOMATIC,
+    CERTIFICATE_HELP,
+    CERTIFICATES,
     DEFAULT_GAMMA,
     METHODS,
     SCHEMES,
@@ -22,6 +24,8 @@ from nettrim_cli.settings.targets import (
 __all__ = [
     "ALLOCATIONS",
     "AUTOMATIC",
+    "CERTIFICATES",
+    "CERTIFICATE_HELP",
     "DEFAULT_EPSILON",
     "DEFAULT_GAMMA",
     "METHODS",

@@ -24,6 +24,12 @@ ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 WIDTHS = ("measured", "products")
 REFITS = ("layers", "network")
+CERTIFICATES = ("quick", "full", "none")
+CERTIFICATE_HELP = (
+    "What is told of errors: what each layer costs at the outputs, and what its norms prove. "
+    "quick: costs of 16 groups of layers at most, on a part of the samples. full: of every layer, "
+    "on all of them."
+)
 STORES = ("plain", "compact")
 BITS = (16, 8, 6, 4)
 KERNEL_BITS = 7  # of --runtime-int8
@@ -259,6 +265,7 @@ class Settings:
         "Leave hidden units in the network that are left without incoming or outgoing weights. "
         "Without this they are deleted, and matrices get smaller; outputs stay the same.",
     )
+    certificate: str = option("quick", CERTIFICATE_HELP, choices=CERTIFICATES)
     seed: int = option(0, "Seed of every random choice.", low=0, metavar="N")
     threads: int | None = option(
         None, "Processor threads to use (default: all).", low=1, high=1024, metavar="N"

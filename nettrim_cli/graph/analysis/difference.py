@@ -83,18 +83,7 @@ def difference(dense: Model, changed: Model) -> Difference:
     if any(shapes.get(layer.name) != layer.weight_shape for layer in changed.layers):
         raise Unsupported("the two models have layers of different shapes")
     top = changed_index.flat.main_nodes
-    altered = _altered(dense_index, changed_index)
-    differing = {
-        a.number
-        for a, b in zip(dense_index.flat.main_nodes, top, strict=True)
-        if a.input != b.input or _changed_inside(a, b)
-    }
-    altered |= {
-        name for number in differing for name in changed_index.nodes[number].output
-    } & changed_index.constants
-    altered = depends_on(top, altered) & changed_index.constants
-    differing |= {node.number for node in top if altered & node.reads}
-    differing -= {node.number for node in top if changed_index.constants.issuperset(node.output)}
+    differing = differing_nodes(dense_index, changed_index)
     layers = {}
     for layer in changed.layers:
         for place, site in enumerate(layer.sites if layer.prunable else ()):
@@ -107,6 +96,34 @@ def difference(dense: Model, changed: Model) -> Difference:
     sources = {layer.response for layer in layers.values()}
     sources |= {name for number in strange for name in changed_index.nodes[number].output}
     return Difference(layers, frozenset(strange), frozenset(depends_on(top, sources)))
+
+
+def differing_nodes(dense: Index, changed: Index) -> set[int]:
+    """Nodes of the dense main graph that the changed one lacks, or has with other constants.
+
+    Nodes correspond where their outputs have the same names.  Those that compute constants do not
+    count: who reads these does.
+    """
+    nodes, dense_nodes = changed.flat.main_nodes, dense.flat.main_nodes
+    counterparts = {node.output: node for node in nodes}
+    differing = {
+        node.number
+        for node in dense_nodes
+        if (match := counterparts.get(node.output)) is None
+        or _kind(match) != _kind(node)
+        or match.input != node.input
+        or list(match.attribute) != list(node.attribute)  # subgraphs are among them
+    }
+    same = {node.output for node in dense_nodes if node.number not in differing}
+    made = {name for node in nodes if node.output not in same for name in node.output}
+    altered = depends_on(nodes, _altered(dense, changed) | made & changed.constants)
+    altered &= changed.constants
+    return {
+        node.number
+        for node in dense_nodes
+        if not dense.constants.issuperset(node.output)
+        and (node.number in differing or altered & counterparts[node.output].reads)
+    }
 
 
 def measuring_model(
@@ -256,8 +273,3 @@ def _altered(dense: Index, changed: Index) -> set[str]:
     dense_values = {**dense.initializers, **dense.sparse}
     changed_values = {**changed.initializers, **changed.sparse}
     return {name for name, value in changed_values.items() if dense_values.get(name) != value}
-
-
-def _changed_inside(dense: Node, changed: Node) -> bool:
-    """Whether the attributes of a node differ, its subgraphs among them."""
-    return list(dense.attribute) != list(changed.attribute)

@@ -77,6 +77,11 @@ class Node:
         return tuple(name for subgraph in self.subgraphs for name in subgraph.outputs)
 
     @property
+    def outermost(self) -> Node:
+        """The node of the main graph that it is, or is inside of."""
+        return self if self.parent is None else self.parent.owner.outermost
+
+    @property
     def iterates(self) -> bool:
         """Whether its subgraph may run any number of times."""
         return any(subgraph.inputs for subgraph in self.subgraphs)

@@ -246,7 +246,7 @@ def test_of_layers_of_other_shapes_nothing_is_proved(tmp_path) -> None:
     files = saved(tmp_path, mlp())
     settings = Settings(sparsity=0.5, structure="units", threads=1)
     report = prune(files.model, files.data, settings=settings)
-    comparison = compare(files.model, files.output, files.data, proof=True)
+    comparison = compare(files.model, files.output, files.data, certificate="quick")
     (bound,) = comparison.certificate.outputs
     assert bound.reason == "nothing is proved: the two models have layers of different shapes"
     assert comparison.error == pytest.approx(report.comparison.error, rel=0.5)
