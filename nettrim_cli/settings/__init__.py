@@ -1,13 +1,12 @@
 """Options of runs, of comparisons and of timings."""
 
 from nettrim_cli.settings.bench import BenchSettings
+from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.run import (
     ALLOCATIONS,
     AUTOMATIC,
-    CERTIFICATE_HELP,
-    CERTIFICATES,
     DEFAULT_GAMMA,
     METHODS,
     SCHEMES,

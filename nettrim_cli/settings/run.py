@@ -14,6 +14,7 @@ from typing import Any
 from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
+from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS, check_one_target
 
@@ -24,12 +25,6 @@ ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 WIDTHS = ("measured", "products")
 REFITS = ("layers", "network")
-CERTIFICATES = ("quick", "full", "none")
-CERTIFICATE_HELP = (
-    "What is told of errors: what each layer costs at the outputs, and what its norms prove. "
-    "quick: costs of 16 groups of layers at most, on a part of the samples. full: of every layer, "
-    "on all of them."
-)
 STORES = ("plain", "compact")
 BITS = (16, 8, 6, 4)
 KERNEL_BITS = 7  # of --runtime-int8

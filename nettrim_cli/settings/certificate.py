@@ -1,0 +1,10 @@
+"""How much is told of errors, by ``prune`` and ``compare``."""
+
+from __future__ import annotations
+
+CERTIFICATES = ("quick", "full", "none")
+CERTIFICATE_HELP = (
+    "What is told of errors: what each layer costs at the outputs, and what its norms prove. "
+    "quick: costs of 16 groups of layers at most, on a part of the samples. full: of every layer, "
+    "on all of them."
+)
