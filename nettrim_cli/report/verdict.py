@@ -73,7 +73,9 @@ def _result(report: Report) -> str:
     zeros = f"{formatting.percent(report.sparsity)} % {noun}"
     target = report.target
     if name == "sparsity":
-        return f"{zeros}, {formatting.plain_percent(value)} % asked."
+        more = bool(report.deleted_units) and report.sparsity >= value + HALF_STEP
+        why = " (more with units that nothing reads)" if more else ""
+        return f"{zeros}, {formatting.plain_percent(value)} % asked{why}."
     if name == "pattern":
         return f"pattern {report.settings['pattern']}, {zeros}."
     if name == "epsilon" or target is None:

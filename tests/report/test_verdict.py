@@ -40,6 +40,18 @@ def test_what_was_asked_and_whether_it_is_reached(asked, figures, reached, text)
     assert "0.25 points of accuracy lost, output error 14.32 %." in found.outcome
 
 
+def test_more_zeros_than_asked_for_are_explained() -> None:
+    """Units that nothing reads are deleted with weights that were kept."""
+    report = whole(solved("a"), target_option=("sparsity", 0.89))
+    assert "90.0 % zeros, 89 % asked." in report.verdict.outcome
+    report = replace(report, deleted_units=3)
+    assert (
+        "90.0 % zeros, 89 % asked (more with units that nothing reads)." in report.verdict.outcome
+    )
+    report = replace(report, target_option=("sparsity", 0.9))
+    assert "90.0 % zeros, 90 % asked." in report.verdict.outcome
+
+
 def test_less_than_a_weight_is_not_missing() -> None:
     layer = replace(solved("a"), weights=64, nonzeros_before=64, nonzeros_after=2)
     assert whole(layer, target_option=("sparsity", 0.97)).verdict.reached
