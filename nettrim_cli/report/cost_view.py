@@ -37,7 +37,7 @@ def cost_remark(certificate: Certificate, name: str, samples: int) -> str:
     if costs.reason:
         return formatting.clean(costs.reason)
     cost_sum = costs.output(name)
-    if cost_sum is None or not cost_sum.bound:
+    if cost_sum is None or not cost_sum.bound or len(costs.parts) == 1:  # that is the error itself
         return ""
     text = f"layers cost {formatting.at_most(cost_sum.bound)} % in sum"
     if costs.samples < samples:
