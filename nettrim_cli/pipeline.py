@@ -147,6 +147,7 @@ def prune(
         forms=written.forms,
         deleted_units=written.deleted_units,
         latency=latency,
+        mix=outcome.mix,
     )
 
 

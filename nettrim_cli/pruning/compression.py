@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import Forecast
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.report.result import Mix
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,16 @@ class Compression(Protocol):
         What a sparsity is a share of, for messages.
     cache
         What the dense network delivered to the layers.
+    context
+        That of the run, with settings of the mix's bits.
+    mix, bits, zeros
+        What weights are stored as, and the values that each of its parts may have, in order.
     """
 
+    context: Context
+    mix: Mix
+    bits: Sequence[int | None]
+    zeros: Sequence[float]
     samples: SampleSet
     cache: StreamCache
     forecast: Forecast | None
@@ -58,8 +70,25 @@ class Compression(Protocol):
     def error(self, sparsity: float) -> float:
         """The network's relative error as it is expected."""
 
+    def stored_bytes(self, sparsity: float) -> float:
+        """About the bytes of the layers' weights in a compact file."""
+
+    def mixed(self, mix: Mix) -> Compression:
+        """The same with another mix."""
+
     def preview(self, sparsity: float) -> Model:
         """A network of the size that it would have, its weights not refitted."""
 
     def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
         """The network, from where the last attempt ended if that is near."""
+
+
+C = TypeVar("C", bound=Compression)
+
+
+def remixed(compression: C, mix: Mix) -> C:
+    """A copy of a compression with another mix, which shares what was measured."""
+    settings = replace(compression.context.settings, bits=mix.bits)
+    other = copy.copy(compression)
+    other.context, other.mix = replace(compression.context, settings=settings), mix
+    return other

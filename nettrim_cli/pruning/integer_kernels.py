@@ -18,7 +18,7 @@ from nettrim_cli.latency.measure import latency_ratio
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.target_search import keeps_target
 from nettrim_cli.report.diagnostic import Diagnostic
-from nettrim_cli.settings.run import KERNEL_BITS
+from nettrim_cli.settings import KERNEL_BITS
 
 LARGER_BATCH = 64  # besides single samples
 WORTH = 0.95  # of the time with floats: less gained is not worth the rounding

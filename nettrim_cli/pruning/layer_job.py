@@ -92,11 +92,9 @@ def solve_layer(job: LayerJob, progress: Callback = silent) -> LayerResult:
     """Solve all blocks of a layer.  Equal jobs give equal weights, wherever they are solved."""
     start = time.monotonic()
     solutions = within_ceiling(job.problems, _solve_blocks(job, progress), job.bounds[1])
-    # Two thin layers are made of one of low rank later, and keep all bits.
-    low = job.budget.ranks if isinstance(job.budget, UnitsBudget) else (None,) * len(solutions)
     rounded = tuple(
-        round_solution(problem, solution, job.bits if rank is None else None)
-        for problem, solution, rank in zip(job.problems, solutions, low, strict=True)
+        round_solution(problem, solution, job.bits)
+        for problem, solution in zip(job.problems, solutions, strict=True)
     )
     return LayerResult(rounded, time.monotonic() - start)
 

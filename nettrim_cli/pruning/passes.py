@@ -20,12 +20,19 @@ from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.pruning.allocation import Forecast
+from nettrim_cli.pruning.compression import Compression
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.measurement import StartingPoint, starting_point
-from nettrim_cli.pruning.refit.network import refit_again, refit_network
+from nettrim_cli.pruning.mixing import best_mix
+from nettrim_cli.pruning.refit.network import refit_again
+from nettrim_cli.pruning.scattered import ScatteredZeros
+from nettrim_cli.pruning.second_step import few_bits, fit_together
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.compression import Shrinking
+from nettrim_cli.pruning.shrinking.sparse import SparseShrinking
+from nettrim_cli.report.result import NO_MIX, Mix
+from nettrim_cli.settings import AUTO, CHOSEN_BITS
 
 Zeros = Mapping[str, int]
 SURE = 2.0  # standard errors by which a rival must be better to take the place of the first,
@@ -42,11 +49,14 @@ class Outcome:
         Those that layers were fitted to, made ones among them, before a final fit.
     forecast
         What more samples would give, where that was asked for.
+    mix
+        What weights are stored as.
     """
 
     result: PassResult
     samples: SampleSet
     forecast: Forecast | None = None
+    mix: Mix = NO_MIX
 
     @property
     def final_samples(self) -> int:
@@ -75,13 +85,14 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     settings = context.settings
     if settings.structure != "zeros":
         return shrink_network(context, samples, reference)
+    mix = Mix(settings.weight_bits)
     first = starting_point(context, samples)
     samples = first.samples
     together = settings.refit == "network" and first.allocations is not None
     result = _passes(context, first, reference)
     share = 0.0
     if together:
-        result, share = refit_network(context, samples, result, reference)
+        result, share = fit_together(context, samples, result, reference)
     few = first.allocations is not None and samples.few
     if few and settings.method == "l0" and settings.final_fit == "auto":
         context.listener.stage(f"fitting to all {len(samples):,} samples")
@@ -89,8 +100,9 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
         fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
         if share:
             fitted = refit_again(context, samples.whole(), fitted, share)
+            fitted = few_bits(context, samples.whole(), fitted, WarmStart(holdout_fitted=True))
         result = final_fit(result, fitted, reference)
-    return Outcome(result, samples, first.forecast)
+    return Outcome(result, samples, first.forecast, mix)
 
 
 def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:
@@ -101,11 +113,12 @@ def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOut
     BadInput
         So many weights cannot go.
     """
-    shrinking, (name, value) = Shrinking(context, samples), context.settings.target
+    shrinking, (name, value) = shrinking_of(context, samples), context.settings.target
     samples = shrinking.samples
     if name == "epsilon":
-        return Outcome(shrinking.within(value), samples)
-    result = shrinking.compress(value, None).result
+        return Outcome(shrinking.within(value), samples, mix=shrinking.mix)
+    best = best_mix(shrinking, value, reference, context.listener, by_bytes=False)
+    result = best.compress(value, None).result
     weights = sum(layer.weights for layer in result.layers)
     gone = weights - sum(layer.nonzeros_after for layer in result.layers)
     if gone + 1 <= value * weights:
@@ -114,8 +127,31 @@ def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOut
             f"{gone / weights:.1%} of the weights away at most; --sparsity {value} is more."
         )
     if context.settings.refit == "network":
-        result, _ = refit_network(context, samples, result, reference)
-    return Outcome(result, samples)
+        result, _ = fit_together(context, samples, result, reference)
+    return Outcome(result, samples, mix=best.mix)
+
+
+def compression_of(context: Context, samples: SampleSet) -> Compression:
+    """The way in which the settings make the network smaller."""
+    if context.settings.structure != "zeros":
+        return shrinking_of(context, samples)
+    first, bits = _first_bits(context)
+    return ScatteredZeros(first, samples, bits)
+
+
+def shrinking_of(context: Context, samples: SampleSet) -> Shrinking:
+    """Fewer units and lower ranks, with zeros in what is left if the settings say so."""
+    first, bits = _first_bits(context)
+    kind = SparseShrinking if context.settings.structure.endswith("+zeros") else Shrinking
+    return kind(first, samples, bits)
+
+
+def _first_bits(context: Context) -> tuple[Context, Sequence[int | None]]:
+    """The context with the first of the bits that weights may have, and all of these."""
+    settings = context.settings
+    if settings.bits != AUTO:
+        return context, (settings.weight_bits,)
+    return replace(context, settings=replace(settings, bits=CHOSEN_BITS[0])), CHOSEN_BITS
 
 
 def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,15 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.compression import Attempt
+from nettrim_cli.pruning.compression import Attempt, remixed
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.measurement import allocate, measure
+from nettrim_cli.pruning.mixing import weight_bytes
 from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.report.result import Mix
 from nettrim_cli.solve.gram.rounding import to_nearest
+from nettrim_cli.solve.matrices import Matrix
 
 NEAR = 3  # by which weights may differ between attempts for the choices to hold
 REPAIRED, SLOPE = 0.64, 0.1  # what is left of independent errors in a cascade, at odds of 1
@@ -31,9 +35,12 @@ class ScatteredZeros:
     """
 
     noun = "zeros"
+    zeros: Sequence[float] = (0.0,)
 
-    def __init__(self, context: Context, samples: SampleSet) -> None:
-        self.context = context
+    def __init__(
+        self, context: Context, samples: SampleSet, bits: Sequence[int | None] = (None,)
+    ) -> None:
+        self.context, self.bits, self.mix = context, bits, Mix(bits[0])
         self.measured, self.cache = measure(context, samples), StreamCache()
         self.samples, self.forecast = self.measured.samples, self.measured.forecast
         self.error_model = self.measured.error_model
@@ -74,17 +81,22 @@ class ScatteredZeros:
             error *= REPAIRED * (sparsity / (1 - sparsity)) ** SLOPE
         return error
 
+    def stored_bytes(self, sparsity: float) -> float:
+        """About the bytes of the layers' weights in a compact file."""
+        total = sum(layer.parameters for layer in self.context.layers)
+        return total * weight_bytes(1 - sparsity, self.mix.bits)
+
+    def mixed(self, mix: Mix) -> ScatteredZeros:
+        """The same with weights of other bits."""
+        return remixed(self, mix)
+
     def preview(self, sparsity: float) -> Model:
         """The dense network with the smallest weights of each layer zero, the others rounded."""
         dense, zeros = self.context.dense, allocate(self.context, self.error_model, sparsity)
-        model, bits = dense.clone(), self.context.settings.bits
+        model, bits = dense.clone(), self.mix.bits
         for layer in self.context.layers:
-            weights = [weight.copy() for weight in dense.weight(layer)[0]]
-            if count := zeros.get(layer.name):
-                sizes = np.abs(np.concatenate([weight.ravel() for weight in weights]))
-                least = np.partition(sizes, count - 1)[count - 1]
-                for weight in weights:
-                    weight[np.abs(weight) <= least] = 0
+            count = zeros.get(layer.name, 0)
+            weights = without_smallest(dense.weight(layer)[0], count)
             if count or bits:
                 model.set_weight(layer, [to_nearest(weight, bits) for weight in weights], None)
         return model
@@ -99,3 +111,14 @@ class ScatteredZeros:
         zeros = allocate(context, self.error_model, sparsity)
         result = prune_pass(context, self.samples, zeros, importance, warm, cache=self.cache)
         return Attempt(result, density)
+
+
+def without_smallest(weights: Sequence[Matrix], zeros: int) -> list[Matrix]:
+    """Copies of the weights (N, M) of a layer's blocks, of which so many smallest are zero."""
+    copies = [weight.copy() for weight in weights]
+    if zeros:
+        sizes = np.abs(np.concatenate([weight.ravel() for weight in weights]))
+        least = np.partition(sizes, zeros - 1)[zeros - 1]
+        for weight in copies:
+            weight[np.abs(weight) <= least] = 0
+    return copies

@@ -48,7 +48,7 @@ def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerRep
             f"{model.path}: no layer can be pruned ({reasons or 'it has no layers with weights'}). "
             "'nettrim inspect' lists the layers."
         )
-    if settings.bits is not None and not any(bits_of(layer, settings) for layer in chosen):
+    if settings.bits is not None and all("int" in layer.dtype for layer in chosen):
         raise WrongUsage(
             f"{model.path}: --bits {settings.bits} has no meaning here, as all weights to prune "
             "are integers, which keep their own bits and scales: leave it out."
@@ -84,7 +84,7 @@ def bounds_of(
 
 def bits_of(layer: Layer, settings: Settings) -> int | None:
     """Bits of a layer's weights by the settings; integers keep their own, and their scales."""
-    return None if "int" in layer.dtype else settings.bits
+    return None if "int" in layer.dtype else settings.weight_bits
 
 
 def within_ceiling(

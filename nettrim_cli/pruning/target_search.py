@@ -23,11 +23,10 @@ from nettrim_cli.pruning.compression import Attempt, Compression
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.goals import GOALS, Goal, SearchContext
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.pruning.passes import Outcome, sweep
-from nettrim_cli.pruning.refit.network import refit_network
+from nettrim_cli.pruning.mixing import best_mix
+from nettrim_cli.pruning.passes import Outcome, compression_of, sweep
 from nettrim_cli.pruning.root_search import MonotoneSearch
-from nettrim_cli.pruning.scattered import ScatteredZeros
-from nettrim_cli.pruning.shrinking.compression import Shrinking
+from nettrim_cli.pruning.second_step import fit_together
 from nettrim_cli.report import formatting
 from nettrim_cli.report.formatting import size
 from nettrim_cli.report.result import Round, Target
@@ -70,13 +69,14 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
     # A goal may tell at once that there is nothing to search for.
     goal = GOALS[name](SearchContext(context, limit, samples, reference))
     compression = compression_of(context, samples)
-    noun, (low, high) = compression.noun, compression.limits()
-    search = _monotone_search(goal, compression, limit, low, high)
+    compression = _mixed(context, compression, goal, limit, reference)
+    context, noun = compression.context, compression.noun
+    search = _monotone_search(goal, compression, limit)
     rounds: list[Round] = []
     best: _Candidate | None = None
     last: _Candidate | None = None
     while (x := search.propose()) is not None:
-        sparsity = min(max(1 - x if goal.falls else x, low), high)
+        sparsity = _within(1 - x if goal.falls else x, compression)
         context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} {noun}")
         attempt = compression.compress(sparsity, None if last is None else last.attempt)
         share = _share(attempt.result, sparsity)
@@ -104,6 +104,28 @@ def keeps_target(
     limit = figure_limit((name, value))
     goal = GOALS[name](SearchContext(context, limit, samples, reference))
     return Round(0, *goal.measured(model)).figure <= limit
+
+
+def _mixed(
+    context: Context,
+    compression: Compression,
+    goal: Goal,
+    limit: float,
+    reference: ReferenceOutputs,
+) -> Compression:
+    """The compression with its best mix, compared about where the search would begin."""
+    if len(compression.bits) * len(compression.zeros) == 1:
+        return compression
+    x = _monotone_search(goal, compression, limit).propose()
+    assert x is not None
+    sparsity = _within(1 - x if goal.falls else x, compression)
+    return best_mix(compression, sparsity, reference, context.listener, by_bytes=True)
+
+
+def _within(sparsity: float, compression: Compression) -> float:
+    """The nearest sparsity that there may be."""
+    low, high = compression.limits()
+    return min(max(sparsity, low), high)
 
 
 @dataclass(frozen=True)
@@ -141,9 +163,9 @@ def _swept(
     samples, cache = compression.samples, compression.cache
     result = sweep(context, samples, result, reference, accept, cache=cache)
     if context.settings.refit == "network":
-        fitted, share = refit_network(context, samples, result, reference)
+        fitted, share = fit_together(context, samples, result, reference)
         result = (accept(fitted) if share else None) or result
-    return Outcome(result, compression.samples, compression.forecast)
+    return Outcome(result, compression.samples, compression.forecast, compression.mix)
 
 
 def _share(result: PassResult, wanted: float) -> float:
@@ -158,13 +180,6 @@ def figure_limit(target: tuple[str, float]) -> float:
     """The limit of a goal's figure: a speed-up's is the part of the time."""
     name, value = target
     return 1 / value if name == "speedup" else value
-
-
-def compression_of(context: Context, samples: SampleSet) -> Compression:
-    """The way in which the settings make the network smaller."""
-    if context.settings.structure == "zeros":
-        return ScatteredZeros(context, samples)
-    return Shrinking(context, samples)
 
 
 def _with_target(
@@ -186,10 +201,9 @@ def _steering(measured: Round, limit: float) -> float:
     return max(math.sqrt(measured.bound * measured.reached), limit * (1 + 1e-9))
 
 
-def _monotone_search(
-    goal: Goal, compression: Compression, limit: float, low: float, high: float
-) -> MonotoneSearch:
+def _monotone_search(goal: Goal, compression: Compression, limit: float) -> MonotoneSearch:
     """The search within the sparsities that there may be."""
+    low, high = compression.limits()
     sparsities, figures = goal.expected(compression)
     inner = sparsities[(sparsities > low) & (sparsities < high)]
     x = np.unique(np.concatenate([[low], inner, [high]]))

@@ -160,6 +160,30 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """What weights are stored as.
+
+    Attributes
+    ----------
+    bits
+        Of a weight that is not zero; None for all.
+    zeros
+        Share of zeros among the weights that are left of layers that are smaller.
+    """
+
+    bits: int | None = None
+    zeros: float = 0.0
+
+    def __str__(self) -> str:
+        """In words."""
+        bits = "all bits" if self.bits is None else f"{self.bits} bits"
+        return f"{bits}, {self.zeros:.0%} zeros in smaller layers" if self.zeros else bits
+
+
+NO_MIX = Mix()
+
+
+@dataclass(frozen=True)
 class FileForm:
     """Bytes of the pruned model in one form.
 
@@ -204,6 +228,8 @@ class Report:
         Number of hidden units that were deleted as they had no weights left.
     latency
         The dense and the written model timed on held-out samples; empty unless that was asked for.
+    mix
+        What weights are stored as.
     """
 
     layers: tuple[LayerReport, ...]
@@ -221,6 +247,7 @@ class Report:
     forms: tuple[FileForm, ...] = ()
     deleted_units: int = 0
     latency: tuple[BatchTiming, ...] = ()
+    mix: Mix = NO_MIX
 
     @property
     def verdict(self) -> Verdict:
@@ -280,6 +307,7 @@ class Report:
             "final_samples": self.final_samples,
             "forms": [asdict(form) for form in self.forms],
             "deleted_units": self.deleted_units,
+            "mix": asdict(self.mix),
             "latency": [asdict(timing) for timing in self.latency],
             "bound": self.bound,
             "seconds": self.seconds,

@@ -71,6 +71,8 @@ def _result(report: Report) -> str:
     name, value = target_of(report)
     noun = "of the weights gone" if report.smaller else "zeros"
     zeros = f"{formatting.percent(report.sparsity)} % {noun}"
+    if report.mix.bits or report.mix.zeros:
+        zeros += f", {report.mix}"
     target = report.target
     if name == "sparsity":
         more = bool(report.deleted_units) and report.sparsity >= value + HALF_STEP

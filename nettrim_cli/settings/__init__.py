@@ -1,6 +1,7 @@
 """Options of runs, of comparisons and of timings."""
 
 from nettrim_cli.settings.bench import BenchSettings
+from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, KERNEL_BITS
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
@@ -22,11 +23,14 @@ from nettrim_cli.settings.targets import (
 
 __all__ = [
     "ALLOCATIONS",
+    "AUTO",
     "AUTOMATIC",
     "CERTIFICATES",
     "CERTIFICATE_HELP",
+    "CHOSEN_BITS",
     "DEFAULT_EPSILON",
     "DEFAULT_GAMMA",
+    "KERNEL_BITS",
     "METHODS",
     "SCHEMES",
     "SEARCHED",

@@ -14,34 +14,20 @@ from typing import Any
 from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
+from nettrim_cli.settings.bits import check_bits, parse_bits
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS, check_one_target
 
 METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
-STRUCTURES = ("zeros", "units", "ranks", "shrink")
+STRUCTURES = ("zeros", "units", "ranks", "shrink", "shrink+zeros")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 WIDTHS = ("measured", "products")
 REFITS = ("layers", "network")
 STORES = ("plain", "compact")
-BITS = (16, 8, 6, 4)
-KERNEL_BITS = 7  # of --runtime-int8
 DEFAULT_GAMMA = 1.1**0.5
-
-
-def parse_bits(text: str) -> int:
-    """Read a number of bits.
-
-    Raises
-    ------
-    ValueError
-        It is none of ``BITS``.
-    """
-    if text not in map(str, BITS):
-        raise ValueError(f"{text!r} is no number of bits; write 16, 8, 6 or 4")
-    return int(text)
 
 
 @dataclass(frozen=True)
@@ -130,8 +116,9 @@ class Settings:
         "zeros",
         "How the network gets smaller, with l0. zeros: zeros anywhere in the layers. "
         "units: hidden units (neurons, channels, heads) go. ranks: layers become two of a lower "
-        "rank. shrink: both, by what the network's output loses. With the last three, layers are "
-        "smaller as they lie, and --sparsity is the share of the weights that go.",
+        "rank. shrink: both, by what the network's output loses. shrink+zeros: zeros in what is "
+        "left, too. With all but the first, layers are smaller as they lie, and --sparsity is the "
+        "share of the weights that go.",
         choices=STRUCTURES,
     )
     widths: str = option(
@@ -236,12 +223,13 @@ class Settings:
         "Tell what twice as many samples would give, by fits to half of them (any target but "
         "epsilon).",
     )
-    bits: int | None = option(
+    bits: int | str | None = option(
         None,
         "Bits of the weights that stay. 16: half precision. 8, 6 or 4: integers, and a scale for "
-        "each output; rounded so that the layer's results change least. Smaller files need --store "
-        "compact.",
-        metavar="16|8|6|4",
+        "each output; rounded so that the layer's results change least. auto: those with which the "
+        "network's output loses least for so many bytes, with --max-error, --max-drop and "
+        "--max-bytes. Smaller files need --store compact.",
+        metavar="16|8|6|4|auto",
         parse=parse_bits,
     )
     store: str = option(
@@ -286,10 +274,6 @@ class Settings:
                 "says nothing of: leave it out, or give a target of the whole network, such as "
                 "--sparsity."
             )
-        if self.refit == "network" and self.bits is not None:
-            raise BadInput(
-                "--refit network moves weights off the grid of --bits: leave one of them out."
-            )
         if self.gamma != DEFAULT_GAMMA and (self.method == "l0" or self.scheme != "cascade"):
             raise BadInput(
                 f"--gamma has no meaning for --method {self.method} --scheme {self.scheme}: leave "
@@ -301,13 +285,7 @@ class Settings:
                 "leaves to each layer: leave it out, or give a target of the whole network, such "
                 "as --sparsity."
             )
-        if self.bits not in (None, *BITS, KERNEL_BITS):
-            raise BadInput(f"bits is {self.bits!r}; it must be 16, 8, 6 or 4.")
-        if self.runtime_int8 and self.bits in (16, 8):
-            raise BadInput(
-                f"--runtime-int8 has weights of {KERNEL_BITS} bits: leave out --bits {self.bits}, "
-                "or give 6 or 4."
-            )
+        check_bits(self.bits, self.target[0], runtime_int8=self.runtime_int8)
         if self.pattern is not None:
             self._check_pattern(targets)
         if self.structure != "zeros":
@@ -340,14 +318,17 @@ class Settings:
         }
         if clashing := [name for name, given in clashes.items() if given]:
             raise BadInput(
-                f"--structure {self.structure} makes layers smaller and places no zeros: leave out "
-                f"{' and '.join(clashing)}, or give --structure zeros."
+                f"--structure {self.structure} makes layers smaller, which goes without "
+                f"{' and '.join(clashing)}: leave that out, or give --structure zeros."
             )
         if self.no_delete and self.structure != "ranks":
             raise BadInput(
                 f"--structure {self.structure} deletes hidden units, which --no-delete forbids: "
                 "leave one of them out, or give --structure ranks."
             )
+
+        if self.structure == "shrink+zeros" and self.speedup is not None:
+            raise BadInput("Runtimes are no faster for zeros: give --structure shrink --speedup.")
 
     def _check_pattern(self, targets: Sequence[str]) -> None:
         try:
@@ -374,6 +355,12 @@ class Settings:
             return None
         n, _, m = self.pattern.partition(":")
         return int(n), int(m)
+
+    @property
+    def weight_bits(self) -> int | None:
+        """Bits of the weights that stay; None for all."""
+        assert not isinstance(self.bits, str), "bits have been chosen before"
+        return self.bits
 
     @property
     def zeros(self) -> float | None:

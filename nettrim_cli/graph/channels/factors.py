@@ -51,10 +51,13 @@ def factorize(model: Model, ranks: Mapping[str, int]) -> Model:
 
 
 def halves(U: Floats, rank: int) -> tuple[Floats, Floats]:
-    """(N, r) and (r, M) whose product is the best of the rank, alike in size."""
+    """(N, r) and (r, M) whose product is the best of the rank.
+
+    The rows of the second are of length 1.  So an output of either has weights of one size, and a
+    scale of its own serves few bits well: the columns of the first carry the singular values.
+    """
     P, powers, Q = np.linalg.svd(U.astype(np.float64), full_matrices=False)
-    roots = np.sqrt(powers[:rank])
-    return P[:, :rank] * roots, roots[:, None] * Q[:rank]
+    return P[:, :rank] * powers[:rank], Q[:rank]
 
 
 def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> None:

@@ -7,39 +7,23 @@ integers that were cast.  Or it is the Mul of such integers alone.
 
 from __future__ import annotations
 
-import math
 from collections import ChainMap, Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from nettrim_cli.graph.compact.folding import FOLDED, Elements, Room, Unfolded
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
-from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
+from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.external import External, is_external
 
 DEEPEST = 16  # nodes between a constant and what is rebuilt of it
 MOST_BYTES, MOST_FACTOR = 1 << 28, 1 << 11  # of what is rebuilt, the latter of what is stored
 FEWEST_BYTES = 64  # of integers that are weights
 INSIDE_BYTES = 1 << 30  # of what is rebuilt in the protobuf
-Attributes = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Elements:
-    """A tensor as its elements are stored, and the number of their type."""
-
-    array: NDArray[Any]
-    elem_type: int
-
-
-class Unfolded(Exception):
-    """What is asked for is not computed of constants by known nodes."""
 
 
 @dataclass
@@ -65,7 +49,7 @@ class _Scope:
 
     sources: ChainMap[str, TensorProto | onnx.NodeProto | None]
     external: External
-    room: list[int]
+    room: Room
     read: set[str] = field(default_factory=set)
     known: dict[str, Elements] = field(default_factory=dict)
 
@@ -106,132 +90,10 @@ class _Scope:
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         inputs = [self.value(name, depth + 1) for name in node.input]
         try:
-            result = FOLDED[node.op_type](self, attributes, *inputs)
+            result = FOLDED[node.op_type](self.room, attributes, *inputs)
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise Unfolded from error
         return result
-
-    def take(self, size: int, itemsize: int) -> None:
-        """Take so much of the room for what is rebuilt.
-
-        Raises
-        ------
-        Unfolded
-            There is no more.
-        """
-        self.room[0] -= size * itemsize
-        if size < 0 or self.room[0] < 0:
-            raise Unfolded
-
-
-def _cast(scope: _Scope, attributes: Attributes, source: Elements) -> Elements:
-    target = int(attributes["to"])
-    if TensorProto.BFLOAT16 in (target, source.elem_type) or target not in RAW_DTYPES:
-        raise Unfolded
-    scope.take(source.array.size, RAW_DTYPES[target].itemsize)
-    return Elements(source.array.astype(RAW_DTYPES[target]), target)
-
-
-def _cumsum(scope: _Scope, attributes: Attributes, source: Elements, axis: Elements) -> Elements:
-    if attributes.get("exclusive") or attributes.get("reverse") or source.array.dtype.kind != "i":
-        raise Unfolded
-    scope.take(source.array.size, source.array.itemsize)
-    array = np.cumsum(source.array, int(axis.array.reshape(())), source.array.dtype)
-    return Elements(array, source.elem_type)
-
-
-def _arithmetic(function: Callable[..., NDArray[Any]], *, floats: bool = False) -> Any:
-    def fold(scope: _Scope, attributes: Attributes, first: Elements, second: Elements) -> Elements:
-        """Combine two tensors of one type.
-
-        Parameters
-        ----------
-        scope
-            Gives the room for the result.
-        attributes
-            Those of the node.
-        first, second
-            The tensors.
-
-        Raises
-        ------
-        Unfolded
-            Runtimes may give something else.
-        """
-        arrays = first.array, second.array
-        if first.elem_type != second.elem_type or first.elem_type == TensorProto.BFLOAT16:
-            raise Unfolded
-        kinds = "if" if floats else "i"
-        if arrays[0].dtype.kind not in kinds or attributes.get("fmod"):
-            raise Unfolded
-        shape = np.broadcast_shapes(*(array.shape for array in arrays))
-        scope.take(math.prod(shape), arrays[0].itemsize)
-        if function in (np.floor_divide, np.mod) and (arrays[0].min() < 0 or arrays[1].min() < 1):
-            raise Unfolded  # where runtimes round differently
-        with np.errstate(all="ignore"):
-            return Elements(function(*arrays), first.elem_type)
-
-    return fold
-
-
-def _reshape(_: _Scope, attributes: Attributes, source: Elements, shape: Elements) -> Elements:
-    sizes = [int(size) for size in shape.array.reshape(-1)]
-    if not attributes.get("allowzero"):
-        sizes = [size or source.array.shape[axis] for axis, size in enumerate(sizes)]
-    return Elements(source.array.reshape(sizes), source.elem_type)
-
-
-def _zeros(scope: _Scope, attributes: Attributes, shape: Elements) -> Elements:
-    value = attributes.get("value")
-    elem_type = TensorProto.FLOAT if value is None else value.data_type
-    if value is not None:
-        fill = tensors.elements(value)
-        if fill is None or any(fill.tobytes()):
-            raise Unfolded
-    sizes = [int(size) for size in shape.array.reshape(-1)]
-    scope.take(math.prod(sizes), RAW_DTYPES[elem_type].itemsize)
-    return Elements(np.zeros(sizes, RAW_DTYPES[elem_type]), elem_type)
-
-
-def _scatter(
-    scope: _Scope, attributes: Attributes, zeros: Elements, places: Elements, updates: Elements
-) -> Elements:
-    size, column = len(zeros.array), zeros.array.shape[1:]
-    if (
-        attributes.get("axis", 0) % zeros.array.ndim
-        or attributes.get("reduction", b"none") not in (b"none", "none")
-        or math.prod(column) != 1
-        or zeros.elem_type != updates.elem_type
-        or places.array.dtype.kind != "i"
-        or not places.array.shape == updates.array.shape == (places.array.size, *column)
-        or (places.array.size and not -size <= places.array.min() <= places.array.max() < size)
-    ):
-        raise Unfolded
-    scope.take(size, zeros.array.itemsize)
-    array = zeros.array.copy()
-    array[places.array.reshape(-1)] = updates.array
-    return Elements(array, zeros.elem_type)
-
-
-def _transpose(scope: _Scope, attributes: Attributes, source: Elements) -> Elements:
-    scope.take(source.array.size, source.array.itemsize)
-    array = np.ascontiguousarray(source.array.transpose(attributes.get("perm")))
-    return Elements(array, source.elem_type)
-
-
-FOLDED: Mapping[str, Callable[..., Elements]] = {
-    "Cast": _cast,
-    "ConstantOfShape": _zeros,
-    "CumSum": _cumsum,
-    "Div": _arithmetic(np.floor_divide),
-    "Mod": _arithmetic(np.mod),
-    "Mul": _arithmetic(np.multiply, floats=True),
-    "Reshape": _reshape,
-    "ScatterElements": _scatter,
-    "Sub": _arithmetic(np.subtract),
-    "Transpose": _transpose,
-}
-"""The ops that rebuild weights, as functions on what they read."""
 
 
 def expanded(model: onnx.ModelProto, external: External) -> onnx.ModelProto:
@@ -247,7 +109,11 @@ def expanded(model: onnx.ModelProto, external: External) -> onnx.ModelProto:
     stored = model.ByteSize() + sum(
         tensors.raw_bytes(tensor) for tensor in tensors.all_tensors(model) if is_external(tensor)
     )
-    uses, room, read = Counter(_reads(model.graph)), [MOST_BYTES + MOST_FACTOR * stored], set[str]()
+    uses, room, read = (
+        Counter(_reads(model.graph)),
+        Room(MOST_BYTES + MOST_FACTOR * stored),
+        set[str](),
+    )
     rebuilt: list[list[Rebuilt]] = []
     for graph, sources in _scopes(model.graph, ChainMap()):
         scope = _Scope(sources, external, room)
@@ -309,8 +175,9 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
 def _rebuilt(graph: onnx.GraphProto, scope: _Scope, uses: Counter[str]) -> Iterator[Rebuilt]:
     """The tensors that nodes of a graph rebuild."""
     readers = {name: node for node in graph.node for name in node.input}
+    passed: set[str] = set()
     for node in graph.node:
-        if node.domain not in STANDARD or node.op_type not in STEPS:
+        if node.domain not in STANDARD or node.op_type not in STEPS or node.output[0] in passed:
             continue
         try:
             path = [node.output[0]]
@@ -320,6 +187,7 @@ def _rebuilt(graph: onnx.GraphProto, scope: _Scope, uses: Counter[str]) -> Itera
                     raise Unfolded
                 path.append(reader.output[0])
             yield Rebuilt(path[-1], scope.value(path[-1]), path)
+            passed.update(path)
         except Unfolded:
             continue
         finally:
@@ -328,9 +196,12 @@ def _rebuilt(graph: onnx.GraphProto, scope: _Scope, uses: Counter[str]) -> Itera
 
 def _scatter_steps(scope: _Scope, node: onnx.NodeProto) -> list[str]:
     """Ops that follow a ScatterElements."""
-    steps = ["Reshape"]
-    if scope.value(node.output[0]).array.ndim > 1:
+    steps, scattered = ["Reshape"], scope.value(node.output[0])
+    if scattered.array.ndim > 1:
         steps.append("Transpose")
+    if scattered.elem_type == TensorProto.INT8:  # integers of a grid, or weights that are integers
+        axes = (helper.get_attribute_value(each) for each in node.attribute if each.name == "axis")
+        return [*steps, "Cast", "Mul"] if next(axes, 0) < 0 else steps
     maker = scope.sources.get(node.input[2])
     if isinstance(maker, onnx.NodeProto) and maker.op_type == "Cast":
         steps += ["Mul"] if scope.value(maker.input[0]).array.dtype.kind in "iu" else []

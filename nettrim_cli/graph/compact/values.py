@@ -49,6 +49,16 @@ class Digits:
         """The places of the digits, ``(count,)``."""
         return np.array([self.base**place for place in range(self.count)], np.int32)
 
+    @property
+    def has_table(self) -> bool:
+        """Whether a table tells the integers of each element."""
+        return self.elem_type == TensorProto.UINT8
+
+    def table(self) -> NDArray[np.int8]:
+        """The integers of each element that there may be, ``(elements, count)``."""
+        words = np.arange(self.base**self.count)[:, None]
+        return (words // self.powers % self.base - self.offset).astype(np.int8)
+
     def pack(self, integers: Array) -> Array:
         """Integers ``(N,)``, N a multiple of the count, as elements ``(N / count,)``."""
         digits = integers.reshape(-1, self.count).astype(np.int64) + self.offset

@@ -19,17 +19,19 @@ from nettrim_cli.graph.channels.units import NOWHERE, UnitGroup
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import Forecast
-from nettrim_cli.pruning.compression import Attempt
+from nettrim_cli.pruning.compression import Attempt, remixed
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.mixing import weight_bytes
 from nettrim_cli.pruning.propagation import dense_matrices, set_matrices
+from nettrim_cli.pruning.second_step import few_bits
 from nettrim_cli.pruning.shrinking.allocation import WidthProblem
 from nettrim_cli.pruning.shrinking.inner import shorten
 from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
 from nettrim_cli.pruning.shrinking.work import Products, Work, measured_work
-from nettrim_cli.report.result import LayerReport
+from nettrim_cli.report.result import LayerReport, Mix
 from nettrim_cli.solve.gram.rounding import to_nearest
 
 REPAIRED = 0.88  # what is left of the sum of single errors in a cascade
@@ -50,12 +52,16 @@ class Shrinking:
     ----------
     samples
         Those to fit; where they are few, others are made of them.
+    bits
+        Those that weights may have.
     """
 
     noun = "of the weights gone"
     forecast: Forecast | None = None
+    zeros: Sequence[float] = (0.0,)
 
-    def __init__(self, context: Context, samples: SampleSet) -> None:
+    def __init__(self, context: Context, samples: SampleSet, bits: Sequence[int | None]) -> None:
+        self.bits, self.mix, self.measured_samples = bits, Mix(bits[0]), samples
         samples = samples.augmented() if context.may_augment else samples
         self.context, self.samples, self.cache = context, samples, StreamCache()
         structure = context.settings.structure
@@ -84,8 +90,9 @@ class Shrinking:
         worth = LITTLE if self.in_time else 1.0
         self.problem = WidthProblem(costs, shapes, steps, work, worth)
         if not self.problem.choices:
+            missing = MISSING[structure.partition("+")[0]]
             raise NothingToDo(
-                f"{context.dense.path}: no layer can be made smaller: {MISSING[structure]}. "
+                f"{context.dense.path}: no layer can be made smaller: {missing}. "
                 "'nettrim inspect' lists the layers; --structure zeros needs no structure."
             )
 
@@ -107,7 +114,25 @@ class Shrinking:
             return self.problem.in_time(1 - sparsity)
         return self.problem.solve(math.floor((1 - sparsity) * self.total + 1e-6))
 
+    def density(self, sparsity: float) -> float:
+        """Share of the weights of smaller layers that are not zero."""
+        left = self.problem.size_of(self.widths(sparsity))
+        return min(1.0, (1 - sparsity) * self.total / left)
+
+    def stored_bytes(self, sparsity: float) -> float:
+        """About the bytes of the layers' weights in a compact file."""
+        left = self.problem.size_of(self.widths(sparsity))
+        return left * weight_bytes(self.density(sparsity), self.mix.bits)
+
+    def mixed(self, mix: Mix) -> Shrinking:
+        """The same with another mix."""
+        return remixed(self, mix)
+
     def preview(self, sparsity: float) -> Model:
+        """A network of the size that it would have, its weights not refitted."""
+        return rounded(self.small_preview(sparsity), self.mix.bits)
+
+    def small_preview(self, sparsity: float) -> Model:
         """The dense weights with units gone and ranks cut."""
         plan = self.problem.plan(self.widths(sparsity))
         model = self.context.dense.clone()
@@ -121,8 +146,6 @@ class Shrinking:
                 if (rank := plan.ranks.get(key)) is not None:
                     first, second = halves(matrix[:-1], rank)
                     matrix[:-1] = first @ second
-                else:
-                    matrix[:-1] = to_nearest(matrix[:-1], self.context.settings.bits)
             stored = matrices if layer.has_bias else [matrix[:-1] for matrix in matrices]
             set_matrices(model, layer, stored)
         shorten(model, self.bases, plan.inner)
@@ -130,14 +153,16 @@ class Shrinking:
 
     def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
         """The network at a sparsity."""
-        return Attempt(self.shrunk(self.widths(sparsity)), 1 - sparsity)
+        small = self.shrunk(self.widths(sparsity))
+        return Attempt(few_bits(self.context, self.samples, small), 1 - sparsity)
 
     def within(self, epsilon: float) -> PassResult:
         """The network whose layers' responses are kept within a relative error, one by one."""
-        return self.shrunk(self.problem.within(epsilon))
+        small = self.shrunk(self.problem.within(epsilon))
+        return few_bits(self.context, self.samples, small)
 
     def shrunk(self, widths: Widths) -> PassResult:
-        """The network of some widths."""
+        """The network of some widths, with all bits."""
         plan, context = self.problem.plan(widths), self.context
         result = shrink_pass(
             context,
@@ -150,9 +175,9 @@ class Shrinking:
         )
         solved = {report.name for report in result.layers if report.pruned}
         ranks = {block: rank for block, rank in plan.ranks.items() if block[0] in solved}
-        small = smaller(result.model, replace(plan, ranks=ranks))
+        model = smaller(result.model, replace(plan, ranks=ranks))
         layers = [self._explained(report) for report in result.layers]
-        return replace(result, model=small, masked=result.model, layers=layers)
+        return replace(result, model=model, masked=result.model, layers=layers)
 
     def _explained(self, report: LayerReport) -> LayerReport:
         """The report with why none of the layer's outputs could go."""
@@ -197,6 +222,15 @@ def usable_inner(context: Context) -> list[InnerGroup]:
     """Inner groups whose layers are pruned."""
     names = {layer.name for layer in context.layers}
     return [group for group in inner_groups(context.dense) if names.issuperset(group.layers)]
+
+
+def rounded(model: Model, bits: int | None) -> Model:
+    """A model with the weights of all layers rounded, each weight alone."""
+    for layer in model.layers if bits is not None else ():
+        if layer.prunable and "int" not in layer.dtype:
+            weights, biases = model.weight(layer)
+            model.set_weight(layer, [to_nearest(weight, bits) for weight in weights], biases)
+    return model
 
 
 def smaller(masked: Model, plan: Plan) -> Model:

@@ -30,7 +30,6 @@ from nettrim_cli.pruning.propagation import (
     layer_problem,
     set_matrices,
 )
-from nettrim_cli.pruning.selection import bits_of
 from nettrim_cli.pruning.shrinking.inner import InnerBases, shorten
 from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
 from nettrim_cli.report.result import LayerReport
@@ -168,9 +167,7 @@ class _Pass:
                 tuple(self.remaining.rows[block] for block in blocks),
                 tuple(self.plan.ranks.get(block) for block in blocks),
             )
-            bounds = 0, layer.parameters
-            bits = bits_of(layer, settings)
-            yield LayerJob(in_flight[-1], budget, bounds, settings.method, bits)
+            yield LayerJob(in_flight[-1], budget, (0, layer.parameters), settings.method)
 
     def clear(self) -> None:
         """Set the columns of units that are gone to zero."""

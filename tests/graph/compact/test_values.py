@@ -46,7 +46,7 @@ def stored_types(proto: onnx.ModelProto) -> set[int]:
 
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("largest", [7, 31, 127])
-@pytest.mark.parametrize("shape", [(60, 50), (32, 16, 3, 3)])
+@pytest.mark.parametrize("shape", [(60, 50), (32, 16, 3, 3), (300, 130)])
 def test_integers_on_a_grid(shape, largest, axis) -> None:
     weight = on_grid(*shape, largest=largest, axis=axis)
     packed = pack(weight)
@@ -57,8 +57,9 @@ def test_integers_on_a_grid(shape, largest, axis) -> None:
 
 
 @pytest.mark.parametrize("largest", [7, 31, 127])
-def test_integers_without_zeros_need_no_gaps(largest) -> None:
-    weight = on_grid(60, 50, largest=largest, axis=0)
+@pytest.mark.parametrize("columns", [50, 51, 101])  # all but the first fill no last word
+def test_integers_without_zeros_need_no_gaps(largest, columns) -> None:
+    weight = on_grid(61, columns, largest=largest, axis=0)
     weight = np.where(weight == 0, np.abs(weight).max(axis=1, keepdims=True), weight)
     packed = pack(weight)
     assert "ScatterElements" not in {node.op_type for node in packed.graph.node}

@@ -195,6 +195,15 @@ def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
     assert errors[1] < errors[0]
 
 
-def test_grids_of_few_bits_are_kept() -> None:
-    with pytest.raises(BadInput, match="off the grid"):
-        Settings(sparsity=0.5, bits=8, refit="network")
+@pytest.mark.parametrize("structure", ["zeros", "shrink"])
+def test_what_was_fitted_together_is_rounded_again(files, structure) -> None:
+    settings = Settings(threads=1, sparsity=0.5, structure=structure, bits=4, refit="network")
+    report = prune(files.model, files.data, settings=settings, force=True)
+    plain = Settings(threads=1, sparsity=0.5, structure=structure, bits=4)
+    apart = prune(files.model, files.data, settings=plain, force=True)
+    assert report.comparison.error <= apart.comparison.error
+    written = Model.load(files.output)
+    for layer in written.layers:
+        for weight in written.weight(layer)[0]:
+            for column in weight.T.astype(np.float64):
+                assert len(np.unique(np.abs(column))) <= 8

@@ -1,0 +1,144 @@
+"""A step on a network that is pruned already: few bits of what stays, or zeros in smaller layers.
+
+The pruned network takes the place of the dense one.  Its layers, thin factors among them, are
+solved as any network's: in a cascade, each for the samples that it reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.evaluation.provenance import KEY, describe
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
+from nettrim_cli.pruning.refit.network import refit_network
+from nettrim_cli.pruning.scattered import ScatteredZeros
+from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.settings import Settings
+
+SHARED = ("scheme", "samples", "holdout", "augment", "seed", "threads")  # settings of all steps
+
+
+def few_bits(
+    context: Context, samples: SampleSet, result: PassResult, warm: WarmStart | None = None
+) -> PassResult:
+    """A pruned network with weights of the settings' bits; itself where all bits stay."""
+    bits = context.settings.weight_bits
+    if bits is None:
+        return result
+    step = step_context(context, result, bits=bits, sparsity=0.5)
+    zeros = {
+        layer.name: layer.parameters - nonzeros(result.model.weight(layer)[0])
+        for layer in step.layers
+    }
+    context.listener.stage(f"rounding weights to {bits} bits")
+    rounded = prune_pass(step, samples, zeros, step.dense_importance, warm or WarmStart())
+    return after(context, result, rounded)
+
+
+def with_zeros(
+    context: Context, samples: SampleSet, result: PassResult, weights: int
+) -> PassResult:
+    """A network of smaller layers with zeros in them, so that so many weights stay."""
+    step = step_context(context, result, sparsity=0.5)
+    there = sum(report.nonzeros_after for report in result.layers)
+    total = sum(layer.parameters for layer in step.layers)
+    if there <= weights:
+        return result
+    scattered = ScatteredZeros(step, samples)
+    low, high = scattered.limits()
+    sparsity = min(max((there - weights) / total, low), high)
+    return after(context, result, scattered.compress(sparsity, None).result)
+
+
+def zeros_within(
+    context: Context, samples: SampleSet, result: PassResult, epsilon: float
+) -> PassResult:
+    """A network of smaller layers with zeros that keep each response within a relative error."""
+    step = step_context(context, result, epsilon=epsilon)
+    return after(context, result, prune_pass(step, samples, None, {}, WarmStart()))
+
+
+def fit_together(
+    context: Context, samples: SampleSet, result: PassResult, reference: ReferenceOutputs
+) -> tuple[PassResult, float]:
+    """All layers fitted together (see ``refit_network``), then rounded; both only if that helps."""
+    fitted, share = refit_network(context, samples, result, reference)
+    if context.settings.weight_bits is None or not share:
+        return fitted, share
+    rounded = few_bits(context, samples, fitted)
+    before, now = (reference.compare(each.model).error for each in (result, rounded))
+    context.listener.message(f"rounded: held-out output error {now:.2%}, {before:.2%} before")
+    return (rounded, share) if now <= before else (result, 0.0)
+
+
+def step_context(context: Context, result: PassResult, **targets: Any) -> Context:
+    """The context in which a pruned network is the dense one, and its pruned layers are solved.
+
+    Parameters
+    ----------
+    context
+        That of the run.
+    result
+        The pruned network.
+    targets
+        Settings of the step.
+    """
+    pruned = {report.name for report in result.layers if report.pruned}
+    left = {layer.name for layer in context.dense.layers} - pruned
+    layers = tuple(
+        layer for layer in result.model.layers if layer.prunable and layer.name not in left
+    )
+    shared = {name: getattr(context.settings, name) for name in SHARED}
+    return replace(
+        context, dense=result.model, layers=layers, settings=Settings(**shared, **targets)
+    )
+
+
+def after(context: Context, before: PassResult, step: PassResult) -> PassResult:
+    """What a step made of a pruned network, told layer by layer of the dense one."""
+    step.model.set_metadata(KEY, describe(context.settings, context.dense))
+    parts: dict[str, list[LayerReport]] = {}
+    owners = _owners(step.model, [report.name for report in before.layers])
+    for report in step.layers:
+        parts.setdefault(owners[report.name], []).append(report)
+    layers = [_joined(report, parts.get(report.name, ())) for report in before.layers]
+    return replace(before, model=step.model, masked=None, layers=layers)
+
+
+def _owners(model: Model, names: Sequence[str]) -> Mapping[str, str]:
+    """The dense network's layer that each layer belongs to: a first factor to its reader's."""
+    readers = {name: layer.name for layer in model.layers for name in layer.sites[0].reads.values()}
+    return {
+        layer.name: layer.name
+        if layer.name in names
+        else readers.get(layer.sites[0].output, layer.name)
+        for layer in model.layers
+    }
+
+
+def _joined(report: LayerReport, parts: Sequence[LayerReport]) -> LayerReport:
+    """A layer's report after a step on its parts, errors of both added as squares."""
+    if not parts:
+        return report
+    last = parts[-1]  # its inputs have the errors of the first factor already
+    unsolved = next((part for part in parts if not part.pruned), None)
+    return replace(
+        report,
+        nonzeros_after=sum(part.nonzeros_after for part in parts),
+        error_calibration=_added(report.error_calibration, last.error_calibration),
+        error_holdout=_added(report.error_holdout, last.error_holdout),
+        seconds=report.seconds + sum(part.seconds for part in parts),
+        note=report.note if unsolved is None else f"{report.note}; {unsolved.note}".lstrip("; "),
+    )
+
+
+def _added(first: float | None, second: float | None) -> float | None:
+    return first if first is None or second is None else math.hypot(first, second)

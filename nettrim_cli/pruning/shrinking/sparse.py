@@ -1,0 +1,71 @@
+"""Fewer units, lower ranks, and zeros anywhere in what is left of the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.compression import Attempt
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.scattered import without_smallest
+from nettrim_cli.pruning.second_step import few_bits, with_zeros, zeros_within
+from nettrim_cli.pruning.shrinking.compression import SMALLEST, Shrinking
+from nettrim_cli.pruning.shrinking.widths import Widths
+
+START = 0.5
+DEARER = 0.3  # power of the density by which errors rise with zeros
+
+
+class SparseShrinking(Shrinking):
+    """A measured network whose layers can be smaller, and sparse besides.
+
+    Of the weights that are left of the layers, the mix's share is zero.
+    """
+
+    zeros: Sequence[float] = (0.0, 0.25, START, 0.65, 0.8, 0.9)
+
+    def __init__(self, context: Context, samples: SampleSet, bits: Sequence[int | None]) -> None:
+        super().__init__(context, samples, bits)
+        self.mix = replace(self.mix, zeros=START)
+
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest sparsity."""
+        low, _ = super().limits()
+        return low, 1 - SMALLEST
+
+    def error(self, sparsity: float) -> float:
+        """The network's relative error by those of the single widths, and of zeros."""
+        return super().error(sparsity) * float((1 - self.mix.zeros) ** -DEARER)
+
+    def widths(self, sparsity: float) -> Widths:
+        """Widths that leave so many weights that the rest is zeros."""
+        low, high = super().limits()
+        return super().widths(min(max(1 - (1 - sparsity) / (1 - self.mix.zeros), low), high))
+
+    def small_preview(self, sparsity: float) -> Model:
+        """The dense weights with units gone, ranks cut, and the smallest of the rest zero."""
+        model = super().small_preview(sparsity)
+        share = 1 - self.density(sparsity)
+        for layer in model.layers if share else ():
+            if layer.prunable:
+                weights, biases = model.weight(layer)
+                zeros = round(share * layer.parameters)
+                model.set_weight(layer, without_smallest(weights, zeros), biases)
+        return model
+
+    def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
+        """The network at a sparsity."""
+        small, weights = self.shrunk(self.widths(sparsity)), round((1 - sparsity) * self.total)
+        if self.mix.zeros:
+            small = with_zeros(self.context, self.measured_samples, small, weights)
+        return Attempt(few_bits(self.context, self.samples, small), 1 - sparsity)
+
+    def within(self, epsilon: float) -> PassResult:
+        """The network whose layers' responses are kept, each of both steps half of the square."""
+        share = epsilon / 2**0.5
+        small = self.shrunk(self.problem.within(share))
+        sparse = zeros_within(self.context, self.measured_samples, small, share)
+        return few_bits(self.context, self.samples, sparse)
