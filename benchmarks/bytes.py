@@ -2,6 +2,7 @@
 
 Each sample model is pruned on `calib.h5` with weights of all bits and of fewer, and written plain
 and in compact form.  Both run in stock onnxruntime by turns; `test.h5` tells what fewer bits lose.
+With `--whole` the smallest files are searched for that smaller layers, zeros and few bits make.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ ROUNDS, BATCH = 60, 64
 FLOORS = {None: (0.135, 0.125), 16: (0.082, 0.078), 8: (0.06, 0.045)}
 """Bytes of dense at 90 % zeros, mlp and lenet: floor and aim, by bits."""
 
+WHOLE = {
+    "mlp": (0.018, 0.012),
+    "lenet": (0.03, 0.015),
+    "resnet": (0.12, 0.08),
+    "transformer": (0.1, 0.06),
+}
+"""Bytes of the smallest files, of the dense one's."""
+
 COLUMNS = ("plain gz", "compact", "compact gz", "error", "drop", "latency", "load", "peak")
 """Bytes and latency over those of the dense file; ms more to load and peak bytes, per MB of it."""
 
@@ -51,8 +61,12 @@ def main() -> None:
     """Print the table, and whether the floors hold."""
     parser = arguments(__doc__, models=True)
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.9])
+    parser.add_argument("--whole", action="store_true", help="the table of smallest files")
     options = parser.parse_args()
     print(machine(options.threads), end="\n\n")
+    if options.whole:
+        smallest_files(options.models, options.threads, options.json)
+        return
     figures = [
         measured(model, sparsity, bits, options.threads)
         for model in options.models
@@ -79,6 +93,50 @@ def main() -> None:
         print(f"{title}, latency of plain: {verdict(row['latency'], 1.03, 1.0)}")
         print(f"{title}, ms more a MB to load: {verdict(row['load'], 2.0, 1.0)}")
     write_json(options.json, figures)
+
+
+def smallest_files(models: Sequence[str], threads: int, json: Path | None) -> None:
+    """Print what is left of each model at some sizes of its compact file."""
+    figures = [
+        whole(model, share, structure, threads)
+        for model in models
+        for share in WHOLE[model]
+        for structure in ("zeros", "shrink", "shrink+zeros")
+    ]
+    columns = ("model", "structure", "bits", "zeros", "left", "bytes", "error", "drop")
+    print_table(columns, [[row[column] for column in columns] for row in figures])
+    fits = [row["bytes"] for row in figures if row["model"] == "mlp" and row["drop"] <= 0.005]
+    if fits:
+        print(f"mlp within .5 points, bytes: {verdict(min(fits), 66e3, 45e3)}")
+    write_json(json, figures)
+
+
+def whole(model: str, share: float, structure: str, threads: int) -> dict[str, Any]:
+    """Figures of the best network whose gzipped compact file is a share of the dense one's."""
+    dense = sample_file(model, "model.onnx")
+    settings = Settings(
+        max_bytes=round(share * dense.stat().st_size),
+        structure=structure,
+        bits="auto",
+        refit="network",
+        store="compact",
+        threads=threads,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "small.onnx")
+        report = prune(dense, sample_file(model, "calib.h5"), output, settings)
+        compared = compare(dense, output, sample_file(model, "test.h5"), threads=threads)
+        size = output.stat().st_size
+    return {
+        "model": model,
+        "structure": structure,
+        "bits": report.mix.bits,
+        "zeros": report.mix.zeros,
+        "left": 1 - report.sparsity,
+        "bytes": size,
+        "error": compared.error,
+        "drop": compared.drop,
+    }
 
 
 def measured(model: str, sparsity: float, bits: int | None, threads: int) -> dict[str, Any]:

@@ -116,9 +116,8 @@ class Settings:
         "zeros",
         "How the network gets smaller, with l0. zeros: zeros anywhere in the layers. "
         "units: hidden units (neurons, channels, heads) go. ranks: layers become two of a lower "
-        "rank. shrink: both, by what the network's output loses. shrink+zeros: zeros in what is "
-        "left, too. With all but the first, layers are smaller as they lie, and --sparsity is the "
-        "share of the weights that go.",
+        "rank. shrink: both, by what the output loses. shrink+zeros: zeros in what is left, too. "
+        "With all but zeros, layers are smaller as they lie, and --sparsity is the share gone.",
         choices=STRUCTURES,
     )
     widths: str = option(
@@ -227,8 +226,8 @@ class Settings:
         None,
         "Bits of the weights that stay. 16: half precision. 8, 6 or 4: integers, and a scale for "
         "each output; rounded so that the layer's results change least. auto: those with which the "
-        "network's output loses least for so many bytes, with --max-error, --max-drop and "
-        "--max-bytes. Smaller files need --store compact.",
+        "output loses least for its bytes (not with --sparsity or --epsilon). Smaller files need "
+        "--store compact.",
         metavar="16|8|6|4|auto",
         parse=parse_bits,
     )
@@ -315,20 +314,18 @@ class Settings:
             "--limit": bool(self.limit),
             "--sweeps": self.sweeps > 1,
             "--forecast": self.forecast,
+            "--speedup": self.structure == "shrink+zeros" and self.speedup is not None,
         }
         if clashing := [name for name, given in clashes.items() if given]:
             raise BadInput(
                 f"--structure {self.structure} makes layers smaller, which goes without "
-                f"{' and '.join(clashing)}: leave that out, or give --structure zeros."
+                f"{' and '.join(clashing)}: leave that out, or give another structure."
             )
         if self.no_delete and self.structure != "ranks":
             raise BadInput(
                 f"--structure {self.structure} deletes hidden units, which --no-delete forbids: "
                 "leave one of them out, or give --structure ranks."
             )
-
-        if self.structure == "shrink+zeros" and self.speedup is not None:
-            raise BadInput("Runtimes are no faster for zeros: give --structure shrink --speedup.")
 
     def _check_pattern(self, targets: Sequence[str]) -> None:
         try:

@@ -22,7 +22,7 @@ from tests.support.sparse import results
 def files(tmp_path_factory):
     folder, proto = tmp_path_factory.mktemp("second"), mlp(sizes=(16, 64, 48, 4))
     return Files(
-        save_model(folder / "model.onnx", proto), save_data(folder / "calib.h5", proto, 400)
+        save_model(folder / "model.onnx", proto), save_data(folder / "calib.h5", proto, 300)
     )
 
 
@@ -56,13 +56,14 @@ def test_rounded_factors_give_nearly_what_they_were(rank, seed, bits) -> None:
     assert np.linalg.norm(rounded - U) < 2.5 * step * np.linalg.norm(U)
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
-@pytest.mark.parametrize("structure", ["ranks", "shrink+zeros"])
+@pytest.mark.parametrize(
+    ("structure", "bits"), [("ranks", 8), ("ranks", 6), ("ranks", 4), ("shrink+zeros", 4)]
+)
 def test_all_parts_of_smaller_layers_are_on_grids(files, structure, bits) -> None:
     options = {"sparsity": 0.7, "structure": structure, "threads": 1}
     whole = prune(files.model, files.data, settings=Settings(**options), force=True)
     report = prune(files.model, files.data, settings=Settings(**options, bits=bits), force=True)
-    assert any(layer.rank for layer in report.layers)
+    assert structure != "ranks" or any(layer.rank for layer in report.layers)
     assert report.nonzeros <= whole.nonzeros
     weights = weights_of(files.output)
     assert all(integers(column, bits) for weight in weights for column in weight.T)
@@ -108,8 +109,15 @@ def test_each_response_is_kept_by_both_steps_together(files) -> None:
     assert all(layer.error_holdout < 0.45 for layer in report.layers)
 
 
-@pytest.mark.parametrize("structure", ["zeros", "shrink", "shrink+zeros"])
-@pytest.mark.parametrize("target", [{"max_error": 0.3}, {"max_bytes": 2500}])
+@pytest.mark.parametrize(
+    ("structure", "target"),
+    [
+        ("zeros", {"max_error": 0.3}),
+        pytest.param("shrink", {"max_bytes": 2500}, marks=pytest.mark.slow),
+        pytest.param("shrink+zeros", {"max_error": 0.3}, marks=pytest.mark.slow),
+        pytest.param("shrink+zeros", {"max_bytes": 2500}, marks=pytest.mark.slow),
+    ],
+)
 def test_bits_are_chosen_with_zeros_and_widths(files, structure, target) -> None:
     options = Settings(**target, structure=structure, bits="auto", store="compact", threads=1)
     report = prune(files.model, files.data, settings=options, force=True)
