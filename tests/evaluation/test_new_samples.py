@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nettrim_cli.data.values import OutputPart
+from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.new_samples import (
     error_bound,
     fewest_samples,
@@ -16,6 +17,10 @@ from nettrim_cli.evaluation.new_samples import (
     order_statistic,
 )
 from nettrim_cli.evaluation.output_error import OutputError
+from nettrim_cli.pipeline import compare, prune
+from nettrim_cli.settings import Settings
+from tests.support.networks import Files, mlp, save_data, save_model
+from tests.support.options import QUICK
 
 
 def binomial(count: int, below: int, share: float) -> float:
@@ -96,3 +101,37 @@ def test_a_sample_of_zeros_that_moves_has_no_error_that_is_a_number() -> None:
         OutputPart(np.zeros((2, 3))), OutputPart(np.float64([[0, 0, 0], [0, 0, 1]])), 2
     )
     assert output.sample_errors.tolist() == [0, math.inf]
+
+
+def test_a_run_tells_it_of_samples_that_it_does_not_use(tmp_path) -> None:
+    proto = mlp()
+    files = Files(save_model(tmp_path / "model.onnx", proto), tmp_path / "calib.h5")
+    save_data(files.data, proto, 100)
+    for samples, count in ((40, 60), (60, 40)):
+        settings = Settings(**QUICK, samples=samples)
+        report = prune(files.model, files.data, settings=settings, force=True)
+        (found,) = report.comparison.new_samples
+        assert found.samples == count
+        assert (found.error is None) == (count < 59)
+    compared = compare(files.model, files.output, files.data)
+    (found,) = compared.new_samples
+    assert found.samples == 100
+    assert found.error > compared.error
+
+
+@pytest.mark.parametrize(("level", "parts"), [("none", 0), ("quick", 3), ("full", 3)])
+def test_levels_of_a_certificate(level, parts, tmp_path) -> None:
+    proto = mlp()
+    files = Files(save_model(tmp_path / "model.onnx", proto), tmp_path / "calib.h5")
+    save_data(files.data, proto, 400)
+    report = prune(files.model, files.data, settings=Settings(**QUICK, certificate=level))
+    certificate = report.certificate
+    assert len(certificate.costs.parts) == len(certificate.layers) == parts
+    assert certificate.costs.samples == {"none": 0, "quick": 66, "full": 80}[level]
+    for cost_sum in certificate.costs.sums:
+        assert cost_sum.error <= cost_sum.bound
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(BadInput, match="certificate is 'all'"):
+        Settings(certificate="all")
