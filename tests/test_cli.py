@@ -200,15 +200,15 @@ def test_inspect_lists_the_layers(files, capsys) -> None:
     ],
     ids=lambda each: type(each).__name__,
 )
-@pytest.mark.parametrize("place", ["certify", "render"])
+@pytest.mark.parametrize("place", ["certificate_of", "render"])
 def test_what_ends_a_run_after_the_output_says_that_it_stands(
     files, capsys, monkeypatch, error, code, place
 ) -> None:
     def ended(*_: object, **__: object) -> None:
         raise error
 
-    if place == "certify":
-        monkeypatch.setattr(pipeline, "certify", ended)
+    if place == "certificate_of":
+        monkeypatch.setattr(pipeline, "certificate_of", ended)
     else:
         monkeypatch.setattr(render_module, "render", ended)
     report = files.folder / "report.json"

@@ -130,13 +130,13 @@ def test_every_report_has_the_hash_of_the_file(files) -> None:
 
 def test_a_report_that_came_meanwhile_is_not_overwritten(files, capsys, monkeypatch) -> None:
     report = files.folder / "report.json"
-    certify = pipeline.certify
+    certificate_of = pipeline.certificate_of
 
     def slowly(*arguments: object, **options: object) -> object:
         report.write_text("another's")
-        return certify(*arguments, **options)
+        return certificate_of(*arguments, **options)
 
-    monkeypatch.setattr(pipeline, "certify", slowly)
+    monkeypatch.setattr(pipeline, "certificate_of", slowly)
     command = ["prune", files.model, "--data", files.data, *FAST, "--report", report]
     assert run([*map(str, command)]) == 73
     assert "exists already" in capsys.readouterr().err

@@ -6,7 +6,7 @@ if it has tensors of these names, and needs no others; that they mean the same i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,7 +126,7 @@ class Splices:
         model, plan = self._models[changed], self._plans[changed]
         return build(model.index, plan, self.piece(number, changed=changed), kinds)
 
-    def _fits(self, computed: Collection[str]) -> bool:
+    def _fits(self, computed: Set[str]) -> bool:
         """Cut both networks; leaves out the first cut where the changed one needs other tensors."""
         alive = [*_alive(self._plans[0], self.outputs, [cut.position for cut in self.cuts])]
         stops = [[*map(sorted, alive), self.outputs], []]
@@ -136,7 +136,7 @@ class Splices:
         ]
         for number, names in enumerate(alive):
             needed = self._pieces[1][number].needed
-            if self.cuts[number].position and not needed <= names | self.inputs:
+            if self.cuts[number].position and not needed <= names <= computed:
                 self.cuts = merged(self.cuts, {*range(len(self.cuts))} - {number})
                 return False
         return True
