@@ -137,7 +137,7 @@ def row(name: str, figures: dict[str, Any]) -> list[Any]:
     line: list[Any] = [name, figures["samples"]]
     if FAILED in shrink:
         line += [""] * 4
-        told = shrink[FAILED].partition("onnx: ")[2].partition(":")[0] or shrink[FAILED]
+        told = without_names(shrink[FAILED].partition("onnx: ")[2].partition(". ")[0])
     else:
         ratio = shrink["latency"]
         line += [f"{shrink['gone']:.0%}", f"{shrink['error']:.3f}", f"{shrink['agreement']:.3f}"]
@@ -151,12 +151,17 @@ def row(name: str, figures: dict[str, Any]) -> list[Any]:
 
 
 def whole_layers(figures: dict[str, Any]) -> str:
-    """How many layers keep all their weights, and why, without the names of nodes."""
+    """How many layers keep all their weights, and why."""
     counts: Counter[str] = Counter()
     for reason, count in figures["whole"].items():
-        counts[re.sub(r"(\w+) '[^']*':?", r"\1", reason)] += count
+        counts[without_names(reason)] += count
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     return f"{counts.total()} of {figures['layers']}" + (f": {reasons}" if reasons else "")
+
+
+def without_names(text: str) -> str:
+    """A text about nodes without their names."""
+    return re.sub(r"(\w+) '[^']*'", r"\1", text)
 
 
 def summary(figures: list[dict[str, Any]]) -> Iterator[str]:

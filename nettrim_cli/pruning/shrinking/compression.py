@@ -91,6 +91,8 @@ class Shrinking:
         self.problem = WidthProblem(costs, shapes, steps, work, worth)
         if not self.problem.choices:
             missing = MISSING[structure.partition("+")[0]]
+            if self.refusals:
+                missing += f" ({next(iter(self.refusals.values()))})"
             raise NothingToDo(
                 f"{context.dense.path}: no layer can be made smaller: {missing}. "
                 "'nettrim inspect' lists the layers; --structure zeros needs no structure."
