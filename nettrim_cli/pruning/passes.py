@@ -25,7 +25,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.measurement import StartingPoint, starting_point
 from nettrim_cli.pruning.mixing import best_mix
-from nettrim_cli.pruning.refit.network import refit_again
+from nettrim_cli.pruning.refit.network import fits_network, refit_again
 from nettrim_cli.pruning.scattered import ScatteredZeros
 from nettrim_cli.pruning.second_step import few_bits, fit_together
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
@@ -88,7 +88,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     mix = Mix(settings.weight_bits)
     first = starting_point(context, samples)
     samples = first.samples
-    together = settings.refit == "network" and first.allocations is not None
+    together = fits_network(settings) and first.allocations is not None
     result = _passes(context, first, reference)
     share = 0.0
     if together:
@@ -126,7 +126,7 @@ def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOut
             f"{context.dense.path}: --structure {context.settings.structure} can take "
             f"{gone / weights:.1%} of the weights away at most; --sparsity {value} is more."
         )
-    if context.settings.refit == "network":
+    if fits_network(context.settings):
         result, _ = fit_together(context, samples, result, reference)
     return Outcome(result, samples, mix=best.mix)
 

@@ -25,6 +25,7 @@ from nettrim_cli.pruning.goals import GOALS, Goal, SearchContext
 from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.mixing import best_mix
 from nettrim_cli.pruning.passes import Outcome, compression_of, sweep
+from nettrim_cli.pruning.refit.network import fits_network
 from nettrim_cli.pruning.root_search import MonotoneSearch
 from nettrim_cli.pruning.second_step import fit_together
 from nettrim_cli.report import formatting
@@ -162,7 +163,7 @@ def _swept(
     result = _with_target(best.result, best.round, context, rounds)
     samples, cache = compression.samples, compression.cache
     result = sweep(context, samples, result, reference, accept, cache=cache)
-    if context.settings.refit == "network":
+    if fits_network(context.settings):
         fitted, share = fit_together(context, samples, result, reference)
         result = (accept(fitted) if share else None) or result
     return Outcome(result, compression.samples, compression.forecast, compression.mix)

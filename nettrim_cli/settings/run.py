@@ -25,7 +25,7 @@ STRUCTURES = ("zeros", "units", "ranks", "shrink", "shrink+zeros")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 WIDTHS = ("measured", "products")
-REFITS = ("layers", "network")
+REFITS = ("auto", "layers", "network")
 STORES = ("plain", "compact")
 DEFAULT_GAMMA = 1.1**0.5
 
@@ -173,10 +173,11 @@ class Settings:
         metavar="N",
     )
     refit: str = option(
-        "layers",
+        "auto",
         "layers: the kept weights of each layer are fitted to its own responses. network: then "
         "those of all layers together, with biases, scales and shifts, to the dense network's "
-        "outputs, with any target but epsilon. Held-out samples decide whether that is kept.",
+        "outputs, with any target but epsilon. Held-out samples decide whether that is kept. auto: "
+        "the same in fewer steps, with l0 in a cascade and weights that are not rounded.",
         choices=REFITS,
     )
     gamma: float = option(
@@ -269,9 +270,8 @@ class Settings:
             )
         if self.refit == "network" and self.target_epsilon is not None:
             raise BadInput(
-                "--refit network fits the network's outputs, which --epsilon (the default target) "
-                "says nothing of: leave it out, or give a target of the whole network, such as "
-                "--sparsity."
+                "--refit network fits the network's outputs, of which --epsilon (the default) says "
+                "nothing: leave it out, or give a target of the whole network, such as --sparsity."
             )
         if self.gamma != DEFAULT_GAMMA and (self.method == "l0" or self.scheme != "cascade"):
             raise BadInput(

@@ -9,6 +9,7 @@ PLAIN: dict[str, Any] = {
     "augment": "none",
     "final_fit": "none",
     "no_delete": True,
+    "refit": "layers",
 }
 QUICK = PLAIN | {"sparsity": 0.5, "allocate": "uniform"}  # of the time of the defaults, an eighth
 

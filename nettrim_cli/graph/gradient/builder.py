@@ -45,6 +45,12 @@ class Builder(NodeWriter):
         self.append(op, inputs, names, **attributes)
         return names
 
+    def nested(self, graph: onnx.GraphProto) -> Builder:
+        """What adds nodes to a graph inside of this one."""
+        inner = Builder(graph, self.opset, set())
+        inner.prefix = f"{self._new_name()}:"
+        return inner
+
     def constant(self, values: Any, elem_type: int = TensorProto.INT64) -> str:
         """Name of a constant; equal ones are stored once."""
         array: NDArray[Any] = np.asarray(values, helper.tensor_dtype_to_np_dtype(elem_type))

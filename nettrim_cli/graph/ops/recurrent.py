@@ -27,6 +27,7 @@ from nettrim_cli.graph.ops.base import (
 from nettrim_cli.graph.ops.channel_context import ChannelContext, Counted, on_axis, varying
 from nettrim_cli.graph.ops.channel_rules import Outputs, joined
 from nettrim_cli.graph.ops.channel_weights import ALONE, read_rows
+from nettrim_cli.graph.ops.gradients.recurrent import lstm_gradient
 from nettrim_cli.graph.ops.rank_rules import fixed
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -303,7 +304,12 @@ def recurrent_channels(context: ChannelContext) -> Outputs:
 
 
 RECURRENT: dict[str, OpSpec] = {
-    "LSTM": OpSpec(weight=Recurrent(gates=4), rank=fixed(4), channels=recurrent_channels),
+    "LSTM": OpSpec(
+        weight=Recurrent(gates=4),
+        rank=fixed(4),
+        channels=recurrent_channels,
+        gradient=lstm_gradient,
+    ),
     "GRU": OpSpec(weight=Gru(gates=3), rank=fixed(4), channels=recurrent_channels),
     "RNN": OpSpec(weight=Recurrent(gates=1), rank=fixed(4), channels=recurrent_channels),
 }

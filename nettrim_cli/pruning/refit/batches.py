@@ -1,12 +1,14 @@
-"""The samples of a refit, read once, and others made of two of them each time.
+"""The samples of a refit with the dense network's answers, and others made of two of them.
 
-Mixtures are as good as new samples.  Where samples are so few that the passes over the layers took
-shifted and joined ones, too, the refit does the same.
+Where every sample is used many times, mixtures keep the network from learning these samples alone.
+Where it is used a few times, the samples themselves say more.  Where samples are so few that the
+passes over the layers took shifted and joined ones, too, the refit does the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +16,16 @@ from nettrim_cli.data.augmentation import Recipe, augmented, mixtures
 from nettrim_cli.data.formats.base import Array
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore, load
+from nettrim_cli.pruning.refit.objective import Scores
 
 LEAST_WEIGHT = 0.5  # of the first sample in a mixture
+
+
+class FitBatch(NamedTuple):
+    """Inputs of some samples, and what the dense network answers."""
+
+    feeds: dict[str, Array]
+    targets: list[Array]
 
 
 class FitBatches:
@@ -27,32 +37,43 @@ class FitBatches:
         Those that are fitted to.
     size
         Samples to a batch, at most.
+    teacher
+        The dense network.
+    mixed
+        Whether samples are mixed.
     """
 
-    def __init__(self, samples: SampleSet, size: int) -> None:
+    def __init__(self, samples: SampleSet, size: int, teacher: Scores, *, mixed: bool) -> None:
         calibration = samples.calibration
-        self._axes, self._made = calibration.sample_axes, samples.rounds > 0
+        self._teacher, self._axes = teacher, calibration.sample_axes
+        self._made = samples.rounds > 0
+        self._mixed = bool(self._axes) and (mixed or self._made)
         self._random = np.random.default_rng([samples.seed, 2])
         step = calibration.batch_size(min(size, len(samples.fitted)))
         order = self._random.permutation(samples.fitted)
-        store = TensorStore(MemoryBudget(MEMORY_BYTES // 4))
+        self._store = TensorStore(MemoryBudget(MEMORY_BYTES // 4))
         self._batches: list[dict[str, Array]] = []
         for start in range(0, len(order) // step * step, step):
             for batch in calibration.batches(order[start : start + step], step):
-                kept = {name: store.keep(value) for name, value in batch.feeds.items()}
+                kept = {name: self._store.keep(value) for name, value in batch.feeds.items()}
                 self._batches.append(kept)
+        self._answers: dict[int, list[Array]] = {}
         self._count = step
 
-    def __iter__(self) -> Iterator[dict[str, Array]]:
-        """Feeds of batches without an end, made of two where samples can be mixed."""
+    def __iter__(self) -> Iterator[FitBatch]:
+        """Batches without an end, made of two where samples are mixed."""
         while True:
             for number in self._random.permutation(len(self._batches)):
                 feeds = _loaded(self._batches[number])
-                if not self._axes:
-                    yield feeds
+                if self._mixed:
+                    partner = _loaded(self._batches[self._random.integers(len(self._batches))])
+                    feeds = self._made_of(feeds, partner)
+                    yield FitBatch(feeds, self._teacher.of(feeds))
                     continue
-                partner = _loaded(self._batches[self._random.integers(len(self._batches))])
-                yield self._made_of(feeds, partner)
+                if number not in self._answers:
+                    answers = self._teacher.of(feeds)
+                    self._answers[number] = [self._store.keep(each) for each in answers]
+                yield FitBatch(feeds, [load(each) for each in self._answers[number]])
 
     def _made_of(self, feeds: dict[str, Array], partner: dict[str, Array]) -> dict[str, Array]:
         if self._made:

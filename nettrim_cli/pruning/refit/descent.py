@@ -1,62 +1,57 @@
-"""Adam with a rate for each tensor, for weights some of which stay zero.
+"""Steps against a gradient, each entry's as long as the curvature along it allows.
 
-Kingma and Ba, arXiv 1412.6980.  A step is a share of the tensor's own size, as in Adafactor
-(Shazeer and Stern, arXiv 1804.04235), so that one rate suits all layers of all networks.
+The objective is a sum of squares, whose Hessian is about ``J'J`` (Gauss and Newton).  Its diagonal
+comes from random signs s: ``E (J's)^2`` (Bekas, Kokiopoulou, Saad, Appl. Numer. Math. 57, 2007).
+Of a layer it is nearly the second moments of its inputs times the weights of its outputs, as in
+K-FAC (Martens and Grosse, arXiv 1503.05671), so means over rows and columns take off the noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nettrim_cli.graph.gradient.parameters import Parameter
+from nettrim_cli.pruning.refit.batches import FitBatch
+from nettrim_cli.pruning.refit.entries import Entries, Vector
+from nettrim_cli.pruning.refit.objective import Array, Objective
 
-MOMENTUM, MEMORY = 0.9, 0.99
-TINY = 1e-12
+MOMENTUM = 0.9
 WARM_UP = 0.1  # share of the steps in which the rate rises
-Values = dict[str, NDArray[np.floating]]
+LEAST_CURVATURE = 1e-2  # of the mean
+PROBE = 3e-3  # length of a step along which a difference is taken, of the weights' own
+ITERATIONS = 4  # towards the largest eigenvalue
 
 
 class Descent:
-    """Values of parameters on their way.
+    """Entries on their way.
 
     Parameters
     ----------
-    parameters
-        Where it starts; what is not free stays.
+    entries
+        Where it starts.
+    metric
+        (E,) squared length of a move of each entry, in which the curvature is 1 at most.
 
     Attributes
     ----------
-    values
-        By name, in the stored types.
+    vector
+        (E,) where it is.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self.values: Values = {each.name: each.values.copy() for each in parameters}
-        self._free = {each.name: each.free for each in parameters}
-        self._sizes = {each.name: _size(each) for each in parameters}
-        self._means = {name: np.zeros_like(value) for name, value in self.values.items()}
-        self._squares = {name: np.zeros_like(value) for name, value in self.values.items()}
-        self._steps = 0
+    def __init__(self, entries: Entries, metric: Vector) -> None:
+        self.vector = entries.start.copy()
+        self._metric, self._mean = metric, np.zeros_like(metric)
 
-    def step(self, gradients: Mapping[str, NDArray[np.floating]], rate: float) -> None:
-        """Move against the gradients (N, ...); a rate of 0.01 is a hundredth of a usual weight."""
-        self._steps += 1
-        share = math.sqrt(1 - MEMORY**self._steps) / (1 - MOMENTUM**self._steps)
-        for name, gradient in gradients.items():
-            free, mean, square = self._free[name], self._means[name], self._squares[name]
-            mean *= MOMENTUM
-            mean += (1 - MOMENTUM) * gradient
-            square *= MEMORY
-            square += (1 - MEMORY) * np.square(gradient)
-            move = mean / (np.sqrt(square) + TINY)
-            move *= rate * share * self._sizes[name]
-            if free is not None:
-                move *= free
-            self.values[name] = (self.values[name] - move).astype(gradient.dtype, copy=False)
+    def step(self, gradient: Vector, rate: float) -> None:
+        """Move against the mean (E,) gradient of the last steps.
+
+        With a rate of ``2 (1 + MOMENTUM) / (1 - MOMENTUM)`` it would no longer converge.
+        """
+        self._mean *= MOMENTUM
+        self._mean += (1 - MOMENTUM) * gradient
+        self.vector -= rate * self._mean / self._metric
 
 
 def rate_at(step: int, steps: int, highest: float) -> float:
@@ -67,15 +62,82 @@ def rate_at(step: int, steps: int, highest: float) -> float:
     return highest * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def between(start: Values, end: Values, share: float) -> Values:
-    """Values on the line from `start` to `end`, that are zero where both are."""
-    return {
-        name: (value + share * (end[name] - value)).astype(value.dtype)
-        for name, value in start.items()
-    }
+def metric(objective: Objective, entries: Entries, batches: Sequence[FitBatch]) -> Vector:
+    """(E,) diagonal of the Gauss-Newton matrix, scaled so that none of its eigenvalues exceeds 1.
+
+    Parameters
+    ----------
+    objective
+        At the start.
+    entries
+        What changes.
+    batches
+        Some samples.
+    """
+    random = np.random.default_rng(0)
+    total, values = np.zeros_like(entries.start), entries.arrays(entries.start)
+    for feeds, _ in batches:
+        answers = objective.answers(values, feeds)
+        signs = [random.choice([-1.0, 1.0], each.shape).astype(each.dtype) for each in answers]
+        gradient = _along(objective, entries, values, feeds, signs)
+        total += np.square(gradient) * max(1, len(answers[0]))
+    diagonal = entries.separable(total / len(batches))
+    diagonal = np.maximum(diagonal, LEAST_CURVATURE * diagonal.mean())
+    if not diagonal.any():
+        return np.ones_like(diagonal)
+    largest = _largest(objective, entries, batches[0], diagonal, random)
+    return np.asarray(diagonal * largest)
 
 
-def _size(parameter: Parameter) -> float:
-    """Root mean square of what may change; 0 where nothing does."""
-    values = parameter.values if parameter.free is None else parameter.values[parameter.free]
-    return math.sqrt(float(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
+def _largest(
+    objective: Objective,
+    entries: Entries,
+    batch: FitBatch,
+    diagonal: Vector,
+    random: np.random.Generator,
+) -> float:
+    """Largest eigenvalue of the Gauss-Newton matrix over its diagonal, by von Mises' iteration.
+
+    Parameters
+    ----------
+    objective, entries, batch
+        As in ``metric``.
+    diagonal
+        (E,) of the matrix.
+    random
+        Draws where to begin.
+    """
+    start, (feeds, _), value = entries.start, batch, 1.0
+    values = entries.arrays(start)
+    answers = objective.answers(values, feeds)
+    move = random.standard_normal(len(diagonal)) / np.sqrt(diagonal)
+    for _ in range(ITERATIONS):
+        share = PROBE * float(np.linalg.norm(start) / np.linalg.norm(move))
+        moved = objective.answers(entries.arrays(start + share * move), feeds)
+        changes = [
+            ((after - before) / share).astype(before.dtype)
+            for before, after in zip(answers, moved, strict=True)
+        ]
+        image = _along(objective, entries, values, feeds, changes) / diagonal
+        value = math.sqrt(_squared(image, diagonal) / _squared(move, diagonal))
+        if not value > 0:
+            return 1.0
+        move = image
+    return value
+
+
+def _along(
+    objective: Objective,
+    entries: Entries,
+    values: dict[str, Array],
+    feeds: dict[str, Array],
+    residuals: Sequence[Array],
+) -> Vector:
+    """(E,) gradient of the objective where the answers differ from their targets by so much."""
+    answers = objective.answers(values, feeds)
+    targets = [answer - each for answer, each in zip(answers, residuals, strict=True)]
+    return entries.vector(objective.gradients(values, feeds, targets)[1])
+
+
+def _squared(move: Vector, diagonal: Vector) -> float:
+    return float(np.square(move) @ diagonal)

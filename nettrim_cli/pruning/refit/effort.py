@@ -15,11 +15,13 @@ from nettrim_cli.errors import EngineFailed
 from nettrim_cli.graph.analysis.tensor_sizes import sizes
 from nettrim_cli.graph.model import Model
 
-BATCH, SMALL_BATCH = 128, 64  # samples to a step, where they cost little, and where much
-FEWEST_STEPS, MOST_STEPS = 60, 300
-PRODUCTS = 80e9  # of numbers, in all forward passes together
+SIZES = 128, 64, 32  # samples to a step: the most that leave FEWEST_STEPS
+FEWEST_STEPS, ENOUGH_STEPS, MOST_STEPS = 40, 60, 300
+PRODUCTS = {"auto": 20e9, "network": 80e9}
+"""Of numbers, in all forward passes together, by what ``--refit`` says."""
 ACTIVATION_BYTES = 512 << 20  # of what a batch makes on its way there and back, at most
 KEPT = 2  # tensors that wait or are made on the way back, for one on the way there
+MANY_TIMES = 6.0  # that a sample is used, from which on samples are mixed
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,18 @@ class Effort:
         Batches to a step.
     steps
         Number of steps.
+    mixed
+        Whether samples are used so often that they have to be mixed.
     """
 
     batch: int
     parts: int
     steps: int
+    mixed: bool = False
 
     @classmethod
-    def of(cls, model: Model, samples: SampleSet, threads: int) -> Effort:
-        """For a network and its samples."""
+    def of(cls, model: Model, samples: SampleSet, threads: int, products: float) -> Effort:
+        """For a network and its samples, within a number of products."""
         calibration = samples.calibration
         least = calibration.batch_size(1)
         (first,) = calibration.batches(samples.fitted[:least], least)
@@ -50,17 +55,20 @@ class Effort:
             engine = Engine(sizes(model), threads=threads)
             counts = dict(zip(engine.outputs, map(int, engine.run(first.feeds)), strict=True))
         except EngineFailed:
-            return cls(least, max(1, SMALL_BATCH // least), FEWEST_STEPS)
-        products = sum(
-            layer.shape[0] * counts.get(f"{site.output}:size", 0)
-            for layer in model.layers
-            for site in layer.sites
+            return cls(least, max(1, SIZES[-1] // least), FEWEST_STEPS)
+        cost = max(
+            1.0,
+            sum(
+                layer.shape[0] * counts.get(f"{site.output}:size", 0)
+                for layer in model.layers
+                for site in layer.sites
+            )
+            / least,
         )
-        cost = max(1.0, products / least)
-        size = BATCH if PRODUCTS / (cost * BATCH) >= FEWEST_STEPS else SMALL_BATCH
-        size = min(size, len(samples.fitted))
+        enough = [size for size in SIZES if products / (cost * size) >= ENOUGH_STEPS]
+        size = min([*enough, SIZES[-1]][0], len(samples.fitted))
         room = ACTIVATION_BYTES * least // max(1, 4 * (1 + KEPT) * sum(counts.values()))
         batch = calibration.batch_size(min(size, room))
         parts = max(1, size // batch)
-        work = cost * batch * parts
-        return cls(batch, parts, int(np.clip(PRODUCTS / work, FEWEST_STEPS, MOST_STEPS)))
+        steps = int(np.clip(products / (cost * batch * parts), FEWEST_STEPS, MOST_STEPS))
+        return cls(batch, parts, steps, steps * batch * parts > MANY_TIMES * len(samples.fitted))

@@ -26,15 +26,18 @@ from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_va
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.pruning.refit.batches import FitBatches
-from nettrim_cli.pruning.refit.descent import Descent, Values, between, rate_at
-from nettrim_cli.pruning.refit.effort import Effort
+from nettrim_cli.pruning.refit.batches import FitBatch, FitBatches
+from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
+from nettrim_cli.pruning.refit.effort import PRODUCTS, Effort
+from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
 from nettrim_cli.pruning.refit.objective import Array, Objective, Scores, paired_scores
+from nettrim_cli.settings import Settings
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
-RATE = 0.02
+RATE = 0.125  # for each sample to a step, in the units of ``Descent``
+METRIC_BATCHES = 3
 SHARES = (1.0, 0.5, 0.25)  # of the way from the start to the end of the descent
 LEAST_GAIN = 1.0  # standard errors by which the refit has to be better to be kept
 
@@ -55,6 +58,14 @@ class Refit:
     share: float
     before: float
     after: float
+
+
+def fits_network(settings: Settings) -> bool:
+    """Whether all layers are fitted together: where asked for, and in usual runs."""
+    if settings.refit != "auto":
+        return settings.refit == "network"
+    usual = settings.method == "l0" and settings.scheme == "cascade"
+    return usual and settings.target_epsilon is None and settings.bits is None
 
 
 def refit_network(
@@ -121,15 +132,7 @@ def _fit(
 ) -> Refit | None:
     """The fit, with what there is to tell; None where it cannot be made."""
     try:
-        return fit_outputs(
-            context.dense,
-            result.model,
-            _parameters(context, result),
-            samples,
-            threads=context.threads,
-            listener=context.listener,
-            share=share,
-        )
+        return fit_outputs(context, result.model, _parameters(context, result), samples, share)
     except (BadInput, EngineFailed, OutOfMemory) as error:
         context.listener.message(f"the layers are not fitted together: {error}")
         return None
@@ -144,31 +147,24 @@ def _parameters(context: Context, result: PassResult) -> list[Parameter]:
 
 
 def fit_outputs(
-    dense: Model,
+    context: Context,
     student: Model,
     found: Sequence[Parameter],
     samples: SampleSet,
-    *,
-    threads: int,
-    listener: Listener,
     share: float | None = None,
 ) -> Refit:
-    """Fit parameters of one network to the answers of another, whatever its nodes are.
+    """Fit parameters of a network to the answers of the dense one, whatever its nodes are.
 
     Parameters
     ----------
-    dense
-        The network with the answers.
+    context
+        The dense network.
     student
-        The network with the parameters; its outputs are those of `dense`.
+        The network with the parameters; its outputs are those of the dense one.
     found
         What may change.
     samples
         Those to fit and those held out.
-    threads
-        Threads of the engine.
-    listener
-        Hears of the progress.
     share
         Of the way to the end of the descent; None for that which held-out samples choose.
 
@@ -179,48 +175,49 @@ def fit_outputs(
     EngineFailed
         The engine does not run the gradients.
     """
-    teacher, outputs = paired_scores(dense, student, threads)
+    threads, listener = context.threads, context.listener
+    teacher, outputs = paired_scores(context.dense, student, threads)
     judges = _Judges(samples, teacher)
     objective = Objective(student, found, outputs, judges.sizes, threads)
     for boundary in objective.boundaries:
         listener.message(f"no gradient through {boundary.op} '{boundary.node}': {boundary.reason}")
     if not objective.parameters:
         raise BadInput("no gradient reaches a weight")
-    start: Values = {each.name: each.values for each in objective.parameters}
-    effort = Effort.of(student, samples, threads)
-    batches = FitBatches(samples, effort.batch)
-    end = _descend(objective, teacher, batches, effort, listener)
-    before, best, chosen = judges.errors(objective, start), start, 0.0
+    entries = Entries(objective.parameters)
+    effort = Effort.of(student, samples, threads, PRODUCTS[context.settings.refit])
+    batches = FitBatches(samples, effort.batch, teacher, mixed=effort.mixed)
+    move = _descend(objective, entries, batches, effort, listener)
+    before, chosen = judges.errors(objective, entries.arrays(entries.start)), 0.0
     least = before
     for candidate in SHARES if share is None else (share,):
-        values = between(start, end, candidate)
-        errors = judges.errors(objective, values)
+        errors = judges.errors(objective, entries.arrays(entries.start + candidate * move))
         better = _surely_less(errors, before) and errors.sum() < least.sum()
         if better or (share is not None and np.isfinite(errors).all()):
-            least, best, chosen = errors, values, candidate
+            least, chosen = errors, candidate
+    best = entries.arrays(entries.start + chosen * move)
     model = with_values(student, best) if chosen else student
     figures = (math.sqrt(float(errors.sum()) / judges.count) for errors in (before, least))
     return Refit(model, chosen, *figures)
 
 
 def _descend(
-    objective: Objective, teacher: Scores, batches: FitBatches, effort: Effort, listener: Listener
-) -> Values:
-    """Values at the end of all steps; at the start where they run away."""
-    descent, steps = Descent(objective.parameters), effort.steps
-    start, source = dict(descent.values), iter(batches)
+    objective: Objective, entries: Entries, batches: FitBatches, effort: Effort, listener: Listener
+) -> Vector:
+    """How far entries (E,) move in all steps; not at all where they run away."""
+    source, steps = iter(batches), effort.steps
+    first: list[FitBatch] = list(itertools.islice(source, METRIC_BATCHES))
+    descent = Descent(entries, metric(objective, entries, first))
+    highest = RATE * effort.batch * effort.parts
     for step in range(steps):
-        total: dict[str, Array] = {}
-        for feeds in itertools.islice(source, effort.parts):
-            loss, gradients = objective.gradients(descent.values, feeds, teacher.of(feeds))
+        gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)
+        for feeds, targets in itertools.islice(source, effort.parts):
+            loss, gradients = objective.gradients(values, feeds, targets)
             if not math.isfinite(loss):
-                return start
-            for name, gradient in gradients.items():
-                total[name] = total[name] + gradient if name in total else gradient
-        mean = {name: gradient / effort.parts for name, gradient in total.items()}
-        descent.step(mean if effort.parts > 1 else total, rate_at(step, steps, RATE))
+                return np.zeros_like(entries.start)
+            gradient += entries.vector(gradients) / effort.parts
+        descent.step(gradient, rate_at(step, steps, highest))
         listener.iteration(step + 1, steps)
-    return descent.values
+    return descent.vector - entries.start
 
 
 class _Judges:
@@ -243,7 +240,7 @@ class _Judges:
             totals += [float(np.square(each, dtype=np.float64).sum()) for each in targets]
         self.sizes = [total / max(1, self.count) or 1.0 for total in totals]
 
-    def errors(self, objective: Objective, values: Values) -> NDArray[np.float64]:
+    def errors(self, objective: Objective, values: Arrays) -> NDArray[np.float64]:
         """(B,) squared distances, one a batch."""
         return np.array(
             [objective.squares(values, feeds, targets) for feeds, targets, _ in self._batches()]

@@ -126,12 +126,15 @@ class Objective:
         loss, *gradients = self.engine.run(fed, [LOSS, *self._gradients.values()])
         return float(loss), dict(zip(self._gradients, gradients, strict=True))
 
+    def answers(self, values: Mapping[str, Array], feeds: Mapping[str, Array]) -> list[Array]:
+        """The network's answers on a batch."""
+        return self.forward.run(self._fixed | dict(values) | dict(feeds), self.outputs)
+
     def squares(
         self, values: Mapping[str, Array], feeds: Mapping[str, Array], targets: Sequence[Array]
     ) -> float:
         """The squared distance on a batch, summed over samples and averaged over answers."""
-        answers = self.forward.run(self._fixed | dict(values) | dict(feeds), self.outputs)
-        total = 0.0
+        total, answers = 0.0, self.answers(values, feeds)
         for answer, target, size in zip(answers, targets, self.sizes, strict=True):
             total += float(np.square(answer - target, dtype=np.float64).sum()) / size
         return total / len(self.outputs)

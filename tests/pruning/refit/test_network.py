@@ -5,16 +5,22 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import scipy.linalg
 from onnx import helper, numpy_helper
 
 from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput
-from nettrim_cli.graph.gradient.parameters import parameters, with_values
+from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_values
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning.refit.descent import Descent, between, rate_at
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.executors import SerialExecutor
+from nettrim_cli.pruning.refit.batches import FitBatch
+from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
+from nettrim_cli.pruning.refit.entries import Entries
 from nettrim_cli.pruning.refit.network import fit_outputs
+from nettrim_cli.pruning.refit.objective import Objective, paired_scores
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
 from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
@@ -46,7 +52,7 @@ def test_outputs_come_nearer_and_zeros_stay(network) -> None:
             messages.append(text)
 
     for refit in ("layers", "network"):
-        settings = Settings(**QUICK, refit=refit)
+        settings = Settings(**QUICK | {"refit": refit})
         report = prune(
             network.model, network.data, settings=settings, force=True, listener=Listener()
         )
@@ -64,7 +70,7 @@ def test_outputs_come_nearer_and_zeros_stay(network) -> None:
 
 
 def test_what_the_refit_gives_is_the_same_each_time(files) -> None:
-    settings = Settings(**QUICK, refit="network")
+    settings = Settings(**QUICK | {"refit": "network"})
     contents = []
     for _ in range(2):
         prune(files.model, files.data, settings=settings, force=True)
@@ -86,6 +92,12 @@ def test_epsilon_is_a_promise_to_each_layer() -> None:
 def sample_set(model: Model, calibration: Calibration) -> SampleSet:
     fitted, holdout = split(calibration.samples, 400, 0.25, 0)
     return SampleSet(calibration, fitted, holdout, 32)
+
+
+def context(dense: Model) -> Context:
+    settings = Settings(sparsity=0.5, refit="network")
+    silent = Silent()
+    return Context(dense, (), settings, 1, silent, SerialExecutor(silent))
 
 
 def factored(proto: onnx.ModelProto, rank: int) -> onnx.ModelProto:
@@ -119,7 +131,7 @@ def test_a_network_of_other_nodes_is_fitted(tmp_path) -> None:
     assert {"left", "right"} <= {each.name for each in found}
     with Calibration.open(data, dense.inputs) as calibration:
         samples = sample_set(dense, calibration)
-        refit = fit_outputs(dense, student, found, samples, threads=1, listener=Silent())
+        refit = fit_outputs(context(dense), student, found, samples)
     assert refit.share > 0
     assert refit.after < 0.8 * refit.before
 
@@ -131,7 +143,7 @@ def test_nothing_is_kept_where_there_is_nothing_to_gain(tmp_path) -> None:
     found = parameters(dense, [layer for layer in dense.layers if layer.prunable])
     with Calibration.open(data, dense.inputs) as calibration:
         samples = sample_set(dense, calibration)
-        refit = fit_outputs(dense, dense, found, samples, threads=1, listener=Silent())
+        refit = fit_outputs(context(dense), dense, found, samples)
     assert refit.share == 0
     assert refit.model is dense
 
@@ -157,25 +169,54 @@ def test_parameters_are_weights_where_not_zero_and_vectors() -> None:
     np.testing.assert_array_equal(model.index.view("b").values(), found["b"].values)
 
 
-def test_a_step_is_a_share_of_a_tensors_size() -> None:
-    (parameter,) = parameters(
-        (
-            model := Model(
-                build(
-                    "g (float[n, 4] x) => (float[n, 3] z) { z = MatMul(x, W) }",
-                    W=np.diag([3.0, 3, 3, 3])[:, :3].astype(np.float32),
-                )
-            )
-        ),
-        model.layers,
-    )
-    descent = Descent([parameter])
-    descent.step({"W": normal(4, 3)}, 0.1)
-    move = parameter.values - descent.values["W"]
-    assert np.count_nonzero(move) == 3
-    np.testing.assert_allclose(np.abs(move[parameter.free]), 0.3, rtol=1e-4)
-    half = between({"W": parameter.values}, descent.values, 0.5)["W"]
-    np.testing.assert_allclose(half, parameter.values - move / 2, rtol=1e-6)
+def planted() -> tuple[Objective, Entries, FitBatch]:
+    """A linear network with its entries, and samples of it."""
+    text = "g (float[n, 6] x) => (float[n, 3] z) { y = MatMul(x, W) z = Add(y, b) }"
+    model = Model(build(text, W=normal(6, 3), b=normal(3)))
+    found = parameters(model, model.layers)
+    teacher, outputs = paired_scores(model, model, 1)
+    objective = Objective(model, found, outputs, [1.0], 1)
+    X = normal(64, 6) * np.array([1, 2, 4, 8, 16, 32], np.float32)
+    return objective, Entries(found), FitBatch({"x": X}, teacher.of({"x": X}))
+
+
+def test_entries_are_what_may_change() -> None:
+    free = np.array([[True, False], [False, True], [True, True]])
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    entries = Entries([Parameter("W", values, free), Parameter("b", values[0])])
+    np.testing.assert_array_equal(entries.start, [0, 3, 4, 5, 0, 1])
+    moved = entries.arrays(entries.start + 1)
+    np.testing.assert_array_equal(moved["W"], values + free)
+    np.testing.assert_array_equal(moved["b"], values[0] + 1)
+    figures = np.outer([1, 2, 5], [3, 4])[free]
+    smooth = entries.separable(np.append(figures, [1.0, 3.0]))
+    assert smooth.shape == (6,)
+    np.testing.assert_allclose(smooth[-2:], 2)
+
+
+def test_the_metric_bounds_the_curvature() -> None:
+    objective, entries, batch = planted()
+    lengths = metric(objective, entries, [batch] * 8)
+    X = np.column_stack([batch.feeds["x"], np.ones(64)]).astype(float)
+    hessian = np.kron(2 * X.T @ X / 64, np.eye(3))  # rows of W, then b, as the entries are
+    scaled = hessian / np.sqrt(np.outer(lengths, lengths))
+    assert 0.5 < np.linalg.eigvalsh(scaled).max() < 1.5
+    diagonal = (np.diag(hessian) / lengths)[:18]
+    assert np.diag(hessian)[:18].max() > 500 * np.diag(hessian)[:18].min()
+    assert diagonal.max() < 8 * diagonal.min()
+
+
+def test_a_linear_network_comes_to_the_least_squares_solution() -> None:
+    objective, entries, batch = planted()
+    feeds, (target,) = batch
+    noisy = target + normal(*target.shape)
+    descent = Descent(entries, metric(objective, entries, [batch]))
+    for step in range(300):
+        gradients = objective.gradients(entries.arrays(descent.vector), feeds, [noisy])[1]
+        descent.step(entries.vector(gradients), rate_at(step, 300, 8.0))
+    X = np.column_stack([feeds["x"], np.ones(64)])
+    solution = scipy.linalg.lstsq(X, noisy)[0]
+    np.testing.assert_allclose(descent.vector.reshape(7, 3), solution, atol=1e-3)
 
 
 def test_rates_rise_and_fall() -> None:
@@ -199,7 +240,7 @@ def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
 def test_what_was_fitted_together_is_rounded_again(files, structure) -> None:
     settings = Settings(threads=1, sparsity=0.5, structure=structure, bits=4, refit="network")
     report = prune(files.model, files.data, settings=settings, force=True)
-    plain = Settings(threads=1, sparsity=0.5, structure=structure, bits=4)
+    plain = Settings(threads=1, sparsity=0.5, structure=structure, bits=4, refit="layers")
     apart = prune(files.model, files.data, settings=plain, force=True)
     assert report.comparison.error <= apart.comparison.error
     written = Model.load(files.output)
