@@ -16,7 +16,7 @@ import onnxruntime
 
 from benchmarks.common import SAMPLE_MODELS
 from nettrim_cli.pipeline import compare, prune
-from nettrim_cli.settings import STRUCTURES, Settings
+from nettrim_cli.settings import STRUCTURES, WIDTHS, Settings
 
 BATCH = {"mlp": 64, "lenet": 32, "resnet": 16, "transformer": 16}
 FACTORS = {
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(BATCH))
     parser.add_argument("--structure", default="shrink", choices=STRUCTURES)
     parser.add_argument("--refit", default="layers", choices=("layers", "network"))
+    parser.add_argument("--widths", default="measured", choices=WIDTHS)
     parser.add_argument("--factors", type=lambda text: [float(x) for x in text.split(",")])
     parser.add_argument("--samples", type=int, default=5000)
     options = parser.parse_args()
@@ -86,6 +87,7 @@ def main() -> None:
                     sparsity=1 - 1 / factor,
                     structure=options.structure,
                     refit=options.refit,
+                    widths=options.widths,
                     samples=options.samples,
                     threads=1,
                 )

@@ -12,6 +12,7 @@ from nettrim_cli.settings.run import (
     METHODS,
     SCHEMES,
     STRUCTURES,
+    WIDTHS,
     Settings,
 )
 from nettrim_cli.settings.targets import (
@@ -36,6 +37,7 @@ __all__ = [
     "SEARCHED",
     "STRUCTURES",
     "TARGETS",
+    "WIDTHS",
     "BenchSettings",
     "Gate",
     "Limit",

@@ -1,8 +1,9 @@
-"""Inner dimensions: what two layers make and a product of both sums over, as queries and keys.
+"""Inner dimensions: what two layers have between them and sum over, as queries and keys.
 
 Of scores ``S = Q K'`` nothing but the product matters, head by head: for any invertible T, ``Q T``
 and ``K T'^-1`` have the same.  So the entries that are summed over may be mixed, and some of them
-be deleted in all heads, where nothing but the product reads them.
+be deleted in all heads, where nothing but the product reads them.  So it is with values and the
+layer behind them, which reads their means over positions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.graph.channels.delete import delete_found
 from nettrim_cli.graph.channels.find import Found, find
+from nettrim_cli.graph.channels.units import UnitGroup
 from nettrim_cli.graph.ir.flat_graph import Node
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layer import Floats, Layer
@@ -23,12 +25,12 @@ from nettrim_cli.graph.ops.channel_context import Labels
 from nettrim_cli.graph.ops.channel_layout import size_channels
 from nettrim_cli.graph.ops.context import AffineContext
 
-Columns = NDArray[np.int64]
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class InnerGroup:
-    """Entries of two layers that a product sums over.
+    """Entries of two layers that are summed over: of queries and keys, or of values.
 
     Attributes
     ----------
@@ -36,18 +38,21 @@ class InnerGroup:
         Of the first layer, and what it is.
     layers
         Names of both layers.
-    columns
-        (H, d) of each layer: the columns that meet, head by head.
+    places
+        (H, d) for each layer: the columns that meet, head by head; of `reads` rows of the second.
+    reads
+        Whether the second layer reads what the first one makes, weighed by probabilities.
     """
 
     name: str
     layers: tuple[str, str]
-    columns: tuple[Columns, Columns]
+    places: tuple[Places, Places]
+    reads: bool = False
 
     @property
     def size(self) -> int:
         """Entries of a head, d."""
-        return int(self.columns[0].shape[1])
+        return int(self.places[0].shape[1])
 
 
 def inner_groups(model: Model) -> tuple[InnerGroup, ...]:
@@ -59,7 +64,7 @@ def delete_inner(model: Model, counts: Mapping[str, int]) -> Model:
     """A model in which each head of a group has so many entries left, the first of its own.
 
     Its outputs are the same, up to rounding, if the columns of all others are zero in the first
-    layer.
+    layer, and what meets them in the second.
 
     Parameters
     ----------
@@ -77,35 +82,60 @@ def delete_inner(model: Model, counts: Mapping[str, int]) -> Model:
 
 def _groups(found: Found) -> Iterator[tuple[InnerGroup, str]]:
     """Each group, with its name among the units that were found."""
-    walk = found.walk
+    walk, index = found.walk, found.walk.model.index
     layers = {layer.name: layer for layer in walk.model.layers if layer.prunable}
-    owners = {
-        int(label): (name, column)
-        for (name, _), labels in walk.columns.items()
-        if len(layers[name].blocks) == 1
-        for column, label in enumerate(labels)
-    }
+    makers = _owners(layers, walk.columns)
+    places = {int(unit): name for name, units in found.members.items() for unit in units}
     groups = {group.name: group for group in found.groups}
-    places = {int(unit): groups[name] for name, units in found.members.items() for unit in units}
+
+    def group_of(labels: Labels, entries: int) -> UnitGroup | None:
+        """The units of some labels (..., d), which lie in so many columns and rows in all."""
+        units = found.classes[labels].reshape(-1, labels.shape[-1])
+        name = places.get(int(units[0, 0]), "")
+        if name not in groups or found.members[name].shape != units.shape[1:]:
+            return None
+        parts = [producer.columns for producer in groups[name].producers]
+        parts += [reader.rows for reader in groups[name].readers]
+        alone = sum(part.size for part in parts) == entries and not groups[name].inside
+        return groups[name] if alone and (units == found.members[name]).all() else None
+
     for node, pair in walk.multiplied:
-        own, partner = (_columns(labels, owners) for labels in pair)
-        units = found.classes[pair[0]].reshape(-1, pair[0].shape[-1])
-        group = places.get(int(units[0, 0]))
-        if own is None or partner is None or group is None or own[0] == partner[0]:
+        own, partner = (_places(labels, makers) for labels in pair)
+        if own is None or partner is None or own[0] == partner[0]:
             continue
-        alone = {producer.layer for producer in group.producers} == {own[0], partner[0]}
-        alone &= not group.readers and not group.inside
-        entries = sum(producer.columns.size for producer in group.producers)
-        alone &= entries == own[1].size + partner[1].size
-        members = found.members[group.name]
-        in_order = members.shape == units.shape[1:] and bool((units == members).all())
-        index, names = walk.model.index, (own[0], partner[0])
-        if alone and in_order and all(_goes_only_to(index, layers[n], node) for n in names):
+        group, names = group_of(pair[0], own[1].size + partner[1].size), (own[0], partner[0])
+        direct = all(_goes_only_to(index, layers[n].output, layers[n], node) for n in names)
+        if group is not None and direct:
             yield InnerGroup(f"{own[0]} inner", names, (own[1], partner[1])), group.name
+    for node, labels in walk.weighed:
+        own = _places(labels, makers)
+        group = None if own is None else group_of(labels, 2 * own[1].size)
+        if own is None or group is None or len(group.readers) != 1 or len(own[1]) == 1:
+            continue  # of a single head, entries are units like others
+        reader = layers[group.readers[0].layer]
+        rows = _places(labels, _owners(layers, {(reader.name, 0): walk.rows[reader.name, 0]}))
+        result = index.nodes[node].output[0]
+        direct = _goes_only_to(index, layers[own[0]].output, layers[own[0]], node)
+        direct = direct and _goes_only_to(index, result, reader, reader.sites[0].node)
+        if rows is not None and direct:
+            names = own[0], reader.name
+            yield InnerGroup(f"{own[0]} inner", names, (own[1], rows[1]), reads=True), group.name
 
 
-def _columns(labels: Labels, owners: Mapping[int, tuple[str, int]]) -> tuple[str, Columns] | None:
-    """The layer whose columns some labels (..., d) are, and which (H, d); None for others."""
+def _owners(
+    layers: Mapping[str, Layer], labelled: Mapping[tuple[str, int], Labels]
+) -> dict[int, tuple[str, int]]:
+    """The layer and the place of each label, of layers with one matrix."""
+    return {
+        int(label): (name, place)
+        for (name, _), labels in labelled.items()
+        if len(layers[name].blocks) == 1
+        for place, label in enumerate(labels)
+    }
+
+
+def _places(labels: Labels, owners: Mapping[int, tuple[str, int]]) -> tuple[str, Places] | None:
+    """The layer that has some labels (..., d), and where (H, d); None where it is not one."""
     made = [owners[int(label)] for label in labels.flat if int(label) in owners]
     if len(made) != labels.size or len({name for name, _ in made}) != 1:
         return None
@@ -113,9 +143,8 @@ def _columns(labels: Labels, owners: Mapping[int, tuple[str, int]]) -> tuple[str
     return made[0][0], numbers.reshape(-1, labels.shape[-1])
 
 
-def _goes_only_to(index: Index, layer: Layer, product: int) -> bool:
-    """Whether a layer's result reaches a product as it is, but for a factor and where it lies."""
-    tensor = layer.output
+def _goes_only_to(index: Index, tensor: str, layer: Layer, product: int) -> bool:
+    """Whether a tensor of a layer reaches a node as it is, but for a factor and where it lies."""
     while len(layer.sites) == 1 and tensor not in index.outputs:
         users = index.users(tensor)
         uses = [use for use in users if not _tells_sizes(index, index.nodes[use.node])]

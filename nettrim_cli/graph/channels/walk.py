@@ -63,6 +63,9 @@ class Walk:
     multiplied
         Products of two signals: the node's number, and labels of both, along the last axis what is
         summed over.
+    weighed
+        Products of weights of a head and signals, as probabilities and values: the node's number,
+        and labels of the signals, entries of a head along the last axis.
     inner
         Whether such entries are units.
     """
@@ -78,6 +81,7 @@ class Walk:
     refused: list[tuple[Labels, Reason]] = field(default_factory=list)
     counted: dict[int, tuple[tuple[Labels, int], ...]] = field(default_factory=dict)
     multiplied: list[tuple[int, tuple[Labels, Labels]]] = field(default_factory=list)
+    weighed: list[tuple[int, Labels]] = field(default_factory=list)
     inner: bool = False
     count: int = 0
 
@@ -160,6 +164,14 @@ class _Units:
         self.unite(heads, heads[:1])
         self.unite(first, second)
         return True
+
+    def share_heads(self, node: int, labels: Labels) -> bool:
+        """Whether entries along the last axis are units, which a node of this number weighs."""
+        if self.walk.inner:
+            self.walk.weighed.append((node, labels))
+            heads = labels.reshape(-1, labels.shape[-1])
+            self.unite(heads, heads[:1])
+        return self.walk.inner
 
     def is_fixed(self, name: str, axis: int) -> bool:
         """Whether the size of a tensor's axis is the same for all inputs of the model."""

@@ -133,6 +133,9 @@ class Units(Protocol):
     def sum_over(self, node: int, first: Labels, second: Labels) -> bool:
         """Whether entries along the last axis, over which a node of this number sums, are units."""
 
+    def share_heads(self, node: int, labels: Labels) -> bool:
+        """Whether entries along the last axis are units, which a node of this number weighs."""
+
     def is_fixed(self, name: str, axis: int) -> bool:
         """Whether the size of a tensor's axis is the same for all inputs of the model."""
 

@@ -133,6 +133,9 @@ def signal_product(context: ChannelContext) -> Outputs:
         partner = partner.swapaxes(-1, -2)
         if own.shape == partner.shape and context.units.sum_over(context.node.number, own, partner):
             return (None,)
+    weighed = own is None and partner is not None and partner.shape[-2] == 1 < partner.shape[-1]
+    if weighed and partner is not None and context.units.share_heads(context.node.number, partner):
+        return (partner,)
     labels: list[Labels | None] = []
     shapes: list[Shape] = []
     for slot, contracted in ((0, -1), (1, -2)):

@@ -90,7 +90,7 @@ class WidthProblem:
         self.choices: dict[str | Block, Choice] = {}
         touching: dict[str, list[Block]] = {}
         for block, shape in shapes.items():
-            for name in {*shape.read, *shape.made, *shape.inside, *shape.inner}:
+            for name in {*shape.read, *shape.made, *shape.inside, *shape.inner, *shape.inner_read}:
                 touching.setdefault(name, []).append(block)
         for name, curve in costs.units.items():
             # An embedding's units are made by no layer.

@@ -31,7 +31,13 @@ from nettrim_cli.pruning.propagation import (
     set_matrices,
 )
 from nettrim_cli.pruning.shrinking.inner import InnerBases, shorten
-from nettrim_cli.pruning.shrinking.widths import Block, Numbers, Plan, stored_weights
+from nettrim_cli.pruning.shrinking.widths import (
+    Block,
+    Numbers,
+    Plan,
+    block_shapes,
+    stored_weights,
+)
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem, Solution
@@ -128,12 +134,9 @@ class _Pass:
     ) -> None:
         self.context, self.shrunk, self.remaining = context, shrunk, remaining
         self.plan, self.importance = plan, importance
-        self.queries = {each.group.layers[0]: each for each in bases}
-        self.entries = {
-            name: (plan.inner[each.group.name], each.group.size)
-            for each in bases
-            for name in each.group.layers
-        }
+        self.first = {each.group.layers[0]: each for each in bases}
+        self.shapes = block_shapes(context.layers, (), [each.group for each in bases])
+        self.sizes = {each.group.name: each.group.size for each in bases}
         self.reports: list[LayerReport] = []
 
     def shrink(self, stage: RecordedStage) -> None:
@@ -146,9 +149,10 @@ class _Pass:
                 self._among_dense(layer, block, part.U)
                 for block, part in enumerate(result.solutions)
             ]
-            count, size = self.entries.get(layer.name, (1, 1))
-            if layer.name in self.queries and count < size:
-                matrices = [self.queries[layer.name].projected(layer.name, matrices[0], count)]
+            if (bases := self.first.get(layer.name)) is not None:
+                count = self.plan.inner[bases.group.name]
+                if count < bases.group.size:
+                    matrices = [bases.projected(layer.name, matrices[0], count)]
             set_matrices(self.shrunk, layer, matrices)
             report = self._report(layer, problems, solution, result.seconds)
             self.reports.append(report)
@@ -215,9 +219,9 @@ class _Pass:
         left, outputs, rank = 0, 0, None
         for block, (inputs, _) in enumerate(layer.blocks):
             key = layer.name, block
-            rows, columns = len(self.remaining.rows[key]), len(self.remaining.columns[key])
-            count, size = self.entries.get(layer.name, (1, 1))
-            columns = columns * count // size
+            staying = len(self.remaining.rows[key]), len(self.remaining.columns[key])
+            shortened = self.shapes[key].shortened(*staying, self.plan.inner, self.sizes)
+            rows, columns = map(int, shortened)
             rank = self.plan.ranks.get(key)
             left += int(stored_weights(rows, columns, inputs if rank is None else rank))
             outputs += columns

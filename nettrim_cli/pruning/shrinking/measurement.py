@@ -26,7 +26,7 @@ from nettrim_cli.pruning.propagation import (
     layer_problem,
 )
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
-from nettrim_cli.pruning.shrinking.inner import InnerBases, head_moments
+from nettrim_cli.pruning.shrinking.inner import InnerBases, moments_of
 from nettrim_cli.pruning.shrinking.widths import Block
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.row_groups import Reader, joint_removal_order
@@ -34,6 +34,7 @@ from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.shrunk import ShrunkSystem, rank_errors, submatrix
 from nettrim_cli.solve.gram.system import inverse_of
 from nettrim_cli.solve.matrices import Matrix
+from nettrim_cli.solve.problem import LayerProblem
 
 PROBED = (0.05, 0.25)  # relative errors of a layer's response at which the network is probed
 LEAST = 1e-12  # squared error, of the response's, below which nothing is lost
@@ -111,7 +112,7 @@ class RankCurve:
 
 @dataclass(frozen=True)
 class InnerCurve:
-    """What fewer entries of queries and keys cost.
+    """What fewer entries of heads cost.
 
     Attributes
     ----------
@@ -195,7 +196,7 @@ class _Measuring:
         inner: Sequence[InnerGroup],
     ) -> None:
         self.context, self.probe, self.inner = context, probe, inner
-        self.moments: dict[str, dict[str, Floats]] = {group.name: {} for group in inner}
+        self.moments: dict[str, dict[str, tuple[Floats, ...]]] = {group.name: {} for group in inner}
         self.costs = ShrinkingCosts()
         self.groups = {group.name: group for group in groups}
         self.readers: dict[str, list[tuple[Reader, Sensitivity, float]]] = {}
@@ -225,7 +226,7 @@ class _Measuring:
                 with suppress(np.linalg.LinAlgError, BadInput):
                     self._measure(number, layer, block, ScaledProblem.of(problem))
                 with suppress(np.linalg.LinAlgError, BadInput):
-                    self._measure_inner(number, layer, block_samples.Z)
+                    self._measure_inner(number, layer, problem)
 
     def _measure(self, stage: int, layer: Layer, block: int, scaled: ScaledProblem) -> None:
         rhs, place = scaled.rhs(ErrorFeedback()), (stage, layer, block)
@@ -262,16 +263,17 @@ class _Measuring:
             if len(self.readers[group.name]) == len(group.readers):
                 self._finish(group)
 
-    def _measure_inner(self, stage: int, layer: Layer, Z: Matrix) -> None:
-        """Measure what fewer entries of queries and keys cost, once both are there."""
+    def _measure_inner(self, stage: int, layer: Layer, problem: LayerProblem) -> None:
+        """Measure what fewer entries of heads cost, once both layers are there."""
         for group in self.inner:
             if layer.name not in group.layers:
                 continue
             moments = self.moments[group.name]
-            moments[layer.name] = head_moments(group, layer.name, Z)
+            moments[layer.name] = moments_of(group, layer.name, problem)
             if len(moments) < len(group.layers):
                 continue
-            bases, pairs = InnerBases.of(group, moments), {}
+            sides = [part for name in group.layers for part in moments[name]]
+            bases, pairs = InnerBases.of(group, sides), {}
             (matrix,) = dense_matrices(self.context.dense, layer)
             for count in probed_levels(bases.relative):
                 changed = bases.projected(layer.name, matrix, count)

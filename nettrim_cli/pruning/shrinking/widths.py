@@ -47,7 +47,7 @@ class Plan:
     ranks
         As in ``Widths``.
     inner
-        Entries of queries and keys that stay in each head, by the name of the inner group.
+        Entries that stay in each head, by the name of the inner group.
     """
 
     units: Mapping[str, Numbers]
@@ -67,8 +67,8 @@ class BlockShape:
         Entries of a unit among the rows, and among the columns, by group.
     inside
         Groups whose units the layer passes on one by one: a share of its blocks goes with them.
-    inner
-        Inner groups of which the columns are: a share of the columns goes with their entries.
+    inner, inner_read
+        Inner groups of which the columns are, and the rows: a share goes with their entries.
     """
 
     rows: int
@@ -77,6 +77,7 @@ class BlockShape:
     made: Mapping[str, int]
     inside: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
+    inner_read: tuple[str, ...] = ()
 
     def remaining(
         self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
@@ -88,8 +89,20 @@ class BlockShape:
         columns = self.columns - sum(
             (size * (totals[name] - units[name]) for name, size in self.made.items()), 0
         )
+        return self.shortened(rows, columns, units, totals)
+
+    def shortened(
+        self,
+        rows: Numbers | int,
+        columns: Numbers | int,
+        units: Mapping[str, Numbers | int],
+        totals: Mapping[str, int],
+    ) -> tuple[Numbers | int, Numbers | int]:
+        """(n, m) of so many rows and columns with so many entries of each inner group."""
         for name in self.inner:
             columns = columns * units[name] // totals[name]
+        for name in self.inner_read:
+            rows = rows * units[name] // totals[name]
         return rows, columns
 
     def share(
@@ -123,11 +136,17 @@ def block_shapes(
             read.get((layer.name, block), {}),
             made.get((layer.name, block), {}),
             inside[layer.name],
-            tuple(group.name for group in inner if layer.name in group.layers),
+            tuple(group.name for group in inner if layer.name in _made_by(group)),
+            tuple(group.name for group in inner if group.reads and layer.name == group.layers[1]),
         )
         for layer in layers
         for block, (rows, columns) in enumerate(layer.blocks)
     }
+
+
+def _made_by(group: InnerGroup) -> tuple[str, ...]:
+    """Layers of which an inner group's entries are columns."""
+    return group.layers[:1] if group.reads else group.layers
 
 
 def stored_weights(rows: Numbers | int, columns: Numbers | int, rank: Numbers | int) -> Numbers:

@@ -20,8 +20,8 @@ def outputs(model: Model) -> np.ndarray:
 
 def mixed(model: Model, rank: int) -> tuple[Model, Model]:
     """The network with each head's scores of a rank, plainly, and with entries that may go."""
-    (group,) = inner_groups(model)
-    assert [columns.shape for columns in group.columns] == [(HEADS, SIZE)] * 2
+    group = inner_groups(model)[0]
+    assert [columns.shape for columns in group.places] == [(HEADS, SIZE)] * 2
     low, ready = model.clone(), model.clone()
     layers = {layer.name: layer for layer in model.layers}
     q, k = (layers[name] for name in group.layers)
@@ -29,7 +29,7 @@ def mixed(model: Model, rank: int) -> tuple[Model, Model]:
     rng = np.random.default_rng(0)
     short, turned, partner = (array.copy() for array in (Q, Q, K))
     offset, moved = bias[0].copy(), bias[0].copy()
-    for own, met in zip(*group.columns, strict=True):
+    for own, met in zip(*group.places, strict=True):
         first, second = rng.normal(size=(2, SIZE, rank))
         short[:, own], offset[own] = Q[:, own] @ first @ second.T, bias[0][own] @ first @ second.T
         zeros = np.zeros((SIZE, SIZE - rank))
@@ -48,7 +48,7 @@ def test_fewer_entries_have_the_same_scores(rank, scaled) -> None:
     queries = BEFORE + "\n q = Mul(q3, root)" if scaled else QUERIES
     model = Model(heads(queries))
     low, ready = mixed(model, rank)
-    (group,) = inner_groups(ready)
+    group = inner_groups(ready)[0]
     small = delete_inner(ready, {group.name: rank})
     onnx.checker.check_model(small.proto, full_check=True)
     np.testing.assert_allclose(outputs(small), outputs(low), rtol=1e-4, atol=1e-4)
@@ -61,13 +61,39 @@ def test_fewer_entries_have_the_same_scores(rank, scaled) -> None:
 
 def test_heads_may_go_from_what_is_left() -> None:
     _, ready = mixed(Model(heads()), 2)
-    (group,) = inner_groups(ready)
+    group = inner_groups(ready)[0]
     small = delete_inner(ready, {group.name: 2})
     (units,) = unit_groups(small)
     assert units.units == HEADS
     less = delete_units(small, {units.name: np.array([0, 2])})
     assert {layer.weight_shape for layer in less.layers} == {(6, 4), (6, 8), (8, 6)}
-    assert (outputs(less).shape, len(inner_groups(less))) == ((2, 5, 6), 1)
+    assert (outputs(less).shape, len(inner_groups(less))) == ((2, 5, 6), 2)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_fewer_entries_of_values_are_read_alike(rank) -> None:
+    model = Model(heads())
+    _, group = inner_groups(model)
+    assert (group.layers, group.reads) == (("v0", "y"), True)
+    low, ready = model.clone(), model.clone()
+    v, y = (next(layer for layer in model.layers if layer.name == name) for name in group.layers)
+    ((V,), _), ((Y,), _) = model.weight(v), model.weight(y)
+    short, turned, reader = V.copy(), V.copy(), Y.copy()
+    rng = np.random.default_rng(0)
+    for own, met in zip(*group.places, strict=True):
+        first, second = rng.normal(size=(2, SIZE, rank))
+        zeros = np.zeros((SIZE, SIZE - rank))
+        short[:, own] = V[:, own] @ first @ second.T
+        turned[:, own] = V[:, own] @ np.hstack([first, zeros])
+        reader[met] = np.hstack([second, zeros]).T @ Y[met]
+    low.set_weight(v, [short], None)
+    ready.set_weight(v, [turned], None)
+    ready.set_weight(y, [reader], None)
+    small = delete_inner(ready, {group.name: rank})
+    onnx.checker.check_model(small.proto, full_check=True)
+    np.testing.assert_allclose(outputs(small), outputs(low), rtol=1e-4, atol=1e-4)
+    shapes = {layer.name: layer.weight_shape for layer in small.layers}
+    assert (shapes["v0"], shapes["y"]) == ((6, HEADS * rank), (HEADS * rank, 6))
 
 
 OTHERS = {
@@ -87,4 +113,4 @@ OTHERS = {
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_entries_that_may_not_be_mixed_stay(case) -> None:
-    assert inner_groups(Model(heads(**OTHERS[case]))) == ()
+    assert not [group for group in inner_groups(Model(heads(**OTHERS[case]))) if not group.reads]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nettrim_cli.graph.channels.dead import dead_units, without_dead_units
 from nettrim_cli.graph.channels.find import unit_groups
+from nettrim_cli.graph.channels.inner import delete_inner, inner_groups
 from nettrim_cli.graph.model import Model
 from tests.support.random_networks import random_network
 from tests.support.small import run
@@ -56,3 +57,38 @@ def test_dead_units_of_random_networks_go(seed) -> None:
     (name,) = (output.name for output in proto.graph.output)
     (wanted,), (got,) = (run(m.proto, [name], feeds) for m in (model, small))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max(initial=1e-3))
+
+
+def shortened(model: Model, count: int) -> int:
+    """Leave so many entries in each head of inner groups; the number of these."""
+    layers = {layer.name: layer for layer in model.layers}
+    groups = inner_groups(model)
+    for group in groups:
+        for side, (name, places) in enumerate(zip(group.layers, group.places, strict=True)):
+            (matrix,), biases = model.weight(layers[name])
+            gone = places[:, count:].ravel()
+            if side and group.reads:
+                matrix[gone] = 0
+            else:
+                matrix[:, gone] = 0
+                biases = biases and [
+                    np.where(np.isin(np.arange(matrix.shape[1]), gone), 0, biases[0])
+                ]
+            model.set_weight(layers[name], [matrix], biases)
+    return len(groups)
+
+
+def test_entries_of_heads_of_random_networks_go() -> None:
+    found = 0
+    for seed in range(60):
+        proto, feeds = random_network(seed)
+        if not any(node.op_type == "Softmax" for node in proto.graph.node):
+            continue
+        model = Model(proto)
+        found += shortened(model, 1)
+        small = delete_inner(model, {group.name: 1 for group in inner_groups(model)})
+        (name,) = (output.name for output in proto.graph.output)
+        (wanted,), (got,) = (run(m.proto, [name], feeds) for m in (model, small))
+        scale = np.abs(wanted).max(initial=1e-3)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * scale)
+    assert found >= 8

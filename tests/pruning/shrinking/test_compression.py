@@ -133,6 +133,26 @@ def test_scores_of_low_rank_need_few_entries_of_queries_and_keys(tmp_path) -> No
     assert relative_error(actual, expected) < 5e-3
 
 
+def test_values_of_low_rank_need_few_entries(tmp_path) -> None:
+    """What reads each head's values reads two of their four dimensions."""
+    proto, random = heads(), np.random.default_rng(0)
+    weights = weights_of(proto)
+    low = [first @ second.T for first, second in random.normal(size=(HEADS, 2, SIZE, 2)) / 2]
+    parts = np.split(weights["wo"], HEADS)
+    weights["wo"] = np.concatenate([P @ a for a, P in zip(parts, low, strict=True)])
+    weights["wo"] = weights["wo"].astype(np.float32)
+    files = saved(tmp_path, changed(proto, **weights))
+    width = HEADS * SIZE
+    settings = Settings(sparsity=0.5, structure="ranks", exclude=("q0", "k0"), threads=1)
+    report = prune(files.model, files.data, settings=settings)
+    left = {layer.name: layer.left for layer in report.layers if layer.left}
+    assert left == {"v0": f"6 x {width // 2}", "y": f"{width // 2} x 6"}
+    assert report.sparsity == 0.5
+    assert report.comparison.error < 5e-3
+    written = sum(layer.parameters for layer in Model.load(files.output).layers)
+    assert written == 3 * 6 * width
+
+
 @pytest.mark.parametrize("target", [{"max_error": 0.2}, {"max_drop": 0.2}, {"epsilon": 0.4}])
 def test_targets_of_the_network_are_kept(tmp_path, target) -> None:
     files = saved(tmp_path, mlp(), 600)
