@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from onnx import helper
 
@@ -50,7 +51,12 @@ class FitGraph:
     boundaries: tuple[Boundary, ...]
 
 
-def fit_graph(index: Index, parameters: Sequence[str], outputs: Sequence[str]) -> FitGraph:
+def fit_graph(
+    index: Index,
+    parameters: Sequence[str],
+    outputs: Sequence[str],
+    branches: Mapping[str, bool] = MappingProxyType({}),
+) -> FitGraph:
     """The graph that fits stored tensors of a model to targets of some of its tensors.
 
     Parameters
@@ -61,13 +67,15 @@ def fit_graph(index: Index, parameters: Sequence[str], outputs: Sequence[str]) -
         Names of stored tensors of floating-point numbers, as in the flat view.
     outputs
         Names of tensors of floating-point numbers.
+    branches
+        See ``flat_model``.
 
     Raises
     ------
     BadInput
         The model cannot be converted to an operator set with gradients.
     """
-    model = flat_model(index, parameters, outputs)
+    model = flat_model(index, parameters, outputs, branches)
     graph = model.proto.graph
     forward = model.external.runnable(model.proto)
     g = Builder(graph, model.index.opset, model.index.all_names())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import onnx
 from onnx import version_converter
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.ir.node_writer import NodeWriter
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.ops.gradients.context import Sizes, TensorFacts
 from nettrim_cli.graph.storage.external import External
@@ -68,7 +70,12 @@ class FlatModel:
         return TensorFacts(sizes, types)
 
 
-def flat_model(index: Index, parameters: Collection[str], outputs: Collection[str]) -> FlatModel:
+def flat_model(
+    index: Index,
+    parameters: Collection[str],
+    outputs: Collection[str],
+    branches: Mapping[str, bool] = MappingProxyType({}),
+) -> FlatModel:
     """A model that makes some tensors, with stored tensors as inputs.
 
     Parameters
@@ -79,6 +86,9 @@ def flat_model(index: Index, parameters: Collection[str], outputs: Collection[st
         Names of initializers and of results of Constant nodes.
     outputs
         Names of the tensors that it makes.
+    branches
+        What the condition of an If always is, by the name of its first output.  Only that branch
+        is left.
 
     Raises
     ------
@@ -92,7 +102,11 @@ def flat_model(index: Index, parameters: Collection[str], outputs: Collection[st
     needed = _needed(index, outputs)
     for node in index.flat.main_nodes:
         if node.number in needed and not {*node.output} & {*parameters}:
-            graph.node.append(writer.node(node))
+            proto = writer.node(node)
+            if proto.op_type == "If" and proto.output[0] in branches:
+                _append_branch(graph, proto, taken=branches[proto.output[0]])
+            else:
+                graph.node.append(proto)
     read = {name for number in needed for name in index.nodes[number].reads}
     for tensor in index.graph.initializer:
         if tensor.name in read and tensor.name not in parameters:
@@ -112,6 +126,18 @@ def flat_model(index: Index, parameters: Collection[str], outputs: Collection[st
     known = {value.name: value for value in index.graph.output}
     graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
     return FlatModel(_converted(model, index.opset), index.external, used)
+
+
+def _append_branch(graph: onnx.GraphProto, proto: onnx.NodeProto, *, taken: bool) -> None:
+    """The nodes of one branch of an If in its place; all names differ already."""
+    name = "then_branch" if taken else "else_branch"
+    body = next(attribute.g for attribute in proto.attribute if attribute.name == name)
+    graph.node.extend(body.node)
+    graph.initializer.extend(body.initializer)
+    graph.sparse_initializer.extend(body.sparse_initializer)
+    nodes = NodeWriter(graph.node)
+    for result, output in zip(body.output, proto.output, strict=True):
+        nodes.Identity(result.name, output=output)
 
 
 def _needed(index: Index, outputs: Collection[str]) -> set[int]:

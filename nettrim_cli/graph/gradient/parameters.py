@@ -96,7 +96,7 @@ def _stored(index: Index) -> Iterator[str]:
 
 def _vectors(index: Index) -> Iterator[str]:
     """Constants with one axis of some length, at inputs that may be fitted."""
-    for node in index.flat.main_nodes:
+    for node in index.nodes:
         for slot in index.spec(node).fitted:
             name = node.input[slot] if slot < len(node.input) else ""
             if name in index.constants and _is_vector(index, name):

@@ -62,7 +62,9 @@ def rate_at(step: int, steps: int, highest: float) -> float:
     return highest * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def metric(objective: Objective, entries: Entries, batches: Sequence[FitBatch]) -> Vector:
+def metric(
+    objective: Objective, entries: Entries, batches: Sequence[FitBatch], of_a_step: int = 1
+) -> Vector:
     """(E,) diagonal of the Gauss-Newton matrix, scaled so that none of its eigenvalues exceeds 1.
 
     Parameters
@@ -73,70 +75,83 @@ def metric(objective: Objective, entries: Entries, batches: Sequence[FitBatch]) 
         What changes.
     batches
         Some samples.
+    of_a_step
+        How many of them are as many as a step takes.
     """
-    random = np.random.default_rng(0)
-    total, values = np.zeros_like(entries.start), entries.arrays(entries.start)
-    for feeds, _ in batches:
-        answers = objective.answers(values, feeds)
+    start, random = _Start(objective, entries), np.random.default_rng(0)
+    total = np.zeros_like(entries.start)
+    for batch in batches:
+        answers = start.answers(batch)
         signs = [random.choice([-1.0, 1.0], each.shape).astype(each.dtype) for each in answers]
-        gradient = _along(objective, entries, values, feeds, signs)
-        total += np.square(gradient) * max(1, len(answers[0]))
+        total += np.square(start.along(batch, answers, signs)) * max(1, len(answers[0]))
     diagonal = entries.separable(total / len(batches))
     diagonal = np.maximum(diagonal, LEAST_CURVATURE * diagonal.mean())
     if not diagonal.any():
         return np.ones_like(diagonal)
-    largest = _largest(objective, entries, batches[0], diagonal, random)
-    return np.asarray(diagonal * largest)
+    move = random.standard_normal(len(diagonal)) / np.sqrt(diagonal)
+    return np.asarray(diagonal * _largest(start, batches[:of_a_step], diagonal, move))
 
 
-def _largest(
-    objective: Objective,
-    entries: Entries,
-    batch: FitBatch,
-    diagonal: Vector,
-    random: np.random.Generator,
-) -> float:
-    """Largest eigenvalue of the Gauss-Newton matrix over its diagonal, by von Mises' iteration.
+class _Start:
+    """The Gauss-Newton matrix where the descent starts.
 
     Parameters
     ----------
-    objective, entries, batch
+    objective, entries
         As in ``metric``.
-    diagonal
-        (E,) of the matrix.
-    random
-        Draws where to begin.
     """
-    start, (feeds, _), value = entries.start, batch, 1.0
-    values = entries.arrays(start)
-    answers = objective.answers(values, feeds)
-    move = random.standard_normal(len(diagonal)) / np.sqrt(diagonal)
-    for _ in range(ITERATIONS):
+
+    def __init__(self, objective: Objective, entries: Entries) -> None:
+        self._objective, self._entries = objective, entries
+        self._values = entries.arrays(entries.start)
+
+    def answers(self, batch: FitBatch) -> list[Array]:
+        """What the network answers."""
+        return self._objective.answers(self._values, batch.feeds)
+
+    def along(
+        self, batch: FitBatch, answers: Sequence[Array], residuals: Sequence[Array]
+    ) -> Vector:
+        """(E,) gradient of the objective where answers differ from their targets by so much."""
+        targets = [answer - each for answer, each in zip(answers, residuals, strict=True)]
+        gradients = self._objective.gradients(self._values, batch.feeds, targets)[1]
+        return self._entries.vector(gradients)
+
+    def product(self, batch: FitBatch, move: Vector) -> Vector:
+        """The matrix times a move (E,): a difference of answers, handed back."""
+        answers, start = self.answers(batch), self._entries.start
         share = PROBE * float(np.linalg.norm(start) / np.linalg.norm(move))
-        moved = objective.answers(entries.arrays(start + share * move), feeds)
+        moved = self._objective.answers(self._entries.arrays(start + share * move), batch.feeds)
         changes = [
             ((after - before) / share).astype(before.dtype)
             for before, after in zip(answers, moved, strict=True)
         ]
-        image = _along(objective, entries, values, feeds, changes) / diagonal
+        return self.along(batch, answers, changes)
+
+
+def _largest(start: _Start, batches: Sequence[FitBatch], diagonal: Vector, move: Vector) -> float:
+    """Largest eigenvalue of the Gauss-Newton matrix over its diagonal, by von Mises' iteration.
+
+    Parameters
+    ----------
+    start
+        Has the matrix.
+    batches
+        Its samples.
+    diagonal
+        (E,) of the matrix.
+    move
+        (E,) to begin with.
+    """
+    value = 1.0
+    for _ in range(ITERATIONS):
+        products = [start.product(batch, move) for batch in batches]
+        image = np.mean(products, axis=0) / diagonal
         value = math.sqrt(_squared(image, diagonal) / _squared(move, diagonal))
         if not value > 0:
             return 1.0
         move = image
     return value
-
-
-def _along(
-    objective: Objective,
-    entries: Entries,
-    values: dict[str, Array],
-    feeds: dict[str, Array],
-    residuals: Sequence[Array],
-) -> Vector:
-    """(E,) gradient of the objective where the answers differ from their targets by so much."""
-    answers = objective.answers(values, feeds)
-    targets = [answer - each for answer, each in zip(answers, residuals, strict=True)]
-    return entries.vector(objective.gradients(values, feeds, targets)[1])
 
 
 def _squared(move: Vector, diagonal: Vector) -> float:

@@ -26,11 +26,17 @@ from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_va
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.pruning.refit.batches import FitBatch, FitBatches
+from nettrim_cli.pruning.refit.batches import FitBatches
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.effort import PRODUCTS, Effort
 from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
-from nettrim_cli.pruning.refit.objective import Array, Objective, Scores, paired_scores
+from nettrim_cli.pruning.refit.objective import (
+    Array,
+    Objective,
+    Scores,
+    constant_branches,
+    paired_scores,
+)
 from nettrim_cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -178,7 +184,9 @@ def fit_outputs(
     threads, listener = context.threads, context.listener
     teacher, outputs = paired_scores(context.dense, student, threads)
     judges = _Judges(samples, teacher)
-    objective = Objective(student, found, outputs, judges.sizes, threads)
+    feeds = (batch.feeds for batch, _ in replace(samples, rounds=0).flagged_batches())
+    branches = constant_branches(student, feeds, threads)
+    objective = Objective(student, found, outputs, judges.sizes, threads, branches)
     for boundary in objective.boundaries:
         listener.message(f"no gradient through {boundary.op} '{boundary.node}': {boundary.reason}")
     if not objective.parameters:
@@ -205,8 +213,8 @@ def _descend(
 ) -> Vector:
     """How far entries (E,) move in all steps; not at all where they run away."""
     source, steps = iter(batches), effort.steps
-    first: list[FitBatch] = list(itertools.islice(source, METRIC_BATCHES))
-    descent = Descent(entries, metric(objective, entries, first))
+    first = list(itertools.islice(source, METRIC_BATCHES * effort.parts))
+    descent = Descent(entries, metric(objective, entries, first, effort.parts))
     highest = RATE * effort.batch * effort.parts
     for step in range(steps):
         gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)

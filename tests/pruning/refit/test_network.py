@@ -20,7 +20,7 @@ from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.entries import Entries
 from nettrim_cli.pruning.refit.network import fit_outputs
-from nettrim_cli.pruning.refit.objective import Objective, paired_scores
+from nettrim_cli.pruning.refit.objective import Objective, constant_branches, paired_scores
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
 from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
@@ -248,3 +248,28 @@ def test_what_was_fitted_together_is_rounded_again(files, structure) -> None:
         for weight in written.weight(layer)[0]:
             for column in weight.T.astype(np.float64):
                 assert len(np.unique(np.abs(column))) <= 8
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_the_branch_that_all_samples_take_is_fitted(constant) -> None:
+    text = """g (float[n, 6] x, bool c) => (float[n, 3] z) {
+        z = If(c) <
+            then_branch = t () => (float[n, 3] p) { y = MatMul(x, W) p = Add(y, b) },
+            else_branch = e () => (float[n, 3] q) { q = MatMul(x, V) }
+        >
+    }"""
+    model = Model(build(text, W=normal(6, 3), V=normal(6, 3), b=normal(3)))
+    batches = [{"x": normal(5, 6), "c": np.array(constant or i > 0)} for i in range(2)]
+    branches = constant_branches(model, batches, 1)
+    assert branches == ({"z": True} if constant else {})
+    found = parameters(model, model.layers)
+    objective = Objective(model, found, ["z"], [1.0], 1, branches)
+    assert {each.name for each in objective.parameters} == ({"W", "b"} if constant else set())
+    assert bool(objective.boundaries) != constant
+    if constant:
+        values = {each.name: each.values for each in objective.parameters}
+        loss, gradients = objective.gradients(values, batches[0], [np.zeros((5, 3), np.float32)])
+        assert loss == pytest.approx(objective.squares(values, batches[0], [np.zeros(3)]) / 5)
+        X = batches[0]["x"]
+        answers = X @ values["W"] + values["b"]
+        np.testing.assert_allclose(gradients["W"], 2 / 5 * X.T @ answers, rtol=1e-4, atol=1e-5)
