@@ -413,7 +413,7 @@ def test_compare_proves_what_can_be_proved(files, capsys) -> None:
     assert run([*words, "--certificate", "none", "--json"]) == 0
     assert "certificate" not in json.loads(capsys.readouterr().out)
     assert run(words) == 0
-    assert "layers cost " in capsys.readouterr().out
+    assert "by the costs of layers" in capsys.readouterr().out
     assert run([*words, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     (bound,) = facts["certificate"]["outputs"]

@@ -5,7 +5,8 @@ Let h_l be the network that is dense before layer l and pruned from there on.  T
     y_pruned - y_dense = (h_1 - h_2) + (h_2 - h_3) + ... + (h_L - h_(L+1))
 
 exactly, as h_1 is the pruned network and h_(L+1) the dense one.  The norm of a summand is what
-layer l costs, and by the triangle inequality no error is larger than the sum of all costs.
+layer l costs.  By the triangle inequality, entry by entry, the error is at most the norm of the sum
+of their absolute values, and this at most the sum of all costs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from nettrim_cli.data.values import parts
 from nettrim_cli.errors import EngineFailed
 from nettrim_cli.evaluation.accuracy import is_answers
 from nettrim_cli.evaluation.output_error import squared_size
+from nettrim_cli.evaluation.unit_matching import Selection, matching_units
 from nettrim_cli.graph.capture.segments import Segment
 from nettrim_cli.graph.capture.splice import Cut, Splices, find_cuts, grouped, merged
 from nettrim_cli.graph.model import Model
@@ -71,7 +73,7 @@ def layer_costs(
             for number, cut in enumerate(networks.cuts)
         ),
         tuple(
-            CostSum(path, totals.sum(path), totals.relative(totals.whole)[path])
+            CostSum(path, *(totals.relative(sums)[path] for sums in (totals.bounds, totals.whole)))
             for path in totals.sizes
         ),
         totals.samples,
@@ -116,10 +118,11 @@ class SplicedNetworks:
     def _cut(self, batch: Batch) -> _Pieces:
         """The pieces between cuts at which both networks have tensors of equal shapes."""
         pieces = self._between(grouped(self._all_cuts, self._most))
-        if not pieces.splices.same_shapes and pieces.misfits(batch):
+        if not pieces.splices.same_shapes and pieces.match(batch):
             pieces = self._between(self._all_cuts)
-            numbers = {*range(len(pieces.splices.cuts))} - pieces.misfits(batch)
+            numbers = {*range(len(pieces.splices.cuts))} - pieces.match(batch)
             pieces = self._between(grouped(merged(pieces.splices.cuts, numbers), self._most))
+            pieces.match(batch)
         return pieces
 
     def _between(self, cuts: Sequence[Cut]) -> _Pieces:
@@ -133,33 +136,51 @@ class _Pieces:
         self.splices, self.threads = splices, threads
         self._engines: dict[tuple[int, bool], Engine] = {}
         self._types: dict[str, str] = {}
+        self._selections: dict[tuple[int, str], Selection] = {}
 
     def run(self, batch: Batch) -> list[Values]:
         """Outputs of all networks on a batch."""
         dense = self._advance(0, batch.feeds, changed=False)
         networks: list[Values] = []
         for number in range(1, len(self.splices.cuts) + 1):
-            networks.append(dense)
+            networks.append(self._forked(number - 1, dense))
             networks = [self._advance(number, values, changed=True) for values in networks]
             dense = self._advance(number, dense, changed=False)
         return [
             {name: values[name] for name in self.splices.outputs} for values in (*networks, dense)
         ]
 
-    def misfits(self, batch: Batch) -> set[int]:
-        """Numbers of the cuts at which the pruned network needs tensors of other shapes."""
-        numbers = set()
+    def match(self, batch: Batch) -> set[int]:
+        """Find the units that are left where the pruned network's tensors are smaller.
+
+        Gives the numbers of the cuts at which they differ in other ways.
+        """
+        misfits = set()
         dense: Values = batch.feeds
         pruned = dense
         for number, cut in enumerate(self.splices.cuts):
             dense = self._advance(number, dense, changed=False)
             pruned = self._advance(number, pruned, changed=True)
-            needed = self.splices.piece(number, changed=True).needed
-            if cut.position and any(
-                np.shape(dense[name]) != np.shape(pruned[name]) for name in needed
-            ):
-                numbers.add(number)
-        return numbers
+            if not cut.position:
+                continue
+            for name in self.splices.piece(number, changed=True).needed:
+                if np.shape(dense[name]) == np.shape(pruned[name]):
+                    continue
+                selection = matching_units(dense[name], pruned[name])
+                if selection is None:
+                    misfits.add(number)
+                else:
+                    self._selections[number, name] = selection
+        return misfits
+
+    def _forked(self, number: int, dense: Values) -> Values:
+        """What is alive at a cut, as the pruned network goes on from it."""
+        return {
+            name: self._selections[number, name].of(value)
+            if (number, name) in self._selections
+            else value
+            for name, value in dense.items()
+        }
 
     def _advance(self, number: int, values: Values, *, changed: bool) -> Values:
         """What is alive after a piece."""
@@ -202,6 +223,8 @@ class _Totals:
     steps, whole
         Squared distances between each network and the next, and between the first and the last; of
         answers how many differ.
+    bounds
+        Squared sums of what all steps move at the same entries, which ``whole`` is at most.
     answers
         Paths of the outputs that hold answers.
     """
@@ -210,6 +233,7 @@ class _Totals:
     sizes: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, float]] = field(default_factory=list)
     whole: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, float] = field(default_factory=dict)
     answers: set[str] = field(default_factory=set)
 
     def add(self, batch: Batch, outputs: Sequence[Values]) -> None:
@@ -218,25 +242,22 @@ class _Totals:
         self.samples += batch.count
         self.steps = self.steps or [{} for _ in networks[1:]]
         for path, array in networks[-1].items():
-            if is_answers(array):
+            answers = is_answers(array)
+            if answers:
                 self.answers.add(path)
-            self.sizes[path] = self.sizes.get(path, 0.0) + squared_size(array)
-            for sums, first, second in (
-                *zip(self.steps, networks, networks[1:], strict=False),
-                (self.whole, networks[0], networks[-1]),
-            ):
-                distance = squared_distance(path, first.get(path), second.get(path))
-                sums[path] = sums.get(path, 0.0) + distance
+            _count(self.sizes, path, squared_size(array))
+            moved = np.zeros(array.shape)
+            for sums, first, second in zip(self.steps, networks, networks[1:], strict=False):
+                distances = entry_distances(path, first.get(path), second.get(path))
+                _count(sums, path, float(np.square(distances).sum()))
+                moved = np.maximum(moved, distances) if answers else moved + distances
+            distances = entry_distances(path, networks[0].get(path), array)
+            _count(self.whole, path, float(np.square(distances).sum()))
+            _count(self.bounds, path, float(np.square(moved).sum()))
 
     def relative(self, squares: Mapping[str, float]) -> dict[str, float | None]:
         """Distances relative to the outputs' sizes; None where that is no number."""
         return {path: self._share(path, squared) for path, squared in squares.items()}
-
-    def sum(self, path: str) -> float | None:
-        """Sum of all steps at an output."""
-        shares = [self._share(path, squares[path]) for squares in self.steps]
-        known = [share for share in shares if share is not None]
-        return sum(known) if len(known) == len(shares) else None
 
     def _share(self, path: str, squared: float) -> float | None:
         if squared == 0:
@@ -256,8 +277,13 @@ def _arrays(values: Values, count: int) -> Iterator[tuple[str, Array]]:
                 yield path, part.array
 
 
-def squared_distance(path: str, first: Array | None, second: Array | None) -> float:
-    """Squared distance of two arrays (N, ...) of an output; of answers how many differ.
+def _count(sums: dict[str, float], path: str, value: float) -> None:
+    sums[path] = sums.get(path, 0.0) + value
+
+
+@np.errstate(invalid="ignore", over="ignore")  # what comes out is looked at
+def entry_distances(path: str, first: Array | None, second: Array | None) -> Array:
+    """Distances of two arrays (N, ...) of an output, entry by entry; of answers 1 for others.
 
     Equal infinities do not differ, nor do two entries that are no numbers.
 
@@ -269,8 +295,6 @@ def squared_distance(path: str, first: Array | None, second: Array | None) -> fl
     if first is None or second is None or first.shape != second.shape:
         raise Unsupported(f"the shape of '{path}' depends on the weights")
     if is_answers(first):
-        return float(np.count_nonzero(first != second))
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = first.astype(np.float64) - second
-        same = (first == second) | (np.isnan(first) & np.isnan(second))
-        return float(np.square(np.where(same, 0.0, difference)).sum())
+        return np.asarray(first != second, np.float64)
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    return np.where(same, 0.0, np.abs(first.astype(np.float64) - second))

@@ -278,7 +278,8 @@ class CostSum:
     name
         Of the output.
     bound
-        Sum of all costs, which the error is at most; None where it is no number.
+        What the layers move together, entry by entry in one direction: at least the error, and at
+        most the sum of all costs.  None where it is no number.
     error
         The error on the same samples.
     """

@@ -39,10 +39,10 @@ def cost_remark(certificate: Certificate, name: str, samples: int) -> str:
     cost_sum = costs.output(name)
     if cost_sum is None or not cost_sum.bound or len(costs.parts) == 1:  # that is the error itself
         return ""
-    text = f"layers cost {formatting.at_most(cost_sum.bound)} % in sum"
+    text = f"at most {formatting.at_most(cost_sum.bound)} % by the costs of layers"
     if costs.samples < samples:
         count, error = formatting.count(costs.samples), formatting.error(cost_sum.error)
-        text += f" on {count} of them (error there: {error} %)"
+        text += f" ({error} % there) on {count} of them"
     return text
 
 

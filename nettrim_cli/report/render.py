@@ -179,7 +179,7 @@ def _cost_parts(certificate: Certificate | None) -> list[str]:
     ]
     sums = ["?" if o.bound is None else formatting.at_most(o.bound) for o in outputs]
     names = ("layers", *(f"cost at {output.name} %" for output in outputs))
-    table = _table(names, "l" + "r" * len(outputs), [*rows, ("sum", *sums)])
+    table = _table(names, "l" + "r" * len(outputs), [*rows, ("together at most", *sums)])
     return [
         "## Costs of layers",
         table,

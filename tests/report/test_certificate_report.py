@@ -83,7 +83,7 @@ def test_no_bound_is_printed_below_itself(share: float) -> None:
 def test_the_bound_stands_beside_the_measured_error_on_one_line() -> None:
     lines = printed(certified(OutputBound("logits", 0.31415, 0.1432))).splitlines()
     (line,) = (each for each in lines if each.startswith(" output error"))
-    assert re.search(r"output error +14\.32 % +layers cost 31\.5 % in sum$", line)
+    assert re.search(r"output error +14\.32 % +at most 31\.5 % by the costs of layers$", line)
     plain = printed(whole(solved("fc1"), solved("fc2"), dense("fc3"))).splitlines()
     assert len(lines) == len(plain)
 
@@ -119,9 +119,9 @@ def test_several_outputs_are_told_apart_and_exact_ones_have_no_costs() -> None:
         if line.startswith(" output e")
     ]
     assert [re.sub(r"\s+", " ", row) for row in rows] == [
-        "10.00 % a, layers cost 50.0 % in sum",
+        "10.00 % a, at most 50.0 % by the costs of layers",
         "0 % b",
-        "20.00 % c\\x1b, layers cost 75.0 % in sum",
+        "20.00 % c\\x1b, at most 75.0 % by the costs of layers",
     ]
 
 
@@ -139,7 +139,7 @@ def test_a_comparison_names_the_costliest_layers() -> None:
 
 def test_costs_on_fewer_samples_say_so() -> None:
     text = printed(certified(costs=replace(COSTS, samples=64)))
-    assert "layers cost 31.5 % in sum on 64 of them (error there: 14.32 %)" in text
+    assert "at most 31.5 % by the costs of layers (14.32 % there) on 64 of them" in text
 
 
 def test_the_table_of_layers_has_their_costs() -> None:
@@ -199,7 +199,7 @@ def test_files_carry_every_number() -> None:
         ("0.11415", "2"),
     ]
     text = render(report, ".md")
-    assert "| fc2, fc3 | 11.42 |\n| sum | 31.5 |" in text
+    assert "| fc2, fc3 | 11.42 |\n| together at most | 31.5 |" in text
     assert "| fc1 | 5.00 | 8.12 | 4.57 | 31.5 | 212 | 1,044 | 1,600 |" in text
     assert "| fc2 | 5.00 | 8.12 | – | – | 212 | 1,044 | 1,600 |" in text
     assert "## Certificate" not in render(whole(solved("fc1")), ".md")
