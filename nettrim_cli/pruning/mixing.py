@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 ALL_BITS = 32
-HALVINGS = 40  # of the interval that a sparsity is in
+HALVINGS = 14  # of the interval that a sparsity is in
 T = TypeVar("T")
 
 

@@ -62,6 +62,7 @@ class Shrinking:
 
     def __init__(self, context: Context, samples: SampleSet, bits: Sequence[int | None]) -> None:
         self.bits, self.mix, self.measured_samples = bits, Mix(bits[0]), samples
+        self._errors: dict[float, float] = {}
         samples = samples.augmented() if context.may_augment else samples
         self.context, self.samples, self.cache = context, samples, StreamCache()
         structure = context.settings.structure
@@ -107,8 +108,10 @@ class Shrinking:
 
     def error(self, sparsity: float) -> float:
         """The network's relative error by those of the single widths."""
-        error = self.problem.error_of(self.widths(sparsity)) ** 0.5
-        return float(REPAIRED * error)
+        if sparsity not in self._errors:
+            error = self.problem.error_of(self.widths(sparsity)) ** 0.5
+            self._errors[sparsity] = float(REPAIRED * error)
+        return self._errors[sparsity]
 
     def widths(self, sparsity: float) -> Widths:
         """Widths of least error at a sparsity, or with a share of the time gone."""
@@ -116,15 +119,9 @@ class Shrinking:
             return self.problem.in_time(1 - sparsity)
         return self.problem.solve(math.floor((1 - sparsity) * self.total + 1e-6))
 
-    def density(self, sparsity: float) -> float:
-        """Share of the weights of smaller layers that are not zero."""
-        left = self.problem.size_of(self.widths(sparsity))
-        return min(1.0, (1 - sparsity) * self.total / left)
-
     def stored_bytes(self, sparsity: float) -> float:
         """About the bytes of the layers' weights in a compact file."""
-        left = self.problem.size_of(self.widths(sparsity))
-        return left * weight_bytes(self.density(sparsity), self.mix.bits)
+        return (1 - sparsity) * self.total * weight_bytes(1.0, self.mix.bits)
 
     def mixed(self, mix: Mix) -> Shrinking:
         """The same with another mix."""

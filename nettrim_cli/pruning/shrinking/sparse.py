@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.compression import Attempt
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.mixing import weight_bytes
 from nettrim_cli.pruning.scattered import without_smallest
 from nettrim_cli.pruning.second_step import few_bits, with_zeros, zeros_within
 from nettrim_cli.pruning.shrinking.compression import SMALLEST, Shrinking
 from nettrim_cli.pruning.shrinking.widths import Widths
 
 START = 0.5
+NODES = 1 - np.geomspace(0.995, 0.005, 16)  # sparsities between which errors are interpolated
+LEAST = 1e-9  # of an error
 DEARER = 0.3  # power of the density by which errors rise with zeros
 
 
@@ -38,17 +44,31 @@ class SparseShrinking(Shrinking):
 
     def error(self, sparsity: float) -> float:
         """The network's relative error by those of the single widths, and of zeros."""
-        return super().error(sparsity) * float((1 - self.mix.zeros) ** -DEARER)
+        errors = [super(SparseShrinking, self).error(node) for node in NODES]
+        share = self._gone(sparsity)
+        error = math.exp(np.interp(share, NODES, np.log(np.maximum(errors, LEAST))))
+        return error * float((1 - self.mix.zeros) ** -DEARER)
+
+    def stored_bytes(self, sparsity: float) -> float:
+        """About the bytes of the layers' weights in a compact file."""
+        left = 1 - self._gone(sparsity)
+        density = min(1.0, (1 - sparsity) / left)
+        return left * self.total * weight_bytes(density, self.mix.bits)
 
     def widths(self, sparsity: float) -> Widths:
         """Widths that leave so many weights that the rest is zeros."""
+        return super().widths(self._gone(sparsity))
+
+    def _gone(self, sparsity: float) -> float:
+        """The share of the weights that go with units and ranks."""
         low, high = super().limits()
-        return super().widths(min(max(1 - (1 - sparsity) / (1 - self.mix.zeros), low), high))
+        return min(max(1 - (1 - sparsity) / (1 - self.mix.zeros), low), high)
 
     def small_preview(self, sparsity: float) -> Model:
         """The dense weights with units gone, ranks cut, and the smallest of the rest zero."""
         model = super().small_preview(sparsity)
-        share = 1 - self.density(sparsity)
+        left = self.problem.size_of(self.widths(sparsity))
+        share = 1 - min(1.0, (1 - sparsity) * self.total / left)
         for layer in model.layers if share else ():
             if layer.prunable:
                 weights, biases = model.weight(layer)
