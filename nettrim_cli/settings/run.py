@@ -177,7 +177,7 @@ class Settings:
         "layers: the kept weights of each layer are fitted to its own responses. network: then "
         "those of all layers together, with biases, scales and shifts, to the dense network's "
         "outputs, with any target but epsilon. Held-out samples decide whether that is kept. auto: "
-        "the same in fewer steps, with l0 in a cascade and weights that are not rounded.",
+        "the same in fewer steps, with l0 in a cascade.",
         choices=REFITS,
     )
     gamma: float = option(

@@ -17,6 +17,8 @@ from nettrim_cli.solve.gram.rounding import to_nearest
 from tests.support.networks import Files, mlp, save_data, save_model
 from tests.support.sparse import results
 
+LAYERS = {"threads": 1, "refit": "layers"}
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -60,7 +62,7 @@ def test_rounded_factors_give_nearly_what_they_were(rank, seed, bits) -> None:
     ("structure", "bits"), [("ranks", 8), ("ranks", 6), ("ranks", 4), ("shrink+zeros", 4)]
 )
 def test_all_parts_of_smaller_layers_are_on_grids(files, structure, bits) -> None:
-    options = {"sparsity": 0.7, "structure": structure, "threads": 1}
+    options = {"sparsity": 0.7, "structure": structure} | LAYERS
     whole = prune(files.model, files.data, settings=Settings(**options), force=True)
     report = prune(files.model, files.data, settings=Settings(**options, bits=bits), force=True)
     assert structure != "ranks" or any(layer.rank for layer in report.layers)
@@ -76,7 +78,7 @@ def test_files_of_smaller_layers_with_few_bits_are_the_same_packed_or_not(tmp_pa
     sizes = {}
     for store in ("plain", "compact"):
         output = tmp_path / f"{store}.onnx"
-        options = Settings(sparsity=0.8, structure="shrink+zeros", bits=4, store=store, threads=1)
+        options = Settings(sparsity=0.8, structure="shrink+zeros", bits=4, store=store, **LAYERS)
         prune(files.model, files.data, output, settings=options)
         sizes[store] = output.stat().st_size
     assert sizes["compact"] < 0.5 * sizes["plain"]
@@ -93,7 +95,7 @@ def test_files_of_smaller_layers_with_few_bits_are_the_same_packed_or_not(tmp_pa
 
 
 def test_zeros_in_smaller_layers_count_as_weights_gone(files) -> None:
-    options = Settings(sparsity=0.8, structure="shrink+zeros", threads=1)
+    options = Settings(sparsity=0.8, structure="shrink+zeros", **LAYERS)
     report = prune(files.model, files.data, settings=options, force=True)
     left = sum(int(np.count_nonzero(weight)) for weight in weights_of(files.output))
     assert report.nonzeros == left
@@ -103,7 +105,7 @@ def test_zeros_in_smaller_layers_count_as_weights_gone(files) -> None:
 
 
 def test_each_response_is_kept_by_both_steps_together(files) -> None:
-    options = Settings(epsilon=0.3, structure="shrink+zeros", threads=1)
+    options = Settings(epsilon=0.3, structure="shrink+zeros", **LAYERS)
     report = prune(files.model, files.data, settings=options, force=True)
     assert report.sparsity > 0.1
     assert all(layer.error_holdout < 0.45 for layer in report.layers)
@@ -119,7 +121,7 @@ def test_each_response_is_kept_by_both_steps_together(files) -> None:
     ],
 )
 def test_bits_are_chosen_with_zeros_and_widths(files, structure, target) -> None:
-    options = Settings(**target, structure=structure, bits="auto", store="compact", threads=1)
+    options = Settings(**target, structure=structure, bits="auto", store="compact", **LAYERS)
     report = prune(files.model, files.data, settings=options, force=True)
     assert report.mix.bits in (8, 6, 4)
     assert report.target.met

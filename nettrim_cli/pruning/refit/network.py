@@ -71,7 +71,7 @@ def fits_network(settings: Settings) -> bool:
     if settings.refit != "auto":
         return settings.refit == "network"
     usual = settings.method == "l0" and settings.scheme == "cascade"
-    return usual and settings.target_epsilon is None and settings.bits is None
+    return usual and settings.target_epsilon is None
 
 
 def refit_network(
