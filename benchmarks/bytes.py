@@ -112,7 +112,7 @@ def smallest_files(models: Sequence[str], threads: int, json: Path | None) -> No
 
 
 def whole(model: str, share: float, structure: str, threads: int) -> dict[str, Any]:
-    """Figures of the best network whose gzipped compact file is a share of the dense one's."""
+    """Figures of the best network whose compact file is a share of the dense one's."""
     dense = sample_file(model, "model.onnx")
     settings = Settings(
         max_bytes=round(share * dense.stat().st_size),

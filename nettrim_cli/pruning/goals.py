@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, NothingToDo
 from nettrim_cli.evaluation.accuracy import NORMAL, TIE, Margins, drop_bound
-from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed
+from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed, stored_bytes
 from nettrim_cli.graph.model import Model
 from nettrim_cli.latency.measure import BRIEF, latency_ratio
 from nettrim_cli.latency.timing import Patience
@@ -141,16 +141,17 @@ class DropGoal:
 
 
 class BytesGoal:
-    """Bytes of the gzipped file."""
+    """Bytes of the gzipped file, or of a compact one as it lies."""
 
     falls, margin, tolerance, memory, unsure = True, 0.005, 0.02, math.inf, 0.02
 
     def __init__(self, search: SearchContext) -> None:
         self.search = search
-        if packed(search.context.dense) <= search.limit:
+        dense = search.context.dense
+        if _bytes(dense) <= search.limit:
+            form = "compact" if dense.compact else "gzipped"
             raise NothingToDo(
-                f"{search.context.dense.path}: the gzipped file has at most "
-                f"{size(int(search.limit))} already."
+                f"{dense.path}: the {form} file has at most {size(int(search.limit))} already."
             )
 
     def expected(self, compression: Compression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -169,10 +170,10 @@ class BytesGoal:
 
     def measured(self, pruned: Model) -> tuple[float, float | None]:
         """Of the file as it will be written."""
-        return packed(pruned), None
+        return _bytes(pruned), None
 
     def _size(self, compression: Compression, sparsity: float) -> float:
-        return packed(compression.preview(sparsity))
+        return _bytes(compression.preview(sparsity))
 
 
 class SpeedupGoal:
@@ -219,6 +220,10 @@ GOALS: dict[str, Callable[[SearchContext], Goal]] = {
     "max_bytes": BytesGoal,
     "speedup": SpeedupGoal,
 }
+
+
+def _bytes(model: Model) -> int:
+    return stored_bytes(model) if model.compact else packed(model)
 
 
 def _expected_drop(margins: Margins, error: float, typical: float, holdout_samples: float) -> float:

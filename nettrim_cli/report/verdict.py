@@ -84,7 +84,8 @@ def _result(report: Report) -> str:
         return f"{zeros}, each layer allowed an error of {formatting.plain_percent(value)} %."
     if name == "max_bytes":
         sizes = (formatting.size(int(size)) for size in (target.reached, value))
-        return "{} gzipped, {} allowed, {}.".format(*sizes, zeros)
+        form = "" if report.settings.get("store") == "compact" else " gzipped"
+        return f"{next(sizes)}{form}, {next(sizes)} allowed, {zeros}."
     if name == "speedup":
         factors = (f"{1 / figure:.3g}" for figure in (target.reached, value))
         return "{} times as fast, {} asked, {}.".format(*factors, zeros)

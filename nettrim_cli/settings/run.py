@@ -87,8 +87,8 @@ class Settings:
     )
     max_bytes: int | None = option(
         None,
-        "Target: lowest sparsity at which the gzipped file has at most B bytes, such as 500k "
-        "or 1.5M.",
+        "Target: lowest sparsity at which the gzipped file (a compact one as it lies) has at most "
+        "B bytes, such as 500k or 1.5M.",
         low=1,
         metavar="B",
         parse=parse_bytes,

@@ -125,6 +125,8 @@ def test_bits_are_chosen_with_zeros_and_widths(files, structure, target) -> None
     report = prune(files.model, files.data, settings=options, force=True)
     assert report.mix.bits in (8, 6, 4)
     assert report.target.met
+    if "max_bytes" in target:
+        assert 0.9 * target["max_bytes"] < files.output.stat().st_size <= target["max_bytes"]
     assert f"{report.mix.bits} bits" in report.verdict.outcome
     weights = weights_of(files.output)
     assert all(integers(column, report.mix.bits) for weight in weights for column in weight.T)

@@ -298,12 +298,19 @@ def test_external_values_stay_outside(tmp_path: Path) -> None:
         assert w.tobytes() == weight.tobytes()
 
 
-def test_openvino_gives_the_same() -> None:
+@pytest.mark.parametrize(
+    ("bits", "zeros"), [(32, 0.9), (8, 0.9), (6, 0.9), (4, 0.9), (6, 0), (4, 0)]
+)
+def test_openvino_gives_the_same(bits, zeros) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         openvino = pytest.importorskip("openvino")
-    proto = product(sparse(600, 500))
-    x = normal(8, 600)
+    weight = sparse(601, 501, zeros=zeros)
+    if bits < 32:
+        largest = 2 ** (bits - 1) - 1
+        weight = np.rint(weight.clip(-3, 3) * largest / 3) * np.float32(2**-7)
+    proto = product(weight)
+    x = normal(8, 601)
     core, outputs = openvino.Core(), []
     for each in (proto, pack(proto)):
         compiled = core.compile_model(
