@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.common import MODELS, arguments, machine, print_table, verdict, write_json
-from benchmarks.few_samples import pruned_layers, write_table
+from benchmarks.few_samples import SLACK, pruned_layers, write_table
 from benchmarks.peers_methods import FITTED
 from benchmarks.peers_table import geometric_mean, pairs
 
@@ -80,8 +80,16 @@ def by_method(cells: Sequence[peers.Cell], model: str, sparsity: float) -> dict[
     return {
         cell["method"]: cell["error"]
         for cell in cells
-        if (cell["model"], cell["sparsity"]) == (model, sparsity) and "error" in cell
+        if (cell["model"], cell["sparsity"]) == (model, sparsity) and not failure(cell)
     }
+
+
+def failure(cell: peers.Cell) -> str:
+    """Why a cell does not count; empty where it does."""
+    if "failed" in cell:
+        return str(cell["failed"])
+    few = cell["reached"] < cell["sparsity"] - SLACK  # it passes layers by in silence
+    return f"only {cell['reached']:.0%} zeros" if few else ""
 
 
 def verdicts(cells: Sequence[peers.Cell]) -> Iterator[str]:
@@ -115,8 +123,8 @@ def failures(cells: Sequence[peers.Cell]) -> Iterator[str]:
     """Where a method cannot run, and why."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
-        if "failed" in cell:
-            key = (cell["model"], cell["method"], cell["failed"])
+        if reason := failure(cell):
+            key = (cell["model"], cell["method"], reason)
             reasons.setdefault(key, []).append(f"{cell['sparsity']:.0%}")
     for (model, method, reason), sparsities in reasons.items():
         yield f"{model}, {method} at {', '.join(sparsities)}: {reason}"

@@ -293,7 +293,7 @@ def batches(model: onnx.ModelProto, path: Path) -> list[dict[str, Array]]:
         batch = {}
         for name, values in arrays.items():
             part = values[at : at + size] if len(values) > 1 else values
-            batch[name] = part[0] if values.ndim > len(inputs[name]) else part
+            batch[name] = np.asarray(part[0] if values.ndim > len(inputs[name]) else part)
         found.append(batch)
     return found
 

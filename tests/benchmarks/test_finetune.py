@@ -85,11 +85,13 @@ def test_fine_tuning_lowers_the_error_and_keeps_zeros(monkeypatch: Any) -> None:
         assert not weights[tensor.name][numpy_helper.to_array(tensor) == 0].any()
 
 
-def cell(method: str, error: float | str, sparsity: float = 0.9) -> dict[str, Any]:
+def cell(
+    method: str, error: float | str, sparsity: float = 0.9, reached: float = 0
+) -> dict[str, Any]:
     """A measured cell, or one that failed."""
     key = "failed" if isinstance(error, str) else "error"
     found = {"model": "net", "method": method, "sparsity": sparsity, key: error}
-    return found | {"processor_seconds": 10 * len(method)}
+    return found | {"processor_seconds": 10 * len(method), "reached": reached or sparsity}
 
 
 def test_the_best_peer_of_each_cell_counts() -> None:
@@ -100,10 +102,14 @@ def test_the_best_peer_of_each_cell_counts() -> None:
         cell(PEERS[2], "no block"),
         cell("nettrim", 0.1, 0.7),
         cell(PEERS[0], 0.8, 0.7),
+        cell(PEERS[1], 0.01, 0.7, reached=0.2),
     ]
     assert table(cells)[0] == ["net", "90%", 0.4, 0.2, None, 0.1, None]
     mean, worst, *_ = verdicts(cells)
     assert "0.250, floor 0.50, aim 0.30: aim reached" in mean
     assert "worst (net at 90%): 0.500, floor 0.90, aim 0.70: aim reached" in worst
-    assert list(failures(cells)) == [f"net, {PEERS[2]} at 90%: no block"]
+    assert list(failures(cells)) == [
+        f"net, {PEERS[2]} at 90%: no block",
+        f"net, {PEERS[1]} at 70%: only 20% zeros",
+    ]
     assert finetune.by_method(cells, "net", 0.7) == {"nettrim": 0.1, PEERS[0]: 0.8}
