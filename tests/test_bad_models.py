@@ -13,11 +13,11 @@ import pytest
 from onnx import helper
 
 from nettrim_cli.cli import run
+from tests.support import options
 from tests.support.networks import input_samples, mlp
-from tests.support.options import PLAIN, words
 from tests.support.small import HEAD, build, normal
 
-FAST = ["--sparsity", "0.5", "--scheme", "parallel", *words(PLAIN)]
+FAST = ["--scheme", "parallel", *options.FAST]
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nettrim_cli.cli import run
 from tests.support.networks import input_samples, mlp
-from tests.support.options import PLAIN, words
+from tests.support.options import FAST
 from tests.support.small import build, normal
 
-FAST = ["--sparsity", "0.5", *words(PLAIN)]
 LAST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
 
 Prune = Callable[..., onnx.ModelProto]

@@ -161,7 +161,8 @@ def check_run(files: Files, report, settings: Settings) -> None:
 @pytest.mark.parametrize("scheme", ["parallel", "cascade"])
 @pytest.mark.parametrize("target", [{"sparsity": 0.6}, {"epsilon": 0.3}], ids=["sparsity", "eps"])
 def test_a_run_on_a_small_network(network, scheme, target) -> None:
-    settings = Settings(scheme=scheme, **target, **PLAIN)
+    options = {"allocate": "uniform"} if scheme == "parallel" and "sparsity" in target else {}
+    settings = Settings(scheme=scheme, **target, **PLAIN, **options)
     before = network.model.read_bytes()
     report = prune(network.model, network.data, settings=settings)
     assert network.model.read_bytes() == before
@@ -175,9 +176,9 @@ def test_a_run_on_a_small_network(network, scheme, target) -> None:
             assert max(each.error_calibration, each.error_holdout) <= 0.3 * 1.0001
 
 
-@pytest.mark.parametrize("scheme", ["parallel", "cascade"])
-def test_the_same_run_twice_writes_the_same_bytes(network, scheme) -> None:
-    settings = Settings(scheme=scheme, sparsity=0.7, **PLAIN)
+@pytest.mark.parametrize("options", [QUICK | {"scheme": "parallel"}, PLAIN | {"sparsity": 0.7}])
+def test_the_same_run_twice_writes_the_same_bytes(network, options) -> None:
+    settings = Settings(**options)
     digests = []
     for name in ("a.onnx", "b.onnx"):
         prune(network.model, network.data, network.folder / name, settings)
@@ -196,7 +197,7 @@ def test_another_seed_gives_other_weights(files) -> None:
 
 
 def test_accuracy_is_of_the_held_out_samples(files) -> None:
-    settings = Settings(sparsity=0.8, **PLAIN)
+    settings = Settings(**QUICK)
     report = prune(files.model, files.data, settings=settings)
     assert report.comparison.reference.accuracy == 1  # the model labelled its own data
     held = parts(files, settings)[1]
@@ -210,9 +211,7 @@ def test_accuracy_is_of_the_held_out_samples(files) -> None:
 
 def test_include_and_exclude_choose_by_name(files) -> None:
     names = [layer.name for layer in Model.load(files.model).layers]
-    settings = Settings(
-        sparsity=0.5, include=(names[0], names[1]), exclude=(f"*{names[1][-2:]}",), **PLAIN
-    )
+    settings = Settings(include=tuple(names[:2]), exclude=(f"*{names[1][-2:]}",), **QUICK)
     report = prune(files.model, files.data, settings=settings)
     assert [each.name for each in report.layers] == names
     assert [each.pruned for each in report.layers] == [True, False, False]
@@ -235,18 +234,18 @@ def test_a_pattern_that_matches_nothing_is_wrong_usage(files) -> None:
 
 
 def test_a_target_that_is_met_already(files) -> None:
-    prune(files.model, files.data, files.folder / "a.onnx", Settings(sparsity=0.8, **PLAIN))
+    prune(files.model, files.data, files.folder / "a.onnx", Settings(**QUICK | {"sparsity": 0.8}))
     with pytest.raises(NothingToDo, match="zero already"):
-        prune(files.folder / "a.onnx", files.data, settings=Settings(sparsity=0.5, **PLAIN))
+        prune(files.folder / "a.onnx", files.data, settings=Settings(**QUICK))
 
 
 def test_few_samples_are_a_warning_with_a_number(files) -> None:
-    report = prune(files.model, files.data, settings=Settings(samples=20, sparsity=0.5, **PLAIN))
+    report = prune(files.model, files.data, settings=Settings(samples=20, **QUICK))
     (found,) = report.warnings
     assert found.code == "few-samples"
     assert "16 calibration columns" in found.text
     assert "20 were used" in found.text
-    assert not prune(files.model, files.data, settings=Settings(**PLAIN), force=True).warnings
+    assert not prune(files.model, files.data, settings=Settings(**QUICK), force=True).warnings
 
 
 @pytest.mark.parametrize(("dtype", "word"), [("float16", "float16"), ("float64", "double")])
@@ -261,7 +260,7 @@ def test_other_float_types_keep_their_type(dtype, word, tmp_path) -> None:
     model = save_model(tmp_path / "model.onnx", proto)
     data = tmp_path / "calib.npy"
     np.save(data, normal(100, 8, seed=4, dtype=dtype))
-    files, settings = Files(model, data), Settings(sparsity=0.5, **PLAIN)
+    files, settings = Files(model, data), Settings(**QUICK)
     report = prune(model, data, settings=settings)
     assert_only_weights_differ(model, files.output)
     stored = initializers(onnx.load(files.output))
@@ -279,7 +278,7 @@ def test_a_model_of_batch_one_is_fed_one_by_one(tmp_path) -> None:
     )
     model = save_model(tmp_path / "model.onnx", proto)
     np.savez(tmp_path / "calib.npz", x=normal(80, 6, seed=4), labels=np.arange(80) % 3)
-    report = prune(model, tmp_path / "calib.npz", settings=Settings(sparsity=0.5, **PLAIN))
+    report = prune(model, tmp_path / "calib.npz", settings=Settings(**QUICK))
     assert report.comparison.samples == 16
     assert report.pruned[0].columns == 64
 
@@ -308,7 +307,7 @@ def test_default_output_is_beside_the_model() -> None:
 
 
 def test_compare_and_inspect_from_python(files) -> None:
-    prune(files.model, files.data, settings=Settings(sparsity=0.5, **PLAIN))
+    prune(files.model, files.data, settings=Settings(**QUICK))
     found = compare(files.model, files.output, files.data, threads=1)
     assert found.samples == 120
     assert found.reference.accuracy == 1
@@ -346,7 +345,7 @@ def test_a_model_with_an_unused_or_constant_input_of_a_layer(tmp_path) -> None:
     )
     model = save_model(tmp_path / "model.onnx", proto)
     np.save(tmp_path / "calib.npy", normal(60, 6, seed=4))
-    report = prune(model, tmp_path / "calib.npy", settings=Settings(sparsity=0.5, **PLAIN))
+    report = prune(model, tmp_path / "calib.npy", settings=Settings(**QUICK))
     assert report.pruned
     assert input_samples(proto, 2).shape == (2, 6)
 
@@ -361,8 +360,10 @@ RUNS = {
 
 @pytest.mark.parametrize(
     ("sample_model", "options"),
-    list(RUNS.items()),
-    ids=[*RUNS],
+    [
+        pytest.param(name, options, marks=pytest.mark.slow if name == "resnet" else (), id=name)
+        for name, options in RUNS.items()
+    ],
     indirect=["sample_model"],
 )
 def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
