@@ -15,9 +15,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are
 
 from tests.support.networks import Files, mlp, save_data, save_model
 
-# Machines are busy; no test is timed.
-settings.register_profile("nettrim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("nettrim")
+for name, examples in {"quick": 40, "slow": 100}.items():  # machines are busy: no test is timed
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(
+        name, deadline=None, suppress_health_check=slow, max_examples=examples
+    )
 
 SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"
 
@@ -29,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hold BLAS to ``--threads``, and show nettrim so many processors."""
+    settings.load_profile("quick" if config.getoption("-m") == "not slow" else "slow")
     os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and output is folded to it
     threads = config.getoption("--threads")
     if not threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from onnx import TensorProto, helper
 from nettrim_cli.cli import run
 from nettrim_cli.data.advice import RECIPES
 from nettrim_cli.files.formats import FORMATS, MAGIC, identify
+from tests.support.effort import thinned
 from tests.support.networks import input_samples, mlp, save_model
 from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
@@ -149,8 +151,9 @@ def test_nobody_is_told_to_open_a_file_for_writing(here, capsys) -> None:
     assert "'w'" not in text
 
 
-@pytest.mark.parametrize("header", [True, False])
-@pytest.mark.parametrize("mark", [",", ";", " "])
+@pytest.mark.parametrize(
+    ("mark", "header"), thinned(itertools.product((",", ";", " "), (True, False)), 3)
+)
 def test_a_table_becomes_samples(here, capsys, header, mark) -> None:
     rows = input_samples(mlp(), 60)
     lines = [mark.join(f"{value:.9g}" for value in row) for row in rows]
@@ -178,9 +181,10 @@ def images(channels: int, *, last: bool = False) -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("channels", "last", "zipped"),
+    thinned(itertools.product((3, 1), (False, True), (False, True)), 3),
+)
 def test_images_become_samples(here, capsys, channels, last, zipped) -> None:
     pillow = pytest.importorskip("PIL.Image")
     save_model(here / "model.onnx", images(channels, last=last))

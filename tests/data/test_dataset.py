@@ -25,6 +25,7 @@ from tests.support.calibration_files import (
     save,
     x_input,
 )
+from tests.support.effort import examples
 
 # ---- reading -----------------------------------------------------------------------------
 
@@ -39,7 +40,7 @@ from tests.support.calibration_files import (
     size=st.integers(1, 50),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_batches_equal_indexing(
     form, stored, taken, fortran, tail, samples, size, data, tmp_path_factory
 ):
@@ -66,7 +67,7 @@ def test_batches_equal_indexing(
     taken=st.sampled_from(["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"]),
     values=st.lists(st.integers(-300, 70_000), min_size=1, max_size=5),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_integers_fit_or_are_refused(form, stored, taken, values, tmp_path_factory):
     info = np.iinfo(stored)
     x = np.array([min(max(v, info.min), info.max) for v in values]).astype(stored)

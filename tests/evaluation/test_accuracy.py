@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.evaluation.accuracy import (
@@ -22,6 +22,7 @@ from nettrim_cli.evaluation.accuracy import (
     measured_drop,
     top1,
 )
+from tests.support.effort import examples
 
 SCORES = np.array([[1, 2, 3], [4, 0, 1], [0, 5, 2], [1, 1, 0]], np.float32)
 
@@ -65,7 +66,7 @@ def test_margins_of_what_is_no_class_or_no_number_are_lost() -> None:
 
 
 @given(st.integers(0, 10**6), st.booleans())
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_an_answer_is_right_where_its_margin_is_above_nought(seed, whole) -> None:
     random = np.random.default_rng(seed)
     scores = random.standard_normal((30, 4, 3)).astype(np.float32)

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
@@ -20,6 +20,7 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.report.comparison_result import Certificate
 from nettrim_cli.report.render import render
 from nettrim_cli.settings import Settings
+from tests.support.effort import examples
 from tests.support.networks import (
     Files,
     attention,
@@ -46,7 +47,7 @@ def measured(dense: onnx.ModelProto, other: onnx.ModelProto, x: np.ndarray, name
     return float(error / size) if size else np.inf if error else 0.0
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 100_000), st.sampled_from((0.02, 0.3, 0.9)))
 def test_the_bound_is_never_below_the_measured_error(seed, share) -> None:
     dense = sketched(seed)

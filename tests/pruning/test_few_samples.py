@@ -135,17 +135,18 @@ def test_a_final_fit_that_fails_is_not_kept(tmp_path, better) -> None:
     assert outcome.final_samples == (20 if better else 0)
 
 
+@pytest.mark.slow
 def test_the_default_does_not_lose_to_its_alternatives(mlp) -> None:
     _, error = pruned(mlp)
     assert all(error <= 1.05 * pruned(mlp, allocate=kind)[1] for kind in ALLOCATIONS)
 
 
 def test_what_twice_as_many_samples_would_give_is_told_on_request(mlp) -> None:
-    report, _ = pruned(mlp, forecast=True)
+    report, _ = pruned(mlp, forecast=True, augment="none", final_fit="none", allocate="error")
     (text,) = (warning.text for warning in report.warnings if warning.code == "forecast")
     assert "twice as many samples" in text
     assert any(layer.name in text for layer in report.layers)
-    metadata = Model.load(mlp / "True.onnx").proto.metadata_props
+    metadata = Model.load(mlp / "True-none-none-error.onnx").proto.metadata_props
     settings = json.loads(next(entry.value for entry in metadata if entry.key == "nettrim"))
     assert settings["forecast"] is True
 

@@ -11,6 +11,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.pipeline import prune
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
+from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, Files, mlp, save_data, save_model
 from tests.support.options import PLAIN
 
@@ -33,7 +34,7 @@ def pruned(files: Files, **options):
     ]
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=thinned(NETWORKS, 2))
 def network(request, tmp_path) -> Files:
     proto = NETWORKS[request.param]()
     return Files(
@@ -41,7 +42,7 @@ def network(request, tmp_path) -> Files:
     )
 
 
-@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+@pytest.mark.parametrize("scheme", thinned(["cascade", "parallel"], 2))
 def test_the_best_of_all_passes_is_written(network, scheme) -> None:
     options = {"sparsity": 0.7, "scheme": scheme}
     once, nothing = pruned(network, **options)
@@ -71,6 +72,7 @@ def test_a_searched_limit_still_holds(network) -> None:
     assert report.target.rounds == once.target.rounds
 
 
+@pytest.mark.slow
 def test_sweeps_lower_the_error_where_units_lose_their_readers(tmp_path) -> None:
     ratios = []
     for seed in range(3):

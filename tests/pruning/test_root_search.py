@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.pruning.root_search import ENOUGH, FAR, MOST, MonotoneSearch
+from tests.support.effort import examples
 
 UNSURE = MonotoneSearch.unsure
 
@@ -36,7 +37,7 @@ def seek(truth, expected, limit, *, margin=0.02, tolerance=0.05, memory=math.inf
     st.floats(-0.4, 0.4),
     st.floats(0.1, 0.9),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_largest_x_within_the_limit_is_found(power, factor, tilt, at) -> None:
     def expected(x):
         return (x / (1 - x)) ** power

@@ -20,6 +20,7 @@ from nettrim_cli.pruning.goals import DropGoal
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.root_search import MOST
 from nettrim_cli.settings import ALLOCATIONS, Settings
+from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, Files, he, save_data, save_model
 from tests.support.options import PLAIN
 from tests.support.small import build, normal, run
@@ -31,7 +32,7 @@ def made(folder, proto, samples=150) -> Files:
     )
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=thinned(NETWORKS, 2))
 def network(request, tmp_path) -> Files:
     return made(tmp_path, NETWORKS[request.param]())
 

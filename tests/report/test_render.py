@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -28,6 +28,7 @@ from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
 from nettrim_cli.report.render import FORMATS, as_json, render
 from nettrim_cli.report.result import FileForm, Report, Round, Target
 from nettrim_cli.report.terminal import console_for_stdout, show_comparison, show_report
+from tests.support.effort import examples
 from tests.support.reports import comparison, dense, screen, shown, solved, whole
 
 ODD = (
@@ -414,7 +415,7 @@ def test_words(found: str, wanted: str) -> None:
     assert found == wanted
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text("ab/_é深\n\x1b\u200b…", max_size=60), st.integers(3, 40))
 def test_shortened_names_fit(name: str, width: int) -> None:
     plain = formatting.clean(name)

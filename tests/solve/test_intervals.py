@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.solve.responses import Intervals, ResponseCurve
+from tests.support.effort import examples
 
 
 def response(z, scale, shift, ceiling):
@@ -23,7 +24,7 @@ def response(z, scale, shift, ceiling):
     shift=st.sampled_from([-3.0, -0.5, 0.0, 0.25, 2.0]),
     ceiling=st.sampled_from([math.inf, 6.0, 1.0]),
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_inside_exactly_where_the_response_is_unchanged(z, other, scale, shift, ceiling) -> None:
     # quarters: every sum and product is exact
     Z, T = np.full((1, 1), z / 4, np.float32), other / 4
@@ -42,7 +43,7 @@ def test_inside_exactly_where_the_response_is_unchanged(z, other, scale, shift, 
     missing=st.integers(-8, 8),
     ends=st.sampled_from([(0.0, math.inf), (0.0, 6.0), (-1.0, 1.0), (-math.inf, 2.0)]),
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_what_is_added_behind_the_layer_moves_the_ends(
     z, other, scale, shift, reached, missing, ends
 ) -> None:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.solve.levels import (
@@ -18,8 +18,9 @@ from nettrim_cli.solve.levels import (
     smallest_epsilon,
     uniform,
 )
+from tests.support.effort import examples
 
-QUICK = settings(max_examples=100, deadline=None)
+QUICK = examples(100)
 
 
 def falling(seed, total):
@@ -192,7 +193,7 @@ def within(layers):
 
 
 @given(st.integers(0, 10**6), BOUNDED, st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_allocate_within_bounds_matches_every_way_of_sharing(seed, layers, share) -> None:
     sizes, bounds = within(layers)
     levels = np.arange(5) / 4

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
@@ -23,11 +23,12 @@ from nettrim_cli.solve.penalties import (
     pattern,
 )
 from nettrim_cli.solve.top_k import top_k_mask
+from tests.support.effort import examples
 
 VALUES = st.floats(-10, 10, width=32).map(lambda x: 0.0 if abs(x) < 1e-6 else x)
 STEPS = st.floats(0.01, 10)
-QUICK = settings(max_examples=40, deadline=None)
-FEW = settings(max_examples=10, deadline=None)  # for each of many penalties
+QUICK = examples(40)
+FEW = examples(10)  # for each of many penalties
 SCALES = (1e-8, 1e-3, 1.0, 1e4, 1e8)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
@@ -15,6 +15,7 @@ from nettrim_cli.graph.ir.flatten import flatten
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.tensors import all_tensors
 from nettrim_cli.pruning.propagation import dense_matrices, propagate, stages
+from tests.support.effort import examples
 from tests.support.places import HEAD, PLACES, Place, W, branch
 from tests.support.recording import recorded
 from tests.support.small import normal, run
@@ -74,7 +75,7 @@ RECENT = [name for name in PLACES if "by blocks" in name or "int4" in name]
 """Places that only the newest operator sets have."""
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     st.sampled_from([name for name in PLACES if name not in ("left", "Cast", *RECENT)]),
     st.lists(st.integers(1, 5), min_size=1, max_size=3),

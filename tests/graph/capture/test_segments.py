@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -15,6 +15,7 @@ from nettrim_cli.graph.capture.segments import Segments
 from nettrim_cli.graph.capture.segments import build as build_piece
 from nettrim_cli.graph.ir.flat_graph import depends_on
 from nettrim_cli.graph.ir.index import Index
+from tests.support.effort import examples
 from tests.support.networks import attention, mlp, residual
 from tests.support.small import build, normal, run
 
@@ -135,7 +136,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(STEPS, st.data())
 def test_any_graph_cut_anywhere_computes_the_same(steps, data) -> None:
     proto = random_graph(steps)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph.channels.dead import dead_units, without_dead_units
 from nettrim_cli.graph.channels.find import unit_groups
 from nettrim_cli.graph.channels.inner import delete_inner, inner_groups
 from nettrim_cli.graph.model import Model
+from tests.support.effort import examples
 from tests.support.random_networks import random_network
 from tests.support.small import run
 from tests.support.smaller import assert_deletes
 
 
-@settings(max_examples=16)
+@examples(16)
 @given(st.integers(0, 2**32 - 1))
 def test_units_of_random_networks_go(seed) -> None:
     proto, feeds = random_network(seed)
@@ -46,7 +47,7 @@ def silence(model: Model, seed: int) -> None:
                 model.set_weight(layers[name], matrices, None)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(0, 2**32 - 1))
 def test_dead_units_of_random_networks_go(seed) -> None:
     proto, feeds = random_network(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph.compact.gaps import (
@@ -14,6 +14,7 @@ from nettrim_cli.graph.compact.gaps import (
     gap_words,
     stored_positions,
 )
+from tests.support.effort import examples
 
 
 def positions(words: np.ndarray, base: int, per_word: int) -> np.ndarray:
@@ -34,7 +35,7 @@ def masks(draw) -> np.ndarray:
     return mask
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(masks(), st.sampled_from(CODES), st.sampled_from([1, 2, 5]))
 def test_the_digits_sum_to_all_positions(mask: np.ndarray, code, group: int) -> None:
     filled = np.flatnonzero(mask)
@@ -52,7 +53,7 @@ def test_the_digits_sum_to_all_positions(mask: np.ndarray, code, group: int) -> 
     np.testing.assert_array_equal(positions(words, code.base, code.per_word), stored)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(masks(), st.sampled_from([0.5, 1, 2, 4, 8]))
 def test_the_best_code_takes_the_fewest_bytes(mask: np.ndarray, element_bytes: float) -> None:
     filled = np.flatnonzero(mask)

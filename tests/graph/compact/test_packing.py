@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,6 +19,7 @@ from nettrim_cli.graph.compact.packing import compacted
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.external import External
 from nettrim_cli.graph.storage.tensors import elements
+from tests.support.effort import examples
 from tests.support.small import build, normal
 from tests.support.sparse import results, sparse
 
@@ -93,7 +94,7 @@ def test_bfloat16_is_rebuilt_by_the_reference() -> None:
 ODD = np.array([-0.0, np.nan, -np.inf, 1e-45, -1e-40, 3.4e38], np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.integers(1, 30), min_size=1, max_size=4),
     st.sampled_from([0, 0.2, 0.5, 0.9, 0.99, 1]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
@@ -13,6 +13,7 @@ from nettrim_cli.graph.compact.expansion import check_equal, expanded
 from nettrim_cli.graph.compact.packing import compacted
 from nettrim_cli.graph.compact.values import LARGEST, PACKED, value_forms
 from nettrim_cli.graph.storage.external import External
+from tests.support.effort import examples
 from tests.support.small import build
 from tests.support.sparse import results, sparse
 
@@ -112,7 +113,7 @@ def test_odd_values_keep_their_bits(value) -> None:
             assert w.tobytes() == weight.tobytes()
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.integers(1, 12),
     st.integers(1, 12),

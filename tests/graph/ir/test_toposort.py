@@ -7,13 +7,14 @@ import random
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.ir.toposort import sorted_model, topological_order
 from nettrim_cli.graph.model import Model
+from tests.support.effort import examples
 from tests.support.networks import NETWORKS
 from tests.support.small import build, normal, run
 
@@ -103,7 +104,7 @@ def test_sorted_models_compute_the_same() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=9), st.randoms())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_order_of_a_graph_without_circles_is_sorted(reads, order) -> None:
     nodes = [
         helper.make_node("Sum", [f"t{each}" for each in them if each < at], [f"t{at}"])

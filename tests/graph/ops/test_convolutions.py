@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.effort import examples
 from tests.support.one_node import OneNode, assert_linear
 from tests.support.small import normal
 
@@ -42,7 +43,7 @@ def convolutions(draw):
     return attributes, (outputs * groups, channels, *kernel), (batch, channels * groups, *size)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(convolutions(), st.booleans(), SEEDS)
 def test_conv(case, biased, seed):
     attributes, weight, x = case
@@ -52,7 +53,7 @@ def test_conv(case, biased, seed):
     assert len(ops.blocks(geometry, weight)) == attributes["group"]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(convolutions(), SEEDS)
 def test_fused_conv(case, seed):
     attributes, weight, x = case
@@ -91,7 +92,7 @@ def transposed(draw):
     return attributes, weight, (batch, channels * groups, *size)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(transposed(), st.booleans(), SEEDS)
 def test_conv_transpose(case, biased, seed):
     attributes, weight, x = case

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.effort import examples
 from tests.support.one_node import OneNode, assert_linear
 from tests.support.small import normal
 
@@ -37,7 +38,7 @@ def equations(draw):
     return f"{left}->{''.join(y)}", *map(tuple, shapes), slot
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(equations(), st.integers(0, 99))
 def test_einsum(case, seed):
     equation, weight, x, slot = case
@@ -47,7 +48,7 @@ def test_einsum(case, seed):
     assert_linear(node, slot)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(equations(), st.data(), st.integers(0, 99))
 def test_einsum_of_three(case, data, seed):
     """The signal is what two operands make; axes that both have may be of size 1 in one."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
 from nettrim_cli.graph.ops.untreated import UNTREATED
+from tests.support.effort import examples
 from tests.support.one_node import OneNode, assert_parts
 from tests.support.small import normal
 
@@ -72,7 +73,7 @@ def assert_real(node: OneNode, slot: int, *, scale: float = 0.0, error: float = 
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=error + scale / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.tuples(SIZES, SIZES, SIZES), KINDS, st.booleans(), st.booleans(), st.integers(0, 99))
 def test_matmul_integer(sizes, kind, left, zeros, seed):
     rows, inner, outer = sizes
@@ -83,7 +84,7 @@ def test_matmul_integer(sizes, kind, left, zeros, seed):
     assert_real(node, 0 if left else 1)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.tuples(SIZES, SIZES, SIZES), KINDS, st.booleans(), st.booleans(), st.integers(0, 99))
 def test_qlinear_matmul(sizes, kind, left, each, seed):
     rows, inner, outer = sizes
@@ -107,7 +108,7 @@ def test_qlinear_matmul(sizes, kind, left, each, seed):
     assert_real(node, 0 if left else 3, scale=9)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(1, 2), SIZES, st.integers(1, 2), st.booleans(), st.integers(0, 99))
 def test_qlinear_conv(axes, channels, groups, each, seed):
     weight = (2 * groups, channels, *(3, 2)[:axes])
@@ -132,7 +133,7 @@ def test_qlinear_conv(axes, channels, groups, each, seed):
     assert ops.bias_slot(node.geometry(3)) is None
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(SIZES, st.integers(1, 2), st.booleans(), st.integers(0, 99))
 def test_conv_integer(channels, groups, zeros, seed):
     points = {"xz": single(9, np.uint8), "wz": single(5, np.uint8)} if zeros else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.effort import examples
 from tests.support.one_node import OneNode, assert_inverse, assert_linear
 from tests.support.small import normal
 
@@ -34,7 +35,7 @@ def products(draw):
     return weight, x, 0 if left else 1
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(products(), SEEDS)
 def test_matmul(case, seed):
     weight, x, slot = case
@@ -45,7 +46,7 @@ def test_matmul(case, seed):
     assert_linear(node, slot)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.tuples(SIZES, SIZES, SIZES),
     st.booleans(),
@@ -80,7 +81,7 @@ def test_gemm(sizes, left, turned, alpha, beta, bias, seed):
     assert ops.bias_slot(geometry) == (2 if beta else None)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(products(), st.tuples(st.booleans(), st.booleans()), FACTORS, SEEDS)
 def test_fused_matmul(case, turned, alpha, seed):
     weight, x, slot = case

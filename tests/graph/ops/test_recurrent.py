@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import Unsupported, read_geometry
+from tests.support.effort import examples
 from tests.support.one_node import OneNode, assert_inverse, assert_parts
 from tests.support.small import normal
 
@@ -129,7 +130,7 @@ def clipped(z: np.ndarray, clip: float) -> np.ndarray:
     return np.clip(z, -clip, clip) if clip else z
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(nodes("RNN"))
 def test_rnn(case):
     node, acts, clip = case
@@ -139,7 +140,7 @@ def test_rnn(case):
     again.assert_states([activation(acts[0], d)(clipped(z, clip)) for d, z in enumerate(sums)])
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(nodes("GRU"))
 def test_gru(case):
     node, acts, clip = case
@@ -157,7 +158,7 @@ def test_gru(case):
     again.assert_states(found)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(nodes("LSTM"))
 def test_lstm(case):
     node, acts, clip = case

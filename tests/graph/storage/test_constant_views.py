@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -16,6 +16,7 @@ from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import OPS, Unsupported
 from nettrim_cli.graph.storage.tensors import all_tensors
+from tests.support.effort import examples
 from tests.support.places import Place
 from tests.support.small import build, normal, run
 
@@ -61,7 +62,7 @@ def chains(draw: st.DrawFn) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(chains())
 def test_a_chain_of_moves_is_read_as_it_runs_and_stored_where_it_came_from(proto) -> None:
     name = proto.graph.output[0].name
@@ -140,7 +141,7 @@ def test_every_op_that_is_followed_may_be_wrong() -> None:
 
 
 @pytest.mark.parametrize("op", MISFITS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(SHAPES, st.lists(st.lists(st.integers(-4, 4), max_size=3), min_size=4), st.integers(-4, 4))
 def test_what_does_not_fit_is_refused_whatever_it_is(op, shape, lists, number) -> None:
     """Onnx's checker lets such nodes pass."""
@@ -150,7 +151,7 @@ def test_what_does_not_fit_is_refused_whatever_it_is(op, shape, lists, number) -
     view_or_refusal(node, {"k": np.zeros(shape, np.float32), **tensors})
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(SHAPES, SHAPES, st.integers(-2, 3), st.integers(-4, 4))
 def test_grids_that_do_not_fit_are_refused(shape, scale_shape, block, axis) -> None:
     node = helper.make_node("DequantizeLinear", ["k", "s"], ["y"], block_size=block, axis=axis)

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper, parser
@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage import elements, tensors
+from tests.support.effort import examples
 from tests.support.small import HEAD, normal, only
 
 KINDS = {
@@ -41,7 +42,7 @@ def stored(values: np.ndarray, kind: int, *, raw: bool) -> onnx.TensorProto:
     return tensor
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @example(np.array(3.4028235e38, np.float32))
 @given(
     arrays.arrays(
@@ -170,7 +171,7 @@ SMALL = {
 @pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize("kind", SMALL)
 @given(st.integers(0, 9), st.integers(1, 3), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_integers_of_which_a_byte_holds_several(kind, raw, rows, columns, seed) -> None:
     least, most = elements.limits(kind)
     random = np.random.default_rng(seed)

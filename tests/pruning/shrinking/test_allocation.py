@@ -59,7 +59,7 @@ def costs_of(seed, work=None):
 def test_widths_are_near_the_best_of_all_combinations() -> None:
     """One width is changed at a time, at whole prices: not the best, and never far from it."""
     total, ratios = 5 * 6 + 6 * 6 + 6 * 3, []
-    for seed, share in itertools.product(range(8), (0.3, 0.5, 0.8)):
+    for seed, share in itertools.product(range(2), (0.3, 0.6)):
         problem = costs_of(seed)
         widths = problem.solve(int(share * total))
         names = list(problem.choices)
@@ -78,7 +78,7 @@ def test_widths_are_near_the_best_of_all_combinations() -> None:
 @pytest.mark.parametrize("work", [None, Odd()])
 def test_time_is_spent_nearly_as_well_as_by_all_combinations(work) -> None:
     ratios = []
-    for seed, share in itertools.product(range(4), (0.3, 0.6)):
+    for seed, share in itertools.product(range(2), (0.3, 0.6)):
         problem = costs_of(seed, work)
         names = list(problem.choices)
         dense = problem.time({})
@@ -95,7 +95,7 @@ def test_time_is_spent_nearly_as_well_as_by_all_combinations(work) -> None:
 
 
 def test_no_width_is_chosen_that_takes_longer_than_a_larger_one() -> None:
-    for seed, share in itertools.product(range(6), (0.3, 0.5, 0.8)):
+    for seed, share in itertools.product(range(3), (0.3, 0.6)):
         problem = costs_of(seed, Odd())
         widths = problem.solve(int(share * 84))
         state = {**widths.units, **{block: widths.ranks.get(block, 6) for block in problem.shapes}}

@@ -24,6 +24,11 @@ from tests.support.small import build, normal
 SMALLER = [structure for structure in STRUCTURES if structure != "zeros"]
 
 
+def plain(**options) -> Settings:
+    """Settings without what takes time and is tested elsewhere."""
+    return Settings(**{"threads": 1, "augment": "none", "final_fit": "none"} | options)
+
+
 def saved(folder, proto, count=400):
     return Files(
         save_model(folder / "model.onnx", proto), save_data(folder / "calib.h5", proto, count)
@@ -59,7 +64,7 @@ def test_every_structure_keeps_its_target_on_every_network(
 ) -> None:
     proto = NETWORKS[network]()
     files = saved(tmp_path, proto)
-    settings = Settings(sparsity=0.3, structure=structure, scheme=scheme, threads=1)
+    settings = plain(sparsity=0.3, structure=structure, scheme=scheme)
     try:
         report = prune(files.model, files.data, settings=settings)
     except NothingToDo:
@@ -89,7 +94,7 @@ def test_copies_of_units_go_without_an_error(tmp_path) -> None:
     files = saved(tmp_path, changed(proto, **weights))
     total = 16 * 24 + 24 * 12 + 12 * 4
     left = 16 * 12 + 12 * 6 + 6 * 4
-    settings = Settings(sparsity=1 - left / total, structure="units", threads=1)
+    settings = plain(sparsity=1 - left / total, structure="units")
     report = prune(files.model, files.data, settings=settings)
     assert [layer.left for layer in report.layers] == ["16 x 12", "12 x 6", "6 x 4"]
     assert report.comparison.error < 5e-3  # damping alone moves the weights
@@ -105,7 +110,7 @@ def test_a_layer_of_low_rank_becomes_two(tmp_path) -> None:
     files = saved(tmp_path, changed(proto, **weights))
     total = 16 * 24 + 24 * 20 + 20 * 4
     left = 16 * 24 + 4 * (24 + 20) + 20 * 4
-    settings = Settings(sparsity=1 - left / total, structure="ranks", threads=1)
+    settings = plain(sparsity=1 - left / total, structure="ranks")
     report = prune(files.model, files.data, settings=settings)
     assert [layer.left for layer in report.layers] == ["16 x 24", "24 - 4 - 20", "20 x 4"]
     assert report.comparison.error < 5e-3
@@ -167,13 +172,13 @@ def test_bytes_are_those_of_the_smaller_file(tmp_path) -> None:
     proto = mlp(sizes=(16, 64, 48, 4))
     files = saved(tmp_path, proto)
     limit = 12_000
-    report = prune(files.model, files.data, settings=Settings(structure="shrink", max_bytes=limit))
+    report = prune(files.model, files.data, settings=plain(structure="shrink", max_bytes=limit))
     assert 0.8 * limit <= report.comparison.candidate.bytes_gzip <= limit
 
 
 def test_layers_that_are_left_out_keep_their_shape(tmp_path) -> None:
     files = saved(tmp_path, mlp())
-    settings = Settings(sparsity=0.3, structure="shrink", exclude=("*2*",))
+    settings = plain(sparsity=0.3, structure="shrink", exclude=("*2*",))
     report = prune(files.model, files.data, settings=settings)
     excluded = next(layer for layer in report.layers if "2" in layer.name)
     assert not excluded.left
@@ -202,7 +207,7 @@ def test_a_speedup_is_searched_for_by_measured_latency(tmp_path, monkeypatch) ->
         return (BatchTiming(1, (), (Estimate(ratio, ratio, ratio),), 1),)
 
     monkeypatch.setattr(goals, "latency_ratio", by_parameters)
-    report = prune(files.model, files.data, settings=Settings(structure="shrink", speedup=2))
+    report = prune(files.model, files.data, settings=plain(structure="shrink", speedup=2))
     assert report.target.reached <= 0.5
     assert report.target.reached > 0.42  # widths are whole, and no more goes than has to
     assert report.verdict.outcome.startswith("Reached: 2")
@@ -210,7 +215,7 @@ def test_a_speedup_is_searched_for_by_measured_latency(tmp_path, monkeypatch) ->
         prune(
             files.model,
             files.data,
-            settings=Settings(structure="shrink", speedup=6),
+            settings=plain(structure="shrink", speedup=6),
             force=True,
         )
 
@@ -239,7 +244,7 @@ def test_what_goes_with_no_structure(clash) -> None:
 def test_nothing_is_written_where_nothing_may_go(tmp_path) -> None:
     files = saved(tmp_path, mlp())
     with pytest.raises(NothingToDo):
-        prune(files.model, files.data, settings=Settings(structure="units", epsilon=1e-6))
+        prune(files.model, files.data, settings=plain(structure="units", epsilon=1e-6))
     assert not files.output.exists()
 
 
@@ -255,7 +260,7 @@ def test_few_samples_are_made_into_more_unless_that_is_not_wanted(tmp_path) -> N
 
 def test_layers_whose_units_stay_tell_why(tmp_path) -> None:
     files = saved(tmp_path, mlp())
-    report = prune(files.model, files.data, settings=Settings(sparsity=0.3, structure="shrink"))
+    report = prune(files.model, files.data, settings=plain(sparsity=0.3, structure="shrink"))
     notes = {layer.name: layer.note for layer in report.layers}
     assert "outputs stay: they are outputs of the model" in notes.popitem()[1]
     assert not any("outputs stay" in note for note in notes.values())
@@ -264,7 +269,7 @@ def test_layers_whose_units_stay_tell_why(tmp_path) -> None:
 def test_of_layers_of_other_shapes_nothing_is_proved(tmp_path) -> None:
     """A comparison with a proof says so in words of its own, and measures all the same."""
     files = saved(tmp_path, mlp())
-    settings = Settings(sparsity=0.5, structure="units", threads=1)
+    settings = plain(sparsity=0.5, structure="units")
     report = prune(files.model, files.data, settings=settings)
     comparison = compare(files.model, files.output, files.data, certificate="quick")
     (bound,) = comparison.certificate.outputs
@@ -321,7 +326,7 @@ def test_what_is_told_is_what_was_asked_for_and_what_is_gone(tmp_path, share) ->
 
 def test_weights_that_go_with_units_of_other_layers_are_counted(tmp_path) -> None:
     files = saved(tmp_path, grouped(), 64)
-    settings = Settings(sparsity=0.4, structure="units", threads=1)
+    settings = plain(sparsity=0.4, structure="units")
     report = prune(files.model, files.data, settings=settings)
     lefts = {layer.name: layer.left for layer in report.layers}
     assert lefts == {"c1": "27 x 4", "c2": "36 x 8", "c3": "", "y": "512 x 5"}
@@ -333,16 +338,16 @@ def test_weights_that_go_with_units_of_other_layers_are_counted(tmp_path) -> Non
 @pytest.mark.parametrize("name", ["c2", "c3"])
 def test_layers_that_units_pass_through_stay_where_they_are_left_out(tmp_path, name) -> None:
     files = saved(tmp_path, grouped(), 64)
-    settings = Settings(sparsity=0.4, structure="units", exclude=(name,))
+    settings = plain(sparsity=0.4, structure="units", exclude=(name,))
     with pytest.raises(NothingToDo, match="no hidden units"):
         prune(files.model, files.data, settings=settings)
 
 
 def test_more_weights_than_can_go_are_refused(tmp_path) -> None:
     files = saved(tmp_path, mlp())
-    settings = Settings(sparsity=0.5, structure="ranks", exclude=("z1", "z2"))
+    settings = plain(sparsity=0.5, structure="ranks", exclude=("z1", "z2"))
     assert prune(files.model, files.data, settings=settings).verdict.reached
-    settings = Settings(sparsity=0.9, structure="ranks", exclude=("z1", "z2"))
+    settings = plain(sparsity=0.9, structure="ranks", exclude=("z1", "z2"))
     with pytest.raises(BadInput, match=r"at most; --sparsity 0\.9 is more"):
         prune(files.model, files.data, settings=settings, force=True)
 
@@ -352,7 +357,7 @@ def test_zeros_that_are_there_are_weights_that_may_go(tmp_path) -> None:
     weights = weights_of(proto)
     weights["w1"][:, :12] = 0
     files = saved(tmp_path, changed(proto, **weights))
-    settings = Settings(sparsity=0.2, structure="units", threads=1)
+    settings = plain(sparsity=0.2, structure="units")
     report = prune(files.model, files.data, settings=settings)
     assert all(layer.sparsity_before == 0 for layer in report.layers)
     assert report.sparsity >= 0.2
@@ -361,7 +366,7 @@ def test_zeros_that_are_there_are_weights_that_may_go(tmp_path) -> None:
 def test_a_missed_target_tells_what_is_gone(tmp_path) -> None:
     files = saved(tmp_path, mlp(), 64)
     with pytest.raises(GateFailed) as missed:
-        prune(files.model, files.data, settings=Settings(max_error=1e-4, structure="units"))
+        prune(files.model, files.data, settings=plain(max_error=1e-4, structure="units"))
     report = missed.value.report
     assert report.target.sparsity == pytest.approx(report.sparsity)
     assert f"{report.sparsity:.1%} of the weights gone" in str(missed.value)
@@ -369,7 +374,7 @@ def test_a_missed_target_tells_what_is_gone(tmp_path) -> None:
 
 def test_a_refit_of_smaller_layers_proves_nothing_in_plain_words(tmp_path) -> None:
     files = saved(tmp_path, mlp(), 300)
-    settings = Settings(sparsity=0.5, structure="units", refit="network", threads=1)
+    settings = plain(sparsity=0.5, structure="units", refit="network")
     report = prune(files.model, files.data, settings=settings)
     (output,) = report.certificate.outputs
     assert output.reason == "nothing is proved: the two models have layers of different shapes"
@@ -389,7 +394,7 @@ def test_units_of_an_embedding_that_no_layer_makes_may_go(tmp_path) -> None:
     model = save_model(tmp_path / "model.onnx", proto)
     x = np.random.default_rng(0).integers(0, 20, (300, 4))
     np.savez(tmp_path / "calib.npz", x=x)
-    settings = Settings(sparsity=1 - (8 * 12 + 12 * 3) / (16 * 12 + 12 * 3), structure="units")
+    settings = plain(sparsity=1 - (8 * 12 + 12 * 3) / (16 * 12 + 12 * 3), structure="units")
     report = prune(model, tmp_path / "calib.npz", settings=settings)
     assert [layer.left for layer in report.layers] == ["8 x 12", "12 x 3"]
     assert report.comparison.error < 5e-3  # damping alone moves the weights

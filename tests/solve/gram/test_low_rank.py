@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.reasons import NO_REASON
@@ -29,6 +29,7 @@ from nettrim_cli.solve.gram.system import GramSystem, damping, inverse_of
 from nettrim_cli.solve.problem import Status
 from nettrim_cli.solve.samples import LayerSamples
 from nettrim_cli.solve.transport import SharedCache
+from tests.support.effort import examples
 from tests.support.small_layers import correlated, make_task, random_task, support_size, with_ones
 
 
@@ -121,7 +122,7 @@ def test_strong_directions_keep_their_precision(free_bias) -> None:
     repeats=st.integers(1, 3),
     free_bias=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_both_forms_are_one_system(seed, N, P, repeats, free_bias) -> None:
     random = np.random.default_rng(seed)
     X = with_ones(np.tile(np.maximum(random.normal(size=(N, P)), 0), repeats))

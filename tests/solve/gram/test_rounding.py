@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.gram.rounding import few_bits, to_nearest
 from nettrim_cli.solve.transport import SharedCache
+from tests.support.effort import examples
 from tests.support.small_layers import random_task
 
 LARGEST = {8: 127, 6: 31, 4: 7}
@@ -52,7 +53,7 @@ def grid(column, largest):
     return None
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.integers(0, 10**6), st.sampled_from([8, 6, 4]), st.booleans())
 def test_weights_are_integers_times_a_scale(seed, bits, bias) -> None:
     task, U = solved(seed, bias=bias)

@@ -6,14 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.solve.gram.row_groups import METHODS, refit_rows, removal_order, remove_groups
 from nettrim_cli.solve.gram.system import GramSystem
+from tests.support.effort import examples
 from tests.support.small_layers import correlated
 
-QUICK = settings(max_examples=12, deadline=None)
+QUICK = examples(12)
 each_method = pytest.mark.parametrize("method", METHODS)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
@@ -15,9 +15,10 @@ from nettrim_cli.solve.gram.row_groups import Reader, joint_removal_order
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.shrunk import ShrunkSystem, rank_errors, solve_shrunk, submatrix
 from nettrim_cli.solve.problem import Status
+from tests.support.effort import examples
 from tests.support.small_layers import correlated, random_task
 
-QUICK = settings(max_examples=20, deadline=None)
+QUICK = examples(20)
 SEEDS = st.integers(0, 10**6)
 
 
