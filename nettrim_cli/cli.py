@@ -5,13 +5,8 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +14,9 @@ from typing import Any
 import click
 
 from nettrim_cli import __version__
-from nettrim_cli.errors import BadInput, DiskFailed, GateFailed, NettrimError, OutOfMemory
+from nettrim_cli.errors import BadInput, GateFailed, NettrimError
 from nettrim_cli.files.formats import READABLE
+from nettrim_cli.options.endings import exit_code, leave_quietly, printing
 from nettrim_cli.options.flags import (
     PATH,
     conversion_options,
@@ -32,8 +28,6 @@ from nettrim_cli.options.flags import (
     reports_option,
 )
 from nettrim_cli.options.usage import Group
-from nettrim_cli.process import supervisor
-from nettrim_cli.process.ledger import NOTHING_WRITTEN, written_alone
 from nettrim_cli.report.render import BENCH_FORMATS, COMPARISON_FORMATS, FORMATS
 from nettrim_cli.settings import (
     CERTIFICATE_HELP,
@@ -44,7 +38,6 @@ from nettrim_cli.settings import (
     check_one_target,
 )
 
-INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -93,7 +86,28 @@ def prune(
     the whole network may lose: an error (--max-error) or right answers (--max-drop); or a size
     (--max-bytes).
     A layer that cannot be pruned stays as it is and is listed with the reason.
-    """
+    \f
+
+    Parameters
+    ----------
+    model, data, output
+        Paths of the model, of the samples, and of the file to write.
+    force
+        Whether existing files may be replaced.
+    reports
+        Files of reports.
+    bench
+        Whether both models are timed.
+    quiet, verbose
+        How much is printed.
+    options
+        Fields of ``Settings``.
+
+    Raises
+    ------
+    click.UsageError
+        Options do not go together.
+    """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli import pipeline
     from nettrim_cli.files.atomic import standing
     from nettrim_cli.loading import default_output
@@ -190,7 +204,30 @@ def compare(
 
     REFERENCE is the dense model, CANDIDATE the pruned one.  With --max-drop or --max-error it is
     a gate for CI: exit code 3 if a limit is exceeded, 65 if that cannot be measured.
-    """
+    \f
+
+    Parameters
+    ----------
+    reference, candidate, data
+        Paths of the models, and of the samples.
+    force, reports
+        Files of reports, and whether existing ones may be replaced.
+    proof
+        Whether errors are bounded.
+    ignore_label
+        The label that marks samples without a class.
+    threads
+        Processor threads; None for all.
+    as_json
+        Whether JSON is printed.
+    gates
+        Fields of ``Gate``.
+
+    Raises
+    ------
+    click.UsageError
+        Limits make no sense.
+    """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli import pipeline
     from nettrim_cli.report import render, terminal
     from nettrim_cli.report.gate import complaint
@@ -237,7 +274,19 @@ def unpack(model: Path, output: Path | None, **options: Any) -> None:
 
 
 def convert(model: Path, output: Path | None, *, compact: bool, force: bool, as_json: bool) -> None:
-    """Write a model with its weights in another form, and print what that saves."""
+    """Write a model with its weights in another form, and print what that saves.
+
+    Parameters
+    ----------
+    model, output
+        Paths of the model, and of the file to write.
+    compact
+        Whether sparse weights are packed, or all are plain again.
+    force
+        Whether an existing file may be replaced.
+    as_json
+        Whether JSON is printed.
+    """
     from nettrim_cli import pipeline
     from nettrim_cli.report import render, terminal
 
@@ -269,7 +318,24 @@ def bench(
     They run in turns, until their ratios are known to 1 % or the time is up.  Load time, memory
     and op types are measured, too.  With --max-latency-ratio it is a gate for CI: exit code 3 if
     a model takes too long, 65 if that cannot be told.
-    """
+    \f
+
+    Parameters
+    ----------
+    models, data
+        Paths of the models, and of the samples; None for made ones.
+    force, reports
+        Files of reports, and whether existing ones may be replaced.
+    as_json
+        Whether JSON is printed.
+    options
+        Fields of ``BenchSettings``.
+
+    Raises
+    ------
+    click.UsageError
+        Options do not go together.
+    """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli.latency.bench import bench as time_models
     from nettrim_cli.report import bench as view
     from nettrim_cli.report import bench_verdict, render, terminal
@@ -296,33 +362,6 @@ def bench(
             view.show_bench(timings, terminal.console_for_stdout())
 
 
-@contextmanager
-def printing(outcome: NettrimError | None = None) -> Iterator[None]:
-    """Print in the with-block, then raise an outcome, even if printing fails.
-
-    A reader that leaves changes nothing.
-
-    Raises
-    ------
-    NettrimError
-        The outcome.
-    OSError
-        Printing fails, and there is no outcome.
-    """
-    try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        leave_quietly()
-    except OSError:
-        if outcome is None:
-            raise
-        leave_quietly()
-    if outcome is not None:
-        raise outcome
-
-
 def main() -> None:
     """The command ``nettrim``, as ``nettrim_cli.__main__`` starts it."""
     from nettrim_cli.__main__ import main as supervised
@@ -344,65 +383,4 @@ def command(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """Run a command and turn whatever happens into an exit code and one sentence."""
-    try:
-        code = nettrim.main(arguments, prog_name="nettrim", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk under it is an error
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
-        return complain(f"interrupted; {file_note(error) or NOTHING_WRITTEN}", INTERRUPTED)
-    except NettrimError as error:
-        return complain("; ".join(filter(None, (str(error), file_note(error)))), error.exit_code)
-    except MemoryError as error:
-        advice = "out of memory: use fewer --samples, or leave the largest layers out (--exclude)"
-        text = "; ".join(filter(None, (advice, file_note(error))))
-        return complain(text, OutOfMemory.exit_code)
-    except (BrokenPipeError, SystemExit):  # click turns a closed pipe into an exit
-        return leave_quietly()
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return complain(f"{name}{error.strerror or error}", DiskFailed.exit_code)
-    except Exception:
-        return confess()
-
-
-def file_note(error: BaseException) -> str:
-    """Say that the output was written before the run ended; empty where it was not."""
-    from nettrim_cli.files.atomic import WRITTEN
-
-    path = getattr(error, WRITTEN, None) or getattr(error.__cause__, WRITTEN, None)
-    return written_alone(path) if path else ""
-
-
-def leave_quietly() -> int:
-    """Discard what stdout still holds, so that the interpreter ends without an error."""
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.__stdout__.fileno())  # type: ignore[union-attr]
-        os.close(nowhere)
-    return 0
-
-
-def complain(text: str, code: int) -> int:
-    """Print one line on stderr with control characters spelled out, and give the exit code."""
-    supervisor.complain(text)
-    return code
-
-
-def confess() -> int:
-    """Report a defect of nettrim in one line, with the traceback in a file."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="nettrim-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(traceback.format_exc())
-    kind = sys.exc_info()[0]
-    name = kind.__name__ if kind else "error"
-    return complain(
-        f"internal error ({name}); please report it with the traceback in {file.name}",
-        NettrimError.exit_code,
-    )
+    return exit_code(lambda: nettrim.main(arguments, prog_name="nettrim", standalone_mode=False))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nettrim_cli import __version__, cli, pipeline
+from nettrim_cli import __version__, pipeline
 from nettrim_cli.cli import run
 from nettrim_cli.errors import DiskFailed
 from nettrim_cli.graph.model import Model
@@ -458,7 +459,7 @@ def test_an_internal_error_is_one_line_and_a_file(files, capsys, monkeypatch, tm
         raise ZeroDivisionError("a secret of ours")
 
     monkeypatch.setattr(run_module, "stages", broken)
-    monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path / ".."))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ".."))
     assert prune(files) == 70
     out, err = capsys.readouterr()
     assert out == ""

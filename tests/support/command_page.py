@@ -34,7 +34,8 @@ def section(command: click.Command) -> Iterator[str]:
     options = [param for param in command.params if isinstance(param, click.Option)]
     names = " ".join((param.name or "").upper() for param in arguments)
     yield from (f"## nettrim {command.name}\n", f"    nettrim {command.name} [OPTIONS] {names}\n")
-    yield inspect.cleandoc(command.help or "").replace(".  ", ". ") + "\n"
+    told, *_ = (command.help or "").partition("\f")
+    yield inspect.cleandoc(told).replace(".  ", ". ") + "\n"
     yield from ("| option | meaning |", "|---|---|")
     for option in options:
         yield f"| {spelling(option)} | {meaning(option)} |"
