@@ -19,7 +19,7 @@ from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.samples import LayerSamples
 from tests.support import forked
 from tests.support.networks import mlp, save_data, save_model
-from tests.support.options import PATIENCE, PLAIN
+from tests.support.options import PATIENCE, QUICK
 from tests.support.small import build, normal
 
 RUN = """
@@ -30,6 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_a_layer_of_20000_inputs_is_pruned(tmp_path) -> None:
     text = "g (float[N,20000] x) => (float[N,16] y) { z = Gemm(x, w, b)\n y = Relu(z) }"
     model = save_model(
@@ -72,7 +73,7 @@ def test_a_network_of_layers_that_are_all_taken_for_wide(
     proto = mlp()
     model = save_model(tmp_path / "model.onnx", proto)
     data = save_data(tmp_path / "calib.h5", proto, 200)
-    settings = Settings(sparsity=0.6, scheme=scheme, method=method, **PLAIN)
+    settings = Settings(**QUICK | {"sparsity": 0.6, "scheme": scheme, "method": method})
     usual = prune(model, data, tmp_path / "usual.onnx", settings)
     monkeypatch.setattr(layer_samples, "WIDEST", 1)
     wide = prune(model, data, tmp_path / "wide.onnx", settings)

@@ -7,14 +7,12 @@ import pytest
 
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.problem import Status
+from tests.support.effort import thinned
 from tests.support.odd_layers import judge, odd_layer
 from tests.support.small_layers import make_task
 
 BLOCK = 20
-QUICK = 2  # blocks; the others are slow: pytest -m slow tests/solve/test_degenerate.py
-BLOCKS = [
-    pytest.param(block, marks=() if block < QUICK else pytest.mark.slow) for block in range(100)
-]
+BLOCKS = thinned(range(100), 100)
 
 
 @pytest.mark.parametrize(
