@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from onnx import TensorProto, helper
 
@@ -18,7 +18,7 @@ def sizes(model: Model) -> Runnable:
     Constants are left out.  No engine runs it where the network makes sequences on the way, which
     have no size.
     """
-    return _told(model, "Size", None)
+    return _with_facts(model, lambda nodes, name, output: nodes.Size(name, output=output), [])
 
 
 def shapes(model: Model, names: Collection[str]) -> Runnable:
@@ -29,11 +29,18 @@ def shapes(model: Model, names: Collection[str]) -> Runnable:
     names
         The tensors; an output is named as its tensor, with a suffix.
     """
-    return _told(model, "Shape", names)
+    return _with_facts(
+        model, lambda nodes, name, output: nodes.Shape(name, output=output), [None], names
+    )
 
 
-def _told(model: Model, op: str, names: Collection[str] | None) -> Runnable:
-    """The network with what an op says of some of its tensors as outputs."""
+def _with_facts(
+    model: Model,
+    fact: Callable[[NodeWriter, str, str], str],
+    axes: list[None],
+    names: Collection[str] | None = None,
+) -> Runnable:
+    """The network with a fact, which has so many axes, of some of its tensors as outputs."""
     index = model.index
     writer = Writer(index)
     proto = writer.model("sizes")
@@ -41,15 +48,14 @@ def _told(model: Model, op: str, names: Collection[str] | None) -> Runnable:
     graph.input.extend(value for value in index.graph.input)
     graph.initializer.extend(index.graph.initializer)
     graph.sparse_initializer.extend(index.graph.sparse_initializer)
-    taken, axes = index.all_names(), [] if op == "Size" else [None]
-    nodes = NodeWriter(graph.node)
+    used, nodes = index.all_names(), NodeWriter(graph.node)
     for node in index.flat.main_nodes:
         graph.node.append(writer.node(node))
         for name in node.output:
             if name and name not in index.constants and (names is None or name in names):
-                told = f"{name}:size"
-                while told in taken:
-                    told += "'"
-                nodes.add(op, name, output=told)
-                graph.output.append(helper.make_tensor_value_info(told, TensorProto.INT64, axes))
+                output = f"{name}:size"
+                while output in used:
+                    output += "'"
+                fact(nodes, name, output)
+                graph.output.append(helper.make_tensor_value_info(output, TensorProto.INT64, axes))
     return index.external.runnable(proto)

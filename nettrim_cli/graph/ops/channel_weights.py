@@ -64,8 +64,9 @@ def product_channels(context: ChannelContext) -> Outputs:
             context.cut(slot, on_axis(labels.reshape(-1), first, weight))
         if output is not None:
             context.cut(slot, on_axis(output.reshape(-1), second, weight))
-    if site.geometry.op in ("Gemm", "com.microsoft.FusedGemm") and output is not None:
-        output = joined(context, [2], output)
+    summand = None if context.spec.weight is None else context.spec.weight.bias_input
+    if summand is not None and output is not None:
+        output = joined(context, [summand], output)
     return (output,)
 
 
