@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.effort import thinned
 from tests.support.hostile import data_arrays, data_hdf5, model_graphs, model_ops, model_tensors
 from tests.support.hostile.cases import UNCLEAR, Case, Codes
 from tests.support.hostile.worker import Ending, Worker
@@ -59,7 +60,7 @@ def run(worker: Worker, folder: Path, *arguments: str) -> Ending:
     return ending
 
 
-@pytest.mark.parametrize("case", MODELS, ids=str)
+@pytest.mark.parametrize("case", thinned(MODELS, 2), ids=str)
 def test_a_hostile_model(worker, tmp_path, case: Case) -> None:
     named = case.write(tmp_path)
     check(run(worker, tmp_path, "inspect", named), case.inspect, named)
@@ -67,7 +68,7 @@ def test_a_hostile_model(worker, tmp_path, case: Case) -> None:
     check(run(worker, tmp_path, *words), case.codes, named, case.says)
 
 
-@pytest.mark.parametrize("case", DATA, ids=str)
+@pytest.mark.parametrize("case", thinned(DATA, 3), ids=str)
 def test_hostile_data(worker, tmp_path, case: Case) -> None:
     """A comparison reads all samples, and one of them will do."""
     named = case.write(tmp_path)
@@ -76,7 +77,7 @@ def test_hostile_data(worker, tmp_path, case: Case) -> None:
     check(run(worker, tmp_path, *words, "--threads", "1"), codes, named, case.says)
 
 
-@pytest.mark.parametrize("case", DATA[::6], ids=str)
+@pytest.mark.parametrize("case", thinned(DATA[::6], 3), ids=str)
 def test_pruning_with_hostile_data(worker, tmp_path, case: Case) -> None:
     named = case.write(tmp_path)
     words = ["prune", "model.onnx", "--data", named, *WORDS]

@@ -161,7 +161,7 @@ def test_values_of_low_rank_need_few_entries(tmp_path) -> None:
 @pytest.mark.parametrize("target", [{"max_error": 0.2}, {"max_drop": 0.2}, {"epsilon": 0.4}])
 def test_targets_of_the_network_are_kept(tmp_path, target) -> None:
     files = saved(tmp_path, mlp(), 600)
-    report = prune(files.model, files.data, settings=Settings(structure="shrink", **target))
+    report = prune(files.model, files.data, settings=plain(structure="shrink", **target))
     assert report.sparsity > 0.05
     if "max_error" in target:
         assert report.comparison.error <= 0.2
