@@ -24,7 +24,8 @@ from nettrim_cli.pruning import context as run_module
 from nettrim_cli.report import render as render_module
 from nettrim_cli.settings import Settings
 from tests.support import forked
-from tests.support.options import FAST, PATIENCE
+from tests.support.effort import thinned
+from tests.support.options import FAST, PATIENCE, PLAIN, words
 from tests.support.small import build
 
 ROOT = Path(__file__).parents[1]
@@ -446,8 +447,7 @@ def test_of_a_model_of_another_make_nothing_is_proved(files, capsys) -> None:
     ],
 )
 def test_targets_of_the_whole_network_are_reported(files, capsys, options, target) -> None:
-    words = ["prune", str(files.model), "--data", str(files.data), "--threads", "1", *options]
-    code = run(words)
+    code = run(["prune", str(files.model), "--data", str(files.data), *words(PLAIN), *options])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     assert target in " ".join(out.split())
@@ -521,13 +521,16 @@ SLOW = ROOT / "sample_models" / "mlp"
 @pytest.mark.skipif(not (SLOW / "model.onnx").is_file(), reason="there are no sample models")
 @pytest.mark.parametrize(
     ("number", "stage"),
-    [
-        (signal.SIGINT, "start"),
-        (signal.SIGTERM, "first layer"),
-        (signal.SIGHUP, "second layer"),
-        (signal.SIGINT, "writing"),
-        (signal.SIGTERM, "writing"),
-    ],
+    thinned(
+        [
+            (signal.SIGINT, "start"),
+            (signal.SIGTERM, "first layer"),
+            (signal.SIGHUP, "second layer"),
+            (signal.SIGINT, "writing"),
+            (signal.SIGTERM, "writing"),
+        ],
+        2,
+    ),
     ids=lambda each: getattr(each, "name", each),
 )
 def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, stage) -> None:

@@ -23,6 +23,7 @@ from nettrim_cli.pruning import allocation
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0
 from nettrim_cli.solve.methods import METHODS
+from tests.support.effort import thinned
 from tests.support.networks import (
     NETWORKS,
     Files,
@@ -352,18 +353,16 @@ def test_a_model_with_an_unused_or_constant_input_of_a_layer(tmp_path) -> None:
 
 RUNS = {
     "mlp": {"sparsity": 0.9, "scheme": "parallel", "exclude": ("*fc1*", "*fc2*")},
-    "lenet": {"epsilon": 0.3, "scheme": "cascade", "exclude": ("*fc*",)},
     "resnet": {"sparsity": 0.6, "allocate": "network", "include": ("*stage1*", "*fc*")},
+    "lenet": {"epsilon": 0.3, "scheme": "cascade", "exclude": ("*fc*",)},
     "transformer": {"sparsity": 0.7, "allocate": "network", "include": ("*blocks.0*", "*head*")},
 }
 
 
 @pytest.mark.parametrize(
     ("sample_model", "options"),
-    [
-        pytest.param(name, options, marks=pytest.mark.slow if name == "resnet" else (), id=name)
-        for name, options in RUNS.items()
-    ],
+    thinned(RUNS.items(), 2),
+    ids=[*RUNS],
     indirect=["sample_model"],
 )
 def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:

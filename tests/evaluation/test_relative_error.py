@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nettrim_cli.evaluation.relative_error import RelativeError
+from tests.support.effort import thinned
 
 SEED = 3
 
@@ -24,7 +25,7 @@ def related(random, count):
 
 
 @pytest.mark.parametrize("draw", [gamma, related])
-@pytest.mark.parametrize("samples", [30, 200])
+@pytest.mark.parametrize("samples", thinned([30, 200], 2))
 def test_bounds_hold_as_often_as_they_say(draw, samples) -> None:
     random, trials = np.random.default_rng(SEED), 200
     moved, sizes = draw(random, 1_000_000)

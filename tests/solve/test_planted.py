@@ -10,6 +10,7 @@ from nettrim_cli.solve.gram.system import GramResponse, GramSystem
 from nettrim_cli.solve.penalties import WeightedL1
 from nettrim_cli.solve.problem import TOLERANCE, Status
 from tests.support.conic import Program
+from tests.support.effort import thinned
 from tests.support.planted import FORMS, plant
 from tests.support.small_layers import make_task, random_task, solve_to
 
@@ -23,7 +24,7 @@ def assert_same_support(U, planted, stray=STRAY):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", thinned(range(20), 4))
 def test_planted(form, seed) -> None:
     plan = plant(1000 * list(FORMS).index(form) + seed, **FORMS[form])
     program = Program.of(plan.task, one_sided=plan.one_sided)
@@ -42,7 +43,7 @@ def test_planted(form, seed) -> None:
     assert np.abs(found.U - plan.U).max() <= 0.1
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", thinned(range(30), 3))
 def test_planted_in_gram_space(seed) -> None:
     """L1 with half the squared residual: ``X (U'X - Z)' = -price S`` makes U the optimum."""
     plan = plant(seed, bias=False, exact=False)
