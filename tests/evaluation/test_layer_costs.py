@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -14,6 +14,7 @@ from nettrim_cli.evaluation.layer_costs import SplicedNetworks, entry_distances,
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.report.comparison_result import LayerCosts
+from tests.support.effort import examples
 from tests.support.networks import attention, initializers, input_samples, mlp, residual
 from tests.support.sketches import batches, changed, samples, sketched
 from tests.support.small import build, normal, run
@@ -92,7 +93,7 @@ def test_networks_are_those_of_mixed_weights(network) -> None:
     assert result.samples == 9
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(0, 100_000), st.sampled_from((0.02, 0.3, 0.9)), st.integers(1, 8))
 def test_the_sum_telescopes_and_bounds_the_error(seed, share, most) -> None:
     dense = sketched(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrim_cli.errors import BadInput
@@ -14,6 +14,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, convert, prune
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.gram.rounding import to_nearest
+from tests.support.effort import examples
 from tests.support.networks import Files, mlp, save_data, save_model
 from tests.support.sparse import results
 
@@ -44,7 +45,7 @@ def integers(column, bits):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(rank=st.integers(1, 6), seed=st.integers(0, 99), bits=st.sampled_from([8, 6, 4]))
 def test_rounded_factors_give_nearly_what_they_were(rank, seed, bits) -> None:
     """However the singular values fall, each factor has a scale that serves all its weights."""
