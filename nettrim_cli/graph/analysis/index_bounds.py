@@ -6,8 +6,6 @@ from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 
-TABLE, INDICES = 0, 1  # inputs of Gather
-
 
 def index_bounds(model: Model) -> dict[str, int]:
     """Rows of the shortest constant table that an input, as it is or reshaped, takes rows from."""
@@ -20,10 +18,10 @@ def _rows(index: Index, name: str) -> list[int]:
     rows: list[int] = []
     for use in index.users(name):
         node = index.nodes[use.node]
-        if node.op_type == "Gather" and use.slot == INDICES:
+        if index.spec(node).indices == use.slot:
             axis = int(index.attributes(node).get("axis", 0))
             try:
-                shape = index.view(node.input[TABLE]).shape
+                shape = index.view(node.input[0]).shape
             except Unsupported:
                 continue
             if -len(shape) <= axis < len(shape):

@@ -8,21 +8,19 @@ integers that were cast.  Or it is the Mul of such integers alone.
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx
 from onnx import TensorProto, helper
 
-from nettrim_cli.graph.compact.folding import FOLDED, Elements, Room, Unfolded
+from nettrim_cli.graph.compact.folding import FOLDED, STEPS, Elements, Room, Unfolded
 from nettrim_cli.graph.ir.flat_graph import STANDARD
 from nettrim_cli.graph.storage import tensors
-from nettrim_cli.graph.storage.elements import FLOATS
 from nettrim_cli.graph.storage.external import External, is_external
 
 DEEPEST = 16  # nodes between a constant and what is rebuilt of it
 MOST_BYTES, MOST_FACTOR = 1 << 28, 1 << 11  # of what is rebuilt, the latter of what is stored
-FEWEST_BYTES = 64  # of integers that are weights
 INSIDE_BYTES = 1 << 30  # of what is rebuilt in the protobuf
 
 
@@ -192,37 +190,6 @@ def _rebuilt(graph: onnx.GraphProto, scope: _Scope, uses: Counter[str]) -> Itera
             continue
         finally:
             scope.known.clear()
-
-
-def _scatter_steps(scope: _Scope, node: onnx.NodeProto) -> list[str]:
-    """Ops that follow a ScatterElements."""
-    steps, scattered = ["Reshape"], scope.value(node.output[0])
-    if scattered.array.ndim > 1:
-        steps.append("Transpose")
-    if scattered.elem_type == TensorProto.INT8:  # integers of a grid, or weights that are integers
-        axes = (helper.get_attribute_value(each) for each in node.attribute if each.name == "axis")
-        return [*steps, "Cast", "Mul"] if next(axes, 0) < 0 else steps
-    maker = scope.sources.get(node.input[2])
-    if isinstance(maker, onnx.NodeProto) and maker.op_type == "Cast":
-        steps += ["Mul"] if scope.value(maker.input[0]).array.dtype.kind in "iu" else []
-    return steps
-
-
-def _cast_steps(scope: _Scope, node: onnx.NodeProto) -> list[str]:
-    """Ops that follow a Cast of integers to real numbers."""
-    source = scope.value(node.input[0])
-    if source.elem_type not in (TensorProto.INT8, TensorProto.INT32) or source.array.ndim < 1:
-        raise Unfolded
-    if source.array.nbytes < FEWEST_BYTES or scope.value(node.output[0]).elem_type not in FLOATS:
-        raise Unfolded
-    return ["Mul"]
-
-
-STEPS: Mapping[str, Callable[[_Scope, onnx.NodeProto], list[str]]] = {
-    "Cast": _cast_steps,
-    "ScatterElements": _scatter_steps,
-}
-"""By the first op of a rebuilt tensor, what tells the ops that follow it."""
 
 
 def _scopes(

@@ -1,19 +1,20 @@
-"""The nodes that rebuild weights, as functions on the constants that they read."""
+"""The nodes that rebuild weights, as functions on the constants that they read, and their order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto, helper
 
 from nettrim_cli.graph.storage import tensors
-from nettrim_cli.graph.storage.elements import RAW_DTYPES
+from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES
 
+FEWEST_BYTES = 64  # of integers that are weights
 Attributes = dict[str, Any]
 
 
@@ -177,3 +178,45 @@ FOLDED: Mapping[str, Callable[..., Elements]] = {
     "Transpose": _transpose,
 }
 """The ops that rebuild weights, as functions on what they read."""
+
+
+class Values(Protocol):
+    """What a graph computes of constants."""
+
+    @property
+    def sources(self) -> Mapping[str, TensorProto | NodeProto | None]:
+        """Constants and nodes by the names of tensors."""
+
+    def value(self, name: str) -> Elements:
+        """Value of a tensor; raises Unfolded."""
+
+
+def _scatter_steps(values: Values, node: NodeProto) -> list[str]:
+    """Ops that follow a ScatterElements."""
+    steps, scattered = ["Reshape"], values.value(node.output[0])
+    if scattered.array.ndim > 1:
+        steps.append("Transpose")
+    if scattered.elem_type == TensorProto.INT8:  # integers of a grid, or weights that are integers
+        axes = (helper.get_attribute_value(each) for each in node.attribute if each.name == "axis")
+        return [*steps, "Cast", "Mul"] if next(axes, 0) < 0 else steps
+    maker = values.sources.get(node.input[2])
+    if isinstance(maker, NodeProto) and maker.op_type == "Cast":
+        steps += ["Mul"] if values.value(maker.input[0]).array.dtype.kind in "iu" else []
+    return steps
+
+
+def _cast_steps(values: Values, node: NodeProto) -> list[str]:
+    """Ops that follow a Cast of integers to real numbers."""
+    source = values.value(node.input[0])
+    if source.elem_type not in (TensorProto.INT8, TensorProto.INT32) or source.array.ndim < 1:
+        raise Unfolded
+    if source.array.nbytes < FEWEST_BYTES or values.value(node.output[0]).elem_type not in FLOATS:
+        raise Unfolded
+    return ["Mul"]
+
+
+STEPS: Mapping[str, Callable[[Values, NodeProto], list[str]]] = {
+    "Cast": _cast_steps,
+    "ScatterElements": _scatter_steps,
+}
+"""By the first op of a rebuilt tensor, what tells the ops that follow it."""

@@ -165,7 +165,7 @@ def gather_channels(context: ChannelContext) -> Outputs:
         return boundary(context)
     size = context.shape()[axis]
     entries = np.where(indices < 0, indices + size, indices).astype(np.int64)
-    context.edits.append(Picked(axis, labels, entries, indices_slot=1))
+    context.edits.append(Picked(axis, labels, entries, context.spec.indices))
     return (compressed(along(labels, axis, size).take(entries, axis)),)
 
 

@@ -295,6 +295,7 @@ LAYOUT: dict[str, OpSpec] = {
     ),
     "Gather": OpSpec(
         layout=gathered,
+        indices=1,
         rank=gather_rank,
         length=lambda context: context.length(1),
         error=gather_error,

@@ -105,6 +105,8 @@ class OpSpec:
         type of a cast, or the grid of integers.
     join_axis
         Axis along which it joins its inputs; None for an op that joins none.
+    indices
+        Input whose numbers tell which entries of the first along an axis come out.
     same_values
         Whether it gives out all values of its first input unchanged.
     retypes
@@ -145,6 +147,7 @@ class OpSpec:
     mean_slot: int | None = None
     layout: LayoutRule | None = None
     join_axis: Callable[[NodeContext], int] | None = None
+    indices: int | None = None
     same_values: bool = False
     retypes: str = ""
     probabilities: bool = False
