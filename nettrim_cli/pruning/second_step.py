@@ -29,7 +29,17 @@ SHARED = ("scheme", "samples", "holdout", "augment", "seed", "threads")  # setti
 def few_bits(
     context: Context, samples: SampleSet, result: PassResult, warm: WarmStart | None = None
 ) -> PassResult:
-    """A pruned network with weights of the settings' bits; itself where all bits stay."""
+    """A pruned network with weights of the settings' bits; itself where all bits stay.
+
+    Parameters
+    ----------
+    context, samples
+        Those of the run.
+    result
+        The pruned network.
+    warm
+        What held-out samples have chosen; None for nothing.
+    """
     bits = context.settings.weight_bits
     if bits is None:
         return result
@@ -46,7 +56,17 @@ def few_bits(
 def with_zeros(
     context: Context, samples: SampleSet, result: PassResult, weights: int
 ) -> PassResult:
-    """A network of smaller layers with zeros in them, so that so many weights stay."""
+    """A network of smaller layers with zeros in them.
+
+    Parameters
+    ----------
+    context, samples
+        Those of the run.
+    result
+        The pruned network.
+    weights
+        How many weights stay.
+    """
     step = step_context(context, result, sparsity=0.5)
     there = sum(report.nonzeros_after for report in result.layers)
     total = sum(layer.parameters for layer in step.layers)
@@ -61,7 +81,17 @@ def with_zeros(
 def zeros_within(
     context: Context, samples: SampleSet, result: PassResult, epsilon: float
 ) -> PassResult:
-    """A network of smaller layers with zeros that keep each response within a relative error."""
+    """A network of smaller layers with zeros that keep each response within a relative error.
+
+    Parameters
+    ----------
+    context, samples
+        Those of the run.
+    result
+        The pruned network.
+    epsilon
+        The error.
+    """
     step = step_context(context, result, epsilon=epsilon)
     return after(context, result, prune_pass(step, samples, None, {}, WarmStart()))
 
@@ -69,14 +99,24 @@ def zeros_within(
 def fit_together(
     context: Context, samples: SampleSet, result: PassResult, reference: ReferenceOutputs
 ) -> tuple[PassResult, float]:
-    """All layers fitted together (see ``refit_network``), then rounded; both only if that helps."""
+    """All layers fitted together (see ``refit_network``), then rounded; both only if that helps.
+
+    Parameters
+    ----------
+    context, samples
+        Those of the run.
+    result
+        The pruned network.
+    reference
+        The dense answers.
+    """
     fitted, share = refit_network(context, samples, result, reference)
     if context.settings.weight_bits is None or not share:
         return fitted, share
     rounded = few_bits(context, samples, fitted)
-    before, now = (reference.compare(each.model).error for each in (result, rounded))
-    context.listener.message(f"rounded: held-out output error {now:.2%}, {before:.2%} before")
-    return (rounded, share) if now <= before else (result, 0.0)
+    earlier, now = (reference.compare(network.model).error for network in (result, rounded))
+    context.listener.message(f"rounded: held-out output error {now:.2%}, {earlier:.2%} before")
+    return (rounded, share) if now <= earlier else (result, 0.0)
 
 
 def step_context(context: Context, result: PassResult, **targets: Any) -> Context:

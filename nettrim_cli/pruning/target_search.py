@@ -98,7 +98,17 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
 def keeps_target(
     context: Context, model: Model, samples: SampleSet, reference: ReferenceOutputs
 ) -> bool:
-    """Whether a network is within the limit that the run has; always, if it has none."""
+    """Whether a network is within the limit that the run has; always, if it has none.
+
+    Parameters
+    ----------
+    context
+        That of the run.
+    model
+        The network.
+    samples, reference
+        What it is measured on, and the dense answers.
+    """
     name, value = context.settings.target
     if name not in SEARCHED:
         return True

@@ -98,7 +98,15 @@ def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> Non
 
 
 def made_node(part: FactorNode, signal: str, weight: str, output: str) -> onnx.NodeProto:
-    """The node of a factor with these tensors."""
+    """The node of a factor.
+
+    Parameters
+    ----------
+    part
+        The factor.
+    signal, weight, output
+        Names of the tensors that it reads and makes.
+    """
     inputs = [weight, signal] if part.slot == 0 else [signal, weight]
     return onnx.helper.make_node(part.op_type, inputs, [output], **part.attributes)
 

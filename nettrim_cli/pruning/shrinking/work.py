@@ -42,7 +42,15 @@ class Work(Protocol):
     """Shares of the time that all blocks take in the dense network."""
 
     def of(self, block: Block, rows: Sizes, columns: Sizes, rank: Sizes) -> Floats:
-        """The share of a block of some size, elementwise; of low rank where that pays."""
+        """The share of a block of some size, elementwise; of low rank where that pays.
+
+        Parameters
+        ----------
+        block
+            A layer's name, and the number of its block.
+        rows, columns, rank
+            Sizes, (K,) or one.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,13 @@ class Products:
         return cls({block: count / total for block, count in reads.items()})
 
     def of(self, block: Block, rows: Sizes, columns: Sizes, rank: Sizes) -> Floats:
-        """As ``Work.of``."""
+        """The share of a block.
+
+        Parameters
+        ----------
+        block, rows, columns, rank
+            As for ``Work.of``, (K,) or one.
+        """
         return np.asarray(self.shares[block] * stored_weights(rows, columns, rank))
 
 
@@ -91,7 +105,13 @@ class MeasuredWork:
     measured: float
 
     def of(self, block: Block, rows: Sizes, columns: Sizes, rank: Sizes) -> Floats:
-        """As ``Work.of``."""
+        """The share of a block.
+
+        Parameters
+        ----------
+        block, rows, columns, rank
+            As for ``Work.of``, (K,) or one.
+        """
         if block not in self.nodes:
             return self.products.of(block, rows, columns, rank)
         first, second = self.nodes[block]
