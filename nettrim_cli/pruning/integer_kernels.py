@@ -82,13 +82,13 @@ def integer_context(context: Context, samples: SampleSet) -> tuple[Context, Diag
     -------
     context
         With so many bits as the kernels need, or without the wish.
-    told
+    warning
         Why layers stay in floating point; None where they do not.
     """
     settings = context.settings
-    forms, told = _fastest_first(context, context.dense, samples)
+    forms, warning = _fastest_first(context, context.dense, samples)
     if not forms:
-        return replace(context, settings=replace(settings, runtime_int8=False)), told
+        return replace(context, settings=replace(settings, runtime_int8=False)), warning
     return replace(context, settings=replace(settings, bits=settings.bits or KERNEL_BITS)), None
 
 
@@ -106,9 +106,9 @@ def with_integers(
     reference
         The dense network on the held-out samples.
     """
-    forms, told = _fastest_first(context, pruned, samples)
+    forms, warning = _fastest_first(context, pruned, samples)
     if not forms:
-        return None, told
+        return None, warning
     for form in forms:
         if keeps_target(context, form.model, samples, reference):
             return form, _told(form, pruned, reference)

@@ -169,13 +169,13 @@ def _joined(report: LayerReport, parts: Sequence[LayerReport]) -> LayerReport:
     if not parts:
         return report
     last = parts[-1]  # its inputs have the errors of the first factor already
-    unsolved = next((part for part in parts if not part.pruned), None)
+    unsolved = next((layer for layer in parts if not layer.pruned), None)
     return replace(
         report,
-        nonzeros_after=sum(part.nonzeros_after for part in parts),
+        nonzeros_after=sum(layer.nonzeros_after for layer in parts),
         error_calibration=_added(report.error_calibration, last.error_calibration),
         error_holdout=_added(report.error_holdout, last.error_holdout),
-        seconds=report.seconds + sum(part.seconds for part in parts),
+        seconds=report.seconds + sum(layer.seconds for layer in parts),
         note=report.note if unsolved is None else f"{report.note}; {unsolved.note}".lstrip("; "),
     )
 

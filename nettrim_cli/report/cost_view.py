@@ -49,11 +49,11 @@ def cost_remark(certificate: Certificate, name: str, samples: int) -> str:
 def costliest_row(certificate: Certificate | None) -> list[Row]:
     """The layers that cost most at the outputs, where there are several."""
     parts = certificate.costs.parts if certificate is not None else ()
-    costs = [(part.largest, part) for part in parts if part.largest]
+    costs = [(row.largest, row) for row in parts if row.largest]
     ranked = sorted(costs, key=lambda pair: -(pair[0] or 0))[:COSTLIEST]
     if len(parts) < 2 or not ranked:
         return []
-    names = [formatting.clean(" + ".join(part.layers)) for _, part in ranked]
+    names = [formatting.clean(" + ".join(row.layers)) for _, row in ranked]
     figures = [f"{formatting.error(cost)} %" for cost, _ in ranked]
     pairs = [f"{name} {figure}" for name, figure in zip(names[1:], figures[1:], strict=True)]
     remark = "; then ".join(filter(None, (names[0], ", ".join(pairs))))

@@ -76,19 +76,19 @@ class _Census:
     layers: Mapping[str, Layer] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.found = find(self.model)
+        self.search = find(self.model)
         self.layers = {layer.name: layer for layer in self.model.layers if layer.prunable}
         used: set[str] = set()
-        for group in self.found.groups:
+        for group in self.search.groups:
             used.update(producer.layer for producer in group.producers)
             used.update(reader.layer for reader in group.readers)
             used.update(group.inside)
         self.weights = {name: self.model.weight(self.layers[name]) for name in used}
         matrices = (U for blocks, _ in self.weights.values() for U in blocks)
         empty = any(not U.any(axis=0).all() for U in matrices)
-        self.values = steady_values(self.found.walk, self.weights) if empty else {}
+        self.values = steady_values(self.search.walk, self.weights) if empty else {}
         self.dead = {}
-        for group in self.found.groups:
+        for group in self.search.groups:
             units = self._dead(group)
             if len(units) == group.units:
                 units = units[1:]
@@ -142,7 +142,7 @@ class _Census:
         """The model without its dead units."""
         kept = {}
         sums: dict[str, Values] = {}
-        for group in self.found.groups:
+        for group in self.search.groups:
             if group.name in self.dead:
                 units = self.dead[group.name]
                 kept[group.name] = np.setdiff1d(np.arange(group.units), units)
@@ -151,7 +151,7 @@ class _Census:
                     if added.any():
                         sums[reader.layer] = sums.get(reader.layer, 0) + added
         if not sums:
-            return delete_found(self.found, kept)
+            return delete_found(self.search, kept)
         return delete_units(self._with_sums(sums), kept)
 
     def _added(self, reader: UnitRows, units: NDArray[np.intp]) -> Values:

@@ -47,7 +47,7 @@ def delete_units(model: Model, kept: Mapping[str, NDArray[np.intp]]) -> Model:
     return delete_found(find(model), kept)
 
 
-def delete_found(found: Found, kept: Mapping[str, NDArray[np.intp]]) -> Model:
+def delete_found(search: Found, kept: Mapping[str, NDArray[np.intp]]) -> Model:
     """As `delete_units`, of units that have been found, by numbers (N,) or masks.
 
     Raises
@@ -55,27 +55,27 @@ def delete_found(found: Found, kept: Mapping[str, NDArray[np.intp]]) -> Model:
     ValueError
         There is no such group, or none of its units would stay.
     """
-    gone = np.zeros(int(found.classes.max(initial=-1)) + 1, bool)
+    gone = np.zeros(int(search.classes.max(initial=-1)) + 1, bool)
     for name, units in kept.items():
-        if name not in found.members:
+        if name not in search.members:
             raise ValueError(f"no group of units is named {name}")
-        members = found.members[name]
+        members = search.members[name]
         if not members[units].size:
             raise ValueError(f"at least one unit of {name} has to stay")
         gone[np.setdiff1d(members, members[units])] = True
-    return _Deletion(found, gone).model()
+    return _Deletion(search, gone).model()
 
 
 @dataclass(frozen=True)
 class _Deletion:
     """Units that go."""
 
-    found: Found
+    search: Found
     gone: Mask
 
     def model(self) -> Model:
         """The smaller model."""
-        walk = self.found.walk
+        walk = self.search.walk
         editor = Editor(walk.model.clone())
         for number, edits in walk.edits.items():
             concerned = [edit for edit in edits if self._concerns(edit)]
@@ -85,7 +85,7 @@ class _Deletion:
         return editor.finished(changed)
 
     def _loses(self, labels: Labels) -> bool:
-        return bool(self.gone[self.found.classes[labels]].any())
+        return bool(self.gone[self.search.classes[labels]].any())
 
     def _concerns(self, edit: Edit) -> bool:
         parts = edit.parts if isinstance(edit, Divided) else (edit.labels,)
@@ -93,7 +93,7 @@ class _Deletion:
 
     def _survivors(self, labels: Labels) -> tuple[int, Mask]:
         """The axis along which entries go, and which of them stay."""
-        classes = compressed(self.found.classes[labels])
+        classes = compressed(self.search.classes[labels])
         axes = varying(classes)
         return (axes[0] if axes else -1), ~self.gone[classes.reshape(-1)]
 
@@ -107,7 +107,7 @@ class _Deletion:
         sizes: dict[int, dict[int, int]] = {}
         for edit in edits:
             if isinstance(edit, Counted):
-                stay = ~self.gone[self.found.classes[edit.labels]]
+                stay = ~self.gone[self.search.classes[edit.labels]]
                 editor.set_attribute(node, edit.attribute, int(stay.sum()))
             elif isinstance(edit, Divided):
                 editor.set_parts(node, [self._left(part, edit.axis) for part in edit.parts])
@@ -124,7 +124,7 @@ class _Deletion:
             editor.cut(node, slot, masks)
         for slot, numbers in sizes.items():
             name = node.input[slot] if slot < len(node.input) else ""
-            length = self.found.walk.sizes.of(name)
+            length = self.search.walk.sizes.of(name)
             editor.set_sizes(node, slot, numbers, length[0] if length else None)
 
     def _pick(self, editor: Editor, node: Node, edit: Picked) -> None:

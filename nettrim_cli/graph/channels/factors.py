@@ -71,13 +71,13 @@ def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> Non
     assert source is not None
     hidden = _fresh(f"{layer.name}.hidden", names)
     tensors = [
-        new_tensor(_fresh(f"{layer.name}.factor{number}", names), _stored(part.weight), elem_type)
-        for number, part in enumerate(nodes, 1)
+        new_tensor(_fresh(f"{layer.name}.factor{number}", names), _stored(factor.weight), elem_type)
+        for number, factor in enumerate(nodes, 1)
     ]
     signal = source.input[1 - site.geometry.slot]
     made = [
-        made_node(part, x, tensor.name, y)
-        for part, x, tensor, y in zip(
+        made_node(factor, x, tensor.name, y)
+        for factor, x, tensor, y in zip(
             nodes, (signal, hidden), tensors, (hidden, source.output[0]), strict=True
         )
     ]
@@ -97,18 +97,18 @@ def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> Non
             )
 
 
-def made_node(part: FactorNode, signal: str, weight: str, output: str) -> onnx.NodeProto:
+def made_node(factor: FactorNode, signal: str, weight: str, output: str) -> onnx.NodeProto:
     """The node of a factor.
 
     Parameters
     ----------
-    part
+    factor
         The factor.
     signal, weight, output
         Names of the tensors that it reads and makes.
     """
-    inputs = [weight, signal] if part.slot == 0 else [signal, weight]
-    return onnx.helper.make_node(part.op_type, inputs, [output], **part.attributes)
+    inputs = [weight, signal] if factor.slot == 0 else [signal, weight]
+    return onnx.helper.make_node(factor.op_type, inputs, [output], **factor.attributes)
 
 
 def _stored(values: NDArray[np.float64]) -> NDArray[np.float64]:

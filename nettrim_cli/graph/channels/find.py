@@ -51,8 +51,8 @@ def unit_groups(model: Model) -> tuple[UnitGroup, ...]:
 
 def refusals(model: Model) -> Mapping[str, Reason]:
     """Why the outputs of layers have to stay, by name, where none of them can be deleted."""
-    found = find(model)
-    return _refusals(found)
+    search = find(model)
+    return _refusals(search)
 
 
 def find(model: Model, *, inner: bool = False) -> Found:
@@ -233,17 +233,17 @@ def _entries(classes: Classes, units: NDArray[np.int64]) -> NDArray[np.int64]:
     return result
 
 
-def _refusals(found: Found) -> dict[str, Reason]:
+def _refusals(search: Found) -> dict[str, Reason]:
     result: dict[str, Reason] = {}
     columns: dict[str, list[Labels]] = {}
-    for (layer, _), labels in found.walk.columns.items():
+    for (layer, _), labels in search.walk.columns.items():
         columns.setdefault(layer, []).append(labels)
-    for layer, labels in found.walk.inside.items():
+    for layer, labels in search.walk.inside.items():
         columns.setdefault(layer, []).append(labels)
-    free = np.concatenate([*found.members.values(), np.zeros(0, np.int64)])
+    free = np.concatenate([*search.members.values(), np.zeros(0, np.int64)])
     for layer, parts in columns.items():
-        units = np.unique(found.classes[np.concatenate(parts)])
+        units = np.unique(search.classes[np.concatenate(parts)])
         if not np.isin(units, free).any():
-            reasons = (found.reasons.get(int(unit), NO_REASON) for unit in units)
+            reasons = (search.reasons.get(int(unit), NO_REASON) for unit in units)
             result[layer] = next(filter(None, reasons), UNREAD)
     return result

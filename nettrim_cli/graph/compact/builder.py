@@ -122,16 +122,16 @@ class TensorBuilder:
         zeros = self._zeros(math.prod(shape), elem_type)
         nodes, axis = self.nodes, -1 - len(self._column) if grid else None
         positions = nodes.CumSum(gaps, self._shared(0))
-        whole = nodes.ScatterElements(zeros, positions, values, axis=axis)
+        tensor = nodes.ScatterElements(zeros, positions, values, axis=axis)
         name = "" if grid else self.name
         if self.by_columns:
-            whole = nodes.Reshape(whole, self._shared([*shape[1:], shape[0]]))
-            whole = nodes.Transpose(whole, output=name, perm=[last, *range(last)])
+            tensor = nodes.Reshape(tensor, self._shared([*shape[1:], shape[0]]))
+            tensor = nodes.Transpose(tensor, output=name, perm=[last, *range(last)])
         else:
-            whole = nodes.Reshape(whole, self._shared(shape), output=name)
+            tensor = nodes.Reshape(tensor, self._shared(shape), output=name)
         if grid:
             factors = self._scale(form)
-            nodes.Mul(nodes.Cast(whole, to=self.tensor.data_type), factors, output=self.name)
+            nodes.Mul(nodes.Cast(tensor, to=self.tensor.data_type), factors, output=self.name)
 
     def whole(self, form: ValueForm) -> None:
         """Add the nodes that multiply all elements of a form with their scales."""
@@ -180,14 +180,14 @@ class TensorBuilder:
     def _zeros(self, size: int, elem_type: int) -> str:
         """So many zeros, for all tensors of that size: runtimes hold each constant as they load."""
         key = (size, self.by_columns, elem_type)
-        known = self.common.zeros.get(key)
-        if known is None:
+        node = self.common.zeros.get(key)
+        if node is None:
             zero = None if elem_type == TensorProto.FLOAT else _zero(elem_type)
             nodes: list[onnx.NodeProto] = []
             writer = NodeWriter(nodes, self.common.new_name)
             writer.ConstantOfShape(self._shared([size, *self._column]), value=zero)
-            known = self.parts.zeros[key] = nodes[0]
-        return str(known.output[0])
+            node = self.parts.zeros[key] = nodes[0]
+        return str(node.output[0])
 
     def _scale(self, form: ValueForm) -> str:
         """A grid's scales in the tensor's type; the name."""
@@ -217,17 +217,17 @@ class TensorBuilder:
         """Add a constant, or find an equal one; its name."""
         array = np.asarray(values) if isinstance(values, np.ndarray) else np.array(values, np.int64)
         key = (array.dtype, array.shape, array.tobytes())
-        known = self.common.shared.get(key) or self.parts.shared.get(key)
-        if known is None:
+        tensor = self.common.shared.get(key) or self.parts.shared.get(key)
+        if tensor is None:
             elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-            known = TensorProto(
+            tensor = TensorProto(
                 name=self.common.new_name(),
                 data_type=elem_type,
                 dims=array.shape,
                 raw_data=array.tobytes(),
             )
-            self.parts.shared[key] = known
-        return str(known.name)
+            self.parts.shared[key] = tensor
+        return str(tensor.name)
 
 
 def file_bytes(message: Any) -> int:

@@ -51,6 +51,10 @@ class Builder(NodeWriter):
         inner.prefix = f"{self._new_name()}:"
         return inner
 
+    def split(self, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Append a Split; the names of its parts."""
+        return self.add_many("Split", inputs, count, **attributes)
+
     def constant(self, values: Any, elem_type: int = TensorProto.INT64) -> str:
         """Name of a constant; equal ones are stored once."""
         array: NDArray[Any] = np.asarray(values, helper.tensor_dtype_to_np_dtype(elem_type))

@@ -27,11 +27,10 @@ from nettrim_cli.graph.ops.base import (
 from nettrim_cli.graph.ops.channel_context import ChannelContext, Counted, on_axis, varying
 from nettrim_cli.graph.ops.channel_rules import Outputs, joined
 from nettrim_cli.graph.ops.channel_weights import ALONE, read_rows
-from nettrim_cli.graph.ops.gradients.recurrent import lstm_gradient
+from nettrim_cli.graph.ops.gradients.recurrent import REVERSED, USUAL, lstm_gradient
 from nettrim_cli.graph.ops.rank_rules import fixed
 from nettrim_cli.graph.ops.spec import OpSpec
 
-REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 W, R, B, LENGTHS, INITIAL, PEEPHOLES = 1, 2, 3, 4, 5, 7
 ALPHAS = ("affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu")
 BETAS = ("affine", "scaledtanh", "hardsigmoid")
@@ -80,9 +79,8 @@ class Recurrent(Op):
 
     def _activations(self, attributes: Mapping[str, Any], directions: int) -> tuple[Applied, ...]:
         """The different functions of the gates; an LSTM's third one is its cell's."""
-        usual = ("Sigmoid", "Tanh", "Tanh")
         count = {4: 3, 3: 2, 1: 1}[self.gates]
-        defaults = (usual[:count] if count > 1 else usual[1:2]) * directions
+        defaults = (USUAL[:count] if count > 1 else USUAL[1:2]) * directions
         names = attributes.get("activations") or defaults
         used = [name for position, name in enumerate(names) if position % count < 2]
         return tuple((name, {}) for name in dict.fromkeys(used))

@@ -47,7 +47,17 @@ class Effort:
 
     @classmethod
     def of(cls, model: Model, samples: SampleSet, threads: int, products: float) -> Effort:
-        """For a network and its samples, within a number of products."""
+        """For a network and its samples, within a number of products.
+
+        Parameters
+        ----------
+        model, samples
+            The network, and what it is fitted to.
+        threads
+            Of the engine.
+        products
+            Their number, about.
+        """
         calibration = samples.calibration
         least = calibration.batch_size(1)
         (first,) = calibration.batches(samples.fitted[:least], least)

@@ -98,7 +98,20 @@ class BlockShape:
         units: Mapping[str, Numbers | int],
         totals: Mapping[str, int],
     ) -> tuple[Numbers | int, Numbers | int]:
-        """(n, m) of so many rows and columns with so many entries of each inner group."""
+        """Rows and columns without entries of inner groups that go.
+
+        Parameters
+        ----------
+        rows, columns
+            Numbers, (K,) or one.
+        units, totals
+            Entries of each inner group that stay, and all of them.
+
+        Returns
+        -------
+        pair
+            The numbers (K,), or one each.
+        """
         for name in self.inner:
             columns = columns * units[name] // totals[name]
         for name in self.inner_read:

@@ -169,9 +169,9 @@ def tensor_shapes(
     EngineFailed
         The engine does not run the network so.
     """
-    wanted = {name for layer in layers for name in (layer.input, layer.sites[0].result)}
-    fed = {name: value.shape for name, value in batch.feeds.items() if name in wanted}
-    engine = Engine(shapes(model, wanted), threads=1)
+    tensors = {name for layer in layers for name in (layer.input, layer.sites[0].result)}
+    fed = {name: value.shape for name, value in batch.feeds.items() if name in tensors}
+    engine = Engine(shapes(model, tensors), threads=1)
     told = zip(engine.outputs, engine.run(batch.feeds), strict=True)
     return fed | {name[: name.rindex(":")]: tuple(map(int, value)) for name, value in told}
 
@@ -219,5 +219,5 @@ def _grid(most: int, multiple: int, count: int) -> list[int]:
     """Some of the candidate widths, the least and the largest among them."""
     widths = candidate_widths(most, multiple)
     logs = np.log(widths)
-    wanted = np.linspace(logs[0], logs[-1], count)
-    return sorted({int(widths[np.argmin(np.abs(logs - log))]) for log in wanted})
+    levels = np.linspace(logs[0], logs[-1], count)
+    return sorted({int(widths[np.argmin(np.abs(logs - log))]) for log in levels})

@@ -38,7 +38,7 @@ def joined_gradient(context: GradientContext) -> Mapping[int, str]:
     axis %= rank
     sizes = [_size_along(context, name, axis) for name in context.node.input]
     lengths = g.Concat(*sizes, axis=0)
-    parts = g.add_many("Split", [context.gradient, lengths], context.count, axis=axis)
+    parts = g.split(context.count, context.gradient, lengths, axis=axis)
     return {slot: parts[slot] for slot in context.wanted}
 
 

@@ -108,6 +108,15 @@ class _Direction:
         """
 
         def step(g: Builder, state: str, cell: str, product: str) -> Sequence[str]:
+            """One step of the forward pass.
+
+            Parameters
+            ----------
+            g
+                Appends to the body.
+            state, cell, product
+                Names of the state and the cell before it, and of what the inputs add to the gates.
+            """
             split = _equal_parts(g, g.Add(product, g.MatMul(state, recurrent)))
             entry, out, forget = (g.Sigmoid(each) for each in split[:3])
             new = g.Tanh(split[3])
@@ -131,6 +140,7 @@ class _Direction:
         """
 
         def step(g: Builder, state: str, later: str, *seen: str) -> Sequence[str]:
+            """One step back; the gradients of the state and of the cell, then what was recorded."""
             cell, gates, shown, given = seen
             entry, out, forget, new = _equal_parts(g, gates)
             state = g.Add(state, given)
@@ -234,7 +244,7 @@ class _Direction:
 def _equal_parts(g: Builder, name: str) -> list[str]:
     """The gates (N, H) of a tensor (N, 4 H)."""
     numbered = {} if g.opset < 18 else {"num_outputs": GATES}
-    return g.add_many("Split", [name], GATES, axis=1, **numbered)
+    return g.split(GATES, name, axis=1, **numbered)
 
 
 def _tensor(name: str, kind: int) -> onnx.ValueInfoProto:
