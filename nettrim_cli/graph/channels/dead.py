@@ -56,7 +56,7 @@ class _Census:
     ----------
     model
         The model.
-    found
+    search
         Its units.
     weights
         Matrices and biases of its layers.
@@ -69,7 +69,7 @@ class _Census:
     """
 
     model: Model
-    found: Found = field(init=False)
+    search: Found = field(init=False)
     weights: Weights = field(init=False)
     values: Mapping[str, Values] = field(init=False)
     dead: dict[str, NDArray[np.intp]] = field(init=False)
