@@ -212,8 +212,8 @@ def compare(
         Paths of the models, and of the samples.
     force, reports
         Files of reports, and whether existing ones may be replaced.
-    proof
-        Whether errors are bounded.
+    certificate
+        Whether errors are bounded: auto, full or none.
     ignore_label
         The label that marks samples without a class.
     threads
