@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from nettrim_cli.data.dataset import Batch
 from nettrim_cli.evaluation.layer_costs import SplicedNetworks, entry_distances, layer_costs
+from nettrim_cli.graph.channels.delete import delete_units
+from nettrim_cli.graph.channels.find import unit_groups
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.report.comparison_result import LayerCosts
 from tests.support.effort import examples
 from tests.support.networks import attention, initializers, input_samples, mlp, residual
+from tests.support.random_networks import random_network
 from tests.support.sketches import batches, changed, samples, sketched
 from tests.support.small import build, normal, run
+from tests.support.smaller import choice, masked
 
 
 def costs(
@@ -185,6 +190,22 @@ def test_layers_between_tensors_that_match_are_one_part() -> None:
     y, z = (run(proto, ["y"], {"x": x})[0] for proto in (dense, other))
     assert cost_sum.error == pytest.approx(np.linalg.norm(z - y) / np.linalg.norm(y), rel=1e-4)
     assert cost_sum.error == cost_sum.bound
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_networks_with_fewer_units_of_any_kind(seed) -> None:
+    proto, feeds = random_network(seed)
+    model = Model(proto)
+    kept = choice(groups := unit_groups(model), seed)
+    small = Model(delete_units(masked(model, groups, kept), kept).proto)
+    batch = Batch(feeds, len(next(iter(feeds.values()))), None)
+    result = layer_costs(model, small, lambda _: [batch], threads=1)
+    assert not result.reason
+    for cost_sum in result.sums:
+        y, z = (run(each.proto, [cost_sum.name], feeds)[0] for each in (model, small))
+        error = np.linalg.norm(z - y) / np.linalg.norm(y)
+        assert cost_sum.error == pytest.approx(error, rel=1e-3, abs=1e-5)
+        assert cost_sum.error <= cost_sum.bound * (1 + 1e-9)
 
 
 def test_groups_cost_no_more_than_their_layers() -> None:
