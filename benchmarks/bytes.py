@@ -71,7 +71,7 @@ def main() -> None:
         measured(model, sparsity, bits, options.threads)
         for model in options.models
         for sparsity in options.sparsity
-        for bits in (None, 16, 8, 6, 4)
+        for bits in (None, 16, 8, 6, 4, 3)
     ]
     print_table(
         ("model", "zeros", "bits", *COLUMNS),

@@ -32,7 +32,7 @@ from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.compression import Shrinking
 from nettrim_cli.pruning.shrinking.sparse import SparseShrinking
 from nettrim_cli.report.result import NO_MIX, Mix
-from nettrim_cli.settings import AUTO, CHOSEN_BITS
+from nettrim_cli.settings import AUTO, CHOSEN_BITS, FIRST_BITS
 
 Zeros = Mapping[str, int]
 SURE = 2.0  # standard errors by which a rival must be better to take the place of the first,
@@ -151,7 +151,7 @@ def _first_bits(context: Context) -> tuple[Context, Sequence[int | None]]:
     settings = context.settings
     if settings.bits != AUTO:
         return context, (settings.weight_bits,)
-    return replace(context, settings=replace(settings, bits=CHOSEN_BITS[0])), CHOSEN_BITS
+    return replace(context, settings=replace(settings, bits=FIRST_BITS)), CHOSEN_BITS
 
 
 def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:

@@ -40,7 +40,7 @@ class ScatteredZeros:
     def __init__(
         self, context: Context, samples: SampleSet, bits: Sequence[int | None] = (None,)
     ) -> None:
-        self.context, self.bits, self.mix = context, bits, Mix(bits[0])
+        self.context, self.bits, self.mix = context, bits, Mix(context.settings.weight_bits)
         self.measured, self.cache = measure(context, samples), StreamCache()
         self.samples, self.forecast = self.measured.samples, self.measured.forecast
         self.error_model = self.measured.error_model

@@ -1,7 +1,7 @@
 """Options of runs, of comparisons and of timings."""
 
 from nettrim_cli.settings.bench import BenchSettings
-from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, KERNEL_BITS
+from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
@@ -31,6 +31,7 @@ __all__ = [
     "CHOSEN_BITS",
     "DEFAULT_EPSILON",
     "DEFAULT_GAMMA",
+    "FIRST_BITS",
     "KERNEL_BITS",
     "METHODS",
     "SCHEMES",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nettrim_cli.errors import BadInput
 
-BITS = (16, 8, 6, 4)
-AUTO, CHOSEN_BITS = "auto", (8, 6, 4)
+BITS = (16, 8, 6, 4, 3)
+AUTO, CHOSEN_BITS, FIRST_BITS = "auto", (8, 6, 4, 3), 4
 KERNEL_BITS = 7  # of --runtime-int8
 CHOSEN_FOR = ("max_error", "max_drop", "max_bytes")  # targets
 
@@ -21,7 +21,7 @@ def parse_bits(text: str) -> int | str:
     if text == AUTO:
         return text
     if text not in map(str, BITS):
-        raise ValueError(f"{text!r} is no number of bits; write 16, 8, 6, 4 or auto")
+        raise ValueError(f"{text!r} is no number of bits; write 16, 8, 6, 4, 3 or auto")
     return int(text)
 
 
@@ -34,7 +34,7 @@ def check_bits(bits: int | str | None, target: str, *, runtime_int8: bool) -> No
         There are no such bits, or they contradict the other options.
     """
     if bits not in (None, AUTO, *BITS, KERNEL_BITS):
-        raise BadInput(f"bits is {bits!r}; it must be 16, 8, 6, 4 or auto.")
+        raise BadInput(f"bits is {bits!r}; it must be 16, 8, 6, 4, 3 or auto.")
     if bits == AUTO and target not in CHOSEN_FOR:
         raise BadInput(
             "--bits auto weighs bits against zeros, which needs a target of the whole network: "

@@ -225,11 +225,11 @@ class Settings:
     )
     bits: int | str | None = option(
         None,
-        "Bits of the weights that stay. 16: half precision. 8, 6 or 4: integers, and a scale for "
+        "Bits of the weights that stay. 16: half precision. 8, 6, 4 or 3: integers, a scale for "
         "each output; rounded so that the layer's results change least. auto: those with which the "
         "output loses least for its bytes (not with --sparsity or --epsilon). Smaller files need "
         "--store compact.",
-        metavar="16|8|6|4|auto",
+        metavar="16|8|6|4|3|auto",
         parse=parse_bits,
     )
     store: str = option(

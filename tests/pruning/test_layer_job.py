@@ -78,7 +78,7 @@ def test_a_job_gives_the_same_weights_after_pickling(name, method) -> None:
             assert (one.status, one.tuned) == (other.status, other.tuned)
 
 
-@pytest.mark.parametrize("bits", [16, 8, 6, 4])
+@pytest.mark.parametrize("bits", [16, 8, 6, 4, 3])
 def test_weights_of_few_bits_are_those_that_were_found_but_for_rounding(bits) -> None:
     for job in jobs_of("attention", "l0"):
         whole, rounded = solve_layer(job), solve_layer(replace(job, bits=bits))
@@ -90,7 +90,7 @@ def test_weights_of_few_bits_are_those_that_were_found_but_for_rounding(bits) ->
             )
             assert not second[first == 0].any()
             size = np.abs(first).max(axis=0, initial=0)
-            steps = size / {16: 1000, 8: 30, 6: 8, 4: 1.5}[bits]
+            steps = size / {16: 1000, 8: 30, 6: 8, 4: 1.5, 3: 0.5}[bits]
             assert np.all(np.abs(first - second) <= steps)
 
 

@@ -124,7 +124,7 @@ def test_each_response_is_kept_by_both_steps_together(files) -> None:
 def test_bits_are_chosen_with_zeros_and_widths(files, structure, target) -> None:
     options = Settings(**target, structure=structure, bits="auto", store="compact", **LAYERS)
     report = prune(files.model, files.data, settings=options, force=True)
-    assert report.mix.bits in (8, 6, 4)
+    assert report.mix.bits in (8, 6, 4, 3)
     assert report.target.met
     if "max_bytes" in target:
         assert 0.9 * target["max_bytes"] < files.output.stat().st_size <= target["max_bytes"]

@@ -18,7 +18,7 @@ from nettrim_cli.graph.storage.elements import RAW_DTYPES
 
 NODE_BYTES = 160  # about, of the nodes that unpack several integers of an element
 MANTISSA = 24  # bits of a float32
-LARGEST = {8: 127, 6: 31, 4: 7}  # integers of so many bits
+LARGEST = {8: 127, 6: 31, 4: 7, 3: 3}  # integers of so many bits
 HALVES: dict[int, type[np.floating[Any]]] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.DOUBLE: np.float64,
@@ -66,7 +66,11 @@ class Digits:
         return np.ascontiguousarray(packed, RAW_DTYPES[self.elem_type])
 
 
-PACKED = {4: Digits(2, TensorProto.UINT8, 16, 8), 6: Digits(5, TensorProto.INT32, 63, 31)}
+PACKED = {
+    3: Digits(11, TensorProto.INT32, 7, 3),
+    4: Digits(2, TensorProto.UINT8, 16, 8),
+    6: Digits(5, TensorProto.INT32, 63, 31),
+}
 """Integers of fewer than 8 bits, by these."""
 
 
@@ -177,7 +181,7 @@ def _common_divisors(values: Array, axes: int) -> Array | None:
     """
     outputs = values.shape[:axes]
     rows = values.reshape(int(np.prod(outputs)), -1)
-    scales = np.ones(len(rows), np.float32)
+    scales, peaks = np.ones(len(rows)), np.zeros(len(rows), np.int64)
     for number, row in enumerate(rows):
         filled = np.abs(row[row != 0])
         if not filled.size:
@@ -191,22 +195,26 @@ def _common_divisors(values: Array, axes: int) -> Array | None:
         scale = np.ldexp(float(divisor), int(exponents.min()) - MANTISSA)
         if largest > LARGEST[8] * scale or np.float32(scale) != scale:
             return None
-        scales[number] = _short(scale, round(largest / scale))
-    return scales.reshape(outputs)
+        scales[number], peaks[number] = scale, round(largest / scale)
+    most = next(bound for bound in sorted(LARGEST.values()) if peaks.max(initial=0) <= bound)
+    shorts = [
+        _short(scale, most // peak) if peak else 1.0
+        for scale, peak in zip(scales.tolist(), peaks.tolist(), strict=True)
+    ]
+    return np.array(shorts, np.float32).reshape(outputs)
 
 
-def _short(scale: float, peak: int) -> float:
-    """The scale, or a fraction of it that half precision holds and that needs no more bits.
+def _short(scale: float, parts: int) -> float:
+    """The scale, or the largest of its halves, thirds, ... that half precision holds.
 
     Parameters
     ----------
     scale
         Any scale of an output.
-    peak
-        The largest integer that it is multiplied with.
+    parts
+        Most parts, with which the integers need no more bits.
     """
-    most = next(largest for largest in sorted(LARGEST.values()) if peak <= largest)
-    shares = scale / np.arange(1, most // peak + 1)
+    shares = scale / np.arange(1, parts + 1)
     with np.errstate(over="ignore", under="ignore"):
         exact = shares.astype(np.float16) == shares
     return float(shares[np.argmax(exact)])

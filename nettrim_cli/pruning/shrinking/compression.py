@@ -61,7 +61,8 @@ class Shrinking:
     zeros: Sequence[float] = (0.0,)
 
     def __init__(self, context: Context, samples: SampleSet, bits: Sequence[int | None]) -> None:
-        self.bits, self.mix, self.measured_samples = bits, Mix(bits[0]), samples
+        self.bits, self.mix = bits, Mix(context.settings.weight_bits)
+        self.measured_samples = samples
         self._errors: dict[float, float] = {}
         samples = samples.augmented() if context.may_augment else samples
         self.context, self.samples, self.cache = context, samples, StreamCache()

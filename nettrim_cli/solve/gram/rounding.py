@@ -56,7 +56,7 @@ def few_bits(problem: LayerProblem, U: Matrix, bits: int) -> Matrix:
         Shape of the problem's W: weights whose results are to be kept.  The bias may be any number;
         it makes up for the change of the mean result.
     bits
-        16 for half precision; 8, 6 or 4 for integers of these bits and a scale for each output.
+        16 for half precision; 8, 6, 4 or 3 for integers of these bits and a scale for each output.
 
     Returns
     -------

@@ -46,18 +46,23 @@ def stored_types(proto: onnx.ModelProto) -> set[int]:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("largest", [7, 31, 127])
+@pytest.mark.parametrize("largest", [3, 7, 31, 127])
 @pytest.mark.parametrize("shape", [(60, 50), (32, 16, 3, 3), (300, 130)])
 def test_integers_on_a_grid(shape, largest, axis) -> None:
     weight = on_grid(*shape, largest=largest, axis=axis)
     packed = pack(weight)
-    kinds = {7: TensorProto.UINT8, 31: TensorProto.INT32, 127: TensorProto.INT8}
+    kinds = {
+        3: TensorProto.INT32,
+        7: TensorProto.UINT8,
+        31: TensorProto.INT32,
+        127: TensorProto.INT8,
+    }
     assert kinds[largest] in stored_types(packed)
     for (w,) in results(packed, ["w"], {"x": np.zeros(1, np.float32)}):
         assert w.tobytes() == weight.tobytes()
 
 
-@pytest.mark.parametrize("largest", [7, 31, 127])
+@pytest.mark.parametrize("largest", [3, 7, 31, 127])
 @pytest.mark.parametrize("columns", [50, 51, 101])  # all but the first fill no last word
 def test_integers_without_zeros_need_no_gaps(largest, columns) -> None:
     weight = on_grid(61, columns, largest=largest, axis=0)

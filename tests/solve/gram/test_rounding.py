@@ -16,7 +16,7 @@ from nettrim_cli.solve.transport import SharedCache
 from tests.support.effort import examples
 from tests.support.small_layers import random_task
 
-LARGEST = {8: 127, 6: 31, 4: 7}
+LARGEST = {8: 127, 6: 31, 4: 7, 3: 3}
 
 
 def solved(seed: int, **options):
@@ -68,7 +68,7 @@ def test_weights_are_integers_times_a_scale(seed, bits, bias) -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_results_move_less_than_by_plain_rounding(bias) -> None:
-    ratios = {8: [], 6: [], 4: []}
+    ratios: dict[int, list[float]] = {bits: [] for bits in LARGEST}
     for seed, bits in itertools.product(range(8), LARGEST):
         task, U = solved(seed, bias=bias)
         V = few_bits(task, U, bits)
@@ -93,7 +93,7 @@ def test_a_small_layer_is_near_the_best_integers() -> None:
     assert np.median(ratios) < 1.3
 
 
-@pytest.mark.parametrize("bits", [16, 8, 6, 4])
+@pytest.mark.parametrize("bits", [16, 8, 6, 4, 3])
 def test_the_bias_makes_up_for_the_mean(bits) -> None:
     task, U = solved(3)
     V = few_bits(task, U, bits)
@@ -127,7 +127,7 @@ def test_half_precision() -> None:
     large[0, 0] = 1e6
     assert few_bits(task, large, 16) is large
     large[0, 0] = np.inf
-    for bits in (16, 8, 6, 4):
+    for bits in (16, 8, 6, 4, 3):
         assert few_bits(task, large, bits) is large
 
 
@@ -135,7 +135,7 @@ def test_outputs_and_inputs_without_weights() -> None:
     task, U = solved(2)
     U[:, 3] = 0
     U[5] = 0
-    for bits in (16, 8, 6, 4):
+    for bits in (16, 8, 6, 4, 3):
         V = few_bits(task, U, bits)
         assert np.isfinite(V).all()
         assert not inner(task, V)[:, 3].any()
