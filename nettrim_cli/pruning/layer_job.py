@@ -48,10 +48,13 @@ class UnitsBudget:
         (n,) numbers of the inputs of each block.
     ranks
         Of each block; None for any.
+    folds
+        Rows of each block that are put beside each other before the rank is taken.
     """
 
     rows: tuple[Matrix, ...]
     ranks: tuple[int | None, ...]
+    folds: tuple[int, ...]
 
 
 Budget = ErrorBudget | ZerosBudget | UnitsBudget
@@ -104,10 +107,11 @@ def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:
     if isinstance(job.budget, ZerosBudget):
         return _with_zeros(job, job.budget, progress)
     if isinstance(job.budget, UnitsBudget):
-        blocks = zip(job.problems, job.budget.rows, job.budget.ranks, strict=True)
+        budget = job.budget
+        blocks = zip(job.problems, budget.rows, budget.ranks, budget.folds, strict=True)
         return [
-            _guarded(problem, partial(solve_shrunk, problem, rows, rank))
-            for problem, rows, rank in blocks
+            _guarded(problem, partial(solve_shrunk, problem, rows, rank, fold))
+            for problem, rows, rank, fold in blocks
         ]
     epsilon = job.budget.epsilon
     targets = (replace(problem, epsilon=epsilon) for problem in job.problems)

@@ -44,7 +44,7 @@ def test_each_model_gets_the_median_of_its_rounds() -> None:
 
 def test_nodes_are_measured_once_on_a_machine(monkeypatch) -> None:
     (layer, *_) = Model(mlp()).layers
-    node, _ = lone_nodes(layer, (1, 16), (1, 24))
+    node, *_ = lone_nodes(layer, (1, 16), (1, 24))
     cache = LatencyCache(1)
     first = node_latencies(node, [4, 16], [8, 24], 1, cache)
     cache.save()

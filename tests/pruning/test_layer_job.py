@@ -54,7 +54,7 @@ def jobs_of(name: str, method: str) -> list[LayerJob]:
 def units(layer):
     """Every second input of each block, at a rank of 2."""
     rows = tuple(np.arange(0, inputs, 2) for inputs, _ in layer.blocks)
-    return UnitsBudget(rows, (2,) * len(rows))
+    return UnitsBudget(rows, (2,) * len(rows), (1,) * len(rows))
 
 
 BUDGETS = {

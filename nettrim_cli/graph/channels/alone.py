@@ -20,7 +20,7 @@ OPSET, IR_VERSION = 13, 8  # all these nodes are in it
 
 @dataclass(frozen=True)
 class LoneNode:
-    """The node of a layer that can be factorised, or that of its second factor, of any size.
+    """The node of a layer that can be factorised, or that of one of its factors, of any size.
 
     Attributes
     ----------
@@ -32,20 +32,23 @@ class LoneNode:
         Of the tensor that the node reads; the size along `axis` follows from the rows.
     axis
         Along which the channels lie.
-    second
-        Whether it is the second factor, which has a row to a channel.
+    factor
+        Number of the factor, 0 or 1; None for the layer's own node.
+    fold
+        Rows of the layer that are put beside each other before it is factorised.
     """
 
     geometry: Geometry
     taps: int
     shape: Shape
     axis: int
-    second: bool = False
+    factor: int | None = None
+    fold: int = 1
 
     @property
     def step(self) -> int:
         """Rows to a channel."""
-        return 1 if self.second else self.taps
+        return (self.taps, self.taps // self.fold, self.fold)[_place(self.factor)]
 
     @property
     def key(self) -> str:
@@ -73,26 +76,39 @@ class LoneNode:
         return tuple(sizes)
 
     def _node(self, rows: int, columns: int) -> FactorNode:
-        op = ops.weight_op(self.geometry)
-        if self.second:
-            factors = np.zeros((self.taps, rows), np.float32), np.zeros((rows, columns), np.float32)
-        else:
-            factors = np.zeros((rows, columns), np.float32), np.zeros((columns, 1), np.float32)
-        nodes = op.factor_nodes(self.geometry, *factors)
+        fold = 1 if self.factor is None else self.fold
+        if self.factor == 1:
+            shapes = (self.taps // fold, rows // fold), (rows // fold, fold * columns)
+        else:  # the first of two is what the layer is
+            shapes = (rows, columns), (columns, fold)
+        first, second = (np.zeros(shape, np.float32) for shape in shapes)
+        nodes = ops.weight_op(self.geometry).factor_nodes(self.geometry, first, second, fold)
         assert nodes is not None
-        return nodes[int(self.second)]
+        return nodes[self.factor or 0]
 
 
-def lone_nodes(layer: Layer, reads: Shape, makes: Shape) -> tuple[LoneNode, LoneNode]:
-    """The node of a layer that can be factorised, and that of its second factor.
+def _place(factor: int | None) -> int:
+    return 0 if factor is None else 1 + factor
+
+
+def lone_nodes(
+    layer: Layer, reads: Shape, makes: Shape, fold: int = 1
+) -> tuple[LoneNode, LoneNode, LoneNode]:
+    """The node of a layer that can be factorised, and those of both factors.
 
     Parameters
     ----------
     reads, makes
         Shapes of the layer's input and output.
+    fold
+        Rows that are put beside each other before it is factorised.
     """
     axis = ops.output_axis(layer.geometry)  # channels lie there in front of the layer, too
     assert axis is not None
     taps = layer.blocks[0][0] // reads[axis]
-    first = LoneNode(layer.geometry, taps, reads, axis)
-    return first, LoneNode(layer.geometry, taps, makes, axis, second=True)
+    between = makes if fold == 1 else (*makes[:-1], reads[-1])
+    return (
+        LoneNode(layer.geometry, taps, reads, axis),
+        LoneNode(layer.geometry, taps, reads, axis, 0, fold),
+        LoneNode(layer.geometry, taps, between, axis, 1, fold),
+    )

@@ -30,33 +30,48 @@ def can_factorize(model: Model, layer: Layer) -> bool:
     return ops.weight_op(layer.geometry).factor_nodes(layer.geometry, *zeros) is not None
 
 
-def factorize(model: Model, ranks: Mapping[str, int]) -> Model:
+def fold_of(layer: Layer) -> int:
+    """Rows that a layer's rank may be taken beside each other of: a window's last axis of two."""
+    kernel = layer.geometry.attributes.get("kernel_shape", ())
+    return int(kernel[1]) if len(kernel) == 2 and min(kernel) > 1 else 1
+
+
+def factorize(
+    model: Model, ranks: Mapping[str, int], folds: Mapping[str, int] | None = None
+) -> Model:
     """A model with some layers as two, each exact where the layer's weights have the rank.
 
     Parameters
     ----------
     ranks
         Rank of each of these layers, by name; each ``can_factorize``.
+    folds
+        Rows that were put beside each other before the rank was taken, see ``halves``.
     """
     result = model.clone()
     names = result.index.all_names()
     for name, rank in ranks.items():
         layer = next(layer for layer in result.layers if layer.name == name)
         (U,), _ = result.weight(layer)
-        nodes = ops.weight_op(layer.geometry).factor_nodes(layer.geometry, *halves(U, rank))
+        fold = (folds or {}).get(name, 1)
+        factors = halves(U, rank, fold)
+        nodes = ops.weight_op(layer.geometry).factor_nodes(layer.geometry, *factors, fold)
         assert nodes is not None
         _replace(result, layer, nodes, names)
     drop_unused(result.proto)
     return result.edited()
 
 
-def halves(U: Floats, rank: int) -> tuple[Floats, Floats]:
+def halves(U: Floats, rank: int, fold: int = 1) -> tuple[Floats, Floats]:
     """(N, r) and (r, M) whose product is the best of the rank.
+
+    With a fold f, f consecutive rows are put beside each other first: (N / f, r) and (r, f M).
 
     The rows of the second are of length 1.  So an output of either has weights of one size, and a
     scale of its own serves few bits well: the columns of the first carry the singular values.
     """
-    P, powers, Q = np.linalg.svd(U.astype(np.float64), full_matrices=False)
+    U = U.astype(np.float64).reshape(len(U) // fold, -1)
+    P, powers, Q = np.linalg.svd(U, full_matrices=False)
     return P[:, :rank] * powers[:rank], Q[:rank]
 
 

@@ -247,14 +247,17 @@ class Op:
         return None
 
     def factor_nodes(
-        self, geometry: Geometry, first: Floats, second: Floats
+        self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:
         """Two nodes, one behind the other, in place of one whose weight is a product.
 
         Parameters
         ----------
         first, second
-            (N, r) and (r, M), whose product is the matrix U of its only block.
+            (N / f, r) and (r, f M), whose product is the matrix U of its only block, with f rows
+            beside each other.
+        fold
+            f: the last axis of a window of two, or 1.
 
         Returns
         -------

@@ -186,12 +186,17 @@ class Conv(Op):
         return total
 
     def factor_nodes(
-        self, geometry: Geometry, first: Floats, second: Floats
+        self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:
-        """The window with r channels (N, r), and a convolution of single positions (r, M)."""
+        """The window with r channels (N, r), and a convolution of single positions (r, M).
+
+        With a fold, a window of its first axis and behind it one of its second.
+        """
         window = dict(geometry.attributes)
         if window.pop("group") != 1:
             return None
+        if fold > 1:
+            return _separated(window, first, second)
         kernel = window["kernel_shape"]
         ones = (1,) * len(kernel)
         weights = (
@@ -206,6 +211,31 @@ class Conv(Op):
             FactorNode("Conv", window, np.ascontiguousarray(weights[0]), 1),
             FactorNode("Conv", {"kernel_shape": ones}, np.ascontiguousarray(weights[1]), 1),
         )
+
+
+def _separated(
+    window: Mapping[str, Any], first: Floats, second: Floats
+) -> tuple[FactorNode, FactorNode]:
+    """Nodes of k x 1 windows (N / f, r), and of 1 x f ones (r, f M) behind them."""
+    tall, wide = window["kernel_shape"]
+    rank = first.shape[1]
+    weights = (
+        first.T.reshape(rank, -1, tall, 1),
+        second.reshape(rank, wide, -1).transpose(2, 0, 1)[:, :, None],
+    )
+    nodes = []
+    for axis, weight in enumerate(weights):
+        facts: dict[str, Any] = {
+            name: tuple(value if place == axis else 1 for place, value in enumerate(window[name]))
+            for name in ("kernel_shape", "strides", "dilations")
+        }
+        if window["auto_pad"] == "NOTSET":
+            pads = enumerate(window["pads"])
+            facts["pads"] = tuple(pad if place % 2 == axis else 0 for place, pad in pads)
+        else:
+            facts["auto_pad"] = window["auto_pad"]
+        nodes.append(FactorNode("Conv", facts, np.ascontiguousarray(weight), 1))
+    return nodes[0], nodes[1]
 
 
 class FusedConv(Fused, Conv):

@@ -123,7 +123,7 @@ class MatMul(Op):
         return -2 if geometry.attributes["left"] else -1
 
     def factor_nodes(
-        self, geometry: Geometry, first: Floats, second: Floats
+        self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:
         """Two products of (N, r) and (r, M); a signal that is turned, or a stack, stays."""
         left = geometry.attributes["left"]
@@ -174,7 +174,7 @@ class Gemm(MatMul):
         return (outputs, 1) if geometry.attributes["left"] else (outputs,)
 
     def factor_nodes(
-        self, geometry: Geometry, first: Floats, second: Floats
+        self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:
         """A product of (N, r), and a Gemm of (r, M) with the bias."""
         nodes = super().factor_nodes(geometry, first, second)

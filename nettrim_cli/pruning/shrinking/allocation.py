@@ -105,8 +105,7 @@ class WidthProblem:
             self.choices[name] = Choice(values, inner.costs[values], tuple(touching[name]))
         for block in costs.ranks:
             shape = shapes[block]
-            most = min(shape.rows, shape.columns)
-            values = candidate_widths(most, multiples[block[0]])
+            values = candidate_widths(shape.rank, multiples[block[0]])
             self.choices[block] = Choice(values, None, (block,))
         self._rank_costs: dict[tuple[Block, tuple[int, ...]], Floats] = {}
 
@@ -277,7 +276,7 @@ class WidthProblem:
 
     def _size(self, block: Block, state: States) -> Floats:
         shape, share = self._shape(block, state)
-        return np.asarray(share * stored_weights(*shape))
+        return np.asarray(share * stored_weights(*shape, self.shapes[block].fold))
 
     def _time(self, block: Block, state: States) -> Floats:
         shape, share = self._shape(block, state)
@@ -289,7 +288,7 @@ class WidthProblem:
         """Rows, columns and rank of a block, and the share of it that stays."""
         shape = self.shapes[block]
         units = {name: state.get(name, total) for name, total in self.totals.items()}
-        rank = state.get(block, min(shape.rows, shape.columns))
+        rank = state.get(block, shape.rank)
         return (*shape.remaining(units, self.totals), rank), shape.share(units, self.totals)
 
     def _widths(self, state: State) -> Widths:
@@ -298,7 +297,7 @@ class WidthProblem:
         ranks = {}
         for block, shape in self.shapes.items():
             rows, columns = shape.remaining(units, self.totals)
-            if block in state and pays(int(rows), int(columns), state[block]):
+            if block in state and pays(rows, columns, state[block], shape.fold):
                 ranks[block] = state[block]
         return Widths(units, ranks)
 
@@ -307,4 +306,5 @@ class WidthProblem:
         counts = widths.units.items()
         inner = {name: count for name, count in counts if name in self.costs.inner}
         kept = {name: self.costs.units[name].kept(n) for name, n in counts if name not in inner}
-        return Plan(kept, widths.ranks, inner)
+        folds = {block: self.shapes[block].fold for block in widths.ranks}
+        return Plan(kept, widths.ranks, inner, folds)

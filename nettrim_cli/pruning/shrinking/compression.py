@@ -81,6 +81,8 @@ class Shrinking:
         self.total = sum(layer.parameters for layer in context.layers)
         measured = [bases.group for bases in self.bases]
         shapes = block_shapes(context.layers, self.groups, measured)
+        for block, curve in costs.ranks.items():
+            shapes[block] = replace(shapes[block], fold=curve.fold)
         steps = multiples(context.layers)
         products = Products.of_blocks(shapes, costs.columns)
         work: Work = products
@@ -144,8 +146,8 @@ class Shrinking:
                 gone = np.setdiff1d(np.arange(len(matrix) - 1), remaining.rows[key])
                 matrix[gone] = 0
                 if (rank := plan.ranks.get(key)) is not None:
-                    first, second = halves(matrix[:-1], rank)
-                    matrix[:-1] = first @ second
+                    first, second = halves(matrix[:-1], rank, plan.folds.get(key, 1))
+                    matrix[:-1] = (first @ second).reshape(matrix[:-1].shape)
             stored = matrices if layer.has_bias else [matrix[:-1] for matrix in matrices]
             set_matrices(model, layer, stored)
         shorten(model, self.bases, plan.inner)
@@ -237,4 +239,5 @@ def smaller(masked: Model, plan: Plan) -> Model:
     """The same function as a smaller network: without the units that nothing reads, in factors."""
     model = delete_inner(masked, plan.inner) if plan.inner else masked
     model = delete_units(model, plan.units) if plan.units else model
-    return factorize(model, {layer: rank for (layer, _), rank in plan.ranks.items()})
+    ranks = {layer: rank for (layer, _), rank in plan.ranks.items()}
+    return factorize(model, ranks, {layer: fold for (layer, _), fold in plan.folds.items()})

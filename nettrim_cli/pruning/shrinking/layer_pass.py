@@ -170,6 +170,7 @@ class _Pass:
             budget = UnitsBudget(
                 tuple(self.remaining.rows[block] for block in blocks),
                 tuple(self.plan.ranks.get(block) for block in blocks),
+                tuple(self.plan.folds.get(block, 1) for block in blocks),
             )
             yield LayerJob(in_flight[-1], budget, (0, layer.parameters), settings.method)
 
@@ -223,7 +224,8 @@ class _Pass:
             shortened = self.shapes[key].shortened(*staying, self.plan.inner, self.sizes)
             rows, columns = map(int, shortened)
             rank = self.plan.ranks.get(key)
-            left += int(stored_weights(rows, columns, inputs if rank is None else rank))
+            fold = self.plan.folds.get(key, 1)
+            left += int(stored_weights(rows, columns, inputs if rank is None else rank, fold))
             outputs += columns
         share = self.remaining.shares.get(layer.name, 1.0)
         usable = not problems[0].samples.unusable_reason

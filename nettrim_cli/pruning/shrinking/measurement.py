@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.channels.factors import fold_of
 from nettrim_cli.graph.channels.inner import InnerGroup
 from nettrim_cli.graph.channels.units import UnitGroup
 from nettrim_cli.graph.layer import Layer
@@ -29,6 +30,7 @@ from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.inner import InnerBases, moments_of
 from nettrim_cli.pruning.shrinking.widths import Block
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
+from nettrim_cli.solve.gram.folded import Fold
 from nettrim_cli.solve.gram.row_groups import Reader, joint_removal_order
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.shrunk import ShrunkSystem, rank_errors, submatrix
@@ -99,15 +101,21 @@ class RankCurve:
         (N, M) float32, the whitened weights (``solve.gram.shrunk``).
     relative
         Relative squared error of the response, of rank 0, 1, ...
+    fold
+        Rows that are put beside each other before a rank is taken.
     """
 
     Y: Matrix
     relative: Floats
     sensitivity: Sensitivity
+    fold: int = 1
 
     def costs(self, columns: Matrix | slice = slice(None)) -> Floats:
         """The outputs' squared error of rank 0, 1, ... on some of the columns, (M,) numbers."""
-        return self.sensitivity.cost(rank_errors(self.Y[:, columns].astype(np.float64)))
+        Y = self.Y[:, columns].astype(np.float64)
+        if self.fold == 1:
+            return self.sensitivity.cost(rank_errors(Y))
+        return self.sensitivity.cost(self.relative * float(np.vdot(Y, Y)))
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,13 @@ def probed_levels(relative: Floats) -> list[int]:
     return sorted(nearest)
 
 
+def at_half(errors: Floats, shape: tuple[int, ...], fold: int) -> float:
+    """Squared error of a matrix (N, M) as two factors of half of its weights, by its curve."""
+    rows, columns = shape
+    rank = rows * columns // 2 // (rows // fold + columns * fold)
+    return float(errors[min(rank, len(errors) - 1)])
+
+
 class _Measuring:
     """A pass over the dense network, and the curves so far."""
 
@@ -235,13 +250,19 @@ class _Measuring:
         size = float(np.vdot(Y, Y))
         if not size > 0:
             return
-        errors = rank_errors(Y)
-        shrunk = [
-            (errors[rank], everything.with_rank(rank)) for rank in probed_levels(errors / size)
-        ]
+        errors, fold, system = rank_errors(Y), 1, everything
+        if fold_of(layer) > 1:
+            folded = ShrunkSystem.of(
+                scaled.system.A, everything.rows, None, Fold(fold_of(layer), scaled.system.d)
+            )
+            assert folded.folded is not None
+            curve = folded.folded.errors(rhs.astype(np.float64))
+            if at_half(curve, rhs.shape, fold_of(layer)) < at_half(errors, rhs.shape, 1):
+                errors, fold, system = curve, fold_of(layer), folded
+        shrunk = [(errors[rank], system.with_rank(rank)) for rank in probed_levels(errors / size)]
         sensitivity = self._sensitivity(place, scaled, shrunk)
         self.costs.ranks[layer.name, block] = RankCurve(
-            Y.astype(np.float32), errors / size, sensitivity
+            Y.astype(np.float32), errors / size, sensitivity, fold
         )
         readers = self.reading.get((layer.name, block), ())
         if not readers:

@@ -16,6 +16,7 @@ from nettrim_cli.graph.layer import Layer
 Block = tuple[str, int]
 """A layer's name, and the number of one of its blocks."""
 Numbers = NDArray[np.int64]
+Sizes = Numbers | int
 STEPS = 40  # widths that a group or a rank may have, at most
 SMALL = 8  # up to which widths are finer
 
@@ -48,11 +49,14 @@ class Plan:
         As in ``Widths``.
     inner
         Entries that stay in each head, by the name of the inner group.
+    folds
+        Rows that are put beside each other before the rank is taken, where these are several.
     """
 
     units: Mapping[str, Numbers]
     ranks: Mapping[Block, int]
     inner: Mapping[str, int] = field(default_factory=dict)
+    folds: Mapping[Block, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class BlockShape:
         Groups whose units the layer passes on one by one: a share of its blocks goes with them.
     inner, inner_read
         Inner groups of which the columns are, and the rows: a share goes with their entries.
+    fold
+        Rows that are put beside each other before a rank is taken (``solve.gram.folded``).
     """
 
     rows: int
@@ -78,6 +84,7 @@ class BlockShape:
     inside: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
     inner_read: tuple[str, ...] = ()
+    fold: int = 1
 
     def remaining(
         self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
@@ -117,6 +124,11 @@ class BlockShape:
         for name in self.inner_read:
             rows = rows * units[name] // totals[name]
         return rows, columns
+
+    @property
+    def rank(self) -> int:
+        """The largest rank."""
+        return min(self.rows // self.fold, self.columns * self.fold)
 
     def share(
         self, units: Mapping[str, Numbers | int], totals: Mapping[str, int]
@@ -162,14 +174,20 @@ def _made_by(group: InnerGroup) -> tuple[str, ...]:
     return group.layers[:1] if group.reads else group.layers
 
 
-def stored_weights(rows: Numbers | int, columns: Numbers | int, rank: Numbers | int) -> Numbers:
+def stored_weights(rows: Sizes, columns: Sizes, rank: Sizes, fold: int = 1) -> Numbers:
     """Weights of a block (rows, columns), as one matrix or, where that is less, as two factors."""
-    return np.minimum(np.multiply(rows, columns), np.multiply(rank, np.add(rows, columns)))
+    return np.minimum(np.multiply(rows, columns), _factors(rows, columns, rank, fold))
 
 
-def pays(rows: Numbers | int, columns: Numbers | int, rank: Numbers | int) -> NDArray[np.bool_]:
+def pays(rows: Sizes, columns: Sizes, rank: Sizes, fold: int = 1) -> NDArray[np.bool_]:
     """Whether two factors of a rank hold fewer weights than the matrix, elementwise."""
-    return np.multiply(rank, np.add(rows, columns)) < np.multiply(rows, columns)
+    return _factors(rows, columns, rank, fold) < np.multiply(rows, columns)
+
+
+def _factors(rows: Sizes, columns: Sizes, rank: Sizes, fold: int) -> Numbers:
+    return np.asarray(
+        np.multiply(rank, np.add(np.floor_divide(rows, fold), np.multiply(columns, fold)))
+    )
 
 
 def candidate_widths(most: int, multiple: int) -> Numbers:

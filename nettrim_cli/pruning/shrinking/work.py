@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +23,7 @@ from nettrim_cli.latency.nodes import NodeLatencies, node_latencies
 from nettrim_cli.pruning.shrinking.widths import (
     Block,
     BlockShape,
-    Numbers,
+    Sizes,
     candidate_widths,
     pays,
     stored_weights,
@@ -35,7 +35,6 @@ LARGEST = 1 << 24  # weights of a node that is measured
 THREADS = 1  # as for what --speedup measures
 
 Floats = NDArray[np.float64]
-Sizes = Numbers | int
 
 
 class Work(Protocol):
@@ -61,9 +60,12 @@ class Products:
     ----------
     shares
         Of one weight, by block.
+    folds
+        Rows of a block that are put beside each other before a rank is taken.
     """
 
     shares: Mapping[Block, float]
+    folds: Mapping[Block, int] = field(default_factory=dict)
 
     @classmethod
     def of_blocks(
@@ -72,7 +74,8 @@ class Products:
         """Blocks of some shapes, with how many columns each reads."""
         reads = {block: max(1, columns.get(block, 1)) for block in shapes}
         total = sum(shape.rows * shape.columns * reads[b] for b, shape in shapes.items())
-        return cls({block: count / total for block, count in reads.items()})
+        folds = {block: shape.fold for block, shape in shapes.items()}
+        return cls({block: count / total for block, count in reads.items()}, folds)
 
     def of(self, block: Block, rows: Sizes, columns: Sizes, rank: Sizes) -> Floats:
         """The share of a block.
@@ -82,7 +85,8 @@ class Products:
         block, rows, columns, rank
             As for ``Work.of``, (K,) or one.
         """
-        return np.asarray(self.shares[block] * stored_weights(rows, columns, rank))
+        weights = stored_weights(rows, columns, rank, self.folds.get(block, 1))
+        return np.asarray(self.shares[block] * weights)
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,14 @@ class MeasuredWork:
     Attributes
     ----------
     nodes
-        Latencies of a block's node and of its second factor's, where they are known.
+        Latencies of a block's node and of those of both its factors, where they are known.
     products
         For all other blocks, which take as long for a product as those of `nodes` on average.
     total, measured
         Seconds of the blocks in `nodes` in the dense network, and their share of the products.
     """
 
-    nodes: Mapping[Block, tuple[NodeLatencies, NodeLatencies]]
+    nodes: Mapping[Block, tuple[NodeLatencies, NodeLatencies, NodeLatencies]]
     products: Products
     total: float
     measured: float
@@ -114,10 +118,12 @@ class MeasuredWork:
         """
         if block not in self.nodes:
             return self.products.of(block, rows, columns, rank)
-        first, second = self.nodes[block]
-        whole = first.at(rows, columns)
-        factors = first.at(rows, rank) + second.at(rank, columns)
-        seconds = np.where(pays(rows, columns, rank), factors, whole)
+        node, first, second = self.nodes[block]
+        fold = self.products.folds.get(block, 1)
+        whole = node.at(rows, columns)
+        factors = first.at(np.floor_divide(rows, fold), rank)
+        factors = factors + second.at(np.multiply(rank, fold), columns)
+        seconds = np.where(pays(rows, columns, rank, fold), factors, whole)
         return np.asarray(seconds / self.total * self.measured)
 
 
@@ -150,11 +156,11 @@ def measured_work(
         sizes = tensor_shapes(model, chosen, batch)
         if sum(_products(layer, sizes) for layer in chosen) < FEWEST_PRODUCTS:
             return products
-        nodes = _measure(chosen, sizes, multiples, cache)
+        nodes = _measure(chosen, blocks, sizes, multiples, cache)
     except NettrimError:  # the engine makes no such model
         return products
     cache.save()
-    seconds = sum(float(first.at(*_size(blocks[block]))) for block, (first, _) in nodes.items())
+    seconds = sum(float(first.at(*_size(blocks[block]))) for block, (first, *_) in nodes.items())
     share = sum(products.shares[block] * math.prod(_size(blocks[block])) for block in nodes)
     return MeasuredWork(nodes, products, seconds, share) if nodes else products
 
@@ -188,10 +194,11 @@ def _products(layer: Layer, sizes: Mapping[str, tuple[int, ...]]) -> int:
 
 def _measure(
     layers: Sequence[Layer],
+    blocks: Mapping[Block, BlockShape],
     sizes: Mapping[str, tuple[int, ...]],
     multiples: Mapping[str, int],
     cache: LatencyCache,
-) -> dict[Block, tuple[NodeLatencies, NodeLatencies]]:
+) -> dict[Block, tuple[NodeLatencies, NodeLatencies, NodeLatencies]]:
     """Latencies of layers whose shapes are known; of equal nodes once, at the sizes of all."""
     nodes = {}
     largest: dict[str, tuple[int, int, int]] = {}
@@ -199,20 +206,25 @@ def _measure(
         result, (inputs, outputs) = layer.sites[0].result, layer.blocks[0]
         if layer.input not in sizes or result not in sizes or inputs * outputs > LARGEST:
             continue
-        pair = lone_nodes(layer, sizes[layer.input], sizes[result])
-        rank = min(inputs, outputs)
-        for node, size in zip(pair, ((inputs, outputs), (rank, outputs)), strict=True):
-            most = largest.get(node.key, (0, 0, 1))
+        shape = blocks[layer.name, 0]
+        fold, rank = shape.fold, shape.rank
+        parts = lone_nodes(layer, sizes[layer.input], sizes[result], fold)
+        most = (inputs, outputs), (inputs // fold, rank), (rank * fold, outputs)
+        for node, size in zip(parts, most, strict=True):
+            known = largest.get(node.key, (0, 0, 1))
             multiple = multiples[layer.name]
-            largest[node.key] = max(most[0], size[0]), max(most[1], size[1]), multiple
-        nodes[layer.name, 0] = pair
-    known = {}
-    for key, node in {node.key: node for pair in nodes.values() for node in pair}.items():
+            largest[node.key] = max(known[0], size[0]), max(known[1], size[1]), multiple
+        nodes[layer.name, 0] = parts
+    latencies = {}
+    for key, node in {node.key: node for parts in nodes.values() for node in parts}.items():
         inputs, outputs, multiple = largest[key]
         rows = [node.step * size for size in _grid(inputs // node.step, multiple, ROWS)]
         columns = _grid(outputs, multiple, COLUMNS)
-        known[key] = node_latencies(node, rows, columns, THREADS, cache)
-    return {block: (known[a.key], known[b.key]) for block, (a, b) in nodes.items()}
+        latencies[key] = node_latencies(node, rows, columns, THREADS, cache)
+    return {
+        block: (latencies[node.key], latencies[first.key], latencies[second.key])
+        for block, (node, first, second) in nodes.items()
+    }
 
 
 def _grid(most: int, multiple: int, count: int) -> list[int]:

@@ -22,6 +22,7 @@ from nettrim_cli.solve.gram.feedback import (
     feedback_options,
     holdout_error,
 )
+from nettrim_cli.solve.gram.folded import Fold, FoldedSystem
 from nettrim_cli.solve.gram.low_rank import LowRank
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import Operator
@@ -43,15 +44,25 @@ class ShrunkSystem:
         (n,) numbers of the rows that stay.
     rank
         Of the weights, at most; None for any.
+    folded
+        The system where the rank is over a part of the rows alone; None where it is over all.
     """
 
     G: Matrix
     rows: Matrix
     rank: int | None = None
+    folded: FoldedSystem | None = None
 
     @classmethod
-    def of(cls, A: Operator, rows: Matrix, rank: int | None = None) -> ShrunkSystem:
+    def of(
+        cls, A: Operator, rows: Matrix, rank: int | None = None, fold: Fold | None = None
+    ) -> ShrunkSystem:
         """Factorise A (N, N) on some rows.
+
+        Parameters
+        ----------
+        fold
+            Rows that are put beside each other before the rank is taken; None for none.
 
         Raises
         ------
@@ -59,8 +70,11 @@ class ShrunkSystem:
             A is not positive definite there.
         """
         inner = submatrix(A, rows)
+        if fold is not None:
+            fold = replace(fold, scale=fold.scale[rows])
+        folded = None if fold is None else FoldedSystem(inner, fold)
         G = scipy.linalg.cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
-        return cls(G, rows, rank)
+        return cls(G, rows, rank, folded)
 
     def with_rank(self, rank: int) -> ShrunkSystem:
         """The same with another rank."""
@@ -76,6 +90,10 @@ class ShrunkSystem:
 
     def solve(self, rhs: Matrix, start: Matrix | None = None) -> Matrix:
         """Best weights (N, M) for a right-hand side (N, M), 0 off the rows; `start` is not used."""
+        if self.folded is not None and self.rank is not None:
+            V = np.zeros_like(rhs)
+            V[self.rows] = self.folded.solve(rhs[self.rows].astype(np.float64), self.rank)
+            return V
         Y = self.whitened(rhs)
         if self.rank is not None and self.rank < min(Y.shape):
             Y = of_rank(Y, self.rank)
@@ -117,7 +135,9 @@ def submatrix(A: Operator, rows: Matrix) -> Matrix:
     return np.asarray(A[np.ix_(rows, rows)], np.float64)
 
 
-def solve_shrunk(problem: LayerProblem, rows: Matrix, rank: int | None = None) -> Solution:
+def solve_shrunk(
+    problem: LayerProblem, rows: Matrix, rank: int | None = None, fold: int = 1
+) -> Solution:
     """The best weights of a layer that reads some of its inputs and has a rank.
 
     As for scattered zeros, held-out samples choose how much of earlier layers' errors is repaired,
@@ -131,6 +151,8 @@ def solve_shrunk(problem: LayerProblem, rows: Matrix, rank: int | None = None) -
         (N,) numbers of the inputs that stay.
     rank
         Of the weights, at most; None for any.
+    fold
+        Rows that are put beside each other before the rank is taken.
 
     Returns
     -------
@@ -145,18 +167,19 @@ def solve_shrunk(problem: LayerProblem, rows: Matrix, rank: int | None = None) -
     if problem.samples.unusable_reason:
         return Solution.dense(problem, problem.samples.unusable_reason)
     scaled = ScaledProblem.of(problem)
-    best = min(_candidates(scaled, rows, rank), key=lambda candidate: candidate[0])
+    best = min(_candidates(scaled, rows, rank, fold), key=lambda candidate: candidate[0])
     if not math.isfinite(best[0]):
         return Solution.dense(problem, NO_NUMBER)
     return Solution(best[1], Status.SOLVED, note=best[2])
 
 
 def _candidates(
-    scaled: ScaledProblem, rows: Matrix, rank: int | None
+    scaled: ScaledProblem, rows: Matrix, rank: int | None, size: int
 ) -> Iterator[tuple[float, Matrix, str]]:
     """Held-out error, weights and note of each refit; infinite errors for those that failed."""
     problem = scaled.problem
-    system = ShrunkSystem.of(scaled.system.A, rows, rank)
+    fold = Fold(size, scaled.system.d) if size > 1 and rank is not None else None
+    system = ShrunkSystem.of(scaled.system.A, rows, rank, fold)
     options = feedback_options(problem)
     linear = {option: system.solve(scaled.rhs(option)) for option in options}
     errors = {
@@ -169,7 +192,7 @@ def _candidates(
     yield _error(problem, U), U, note
     if problem.relu or problem.activation is not None:
         U = scaled.response_weights(
-            linear[feedback], feedback, lambda A: ShrunkSystem.of(A, rows, rank).solve
+            linear[feedback], feedback, lambda A: ShrunkSystem.of(A, rows, rank, fold).solve
         )
         refit = "ReLU refit" if problem.relu else "activation's refit"
         yield _error(problem, U), U, f"{note}, {refit}".lstrip(", ")

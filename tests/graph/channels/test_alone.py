@@ -26,33 +26,34 @@ def network() -> Model:
 SHAPES = {"c": ((2, 6, 9, 9), (2, 8, 5, 5)), "y": ((2, 200), (2, 5))}
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_models_have_the_sizes_that_are_asked_for(name) -> None:
+@pytest.mark.parametrize(("name", "fold"), [("c", 1), ("c", 3), ("y", 1)])
+def test_models_have_the_sizes_that_are_asked_for(name, fold) -> None:
     layer = next(layer for layer in network().layers if layer.name == name)
     reads, makes = SHAPES[name]
-    first, second = lone_nodes(layer, reads, makes)
-    for node, rows, columns in ((first, 3 * first.step, 4), (second, 4, 7)):
+    whole, first, second = lone_nodes(layer, reads, makes, fold)
+    for node, channels, columns in ((whole, 3, 4), (first, 3, 4), (second, 4, 7)):
+        rows = channels * node.step
         proto = onnx.load_from_string(node.model(rows, columns).payload)
         shape = node.input_shape(rows)
-        assert shape[1] == rows // node.step
+        assert shape[1] == channels
         (y,) = run(proto, ["y"], {"x": np.ones(shape, np.float32)})
-        assert y.shape == (2, columns, *makes[2:])
+        assert y.shape[:2] == (2, columns)
+        assert node is first or y.shape[2:] == makes[2:]
         inside = y[(0, 0, *(size // 2 for size in y.shape[2:]))]
         np.testing.assert_allclose(inside, 0.01 * rows, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_nodes_are_those_that_factors_become(name) -> None:
+@pytest.mark.parametrize(("name", "fold"), [("c", 1), ("c", 3), ("y", 1)])
+def test_the_nodes_are_those_that_factors_become(name, fold) -> None:
     model = network()
     layer = next(layer for layer in model.layers if layer.name == name)
-    smaller = factorize(model, {name: 2})
+    smaller = factorize(model, {name: 2}, {name: fold})
     written = [
         node for node in smaller.proto.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")
     ]
     place = 0 if name == "c" else 1
-    for node, expected in zip(
-        lone_nodes(layer, *SHAPES[name]), written[place : place + 2], strict=True
-    ):
+    _, *factors = lone_nodes(layer, *SHAPES[name], fold)
+    for node, expected in zip(factors, written[place : place + 2], strict=True):
         (alone,) = onnx.load_from_string(node.model(2 * node.step, 3).payload).graph.node
         assert alone.op_type == expected.op_type
         assert list(alone.attribute) == list(expected.attribute)
@@ -60,6 +61,7 @@ def test_the_nodes_are_those_that_factors_become(name) -> None:
 
 def test_equal_nodes_are_measured_once() -> None:
     layer = network().layers[1]
-    (a, a2), (b, b2) = lone_nodes(layer, (2, 200), (2, 5)), lone_nodes(layer, (2, 200), (2, 9))
-    assert (a.key, a2.key) == (b.key, b2.key)
-    assert lone_nodes(layer, (4, 200), (4, 5))[0].key != a.key
+    nodes, others = lone_nodes(layer, (2, 200), (2, 5)), lone_nodes(layer, (2, 200), (2, 9))
+    assert [node.key for node in nodes] == [node.key for node in others]
+    assert nodes[0].key == nodes[1].key != nodes[2].key
+    assert lone_nodes(layer, (4, 200), (4, 5))[0].key != nodes[0].key

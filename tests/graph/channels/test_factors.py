@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from nettrim_cli.graph.channels.factors import can_factorize, factorize, halves
+from nettrim_cli.graph.channels.factors import can_factorize, factorize, fold_of, halves
 from nettrim_cli.graph.model import Model
 
 RANK = 2
@@ -126,3 +126,37 @@ def test_factors_have_the_type_of_the_weight(dtype) -> None:
     result = factorize(model, {layer.name: RANK})
     onnx.checker.check_model(result.proto, full_check=True)
     assert {tensor.data_type for tensor in result.proto.graph.initializer} == {kind}
+
+
+FOLDED = {
+    "pads": {"pads": [1, 2, 0, 1]},
+    "strides": {"strides": [2, 3], "dilations": [1, 2]},
+    "SAME_UPPER": {"auto_pad": "SAME_UPPER", "strides": [2, 1]},
+    "VALID": {"auto_pad": "VALID"},
+}
+
+
+@pytest.mark.parametrize("attributes", FOLDED.values(), ids=FOLDED)
+@pytest.mark.parametrize("bias", [(6,), None])
+def test_a_window_becomes_one_of_each_axis(attributes, bias) -> None:
+    model = model_of(("Conv", attributes, (2, 4, 9, 8), (6, 4, 3, 2), bias, 1))
+    (layer,) = model.layers
+    assert fold_of(layer) == 2
+    (U,), biases = model.weight(layer)
+    first, second = halves(U, 3, 2)
+    assert (first.shape, second.shape) == ((12, 3), (3, 12))
+    model.set_weight(layer, [(first @ second).reshape(U.shape)], biases)
+    result = factorize(model, {layer.name: 3}, {layer.name: 2})
+    onnx.checker.check_model(result.proto, full_check=True)
+    assert [each.weight_shape for each in result.layers] == [(3, 4, 3, 1), (6, 3, 1, 2)]
+    x = np.random.default_rng(1).normal(size=(2, 4, 9, 8)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(model.to_bytes()).run(None, {"x": x})
+    (actual,) = onnxruntime.InferenceSession(result.to_bytes()).run(None, {"x": x})
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kernel", [(3,), (1, 3), (3, 1), (1, 1), (2, 2, 2)])
+def test_other_windows_stay_whole(kernel) -> None:
+    signal = (2, 4, *(5,) * len(kernel))
+    (layer,) = model_of(("Conv", {}, signal, (6, 4, *kernel), None, 1)).layers
+    assert fold_of(layer) == 1

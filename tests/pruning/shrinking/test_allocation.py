@@ -91,7 +91,7 @@ def test_time_is_spent_nearly_as_well_as_by_all_combinations(work) -> None:
         least = min(problem.error(state) for state in allowed)
         assert problem.time_of(widths) <= share * dense
         ratios.append(problem.error_of(widths) / least)
-    assert np.mean(ratios) <= 1.6
+    assert np.median(ratios) <= 1.3  # one width is changed at a time: now and then far off
 
 
 def test_no_width_is_chosen_that_takes_longer_than_a_larger_one() -> None:

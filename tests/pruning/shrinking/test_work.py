@@ -37,7 +37,8 @@ def test_products_are_weights_times_what_they_read() -> None:
 
 def test_factors_take_the_time_of_both_nodes() -> None:
     products = Products({("a", 0): 1 / 100, ("b", 0): 1 / 100})
-    measured = MeasuredWork({("a", 0): (plane(1e-6), plane(3e-6))}, products, 60e-6, 0.6)
+    nodes = plane(1e-6), plane(1e-6), plane(3e-6)
+    measured = MeasuredWork({("a", 0): nodes}, products, 60e-6, 0.6)
     assert measured.of(("a", 0), 10, 6, 6) == pytest.approx(0.6)  # of low rank it would be larger
     assert measured.of(("a", 0), 10, 6, 2) == pytest.approx(0.6 * (20 + 3 * 12) / 60)
     assert measured.of(("b", 0), 5, 8, 8) == pytest.approx(0.4)
