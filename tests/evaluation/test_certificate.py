@@ -30,6 +30,7 @@ from tests.support.networks import (
     save_data,
     save_model,
 )
+from tests.support.options import QUICK
 from tests.support.sketches import batches, changed, samples, sketched
 from tests.support.small import build, normal, run
 
@@ -285,7 +286,7 @@ def test_inputs_backed_by_initializers_and_weights_in_constant_nodes() -> None:
 
 @pytest.mark.parametrize("scheme", ["cascade", "parallel"])
 def test_a_run_carries_its_certificate(files: Files, scheme: str) -> None:
-    chosen = Settings(sparsity=0.5, scheme=scheme, allocate="uniform", threads=1)
+    chosen = Settings(scheme=scheme, **QUICK)
     report = prune(files.model, files.data, files.output, chosen)
     (output,) = report.certificate.outputs
     assert report.comparison.error <= output.bound * (1 + 1e-6)
@@ -305,7 +306,7 @@ def test_a_network_that_attends_is_pruned_all_the_same(tmp_path) -> None:
     proto = attention()
     model = save_model(tmp_path / "model.onnx", proto)
     data = save_data(tmp_path / "calib.h5", proto, 60)
-    report = prune(model, data, tmp_path / "out.onnx", Settings(sparsity=0.5, threads=1))
+    report = prune(model, data, tmp_path / "out.onnx", Settings(**QUICK))
     (output,) = report.certificate.outputs
     assert output.bound is None
     assert output.reason.startswith("nothing is proved behind")

@@ -67,7 +67,7 @@ test_error.__test__ = False  # a figure, not a test
 @cache
 def pruned(folder, **options):
     output = folder / f"{'-'.join(map(str, options.values()))}.onnx"
-    plain = {"sparsity": 0.8, "threads": 1, "no_delete": True}
+    plain = {"sparsity": 0.8, "threads": 1, "no_delete": True, "refit": "layers"}
     settings = Settings(**plain, exclude=("*fc1*", "*fc2*"), **options)
     report = prune(folder / "model.onnx", folder / "calib.h5", output, settings, force=True)
     return report, test_error(folder, output)

@@ -32,6 +32,7 @@ from nettrim_cli.settings import METHODS
 from nettrim_cli.solve.problem import LayerProblem
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, input_samples, save_data
+from tests.support.options import QUICK
 from tests.support.small import build, normal
 
 
@@ -161,7 +162,7 @@ def test_a_problem_is_free_when_its_layer_is_stored(tmp_path) -> None:
                 alive.append(sum(problem() is not None for problem in problems))
                 yield result
 
-    settings = Settings(sparsity=0.5, threads=1, allocate="uniform", augment="none")
+    settings = Settings(**QUICK)
     context = Context(dense, dense.layers, settings, 1, Silent(), Counting(silent))
     assert max(len(stage.layers) for stage in context.stages) == 3
     with Calibration.open(data, dense.inputs) as calibration:

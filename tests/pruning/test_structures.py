@@ -324,7 +324,7 @@ def test_recurrent_weights_read_the_states_of_the_network_so_far(name, cascade) 
 def test_a_branch_that_is_never_taken_asks_for_no_more_samples(tmp_path) -> None:
     body = branch("p = MatMul(x, w)", "q = MatMul(x, u)")
     files = saved(tmp_path, Place(body, {"w": W, "u": normal(3, 4)}).model(), 6)
-    settings = Settings(sparsity=0.5, final_fit="none")
+    settings = Settings(**QUICK)
     report = prune(files.model, files.data, settings=settings)
     assert [each.note for each in report.layers if not each.pruned] == [
         "none of the calibration samples reaches it"

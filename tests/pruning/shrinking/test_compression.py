@@ -17,8 +17,10 @@ from nettrim_cli.pruning import goals
 from nettrim_cli.pruning.shrinking.widths import block_shapes
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.settings import STRUCTURES, Settings
+from tests.support.effort import thinned
 from tests.support.heads import HEADS, SIZE, heads
 from tests.support.networks import NETWORKS, Files, he, input_samples, mlp, save_data, save_model
+from tests.support.options import PLAIN
 from tests.support.small import build, normal
 
 SMALLER = [structure for structure in STRUCTURES if structure != "zeros"]
@@ -26,7 +28,7 @@ SMALLER = [structure for structure in STRUCTURES if structure != "zeros"]
 
 def plain(**options) -> Settings:
     """Settings without what takes time and is tested elsewhere."""
-    return Settings(**{"threads": 1, "augment": "none", "final_fit": "none"} | options)
+    return Settings(**{key: PLAIN[key] for key in PLAIN if key != "no_delete"} | options)
 
 
 def saved(folder, proto, count=400):
@@ -58,7 +60,7 @@ def weights_of(proto):
 
 @pytest.mark.parametrize("structure", SMALLER)
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+@pytest.mark.parametrize("scheme", thinned(["cascade", "parallel"], 2))
 def test_every_structure_keeps_its_target_on_every_network(
     tmp_path, network, structure, scheme
 ) -> None:
@@ -128,7 +130,7 @@ def test_scores_of_low_rank_need_few_entries_of_queries_and_keys(tmp_path) -> No
         weights[name] = weights[name].astype(np.float32)
     files = saved(tmp_path, changed(proto, **weights))
     width = HEADS * SIZE
-    settings = Settings(sparsity=0.5, structure="ranks", exclude=("v0", "y"), threads=1)
+    settings = plain(sparsity=0.5, structure="ranks", exclude=("v0", "y"))
     report = prune(files.model, files.data, settings=settings)
     left = {layer.name: layer.left for layer in report.layers if layer.left}
     assert left == {"q0": f"6 x {width // 2}", "k0": f"6 x {width // 2}"}
@@ -148,7 +150,7 @@ def test_values_of_low_rank_need_few_entries(tmp_path) -> None:
     weights["wo"] = weights["wo"].astype(np.float32)
     files = saved(tmp_path, changed(proto, **weights))
     width = HEADS * SIZE
-    settings = Settings(sparsity=0.5, structure="ranks", exclude=("q0", "k0"), threads=1)
+    settings = plain(sparsity=0.5, structure="ranks", exclude=("q0", "k0"))
     report = prune(files.model, files.data, settings=settings)
     left = {layer.name: layer.left for layer in report.layers if layer.left}
     assert left == {"v0": f"6 x {width // 2}", "y": f"{width // 2} x 6"}
@@ -252,7 +254,7 @@ def test_few_samples_are_made_into_more_unless_that_is_not_wanted(tmp_path) -> N
     files = saved(tmp_path, mlp(), 40)
     columns = {}
     for augment in ("auto", "none"):
-        settings = Settings(sparsity=0.5, structure="shrink", augment=augment, threads=1)
+        settings = plain(sparsity=0.5, structure="shrink", augment=augment)
         report = prune(files.model, files.data, settings=settings, force=True)
         columns[augment] = report.layers[1].columns
     assert columns["auto"] > columns["none"] == 32
@@ -316,7 +318,7 @@ def test_predicted_sizes_are_those_of_smaller_models(seed) -> None:
 @pytest.mark.parametrize("share", [0.3, 0.5])
 def test_what_is_told_is_what_was_asked_for_and_what_is_gone(tmp_path, share) -> None:
     files = saved(tmp_path, grouped(), 64)
-    settings = Settings(sparsity=share, structure="units", include=("*",), threads=1)
+    settings = plain(sparsity=share, structure="units", include=("*",))
     report = prune(files.model, files.data, settings=settings)
     written = Model.load(files.output).count_parameters()[0]
     assert report.nonzeros == written

@@ -68,7 +68,9 @@ def test_equal_nodes_are_measured_once_at_the_sizes_of_all_layers(tmp_path, reco
     files = Files(
         save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 100)
     )
-    report = prune(files.model, files.data, settings=Settings(structure="shrink", sparsity=0.5))
+    report = prune(
+        files.model, files.data, settings=Settings(structure="shrink", sparsity=0.5, refit="layers")
+    )
     assert report.sparsity >= 0.5
     (rows, columns), (ranks, wide) = recorded.values()  # MatMul, and Gemm behind it
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (1, 64, 1, 64)
@@ -83,7 +85,9 @@ def test_small_networks_are_not_measured(tmp_path, recorded, monkeypatch) -> Non
     files = Files(
         save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 100)
     )
-    prune(files.model, files.data, settings=Settings(structure="shrink", sparsity=0.5))
+    prune(
+        files.model, files.data, settings=Settings(structure="shrink", sparsity=0.5, refit="layers")
+    )
     assert not recorded
 
 
@@ -97,7 +101,7 @@ def test_a_network_is_measured_in_the_engine(tmp_path, monkeypatch) -> None:
     files = Files(
         save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 60)
     )
-    settings = Settings(structure="shrink", sparsity=0.5, threads=1, batch=4)
+    settings = Settings(structure="shrink", sparsity=0.5, threads=1, batch=4, refit="layers")
     contents = []
     for _ in range(2):
         prune(files.model, files.data, settings=settings, force=True)
