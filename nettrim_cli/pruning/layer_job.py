@@ -19,7 +19,7 @@ from nettrim_cli.solve.gram.rounding import round_solution
 from nettrim_cli.solve.gram.shrunk import solve_shrunk
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.penalties import pattern
+from nettrim_cli.solve.patterns import pattern
 from nettrim_cli.solve.problem import LayerProblem, Solution
 
 

@@ -140,7 +140,7 @@ class Settings:
         "output are not zero, in every layer; this is a target of its own. HxW, such as 1x4: "
         "zeros come in blocks of H inputs by W outputs, with any target but epsilon.",
         metavar="N:M|HxW",
-        parse=lambda text: import_module("nettrim_cli.solve.penalties").checked_pattern(text),
+        parse=lambda text: import_module("nettrim_cli.solve.patterns").checked_pattern(text),
     )
     limit: tuple[str, ...] = option(
         (),
@@ -329,7 +329,7 @@ class Settings:
 
     def _check_pattern(self, targets: Sequence[str]) -> None:
         try:
-            import_module("nettrim_cli.solve.penalties").checked_pattern(str(self.pattern))
+            import_module("nettrim_cli.solve.patterns").checked_pattern(str(self.pattern))
         except ValueError as error:
             raise BadInput(f"pattern {error}.") from error
         if self.method != "l0" or self.limit:

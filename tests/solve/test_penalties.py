@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
+from nettrim_cli.solve.patterns import pattern
 from nettrim_cli.solve.penalties import (
     PENALTIES,
     BlockNorm,
@@ -20,7 +21,6 @@ from nettrim_cli.solve.penalties import (
     KeepNOfM,
     LogSum,
     WeightedL1,
-    pattern,
 )
 from nettrim_cli.solve.top_k import top_k_mask
 from tests.support.effort import examples

@@ -371,13 +371,6 @@ LAYOUT: dict[str, OpSpec] = {
         rank=listed_rank(0), channels=channels.filled_channels, gradient=zero
     ),
     "Range": OpSpec(rank=fixed(1), gradient=zero),
-    **dict.fromkeys(
-        (
-            *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
-            *("Bernoulli", "Multinomial"),
-        ),
-        OpSpec(random=True),
-    ),
     "NonZero": OpSpec(rank=fixed(2), gradient=zero),
     "OneHot": OpSpec(rank=lambda context: None if (rank := context.rank()) is None else rank + 1),
 }

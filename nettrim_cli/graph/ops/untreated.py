@@ -1,4 +1,4 @@
-"""Ops that are known to have weights and are left alone, each with the reason."""
+"""Ops that are left alone: those with weights, each with the reason, and random ones."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ LAST = "has its channels last, which is not treated"
 NO_ENGINE = "does not run on a processor, so that nothing can be recorded"
 
 UNTREATED: dict[str, OpSpec] = {
+    **dict.fromkeys(
+        (
+            *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+            *("Bernoulli", "Multinomial"),
+        ),
+        OpSpec(random=True),
+    ),
     "DeformConv": OpSpec(
         weight=UnsupportedOp("reads its input at places that another tensor tells", 1)
     ),
