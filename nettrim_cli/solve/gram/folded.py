@@ -90,17 +90,21 @@ class FoldedSystem:
         return np.asarray(self.scale[:, None] * (B @ C.reshape(B.shape[1], -1)).reshape(rhs.shape))
 
     def errors(self, rhs: Matrix) -> Matrix:
-        """Squared errors of the weights of rank 0, 1, ..., as ``shrunk.rank_errors`` has them."""
+        """Squared errors of the weights of rank 0, 1, ..., as ``shrunk.rank_errors`` has them.
+
+        They are computed at some ranks up to the last that saves weights.
+        """
         rhs = rhs * self.scale[:, None]
         B, total = self.bases(rhs), float(self._power(rhs))
-        most = B.shape[1]
-        ranks = np.unique(np.geomspace(1, most, FEW).round().astype(int))
+        most, saving = B.shape[1], rhs.size // (len(B) + rhs.size // len(B))
+        last = max(1, min(most - 1, saving))
+        ranks = np.unique(np.geomspace(1, last, FEW).round().astype(int))
         errors = []
-        for rank in ranks[:-1]:
+        for rank in ranks:
             C, read = self.coefficients(B[:, :rank], rhs)
             errors.append(max(total - float(np.vdot(C, read)), 1e-15 * total))
         logarithms = np.log([total, *errors, 1e-15 * total])
-        curve = np.exp(np.interp(np.arange(most + 1), [0, *ranks], logarithms))
+        curve = np.exp(np.interp(np.arange(most + 1), [0, *ranks, most], logarithms))
         curve[-1] = 0.0
         return np.minimum.accumulate(curve)
 
