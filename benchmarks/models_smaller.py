@@ -14,6 +14,7 @@ Figures are kept in the folder, so that a later run with other models adds to th
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -141,7 +142,9 @@ def row(name: str, figures: dict[str, Any]) -> list[Any]:
     else:
         ratio = shrink["latency"]
         line += [f"{shrink['gone']:.0%}", f"{shrink['error']:.3f}", f"{shrink['agreement']:.3f}"]
-        line += [f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"]
+        known = math.isfinite(ratio["high"])
+        interval = f"{ratio['low']:.2f} to {ratio['high']:.2f}" if known else "too few calls"
+        line += [f"{ratio['median']:.2f} ({interval})"]
         told = whole_layers(shrink)
     if FAILED in compact:
         line += [compact[FAILED][:80], *[""] * 2]

@@ -4,7 +4,8 @@ Its Adam fits the weights of one block of layers after the other, or of the whol
 the dense network answers; zeros stay.  It is given what it wants: `Constant` nodes as
 initializers, constants folded, shapes fixed where nodes ask for them, `Flatten` as `Reshape`,
 `HardSigmoid` as `Clip`, and opset 17.  Rate and number of steps are chosen on held-out
-calibration samples.  Its steps through convolutions are slow, so these get fewer and smaller ones.
+calibration samples.  Its steps through convolutions and attention are slow, so these get fewer and
+smaller ones.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from onnx import helper, numpy_helper, version_converter
 from nettrim_cli.data.engine import silent_onnxruntime
 
 RATES = (1e-4, 3e-4, 1e-3)
-STEPS, CONV_STEPS = (300, 1000), (100, 600)  # to choose a rate, and with the chosen one
-ROWS, CONV_ROWS = 256, 32  # samples of a step
+STEPS, SLOW_STEPS = (300, 1000), (100, 600)  # to choose a rate, and with the chosen one
+ROWS, SLOW_ROWS = 256, 32  # samples of a step
+SLOW = {"Conv", "Softmax"}  # ops of networks whose steps are slow
 HELD_OUT = 5  # one batch of so many chooses
 OPSET = 17  # of the graphs that onnxsim makes of blocks
 
@@ -69,7 +71,7 @@ def finetune(
         tried.append((held_error(answers(model, held, threads), wanted), rate, model))
         print(f"rate {rate:g}, {steps} steps: {tried[-1][0]:.4f}", file=sys.stderr, flush=True)
 
-    few, many = CONV_STEPS if convolves(teacher) else STEPS
+    few, many = SLOW_STEPS if slow(teacher) else STEPS
     for rate in RATES:
         attempt(rate, few)
     attempt(min(tried[1:], key=itemgetter(0))[1], many)
@@ -158,16 +160,16 @@ def shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
     return {name: values.shape for name, values in batch.items()}
 
 
-def convolves(model: onnx.ModelProto) -> bool:
-    """Whether it has convolutions."""
-    return any(node.op_type == "Conv" for node in model.graph.node)
+def slow(model: onnx.ModelProto) -> bool:
+    """Whether it has convolutions or attention."""
+    return any(node.op_type in SLOW for node in model.graph.node)
 
 
 def rows(model: onnx.ModelProto) -> int:
     """Samples of a step: as many as the model's inputs have where their shapes are fixed."""
     inputs = [each.type.tensor_type.shape.dim for each in model.graph.input]
     fixed = max((dims[0].dim_value for dims in inputs if dims), default=0)
-    return fixed if fixed > 0 else CONV_ROWS if convolves(model) else ROWS
+    return fixed if fixed > 0 else SLOW_ROWS if slow(model) else ROWS
 
 
 def answers(model: onnx.ModelProto, batches: Sequence[Batch], threads: int) -> list[NDArray[Any]]:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import finetune, peers_finetune
 from benchmarks.finetune import PEERS, failures, table, verdicts
-from benchmarks.peers_finetune import convolves, held_error, rows, supported
+from benchmarks.peers_finetune import held_error, rows, slow, supported
 
 
 def network() -> onnx.ModelProto:
@@ -56,7 +56,7 @@ def test_nodes_without_gradients_become_others_that_say_the_same() -> None:
 def test_a_step_has_as_many_samples_as_the_shapes_allow() -> None:
     model = network()
     assert rows(model) == peers_finetune.ROWS
-    assert not convolves(model)
+    assert not slow(model)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7
     assert rows(model) == 7
 
