@@ -73,7 +73,7 @@ def layer_costs(
             for number, cut in enumerate(networks.cuts)
         ),
         tuple(
-            CostSum(path, *(totals.relative(sums)[path] for sums in (totals.bounds, totals.whole)))
+            CostSum(path, *(totals.relative(sums)[path] for sums in (totals.bounds, totals.errors)))
             for path in totals.sizes
         ),
         totals.samples,
@@ -220,11 +220,11 @@ class _Totals:
         Their number.
     sizes
         Squared norm of the dense network's outputs, by path; of answers their number.
-    steps, whole
+    steps, errors
         Squared distances between each network and the next, and between the first and the last; of
         answers how many differ.
     bounds
-        Squared sums of what all steps move at the same entries, which ``whole`` is at most.
+        Squared sums of what all steps move at the same entries, which ``errors`` are at most.
     answers
         Paths of the outputs that hold answers.
     """
@@ -232,7 +232,7 @@ class _Totals:
     samples: int = 0
     sizes: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, float]] = field(default_factory=list)
-    whole: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
     answers: set[str] = field(default_factory=set)
 
@@ -252,7 +252,7 @@ class _Totals:
                 _count(sums, path, float(np.square(distances).sum()))
                 moved = np.maximum(moved, distances) if answers else moved + distances
             distances = entry_distances(path, networks[0].get(path), array)
-            _count(self.whole, path, float(np.square(distances).sum()))
+            _count(self.errors, path, float(np.square(distances).sum()))
             _count(self.bounds, path, float(np.square(moved).sum()))
 
     def relative(self, squares: Mapping[str, float]) -> dict[str, float | None]:

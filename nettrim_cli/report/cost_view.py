@@ -60,7 +60,7 @@ def costliest_row(certificate: Certificate | None) -> list[Row]:
     return [("costliest layer", "", figures[0], remark)]
 
 
-def new_sample_rows(found: Sequence[NewSampleError], *, run: bool) -> list[Row]:
+def new_sample_rows(bounds: Sequence[NewSampleError], *, run: bool) -> list[Row]:
     """The error that most new samples do not exceed, for each output.
 
     Parameters
@@ -69,7 +69,7 @@ def new_sample_rows(found: Sequence[NewSampleError], *, run: bool) -> list[Row]:
         Whether this is a run's report, not that of a comparison.
     """
     rows: list[Row] = []
-    for bound in found:
+    for bound in bounds:
         share = Fraction(bound.share).limit_denominator(100)
         most = f"{share.numerator} of {share.denominator}"
         if bound.error is None:
@@ -79,7 +79,7 @@ def new_sample_rows(found: Sequence[NewSampleError], *, run: bool) -> list[Row]:
                 remark = f"nettrim compare with {bound.needed} unused samples tells {what}"
             return [("new samples", "", formatting.UNKNOWN, remark)]
         remarks = [
-            formatting.clean(bound.name) if len(found) > 1 else "",
+            formatting.clean(bound.name) if len(bounds) > 1 else "",
             f"at most, for {most} of them ({formatting.plain_percent(bound.confidence)} % sure)",
             f"by {formatting.count(bound.samples)} unused samples" if run else "",
         ]
