@@ -36,7 +36,7 @@ from nettrim_cli.report.result import LayerReport, Report
 
 SHARE, SAMPLES = 0.3, 100  # weights that are to go, and samples to prune with, at most
 JUDGED = 100  # test samples, at most
-PATIENCE = Patience(seconds=5.0, precision=0.02)
+PATIENCE = Patience(seconds=20.0, precision=0.02)
 KEPT = "smaller.json"
 ZEROS = {"ocr-det": 0.5, "ocr-cls": 0.5, "ocr-rec": 0.5}  # mobile networks bear little
 MOST_ZEROS = 0.9
