@@ -92,6 +92,8 @@ class PassResult:
     masked
         The same function with the dense network's graph, where units are gone or ranks are low;
         None where the network has that graph itself.
+    unrounded
+        The same with weights of all bits, where these were rounded in a step of its own.
     """
 
     model: Model
@@ -103,6 +105,7 @@ class PassResult:
     target: Target | None = None
     judged: Model | None = None
     masked: Model | None = None
+    unrounded: PassResult | None = None
 
     @property
     def in_dense_graph(self) -> Model:

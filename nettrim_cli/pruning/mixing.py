@@ -9,25 +9,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.graph.compact.gaps import best_code
+from nettrim_cli.graph.compact.values import element_bytes
 from nettrim_cli.pruning.compression import Compression
 from nettrim_cli.report.result import Mix
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
-ALL_BITS = 32
+DRAWN = 1 << 14  # weights of a matrix that tells the bytes of gaps
+ALL_BITS, INTEGER_BITS = 32, 8  # of 7 bits, each takes a byte
 HALVINGS = 14  # of the interval that a sparsity is in
 T = TypeVar("T")
 
 
 def weight_bytes(density: float, bits: int | None) -> float:
-    """Bytes that a weight of a matrix takes, zeros included, where places are coded well."""
-    whole = bits or ALL_BITS
-    parts = (share * math.log2(share) for share in (density, 1 - density) if share > 0)
-    return min(whole, density * whole - sum(parts)) / 8
+    """Bytes that a weight takes in a compact file, of a matrix with zeros anywhere."""
+    size = element_bytes(INTEGER_BITS if bits == 7 else bits or ALL_BITS)
+    return min(size, _scattered_bytes(round(density, 3), size))
+
+
+@cache
+def _scattered_bytes(density: float, element_bytes: float) -> float:
+    """Bytes of a weight, zeros included, as gaps and values of so many bytes."""
+    filled = np.flatnonzero(np.random.default_rng(0).random(DRAWN) < density)
+    coded = best_code(filled, DRAWN, element_bytes)
+    return math.inf if coded is None else coded[0] / DRAWN
 
 
 def best_mix(

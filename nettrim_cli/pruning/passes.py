@@ -27,7 +27,7 @@ from nettrim_cli.pruning.measurement import StartingPoint, starting_point
 from nettrim_cli.pruning.mixing import best_mix
 from nettrim_cli.pruning.refit.network import fits_network, refit_again
 from nettrim_cli.pruning.scattered import ScatteredZeros
-from nettrim_cli.pruning.second_step import few_bits, fit_together
+from nettrim_cli.pruning.second_step import few_bits, fit_together, in_full
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.compression import Shrinking
 from nettrim_cli.pruning.shrinking.sparse import SparseShrinking
@@ -89,18 +89,22 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     first = starting_point(context, samples)
     samples = first.samples
     together = fits_network(settings) and first.allocations is not None
-    result = _passes(context, first, reference)
-    share = 0.0
+    passes, share = in_full(context), 0.0
+    result = _passes(passes, first, reference)
+    if passes is not context:
+        result = few_bits(context, samples, result)
     if together:
         result, share = fit_together(context, samples, result, reference)
     few = first.allocations is not None and samples.few
     if few and settings.method == "l0" and settings.final_fit == "auto":
         context.listener.stage(f"fitting to all {len(samples):,} samples")
         warm = replace(result.warm, holdout_fitted=True)
-        fitted = prune_pass(context, samples.whole(), result.zeros, result.importance, warm)
+        whole = samples.whole()
+        fitted = prune_pass(passes, whole, result.zeros, result.importance, warm)
         if share:
-            fitted = refit_again(context, samples.whole(), fitted, share)
-            fitted = few_bits(context, samples.whole(), fitted, WarmStart(holdout_fitted=True))
+            fitted = refit_again(context, whole, fitted, share)
+        if passes is not context:
+            fitted = few_bits(context, whole, fitted, WarmStart(holdout_fitted=True))
         result = final_fit(result, fitted, reference)
     return Outcome(result, samples, first.forecast, mix)
 

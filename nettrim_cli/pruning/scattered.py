@@ -16,6 +16,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.measurement import allocate, measure
 from nettrim_cli.pruning.mixing import weight_bytes
+from nettrim_cli.pruning.second_step import few_bits, in_full
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import Mix
 from nettrim_cli.solve.gram.rounding import to_nearest
@@ -109,7 +110,10 @@ class ScatteredZeros:
             density, importance = last.density, context.importance(last.result.model)
             warm = replace(last.result.warm, weights=last.result.model)
         zeros = allocate(context, self.error_model, sparsity)
-        result = prune_pass(context, self.samples, zeros, importance, warm, cache=self.cache)
+        full = in_full(context)
+        result = prune_pass(full, self.samples, zeros, importance, warm, cache=self.cache)
+        if full is not context:
+            result = few_bits(context, self.samples, result)
         return Attempt(result, density)
 
 

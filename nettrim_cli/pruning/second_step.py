@@ -17,8 +17,7 @@ from nettrim_cli.evaluation.provenance import KEY, describe
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
-from nettrim_cli.pruning.refit.network import refit_network
-from nettrim_cli.pruning.scattered import ScatteredZeros
+from nettrim_cli.pruning.refit.network import fits_network, refit_network
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import Settings
@@ -50,50 +49,17 @@ def few_bits(
     }
     context.listener.stage(f"rounding weights to {bits} bits")
     rounded = prune_pass(step, samples, zeros, step.dense_importance, warm or WarmStart())
-    return after(context, result, rounded)
+    return replace(after(context, result, rounded), unrounded=result)
 
 
-def with_zeros(
-    context: Context, samples: SampleSet, result: PassResult, weights: int
-) -> PassResult:
-    """A network of smaller layers with zeros in them.
+def in_full(context: Context) -> Context:
+    """The context of passes whose network is rounded in a step of its own, as it is fitted before.
 
-    Parameters
-    ----------
-    context, samples
-        Those of the run.
-    result
-        The pruned network.
-    weights
-        How many weights stay.
+    Weights that rounding makes zero would stay zero in that fit.
     """
-    step = step_context(context, result, sparsity=0.5)
-    there = sum(report.nonzeros_after for report in result.layers)
-    total = sum(layer.parameters for layer in step.layers)
-    if there <= weights:
-        return result
-    scattered = ScatteredZeros(step, samples)
-    low, high = scattered.limits()
-    sparsity = min(max((there - weights) / total, low), high)
-    return after(context, result, scattered.compress(sparsity, None).result)
-
-
-def zeros_within(
-    context: Context, samples: SampleSet, result: PassResult, epsilon: float
-) -> PassResult:
-    """A network of smaller layers with zeros that keep each response within a relative error.
-
-    Parameters
-    ----------
-    context, samples
-        Those of the run.
-    result
-        The pruned network.
-    epsilon
-        The error.
-    """
-    step = step_context(context, result, epsilon=epsilon)
-    return after(context, result, prune_pass(step, samples, None, {}, WarmStart()))
+    if context.settings.bits is None or not fits_network(context.settings):
+        return context
+    return replace(context, settings=replace(context.settings, bits=None))
 
 
 def fit_together(
@@ -110,7 +76,8 @@ def fit_together(
     reference
         The dense answers.
     """
-    fitted, share = refit_network(context, samples, result, reference)
+    start = result.unrounded or result
+    fitted, share = refit_network(context, samples, start, reference)
     if context.settings.weight_bits is None or not share:
         return fitted, share
     rounded = few_bits(context, samples, fitted)

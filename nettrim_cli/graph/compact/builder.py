@@ -134,7 +134,12 @@ class TensorBuilder:
             nodes.Mul(nodes.Cast(tensor, to=self.tensor.data_type), factors, output=self.name)
 
     def whole(self, form: ValueForm) -> None:
-        """Add the nodes that multiply all elements of a form with their scales."""
+        """Add the nodes that cast all elements of a form, and multiply them with their scales."""
+        if form.scale is None:
+            flat = self._own(form.elements, form.elem_type)
+            halves = self.nodes.Reshape(flat, self._shared(list(self.tensor.dims)))
+            self.nodes.Cast(halves, to=self.tensor.data_type, output=self.name)
+            return
         values = self._values(form.elements.reshape(tuple(self.tensor.dims)), form)
         values = self._cast(values, form.elem_type)
         self.nodes.Mul(values, self._scale(form), output=self.name)

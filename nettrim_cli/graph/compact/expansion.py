@@ -2,7 +2,8 @@
 
 The form is known by its nodes: a ScatterElements into zeros, of constants alone, and the Reshape
 behind it.  A Transpose belongs to it where the elements stand in one column, a Mul where they are
-integers that were cast.  Or it is the Mul of such integers alone.
+integers that were cast.  Or it is the Mul of such integers alone, or the Cast of numbers of half
+precision behind a Reshape.
 """
 
 from __future__ import annotations

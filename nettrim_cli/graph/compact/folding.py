@@ -215,8 +215,19 @@ def _cast_steps(values: Values, node: NodeProto) -> list[str]:
     return ["Mul"]
 
 
+def _reshape_steps(values: Values, node: NodeProto) -> list[str]:
+    """Ops that follow a Reshape of all elements in half precision."""
+    source = values.value(node.input[0])
+    if source.elem_type != TensorProto.FLOAT16 or source.array.ndim != 1:
+        raise Unfolded
+    if source.array.nbytes < FEWEST_BYTES:
+        raise Unfolded
+    return ["Cast"]
+
+
 STEPS: Mapping[str, Callable[[Values, NodeProto], list[str]]] = {
     "Cast": _cast_steps,
+    "Reshape": _reshape_steps,
     "ScatterElements": _scatter_steps,
 }
 """By the first op of a rebuilt tensor, what tells the ops that follow it."""

@@ -122,7 +122,7 @@ class Compactor:
         filled = elements.view(f"u{elements.itemsize}") != 0
         choices: list[tuple[float, int, bool, ValueForm, GapCode | None]] = []
         for form in value_forms(elements, tensor.data_type, shape):
-            if form.scale is not None:  # all, zeros included
+            if form.elem_type != tensor.data_type:  # all, zeros included
                 count = elements.size + -elements.size % form.group
                 size = count * form.element_bytes + form.extra_bytes
                 choices.append((size, len(choices), False, form, None))

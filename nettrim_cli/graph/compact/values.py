@@ -108,15 +108,20 @@ class ValueForm:
     @property
     def element_bytes(self) -> float:
         """Bytes of an element."""
-        if self.digits is None:
-            return self.bits / 8
-        return RAW_DTYPES[self.digits.elem_type].itemsize / self.digits.count
+        return element_bytes(self.bits)
 
     @property
     def extra_bytes(self) -> int:
         """Bytes of the scale, and of the nodes that unpack elements."""
         scale = 0 if self.scale is None else int(shortened(self.scale).nbytes)
         return scale + (0 if self.digits is None else NODE_BYTES)
+
+
+def element_bytes(bits: int) -> float:
+    """Bytes of an element of so many bits."""
+    if bits not in PACKED:
+        return bits / 8
+    return RAW_DTYPES[PACKED[bits].elem_type].itemsize / PACKED[bits].count
 
 
 def shortened(scale: Array) -> Array:

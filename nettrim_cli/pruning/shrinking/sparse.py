@@ -12,10 +12,10 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.compression import Attempt
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.layerwise import PassResult
+from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.mixing import weight_bytes
-from nettrim_cli.pruning.scattered import without_smallest
-from nettrim_cli.pruning.second_step import few_bits, with_zeros, zeros_within
+from nettrim_cli.pruning.scattered import ScatteredZeros, without_smallest
+from nettrim_cli.pruning.second_step import after, few_bits, step_context
 from nettrim_cli.pruning.shrinking.compression import SMALLEST, Shrinking
 from nettrim_cli.pruning.shrinking.widths import Widths
 
@@ -89,3 +89,46 @@ class SparseShrinking(Shrinking):
         small = self.shrunk(self.problem.within(share))
         sparse = zeros_within(self.context, self.measured_samples, small, share)
         return few_bits(self.context, self.samples, sparse)
+
+
+def with_zeros(
+    context: Context, samples: SampleSet, result: PassResult, weights: int
+) -> PassResult:
+    """A network of smaller layers with zeros in them.
+
+    Parameters
+    ----------
+    context, samples
+        Those of the run.
+    result
+        The pruned network.
+    weights
+        How many weights stay.
+    """
+    step = step_context(context, result, sparsity=0.5)
+    there = sum(report.nonzeros_after for report in result.layers)
+    total = sum(layer.parameters for layer in step.layers)
+    if there <= weights:
+        return result
+    scattered = ScatteredZeros(step, samples)
+    low, high = scattered.limits()
+    sparsity = min(max((there - weights) / total, low), high)
+    return after(context, result, scattered.compress(sparsity, None).result)
+
+
+def zeros_within(
+    context: Context, samples: SampleSet, result: PassResult, epsilon: float
+) -> PassResult:
+    """A network of smaller layers with zeros that keep each response within a relative error.
+
+    Parameters
+    ----------
+    context, samples
+        Those of the run.
+    result
+        The pruned network.
+    epsilon
+        The error.
+    """
+    step = step_context(context, result, epsilon=epsilon)
+    return after(context, result, prune_pass(step, samples, None, {}, WarmStart()))

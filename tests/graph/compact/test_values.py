@@ -79,10 +79,12 @@ def test_recurrent_weights_have_a_scale_for_each_unit() -> None:
     assert TensorProto.INT8 in stored_types(packed)
 
 
+@pytest.mark.parametrize("zeros", [0.9, 0.02])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_values_of_half_precision(dtype) -> None:
-    weight = sparse(60, 50).astype(np.float16).astype(dtype)
+def test_values_of_half_precision(dtype, zeros) -> None:
+    weight = sparse(60, 50, zeros=zeros).astype(np.float16).astype(dtype)
     packed = pack(weight)
+    assert ("ScatterElements" in {node.op_type for node in packed.graph.node}) == (zeros == 0.9)
     assert TensorProto.FLOAT16 in stored_types(packed)
     for (w,) in results(packed, ["w"], {"x": np.zeros(1, dtype)}):
         assert w.tobytes() == weight.tobytes()
