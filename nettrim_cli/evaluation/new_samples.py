@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import BadInput, EngineFailed
 from nettrim_cli.evaluation.accuracy import CONFIDENCE
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.evaluation.output_error import OutputError
@@ -82,12 +84,13 @@ def on_unused_samples(
         Threads of the engine.
     """
     unused = samples.unused(MOST_SAMPLES)
-    if len(unused) < fewest_samples():
-        return tuple(
-            NewSampleError(output.name, None, SHARE, CONFIDENCE, len(unused), fewest_samples())
-            for output in dense.outputs
-        )
     reference = ReferenceOutputs(
         dense, lambda: samples.calibration.batches(unused, samples.size), threads=threads
     )
-    return new_sample_errors(reference.compare(written).errors)
+    if len(unused) >= fewest_samples():
+        with suppress(BadInput, EngineFailed):  # of samples that were not asked for
+            return new_sample_errors(reference.compare(written).errors)
+    return tuple(
+        NewSampleError(output.name, None, SHARE, CONFIDENCE, 0, fewest_samples())
+        for output in dense.outputs
+    )
