@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
-PRUNE_RUNS, COMPARE_RUNS = 1.0, 4.0  # of the network on all samples, for a quick certificate
+PRUNE_RUNS, COMPARE_RUNS = 0.5, 4.0  # of the network on all samples, for a quick certificate
 
 
 def prune(
