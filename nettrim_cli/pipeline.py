@@ -114,7 +114,7 @@ def prune(
         doubts = _doubts(dense, samples, settings, threads)
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
-        context = Context(dense, tuple(chosen), settings, threads, listener, executor)
+        context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
         if settings.runtime_int8:
             context, doubt = integer_context(context, samples)
             doubts += [doubt] if doubt else []

@@ -16,6 +16,7 @@ AUGMENTED_TIMES = 8  # made samples to a fitted one, at most
 AUGMENTED_BYTES = 256 << 20  # of these samples as fed, at most
 PROBE_BYTES = 16 << 20  # of the samples on which the network runs for each layer
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # fewest and most of these samples
+GRADIENT_BATCH = 2  # samples whose gradients are mixed by random signs
 PROBE_RUNS = 4  # all these runs together cost about so many runs on the fitted samples
 JUDGING_SAMPLES = 96  # held-out samples and those made of them together
 
@@ -81,6 +82,12 @@ class SampleSet:
         count = min(most, len(unused)) // batch * batch
         drawn = np.random.default_rng([self.seed, 2]).choice(unused, count, replace=False)
         return np.sort(drawn).astype(np.int64)
+
+    def gradient_batches(self, *, judges: bool) -> Iterator[Batch]:
+        """Samples for gradients of all layers, a few to a batch: to judge by, or any."""
+        indices = self.holdout if judges else np.union1d(self.fitted, self.holdout)
+        chosen = few_of(indices, self.calibration, 1, len(self.fitted))
+        return replace(self, size=GRADIENT_BATCH)._with_made(chosen)
 
     def seen_batches(self) -> Iterator[Batch]:
         """Some of both kinds, to look at what the whole network makes of them."""

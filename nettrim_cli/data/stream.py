@@ -259,8 +259,15 @@ class StreamCache:
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self.free_bytes = max_bytes
+        self.max_bytes = self.free_bytes = max_bytes
+        self.names: tuple[str, ...] = ()
         self.stops: list[Stream] = []
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        """Keep what is there if it was made for these tensors; else forget it."""
+        if names != self.names:
+            self.names, self.free_bytes = names, self.max_bytes
+            self.stops.clear()
 
     def follow(
         self, stop: int, run: Callable[[], Stream], names: Iterable[str] | None = None

@@ -2,18 +2,17 @@
 
 One pass over the dense network gives each layer's error at a few sparsities.  Errors of
 different layers are not comparable, so each is weighed by the layer's sensitivity: how much the
-network's output moves, squared, for the layer's own squared error, measured on some samples with
-that layer alone pruned (``sensitivity``).  The zeros then go where the estimated output error grows
+network's output moves, squared, for the layer's own squared error, on some samples with that layer
+alone pruned (``sensitivity``).  The zeros then go where the estimated output error grows
 least.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.output_gradients import Movement
 from nettrim_cli.pruning.propagation import RecordedStage, layer_problem, set_matrices
-from nettrim_cli.pruning.sensitivity import Movement, SensitivityProbe
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
 from nettrim_cli.solve.matrices import Matrix, norm
@@ -50,20 +49,31 @@ class LayerCurve:
         Squared response error at each level, not relative.
     size
         Squared norm of the dense response.
+    deltas
+        Damping that was chosen for each block; None where none was.
+    changed
+        Squared response error of the weights by which the layer is weighed.
     sensitivity, unflattened
         Squared relative error of the network's outputs for a squared error of the response: as
         they are, and before a final Softmax or Sigmoid (see ``sensitivity``), by which zeros are
         shared out.
-    deltas
-        Damping that was chosen for each block; None where none was.
     """
 
     layer: Layer
     squares: NDArray[np.float64]
     size: float
-    sensitivity: float
-    unflattened: float
     deltas: Sequence[float | None]
+    changed: float
+    sensitivity: float = 0.0
+    unflattened: float = 0.0
+
+    def weighed(self, movement: Movement) -> LayerCurve:
+        """The curve with how far those weights move the outputs."""
+        shares = [
+            moved / self.changed if self.changed > 0 and math.isfinite(moved) else 0.0
+            for moved in movement
+        ]
+        return replace(self, sensitivity=shares[0], unflattened=shares[1])
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,14 @@ class ErrorModel:
 
     levels: NDArray[np.float64]
     curves: Sequence[LayerCurve]
+
+    def weighed(self, movements: Mapping[str, Movement]) -> ErrorModel:
+        """The same with what each layer's weights do to the outputs, by name."""
+        curves = [
+            curve.weighed(movements[curve.layer.name]) if curve.layer.name in movements else curve
+            for curve in self.curves
+        ]
+        return replace(self, curves=curves)
 
     def allocate(
         self, sparsity: float, bounds: Mapping[str, Bounds], *, kind: str
@@ -190,37 +208,32 @@ def relative_weight(curve: LayerCurve) -> float:
 def measure_error_model(
     dense: Model,
     recorded: Iterable[RecordedStage],
-    probe: SensitivityProbe,
     sparsity: float | None,
-    sparse: Model | None = None,
+    sparse: Model,
     *,
     importance: Mapping[str, Sequence[Matrix]] = NOTHING,
 ) -> ErrorModel:
-    """Measure every layer's curve and the network's sensitivity to it.
+    """Measure every layer's curve.
 
     Parameters
     ----------
     recorded
         Every stage, with its samples in the dense network.
-    probe
-        Measures the sensitivities, stage by stage.
     sparsity
         Around which the curves are taken; over the whole range if None.
     sparse
-        A copy of the dense network that is given the weights of every layer as it was probed.
+        A copy of the dense network that is given the weights by which every layer is weighed.
     importance
         (M,) of the layers' outputs, block by block, where it is known.
 
     Returns
     -------
     ErrorModel
-        Without the layers that cannot be measured.
+        Not weighed, and without the layers that cannot be measured.
     """
     levels = sparsity_levels(sparsity)
 
-    def measure_layer(
-        number: int, layer: Layer, samples: Sequence[LayerSamples]
-    ) -> LayerCurve | None:
+    def measure_layer(layer: Layer, samples: Sequence[LayerSamples]) -> LayerCurve | None:
         """The curve of a layer of a stage; None where it cannot be measured."""
         problems = [
             layer_problem(dense, layer, block_samples, block, block_importance)
@@ -230,18 +243,16 @@ def measure_error_model(
         ]
         if any(problem.samples.unusable_reason for problem in problems):
             return None
-        moves = partial(probe.movement, number, layer)
         with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
-            curve, weights = _curve(layer, problems, levels, sparsity, moves)
-            if sparse is not None:
-                set_matrices(sparse, layer, weights)
+            curve, weights = _curve(layer, problems, levels, sparsity)
+            set_matrices(sparse, layer, weights)
             return curve
         return None
 
     curves = []
-    for number, stage in enumerate(recorded):
+    for stage in recorded:
         with stage:
-            curves += [measure_layer(number, layer, samples) for layer, samples in stage]
+            curves += [measure_layer(layer, samples) for layer, samples in stage]
     return ErrorModel(levels, [curve for curve in curves if curve is not None])
 
 
@@ -303,15 +314,8 @@ def _curve(
     problems: Sequence[LayerProblem],
     levels: NDArray[np.float64],
     sparsity: float | None,
-    moves: Callable[[list[Matrix]], Movement],
 ) -> tuple[LayerCurve, list[Matrix]]:
-    """A layer's curve, probed at one level, and the weights at it.
-
-    Parameters
-    ----------
-    moves
-        What other weights of the layer do to the outputs.
-    """
+    """A layer's curve, and the weights by which it is weighed."""
     nearest_level = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
     probed = range(len(levels)) if nearest_level is None else (nearest_level,)
     block_curves = [_squares(problem, levels, probed) for problem in problems]
@@ -324,12 +328,7 @@ def _curve(
             number = int(
                 np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2)))
             )
-    squared_error = squares[number]
     weights = [block.weights[number] for block in block_curves]
-    sensitivity, unflattened = (
-        movement / squared_error if squared_error > 0 and np.isfinite(movement) else 0.0
-        for movement in moves(weights)
-    )
     deltas = [block.delta for block in block_curves]
     squares = np.asarray(squares, np.float64)
-    return LayerCurve(layer, squares, size, sensitivity, unflattened, deltas), weights
+    return LayerCurve(layer, squares, size, deltas, float(squares[number])), weights

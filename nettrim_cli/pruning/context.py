@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
-from nettrim_cli.graph.analysis.importance import blended, output_importance
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.executors import Executor
+from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
 from nettrim_cli.pruning.propagation import RecordedStage, Stage, propagate, stages
 from nettrim_cli.pruning.selection import bounds_of, nonzeros
 from nettrim_cli.settings import Settings
-from nettrim_cli.solve.matrices import Matrix
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
-
-Importance = Mapping[str, Sequence[Matrix]]
-"""(M,) of each block of a layer, by the layer's name."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,8 @@ class Context:
         The network as the user gave it.
     layers
         The layers to prune, in the model's order.
+    samples
+        Those to fit and those held out, before any are made of them.
     threads
         Threads of BLAS and of the engine.
     listener
@@ -46,6 +44,7 @@ class Context:
     dense: Model
     layers: tuple[Layer, ...]
     settings: Settings
+    samples: SampleSet
     threads: int
     listener: Listener
     executor: Executor
@@ -84,20 +83,33 @@ class Context:
         }
 
     @cached_property
+    def gradients(self) -> OutputGradients:
+        """What errors of layers do to the outputs of the dense network."""
+        batches, judges = (
+            [*self.samples.gradient_batches(judges=judges)] for judges in (False, True)
+        )
+        return OutputGradients(self.dense, batches, judges, threads=self.threads)
+
+    @cached_property
     def dense_importance(self) -> Importance:
         """Importance of the layers' outputs in the dense network.
 
         Empty where the target is epsilon: the fewest weights of each layer are wanted then,
         wherever they are.
         """
-        return {} if self.settings.target_epsilon is not None else output_importance(self.dense)
+        settings = self.settings
+        if settings.target_epsilon is not None or settings.method != "l0":
+            return {}
+        return self.gradients.importance(self.dense)
 
     def importance(self, sparse: Model) -> Importance:
         """Importance of outputs by what a sparse version of the network reads, too.
 
         A unit that hardly anything reads any more is not worth many weights.
         """
-        return blended(self.dense_importance, output_importance(sparse))
+        if not self.dense_importance:
+            return {}
+        return blended(self.dense_importance, self.gradients.importance(sparse))
 
     @property
     def allocation(self) -> str:

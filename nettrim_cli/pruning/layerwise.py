@@ -15,7 +15,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.provenance import KEY, describe
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layer_job import (
     Budget,
     ErrorBudget,
@@ -25,6 +25,7 @@ from nettrim_cli.pruning.layer_job import (
     solve_layer,
 )
 from nettrim_cli.pruning.layer_reports import joined, joint_error, weights_of
+from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
     RecordedStage,
     dense_matrices,

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import ErrorModel, Forecast, measure_error_model
-from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import Block, WarmStart
-from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from nettrim_cli.pruning.output_gradients import Importance
+from nettrim_cli.pruning.sensitivity import movements
 from nettrim_cli.settings import ALLOCATIONS
 from nettrim_cli.solve.levels import uniform
 
@@ -29,6 +31,8 @@ class Measurement:
         Those to fit: with made samples where these cost less on the held-out ones.
     importance
         Of the layers' outputs, for the first pass.
+    cache
+        What the dense network delivered on these samples.
     forecast
         What more samples would give, where that was asked for.
     """
@@ -36,6 +40,7 @@ class Measurement:
     error_model: ErrorModel
     samples: SampleSet
     importance: Importance
+    cache: StreamCache
     forecast: Forecast | None = None
 
     @property
@@ -58,6 +63,8 @@ class StartingPoint:
     allocations
         Zeros of each layer, by name; the first is the best in general, the others are its rivals,
         where samples are few and sensitivities uncertain.  None where epsilon is the target.
+    cache
+        What the dense network delivered on these samples.
     forecast
         What more samples would give, where that was asked for.
     """
@@ -66,6 +73,7 @@ class StartingPoint:
     importance: Importance
     allocations: list[Mapping[str, int]] | None = None
     warm: WarmStart = field(default_factory=WarmStart)
+    cache: StreamCache | None = None
     forecast: Forecast | None = None
 
 
@@ -96,6 +104,7 @@ def starting_point(context: Context, samples: SampleSet) -> StartingPoint:
         measurement.importance,
         allocations,
         measurement.warm,
+        measurement.cache,
         measurement.forecast,
     )
 
@@ -114,29 +123,34 @@ def measure(context: Context, samples: SampleSet, sparsity: float | None = None)
         """The cost of the zeros that the model itself would give each layer."""
         return error_model.cost(allocate(context, error_model, share))
 
-    error_model, sparse = _measure(context, samples, sparsity)
+    cache = StreamCache()
+    error_model, sparse = _measure(context, samples, sparsity, cache)
     mixed = samples.augmented() if context.may_augment else samples
     if mixed.rounds:
-        mixed_model, mixed_sparse = _measure(context, mixed, sparsity)
+        mixed_cache = StreamCache()
+        mixed_model, mixed_sparse = _measure(context, mixed, sparsity, mixed_cache)
         if predicted_cost(mixed_model) < predicted_cost(error_model):
-            samples, error_model, sparse = mixed, mixed_model, mixed_sparse
+            samples, error_model, sparse, cache = mixed, mixed_model, mixed_sparse, mixed_cache
     forecast = None
     if context.settings.forecast and len(samples.half().fitted) < len(samples.fitted):
         fewer, _ = _measure(context, samples.half(), sparsity)
         forecast = Forecast.of(error_model, fewer, allocate(context, error_model, share))
     importance = context.dense_importance if sparse is None else context.importance(sparse)
-    return Measurement(error_model, samples, importance, forecast)
+    return Measurement(error_model, samples, importance, cache, forecast)
 
 
 def _measure(
-    context: Context, samples: SampleSet, sparsity: float | None
+    context: Context, samples: SampleSet, sparsity: float | None, cache: StreamCache | None = None
 ) -> tuple[ErrorModel, Model | None]:
-    """Every layer's curve, and the dense network with each layer as sparse as it was probed."""
-    sparse = None if sparsity is None else context.dense.clone()
-    recorded = context.recorded(samples)
-    batches = samples.probe_batches(len(context.layers))
-    probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
+    """Every layer's curve, and the dense network with each layer as sparse as it was weighed."""
+    dense, sparse = context.dense, context.dense.clone()
     error_model = measure_error_model(
-        context.dense, recorded, probe, sparsity, sparse, importance=context.dense_importance
+        dense,
+        context.recorded(samples, cache=cache),
+        sparsity,
+        sparse,
+        importance=context.dense_importance,
     )
-    return error_model, sparse
+    names = {curve.layer.name for curve in error_model.curves if curve.changed > 0}
+    moved = movements(context.gradients, sparse, names, context.stages, samples.probe_batches)
+    return error_model.weighed(moved), None if sparsity is None else sparse

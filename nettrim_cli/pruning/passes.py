@@ -161,7 +161,7 @@ def _first_bits(context: Context) -> tuple[Context, Sequence[int | None]]:
 def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:
     """The best network of all passes on the samples that are fitted to."""
     samples = first.samples
-    cache = StreamCache() if context.settings.sweeps > 1 else None
+    cache = first.cache or (StreamCache() if context.settings.sweeps > 1 else None)
 
     def attempt(zeros: Zeros | None, warm: WarmStart) -> PassResult:
         """A pass with so many zeros in each layer."""

@@ -92,7 +92,7 @@ def layer_problem(
     Parameters
     ----------
     importance
-        (M,) of the block's outputs (see ``graph.analysis.importance``).
+        (M,) of the block's outputs (see ``output_gradients``).
     """
     matrix = dense_matrices(dense, layer)[block]
     response = layer.response
@@ -192,13 +192,14 @@ class Propagation:
         cache: StreamCache,
     ) -> None:
         self.dense, self.pruned, self.plan, self.cache = dense, pruned, plan, cache
-        self.stream = cache.follow(0, start)
         layers = [layer for stage in plan for layer in stage.layers]
         self.capture = CapturePlan(dense.index, layers, cascade=pruned is not None)
         taps = [
             [tap for site in stage.sites for tap in self.capture.taps(site).values()]
             for stage in plan
         ]
+        cache.begin(tuple(tap.name for tapped in taps for tap in tapped))
+        self.stream = cache.follow(0, start)
         self.offsets = {
             stage.layers[0].name: self._offsets(number) for number, stage in enumerate(plan)
         }

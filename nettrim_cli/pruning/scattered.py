@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from nettrim_cli.data.sample_set import SampleSet
-from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.compression import Attempt, remixed
@@ -42,7 +41,8 @@ class ScatteredZeros:
         self, context: Context, samples: SampleSet, bits: Sequence[int | None] = (None,)
     ) -> None:
         self.context, self.bits, self.mix = context, bits, Mix(context.settings.weight_bits)
-        self.measured, self.cache = measure(context, samples), StreamCache()
+        self.measured = measure(context, samples)
+        self.cache = self.measured.cache
         self.samples, self.forecast = self.measured.samples, self.measured.forecast
         self.error_model = self.measured.error_model
 

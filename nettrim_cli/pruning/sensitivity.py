@@ -1,7 +1,8 @@
 """How far the network's output moves when one layer is changed.
 
-A few samples wait where the layers are read, in dataflow order, so that only what lies behind a
-layer runs again for it.
+Many layers are told at once by gradients, as far as these reach (``output_gradients``).  Others are
+probed: a few samples wait where the layers are read, in dataflow order, so that only what lies
+behind a layer runs again for it.
 
 A Softmax or a Sigmoid at the end flattens all changes but those of samples that are in doubt.  A
 few samples have hardly any of these, so the movement of what it reads is told, too.
@@ -9,8 +10,8 @@ few samples have hardly any of these, so the movement of what it reads is told, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +25,53 @@ from nettrim_cli.graph.capture.plan import CapturePlan
 from nettrim_cli.graph.capture.segments import Segment, Segments, build
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.propagation import Stage, set_matrices
+from nettrim_cli.pruning.output_gradients import Movement, OutputGradients
+from nettrim_cli.pruning.propagation import Stage, dense_matrices, set_matrices
 from nettrim_cli.solve.matrices import BLOCK_VALUES
+
+PROBED_LAYERS = 48  # more would take a growing share of a run
 
 Array = NDArray[np.floating[Any]]
 
 
-class Movement(NamedTuple):
-    """Sums over the outputs of their relative squared errors: as they are, and unflattened."""
+def movements(
+    gradients: OutputGradients,
+    changed: Model,
+    names: Collection[str],
+    plan: Sequence[Stage],
+    probe_batches: Callable[[int], Iterable[Batch]],
+) -> dict[str, Movement]:
+    """What each layer's change alone does to the outputs, by name.
 
-    outputs: float
-    unflattened: float
+    Parameters
+    ----------
+    gradients
+        Of the dense network's outputs.  Where layers are few, or no gradient reaches them, they are
+        probed, which misses nothing of large changes.
+    changed
+        The dense network with other weights in some layers.
+    names
+        The layers.
+    plan
+        All layers in dataflow order.
+    probe_batches
+        Samples to probe so many layers with.
+    """
+    result = gradients.movements(changed) if len(names) > PROBED_LAYERS else {}
+    missing = [
+        (number, layer)
+        for number, stage in enumerate(plan)
+        for layer in stage.layers
+        if layer.name in names and layer.name not in result
+    ]
+    if missing:
+        batches = probe_batches(len(missing))
+        probe = SensitivityProbe(gradients.dense, plan, batches, threads=gradients.threads)
+        for number, layer in missing:
+            biased = dense_matrices(changed, layer)
+            matrices = [matrix if layer.has_bias else matrix[:-1] for matrix in biased]
+            result[layer.name] = probe.movement(number, layer, matrices)
+    return result
 
 
 class SensitivityProbe:

@@ -9,8 +9,9 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.allocation import measure_error_model, sparsity_levels
+from nettrim_cli.pruning.output_gradients import OutputGradients
 from nettrim_cli.pruning.propagation import propagate, stages
-from nettrim_cli.pruning.sensitivity import SensitivityProbe
+from nettrim_cli.pruning.sensitivity import movements
 from nettrim_cli.settings import Settings
 from tests.support.networks import NETWORKS, input_samples, save_model
 from tests.support.small import build, normal
@@ -29,8 +30,12 @@ def measure(proto, sparsity, samples=96):
     batches = batches_of(input_samples(proto, samples))
     plan = stages(dense.layers)
     recorded = propagate(dense, None, plan, batches(), threads=1, seed=0)
-    probe = SensitivityProbe(dense, plan, [batch for batch, _ in batches()], threads=1)
-    return dense, measure_error_model(dense, recorded, probe, sparsity)
+    sparse = dense.clone()
+    error_model = measure_error_model(dense, recorded, sparsity, sparse)
+    judges = [batch for batch, _ in batches()]
+    gradients = OutputGradients(dense, judges, judges, threads=1)
+    names = {curve.layer.name for curve in error_model.curves}
+    return dense, error_model.weighed(movements(gradients, sparse, names, plan, lambda _: judges))
 
 
 def share_out(proto, sparsity, kind="network", limits=None):

@@ -152,7 +152,7 @@ def test_what_twice_as_many_samples_would_give_is_told_on_request(mlp) -> None:
 
 
 def curve(layer, squares, sensitivity=1.0) -> LayerCurve:
-    return LayerCurve(layer, np.array(squares), 1.0, sensitivity, sensitivity, ())
+    return LayerCurve(layer, np.array(squares), 1.0, (), 1.0, sensitivity, sensitivity)
 
 
 class Layer:

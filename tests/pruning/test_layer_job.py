@@ -163,10 +163,11 @@ def test_a_problem_is_free_when_its_layer_is_stored(tmp_path) -> None:
                 yield result
 
     settings = Settings(**QUICK)
-    context = Context(dense, dense.layers, settings, 1, Silent(), Counting(silent))
-    assert max(len(stage.layers) for stage in context.stages) == 3
     with Calibration.open(data, dense.inputs) as calibration:
         samples = SampleSet(calibration, np.arange(48), np.arange(48, 60), 16)
+        executor = Counting(silent)
+        context = Context(dense, dense.layers, settings, samples, 1, Silent(), executor)
+        assert max(len(stage.layers) for stage in context.stages) == 3
         zeros = {layer.name: layer.parameters // 2 for layer in dense.layers}
         prune_pass(context, samples, zeros, {}, WarmStart())
     assert alive == [1] * len(dense.layers)

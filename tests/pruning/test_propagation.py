@@ -141,6 +141,30 @@ def test_a_cache_leaves_every_sample_as_it_is(name, share) -> None:
     assert len(runs) == len(plan) + 1 - kept
 
 
+@pytest.mark.parametrize("share", [0.5, 2])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_cascade_takes_from_the_cache_of_a_pass_before_it(name, share) -> None:
+    dense, plan = Model(NETWORKS[name]()), stages(Model(NETWORKS[name]()).layers)
+    x = input_samples(dense.proto, 24)
+
+    def passed(pruned, cache):
+        seen = []
+        for stage in propagate(dense, pruned, plan, batches(x), threads=1, seed=0, cache=cache):
+            for layer, (samples,) in stage:
+                seen += [samples.X.copy(), samples.Z.copy()]
+                if pruned is not None:
+                    halve(pruned, layer)
+        return seen
+
+    whole = StreamCache()
+    passed(None, whole)
+    cache = StreamCache(int(share * (whole.max_bytes - whole.free_bytes)))
+    passed(None, cache)
+    assert 0 < len(cache.stops) <= len(plan) + 1
+    pairs = zip(passed(dense.clone(), cache), passed(dense.clone(), None), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
 def test_only_what_comes_after_a_pruned_layer_is_inexact() -> None:
     exact = {
         layer.input: samples.inputs_exact

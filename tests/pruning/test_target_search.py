@@ -15,9 +15,10 @@ from nettrim_cli.errors import BadInput, GateFailed, NothingToDo, WrongUsage
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, prune
-from nettrim_cli.pruning import allocation, scattered
+from nettrim_cli.pruning import measurement, scattered
 from nettrim_cli.pruning.goals import DropGoal
 from nettrim_cli.pruning.layerwise import prune_pass
+from nettrim_cli.pruning.output_gradients import Movement
 from nettrim_cli.pruning.root_search import MOST
 from nettrim_cli.settings import ALLOCATIONS, Settings
 from tests.support.effort import thinned
@@ -226,7 +227,8 @@ def test_error_weighs_layers_by_their_own_errors_alone(files, monkeypatch) -> No
         return [each.sparsity_after for each in report.layers]
 
     before = shares()
-    monkeypatch.setattr(allocation.SensitivityProbe, "movement", lambda *_: (1.0, 1.0))
+    moved = Movement(1.0, 1.0)
+    monkeypatch.setattr(measurement, "movements", lambda *args: dict.fromkeys(args[2], moved))
     assert shares() == before
     assert len(set(before)) > 1
 

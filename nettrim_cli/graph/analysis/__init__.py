@@ -1,1 +1,1 @@
-"""What the graph tells of errors: importance, gains, differences, sizes."""
+"""What the graph tells of errors: gains, differences, sizes."""

@@ -162,6 +162,29 @@ def measuring_model(
         raise Unsupported(f"the two models together are {error}") from error
 
 
+def layers_alone(dense: Model, changed: Model) -> tuple[Index, dict[str, tuple[Changed, str]]]:
+    """A network that runs each changed layer on the dense network's signals, too.
+
+    Returns
+    -------
+    Index
+        The network.
+    dict
+        By response of a layer: the layer, and the same response with changed weights.
+
+    Raises
+    ------
+    Unsupported
+        The two do not have the same nodes, or keep their data in different folders.
+    """
+    if dense.external.files != changed.external.files:
+        raise Unsupported("the two models have external data in different files")
+    build = _Builder(dense.index, changed.index)
+    layers = difference(dense, changed).layers.values()
+    copies = {layer.response: (layer, build.alone(layer)) for layer in layers}
+    return Index(build.whole(), changed.external), copies
+
+
 class _Builder:
     """The dense graph, the changed one under a prefix, and measuring nodes."""
 

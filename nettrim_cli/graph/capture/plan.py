@@ -161,7 +161,7 @@ class CapturePlan:
     def _list_schedule(self) -> Iterator[ScheduledNode]:
         for node in self._index.flat.main_nodes:
             exported = tuple(dict.fromkeys(self._exported.get(node.number, ())))
-            reads = frozenset(node.reads)
+            reads = node.reads
             if exported and self.cascade:
                 yield ScheduledNode(node.number, reads, exported, probe=True)
                 exported = ()

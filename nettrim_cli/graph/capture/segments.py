@@ -55,6 +55,9 @@ class Segments:
         self._producers = {
             name: position for position, node in enumerate(plan.schedule) for name in node.outputs
         }
+        self._results: list[list[str]] = [[] for _ in plan.schedule]  # by position
+        for name, position in self._producers.items():
+            self._results[position].append(name)
         computed_constants = self._constants & self._producers.keys()
         self._timeless = {self._producers[name] for name in computed_constants}
         self._last = tuple(stops[-1]) if stops else ()
@@ -66,7 +69,7 @@ class Segments:
         done = {position for piece in self.pieces[:count] for position in piece.positions}
         done -= self._timeless
         positions = self._required(self._last, done)
-        results = {name for name, position in self._producers.items() if position in positions}
+        results = {name for position in positions for name in self._results[position]}
         read = {name for position in positions for name in self._reads[position]}
         inputs = tuple(sorted(read - results))
         outputs = tuple(name for name in self._last if name in results - self._constants)
@@ -102,8 +105,7 @@ class Segments:
         needed: frozenset[str] = frozenset()
         for positions, stop in zip(reversed(pieces), reversed(stops), strict=True):
             alive = needed | set(stop)
-            run = set(positions)
-            results = {name for name, position in self._producers.items() if position in run}
+            results = {name for position in positions for name in self._results[position]}
             inputs = {name for position in positions for name in self._reads[position]} - results
             outputs = tuple(sorted((alive & results) - self._constants))
             segments.append(Segment(tuple(positions), tuple(sorted(inputs)), outputs, alive))

@@ -6,7 +6,7 @@ parameters there stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from nettrim_cli.graph.gradient.builder import Builder
@@ -14,6 +14,9 @@ from nettrim_cli.graph.gradient.flat_model import FlatModel
 from nettrim_cli.graph.ir.flat_graph import Node, depends_on
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.ops.gradients.context import GradientContext, GradientRule
+
+Guess = Callable[[str, str], str]
+"""Of a tensor before a boundary, and of a gradient behind it: a gradient; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,21 @@ class Gradients:
         Names of the gradients, by tensor; none of a tensor without.
     boundaries
         In reverse order.
+    guessed
+        Tensors before a boundary.
     """
 
     names: Mapping[str, str]
     boundaries: tuple[Boundary, ...]
+    guessed: frozenset[str] = frozenset()
 
 
 def backward(
-    model: FlatModel, g: Builder, seeds: Mapping[str, str], wanted: Collection[str]
+    model: FlatModel,
+    g: Builder,
+    seeds: Mapping[str, str],
+    wanted: Collection[str],
+    guess: Guess | None = None,
 ) -> Gradients:
     """Append the backward pass to a graph that has the forward pass.
 
@@ -63,15 +73,19 @@ def backward(
     seeds
         Gradients of some of its tensors, by name.
     wanted
-        Inputs of the graph whose gradients are asked for.
+        Tensors whose gradients are asked for.
+    guess
+        What stands for the gradient before a boundary; no gradients are told there by default.
     """
-    walk = _Walk(model, g, wanted)
+    walk = _Walk(model, g, wanted, guess)
     for name, seed in seeds.items():
         walk.add(name, seed)
     for node in reversed(model.index.flat.main_nodes):
         walk.hand_back(node)
-    names = {name: walk.total(name) for name in wanted if name not in walk.cut}
-    return Gradients({k: v for k, v in names.items() if v}, tuple(walk.boundaries))
+    names = {name: walk.total(name) for name in wanted if guess or name not in walk.cut}
+    return Gradients(
+        {k: v for k, v in names.items() if v}, tuple(walk.boundaries), frozenset(walk.cut)
+    )
 
 
 class _Walk:
@@ -83,8 +97,10 @@ class _Walk:
         Tensors whose gradient is not known.
     """
 
-    def __init__(self, model: FlatModel, g: Builder, wanted: Collection[str]) -> None:
-        self.model, self.g = model, g
+    def __init__(
+        self, model: FlatModel, g: Builder, wanted: Collection[str], guess: Guess | None
+    ) -> None:
+        self.model, self.g, self.guess = model, g, guess
         self.active = depends_on(model.index.flat.main_nodes, wanted)
         self.parts: dict[str, list[str]] = {}
         self.cut: set[str] = set()
@@ -108,7 +124,8 @@ class _Walk:
             return
         if not self.cut.isdisjoint(node.output):
             self.cut |= self.active & node.reads
-            return
+            if self.guess is None:
+                return
         gradients = [self.total(name) if name else "" for name in node.output]
         if not any(gradients):
             return
@@ -122,10 +139,18 @@ class _Walk:
             self.cut |= self.active & node.reads
             op = node.op_type if not node.domain else f"{node.domain}.{node.op_type}"
             self.boundaries.append(Boundary(node.title, op, refusal.reason.text))
+            self._guess(node, next(filter(None, gradients)))
             return
         for slot, gradient in parts.items():
             if slot in context.wanted:
                 self.add(node.input[slot], gradient)
+
+    def _guess(self, node: Node, behind: str) -> None:
+        """Go on before a boundary, where that is wanted."""
+        for name in sorted(self.active & node.reads) if self.guess else ():
+            assert self.guess is not None
+            if gradient := self.guess(name, behind):
+                self.add(name, gradient)
 
 
 def _rule(context: GradientContext, node: Node) -> GradientRule:

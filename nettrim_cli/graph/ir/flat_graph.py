@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import onnx
 
@@ -66,12 +67,12 @@ class Node:
         """Name of the node, or of its first result."""
         return self.name or next(filter(None, self.output), self.op_type)
 
-    @property
-    def reads(self) -> set[str]:
+    @cached_property
+    def reads(self) -> frozenset[str]:
         """Tensors that it or its subgraphs read from where it stands."""
-        return {name for name in self.input if name} | self.captured
+        return frozenset(filter(None, self.input)) | self.captured
 
-    @property
+    @cached_property
     def subgraph_outputs(self) -> tuple[str, ...]:
         """Outputs of its subgraphs, which it reads."""
         return tuple(name for subgraph in self.subgraphs for name in subgraph.outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,13 @@ from nettrim_cli.graph.ops.base import Unsupported
 from nettrim_cli.graph.ops.channel_rules import entrywise as entrywise_channels
 from nettrim_cli.graph.ops.context import (
     AffineContext,
-    Energy,
     ErrorContext,
     ErrorGain,
-    ImportanceContext,
 )
 from nettrim_cli.graph.ops.error_rules import entrywise
 from nettrim_cli.graph.ops.function_rules import folded
 from nettrim_cli.graph.ops.gradients import elementwise as gradients
 from nettrim_cli.graph.ops.gradients.context import zero
-from nettrim_cli.graph.ops.importance_rules import ONE, scaled, to_all, to_first, widest
 from nettrim_cli.graph.ops.rank_rules import broadcast_length, broadcast_rank
 from nettrim_cli.graph.ops.softmax import softmax_scores
 from nettrim_cli.graph.ops.spec import Clipping, ClipRule, OpSpec
@@ -38,23 +35,9 @@ def broadcast(**facts: Any) -> OpSpec:
 
 
 def mixture(function: Callable[[Any, Any], Any] | None, **facts: Any) -> OpSpec:
-    """An op all of whose inputs get the importance of its output."""
+    """An op on any number of inputs: of two at a time."""
     applied = None if function is None else folded(function)
-    return broadcast(function=applied, importance=to_all, width=widest, **facts)
-
-
-def product_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """A constant's square; two signals that gate each other get the same."""
-    constants = [context.channels(slot) for slot in range(context.count)]
-    factor = next((values for values in constants if values is not None), ONE)
-    return dict.fromkeys((0, 1), scaled(context.energy, factor))
-
-
-def quotient_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """By a constant; a divisor that is a signal is taken as steady."""
-    divisor = context.channels(1)
-    with np.errstate(divide="ignore"):
-        return {0: scaled(context.energy, ONE if divisor is None else 1 / divisor)}
+    return broadcast(function=applied, **facts)
 
 
 def product_error(context: ErrorContext) -> ErrorGain:
@@ -91,11 +74,6 @@ def quotient_error(context: ErrorContext) -> ErrorGain:
     if least == 0:
         raise Unsupported("it divides by zero")
     return ErrorGain({0: math.sqrt(context.growth(0)) / least})
-
-
-def where_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """The condition gets nothing."""
-    return dict.fromkeys((1, 2), context.energy)
 
 
 def where_error(context: ErrorContext) -> ErrorGain:
@@ -208,8 +186,6 @@ ARITHMETIC: dict[str, OpSpec] = {
     ),
     "Mul": broadcast(
         function=folded(np.multiply),
-        importance=product_importance,
-        width=widest,
         error=product_error,
         gradient=gradients.product_gradient,
         fitted=(0, 1),
@@ -218,7 +194,6 @@ ARITHMETIC: dict[str, OpSpec] = {
     ),
     "Div": broadcast(
         function=folded(np.divide),
-        importance=quotient_importance,
         error=quotient_error,
         gradient=gradients.quotient_gradient,
         linear=True,
@@ -227,13 +202,9 @@ ARITHMETIC: dict[str, OpSpec] = {
     ),
     "Pow": broadcast(
         function=folded(np.power),
-        importance=to_first,
-        width=widest,
         gradient=gradients.power_gradient,
     ),
-    "Where": broadcast(
-        importance=where_importance, error=where_error, gradient=gradients.where_gradient
-    ),
+    "Where": broadcast(error=where_error, gradient=gradients.where_gradient),
     "Mod": broadcast(),
     **dict.fromkeys(
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -269,13 +269,6 @@ class Op:
     def is_depthwise(self, geometry: Geometry, shape: Shape) -> bool:
         """Whether each output reads one channel of the input alone."""
         return False
-
-    def input_importance(
-        self, blocks: Sequence[NDArray[np.float64]], geometry: Geometry
-    ) -> NDArray[np.float64]:
-        """Importance of the input's channels, from that (N,) of each block's inputs."""
-        total: NDArray[np.float64] = np.sum(blocks, axis=0)
-        return total
 
     def bias_slot(self, geometry: Geometry) -> int | None:
         """Input slot of the op's own bias."""

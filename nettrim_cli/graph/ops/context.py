@@ -17,7 +17,6 @@ from nettrim_cli.graph.ops.base import Unsupported, qualified
 if TYPE_CHECKING:
     from nettrim_cli.graph.ops.spec import OpSpec
 
-Energy = NDArray[np.float64]  # of each channel, or (1,) for all alike
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -160,40 +159,6 @@ class NodeContext:
         """The node that makes an input."""
         node = self.graph.maker(self.name(slot))
         return None if node is None else NodeContext(self.graph, node)
-
-
-@dataclass(frozen=True)
-class ImportanceContext(NodeContext):
-    """A node with the importance of its outputs.
-
-    Attributes
-    ----------
-    energies
-        Of each output; None for one that nobody reads.
-    widths
-        Channels of tensors by name, as far as they are known.
-    """
-
-    energies: Sequence[Energy | None]
-    widths: Mapping[str, int]
-
-    @property
-    def energy(self) -> Energy:
-        """That of the first output.
-
-        Raises
-        ------
-        Unsupported
-            No node reads the first output.
-        """
-        if self.energies[0] is None:
-            raise Unsupported("only another output is read")
-        return self.energies[0]
-
-    def channels(self, slot: int) -> Energy | None:
-        """Values of a constant input as a row of channels; None for anything else."""
-        values = self.stored(slot)
-        return None if values is None or not values.size else values.astype(np.float64).reshape(-1)
 
 
 @dataclass(frozen=True)

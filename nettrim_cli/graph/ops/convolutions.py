@@ -177,14 +177,6 @@ class Conv(Op):
         inputs, _ = self.blocks(geometry, shape)[0]
         return geometry.attributes["group"] > 1 and math.prod(shape[2:]) == inputs
 
-    def input_importance(
-        self, blocks: Sequence[NDArray[np.float64]], geometry: Geometry
-    ) -> NDArray[np.float64]:
-        """Importance of each channel, from (N,) over all places of the kernel."""
-        taps = math.prod(geometry.attributes["kernel_shape"])
-        total: NDArray[np.float64] = np.concatenate(blocks).reshape(-1, taps).sum(axis=1)
-        return total
-
     def factor_nodes(
         self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:

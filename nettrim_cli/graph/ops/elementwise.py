@@ -15,7 +15,6 @@ from nettrim_cli.graph.ops.error_rules import slope, steepest
 from nettrim_cli.graph.ops.function_rules import plain, with_attributes
 from nettrim_cli.graph.ops.gradients import elementwise as gradients
 from nettrim_cli.graph.ops.gradients.context import zero
-from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_length, first_rank
 from nettrim_cli.graph.ops.spec import Attributes, Clipping, Function, OpSpec
 
@@ -132,14 +131,9 @@ def clip(attributes: Attributes, x: Any, low: Any = None, high: Any = None) -> A
 # ---- rules
 
 
-def function_of_one(function: Function | None = None, **facts: Any) -> OpSpec:
+def activation(function: Function | None = None, **facts: Any) -> OpSpec:
     """An op whose output has the axes of its first input."""
     return OpSpec(rank=first_rank, function=function, **{"channels": unary} | facts)
-
-
-def activation(function: Function | None = None, **facts: Any) -> OpSpec:
-    """An op that passes importance on channel by channel, as if it passed everything on."""
-    return function_of_one(function, importance=to_first, width=widest, **facts)
 
 
 def prelu_error(context: ErrorContext) -> ErrorGain:
@@ -203,7 +197,7 @@ ACTIVATIONS: dict[str, OpSpec] = {
         channels=entrywise,
         gradient=gradients.prelu_gradient,
     ),
-    "ThresholdedRelu": function_of_one(
+    "ThresholdedRelu": activation(
         with_attributes(lambda x, alpha: np.where(x > alpha, x, 0), alpha=1.0),
         gradient=gradients.by_mask(gradients.above_threshold),
     ),
@@ -267,7 +261,7 @@ ACTIVATIONS: dict[str, OpSpec] = {
         error=slope(1),
         gradient=gradients.by_slope(gradients.softplus_slope),
     ),
-    "Softsign": function_of_one(
+    "Softsign": activation(
         plain(lambda x: x / (1 + np.abs(x))),
         error=slope(1),
         gradient=gradients.by_slope(gradients.softsign_slope),
@@ -285,7 +279,6 @@ ACTIVATIONS: dict[str, OpSpec] = {
     ),
     "com.microsoft.Gelu": OpSpec(
         function=plain(gelu),
-        width=widest,
         channels=unary,
         gradient=gradients.by_slope(gradients.gelu_slope),
     ),
@@ -326,18 +319,16 @@ UNARY: dict[str, OpSpec] = {
     ),
     "Exp": activation(plain(np.exp), gradient=gradients.by_slope(gradients.itself)),
     "Sqrt": activation(plain(np.sqrt), gradient=gradients.sqrt_gradient),
-    "Log": function_of_one(plain(np.log), gradient=gradients.log_gradient),
-    "Reciprocal": function_of_one(
+    "Log": activation(plain(np.log), gradient=gradients.log_gradient),
+    "Reciprocal": activation(
         plain(lambda x: 1 / x), gradient=gradients.by_slope(gradients.reciprocal_slope)
     ),
-    "Sin": function_of_one(error=slope(1), gradient=gradients.by_slope(gradients.of("Cos"))),
-    "Cos": function_of_one(error=slope(1), gradient=gradients.by_slope(gradients.cos_slope)),
+    "Sin": activation(error=slope(1), gradient=gradients.by_slope(gradients.of("Cos"))),
+    "Cos": activation(error=slope(1), gradient=gradients.by_slope(gradients.cos_slope)),
     "Atan": OpSpec(
         error=slope(1), channels=unary, gradient=gradients.by_slope(gradients.atan_slope)
     ),
-    **dict.fromkeys(
-        ("Sign", "Not", "Floor", "Ceil", "Round", "IsNaN"), function_of_one(gradient=zero)
-    ),
+    **dict.fromkeys(("Sign", "Not", "Floor", "Ceil", "Round", "IsNaN"), activation(gradient=zero)),
 }
 
 ELEMENTWISE = ACTIVATIONS | UNARY

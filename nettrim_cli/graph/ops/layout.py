@@ -20,16 +20,13 @@ from nettrim_cli.graph.ops.function_rules import always, plain
 from nettrim_cli.graph.ops.gradients import layout as gradients
 from nettrim_cli.graph.ops.gradients.context import moved_by_positions, zero
 from nettrim_cli.graph.ops.gradients.elementwise import to_first as identity_gradient
-from nettrim_cli.graph.ops.importance_rules import joined_width, to_first, widest
 from nettrim_cli.graph.ops.layout_rules import (
     expand_rank,
     gather_error,
     gather_rank,
-    joined_importance,
     pad_error,
     reshape_length,
     slice_length,
-    split_importance,
     sum_of_lengths,
 )
 from nettrim_cli.graph.ops.layout_steps import Array, Indexed, Reshaped, Shape, Step, Transposed
@@ -226,7 +223,7 @@ def _span(size: int, start: int, end: int, stride: int) -> Array:
 
 def moved(layout: Callable[[LayoutContext], tuple[Step, ...]], **facts: Any) -> OpSpec:
     """An op that gives out all values of its first input in another shape or order."""
-    usual = {"importance": to_first, "error": slope(1), "steady": always}
+    usual = {"error": slope(1), "steady": always}
     return OpSpec(layout=layout, same_values=True, **usual | facts)
 
 
@@ -235,7 +232,6 @@ LAYOUT: dict[str, OpSpec] = {
         lambda context: (),
         rank=first_rank,
         length=first_length,
-        width=widest,
         function=plain(lambda x: x),
         linear=True,
         idle=lambda context: True,
@@ -287,7 +283,6 @@ LAYOUT: dict[str, OpSpec] = {
         layout=split,
         rank=first_rank,
         every_output=True,
-        importance=split_importance,
         error=slope(1),
         channels=channels.split_channels,
         steady=always,
@@ -307,8 +302,6 @@ LAYOUT: dict[str, OpSpec] = {
         join_axis=lambda context: int(context.attributes.get("axis", 1)),
         rank=rank_of_any(),
         length=sum_of_lengths,
-        width=joined_width,
-        importance=joined_importance,
         error=side_by_side,
         channels=channels.concat_channels,
         steady=always,
@@ -316,7 +309,6 @@ LAYOUT: dict[str, OpSpec] = {
     ),
     "Expand": OpSpec(
         rank=expand_rank,
-        importance=to_first,
         error=copies,
         spreads=True,
         channels=channels.expand_channels,
@@ -332,8 +324,6 @@ LAYOUT: dict[str, OpSpec] = {
     ),
     "Pad": OpSpec(
         rank=first_rank,
-        importance=to_first,
-        width=widest,
         error=pad_error,
         channels=channels.same_size_channels,
         gradient=gradients.padded_gradient,

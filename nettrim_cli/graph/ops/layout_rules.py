@@ -1,21 +1,17 @@
-"""Lengths of lists, importance and errors of ops that move values."""
+"""Lengths of lists and errors of ops that move values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
 from nettrim_cli.graph.ops.base import Unsupported
 from nettrim_cli.graph.ops.context import (
-    Energy,
     ErrorContext,
     ErrorGain,
-    ImportanceContext,
     NodeContext,
 )
-from nettrim_cli.graph.ops.importance_rules import mean
 
 
 def sum_of_lengths(context: NodeContext) -> int | None:
@@ -52,23 +48,6 @@ def expand_rank(context: NodeContext) -> int | None:
     """As many axes as the longer of the two shapes."""
     length, rank = context.length(1), context.rank()
     return None if length is None or rank is None else max(length, rank)
-
-
-def split_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """The parts together, where all of them are known by channel."""
-    parts = [energy for energy in context.energies if energy is not None and energy.size > 1]
-    if len(parts) < len(context.energies):
-        return mean(context)
-    return {0: np.concatenate(parts)}
-
-
-def joined_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """Every input gets its own channels."""
-    widths = [context.widths.get(name, 0) for name in context.node.input]
-    energy = context.energies[0]
-    if energy is None or not all(widths) or sum(widths) != energy.size:
-        return mean(context)
-    return dict(enumerate(np.split(energy, np.cumsum(widths)[:-1])))
 
 
 def pad_error(context: ErrorContext) -> ErrorGain:

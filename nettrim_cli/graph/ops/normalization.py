@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,8 @@ from nettrim_cli.graph.ops.channel_context import ChannelContext, Counted
 from nettrim_cli.graph.ops.channel_rules import ChannelRule, Outputs, mixed
 from nettrim_cli.graph.ops.context import (
     AffineContext,
-    Energy,
     ErrorContext,
     ErrorGain,
-    ImportanceContext,
     NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import slope
@@ -24,7 +21,6 @@ from nettrim_cli.graph.ops.function_rules import always
 from nettrim_cli.graph.ops.gradients import normalization as gradients
 from nettrim_cli.graph.ops.gradients.context import zero
 from nettrim_cli.graph.ops.gradients.elementwise import dropout_gradient
-from nettrim_cli.graph.ops.importance_rules import ONE, scaled, to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -34,21 +30,6 @@ EPSILON = 1e-5
 def trains_by_batch(context: NodeContext) -> bool:
     """Told by an attribute; before opset 14 by further results."""
     return bool(context.attributes.get("training_mode", 0)) or context.results > 1
-
-
-def gamma_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """By the factor gamma, where it is constant."""
-    gamma = context.channels(1)
-    return {0: scaled(context.energy, ONE if gamma is None else gamma)}
-
-
-def batch_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """By gamma, and by the variance where it is constant."""
-    gamma, variance = context.channels(1), context.channels(4)
-    factor = ONE if gamma is None else gamma
-    if variance is not None:
-        factor = factor / np.sqrt(variance + context.attributes.get("epsilon", EPSILON))
-    return {0: scaled(context.energy, factor)}
 
 
 def batch_error(context: ErrorContext) -> ErrorGain:
@@ -205,8 +186,6 @@ def normalization(**facts: Any) -> OpSpec:
 
 NORMALIZATION: dict[str, OpSpec] = {
     "BatchNormalization": normalization(
-        importance=batch_importance,
-        width=widest,
         error=batch_error,
         affine=batch_affine,
         mean_slot=3,
@@ -216,18 +195,16 @@ NORMALIZATION: dict[str, OpSpec] = {
         fitted=(1, 2),
     ),
     "LayerNormalization": normalization(
-        importance=gamma_importance,
         channels=mixing(-1, to_end=True),
         gradient=gradients.layer_gradient,
         fitted=(1, 2),
     ),
     "InstanceNormalization": normalization(
-        importance=gamma_importance,
         channels=instance_channels,
         gradient=gradients.instance_gradient,
         fitted=(1, 2),
     ),
-    "LRN": normalization(importance=to_first, width=widest, channels=mixing(1)),
+    "LRN": normalization(channels=mixing(1)),
     # v' J v = Var_p(v) <= (max v - min v)^2 / 4 <= ||v||^2 / 2 (Popoviciu)
     "Softmax": normalization(
         error=slope(0.5),
@@ -236,8 +213,6 @@ NORMALIZATION: dict[str, OpSpec] = {
         gradient=gradients.softmax_gradient,
     ),
     "Dropout": normalization(
-        importance=to_first,
-        width=widest,
         error=dropout_error,
         idle=lambda context: dropout_trains(context) is False,
         trains=dropout_trains,

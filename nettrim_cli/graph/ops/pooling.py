@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ from nettrim_cli.graph.ops.channel_context import ChannelContext, Labels
 from nettrim_cli.graph.ops.channel_layout import resize_channels, same_size_channels
 from nettrim_cli.graph.ops.channel_rules import Outputs, mixed
 from nettrim_cli.graph.ops.context import (
-    Energy,
     ErrorContext,
     ErrorGain,
-    ImportanceContext,
     NodeContext,
 )
 from nettrim_cli.graph.ops.error_rules import copies, slope, total
@@ -24,7 +22,6 @@ from nettrim_cli.graph.ops.function_rules import always
 from nettrim_cli.graph.ops.gradients import layout as gradients
 from nettrim_cli.graph.ops.gradients.context import zero
 from nettrim_cli.graph.ops.gradients.convolutions import average_pool_gradient, max_pool_gradient
-from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.graph.ops.windows import window
@@ -80,13 +77,6 @@ def position_rank(context: NodeContext) -> int | None:
     """An axis less, unless it is kept."""
     rank = context.rank()
     return None if rank is None else rank - (not context.attributes.get("keepdims", 1))
-
-
-def reduced_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """Over positions channels stay; over the channels themselves next to nothing comes through."""
-    axes = context.integers("axes", 1) or ()
-    last = {-1, (context.rank() or 0) - 1}
-    return {} if len(axes) == 1 and axes[0] in last else {0: context.energy}
 
 
 def pool_channels(context: ChannelContext) -> Outputs:
@@ -149,7 +139,7 @@ def cumulative_channels(context: ChannelContext) -> Outputs:
 def pool(**facts: Any) -> OpSpec:
     """An op that keeps channels and the number of axes."""
     usual = {"channels": pool_channels}
-    return OpSpec(rank=first_rank, importance=to_first, width=widest, **usual | facts)
+    return OpSpec(rank=first_rank, **usual | facts)
 
 
 def reduction(**facts: Any) -> OpSpec:
@@ -173,14 +163,9 @@ POOLING: dict[str, OpSpec] = {
         channels=resize_channels, steady=stays_inside, gradient=gradients.resized_gradient
     ),
     "Upsample": pool(channels=same_size_channels, steady=always),
-    "ReduceMean": reduction(
-        importance=reduced_importance, error=copies, steady=always, gradient=gradients.mean_gradient
-    ),
-    "ReduceSum": reduction(
-        importance=reduced_importance, error=total, gradient=gradients.total_gradient
-    ),
+    "ReduceMean": reduction(error=copies, steady=always, gradient=gradients.mean_gradient),
+    "ReduceSum": reduction(error=total, gradient=gradients.total_gradient),
     "ReduceMax": reduction(
-        importance=reduced_importance,
         error=slope(1),
         steady=always,
         gradient=gradients.extreme_gradient,

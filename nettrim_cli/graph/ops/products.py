@@ -29,7 +29,7 @@ from nettrim_cli.graph.ops.base import (
     working,
 )
 from nettrim_cli.graph.ops.channel_weights import product_channels
-from nettrim_cli.graph.ops.context import Energy, ErrorContext, ErrorGain, ImportanceContext
+from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain
 from nettrim_cli.graph.ops.gradients.products import gemm_gradient, matmul_gradient
 from nettrim_cli.graph.ops.rank_rules import fixed, product_rank
 from nettrim_cli.graph.ops.spec import OpSpec
@@ -266,11 +266,6 @@ def _place(shape: Shape, batch: Shape, block: int) -> tuple[Any, ...]:
     return tuple(index)
 
 
-def signal_importance(context: ImportanceContext) -> Mapping[int, Energy]:
-    """Of two signals the second has the channels of the result (attention's values)."""
-    return {0: context.energy.mean(keepdims=True), 1: context.energy}
-
-
 def gemm_error(context: ErrorContext) -> ErrorGain:
     """The norm of the constant operand, times alpha; C's is beta.
 
@@ -330,7 +325,6 @@ PRODUCTS: dict[str, OpSpec] = {
     "MatMul": OpSpec(
         weight=MatMul(),
         rank=product_rank,
-        importance=signal_importance,
         error=matmul_error,
         channels=product_channels,
         gradient=matmul_gradient,

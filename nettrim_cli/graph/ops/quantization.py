@@ -6,7 +6,6 @@ from nettrim_cli.graph.ops.base import Grid, Unsupported
 from nettrim_cli.graph.ops.channel_rules import unary
 from nettrim_cli.graph.ops.context import ErrorContext, ErrorGain, LayoutContext
 from nettrim_cli.graph.ops.gradients.elementwise import cast_gradient
-from nettrim_cli.graph.ops.importance_rules import to_first, widest
 from nettrim_cli.graph.ops.rank_rules import first_length, first_rank
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -42,8 +41,6 @@ QUANTIZATION: dict[str, OpSpec] = {
         retypes="cast",
         rank=first_rank,
         length=first_length,
-        importance=to_first,
-        width=widest,
         error=cast_error,
         channels=unary,
         steady=lambda context: context.attributes.get("to") in context.graph.float_types,
@@ -53,12 +50,8 @@ QUANTIZATION: dict[str, OpSpec] = {
         layout=dequantized,
         retypes="grid",
         rank=first_rank,
-        importance=to_first,
-        width=widest,
         channels=unary,
     ),
-    "QuantizeLinear": OpSpec(
-        retypes="grid", rank=first_rank, importance=to_first, width=widest, channels=unary
-    ),
+    "QuantizeLinear": OpSpec(retypes="grid", rank=first_rank, channels=unary),
     "DynamicQuantizeLinear": OpSpec(rank=first_rank),
 }

@@ -6,7 +6,7 @@ stands in one file with its family, and each walker over a graph asks all ops in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +15,17 @@ from nettrim_cli.graph.ops.base import Grid, Op
 from nettrim_cli.graph.ops.channel_rules import ChannelRule, boundary
 from nettrim_cli.graph.ops.context import (
     AffineContext,
-    Energy,
     ErrorContext,
     ErrorGain,
-    ImportanceContext,
     LayoutContext,
     NodeContext,
 )
 from nettrim_cli.graph.ops.gradients.context import GradientRule
-from nettrim_cli.graph.ops.importance_rules import mean
 from nettrim_cli.graph.ops.layout_steps import Step
 
 Attributes = Mapping[str, Any]
 Function = Callable[..., Any]
 CountRule = Callable[[NodeContext], int | None]
-WidthRule = Callable[[Sequence[int | None]], int | None]
-ImportanceRule = Callable[[ImportanceContext], Mapping[int, Energy]]
 ErrorRule = Callable[[ErrorContext], ErrorGain]
 AffineRule = Callable[[AffineContext], tuple[Floats, Floats] | None]
 ClipRule = Callable[[AffineContext], "Clipping | None"]
@@ -70,10 +65,6 @@ class OpSpec:
         Number of axes of its first output, of all outputs where `every_output`.
     length
         Entries of its first output, where that has one axis.
-    width
-        Channels of its first output for those of its inputs; None where channels are not kept.
-    importance
-        What it hands back to its inputs of the importance of its outputs.
     error
         How errors of its inputs come out, at most; None ends a proof.
     gradient
@@ -129,8 +120,6 @@ class OpSpec:
     rank: CountRule = unknown
     every_output: bool = False
     length: CountRule = unknown
-    width: WidthRule | None = None
-    importance: ImportanceRule = mean
     error: ErrorRule | None = None
     gradient: GradientRule | None = None
     fitted: tuple[int, ...] = ()

@@ -20,10 +20,11 @@ from nettrim_cli.graph.channels.units import UnitGroup
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.layers.elementwise import Elementwise
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.context import Context, Importance
+from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layer_job import LayerJob, UnitsBudget, solve_layer
 from nettrim_cli.pruning.layer_reports import joined, joint_error
 from nettrim_cli.pruning.layerwise import PassResult, stored_matrices
+from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
     RecordedStage,
     dense_matrices,

@@ -13,7 +13,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.analysis.error_gain import error_gain
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.layers.paths import Outputs, own_path
-from nettrim_cli.graph.ops.context import ErrorContext, ImportanceContext, NodeContext, Norms
+from nettrim_cli.graph.ops.context import ErrorContext, NodeContext, Norms
 from nettrim_cli.graph.ops.spec import UNKNOWN, OpSpec
 from nettrim_cli.graph.ops.table import FAMILIES, OPS
 from nettrim_cli.graph.ops.untreated import UNTREATED
@@ -88,14 +88,6 @@ def test_functions_are_affine_or_sums_if_the_table_says_so(op) -> None:
     assert np.allclose(apply(x + shift), middle, rtol=1e-5, atol=1e-5) == OPS[op].linear
     is_sum = len(inputs) > 1 and np.allclose(apply(x), sum(inputs), rtol=1e-5)
     assert is_sum == OPS[op].adds
-
-
-@pytest.mark.parametrize("op", having("width"))
-def test_widths_are_numbers_of_channels(op) -> None:
-    case = CASES[op]
-    names = Index(case.model()).nodes[0].input
-    widths = [case.signals[name].shape[1] if name in case.signals else None for name in names]
-    assert OPS[op].width(widths) == values_of(op, case)[0].shape[1]
 
 
 @pytest.mark.parametrize("op", having("retypes", "probabilities"))
@@ -204,16 +196,6 @@ def test_ops_that_change_no_values(op) -> None:
         assert OPS[op].idle(context)
         np.testing.assert_array_equal(y, x)
     assert not (OPS[op].trains and OPS[op].trains(context))
-
-
-@pytest.mark.parametrize("op", having("importance"))
-def test_importance_is_handed_to_inputs_that_there_are(op) -> None:
-    index = Index(CASES[op].model())
-    (node,) = index.nodes
-    energies = [np.ones(1) for _ in node.output]
-    rule = OPS[op].importance(ImportanceContext(index, node, energies, {}))
-    assert all(slot < len(node.input) for slot in rule)
-    assert all(np.isfinite(energy).all() and (energy >= 0).all() for energy in rule.values())
 
 
 @pytest.mark.parametrize("op", having("weight"))

@@ -94,10 +94,10 @@ def sample_set(model: Model, calibration: Calibration) -> SampleSet:
     return SampleSet(calibration, fitted, holdout, 32)
 
 
-def context(dense: Model) -> Context:
+def context(dense: Model, samples: SampleSet) -> Context:
     settings = Settings(sparsity=0.5, refit="network")
     silent = Silent()
-    return Context(dense, (), settings, 1, silent, SerialExecutor(silent))
+    return Context(dense, (), settings, samples, 1, silent, SerialExecutor(silent))
 
 
 def factored(proto: onnx.ModelProto, rank: int) -> onnx.ModelProto:
@@ -131,7 +131,7 @@ def test_a_network_of_other_nodes_is_fitted(tmp_path) -> None:
     assert {"left", "right"} <= {each.name for each in found}
     with Calibration.open(data, dense.inputs) as calibration:
         samples = sample_set(dense, calibration)
-        refit = fit_outputs(context(dense), student, found, samples)
+        refit = fit_outputs(context(dense, samples), student, found, samples)
     assert refit.share > 0
     assert refit.after < 0.8 * refit.before
 
@@ -143,7 +143,7 @@ def test_nothing_is_kept_where_there_is_nothing_to_gain(tmp_path) -> None:
     found = parameters(dense, [layer for layer in dense.layers if layer.prunable])
     with Calibration.open(data, dense.inputs) as calibration:
         samples = sample_set(dense, calibration)
-        refit = fit_outputs(context(dense), dense, found, samples)
+        refit = fit_outputs(context(dense, samples), dense, found, samples)
     assert refit.share == 0
     assert refit.model is dense
 

@@ -1,0 +1,134 @@
+"""A model beside gradients of random combinations of its outputs.
+
+With signs r, each 1 or -1 at random, ``g = J'r`` is the gradient of ``r'y``, J being the derivative
+of the outputs y.  The mean of ``g g'`` is ``J'J`` (Hutchinson, Communications in Statistics 19,
+1990).  So to first order the square of an entry of g tells what an error of that entry of a tensor
+does to the outputs, and ``(g'e)^2`` what an error e of the whole tensor does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from onnx import TensorProto, helper
+
+from nettrim_cli.graph.gradient.backward import Gradients, backward
+from nettrim_cli.graph.gradient.builder import Builder
+from nettrim_cli.graph.gradient.flat_model import FlatModel, flat_model
+from nettrim_cli.graph.ir.index import Index
+from nettrim_cli.graph.layer import Runnable
+
+SCALE = "scale:"
+"""Before the name of an output: what its signs are multiplied by."""
+
+
+@dataclass(frozen=True)
+class SignGraph:
+    """A graph that computes squares and products of gradients, with new signs in every run.
+
+    Its inputs are those of the model and a scale of each output.
+
+    Attributes
+    ----------
+    runnable
+        The graph.
+    outputs
+        The model's outputs.
+    energies
+        By tensor, the name of the sums (M,) of squares of its gradient, one sum a channel.
+    products
+        By tensor, the name of the product of its gradient with an error.
+    """
+
+    runnable: Runnable
+    outputs: tuple[str, ...]
+    energies: Mapping[str, str]
+    products: Mapping[str, str]
+
+
+def sign_graph(
+    index: Index,
+    outputs: Iterable[str],
+    *,
+    channels: Mapping[str, int] | None = None,
+    copies: Mapping[str, str] | None = None,
+) -> SignGraph:
+    """The graph for some tensors of a model.
+
+    Where gradients do not come through a node, they begin anew before it: with signs, as large on
+    average as behind it.  That still tells channels apart, but no product is known there.
+
+    Parameters
+    ----------
+    index
+        The model.
+    outputs
+        Names of tensors of floating-point numbers.
+    channels
+        Tensors whose energies are wanted, and the axis of their channels, from the end if negative.
+    copies
+        Tensors whose products are wanted, and tensors with the error added.
+
+    Raises
+    ------
+    BadInput
+        The model cannot be converted to an operator set with gradients.
+    """
+    names, channels, copies = tuple(outputs), channels or {}, copies or {}
+    model = flat_model(index, (), [*dict.fromkeys((*names, *copies.values()))])
+    graph = model.proto.graph
+    del graph.output[:]
+    signs = _Signs(model, Builder(graph, model.index.opset, model.index.all_names()))
+    for name in names:
+        kind = model.facts.types.get(name, TensorProto.FLOAT)
+        graph.input.append(helper.make_tensor_value_info(SCALE + name, kind, []))
+    seeds = {name: signs.g.Mul(signs.like(name), SCALE + name) for name in names}
+    gradients = backward(model, signs.g, seeds, [*channels, *copies], signs.before)
+    energies, products = {}, {}
+    for name, axis in channels.items():
+        if name in gradients.names and (energy := signs.energy(gradients, name, axis)):
+            energies[name] = energy
+    for name, copy in copies.items():
+        if name in gradients.names and name not in gradients.guessed:
+            error = signs.g.Sub(copy, name)
+            product = signs.g.Mul(gradients.names[name], error)
+            products[name] = signs.g.ReduceSum(product, keepdims=0)
+    computed = dict.fromkeys([*energies.values(), *products.values()])
+    graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
+    return SignGraph(model.external.runnable(model.proto), names, energies, products)
+
+
+class _Signs:
+    """Appends nodes for random signs and what is made of gradients."""
+
+    def __init__(self, model: FlatModel, g: Builder) -> None:
+        self.model, self.g = model, g
+        self._count = 0
+
+    def like(self, name: str) -> str:
+        """Signs in the shape of a tensor, others in every run."""
+        self._count += 1
+        noise = self.g.RandomUniformLike(name, low=-1.0, high=1.0, seed=float(self._count))
+        return self.g.Sign(noise)
+
+    def before(self, name: str, behind: str) -> str:
+        """Signs for a tensor, as large on average as a gradient; empty where it has no numbers."""
+        if self.model.facts.types.get(name) not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+            return ""
+        squares = self.g.ReduceMean(self.g.Mul(behind, behind), keepdims=0)
+        return self.g.Mul(self.like(name), self.g.Sqrt(squares))
+
+    def energy(self, gradients: Gradients, name: str, axis: int) -> str:
+        """Sums (M,) of squares over all axes but one; empty where their number is not known."""
+        g, gradient = self.g, gradients.names[name]
+        squares = g.Mul(gradient, gradient)
+        if axis == -1:
+            last = g.Gather(g.shape(name), g.constant([-1]))
+            rows = g.Reshape(squares, g.Concat(g.constant([-1]), last, axis=0))
+            return g.total(rows, [0], keepdims=False)
+        if name not in self.model.facts.sizes:
+            return ""
+        rank = len(self.model.facts.sizes[name])
+        axes = sorted({*range(rank)} - {axis % rank})
+        return g.total(squares, axes, keepdims=False)

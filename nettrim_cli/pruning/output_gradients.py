@@ -1,0 +1,215 @@
+"""What errors of layers do to the network's outputs, to first order, from gradients of the outputs.
+
+Outputs get random signs, and these are handed back through the network to all layers at once
+(``graph.gradient.sign_graph``): squares of the gradients tell which outputs of a layer matter, and
+their products with the layer's error how far that moves the network's outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from nettrim_cli.data.dataset import Batch
+from nettrim_cli.data.engine import Engine
+from nettrim_cli.errors import BadInput, EngineFailed, OutOfMemory
+from nettrim_cli.graph import ops
+from nettrim_cli.graph.analysis.before_softmax import before_softmax
+from nettrim_cli.graph.analysis.difference import layers_alone
+from nettrim_cli.graph.gradient.fit_graph import scores_graph
+from nettrim_cli.graph.gradient.sign_graph import SCALE, SignGraph, sign_graph
+from nettrim_cli.graph.layer import Layer
+from nettrim_cli.graph.layers.paths import response_path
+from nettrim_cli.graph.model import Model
+from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.solve.matrices import Matrix
+
+RUNS = 64  # with signs of their own, at least
+LEAST = 1e-2  # of the root mean square importance, that every output has
+FLOATS = ("float32", "float64")
+REFUSALS = (BadInput, EngineFailed, OutOfMemory, Unsupported)
+ZERO = np.zeros(1)
+
+Importance = Mapping[str, Sequence[Matrix]]
+"""(M,) of each block of a layer, by the layer's name."""
+
+
+class Movement(NamedTuple):
+    """Sums over the outputs of their relative squared errors: as they are, and unflattened."""
+
+    outputs: float
+    unflattened: float
+
+
+class OutputGradients:
+    """Gradients of the network's outputs on some samples.
+
+    Parameters
+    ----------
+    dense
+        The network.
+    batches, judges
+        A few samples each: any of them, and those that no weights were fitted to.
+    threads
+        Threads of the engine.
+    """
+
+    def __init__(
+        self, dense: Model, batches: Sequence[Batch], judges: Sequence[Batch], *, threads: int
+    ) -> None:
+        self.dense, self.batches, self.judges, self.threads = dense, batches, judges, threads
+        self._scales_of: dict[tuple[str, ...], dict[str, Matrix]] = {}
+
+    def importance(self, model: Model) -> Importance:
+        """How much each output of the prunable layers matters, with mean square 1.
+
+        Parameters
+        ----------
+        model
+            The dense network, or one with other weights.
+
+        Returns
+        -------
+        dict
+            By name, an array (M,) for each block: the root of the energy of the layer's response.
+            Layers of whose outputs nothing is known are not in it.
+        """
+        channels: dict[str, int] = {}
+        tensors: dict[str, list[str]] = {}
+        for layer in model.layers:
+            axis = ops.output_axis(layer.geometry) if layer.prunable else None
+            if axis is not None:
+                tensors[layer.name] = [
+                    response_path(model.index, layer, site)[1]
+                    for site in layer.sites
+                    if not site.scope
+                ]
+                channels |= dict.fromkeys(tensors[layer.name], axis)
+        energies: dict[str, Matrix] = {}
+        with suppress(*REFUSALS):
+            graph = sign_graph(model.index, self._ends(scores=True), channels=channels)
+            for values in self._runs(graph, graph.energies, self.batches):
+                for name, energy in values.items():
+                    energies[name] = energies.get(name, ZERO) + energy.astype(np.float64)
+        importance = {}
+        for layer in model.layers:
+            places = [energies[name] for name in tensors.get(layer.name, ()) if name in energies]
+            if blocks := _blocks(layer, places):
+                importance[layer.name] = blocks
+        return importance
+
+    def movements(self, changed: Model) -> dict[str, Movement]:
+        """What each layer's change alone does to the outputs, by name.
+
+        Layers that are not changed, or that no gradient reaches, are not in it.
+
+        Parameters
+        ----------
+        changed
+            The dense network with other weights in some layers.
+        """
+        unflattened = self._moved(changed, scores=True)
+        same = self._ends(scores=True) == self._ends(scores=False)
+        outputs = unflattened if same else self._moved(changed, scores=False)
+        return {
+            name: Movement(outputs[name], unflattened[name])
+            for name in outputs.keys() & unflattened.keys()
+        }
+
+    def _moved(self, changed: Model, *, scores: bool) -> dict[str, float]:
+        """Relative squared errors of the outputs, or before a final Softmax or Sigmoid."""
+        squares: dict[str, float] = {}
+        try:
+            index, copies = layers_alone(self.dense, changed)
+            pairs = {response: copy for response, (_, copy) in copies.items()}
+            graph = sign_graph(index, self._ends(scores=scores), copies=pairs)
+            for values in self._runs(graph, graph.products, self.judges):
+                products: dict[str, float] = {}
+                for response, value in values.items():
+                    name = copies[response][0].layer.name
+                    products[name] = products.get(name, 0.0) + float(value)
+                for name, product in products.items():
+                    squares[name] = squares.get(name, 0.0) + product**2
+        except REFUSALS:
+            return {}
+        hidden = {copies[response][0].layer.name for response in pairs.keys() - graph.products}
+        sites = [(layer.name, site) for layer in changed.layers for site in layer.sites]
+        readers = Counter(site.node for _, site in sites)  # layers of one node change together
+        hidden |= {name for name, site in sites if site.scope or readers[site.node] > 1}
+        return {
+            name: square / _rounds(self.judges)
+            for name, square in squares.items()
+            if name not in hidden and math.isfinite(square)
+        }
+
+    def _ends(self, *, scores: bool) -> list[str]:
+        """Outputs of floating-point numbers, or what a final Softmax or Sigmoid reads."""
+        index = self.dense.index
+        names = [output.name for output in self.dense.outputs if output.dtype in FLOATS]
+        if scores:
+            names = [before_softmax(index, name) for name in names]
+        return [*dict.fromkeys(names)]
+
+    def _runs(
+        self, graph: SignGraph, wanted: Mapping[str, str], batches: Sequence[Batch]
+    ) -> Iterator[dict[str, Matrix]]:
+        """Values of some outputs of the graph, by tensor, for each batch and its signs."""
+        if not wanted:
+            return
+        scales = self._scales(graph.outputs)
+        names = [*dict.fromkeys(wanted.values())]
+        engine = Engine(graph.runnable, threads=self.threads, optimise=True)
+        for batch in (batch for _ in range(_rounds(batches)) for batch in batches):
+            values = dict(zip(names, engine.run(dict(batch.feeds) | scales, names), strict=True))
+            yield {tensor: values[name] for tensor, name in wanted.items()}
+
+    def _scales(self, names: Sequence[str]) -> dict[str, Matrix]:
+        """What makes errors of the outputs relative to their size over all samples."""
+        key = tuple(names)
+        if key not in self._scales_of:
+            engine = Engine(scores_graph(self.dense.index, names), threads=self.threads)
+            sizes = np.zeros(len(names))
+            for batch in self.judges:
+                outputs = engine.run(batch.feeds, names)
+                sizes += [np.square(output, dtype=np.float64).sum() for output in outputs]
+                kinds = [output.dtype for output in outputs]
+            self._scales_of[key] = {
+                SCALE + name: np.array(size**-0.5 if size > 0 else 0.0, kind)
+                for name, size, kind in zip(names, sizes, kinds, strict=True)
+            }
+        return self._scales_of[key]
+
+
+def blended(first: Importance, second: Importance) -> dict[str, Sequence[Matrix]]:
+    """Geometric means of the importance in two versions of a model, with mean square 1 again.
+
+    Of a layer that is in one of them only, that one's: an array (M,) for each block.
+    """
+    result = {**first, **second}
+    for name in first.keys() & second.keys():
+        pairs = zip(first[name], second[name], strict=True)
+        joint = [np.sqrt(a * b) for a, b in pairs]
+        size = np.sqrt(np.mean(np.square(np.concatenate(joint))))
+        result[name] = [block / size for block in joint]
+    return result
+
+
+def _rounds(batches: Sequence[Batch]) -> int:
+    """How often each sample gets signs."""
+    return math.ceil(RUNS / max(1, len(batches)))
+
+
+def _blocks(layer: Layer, energies: Sequence[Matrix]) -> list[Matrix]:
+    """The importance (M,) of each block's outputs; [] where nothing is known of them."""
+    if not energies or any(energy.shape != (layer.shape[1],) for energy in energies):
+        return []
+    energy = np.sum(energies, axis=0)
+    average = float(energy.mean())
+    if not 0 < average < np.inf:
+        return []
+    return layer.split_blocks(np.maximum(np.sqrt(energy / average), LEAST))
