@@ -19,6 +19,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ MOST_ZEROS = 0.9
 HEADERS = ("model", "samples", "weights gone", "error", "agreement", "latency", "zeros", "error")
 HEADERS += ("bytes", "whole layers, and why")
 SMALLER, FAILED = 0.97, "failed"  # a ratio of latencies below this is worth the name
-ONE_TRY: dict[str, Any] = {"augment": "none", "final_fit": "none", "allocate": "network"}
+PLAIN: dict[str, Any] = {"augment": "none", "final_fit": "none"}
+LARGE = ("ocr-det", "ocr-rec", "minilm", "nudenet", "captcha", "captcha-det", "captcha-int8")
 NOTHING = {FAILED: "not measured"}
 
 
@@ -83,10 +85,13 @@ def measured(name: str, home: Path, options: Any) -> dict[str, Any]:
     if file.exists():
         figures |= json.loads(file.read_text())
     threads, zeros = options.threads, ZEROS.get(name, MOST_ZEROS)
-    for way, settings in {
-        "shrink": Settings(sparsity=options.sparsity, structure="shrink", threads=threads),
-        "compact": Settings(sparsity=zeros, store="compact", threads=threads, **ONE_TRY),
-    }.items():
+    shrink = Settings(sparsity=options.sparsity, structure="shrink", threads=threads)
+    compact = Settings(sparsity=zeros, store="compact", allocate="network", threads=threads)
+    ways = {
+        "shrink": replace(shrink, **PLAIN) if name in LARGE else shrink,
+        "compact": replace(compact, **PLAIN),
+    }
+    for way, settings in ways.items():
         if way in figures:
             continue
         output, begun = home / f"{way}.onnx", sum(os.times()[:2])
