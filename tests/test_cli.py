@@ -432,9 +432,11 @@ def test_of_a_model_of_another_make_nothing_is_proved(files, capsys) -> None:
     last.output[0] = "before"
     other = files.folder / "other.onnx"
     onnx.save(proto, other)
-    assert run(["compare", str(files.model), str(other), "--data", str(files.data)]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "output error 0 % nothing is proved: the two models have different nodes" in out
+    assert run(["compare", str(files.model), str(other), "--data", str(files.data), "--json"]) == 0
+    certificate = json.loads(capsys.readouterr().out)["certificate"]
+    (bound,), (cost_sum,) = certificate["outputs"], certificate["costs"]["sums"]
+    assert bound["reason"] == "nothing is proved: the two models have different nodes"
+    assert (cost_sum["bound"], cost_sum["error"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
