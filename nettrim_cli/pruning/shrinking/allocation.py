@@ -90,7 +90,7 @@ class WidthProblem:
         self.choices: dict[str | Block, Choice] = {}
         touching: dict[str, list[Block]] = {}
         for block, shape in shapes.items():
-            for name in {*shape.read, *shape.made, *shape.inside, *shape.inner, *shape.inner_read}:
+            for name in shape.groups:
                 touching.setdefault(name, []).append(block)
         for name, curve in costs.units.items():
             # An embedding's units are made by no layer.
@@ -287,7 +287,7 @@ class WidthProblem:
     ) -> tuple[tuple[Numbers | int, Numbers | int, Numbers | int], Floats | float]:
         """Rows, columns and rank of a block, and the share of it that stays."""
         shape = self.shapes[block]
-        units = {name: state.get(name, total) for name, total in self.totals.items()}
+        units = {name: state.get(name, self.totals[name]) for name in shape.groups}
         rank = state.get(block, shape.rank)
         return (*shape.remaining(units, self.totals), rank), shape.share(units, self.totals)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,11 @@ class BlockShape:
         for name in self.inner_read:
             rows = rows * units[name] // totals[name]
         return rows, columns
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """Names of all groups that change its size."""
+        return frozenset((*self.read, *self.made, *self.inside, *self.inner, *self.inner_read))
 
     @property
     def rank(self) -> int:
