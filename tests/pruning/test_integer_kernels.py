@@ -16,7 +16,7 @@ from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.report.result import Report
 from nettrim_cli.settings import Settings
 from tests.support.networks import mlp, save_data, save_model
-from tests.support.options import PLAIN
+from tests.support.options import QUICK
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def pruned(tmp_path, monkeypatch):
 
         monkeypatch.setattr(integer_kernels, "latency_ratio", latency_ratio)
         output = tmp_path / f"{len(list(tmp_path.iterdir()))}.onnx"
-        settings = Settings(**PLAIN | {"sparsity": 0.6, "runtime_int8": True} | options)
+        settings = Settings(**QUICK | {"sparsity": 0.6, "runtime_int8": True} | options)
         return prune(model, data, output, settings), output
 
     run.model, run.data = model, data

@@ -27,6 +27,7 @@ from nettrim_cli.files import atomic as writing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
 from tests.support import forked
+from tests.support.effort import thinned
 from tests.support.networks import attention, input_samples, mlp, residual, save_data
 from tests.support.options import FAST, PATIENCE
 from tests.support.small import build, normal
@@ -103,7 +104,7 @@ def sidecars(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("network", [wide_mlp, residual, attention, four_bits])
-@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+@pytest.mark.parametrize("scheme", thinned(["cascade", "parallel"], 2))
 def test_the_result_is_that_of_the_same_model_in_one_file(tmp_path, capsys, network, scheme):
     proto = network()
     data = save_data(tmp_path / "calib.h5", proto, 120)

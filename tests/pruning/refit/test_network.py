@@ -23,6 +23,7 @@ from nettrim_cli.pruning.refit.network import fit_outputs
 from nettrim_cli.pruning.refit.objective import Objective, constant_branches, paired_scores
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
+from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
 from tests.support.options import QUICK
 from tests.support.small import build, normal
@@ -236,7 +237,7 @@ def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
     assert errors[1] < errors[0]
 
 
-@pytest.mark.parametrize("structure", ["zeros", "shrink"])
+@pytest.mark.parametrize("structure", thinned(["shrink", "zeros"], 2))
 def test_what_was_fitted_together_is_rounded_again(files, structure) -> None:
     settings = Settings(threads=1, sparsity=0.5, structure=structure, bits=4, refit="network")
     report = prune(files.model, files.data, settings=settings, force=True)
