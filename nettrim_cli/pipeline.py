@@ -98,10 +98,7 @@ def prune(
     start = time.monotonic()
     settings, listener = settings or Settings(), listener or _silent()
     target = Path(output) if output is not None else default_output(model)
-    tell("about", model)
-    (dense,) = load_models([model], data)
-    dense.store(compact=settings.store == "compact")
-    dense.check_output(target, [Path(data)], force=force)
+    dense = _dense(model, data, target, settings, force=force)
     chosen, unpruned = select(dense, settings)
     with (
         naming(model),
@@ -115,19 +112,17 @@ def prune(
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
-        if settings.runtime_int8:
-            context, doubt = integer_context(context, samples)
-            doubts += [doubt] if doubt else []
+        context, kernel_doubts = _for_kernels(context, samples)
         reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
-        searched = settings.target[0] in SEARCHED
-        solve = partial(_search, unpruned=unpruned, start=start) if searched else prune_network
+        search = partial(_search, unpruned=unpruned, start=start)
+        solve = search if settings.target[0] in SEARCHED else prune_network
         outcome = solve(context, samples, reference)
         if not any(layer.pruned and layer.lost for layer in outcome.result.layers):
             raise NothingToDo(nothing_to_do(model, settings, outcome.result.layers))
         listener.stage("writing and checking")
         written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
-            doubts += [*written.doubts, *run_advice(outcome, len(samples))]
+            doubts += [*kernel_doubts, *written.doubts, *run_advice(outcome, len(samples))]
             level = settings.certificate, PRUNE_RUNS
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
             files = [dense.path, target]
@@ -305,6 +300,25 @@ def _search(
                 missed=str(missed),
             )
         raise
+
+
+def _dense(
+    model: PathLike, data: PathLike, target: Path, settings: Settings, *, force: bool
+) -> Model:
+    """The model to prune, once it is sure that a file can be written."""
+    tell("about", model)
+    (dense,) = load_models([model], data)
+    dense.store(compact=settings.store == "compact")
+    dense.check_output(target, [Path(data)], force=force)
+    return dense
+
+
+def _for_kernels(context: Context, samples: SampleSet) -> tuple[Context, list[Diagnostic]]:
+    """The context with as many bits as kernels of integers need, where these are wanted."""
+    if not context.settings.runtime_int8:
+        return context, []
+    context, doubt = integer_context(context, samples)
+    return context, [doubt] if doubt else []
 
 
 def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:
