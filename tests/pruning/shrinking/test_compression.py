@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -58,11 +60,12 @@ def weights_of(proto):
     return {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in proto.graph.initializer}
 
 
-@pytest.mark.parametrize("structure", SMALLER)
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("scheme", thinned(["cascade", "parallel"], 2))
+@pytest.mark.parametrize(
+    ("scheme", "network", "structure"),
+    thinned(itertools.product(["cascade", "parallel"], NETWORKS, SMALLER), 3),
+)
 def test_every_structure_keeps_its_target_on_every_network(
-    tmp_path, network, structure, scheme
+    tmp_path, scheme, network, structure
 ) -> None:
     proto = NETWORKS[network]()
     files = saved(tmp_path, proto)
@@ -160,7 +163,9 @@ def test_values_of_low_rank_need_few_entries(tmp_path) -> None:
     assert written == 3 * 6 * width
 
 
-@pytest.mark.parametrize("target", [{"max_error": 0.2}, {"max_drop": 0.2}, {"epsilon": 0.4}])
+@pytest.mark.parametrize(
+    "target", thinned([{"max_error": 0.2}, {"max_drop": 0.2}, {"epsilon": 0.4}], 2)
+)
 def test_targets_of_the_network_are_kept(tmp_path, target) -> None:
     files = saved(tmp_path, mlp(), 600)
     report = prune(files.model, files.data, settings=plain(structure="shrink", **target))
