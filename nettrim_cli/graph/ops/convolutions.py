@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nettrim_cli.graph.layer import Floats, Geometry
@@ -36,7 +35,9 @@ from nettrim_cli.graph.ops.windows import (
     read_window,
     spread_margins,
     step_arrays,
+    unfolded,
     window,
+    window_view,
 )
 
 PARAMETERS = {"LeakyRelu": ("alpha",), "Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta")}
@@ -68,7 +69,7 @@ class Conv(Op):
 
     def columns(self, arrays: Arrays, geometry: Geometry, block: int) -> Floats:
         """C-contiguous ``(C / group * k..., B * out...)``: a view of windows, copied once."""
-        return _unfolded(_windows(_channels(arrays["x"], geometry, block), geometry))
+        return unfolded(window_view(_channels(arrays["x"], geometry, block), geometry))
 
     def count(self, arrays: Arrays, geometry: Geometry, block: int) -> int:
         """Positions of the output."""
@@ -120,10 +121,10 @@ class Conv(Op):
         if count <= 1:
             yield self.columns(arrays, geometry, block)
             return
-        windows = _windows(_channels(arrays["x"], geometry, block), geometry)
+        windows = window_view(_channels(arrays["x"], geometry, block), geometry)
         step = max(1, windows.shape[2] // count)
         for start in range(0, windows.shape[2], step):
-            yield _unfolded(windows[:, :, start : start + step])
+            yield unfolded(windows[:, :, start : start + step])
 
     def _picked(
         self, x: NDArray[Any], geometry: Geometry, block: int, positions: Positions
@@ -183,6 +184,11 @@ class Conv(Op):
         """The window with r channels (N, r), and a convolution of single positions (r, M).
 
         With a fold, a window of its first axis and behind it one of its second.
+
+        Parameters
+        ----------
+        geometry, first, second, fold
+            As for ``Op.factor_nodes``.
         """
         window = dict(geometry.attributes)
         if window.pop("group") != 1:
@@ -343,30 +349,6 @@ def _channels(x: NDArray[Any], geometry: Geometry, block: int) -> NDArray[Any]:
     """Channels of one group."""
     count = x.shape[1] // geometry.attributes["group"]
     return x[:, block * count : (block + 1) * count]
-
-
-def _windows(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
-    """View ``(B, C, out..., k...)`` of what the window meets at each place."""
-    names = ("kernel_shape", "strides", "dilations")
-    kernel, strides, dilations = (geometry.attributes[name] for name in names)
-    margins = conv_margins(x.shape[2:], geometry)
-    if any(begin or end for begin, end in margins):
-        x = np.pad(x, ((0, 0), (0, 0), *margins))
-    extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
-    windows = sliding_window_view(x, extents, axis=tuple(range(2, x.ndim)))
-    steps = [slice(None, None, step) for step in (*strides, *dilations)]
-    view: NDArray[Any] = windows[(slice(None), slice(None), *steps)]
-    return view
-
-
-def _unfolded(windows: NDArray[Any]) -> Floats:
-    """``(B, C, out..., k...)`` as columns ``(C * k..., B * out...)``."""
-    spatial = windows.ndim // 2 - 1
-    outer, inner = range(2, 2 + spatial), range(2 + spatial, windows.ndim)
-    view = windows.transpose(1, *inner, 0, *outer)
-    result = np.empty(view.shape, dtype=working_dtype(windows.dtype))
-    result[...] = view
-    return result.reshape(math.prod(view.shape[: 1 + spatial]), -1)
 
 
 def conv_error(context: ErrorContext) -> ErrorGain:

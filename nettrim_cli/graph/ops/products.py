@@ -125,7 +125,13 @@ class MatMul(Op):
     def factor_nodes(
         self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:
-        """Two products of (N, r) and (r, M); a signal that is turned, or a stack, stays."""
+        """Two products of (N, r) and (r, M); a signal that is turned, or a stack, stays.
+
+        Parameters
+        ----------
+        geometry, first, second, fold
+            As for ``Op.factor_nodes``.
+        """
         left = geometry.attributes["left"]
         if (
             geometry.attributes["contracted"] != (-2 if left else -1)
@@ -176,7 +182,13 @@ class Gemm(MatMul):
     def factor_nodes(
         self, geometry: Geometry, first: Floats, second: Floats, fold: int = 1
     ) -> tuple[FactorNode, FactorNode] | None:
-        """A product of (N, r), and a Gemm of (r, M) with the bias."""
+        """A product of (N, r), and a Gemm of (r, M) with the bias.
+
+        Parameters
+        ----------
+        geometry, first, second, fold
+            As for ``Op.factor_nodes``.
+        """
         nodes = super().factor_nodes(geometry, first, second)
         if nodes is None:
             return None

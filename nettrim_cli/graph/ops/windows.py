@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from nettrim_cli.graph.layer import Geometry
-from nettrim_cli.graph.ops.base import Positions, Shape, Unsupported
+from nettrim_cli.graph.layer import Floats, Geometry
+from nettrim_cli.graph.ops.base import Positions, Shape, Unsupported, working_dtype
 
 MODES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
@@ -130,3 +133,27 @@ def _halves(total: int, mode: str) -> tuple[int, int]:
     """What comes before and after an axis; of an odd total SAME_UPPER has more after it."""
     small, large = max(total, 0) // 2, (max(total, 0) + 1) // 2
     return (small, large) if mode == "SAME_UPPER" else (large, small)
+
+
+def window_view(x: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """View ``(B, C, out..., k...)`` of what the window meets at each place."""
+    names = ("kernel_shape", "strides", "dilations")
+    kernel, strides, dilations = (geometry.attributes[name] for name in names)
+    margins = conv_margins(x.shape[2:], geometry)
+    if any(begin or end for begin, end in margins):
+        x = np.pad(x, ((0, 0), (0, 0), *margins))
+    extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+    dense = sliding_window_view(x, extents, axis=tuple(range(2, x.ndim)))
+    steps = [slice(None, None, step) for step in (*strides, *dilations)]
+    view: NDArray[Any] = dense[(slice(None), slice(None), *steps)]
+    return view
+
+
+def unfolded(windows: NDArray[Any]) -> Floats:
+    """``(B, C, out..., k...)`` as columns ``(C * k..., B * out...)``."""
+    spatial = windows.ndim // 2 - 1
+    outer, inner = range(2, 2 + spatial), range(2 + spatial, windows.ndim)
+    view = windows.transpose(1, *inner, 0, *outer)
+    result = np.empty(view.shape, dtype=working_dtype(windows.dtype))
+    result[...] = view
+    return result.reshape(math.prod(view.shape[: 1 + spatial]), -1)

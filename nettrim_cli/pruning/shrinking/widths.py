@@ -181,12 +181,28 @@ def _made_by(group: InnerGroup) -> tuple[str, ...]:
 
 
 def stored_weights(rows: Sizes, columns: Sizes, rank: Sizes, fold: int = 1) -> Numbers:
-    """Weights of a block (rows, columns), as one matrix or, where that is less, as two factors."""
+    """Weights of a block, as one matrix or, where that is less, as two factors.
+
+    Parameters
+    ----------
+    rows, columns, rank
+        Sizes, (K,) or one.
+    fold
+        Places of a window that the second factor has, too.
+    """
     return np.minimum(np.multiply(rows, columns), _factors(rows, columns, rank, fold))
 
 
 def pays(rows: Sizes, columns: Sizes, rank: Sizes, fold: int = 1) -> NDArray[np.bool_]:
-    """Whether two factors of a rank hold fewer weights than the matrix, elementwise."""
+    """Whether two factors of a rank hold fewer weights than the matrix, elementwise.
+
+    Parameters
+    ----------
+    rows, columns, rank
+        Sizes, (K,) or one.
+    fold
+        Places of a window that the second factor has, too.
+    """
     return _factors(rows, columns, rank, fold) < np.multiply(rows, columns)
 
 

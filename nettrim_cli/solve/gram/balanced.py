@@ -24,7 +24,7 @@ def balanced(Q: Matrix, K: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     Parameters
     ----------
     Q, K
-        (d, d) second moments of queries and keys.
+        (D, D) second moments of queries and keys.
 
     Returns
     -------

@@ -59,7 +59,10 @@ class FoldedSystem:
         self.inner = np.asarray(scipy.linalg.cholesky(inner, lower=True, check_finite=False))
 
     def bases(self, rhs: Matrix) -> Matrix:
-        """B (n, min(n, f M)) float64 of all ranks: the first r columns are the best of rank r."""
+        """B (n, min(n, f M)) float64 for a right-hand side (N, M), N = n f.
+
+        The first r columns are the best of rank r.
+        """
         V = scipy.linalg.cho_solve((self.G, True), rhs, check_finite=False)
         Y = self.inner.T @ V.reshape(len(self.inner), -1)
         most = min(Y.shape)
@@ -81,7 +84,7 @@ class FoldedSystem:
         return np.asarray(scipy.linalg.cho_solve(factor, read, check_finite=False)), read
 
     def solve(self, rhs: Matrix, rank: int) -> Matrix:
-        """Weights (n f, M) of a rank for a right-hand side (n f, M), both scaled."""
+        """Weights (N, M) of a rank for a right-hand side (N, M), N = n f, both scaled."""
         if rank <= 0:
             return np.zeros_like(rhs)
         rhs = rhs * self.scale[:, None]
@@ -90,7 +93,7 @@ class FoldedSystem:
         return np.asarray(self.scale[:, None] * (B @ C.reshape(B.shape[1], -1)).reshape(rhs.shape))
 
     def errors(self, rhs: Matrix) -> Matrix:
-        """Squared errors of the weights of rank 0, 1, ..., as ``shrunk.rank_errors`` has them.
+        """Squared errors of weights (N, M) of rank 0, 1, ..., as ``shrunk.rank_errors`` has them.
 
         They are computed at some ranks up to the last that saves weights.
         """
