@@ -207,7 +207,7 @@ class CapturePlan:
     def _export(self, subgraph: Subgraph, source: str) -> Tap:
         """Export a tensor from the subgraph in which it is read, through all that enclose it."""
         owners = [graph.owner for graph in subgraph.enclosing]
-        carried = not any(owner.op_type == "Scan" for owner in owners)
+        carried = all(owner.carries or not owner.iterates for owner in owners)
         name = source
         for graph in subgraph.enclosing:
             exports = self.exports.setdefault(graph.key, [])

@@ -103,7 +103,7 @@ def flat_model(
     for node in index.flat.main_nodes:
         if node.number in needed and not {*node.output} & {*parameters}:
             proto = writer.node(node)
-            if proto.op_type == "If" and proto.output[0] in branches:
+            if proto.output and proto.output[0] in branches:
                 _append_branch(graph, proto, taken=branches[proto.output[0]])
             else:
                 graph.node.append(proto)

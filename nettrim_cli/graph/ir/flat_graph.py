@@ -87,6 +87,11 @@ class Node:
         """Whether its subgraph may run any number of times."""
         return any(subgraph.inputs for subgraph in self.subgraphs)
 
+    @property
+    def carries(self) -> bool:
+        """Whether it is a Loop, which can hand any value from iteration to iteration."""
+        return self.op_type == "Loop"
+
 
 @dataclass(eq=False)
 class Subgraph:

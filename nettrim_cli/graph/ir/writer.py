@@ -79,7 +79,7 @@ class Writer:
         proto.input.extend(self.rename(name) for name in node.input)
         exports = self._exports(node) if exporting else None
         if exports:
-            count = len(node.subgraphs[0].graph.output) - (node.op_type == "Loop")
+            count = len(node.subgraphs[0].graph.output) - node.carries
             outputs += [""] * (count - len(outputs))
             stem = exports[0].outer
             outputs = [name or f"{stem}#{position}" for position, name in enumerate(outputs)]
@@ -113,7 +113,7 @@ class Writer:
 
     def _accumulates(self, node: Node) -> bool:
         """Whether exported values go from iteration to iteration of a node."""
-        return self.carried and node.op_type == "Loop"
+        return self.carried and node.carries
 
     def _state_count(self, loop: Node) -> int:
         """Number of a Loop's state tensors: its inputs but for the count and the condition."""

@@ -138,12 +138,12 @@ def split_channels(context: ChannelContext) -> Outputs:
     axis = context.attributes.get("axis", 0) % labels.ndim
     if labels.shape[axis] == 1:
         return (labels,) * len(context.node.output)
-    sizes = [context.result(part)[axis] for part in range(len(context.node.output))]
+    sizes = [context.result(slot)[axis] for slot in range(len(context.node.output))]
     ends = np.cumsum(sizes)
     whole = along(labels, axis, int(ends[-1]))
     parts = tuple(np.split(whole, ends[:-1], axis))
     context.edits.append(Divided(axis, parts))
-    return [compressed(part) for part in parts]
+    return [compressed(labels) for labels in parts]
 
 
 def gather_channels(context: ChannelContext) -> Outputs:

@@ -142,11 +142,11 @@ def signal_product(context: ChannelContext) -> Outputs:
     for slot, contracted in ((0, -1), (1, -2)):
         shape = list(context.shape(slot))
         shape[contracted] = 1
-        told = context.of(slot)
-        if told is not None:
-            told = mixed(context, told, [told.ndim + contracted])
-            told = told if told.shape[contracted] == 1 else None
-        labels.append(told)
+        own = context.of(slot)
+        if own is not None:
+            own = mixed(context, own, [own.ndim + contracted])
+            own = own if own.shape[contracted] == 1 else None
+        labels.append(own)
         shapes.append(tuple(shape))
     return (broadcast(context, list(zip(labels, shapes, strict=True))),)
 
@@ -167,9 +167,9 @@ def convolution_channels(context: ChannelContext) -> Outputs:
     else:
         read_rows(context, layer, labels, math.prod(facts["kernel_shape"]))
         output = new_columns(context, layer, 1, rank)
-        for axis, told in ((int(not spread), labels), (int(spread), output)):
-            if told is not None:
-                context.cut(1, on_axis(told.reshape(-1), axis, rank))
+        for axis, own in ((int(not spread), labels), (int(spread), output)):
+            if own is not None:
+                context.cut(1, on_axis(own.reshape(-1), axis, rank))
     if output is not None:
         context.cut(2, output, (1,))
         output = joined(context, range(3, context.count), output)

@@ -72,8 +72,8 @@ class FitBatches:
                     continue
                 if number not in self._answers:
                     answers = self._teacher.of(feeds)
-                    self._answers[number] = [self._store.keep(each) for each in answers]
-                yield FitBatch(feeds, [load(each) for each in self._answers[number]])
+                    self._answers[number] = [self._store.keep(answer) for answer in answers]
+                yield FitBatch(feeds, [load(answer) for answer in self._answers[number]])
 
     def _made_of(self, feeds: dict[str, Array], partner: dict[str, Array]) -> dict[str, Array]:
         if self._made:

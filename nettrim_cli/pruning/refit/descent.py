@@ -82,7 +82,9 @@ def metric(
     total = np.zeros_like(entries.start)
     for batch in batches:
         answers = start.answers(batch)
-        signs = [random.choice([-1.0, 1.0], each.shape).astype(each.dtype) for each in answers]
+        signs = [
+            random.choice([-1.0, 1.0], answer.shape).astype(answer.dtype) for answer in answers
+        ]
         total += np.square(start.along(batch, answers, signs)) * max(1, len(answers[0]))
     diagonal = entries.separable(total / len(batches))
     diagonal = np.maximum(diagonal, LEAST_CURVATURE * diagonal.mean())
@@ -113,7 +115,7 @@ class _Start:
         self, batch: FitBatch, answers: Sequence[Array], residuals: Sequence[Array]
     ) -> Vector:
         """(E,) gradient of the objective where answers differ from their targets by so much."""
-        targets = [answer - each for answer, each in zip(answers, residuals, strict=True)]
+        targets = [answer - residual for answer, residual in zip(answers, residuals, strict=True)]
         gradients = self._objective.gradients(self._values, batch.feeds, targets)[1]
         return self._entries.vector(gradients)
 

@@ -27,31 +27,32 @@ class Entries:
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._parameters = tuple(parameters)
         self._places = [
-            slice(None) if each.free is None else np.flatnonzero(each.free) for each in parameters
+            slice(None) if tensor.free is None else np.flatnonzero(tensor.free)
+            for tensor in parameters
         ]
         counts = [
-            each.values.size if each.free is None else int(np.count_nonzero(each.free))
-            for each in parameters
+            tensor.values.size if tensor.free is None else int(np.count_nonzero(tensor.free))
+            for tensor in parameters
         ]
         ends = list(itertools.accumulate(counts))
         self.spans = [slice(e - n, e) for e, n in zip(ends, counts, strict=True)]
-        self.start = self.vector({each.name: each.values for each in parameters})
+        self.start = self.vector({tensor.name: tensor.values for tensor in parameters})
 
     def vector(self, arrays: Mapping[str, NDArray[Any]]) -> Vector:
         """(E,) entries of the tensors."""
         pieces = [
-            arrays[each.name].ravel()[places].astype(np.float64)
-            for each, places in zip(self._parameters, self._places, strict=True)
+            arrays[tensor.name].ravel()[places].astype(np.float64)
+            for tensor, places in zip(self._parameters, self._places, strict=True)
         ]
         return np.concatenate(pieces) if pieces else np.empty(0)
 
     def arrays(self, vector: Vector) -> Arrays:
         """The tensors with these entries (E,)."""
         tensors = {}
-        for each, places, span in zip(self._parameters, self._places, self.spans, strict=True):
-            flat = each.values.flatten()
+        for tensor, places, span in zip(self._parameters, self._places, self.spans, strict=True):
+            flat = tensor.values.flatten()
             flat[places] = vector[span]
-            tensors[each.name] = flat.reshape(each.values.shape)
+            tensors[tensor.name] = flat.reshape(tensor.values.shape)
         return tensors
 
     def separable(self, vector: Vector) -> Vector:
@@ -63,13 +64,13 @@ class Entries:
             (E,) of noisy figures, none of them negative.
         """
         smooth = np.empty_like(vector)
-        for each, places, span in zip(self._parameters, self._places, self.spans, strict=True):
+        for tensor, places, span in zip(self._parameters, self._places, self.spans, strict=True):
             figures = vector[span]
             smooth[span] = figures.mean() if len(figures) else 0
-            if each.values.ndim > 1 and smooth[span].any():
-                columns = each.values[0].size
-                rows = np.arange(each.values.size)[places] // columns
-                ends = np.arange(each.values.size)[places] % columns
+            if tensor.values.ndim > 1 and smooth[span].any():
+                columns = tensor.values[0].size
+                rows = np.arange(tensor.values.size)[places] // columns
+                ends = np.arange(tensor.values.size)[places] % columns
                 smooth[span] = _means(figures, rows)[rows] * _means(figures, ends)[ends]
                 smooth[span] /= figures.mean()
         return smooth

@@ -195,16 +195,16 @@ def fit_outputs(
     effort = Effort.of(student, samples, threads, PRODUCTS[context.settings.refit])
     batches = FitBatches(samples, effort.batch, teacher, mixed=effort.mixed)
     move = _descend(objective, entries, batches, effort, listener)
-    before, chosen = judges.errors(objective, entries.arrays(entries.start)), 0.0
-    least = before
+    first, chosen = judges.errors(objective, entries.arrays(entries.start)), 0.0
+    least = first
     for candidate in SHARES if share is None else (share,):
         errors = judges.errors(objective, entries.arrays(entries.start + candidate * move))
-        better = _surely_less(errors, before) and errors.sum() < least.sum()
+        better = _surely_less(errors, first) and errors.sum() < least.sum()
         if better or (share is not None and np.isfinite(errors).all()):
             least, chosen = errors, candidate
     best = entries.arrays(entries.start + chosen * move)
     model = with_values(student, best) if chosen else student
-    figures = (math.sqrt(float(errors.sum()) / judges.count) for errors in (before, least))
+    figures = (math.sqrt(float(errors.sum()) / judges.count) for errors in (first, least))
     return Refit(model, chosen, *figures)
 
 
@@ -262,11 +262,11 @@ class _Judges:
             yield batch.feeds, self._teacher.of(batch.feeds), batch.count
 
 
-def _surely_less(errors: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+def _surely_less(errors: NDArray[np.float64], least: NDArray[np.float64]) -> bool:
     """Whether errors have fallen by more than chance explains."""
     if not np.isfinite(errors).all():
         return False
-    change = errors - before
+    change = errors - least
     if len(change) < 2:
         return bool(change.sum() < 0)
     noise = float(change.std(ddof=1)) * math.sqrt(len(change))

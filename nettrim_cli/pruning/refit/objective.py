@@ -92,7 +92,7 @@ def constant_branches(
     names = {node.output[0]: node.input[0] for node in nodes}
     conditions = [*dict.fromkeys(names.values())]
     engine = Engine(scores_graph(model.index, conditions), threads=threads)
-    rows = [[bool(each.all()) for each in engine.run(feeds, conditions)] for feeds in batches]
+    rows = [[bool(value.all()) for value in engine.run(feeds, conditions)] for feeds in batches]
     same = {
         name: values[0]
         for name, values in zip(conditions, zip(*rows, strict=True), strict=True)
@@ -136,17 +136,15 @@ class Objective:
         threads: int,
         branches: Mapping[str, bool] = MappingProxyType({}),
     ) -> None:
-        names = [each.name for each in parameters]
+        names = [parameter.name for parameter in parameters]
         graph = fit_graph(student.index, names, outputs, branches)
         self.engine = Engine(graph.runnable, threads=threads, optimise=True)
         self.forward = Engine(graph.forward, threads=threads, optimise=True)
         self.outputs, self.sizes = tuple(outputs), tuple(sizes)
         self.boundaries: tuple[Boundary, ...] = graph.boundaries
-        self.parameters = [each for each in parameters if each.name in graph.parameters]
+        self.parameters = [p for p in parameters if p.name in graph.parameters]
         self._gradients = dict(zip(graph.parameters, graph.gradients, strict=True))
-        self._fixed = {
-            each.name: each.values for each in parameters if each.name not in graph.parameters
-        }
+        self._fixed = {p.name: p.values for p in parameters if p.name not in graph.parameters}
 
     def gradients(
         self, values: Mapping[str, Array], feeds: Mapping[str, Array], targets: Sequence[Array]

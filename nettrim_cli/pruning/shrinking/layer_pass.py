@@ -135,9 +135,9 @@ class _Pass:
     ) -> None:
         self.context, self.shrunk, self.remaining = context, shrunk, remaining
         self.plan, self.importance = plan, importance
-        self.first = {each.group.layers[0]: each for each in bases}
-        self.shapes = block_shapes(context.layers, (), [each.group for each in bases])
-        self.sizes = {each.group.name: each.group.size for each in bases}
+        self.first = {basis.group.layers[0]: basis for basis in bases}
+        self.shapes = block_shapes(context.layers, (), [basis.group for basis in bases])
+        self.sizes = {basis.group.name: basis.group.size for basis in bases}
         self.reports: list[LayerReport] = []
 
     def shrink(self, stage: RecordedStage) -> None:

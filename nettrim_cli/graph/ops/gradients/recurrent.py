@@ -35,12 +35,12 @@ def lstm_gradient(context: GradientContext) -> Mapping[int, str]:
     _check(context)
     g = context.g
     backwards = REVERSED[context.attributes.get("direction", "forward")]
-    found: dict[int, list[str]] = {}
+    gradients: dict[int, list[str]] = {}
     for number, reverse in enumerate(backwards):
         for slot, name in _Direction(context, number, backwards=reverse).parts().items():
-            found.setdefault(slot, []).append(name)
-    parts = {slot: g.Concat(*names, axis=0) for slot, names in found.items() if slot != X}
-    return parts | {X: g.sum_of(found[X])}
+            gradients.setdefault(slot, []).append(name)
+    parts = {slot: g.Concat(*names, axis=0) for slot, names in gradients.items() if slot != X}
+    return parts | {X: g.sum_of(gradients[X])}
 
 
 def _check(context: GradientContext) -> None:
@@ -84,7 +84,7 @@ class _Direction:
         record = self._forward(products, g.Transpose(recurrent, perm=[1, 0]))
         moves, state, cell = self._backward(record, recurrent)
         flat = g.Reshape(moves, self.flat)
-        found = {
+        gradients = {
             X: g.MatMul(moves, inputs),
             W: self._joined(g.Gemm(flat, self._rows(context.name(X), inputs), transA=1)),
             R: self._joined(g.Gemm(flat, self._rows(record[0], recurrent), transA=1)),
@@ -93,8 +93,10 @@ class _Direction:
         }
         if context.name(B):
             total = g.ReduceSum(flat, g.constant([0]), keepdims=0)
-            found[B] = self._joined(g.Concat(total, total, axis=0))
-        return {slot: name for slot, name in found.items() if slot in context.wanted or slot == X}
+            gradients[B] = self._joined(g.Concat(total, total, axis=0))
+        return {
+            slot: name for slot, name in gradients.items() if slot in context.wanted or slot == X
+        }
 
     def _forward(self, products: str, recurrent: str) -> list[str]:
         """States and cells before each step, gates, and what the cell gives out.
@@ -118,7 +120,7 @@ class _Direction:
                 Names of the state and the cell before it, and of what the inputs add to the gates.
             """
             split = _equal_parts(g, g.Add(product, g.MatMul(state, recurrent)))
-            entry, out, forget = (g.Sigmoid(each) for each in split[:3])
+            entry, out, forget = (g.Sigmoid(gate) for gate in split[:3])
             new = g.Tanh(split[3])
             after = g.Add(g.Mul(forget, cell), g.Mul(entry, new))
             shown = g.Tanh(after)
@@ -141,9 +143,9 @@ class _Direction:
 
         def step(g: Builder, state: str, later: str, *seen: str) -> Sequence[str]:
             """One step back; the gradients of the state and of the cell, then what was recorded."""
-            cell, gates, shown, given = seen
+            cell, gates, shown, arriving = seen
             entry, out, forget, new = _equal_parts(g, gates)
-            state = g.Add(state, given)
+            state = g.Add(state, arriving)
             change = g.Add(later, g.Mul(g.Mul(state, out), self._falling(g, g.Mul(shown, shown))))
             moves = [
                 g.Mul(g.Mul(change, new), g.Mul(entry, self._falling(g, entry))),
@@ -157,10 +159,12 @@ class _Direction:
         states, cells, gates, shown = record
         zero = self._zeros()
         steps, state, cell = [*self.context.gradients, "", ""][:3]
-        given = self.g.Gather(steps, self._index(), axis=1) if steps else self._zeros_like(states)
-        starts = [self._given(each) if each else zero for each in (state, cell)]
+        arriving = (
+            self.g.Gather(steps, self._index(), axis=1) if steps else self._zeros_like(states)
+        )
+        starts = [self._given(name) if name else zero for name in (state, cell)]
         state, cell, moves = self._scan(
-            step, starts, [cells, gates, shown, given], 1 - self.backwards
+            step, starts, [cells, gates, shown, arriving], 1 - self.backwards
         )
         return [moves, state, cell]
 
