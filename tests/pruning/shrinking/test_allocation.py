@@ -78,7 +78,7 @@ def test_widths_are_near_the_best_of_all_combinations() -> None:
 @pytest.mark.parametrize("work", [None, Odd()])
 def test_time_is_spent_nearly_as_well_as_by_all_combinations(work) -> None:
     ratios = []
-    for seed, share in itertools.product(range(2), (0.3, 0.6)):
+    for seed, share in itertools.product(range(4), (0.3, 0.6)):
         problem = costs_of(seed, work)
         names = list(problem.choices)
         dense = problem.time({})
