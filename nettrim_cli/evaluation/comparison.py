@@ -275,9 +275,9 @@ def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str
     }
 
 
-def stored_bytes(model: Model) -> int:
-    """Bytes of a model's files, as they will be written."""
-    return sum(len(piece) for content in model.contents() for piece in content)
+def stored_bytes(model: Model, *, compact: bool | None = None) -> int:
+    """Bytes of a model's files, as they will be written, or in a form."""
+    return sum(len(piece) for content in model.contents(compact=compact) for piece in content)
 
 
 def packed(model: Model) -> int:

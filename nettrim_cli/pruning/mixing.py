@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.evaluation.comparison import ReferenceOutputs, stored_bytes
 from nettrim_cli.graph.compact.gaps import best_code
 from nettrim_cli.graph.compact.values import element_bytes
 from nettrim_cli.pruning.compression import Compression
@@ -53,6 +53,8 @@ def best_mix(
 ) -> Compression:
     """The compression with the mix of least error, of those that it may have.
 
+    Bytes that were only about equal are made up for: an error is taken as falling in proportion.
+
     Parameters
     ----------
     compression
@@ -66,31 +68,33 @@ def best_mix(
     by_bytes
         Whether all mixes have as many bytes, or the same sparsity.
     """
-    bytes_allowed, errors = compression.stored_bytes(sparsity), dict[Mix, float]()
+    bytes_allowed, costs = compression.stored_bytes(sparsity), dict[Mix, float]()
 
-    def error(mix: Mix) -> float:
-        """The measured output error with a mix."""
-        if mix not in errors:
+    def cost(mix: Mix) -> float:
+        """The measured output error with a mix, times the bytes of a compact file if they count."""
+        if mix not in costs:
             tried = compression.mixed(mix)
             share = _sparsity_of(tried, bytes_allowed) if by_bytes else sparsity
             listener.stage(f"trying {mix}")
-            errors[mix] = reference.compare(tried.compress(share, None).result.model).error
-            listener.message(f"{mix}: output error {errors[mix]:.2%} on held-out samples")
-        return errors[mix]
+            model = tried.compress(share, None).result.model
+            error, size = reference.compare(model).error, stored_bytes(model, compact=True)
+            listener.message(f"{mix}: output error {error:.2%} on held-out samples, {size:,} bytes")
+            costs[mix] = error * size if by_bytes else error
+        return costs[mix]
 
     best = compression.mix
-    best = _climb([replace(best, bits=bits) for bits in compression.bits], best, error)
-    best = _climb([replace(best, zeros=share) for share in compression.zeros], best, error)
+    best = _climb([replace(best, bits=bits) for bits in compression.bits], best, cost)
+    best = _climb([replace(best, zeros=share) for share in compression.zeros], best, cost)
     return compression.mixed(best)
 
 
-def _climb(ladder: Sequence[T], start: T, error: Callable[[T], float]) -> T:
-    """The step of a ladder whose neighbours' errors are larger, from a step on."""
+def _climb(ladder: Sequence[T], start: T, cost: Callable[[T], float]) -> T:
+    """The step of a ladder whose neighbours cost more, from a step on."""
     place = ladder.index(start)
     for direction in (1, -1):
         moved = False
         while 0 <= place + direction < len(ladder) and (
-            error(ladder[place + direction]) < error(ladder[place])
+            cost(ladder[place + direction]) < cost(ladder[place])
         ):
             place, moved = place + direction, True
         if moved:
