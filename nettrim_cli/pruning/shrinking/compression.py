@@ -70,7 +70,7 @@ class Shrinking:
         units, ranks = "ranks" not in structure, "units" not in structure
         layers = {layer.name: layer for layer in context.layers}
         groups = usable_groups(context) if units else []
-        inner = usable_inner(context) if ranks and context.settings.bits is None else []
+        inner = usable_inner(context) if ranks else []
         costs = measure_shrinking(context, samples, groups, inner)
         self.bases = [curve.bases for curve in costs.inner.values()]
         self.groups = [group for group in groups if group.name in costs.units]

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import onnx
-from onnx import helper
-
-from nettrim_cli.graph.ops.base import Unsupported
+from nettrim_cli.graph.ops.base import FLOAT, Unsupported
 from nettrim_cli.graph.ops.gradients.context import GradientContext
 
 if TYPE_CHECKING:
+    import onnx
+
     from nettrim_cli.graph.gradient.builder import Builder
 
 GATES = 4
@@ -70,7 +69,7 @@ class _Direction:
     def __init__(self, context: GradientContext, number: int, *, backwards: bool) -> None:
         self.context, self.g, self.number = context, context.g, number
         self.backwards = int(backwards)
-        self.kind = context.facts.types.get(context.name(), onnx.TensorProto.FLOAT)
+        self.kind = context.facts.types.get(context.name(), FLOAT)
         self.width = context.attributes["hidden_size"]
         self.flat = self.g.constant([-1, GATES * self.width])
 
@@ -186,6 +185,8 @@ class _Direction:
         direction
             0 forwards, 1 backwards.
         """
+        import onnx  # the table needs none
+
         graph = onnx.GraphProto(name="step")
         body = self.g.nested(graph)
         names = [f"{body.prefix}input{number}" for number in range(len(starts) + len(rows))]
@@ -252,4 +253,6 @@ def _equal_parts(g: Builder, name: str) -> list[str]:
 
 
 def _tensor(name: str, kind: int) -> onnx.ValueInfoProto:
+    from onnx import helper  # the table needs none
+
     return helper.make_tensor_value_info(name, kind, None)
