@@ -1,6 +1,6 @@
-"""``--refit network`` on test data: output error and processor time to those without it.
+"""``--refit auto`` or ``network`` on test data: output error and processor time to ``layers``.
 
-python -m benchmarks.network_refit mlp:0.9 transformer:0.9:256 lenet:0.5:5000:units
+python -m benchmarks.network_refit mlp:0.9 transformer:0.9:256 lenet:0.5:5000:units --refit auto
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def main() -> None:
     """Print a row for each cell, and the geometric means."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", nargs="*", default=CELLS, help="model:sparsity:samples:structure")
-    rows = []
+    parser.add_argument("--refit", default="auto", choices=("auto", "network"))
+    chosen, rows = parser.parse_args(), []
     print(f"{'cell':24} {'without':>8} {'with':>8} {'error':>6} {'time':>6}")
     with tempfile.TemporaryDirectory() as folder:
-        for cell in parser.parse_args().cells:
-            layers, network = (measured(cell, kind, Path(folder)) for kind in ("layers", "network"))
+        for cell in chosen.cells:
+            kinds = ("layers", chosen.refit)
+            layers, network = (measured(cell, kind, Path(folder)) for kind in kinds)
             ratios = network[0] / layers[0], network[1] / layers[1]
             rows.append(ratios)
             print(f"{cell:24} {layers[0]:8.4f} {network[0]:8.4f} {ratios[0]:6.3f} {ratios[1]:6.2f}")

@@ -22,6 +22,15 @@ class Entries:
     ----------
     parameters
         The tensors; what is not free keeps its value.
+
+    Attributes
+    ----------
+    spans
+        Where the entries of each tensor are.
+    weights
+        (E,) whether they are a layer's weights, and no biases, scales or shifts.
+    start
+        (E,) entries as they are.
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
@@ -36,6 +45,10 @@ class Entries:
         ]
         ends = list(itertools.accumulate(counts))
         self.spans = [slice(e - n, e) for e, n in zip(ends, counts, strict=True)]
+        kinds = [
+            np.full(n, each.free is not None) for n, each in zip(counts, parameters, strict=True)
+        ]
+        self.weights = np.concatenate(kinds) if kinds else np.empty(0, bool)
         self.start = self.vector({tensor.name: tensor.values for tensor in parameters})
 
     def vector(self, arrays: Mapping[str, NDArray[Any]]) -> Vector:

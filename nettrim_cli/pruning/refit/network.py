@@ -10,11 +10,9 @@ Samples that were held out choose how far to go from where the passes ended, and
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +24,15 @@ from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_va
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.pruning.refit.batches import FitBatches
-from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.effort import PRODUCTS, Effort
-from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
-from nettrim_cli.pruning.refit.objective import (
-    Array,
-    Objective,
-    Scores,
-    constant_branches,
-    paired_scores,
-)
+from nettrim_cli.pruning.refit.task import Task
+from nettrim_cli.pruning.refit.thinning import LEAST_SPARSITY, LEAST_STEPS
+from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.settings import Settings
 
-if TYPE_CHECKING:
-    from nettrim_cli.report.progress import Listener
-
-RATE = 0.125  # for each sample to a step, in the units of ``Descent``
-METRIC_BATCHES = 3
 SHARES = (1.0, 0.5, 0.25)  # of the way from the start to the end of the descent
 LEAST_GAIN = 1.0  # standard errors by which the refit has to be better to be kept
+WORSE = 1.05  # errors with fewer weights, of those before; passes to as few have 1.1 and more
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,18 @@ def fits_network(settings: Settings) -> bool:
         return settings.refit == "network"
     usual = settings.method == "l0" and settings.scheme == "cascade"
     return usual and settings.target_epsilon is None
+
+
+def thins(context: Context, samples: SampleSet) -> bool:
+    """Whether the passes may leave more weights than asked for, of which the fit lets some go."""
+    settings = context.settings
+    plain = settings.structure == "zeros" and settings.pattern is None and settings.bits is None
+    free = not settings.limit and settings.allocate is None and settings.sweeps == 1
+    sparse = settings.sparsity is not None and settings.sparsity >= LEAST_SPARSITY
+    if not (plain and free and sparse and settings.method == "l0"):
+        return False
+    products = PRODUCTS[settings.refit]
+    return Effort.of(context.dense, samples, context.threads, products).steps >= LEAST_STEPS
 
 
 def refit_network(
@@ -110,6 +109,51 @@ def refit_network(
         return result, 0.0
     listener.message(f"fitted together: held-out error {figures}")
     return replace(result, model=refit.model, masked=None), refit.share
+
+
+def thin_network(
+    context: Context, samples: SampleSet, result: PassResult, weights: int
+) -> PassResult | None:
+    """Fit a pruned network to the dense one, while weights go until so many are left.
+
+    Parameters
+    ----------
+    context
+        The dense network and its layers.
+    samples
+        Those to fit and those held out.
+    result
+        The pruned network, with more weights.
+    weights
+        How many stay.
+
+    Returns
+    -------
+    result
+        The network, with the layers' errors as they were; None where its answers would be worse.
+    """
+    context.listener.stage("fitting all layers together, while weights go")
+    found = _parameters(context, result)
+    try:
+        refit = thin_outputs(context, result.model, found, samples, weights)
+    except (BadInput, EngineFailed, OutOfMemory) as error:
+        context.listener.message(f"no weights go while all layers are fitted: {error}")
+        return None
+    words = "kept" if refit.share else "not kept"
+    context.listener.message(
+        f"fitted together, with fewer weights: held-out error {refit.after:.2%}, "
+        f"{refit.before:.2%} before: {words}"
+    )
+    if not refit.share:
+        return None
+    own = {layer.name: layer for layer in refit.model.layers}
+    layers = [
+        replace(layer, nonzeros_after=nonzeros(refit.model.weight(own[layer.name])[0]))
+        if layer.pruned
+        else layer
+        for layer in result.layers
+    ]
+    return replace(result, model=refit.model, layers=layers)
 
 
 def refit_again(
@@ -181,85 +225,58 @@ def fit_outputs(
     EngineFailed
         The engine does not run the gradients.
     """
-    threads, listener = context.threads, context.listener
-    teacher, outputs = paired_scores(context.dense, student, threads)
-    judges = _Judges(samples, teacher)
-    feeds = (batch.feeds for batch, _ in replace(samples, rounds=0).flagged_batches())
-    branches = constant_branches(student, feeds, threads)
-    objective = Objective(student, found, outputs, judges.sizes, threads, branches)
-    for boundary in objective.boundaries:
-        listener.message(f"no gradient through {boundary.op} '{boundary.node}': {boundary.reason}")
-    if not objective.parameters:
-        raise BadInput("no gradient reaches a weight")
-    entries = Entries(objective.parameters)
-    effort = Effort.of(student, samples, threads, PRODUCTS[context.settings.refit])
-    batches = FitBatches(samples, effort.batch, teacher, mixed=effort.mixed)
-    move = _descend(objective, entries, batches, effort, listener)
-    first, chosen = judges.errors(objective, entries.arrays(entries.start)), 0.0
+    task = Task.of(context, student, found, samples)
+    entries = task.entries
+    move = task.descend()
+    first, chosen = task.errors(entries.start), 0.0
     least = first
     for candidate in SHARES if share is None else (share,):
-        errors = judges.errors(objective, entries.arrays(entries.start + candidate * move))
+        errors = task.errors(entries.start + candidate * move)
         better = _surely_less(errors, first) and errors.sum() < least.sum()
         if better or (share is not None and np.isfinite(errors).all()):
             least, chosen = errors, candidate
     best = entries.arrays(entries.start + chosen * move)
     model = with_values(student, best) if chosen else student
-    figures = (math.sqrt(float(errors.sum()) / judges.count) for errors in (first, least))
-    return Refit(model, chosen, *figures)
+    return Refit(model, chosen, task.relative(first), task.relative(least))
 
 
-def _descend(
-    objective: Objective, entries: Entries, batches: FitBatches, effort: Effort, listener: Listener
-) -> Vector:
-    """How far entries (E,) move in all steps; not at all where they run away."""
-    source, steps = iter(batches), effort.steps
-    first = list(itertools.islice(source, METRIC_BATCHES * effort.parts))
-    descent = Descent(entries, metric(objective, entries, first, effort.parts))
-    highest = RATE * effort.batch * effort.parts
-    for step in range(steps):
-        gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)
-        for feeds, targets in itertools.islice(source, effort.parts):
-            loss, gradients = objective.gradients(values, feeds, targets)
-            if not math.isfinite(loss):
-                return np.zeros_like(entries.start)
-            gradient += entries.vector(gradients) / effort.parts
-        descent.step(gradient, rate_at(step, steps, highest))
-        listener.iteration(step + 1, steps)
-    return descent.vector - entries.start
+def thin_outputs(
+    context: Context,
+    student: Model,
+    found: Sequence[Parameter],
+    samples: SampleSet,
+    weights: int,
+) -> Refit:
+    """As ``fit_outputs``, while weights go until so many are left.
 
+    The result is as it was (its share is 0) where the answers would be much worse than before.
 
-class _Judges:
-    """The samples held out, and others made of them where they are few.
-
-    Attributes
+    Parameters
     ----------
-    sizes
-        Sum of squares of a sample's answers on average.
-    count
-        Number of samples.
+    context, student, found, samples
+        As in ``fit_outputs``.
+    weights
+        How many of the layers' weights stay.
+
+    Raises
+    ------
+    BadInput
+        There are too few steps, or weights that no gradient reaches.
     """
-
-    def __init__(self, samples: SampleSet, teacher: Scores) -> None:
-        self._samples, self._teacher = samples, teacher
-        totals = np.zeros(len(teacher.names))
-        self.count = 0
-        for _, targets, count in self._batches():
-            self.count += count
-            totals += [float(np.square(each, dtype=np.float64).sum()) for each in targets]
-        self.sizes = [total / max(1, self.count) or 1.0 for total in totals]
-
-    def errors(self, objective: Objective, values: Arrays) -> NDArray[np.float64]:
-        """(B,) squared distances, one a batch."""
-        return np.array(
-            [objective.squares(values, feeds, targets) for feeds, targets, _ in self._batches()]
-        )
-
-    def _batches(self) -> Iterator[tuple[dict[str, Array], list[Array], int]]:
-        samples = self._samples
-        size = max(1, min(samples.size, len(samples.holdout) // 16))
-        few = samples.few and samples.rounds > 0
-        for batch in samples.judging_batches() if few else samples.holdout_batches(size):
-            yield batch.feeds, self._teacher.of(batch.feeds), batch.count
+    task = Task.of(context, student, found, samples)
+    entries, there = (
+        task.entries,
+        sum(np.count_nonzero(p.free) for p in found if p.free is not None),
+    )
+    if task.effort.steps < LEAST_STEPS or np.count_nonzero(entries.weights) != there:
+        raise BadInput("too few steps, or weights that no gradient reaches")
+    end = entries.start + task.descend(weights)
+    first, errors = task.errors(entries.start), task.errors(end)
+    good = bool(task.relative(errors) <= WORSE * task.relative(first))
+    if not good or np.count_nonzero(end[entries.weights]) > weights:
+        return Refit(student, 0.0, task.relative(first), task.relative(errors))
+    model = with_values(student, entries.arrays(end))
+    return Refit(model, 1.0, task.relative(first), task.relative(errors))
 
 
 def _surely_less(errors: NDArray[np.float64], least: NDArray[np.float64]) -> bool:

@@ -16,16 +16,18 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
+from nettrim_cli.pruning.refit import network as refit_network
 from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.entries import Entries
 from nettrim_cli.pruning.refit.network import fit_outputs
 from nettrim_cli.pruning.refit.objective import Objective, constant_branches, paired_scores
+from nettrim_cli.pruning.refit.thinning import Thinning, with_reserve
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
-from tests.support.options import QUICK
+from tests.support.options import PLAIN, QUICK
 from tests.support.small import build, normal
 
 SLOW = {"residual"}
@@ -274,3 +276,47 @@ def test_the_branch_that_all_samples_take_is_fitted(constant) -> None:
         X = batches[0]["x"]
         answers = X @ values["W"] + values["b"]
         np.testing.assert_allclose(gradients["W"], 2 / 5 * X.T @ answers, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_go_while_others_are_fitted(files, monkeypatch) -> None:
+    monkeypatch.setattr(refit_network, "WORSE", 9.0)
+    kept, messages = [], []
+
+    class Listener(Silent):
+        def message(self, text: str) -> None:
+            messages.append(text)
+
+    for refit in ("layers", "auto"):
+        settings = Settings(**PLAIN | {"sparsity": 0.9, "refit": refit})
+        report = prune(files.model, files.data, settings=settings, force=True, listener=Listener())
+        kept.append(sum(layer.nonzeros_after for layer in report.layers))
+        stored = Model.load(files.output).layers
+        assert kept[-1] == sum(
+            np.count_nonzero(weight)
+            for layer in stored
+            for weight in Model.load(files.output).weight(layer)[0]
+        )
+    assert any("with fewer weights" in text and text.endswith(": kept") for text in messages)
+    assert kept[0] == kept[1]
+
+
+def test_the_least_of_all_layers_go_first() -> None:
+    weights = np.array([[3.0, 1.0, -2.0, 0.5]], np.float32)
+    entries = Entries([Parameter("W", weights, weights != 0), Parameter("b", weights[0])])
+    curvature = np.array([1.0, 1.0, 1.0, 100.0, 1.0, 1.0, 1.0, 1.0])
+    descent = Descent(entries, curvature)
+    thinning = Thinning(entries, curvature, 2)
+    for step in range(1, 101):
+        thinning.after(step, 100, descent)
+        if step == 20:
+            np.testing.assert_array_equal(descent.vector[:4], [3, 0, -2, 0.5])
+    np.testing.assert_array_equal(descent.vector[:4], [3, 0, 0, 0.5])
+    np.testing.assert_array_equal(descent.vector[4:], weights[0])
+    descent.step(np.ones(8), 0.1)
+    assert np.count_nonzero(descent.vector[:4]) == 2
+
+
+def test_a_reserve_is_of_what_stays() -> None:
+    zeros = with_reserve({"a": 900, "b": 10}, {"a": 1000, "b": 20})
+    assert zeros == {"a": 875, "b": 8}
+    assert with_reserve({"a": 100}, {"a": 1000}) == {"a": 0}

@@ -1,0 +1,153 @@
+"""What a fit of all layers together works on, and the steps that it takes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.gradient.parameters import Parameter
+from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.refit.batches import FitBatches
+from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
+from nettrim_cli.pruning.refit.effort import PRODUCTS, Effort
+from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
+from nettrim_cli.pruning.refit.objective import (
+    Array,
+    Objective,
+    Scores,
+    constant_branches,
+    paired_scores,
+)
+from nettrim_cli.pruning.refit.thinning import Thinning
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress import Listener
+
+RATE = 0.125  # for each sample to a step, in the units of ``Descent``
+METRIC_BATCHES = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fit needs.
+
+    Attributes
+    ----------
+    objective, entries
+        The distance to the dense network, and what changes.
+    judges
+        Samples held out.
+    batches, effort
+        Samples that are fitted to, and how many of them a step takes.
+    """
+
+    objective: Objective
+    entries: Entries
+    judges: Judges
+    batches: FitBatches
+    effort: Effort
+    listener: Listener
+
+    @classmethod
+    def of(
+        cls, context: Context, student: Model, found: Sequence[Parameter], samples: SampleSet
+    ) -> Task:
+        """For parameters of a network.
+
+        Raises
+        ------
+        BadInput
+            No gradient can be had.
+        """
+        threads, listener = context.threads, context.listener
+        teacher, outputs = paired_scores(context.dense, student, threads)
+        judges = Judges(samples, teacher)
+        feeds = (batch.feeds for batch, _ in replace(samples, rounds=0).flagged_batches())
+        branches = constant_branches(student, feeds, threads)
+        objective = Objective(student, found, outputs, judges.sizes, threads, branches)
+        for each in objective.boundaries:
+            listener.message(f"no gradient through {each.op} '{each.node}': {each.reason}")
+        if not objective.parameters:
+            raise BadInput("no gradient reaches a weight")
+        effort = Effort.of(student, samples, threads, PRODUCTS[context.settings.refit])
+        batches = FitBatches(samples, effort.batch, teacher, mixed=effort.mixed)
+        return cls(objective, Entries(objective.parameters), judges, batches, effort, listener)
+
+    def errors(self, vector: Vector) -> NDArray[np.float64]:
+        """(B,) squared distances of held-out batches with these entries (E,)."""
+        return self.judges.errors(self.objective, self.entries.arrays(vector))
+
+    def relative(self, errors: NDArray[np.float64]) -> float:
+        """The relative error of (B,) squared distances."""
+        return math.sqrt(float(errors.sum()) / self.judges.count)
+
+    def descend(self, weights: int | None = None) -> Vector:
+        """How far entries (E,) move in all steps; not at all where they run away.
+
+        Parameters
+        ----------
+        weights
+            How many of the layers' weights stay; None for all.
+        """
+        entries, effort = self.entries, self.effort
+        source, steps = iter(self.batches), effort.steps
+        first = list(itertools.islice(source, METRIC_BATCHES * effort.parts))
+        lengths = metric(self.objective, entries, first, effort.parts)
+        descent = Descent(entries, lengths)
+        thinning = None if weights is None else Thinning(entries, lengths, weights)
+        highest = RATE * effort.batch * effort.parts
+        for step in range(steps):
+            gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)
+            for feeds, targets in itertools.islice(source, effort.parts):
+                loss, gradients = self.objective.gradients(values, feeds, targets)
+                if not math.isfinite(loss):
+                    return np.zeros_like(entries.start)
+                gradient += entries.vector(gradients) / effort.parts
+            descent.step(gradient, rate_at(step, steps, highest))
+            if thinning is not None:
+                thinning.after(step + 1, steps, descent)
+            self.listener.iteration(step + 1, steps)
+        return descent.vector - entries.start
+
+
+class Judges:
+    """The samples held out, and others made of them where they are few.
+
+    Attributes
+    ----------
+    sizes
+        Sum of squares of a sample's answers on average.
+    count
+        Number of samples.
+    """
+
+    def __init__(self, samples: SampleSet, teacher: Scores) -> None:
+        self._samples, self._teacher = samples, teacher
+        totals = np.zeros(len(teacher.names))
+        self.count = 0
+        for _, targets, count in self._batches():
+            self.count += count
+            totals += [float(np.square(each, dtype=np.float64).sum()) for each in targets]
+        self.sizes = [total / max(1, self.count) or 1.0 for total in totals]
+
+    def errors(self, objective: Objective, values: Arrays) -> NDArray[np.float64]:
+        """(B,) squared distances, one a batch."""
+        return np.array(
+            [objective.squares(values, feeds, targets) for feeds, targets, _ in self._batches()]
+        )
+
+    def _batches(self) -> Iterator[tuple[dict[str, Array], list[Array], int]]:
+        samples = self._samples
+        size = max(1, min(samples.size, len(samples.holdout) // 16))
+        few = samples.few and samples.rounds > 0
+        for batch in samples.judging_batches() if few else samples.holdout_batches(size):
+            yield batch.feeds, self._teacher.of(batch.feeds), batch.count
