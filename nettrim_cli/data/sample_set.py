@@ -16,7 +16,8 @@ AUGMENTED_TIMES = 8  # made samples to a fitted one, at most
 AUGMENTED_BYTES = 256 << 20  # of these samples as fed, at most
 PROBE_BYTES = 16 << 20  # of the samples on which the network runs for each layer
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # fewest and most of these samples
-GRADIENT_BATCH = 2  # samples whose gradients are mixed by random signs
+GRADIENT_BATCH = 16  # samples whose tensors and gradients are all in memory at once,
+GRADIENT_MEMORY = 8  # at most one to so many of a usual batch
 PROBE_RUNS = 4  # all these runs together cost about so many runs on the fitted samples
 JUDGING_SAMPLES = 96  # held-out samples and those made of them together
 
@@ -84,10 +85,11 @@ class SampleSet:
         return np.sort(drawn).astype(np.int64)
 
     def gradient_batches(self, *, judges: bool) -> Iterator[Batch]:
-        """Samples for gradients of all layers, a few to a batch: to judge by, or any."""
+        """Samples for gradients of all layers: two to a batch to judge by, or a few of any."""
         indices = self.holdout if judges else np.union1d(self.fitted, self.holdout)
+        size = 2 if judges else max(1, min(GRADIENT_BATCH, self.size // GRADIENT_MEMORY))
         chosen = few_of(indices, self.calibration, 1, len(self.fitted))
-        return replace(self, size=GRADIENT_BATCH)._with_made(chosen)
+        return replace(self, size=size)._with_made(chosen)
 
     def seen_batches(self) -> Iterator[Batch]:
         """Some of both kinds, to look at what the whole network makes of them."""

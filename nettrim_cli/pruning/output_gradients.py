@@ -29,7 +29,8 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.solve.matrices import Matrix
 
-RUNS = 64  # with signs of their own, at least
+RUNS = 64  # with signs of their own, at least, where their products count
+OPTIMISED = 48  # layers at most: more take longer to optimise than to run
 LEAST = 1e-2  # of the root mean square importance, that every output has
 FLOATS = ("float32", "float64")
 REFUSALS = (BadInput, EngineFailed, OutOfMemory, Unsupported)
@@ -62,7 +63,8 @@ class OutputGradients:
     def __init__(
         self, dense: Model, batches: Sequence[Batch], judges: Sequence[Batch], *, threads: int
     ) -> None:
-        self.dense, self.batches, self.judges, self.threads = dense, batches, judges, threads
+        self.dense, self.batches, self.threads = dense, batches, threads
+        self.judges = [*judges] * math.ceil(RUNS / max(1, len(judges)))
         self._scales_of: dict[tuple[str, ...], dict[str, Matrix]] = {}
 
     def importance(self, model: Model) -> Importance:
@@ -142,7 +144,7 @@ class OutputGradients:
         readers = Counter(site.node for _, site in sites)  # layers of one node change together
         hidden |= {name for name, site in sites if site.scope or readers[site.node] > 1}
         return {
-            name: square / _rounds(self.judges)
+            name: square
             for name, square in squares.items()
             if name not in hidden and math.isfinite(square)
         }
@@ -163,8 +165,9 @@ class OutputGradients:
             return
         scales = self._scales(graph.outputs)
         names = [*dict.fromkeys(wanted.values())]
-        engine = Engine(graph.runnable, threads=self.threads, optimise=True)
-        for batch in (batch for _ in range(_rounds(batches)) for batch in batches):
+        optimise = len(names) <= OPTIMISED
+        engine = Engine(graph.runnable, threads=self.threads, optimise=optimise)
+        for batch in batches:
             values = dict(zip(names, engine.run(dict(batch.feeds) | scales, names), strict=True))
             yield {tensor: values[name] for tensor, name in wanted.items()}
 
@@ -197,11 +200,6 @@ def blended(first: Importance, second: Importance) -> dict[str, Sequence[Matrix]
         size = np.sqrt(np.mean(np.square(np.concatenate(joint))))
         result[name] = [block / size for block in joint]
     return result
-
-
-def _rounds(batches: Sequence[Batch]) -> int:
-    """How often each sample gets signs."""
-    return math.ceil(RUNS / max(1, len(batches)))
 
 
 def _blocks(layer: Layer, energies: Sequence[Matrix]) -> list[Matrix]:
