@@ -20,7 +20,9 @@ FEWEST_STEPS, ENOUGH_STEPS, MOST_STEPS = 40, 60, 300
 PRODUCTS = {"auto": 20e9, "network": 80e9}
 """Of numbers, in all forward passes together, by what ``--refit`` says."""
 ACTIVATION_BYTES = 512 << 20  # of what a batch makes on its way there and back, at most
+RUN = 5e6  # products that take as long as to start a run of the network
 KEPT = 2  # tensors that wait or are made on the way back, for one on the way there
+MOST_EXCESS = 4.0  # with which there is a fit that was not asked for
 MANY_TIMES = 6.0  # that a sample is used, from which on samples are mixed
 
 
@@ -38,12 +40,15 @@ class Effort:
         Number of steps.
     mixed
         Whether samples are used so often that they have to be mixed.
+    excess
+        What the fewest steps take, for one product that they may take.
     """
 
     batch: int
     parts: int
     steps: int
     mixed: bool = False
+    excess: float = 1.0
 
     @classmethod
     def of(cls, model: Model, samples: SampleSet, threads: int, products: float) -> Effort:
@@ -80,5 +85,7 @@ class Effort:
         room = ACTIVATION_BYTES * least // max(1, 4 * (1 + KEPT) * sum(counts.values()))
         batch = calibration.batch_size(min(size, room))
         parts = max(1, size // batch)
-        steps = int(np.clip(products / (cost * batch * parts), FEWEST_STEPS, MOST_STEPS))
-        return cls(batch, parts, steps, steps * batch * parts > MANY_TIMES * len(samples.fitted))
+        work = max(cost * batch, RUN) * parts
+        steps = int(np.clip(products / work, FEWEST_STEPS, MOST_STEPS))
+        mixed = steps * batch * parts > MANY_TIMES * len(samples.fitted)
+        return cls(batch, parts, steps, mixed, steps * work / products)

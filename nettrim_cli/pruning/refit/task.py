@@ -18,7 +18,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.refit.batches import FitBatches
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
-from nettrim_cli.pruning.refit.effort import PRODUCTS, Effort
+from nettrim_cli.pruning.refit.effort import MOST_EXCESS, PRODUCTS, Effort
 from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
 from nettrim_cli.pruning.refit.objective import (
     Array,
@@ -79,6 +79,8 @@ class Task:
         if not objective.parameters:
             raise BadInput("no gradient reaches a weight")
         effort = Effort.of(student, samples, threads, PRODUCTS[context.settings.refit])
+        if context.settings.refit == "auto" and effort.excess > MOST_EXCESS:
+            raise BadInput("a sample costs much, so that has to be asked for by --refit network")
         batches = FitBatches(samples, effort.batch, teacher, mixed=effort.mixed)
         return cls(objective, Entries(objective.parameters), judges, batches, effort, listener)
 

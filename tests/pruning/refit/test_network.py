@@ -17,6 +17,7 @@ from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.refit import network as refit_network
+from nettrim_cli.pruning.refit import task
 from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.entries import Entries
@@ -320,3 +321,14 @@ def test_a_reserve_is_of_what_stays() -> None:
     zeros = with_reserve({"a": 900, "b": 10}, {"a": 1000, "b": 20})
     assert zeros == {"a": 875, "b": 8}
     assert with_reserve({"a": 100}, {"a": 1000}) == {"a": 0}
+
+
+def test_a_fit_that_costs_much_has_to_be_asked_for(files, monkeypatch) -> None:
+    monkeypatch.setattr(task, "MOST_EXCESS", 0.0)
+    contents = []
+    for refit in ("layers", "auto", "network"):
+        settings = Settings(**QUICK | {"refit": refit})
+        prune(files.model, files.data, settings=settings, force=True)
+        contents.append([*initializers(onnx.load(files.output)).values()])
+    same = [all(map(np.array_equal, contents[0], other)) for other in contents[1:]]
+    assert same == [True, False]
