@@ -63,6 +63,15 @@ class Task:
     ) -> Task:
         """For parameters of a network.
 
+        Parameters
+        ----------
+        context, samples
+            Those of the run.
+        student
+            The network.
+        found
+            Its parameters.
+
         Raises
         ------
         BadInput
