@@ -55,7 +55,7 @@ class Descent:
         self.vector -= rate * self._mean / self._metric
 
     def drop(self, places: NDArray[np.intp]) -> None:
-        """Set entries at some places to zero for good."""
+        """Set entries (E,) at some places to zero for good."""
         self.vector[places] = self._mean[places] = 0
         self._metric[places] = math.inf
 
