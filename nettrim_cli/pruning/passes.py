@@ -129,7 +129,7 @@ def _fitted_to_all(
     warm, passes = replace(result.warm, holdout_fitted=True), in_full(context)
     fitted = prune_pass(passes, samples, result.zeros, result.importance, warm)
     if weights is not None:
-        return thin_network(context, samples, fitted, weights)
+        return thin_network(context, samples, fitted, weights, math.inf)
     if share:
         fitted = refit_again(context, samples, fitted, share)
     if passes is not context:

@@ -20,7 +20,7 @@ FEWEST_STEPS, ENOUGH_STEPS, MOST_STEPS = 40, 60, 300
 PRODUCTS = {"auto": 20e9, "network": 80e9}
 """Of numbers, in all forward passes together, by what ``--refit`` says."""
 ACTIVATION_BYTES = 512 << 20  # of what a batch makes on its way there and back, at most
-RUN = 5e6  # products that take as long as to start a run of the network
+RUN = 15e6  # products that take as long as to start a run of the network
 KEPT = 2  # tensors that wait or are made on the way back, for one on the way there
 MOST_EXCESS = 4.0  # with which there is a fit that was not asked for
 MANY_TIMES = 6.0  # that a sample is used, from which on samples are mixed
@@ -80,12 +80,13 @@ class Effort:
             )
             / least,
         )
+        cost = max(cost, RUN / calibration.batch_size(min(SIZES[0], len(samples.fitted))))
         enough = [size for size in SIZES if products / (cost * size) >= ENOUGH_STEPS]
         size = min([*enough, SIZES[-1]][0], len(samples.fitted))
         room = ACTIVATION_BYTES * least // max(1, 4 * (1 + KEPT) * sum(counts.values()))
         batch = calibration.batch_size(min(size, room))
         parts = max(1, size // batch)
-        work = max(cost * batch, RUN) * parts
+        work = cost * batch * parts
         steps = int(np.clip(products / work, FEWEST_STEPS, MOST_STEPS))
         mixed = steps * batch * parts > MANY_TIMES * len(samples.fitted)
         return cls(batch, parts, steps, mixed, steps * work / products)

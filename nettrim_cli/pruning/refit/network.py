@@ -112,7 +112,11 @@ def refit_network(
 
 
 def thin_network(
-    context: Context, samples: SampleSet, result: PassResult, weights: int
+    context: Context,
+    samples: SampleSet,
+    result: PassResult,
+    weights: int,
+    worse: float = WORSE,
 ) -> PassResult | None:
     """Fit a pruned network to the dense one, while weights go until so many are left.
 
@@ -126,6 +130,8 @@ def thin_network(
         The pruned network, with more weights.
     weights
         How many stay.
+    worse
+        Errors that are accepted, of those before.
 
     Returns
     -------
@@ -135,7 +141,7 @@ def thin_network(
     context.listener.stage("fitting all layers together, while weights go")
     found = _parameters(context, result)
     try:
-        refit = thin_outputs(context, result.model, found, samples, weights)
+        refit = thin_outputs(context, result.model, found, samples, weights, worse)
     except (BadInput, EngineFailed, OutOfMemory) as error:
         context.listener.message(f"no weights go while all layers are fitted: {error}")
         return None
@@ -246,6 +252,7 @@ def thin_outputs(
     found: Sequence[Parameter],
     samples: SampleSet,
     weights: int,
+    worse: float,
 ) -> Refit:
     """As ``fit_outputs``, while weights go until so many are left.
 
@@ -257,6 +264,8 @@ def thin_outputs(
         As in ``fit_outputs``.
     weights
         How many of the layers' weights stay.
+    worse
+        Errors that are accepted, of those before.
 
     Raises
     ------
@@ -272,7 +281,7 @@ def thin_outputs(
         raise BadInput("too few steps, or weights that no gradient reaches")
     end = entries.start + task.descend(weights)
     first, errors = task.errors(entries.start), task.errors(end)
-    good = bool(task.relative(errors) <= WORSE * task.relative(first))
+    good = bool(task.relative(errors) <= worse * task.relative(first))
     if not good or np.count_nonzero(end[entries.weights]) > weights:
         return Refit(student, 0.0, task.relative(first), task.relative(errors))
     model = with_values(student, entries.arrays(end))
