@@ -81,7 +81,7 @@ def bench_models(
     settings: BenchSettings,
     stage: Stage = lambda _: None,
     *,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> Bench:
     """Measure models on the same batches.
 
@@ -135,7 +135,7 @@ def time_batches(
     patience: Patience,
     stage: Stage = lambda _: None,
     *,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> tuple[BatchTiming, ...]:
     """Time models on each batch.
 
@@ -209,12 +209,12 @@ def _benched(
     threads: int,
     stage: Stage,
     *,
-    clock: Clock,
+    clock: Clock | None,
 ) -> tuple[BenchedModel, ...]:
     """Sizes of models, and what it takes to load them and to run the largest batch."""
     paths = [Path(model.path) for model in models]
     stage("measuring load times")
-    loads = load_seconds(paths, threads, clock=clock)
+    loads = load_seconds(paths, threads, clock=clock or time.perf_counter)
     stage("measuring memory")
     largest = max(inputs.batches, key=lambda batch: batch.count)
     peaks = peak_memory(paths, largest.feeds, threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import time
 
 from nettrim_cli.data.deployed import NO_SIZE, NO_SIZE_FEEDS, DeployedModel
 from nettrim_cli.process import memory
@@ -22,7 +21,7 @@ def main() -> None:
     os.dup2(2, 1)  # where native code may print
     fed = NO_SIZE_FEEDS if path is None else feeds
     session = DeployedModel(NO_SIZE if path is None else path, threads=threads)
-    session.durations(fed, RUNS, time.perf_counter)
+    session.durations(fed, RUNS)
     os.write(result, str(memory.peak()).encode())
 
 

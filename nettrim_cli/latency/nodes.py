@@ -101,7 +101,7 @@ def _row(node: LoneNode, rows: int, columns: Sequence[int], threads: int) -> Flo
 
 def _calls(model: Runnable, feeds: Mapping[str, Array], threads: int) -> Calls:
     deployed = DeployedModel(model, threads=threads)
-    return lambda count: deployed.durations(feeds, count, time.perf_counter)
+    return lambda count: deployed.durations(feeds, count)
 
 
 def brief_seconds(models: Sequence[Calls], *, clock: Clock = time.perf_counter) -> list[float]:

@@ -126,7 +126,7 @@ def time_batch(
     size: int,
     patience: Patience,
     *,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> BatchTiming:
     """Time models on one batch.
 
@@ -141,8 +141,8 @@ def time_batch(
     patience
         When to stop.
     clock
-        Tells the seconds.
+        Tells the seconds; by default those of calls are told by ``deployed.call_clock``.
     """
     calls = [lambda count, model=model: model.durations(feeds, count, clock) for model in models]
-    rounds = time_rounds(calls, patience, clock=clock)
+    rounds = time_rounds(calls, patience, clock=clock or time.perf_counter)
     return BatchTiming(size, rounds.latencies, rounds.ratios, rounds.seconds.shape[1])
