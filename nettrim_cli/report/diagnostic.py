@@ -88,10 +88,10 @@ SEVERITIES = {
     "constant-input": Severity.NOTE,
     "labels-by-another-name": Severity.NOTE,
     "few-samples": Severity.NOTE,
-    "augmented": Severity.INFORMATION,
-    "final-fit": Severity.INFORMATION,
     "rounded-outputs": Severity.NOTE,
     "integers": Severity.INFORMATION,
     "floats-stay": Severity.INFORMATION,
+    "augmented": Severity.INFORMATION,
+    "final-fit": Severity.INFORMATION,
     "forecast": Severity.INFORMATION,
 }

@@ -284,9 +284,9 @@ class Settings:
                 "leaves to each layer: leave it out, or give a target of the whole network, such "
                 "as --sparsity."
             )
-        check_bits(self.bits, self.target[0], runtime_int8=self.runtime_int8)
         if self.pattern is not None:
             self._check_pattern(targets)
+        check_bits(self.bits, self.target[0], runtime_int8=self.runtime_int8)
         if self.structure != "zeros":
             self._check_structure()
         elif self.speedup is not None:

@@ -218,7 +218,7 @@ def test_floats_have_no_grid():
     assert ops.grid(read_geometry("MatMul", 1, {}, (2, 3))) is None
 
 
-@pytest.mark.parametrize("name", [*UNTREATED])
+@pytest.mark.parametrize("name", [name for name, spec in UNTREATED.items() if spec.weight])
 def test_what_is_left_alone_says_why(name):
     domain, _, op = name.rpartition(".")
     for slot in ops.slots(op, 20, domain):
