@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LIMITS = 2  # named in the second line
 HALF_STEP = 5e-4  # of a sparsity, as shown
+NOTABLE = 0.003  # zeros beyond those asked for that are explained
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _result(report: Report) -> str:
         zeros += f", {report.mix}"
     target = report.target
     if name == "sparsity":
-        more = bool(report.deleted_units) and report.sparsity >= value + HALF_STEP
+        more = bool(report.deleted_units) and report.sparsity >= value + NOTABLE
         why = " (more with units that nothing reads)" if more else ""
         return f"{zeros}, {formatting.plain_percent(value)} % asked{why}."
     if name == "pattern":
