@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 RATE = 0.125  # for each sample to a step, in the units of ``Descent``
 METRIC_BATCHES = 3
+FIRST_STEPS, GROWN = 8, 1.5  # steps over which losses are averaged; how far they may grow
 
 
 @dataclass(frozen=True)
@@ -115,19 +116,51 @@ class Task:
         lengths = metric(self.objective, entries, first, effort.parts)
         descent = Descent(entries, lengths)
         thinning = None if weights is None else Thinning(entries, lengths, weights)
-        highest = RATE * effort.batch * effort.parts
+        brake = Brake(RATE * effort.batch * effort.parts)
         for step in range(steps):
             gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)
+            total = 0.0
             for feeds, targets in itertools.islice(source, effort.parts):
                 loss, gradients = self.objective.gradients(values, feeds, targets)
                 if not math.isfinite(loss):
                     return np.zeros_like(entries.start)
+                total += loss
                 gradient += entries.vector(gradients) / effort.parts
-            descent.step(gradient, rate_at(step, steps, highest))
+            if thinning is None:
+                brake.look(total)
+            descent.step(gradient, rate_at(step, steps, brake.rate))
             if thinning is not None:
                 thinning.after(step + 1, steps, descent)
             self.listener.iteration(step + 1, steps)
         return descent.vector - entries.start
+
+
+class Brake:
+    """The highest rate of a descent, which falls where losses grow.
+
+    The curvature that is measured is that of some samples where the descent starts.
+
+    Attributes
+    ----------
+    rate
+        The rate as it is now.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._first: list[float] = []
+        self._mean = 0.0
+
+    def look(self, loss: float) -> None:
+        """Take the loss of a step."""
+        if len(self._first) < FIRST_STEPS:
+            self._first.append(loss)
+            self._mean = float(np.mean(self._first))
+            return
+        calm = float(np.mean(self._first))
+        self._mean += (loss - self._mean) / FIRST_STEPS
+        if self._mean > GROWN * calm:
+            self.rate, self._mean = self.rate / 2, calm
 
 
 class Judges:
