@@ -126,8 +126,9 @@ class Task:
                     return np.zeros_like(entries.start)
                 total += loss
                 gradient += entries.vector(gradients) / effort.parts
-            if thinning is None:
-                brake.look(total)
+            if thinning is None and brake.acts(total):
+                descent = Descent(entries, lengths)
+                continue
             descent.step(gradient, rate_at(step, steps, brake.rate))
             if thinning is not None:
                 thinning.after(step + 1, steps, descent)
@@ -151,16 +152,21 @@ class Brake:
         self._first: list[float] = []
         self._mean = 0.0
 
-    def look(self, loss: float) -> None:
-        """Take the loss of a step."""
+    def acts(self, loss: float) -> bool:
+        """Take the loss of a step; whether the rate falls, so that the descent has to begin anew.
+
+        What ran away would not come back along directions that few samples determine.
+        """
         if len(self._first) < FIRST_STEPS:
             self._first.append(loss)
             self._mean = float(np.mean(self._first))
-            return
+            return False
         calm = float(np.mean(self._first))
         self._mean += (loss - self._mean) / FIRST_STEPS
-        if self._mean > GROWN * calm:
-            self.rate, self._mean = self.rate / 2, calm
+        if self._mean <= GROWN * calm:
+            return False
+        self.rate, self._mean = self.rate / 2, calm
+        return True
 
 
 class Judges:
