@@ -19,7 +19,6 @@ from nettrim_cli.graph.layer import Runnable
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 """Ops whose integer kernels are worth most."""
 
-
 Grids = Mapping[str, tuple[int, Array]]
 """For the name of a weight the axis of its outputs, of length M, and their scales, (M,)."""
 
@@ -30,8 +29,8 @@ def static_integers(
     """A model whose nodes read and write 8 bits, with ranges measured on samples.
 
     Weights have 7 bits, a scale for each output, and no zero point, so that zeros stay exactly
-    zero, and products of two pairs fit into 16 bits: processors without instructions for integer
-    products would cut them off without a word.
+    zero, and the sum of two products fits into 16 bits: processors without instructions for integer
+    products would cut it off without a word.
 
     Parameters
     ----------
@@ -61,11 +60,8 @@ def static_integers(
             _Reader(batches),
             quant_format=library.QuantFormat.QDQ,
             op_types_to_quantize=list(op_types),
-            per_channel=True,
-            reduce_range=True,
             activation_type=library.QuantType.QUInt8,
-            weight_type=library.QuantType.QInt8,
-            extra_options=_scales(library, grids),
+            **_weights(library, grids),
         )
         return target.read_bytes()
 
@@ -90,10 +86,7 @@ def dynamic_integers(model: Runnable, grids: Grids) -> bytes:
             source,
             target,
             op_types_to_quantize=["Gemm", "MatMul"],  # convolutions are several times slower
-            per_channel=True,
-            reduce_range=True,
-            weight_type=library.QuantType.QInt8,
-            extra_options=_scales(library, grids),
+            **_weights(library, grids),
         )
         return target.read_bytes()
 
@@ -110,8 +103,8 @@ class _Reader:
         return None if batch is None else dict(batch.feeds)
 
 
-def _scales(library: Any, grids: Grids) -> dict[str, Any]:
-    """The quantiser's option that says which scales weights have."""
+def _weights(library: Any, grids: Grids) -> dict[str, Any]:
+    """The quantiser's options for weights: 7 bits, and scales for each output."""
     overrides = {
         name: [
             {
@@ -124,7 +117,12 @@ def _scales(library: Any, grids: Grids) -> dict[str, Any]:
         ]
         for name, (axis, scales) in grids.items()
     }
-    return {"TensorQuantOverrides": overrides}
+    return {
+        "per_channel": True,
+        "reduce_range": True,
+        "weight_type": library.QuantType.QInt8,
+        "extra_options": {"TensorQuantOverrides": overrides},
+    }
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def cost_remark(certificate: Certificate, name: str, samples: int) -> str:
     text = f"at most {formatting.at_most(cost_sum.bound)} % by the costs of layers"
     if costs.samples < samples:
         count, error = formatting.count(costs.samples), formatting.error(cost_sum.error)
-        text += f" ({error} % there) on {count} of them"
+        text += f", on {count} samples with an error of {error} %"
     return text
 
 

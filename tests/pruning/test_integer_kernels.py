@@ -38,7 +38,7 @@ def pruned(tmp_path, monkeypatch):
         monkeypatch.setattr(integer_kernels, "latency_ratio", latency_ratio)
         output = tmp_path / f"{len(list(tmp_path.iterdir()))}.onnx"
         settings = Settings(**QUICK | {"sparsity": 0.6, "runtime_int8": True} | options)
-        return prune(model, data, output, settings), output
+        return prune(run.model, data, output, settings), output
 
     run.model, run.data = model, data
     return run
@@ -101,3 +101,13 @@ def test_weights_of_more_bits_do_not_fit() -> None:
         with pytest.raises(BadInput, match="7 bits"):
             Settings(sparsity=0.5, bits=bits, runtime_int8=True)
     Settings(sparsity=0.5, bits=6, runtime_int8=True)
+
+
+def test_weights_outside_of_the_file_stay_in_floating_point(pruned) -> None:
+    outside = pruned.model.parent / "outside.onnx"
+    options = {"save_as_external_data": True, "location": "weights", "size_threshold": 0}
+    onnx.save_model(onnx.load(pruned.model), outside, **options)
+    pruned.model = outside
+    report, output = pruned(0.5, 0.5, 0.5)
+    assert "outside of the file" in next(w.text for w in report.warnings if w.code == "floats-stay")
+    assert "QuantizeLinear" not in ops(output)

@@ -145,7 +145,11 @@ def test_zeros_that_are_there_cost_nothing_and_stay(files, target, allocate) -> 
     assert all(two >= one for one, two in zip(before, zeros_of(output), strict=True))
     if "sparsity" in target:
         assert report.sparsity == pytest.approx(0.53, abs=0.005)
-        assert report.comparison.error < 0.2  # only 3 % of the weights go
+        errors = [
+            report.comparison.error,
+            *(pruned(sparse, **target, allocate=allocate, seed=n).comparison.error for n in (1, 2)),
+        ]
+        assert np.median(errors) < 0.1  # 24 samples are held out: one draw alone says little
 
 
 def test_a_ceiling_below_the_zeros_there_are_leaves_nothing_to_do(files) -> None:

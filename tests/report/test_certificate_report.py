@@ -139,7 +139,7 @@ def test_a_comparison_names_the_costliest_layers() -> None:
 
 def test_costs_on_fewer_samples_say_so() -> None:
     text = printed(certified(costs=replace(COSTS, samples=64)))
-    assert "at most 31.5 % by the costs of layers (14.32 % there) on 64 of them" in text
+    assert "at most 31.5 % by the costs of layers, on 64 samples with an error of 14.32 %" in text
 
 
 def test_the_table_of_layers_has_their_costs() -> None:

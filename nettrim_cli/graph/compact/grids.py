@@ -20,7 +20,7 @@ def weight_grids(model: onnx.ModelProto, op_types: Sequence[str]) -> dict[str, t
     Parameters
     ----------
     model
-        A model whose tensors are in its protobuf.
+        The model; of tensors outside of it nothing is told.
     op_types
         Ops that read the weights, as their second input.
 
@@ -34,7 +34,8 @@ def weight_grids(model: onnx.ModelProto, op_types: Sequence[str]) -> dict[str, t
     weights = {node.input[1] for node in nodes if len(node.input) > 1}
     grids = {}
     for tensor in model.graph.initializer:
-        if tensor.name in weights and tensor.data_type == TensorProto.FLOAT:
+        inside = tensor.data_location != TensorProto.EXTERNAL
+        if inside and tensor.name in weights and tensor.data_type == TensorProto.FLOAT:
             values = numpy_helper.to_array(tensor)
             if (grid := _grid(values)) is not None:
                 grids[tensor.name] = grid

@@ -283,7 +283,7 @@ def exhaustive(problem, rhs, keep):
 @pytest.mark.parametrize("keep", [4, 8, 16])
 def test_nearly_the_best_of_all_supports(keep) -> None:
     excess = []
-    for seed in range(4):
+    for seed in range(8):
         problem = ScaledProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
         rhs = problem.rhs(ErrorFeedback())
         found = problem.objective(rhs, problem.find_support(rhs, KeepLargest(keep)))
