@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(BATCH))
     parser.add_argument("--structure", default="shrink", choices=STRUCTURES)
     parser.add_argument("--refit", default="layers", choices=("layers", "network"))
-    parser.add_argument("--widths", default="measured", choices=WIDTHS)
+    parser.add_argument("--widths", default="auto", choices=WIDTHS)
     parser.add_argument("--factors", type=lambda text: [float(x) for x in text.split(",")])
     parser.add_argument("--samples", type=int, default=5000)
     options = parser.parse_args()

@@ -24,7 +24,7 @@ SCHEMES = ("cascade", "parallel")
 STRUCTURES = ("zeros", "units", "ranks", "shrink", "shrink+zeros")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
-WIDTHS = ("measured", "products")
+WIDTHS = ("auto", "measured", "products")
 REFITS = ("auto", "layers", "network")
 STORES = ("plain", "compact")
 DEFAULT_GAMMA = 1.1**0.5
@@ -121,10 +121,10 @@ class Settings:
         choices=STRUCTURES,
     )
     widths: str = option(
-        "measured",
+        "auto",
         "What tells how long layers of other widths take, with --structure. measured: onnxruntime, "
-        "on this machine, once for each kind of layer. products: the products of numbers, which "
-        "are the same everywhere.",
+        "on this machine, once for each kind of layer. products: the products of numbers, the same "
+        "everywhere. auto: measured with --speedup or --batch.",
         choices=WIDTHS,
     )
     batch: int = option(
@@ -294,7 +294,7 @@ class Settings:
                 "--speedup needs layers that are smaller, as runtimes are no faster for zeros: add "
                 "--structure shrink."
             )
-        elif self.widths != "measured" or self.batch != 1:
+        elif self.widths != "auto" or self.batch != 1:
             raise BadInput(
                 "--widths and --batch are about smaller layers, and --structure zeros makes "
                 "none: leave them out, or give --structure shrink."

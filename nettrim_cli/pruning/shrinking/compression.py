@@ -30,7 +30,7 @@ from nettrim_cli.pruning.shrinking.inner import shorten
 from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
-from nettrim_cli.pruning.shrinking.work import Products, Work, measured_work
+from nettrim_cli.pruning.shrinking.work import Products, Work, measured_work, measures_time
 from nettrim_cli.report.result import LayerReport, Mix
 from nettrim_cli.solve.gram.rounding import to_nearest
 
@@ -86,7 +86,7 @@ class Shrinking:
         steps = multiples(context.layers)
         products = Products.of_blocks(shapes, costs.columns)
         work: Work = products
-        if context.settings.widths == "measured":
+        if measures_time(context.settings):
             context.listener.stage("measuring how long layers of other widths take")
             batch = samples.call(context.settings.batch)
             work = measured_work(context.dense, context.layers, shapes, steps, products, batch)

@@ -28,6 +28,7 @@ from nettrim_cli.pruning.shrinking.widths import (
     pays,
     stored_weights,
 )
+from nettrim_cli.settings import Settings
 
 ROWS, COLUMNS = 5, 14  # sizes of a node that are measured, at most
 FEWEST_PRODUCTS = 1 << 18  # of a call; a smaller network takes the time that any call takes
@@ -125,6 +126,12 @@ class MeasuredWork:
         factors = factors + second.at(np.multiply(rank, fold), columns)
         seconds = np.where(pays(rows, columns, rank, fold), factors, whole)
         return np.asarray(seconds / self.total * self.measured)
+
+
+def measures_time(settings: Settings) -> bool:
+    """Whether widths are chosen by measured time: always asked for, or where time is the point."""
+    timed = settings.speedup is not None or settings.batch != 1
+    return settings.widths == "measured" or (settings.widths == "auto" and timed)
 
 
 def measured_work(

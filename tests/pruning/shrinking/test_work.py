@@ -12,7 +12,7 @@ from nettrim_cli.latency.nodes import NodeLatencies
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning.shrinking import work
 from nettrim_cli.pruning.shrinking.widths import block_shapes
-from nettrim_cli.pruning.shrinking.work import MeasuredWork, Products, measured_work
+from nettrim_cli.pruning.shrinking.work import MeasuredWork, Products, measured_work, measures_time
 from nettrim_cli.settings import Settings
 from tests.support.networks import Files, mlp, residual, save_data, save_model
 
@@ -69,7 +69,9 @@ def test_equal_nodes_are_measured_once_at_the_sizes_of_all_layers(tmp_path, reco
         save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 100)
     )
     report = prune(
-        files.model, files.data, settings=Settings(structure="shrink", sparsity=0.5, refit="layers")
+        files.model,
+        files.data,
+        settings=Settings(structure="shrink", sparsity=0.5, refit="layers", widths="measured"),
     )
     assert report.sparsity >= 0.5
     (rows, columns), (ranks, wide) = recorded.values()  # MatMul, and Gemm behind it
@@ -86,7 +88,9 @@ def test_small_networks_are_not_measured(tmp_path, recorded, monkeypatch) -> Non
         save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 100)
     )
     prune(
-        files.model, files.data, settings=Settings(structure="shrink", sparsity=0.5, refit="layers")
+        files.model,
+        files.data,
+        settings=Settings(structure="shrink", sparsity=0.5, refit="layers", widths="measured"),
     )
     assert not recorded
 
@@ -120,6 +124,20 @@ def test_what_the_engine_cannot_run_is_counted(monkeypatch) -> None:
 
     monkeypatch.setattr(work, "tensor_shapes", fail)
     assert measured_work(model, model.layers, shapes, {}, products, None) is products
+
+
+@pytest.mark.parametrize(
+    ("options", "measured"),
+    [
+        ({"sparsity": 0.5}, False),
+        ({"sparsity": 0.5, "batch": 8}, True),
+        ({"sparsity": 0.5, "widths": "measured"}, True),
+        ({"speedup": 2.0}, True),
+        ({"speedup": 2.0, "widths": "products"}, False),
+    ],
+)
+def test_time_is_measured_where_it_is_the_point(options, measured) -> None:
+    assert measures_time(Settings(structure="shrink", **options)) is measured
 
 
 @pytest.mark.parametrize("option", [{"widths": "products"}, {"batch": 8}])
