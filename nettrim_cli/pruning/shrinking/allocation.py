@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,14 @@ class Choice:
         The outputs' squared error of each; a rank's depends on the columns that stay.
     blocks
         Those whose size it changes.
+    beside
+        Names of the other choices that change these blocks.
     """
 
     values: Numbers
     costs: Floats | None
     blocks: tuple[Block, ...]
+    beside: tuple[str | Block, ...] = ()
 
 
 class WidthProblem:
@@ -107,7 +110,19 @@ class WidthProblem:
             shape = shapes[block]
             values = candidate_widths(shape.rank, multiples[block[0]])
             self.choices[block] = Choice(values, None, (block,))
+        self.changing = {
+            block: tuple(name for name in (*sorted(shape.groups), block) if name in self.choices)
+            for block, shape in shapes.items()
+        }
+        self.choices = {key: self._beside(key, choice) for key, choice in self.choices.items()}
         self._rank_costs: dict[tuple[Block, tuple[int, ...]], Floats] = {}
+        self._known_works: dict[tuple[str | Block, tuple[int, ...]], Floats] = {}
+        self._known_blocks: dict[tuple[Block, tuple[int | None, ...]], tuple[float, float]] = {}
+
+    def _beside(self, key: str | Block, choice: Choice) -> Choice:
+        """A choice that names those beside it."""
+        changing = dict.fromkeys(name for block in choice.blocks for name in self.changing[block])
+        return replace(choice, beside=tuple(name for name in changing if name != key))
 
     def solve(self, weights: int) -> Widths:
         """Widths of least error with at most so many weights in all blocks."""
@@ -205,15 +220,23 @@ class WidthProblem:
 
     def size(self, state: State) -> int:
         """Weights of all blocks."""
-        return round(sum(float(self._size(block, state)) for block in self.shapes))
+        return round(sum(self._of_block(block, state)[0] for block in self.shapes))
 
     def time(self, state: State) -> float:
         """Time of all blocks, as a share of the dense network's."""
-        return sum(float(self._time(block, state)) for block in self.shapes)
+        return sum(self._of_block(block, state)[1] for block in self.shapes)
 
     def work(self, state: State) -> float:
         """Weights and time of all blocks, both as shares of the dense network's."""
         return self.worth * self.size(state) + self.time(state)
+
+    def _of_block(self, block: Block, state: State) -> tuple[float, float]:
+        """Weights and time of a block."""
+        key = block, tuple(state.get(name) for name in self.changing[block])
+        if key not in self._known_blocks:
+            numbers = float(self._size(block, state)), float(self._time(block, state))
+            self._known_blocks[key] = numbers
+        return self._known_blocks[key]
 
     def _filled(
         self, state: State, measure: Callable[[State], float], most: float
@@ -266,6 +289,12 @@ class WidthProblem:
 
         It is infinite for values that take longer than a larger one.
         """
+        key = name, tuple(state[other] for other in choice.beside)
+        if key not in self._known_works:
+            self._known_works[key] = self._works_of(choice, name, state)
+        return self._known_works[key]
+
+    def _works_of(self, choice: Choice, name: str | Block, state: State) -> Floats:
         varied: States = {**state, name: choice.values}
         weights = sum(self._size(block, varied) for block in choice.blocks)
         times = sum((self._time(block, varied) for block in choice.blocks), np.zeros(1))
