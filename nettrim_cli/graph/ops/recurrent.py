@@ -27,7 +27,13 @@ from nettrim_cli.graph.ops.base import (
 from nettrim_cli.graph.ops.channel_context import ChannelContext, Counted, on_axis, varying
 from nettrim_cli.graph.ops.channel_rules import Outputs, joined
 from nettrim_cli.graph.ops.channel_weights import ALONE, read_rows
-from nettrim_cli.graph.ops.gradients.recurrent import REVERSED, USUAL, lstm_gradient
+from nettrim_cli.graph.ops.gradients.cells import Lstm
+from nettrim_cli.graph.ops.gradients.recurrent import (
+    REVERSED,
+    gru_gradient,
+    lstm_gradient,
+    rnn_gradient,
+)
 from nettrim_cli.graph.ops.rank_rules import fixed
 from nettrim_cli.graph.ops.spec import OpSpec
 
@@ -80,7 +86,7 @@ class Recurrent(Op):
     def _activations(self, attributes: Mapping[str, Any], directions: int) -> tuple[Applied, ...]:
         """The different functions of the gates; an LSTM's third one is its cell's."""
         count = {4: 3, 3: 2, 1: 1}[self.gates]
-        defaults = (USUAL[:count] if count > 1 else USUAL[1:2]) * directions
+        defaults = (Lstm.usual[:count] if count > 1 else Lstm.usual[1:2]) * directions
         names = attributes.get("activations") or defaults
         used = [name for position, name in enumerate(names) if position % count < 2]
         return tuple((name, {}) for name in dict.fromkeys(used))
@@ -308,6 +314,16 @@ RECURRENT: dict[str, OpSpec] = {
         channels=recurrent_channels,
         gradient=lstm_gradient,
     ),
-    "GRU": OpSpec(weight=Gru(gates=3), rank=fixed(4), channels=recurrent_channels),
-    "RNN": OpSpec(weight=Recurrent(gates=1), rank=fixed(4), channels=recurrent_channels),
+    "GRU": OpSpec(
+        weight=Gru(gates=3),
+        rank=fixed(4),
+        channels=recurrent_channels,
+        gradient=gru_gradient,
+    ),
+    "RNN": OpSpec(
+        weight=Recurrent(gates=1),
+        rank=fixed(4),
+        channels=recurrent_channels,
+        gradient=rnn_gradient,
+    ),
 }

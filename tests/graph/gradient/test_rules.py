@@ -25,8 +25,18 @@ from tests.support.small import normal
 STEP = 1e-5
 SINGLE = {"Erf": 3e-3, "Gelu": 3e-3, "GroupNormalization": 3e-3}
 """Steps for ops that the reference computes in float32."""
-ENGINE = {"transposed": 1.0, "both ways": 1e-2}
+ENGINE = {"transposed": 1.0, "both ways": 1e-2, "RNN Relu": 1e-3, "RNN Sigmoid": 1e-2}
 """Steps for cases that the reference does not run, only the engine."""
+RECURRENT = [
+    ("GRU", 3, "reset before", "", 1),
+    ("GRU", 3, "reset after", ", linear_before_reset = 1", 1),
+    ("GRU", 3, "backwards", ', linear_before_reset = 1, direction = "reverse"', 1),
+    ("GRU", 3, "both ways", ', direction = "bidirectional"', 2),
+    ("RNN", 1, "backwards", ', direction = "reverse"', 1),
+    ("RNN", 1, "both ways", ', direction = "bidirectional"', 2),
+    ("RNN", 1, "Relu", ', activations = ["Relu"]', 1),
+    ("RNN", 1, "Sigmoid", ', activations = ["Sigmoid"]', 1),
+]
 MORE = {
     "grouped": image(
         "Conv<group = 2, pads = [1,2,0,1], strides = [2,1], dilations = [1,2]>(x, a, b)",
@@ -100,6 +110,20 @@ MORE = {
         {"a": normal(2, 12, 2), "b": normal(2, 12, 3), "c": normal(2, 24)},
         outputs="y, s, t",
     ),
+    **{
+        f"{op} {word}": Case(
+            f"{op}<hidden_size = 3{attribute}>(x, a, b, c, , d)",
+            {"x": normal(4, 2, 2)},
+            {
+                "a": normal(ways, gates * 3, 2),
+                "b": normal(ways, gates * 3, 3),
+                "c": normal(ways, gates * 6),
+                "d": normal(ways, 2, 3),
+            },
+            outputs="y, s",
+        )
+        for op, gates, word, attribute, ways in RECURRENT
+    },
     "running sum": row("CumSum<exclusive = 1>(x, a)", a=np.int64(1)),
 }
 CASES_WITH_RULES = {op: case for op, case in CASES.items() if OPS[op].gradient not in (None, zero)}
@@ -166,9 +190,10 @@ def test_rules_agree_with_differences(op) -> None:
     outputs = session.run(names, rough)
     seeds = {n: normal(*y.shape, seed=5) for n, y in zip(names, outputs, strict=True)}
     result = gradients(single, rough, seeds)
-    step, run = SINGLE.get(op, STEP), partial(ReferenceEvaluator(exact).run, names)
     if op in ENGINE:
         step, run, inputs = ENGINE[op], partial(session.run, names), rough
+    else:
+        step, run = SINGLE.get(op, STEP), partial(ReferenceEvaluator(exact).run, names)
     for name, value in inputs.items():
         for seed in range(3):
             direction = normal(*value.shape, seed=seed).astype(np.float64)

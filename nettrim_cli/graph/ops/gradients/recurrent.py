@@ -1,15 +1,16 @@
-"""Gradients of an LSTM: its steps are made again, and then walked backwards.
+"""Gradients of LSTM, GRU and RNN: the steps are made again, and then walked backwards.
 
-Both ways are a Scan, so sequences may have any length.  The equations are those of the ONNX
-operator; gates come in the order input, output, forget, cell.
+Both ways are a Scan, so sequences may have any length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nettrim_cli.graph.ops.base import FLOAT, Unsupported
+from nettrim_cli.graph.ops.gradients.cells import Cell, Lstm, Rnn, gru
 from nettrim_cli.graph.ops.gradients.context import GradientContext
 
 if TYPE_CHECKING:
@@ -17,40 +18,43 @@ if TYPE_CHECKING:
 
     from nettrim_cli.graph.gradient.builder import Builder
 
-GATES = 4
 X, W, R, B, LENGTHS, H0, C0, PEEPHOLES = range(8)
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-USUAL = ("Sigmoid", "Tanh", "Tanh")
 
 
-def lstm_gradient(context: GradientContext) -> Mapping[int, str]:
+def recurrent_gradient(
+    make_cell: Callable[..., Cell], context: GradientContext
+) -> Mapping[int, str]:
     """Of the inputs, both kinds of weights, biases and initial states.
+
+    Parameters
+    ----------
+    make_cell
+        Makes what the node does at each step, as ``Cell`` is made.
+    context
+        The node.
 
     Raises
     ------
     Unsupported
         It has peepholes, lengths of sequences, or gates of its own kind.
     """
-    _check(context)
+    if any(context.name(slot) for slot in (LENGTHS, PEEPHOLES)):
+        raise Unsupported("has peepholes or lengths of sequences")
     g = context.g
     backwards = REVERSED[context.attributes.get("direction", "forward")]
     gradients: dict[int, list[str]] = {}
     for number, reverse in enumerate(backwards):
-        for slot, name in _Direction(context, number, backwards=reverse).parts().items():
+        direction = _Direction(context, make_cell, number, backwards=reverse)
+        for slot, name in direction.parts().items():
             gradients.setdefault(slot, []).append(name)
     parts = {slot: g.Concat(*names, axis=0) for slot, names in gradients.items() if slot != X}
     return parts | {X: g.sum_of(gradients[X])}
 
 
-def _check(context: GradientContext) -> None:
-    attributes = context.attributes
-    names = [*attributes.get("activations", ())]
-    if any(context.name(slot) for slot in (LENGTHS, PEEPHOLES)):
-        raise Unsupported("has peepholes or lengths of sequences")
-    if names != list(USUAL) * (len(names) // 3) or "clip" in attributes:
-        raise Unsupported("has gates that are not treated")
-    if attributes.get("input_forget", 0) or attributes.get("layout", 0):
-        raise Unsupported("has gates that are not treated")
+lstm_gradient = partial(recurrent_gradient, Lstm)
+gru_gradient = partial(recurrent_gradient, gru)
+rnn_gradient = partial(recurrent_gradient, Rnn)
 
 
 class _Direction:
@@ -60,112 +64,98 @@ class _Direction:
     ----------
     context
         Of the node.
+    make_cell
+        Makes what it does at each step.
     number
         Of the direction.
     backwards
         Whether it begins at the last step.
     """
 
-    def __init__(self, context: GradientContext, number: int, *, backwards: bool) -> None:
+    def __init__(
+        self,
+        context: GradientContext,
+        make_cell: Callable[..., Cell],
+        number: int,
+        *,
+        backwards: bool,
+    ) -> None:
         self.context, self.g, self.number = context, context.g, number
         self.backwards = int(backwards)
         self.kind = context.facts.types.get(context.name(), FLOAT)
         self.width = context.attributes["hidden_size"]
-        self.flat = self.g.constant([-1, GATES * self.width])
+        own, bias = self._biases() if context.name(B) else ("", "")
+        self.bias = own
+        self.cell = make_cell(self.g, context.attributes, self._of(R), bias, self.kind)
 
     def parts(self) -> dict[int, str]:
         """Gradients by slot, with a first axis for the direction but for that of the inputs."""
-        g, context = self.g, self.context
-        inputs, recurrent = self._of(W), self._of(R)
+        g, context, inputs = self.g, self.context, self._of(W)
         products = g.MatMul(context.name(X), g.Transpose(inputs, perm=[1, 0]))
-        if context.name(B):
-            products = g.Add(products, g.ReduceSum(self._biases(), g.constant([0]), keepdims=0))
-        record = self._forward(products, g.Transpose(recurrent, perm=[1, 0]))
-        moves, state, cell = self._backward(record, recurrent)
-        flat = g.Reshape(moves, self.flat)
+        if self.bias:
+            products = g.Add(products, self.bias)
+        state, *record = self._forward(products)
+        moves, starts = self._backward(state, record)
+        flat = [self._rows(name, g.constant([self.cell.gates * self.width])) for name in moves]
+        seen = self._rows(context.name(X), self._columns(inputs))
+        states = self._rows(state, g.constant([self.width]))
         gradients = {
-            X: g.MatMul(moves, inputs),
-            W: self._joined(g.Gemm(flat, self._rows(context.name(X), inputs), transA=1)),
-            R: self._joined(g.Gemm(flat, self._rows(record[0], recurrent), transA=1)),
-            H0: self._joined(state),
-            C0: self._joined(cell),
+            X: g.MatMul(moves[0], inputs),
+            W: self._joined(g.Gemm(flat[0], seen, transA=1)),
+            R: self._joined(self.cell.recurrent_gradient(flat, states, record)),
+            **{slot: self._joined(name) for slot, name in zip((H0, C0), starts, strict=False)},
         }
-        if context.name(B):
-            total = g.ReduceSum(flat, g.constant([0]), keepdims=0)
-            gradients[B] = self._joined(g.Concat(total, total, axis=0))
+        if self.bias:
+            totals = [g.ReduceSum(name, g.constant([0]), keepdims=0) for name in flat]
+            gradients[B] = self._joined(g.Concat(totals[0], totals[-1], axis=0))
         return {
             slot: name for slot, name in gradients.items() if slot in context.wanted or slot == X
         }
 
-    def _forward(self, products: str, recurrent: str) -> list[str]:
-        """States and cells before each step, gates, and what the cell gives out.
+    def _forward(self, products: str) -> list[str]:
+        """(T, N, H) states before the steps, and what the steps have recorded.
 
         Parameters
         ----------
         products
-            (T, N, 4 H) of the inputs, with biases.
-        recurrent
-            (H, 4 H).
+            (T, N, G H) of the inputs, with biases.
         """
 
-        def step(g: Builder, state: str, cell: str, product: str) -> Sequence[str]:
-            """One step of the forward pass.
+        def step(g: Builder, *names: str) -> Sequence[str]:
+            """One step, of the states before it and what the inputs add to the gates."""
+            *states, product = names
+            after, record = self.cell.forward(g, product, *states)
+            return [*after, g.Identity(states[0]), *record]
 
-            Parameters
-            ----------
-            g
-                Appends to the body.
-            state, cell, product
-                Names of the state and the cell before it, and of what the inputs add to the gates.
-            """
-            split = _equal_parts(g, g.Add(product, g.MatMul(state, recurrent)))
-            entry, out, forget = (g.Sigmoid(gate) for gate in split[:3])
-            new = g.Tanh(split[3])
-            after = g.Add(g.Mul(forget, cell), g.Mul(entry, new))
-            shown = g.Tanh(after)
-            gates = g.Concat(entry, out, forget, new, axis=1)
-            return [g.Mul(out, shown), after, g.Identity(state), g.Identity(cell), gates, shown]
+        starts = [self._initial(slot) for slot in (H0, C0)[: self.cell.states]]
+        return self._scan(step, starts, [products], self.backwards)[len(starts) :]
 
-        starts = [self._initial(slot) for slot in (H0, C0)]
-        return self._scan(step, starts, [products], self.backwards)[2:]
-
-    def _backward(self, record: Sequence[str], recurrent: str) -> list[str]:
-        """Gradients (T, N, 4 H) of what the gates are made of, and those of the initial states.
+    def _backward(self, states: str, record: Sequence[str]) -> tuple[list[str], list[str]]:
+        """(T, N, G H) gradients of what the gates are made of, and those of the initial states.
 
         Parameters
         ----------
+        states
+            (T, N, H) before the steps.
         record
             What the way there has left.
-        recurrent
-            (4 H, H).
         """
+        count = self.cell.states
 
-        def step(g: Builder, state: str, later: str, *seen: str) -> Sequence[str]:
-            """One step back; the gradients of the state and of the cell, then what was recorded."""
-            cell, gates, shown, arriving = seen
-            entry, out, forget, new = _equal_parts(g, gates)
-            state = g.Add(state, arriving)
-            change = g.Add(later, g.Mul(g.Mul(state, out), self._falling(g, g.Mul(shown, shown))))
-            moves = [
-                g.Mul(g.Mul(change, new), g.Mul(entry, self._falling(g, entry))),
-                g.Mul(g.Mul(state, shown), g.Mul(out, self._falling(g, out))),
-                g.Mul(g.Mul(change, cell), g.Mul(forget, self._falling(g, forget))),
-                g.Mul(g.Mul(change, entry), self._falling(g, g.Mul(new, new))),
-            ]
-            joined = g.Concat(*moves, axis=1)
-            return [g.MatMul(joined, recurrent), g.Mul(change, forget), joined]
+        def step(g: Builder, *names: str) -> Sequence[str]:
+            """One step back, of the gradients of the states, and what was recorded."""
+            gradients, (state, arriving, *seen) = [*names[:count]], names[count:]
+            gradients[0] = g.Add(gradients[0], arriving)
+            before, moves = self.cell.backward(g, gradients, state, seen)
+            return [*before, *moves]
 
-        states, cells, gates, shown = record
-        zero = self._zeros()
-        steps, state, cell = [*self.context.gradients, "", ""][:3]
+        steps, *finals = [*self.context.gradients, "", ""][: 1 + count]
         arriving = (
             self.g.Gather(steps, self._index(), axis=1) if steps else self._zeros_like(states)
         )
-        starts = [self._given(name) if name else zero for name in (state, cell)]
-        state, cell, moves = self._scan(
-            step, starts, [cells, gates, shown, arriving], 1 - self.backwards
-        )
-        return [moves, state, cell]
+        starts = [self._given(name) if name else self._zeros() for name in finals]
+        results = self._scan(step, starts, [states, arriving, *record], 1 - self.backwards)
+        return results[count:], results[:count]
 
     def _scan(
         self,
@@ -205,10 +195,6 @@ class _Direction:
             scan_output_directions=ways[1],
         )
 
-    def _falling(self, g: Builder, name: str) -> str:
-        """One less a tensor."""
-        return g.Sub(g.constant(1.0, self.kind), name)
-
     def _index(self) -> str:
         return self.g.constant(self.number)
 
@@ -222,14 +208,20 @@ class _Direction:
     def _joined(self, name: str) -> str:
         return self.g.Unsqueeze(name, self.g.constant([0]))
 
-    def _biases(self) -> str:
-        """(2, 4 H): of the inputs and of the states."""
-        return self.g.Reshape(self._of(B), self.g.constant([2, GATES * self.width]))
+    def _biases(self) -> tuple[str, str]:
+        """(G H,) of the inputs and of the states."""
+        g, both = self.g, self._of(B)
+        halves = {} if g.opset < 18 else {"num_outputs": 2}
+        own, bias = g.split(2, both, axis=0, **halves)
+        return own, bias
 
-    def _rows(self, name: str, weights: str) -> str:
-        """(T, N, K) as (T N, K), with the columns of some weights."""
+    def _columns(self, name: str) -> str:
+        """(1,) size of the second axis of a tensor."""
+        return self.g.Slice(self.g.shape(name), self.g.constant([1]), self.g.constant([2]))
+
+    def _rows(self, name: str, columns: str) -> str:
+        """(T, N, K) as (T N, K), with K from a tensor (1,)."""
         g = self.g
-        columns = g.Slice(g.shape(weights), g.constant([1]), g.constant([2]))
         return g.Reshape(name, g.Concat(g.constant([-1]), columns, axis=0))
 
     def _initial(self, slot: int) -> str:
@@ -238,18 +230,12 @@ class _Direction:
     def _zeros(self) -> str:
         """(N, H)."""
         g = self.g
-        count = g.Slice(g.shape(self.context.name(X)), g.constant([1]), g.constant([2]))
+        count = self._columns(self.context.name(X))
         shape = g.Concat(count, g.constant([self.width]), axis=0)
         return g.Expand(self.context.number_like(0.0), shape)
 
     def _zeros_like(self, name: str) -> str:
         return self.g.Expand(self.context.number_like(0.0), self.g.shape(name))
-
-
-def _equal_parts(g: Builder, name: str) -> list[str]:
-    """The gates (N, H) of a tensor (N, 4 H)."""
-    numbered = {} if g.opset < 18 else {"num_outputs": GATES}
-    return g.split(GATES, name, axis=1, **numbered)
 
 
 def _tensor(name: str, kind: int) -> onnx.ValueInfoProto:
