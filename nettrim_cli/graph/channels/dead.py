@@ -135,7 +135,7 @@ class _Census:
         nodes = [self.model.index.nodes[site.node] for site in layer.sites]
         slot = ops.bias_slot(layer.geometry)
         filled = slot is not None and any(slot < len(n.input) and n.input[slot] for n in nodes)
-        free = all(node.parent is None and not node.function for node in nodes)
+        free = all(not node.function for node in nodes)
         return free and not filled and not ops.applies(layer.geometry)
 
     def smaller(self) -> Model:

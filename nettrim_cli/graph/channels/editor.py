@@ -18,14 +18,14 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.elements import RAW_DTYPES, encode
 from nettrim_cli.graph.storage.external import SMALL_BYTES, is_external
-from nettrim_cli.graph.storage.tensors import elem_type, new_tensor
+from nettrim_cli.graph.storage.tensors import elem_type, graphs, new_tensor
 from nettrim_cli.graph.storage.weight_view import WeightView
 
 Mask = NDArray[np.bool_]
 
 
 class Editor:
-    """Changes nodes of the main graph of a model.
+    """Changes nodes of a model, and adds constants to its main graph.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Editor:
         view = self.index.view(name)
         masks = {axis: mask for axis, mask in masks.items() if view.shape[axis] > 1}
         if masks:
-            self._read(node, slot, self._cut_name(name, view, masks))
+            self._read(node, slot, self._cut_name(_source(node).input[slot], view, masks))
 
     def _cut_name(self, name: str, view: WeightView, masks: Mapping[int, Mask]) -> str:
         """Name of a constant of which parts are left: one for all that are equal."""
@@ -111,7 +111,7 @@ class Editor:
         """Give a node a list (N,) of whole numbers, of the type that it had."""
         name = node.input[slot] if slot < len(node.input) else ""
         dtype = self.index.view(name).values().dtype if name in self.index.constants else np.int64
-        stem = name or f"{node.title}.sizes"
+        stem = _source(node).input[slot] if name else f"{node.title}.sizes"
         tensor = numpy_helper.from_array(np.asarray(values, dtype), self._new_name(stem))
         self._add(tensor)
         self._read(node, slot, tensor.name)
@@ -153,22 +153,23 @@ class Editor:
                 bounds = list(attributes(listed)[name])
                 axes = attributes(listed).get("axes", range(len(bounds)))
             else:
-                bounds = self._listed(listed.input[slot])
+                bounds = self._listed(node, slot)
                 axes = range(len(bounds))
-                if len(listed.input) > 3 and listed.input[3]:
-                    axes = self.index.integers(listed.input[3]) or ()
+                if len(node.input) > 3 and node.input[3]:
+                    axes = self.index.integers(node.input[3]) or ()
             bounds[[place % rank for place in axes].index(axis)] = value
             if slot >= len(listed.input):
                 self.set_attribute(node, name, bounds)
             else:
                 self.set_list(node, slot, np.array(bounds))
 
-    def _listed(self, name: str) -> list[int]:
-        """A constant list, perhaps one that was just added."""
-        for tensor in reversed(self.graph.initializer):
+    def _listed(self, node: Node, slot: int) -> list[int]:
+        """A constant list that a node reads, perhaps one that was just added."""
+        name = _source(node).input[slot]
+        for tensor in reversed(self.graph.initializer) if name in self.successors else ():
             if tensor.name == name:
                 return [int(value) for value in numpy_helper.to_array(tensor)]
-        return list(self.index.integers(name) or ())
+        return list(self.index.integers(node.input[slot]) or ())
 
     def set_sizes(
         self, node: Node, slot: int, numbers: Mapping[int, int], length: int | None
@@ -196,11 +197,12 @@ class Editor:
         mask, values = np.zeros(size, bool), np.zeros(size, np.int64)
         for place, number in numbers.items():
             mask[place], values[place] = True, number
-        names = [self._new_name(node.input[slot]) for _ in range(3)]
+        listed_name = _source(node).input[slot]
+        names = [self._new_name(listed_name) for _ in range(3)]
         self._add(numpy_helper.from_array(mask, names[0]))
         self._add(numpy_helper.from_array(values, names[1]))
         nodes = NodeWriter(self.inserted.setdefault(node.number, []))
-        nodes.Where(names[0], names[1], node.input[slot], output=names[2])
+        nodes.Where(names[0], names[1], listed_name, output=names[2])
         self._read(node, slot, names[2])
 
     def add_bias(self, layer: Layer, values: NDArray[np.float64]) -> None:
@@ -234,24 +236,28 @@ class Editor:
         changed
             Tensors whose shapes as they were told are wrong.
         """
-        self._insert()
+        for graph in reversed(list(graphs(self.graph))):  # copies of the outer ones hold the inner
+            self._insert(graph)
         drop_unused(self.model.proto)
         wrong = {*changed, *self._take_names_over()}
         keep = [value for value in self.graph.value_info if value.name not in wrong]
-        del self.graph.value_info[:]
+        for graph in graphs(self.graph):  # names of tensors inside are those of the flat view
+            del graph.value_info[:]
         self.graph.value_info.extend(keep)
         return self.model.edited()
 
     def _take_names_over(self) -> Iterable[str]:
         """Give new constants the names and the places of those that they replace; the names."""
-        present = {name for node in self.graph.node for name in (*node.input, *node.output)}
-        named = (*self.graph.input, *self.graph.output, *self.graph.initializer)
-        present.update(value.name for value in named)
+        present = set()
+        for graph in graphs(self.graph):
+            present |= {name for node in graph.node for name in (*node.input, *node.output)}
+            named = (*graph.input, *graph.output, *graph.initializer)
+            present.update(value.name for value in named)
         renamed: dict[str, str] = {}
         for name, old in self.successors.items():
             if name in present and old not in present and old not in renamed.values():
                 renamed[name] = old
-        for node in self.graph.node:
+        for node in (node for graph in graphs(self.graph) for node in graph.node):
             for names in (node.input, node.output):
                 for slot, name in enumerate(names):
                     if name in renamed:
@@ -265,20 +271,20 @@ class Editor:
         self.graph.initializer.extend(copies)
         return renamed.values()
 
-    def _insert(self) -> None:
-        """Put new nodes before those that read them."""
-        if not (self.inserted or self.appended):
-            return
+    def _insert(self, graph: onnx.GraphProto) -> None:
+        """Put new nodes of a graph before those that read them."""
         ids = [id(node.source) for node in self.index.nodes]
         before = {ids[number]: nodes for number, nodes in self.inserted.items() if number >= 0}
         after = {ids[number]: nodes for number, nodes in self.appended.items()}
-        ordered = list(self.inserted.get(-1, ()))
-        for node in self.graph.node:
+        ordered = list(self.inserted.get(-1, ())) if graph is self.graph else []
+        for node in graph.node:
             ordered += [*before.get(id(node), ()), node]
             ordered += after.get(id(node), ())
+        if len(ordered) == len(graph.node):
+            return
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
-        del self.graph.node[:]
-        self.graph.node.extend(copies)
+        del graph.node[:]
+        graph.node.extend(copies)
 
 
 def _source(node: Node) -> onnx.NodeProto:

@@ -19,11 +19,11 @@ Factors = tuple[FactorNode, FactorNode]
 
 
 def can_factorize(model: Model, layer: Layer) -> bool:
-    """Whether a layer can be written as two: one matrix, read by one node of the main graph."""
+    """Whether a layer can be written as two: one matrix, read by one node."""
     if not layer.prunable or len(layer.sites) != 1 or len(layer.blocks) != 1:
         return False
     node = model.index.nodes[layer.sites[0].node]
-    if node.source is None or node.parent is not None or node.function:
+    if node.source is None or node.function:
         return False
     inputs, outputs = layer.blocks[0]
     zeros = np.zeros((inputs, 1), np.float32), np.zeros((1, outputs), np.float32)
@@ -99,15 +99,15 @@ def _replace(model: Model, layer: Layer, nodes: Factors, names: set[str]) -> Non
     made[0].name = _fresh(f"{source.name or layer.name}.first", names)
     made[1].name = source.name
     made[1].input.extend(source.input[2:])
-    graph = model.proto.graph
+    graph = model.proto.graph if node.parent is None else node.parent.graph
     position = next(i for i, other in enumerate(graph.node) if other is source or other == source)
     del graph.node[position]
     for offset, new in enumerate(made):
         graph.node.insert(position + offset, new)
-    graph.initializer.extend(tensors)
+    model.proto.graph.initializer.extend(tensors)
     if model.proto.ir_version < 4:  # every initializer is an input of the graph, too
         for tensor in tensors:
-            graph.input.append(
+            model.proto.graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
 

@@ -149,7 +149,7 @@ def _goes_only_to(index: Index, tensor: str, layer: Layer, product: int) -> bool
         users = index.users(tensor)
         uses = [use for use in users if not _tells_sizes(index, index.nodes[use.node])]
         node = index.nodes[uses[0].node] if len(uses) == 1 else None
-        if node is None or uses[0].slot < 0 or node.parent is not None:
+        if node is None or uses[0].slot < 0 or node.parent is not index.nodes[product].parent:
             return False
         if node.number == product:
             return True

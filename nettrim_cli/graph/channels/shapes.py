@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from nettrim_cli.graph.ir.flat_graph import STANDARD
+from nettrim_cli.graph.ir.flat_graph import ENTER, STANDARD, Node
 from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.ir.writer import Writer
 from nettrim_cli.graph.ops import Unsupported, spec_of
@@ -59,7 +60,7 @@ class Sizes:
 
 
 def sizes(index: Index) -> Sizes:
-    """Sizes of the main graph's tensors, functions inlined, by onnx's shape inference."""
+    """Sizes of all graphs' tensors, functions inlined, by onnx's shape inference."""
     model = _without_values(index)
     best = Sizes({}, {})
     for pair in CHOICES:
@@ -72,18 +73,43 @@ def sizes(index: Index) -> Sizes:
 
 
 def _without_values(index: Index) -> onnx.ModelProto:
-    """The main graph, with real numbers as inputs."""
-    writer = Writer(index)
-    model = writer.model("sizes")
+    """All graphs in one, with real numbers as inputs; constants are known in all of it."""
+    model = Writer(index).model("sizes")
     for name in (*index.initializers, *index.sparse):
         if index.flat.initializers.get(name) is not None or name in index.sparse:
             _add_constant(index, model, name)
-    for node in index.flat.main_nodes:
+    for node in index.nodes:
         outputs = [name for name in node.output if name]
         constant = len(outputs) == 1 and outputs[0] in index.constants
-        if not (constant and _add_constant(index, model, outputs[0])):
+        if node.domain == ENTER:
+            _add_inputs(node, model)
+        elif not (constant and _add_constant(index, model, outputs[0])):
+            names = {name: f"{name}~" for name in _names_inside(node)}
+            writer = Writer(index, rename=partial(_renamed, names))
             model.graph.node.append(writer.node(node))
     return model
+
+
+def _add_inputs(enter: Node, model: onnx.ModelProto) -> None:
+    """Add a subgraph's inputs, as they are declared."""
+    assert enter.parent is not None
+    for name, value in zip(enter.output, enter.parent.graph.input, strict=True):
+        model.graph.input.add().CopyFrom(value)
+        model.graph.input[-1].name = name
+
+
+def _renamed(names: Mapping[str, str], name: str) -> str:
+    return names.get(name, name)
+
+
+def _names_inside(node: Node) -> set[str]:
+    """Tensors of a node's subgraphs, which have other names beside them."""
+    names: set[str] = set()
+    for subgraph in node.subgraphs:
+        names.update(subgraph.inputs, subgraph.initializers, subgraph.sparse)
+        for inner in subgraph.nodes:
+            names |= _names_inside(inner).union(inner.output)
+    return names - {""}
 
 
 def _add_constant(index: Index, model: onnx.ModelProto, name: str) -> bool:

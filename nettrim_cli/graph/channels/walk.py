@@ -32,6 +32,8 @@ from nettrim_cli.graph.storage.tensors import elem_type
 from nettrim_cli.reasons import Reason
 
 OUTPUT = Reason("fixed-width", "they are outputs of the model")
+HANDED_OUT = Reason("fixed-width", "they are outputs of a subgraph")
+CAPTURED = Reason("not-followed", "a subgraph reads them from outside")
 Block = tuple[str, int]
 """Name of a layer, and one of its matrices."""
 
@@ -196,22 +198,36 @@ def walk(model: Model, *, inner: bool = False) -> Walk:
             node,
             units,
             layers,
-            [result.labels.get(name) for name in node.input],
+            [_reaching(result, node, name) for name in node.input],
             [result.sizes.of(name) for name in node.input],
             [result.sizes.of(name) for name in node.output],
             [],
         )
         _visit(result, context, node)
+        for name in node.subgraph_outputs:
+            if name in result.labels:
+                units.refuse(result.labels[name], HANDED_OUT)
     for name in index.outputs:
         if name in result.labels:
             units.refuse(result.labels[name], OUTPUT)
     return result
 
 
+def _reaching(walk: Walk, node: Node, name: str) -> Labels | None:
+    """Labels of what a node reads; what comes from outside of its subgraph stays."""
+    labels, maker = walk.labels.get(name), walk.model.index.maker(name)
+    if labels is None or maker is None or maker.parent is node.parent:
+        return labels
+    walk.refused.append((labels.reshape(-1), CAPTURED))
+    return None
+
+
 def _visit(walk: Walk, context: ChannelContext, node: Node) -> None:
     try:
-        if node.parent is not None or node.subgraphs:
-            raise Unsupported("it is in a subgraph, or has one", "not-followed")
+        if node.subgraphs:
+            raise Unsupported("it has a subgraph", "not-followed")
+        if any(_is_shared(walk.model.index, layer) for layer, _ in context.layers):
+            raise Unsupported("another subgraph reads its weights, too", "not-followed")
         outputs = context.spec.channels(context)
         _check_edits(walk, context, node)
     except Unsupported as refusal:
@@ -225,6 +241,11 @@ def _visit(walk: Walk, context: ChannelContext, node: Node) -> None:
             walk.labels[name] = labels
     if context.edits:
         walk.edits[node.number] = context.edits
+
+
+def _is_shared(index: Index, layer: Layer) -> bool:
+    """Whether a layer stands in several graphs."""
+    return len({id(index.nodes[site.node].parent) for site in layer.sites}) > 1
 
 
 def _check_edits(walk: Walk, context: ChannelContext, node: Node) -> None:
