@@ -87,6 +87,33 @@ def test_every_structure_keeps_its_target_on_every_network(
     assert report.comparison.error < 1
 
 
+BRANCHES = """
+g (float[n,12] x) => (float[n,4] y) {
+    m = ReduceMax<keepdims = 0>(x)
+    c = Less(m, most)
+    y = If (c) <
+        then_branch = then () => (float[n,4] t) {
+            [p] a = MatMul(x, P) b = Relu(a) [q] d = MatMul(b, Q) e = Relu(d) [r] t = MatMul(e, R)
+        },
+        else_branch = other () => (float[n,4] o) { [s] o = MatMul(x, S) }
+    >
+}
+"""
+
+
+def test_layers_in_the_branch_that_samples_take_shrink(tmp_path) -> None:
+    shapes = {"P": (12, 24), "Q": (24, 24), "R": (24, 4), "S": (12, 4)}
+    weights = {name: he(*shape, seed=n) for n, (name, shape) in enumerate(shapes.items())}
+    proto = build(BRANCHES, most=np.float32(1e9), **weights)
+    files = saved(tmp_path, proto)
+    report = prune(files.model, files.data, settings=plain(sparsity=0.4, structure="shrink"))
+    assert {layer.name for layer in report.layers if layer.lost} == {"p", "q", "r"}
+    onnx.checker.check_model(str(files.output), full_check=True)
+    (expected,), (actual,) = outputs(files.model, proto), outputs(files.output, proto)
+    assert relative_error(actual, expected) == pytest.approx(report.comparison.error, rel=0.5)
+    assert files.output.stat().st_size < files.model.stat().st_size
+
+
 def test_copies_of_units_go_without_an_error(tmp_path) -> None:
     """Half of the hidden units are copies of the others: the readers can do without them."""
     proto = mlp(sizes=(16, 24, 12, 4))
