@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
-# Modules are compiled once, not by every process that a test starts, whatever the environment asks.
-PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
+# Modules are compiled once, not by every process that a test starts, whatever the environment asks; libraries are
+# compiled already.
+PYTEST := env -u PYTHONPYCACHEPREFIX PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
