@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from nettrim_cli.data.augmentation import Recipe, augmented
 from nettrim_cli.data.dataset import Batch, Calibration
-from nettrim_cli.data.formats.base import Indices
+from nettrim_cli.data.formats.base import Array, Indices
 
 AUGMENTED_SAMPLES = 1024  # fitted and made samples together, where fewer are fitted
 AUGMENTED_TIMES = 8  # made samples to a fitted one, at most
@@ -140,16 +141,20 @@ class SampleSet:
         step = self.calibration.batch_size(self.size)
         chunks = [self.fitted[start : start + step] for start in range(0, len(self.fitted), step)]
         full = [chunk for chunk in chunks if len(chunk) == len(chunks[0])]
+
+        def feeds_of(number: int) -> Mapping[str, Array]:
+            (batch,) = self.calibration.batches(full[number], step)
+            return batch.feeds
+
+        if self.calibration.bytes_per_sample * len(self.fitted) <= PROBE_BYTES:
+            feeds_of = cache(feeds_of)  # small samples are read once
         for _ in range(self.rounds):
-            for chunk in full:
-                partner = full[random.integers(len(full))]
-                (batch,) = self.calibration.batches(chunk, step)
-                (partner_batch,) = self.calibration.batches(partner, step)
-                recipe = Recipe.draw(batch.count, random)
-                feeds = augmented(
-                    batch.feeds, partner_batch.feeds, self.calibration.sample_axes, recipe
-                )
-                yield Batch(feeds, batch.count, None)
+            for number, chunk in enumerate(full):
+                partner = int(random.integers(len(full)))
+                recipe = Recipe.draw(len(chunk), random)
+                axes = self.calibration.sample_axes
+                feeds = augmented(feeds_of(number), feeds_of(partner), axes, recipe)
+                yield Batch(feeds, len(chunk), None)
 
 
 def few_of(indices: Indices, samples: Calibration, layers: int, run_on: int) -> Indices:
