@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.interpolate import RegularGridInterpolator
 
 from nettrim_cli.graph.channels.alone import lone_nodes
 from nettrim_cli.graph.model import Model
@@ -20,6 +19,8 @@ def _home(tmp_path, monkeypatch) -> None:
 
 
 def test_between_sizes_latencies_are_interpolated() -> None:
+    from scipy.interpolate import RegularGridInterpolator  # takes long to import
+
     random = np.random.default_rng(0)
     rows, columns = np.array([1.0, 4, 16, 64]), np.array([2.0, 8, 20])
     seconds = random.random((4, 3))

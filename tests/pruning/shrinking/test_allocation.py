@@ -56,21 +56,46 @@ def costs_of(seed, work=None):
     return WidthProblem(costs, shapes, dict.fromkeys("abc", 1), work)
 
 
+def combinations(problem):
+    """Errors, sizes and times of all combinations of widths, with an axis for each width."""
+    choices, units = problem.choices, problem.costs.units
+    grid = np.meshgrid(*(choice.values for choice in choices.values()), indexing="ij")
+    state = dict(zip(choices, grid, strict=True))
+    errors = sum(curve.costs[state[name]] for name, curve in units.items())
+    sizes = times = 0
+    for block, shape in problem.shapes.items():
+        name, ranks = block[0], state[block]
+        widths = state.get(name, np.array(shape.columns))
+        for width in np.unique(widths):
+            stay = units[name].kept(width) if name in units else slice(None)
+            curve = problem.costs.ranks[block].costs(stay)
+            errors = errors + (widths == width) * curve[np.minimum(ranks, len(curve) - 1)]
+        form = *shape.remaining({group: state[group] for group in units}, problem.totals), ranks
+        sizes = sizes + stored_weights(*form)
+        times = times + problem.shares.of(block, *form)
+    return errors, sizes, times
+
+
+def chosen(problem, widths):
+    """Place of some widths among all combinations."""
+    state = {**widths.units, **widths.ranks}  # other ranks are the dense ones
+    return tuple(
+        choice.values.tolist().index(state.get(name, choice.values[-1]))
+        for name, choice in problem.choices.items()
+    )
+
+
 def test_widths_are_near_the_best_of_all_combinations() -> None:
     """One width is changed at a time, at whole prices: not the best, and never far from it."""
     total, ratios = 5 * 6 + 6 * 6 + 6 * 3, []
     for seed, share in itertools.product(range(8), (0.3, 0.5, 0.8)):
         problem = costs_of(seed)
         widths = problem.solve(int(share * total))
-        names = list(problem.choices)
-        states = (
-            dict(zip(names, values, strict=True))
-            for values in itertools.product(*(problem.choices[name].values for name in names))
-        )
-        allowed = (state for state in states if problem.size(state) <= share * total)
-        least = min(problem.error(state) for state in allowed)
-        assert problem.size_of(widths) <= share * total
-        ratios.append(problem.error_of(widths) / least)
+        errors, sizes, _ = combinations(problem)
+        at = chosen(problem, widths)
+        assert problem.size_of(widths) == sizes[at] <= share * total
+        assert problem.error_of(widths) == pytest.approx(errors[at], rel=1e-12)
+        ratios.append(errors[at] / errors[sizes <= share * total].min())
     assert max(ratios) <= 2.5  # of a handful of widths, a step is a lot
     assert np.mean(ratios) <= 1.3
 
@@ -80,17 +105,15 @@ def test_time_is_spent_nearly_as_well_as_by_all_combinations(work) -> None:
     ratios = []
     for seed, share in itertools.product(range(4), (0.3, 0.6)):
         problem = costs_of(seed, work)
-        names = list(problem.choices)
         dense = problem.time({})
         widths = problem.in_time(share * dense)
-        states = (
-            dict(zip(names, values, strict=True))
-            for values in itertools.product(*(problem.choices[name].values for name in names))
-        )
-        allowed = (state for state in states if problem.time(state) <= share * dense)
-        least = min(problem.error(state) for state in allowed)
+        errors, _, times = combinations(problem)
+        at = chosen(problem, widths)
+        assert times[-1, -1, -1, -1, -1] == pytest.approx(dense, rel=1e-12)
+        assert problem.time_of(widths) == pytest.approx(times[at], rel=1e-12)
         assert problem.time_of(widths) <= share * dense
-        ratios.append(problem.error_of(widths) / least)
+        assert problem.error_of(widths) == pytest.approx(errors[at], rel=1e-12)
+        ratios.append(errors[at] / errors[times <= share * dense].min())
     assert np.median(ratios) <= 1.3  # one width is changed at a time: now and then far off
 
 
