@@ -5,6 +5,7 @@ What a unit that never changes adds to its readers goes into their biases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from nettrim_cli.graph.channels.units import UnitGroup, UnitRows
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 
+BLOCK = 16  # channels that convolutions of engines compute at once: 8 or 16
 MOST_ROUNDS = 100  # a chain of as many layers may vanish from its end
 
 
@@ -27,7 +29,7 @@ def dead_units(model: Model) -> Mapping[str, NDArray[np.intp]]:
     """Units that can be deleted exactly, by name of the group; one of each group stays.
 
     In all readers their rows are zero, or meet an entry that is the same number in every sample,
-    so that a bias does the same.
+    so that a bias does the same.  Channels of convolutions that are whole blocks go in whole ones.
     """
     return _Census(model).dead
 
@@ -90,10 +92,17 @@ class _Census:
         self.dead = {}
         for group in self.search.groups:
             units = self._dead(group)
-            if len(units) == group.units:
-                units = units[1:]
-            if len(units):
-                self.dead[group.name] = units
+            step, left = self._step(group), max(1, group.units - len(units))
+            count = group.units - step * math.ceil(left / step)
+            if count:
+                self.dead[group.name] = units[len(units) - count :]
+
+    def _step(self, group: UnitGroup) -> int:
+        """How many units go at once, so that engines are not slower without them."""
+        makers = (self.layers[producer.layer] for producer in group.producers)
+        step = math.gcd(group.units, BLOCK)
+        blocks = step >= BLOCK // 2 and group.units >= BLOCK
+        return step if blocks and any(len(layer.weight_shape) > 2 for layer in makers) else 1
 
     def _dead(self, group: UnitGroup) -> NDArray[np.intp]:
         """Units of a group whose rows do nothing that a bias does not do."""

@@ -145,6 +145,20 @@ def test_dead_units_go(name) -> None:
     assert_same(proto, small.proto, x)
 
 
+@pytest.mark.parametrize(("dead", "gone"), [(2, 0), (15, 0), (16, 16), (20, 16), (48, 32)])
+def test_channels_go_in_whole_blocks(dead, gone) -> None:
+    text = """g (float[n,3,4,4] x) => (float[n,2,4,4] y) {
+        [p] h = Conv(x, P)
+        [r] y = Conv(h, R)
+    }"""
+    rows = (np.arange(48) >= dead).astype(np.float32)[:, None, None]
+    tensors = {"P": normal(48, 3, 1, 1), "R": normal(2, 48, 1, 1) * rows}
+    small, count = without_dead_units(Model(build(text, **tensors)))
+    assert count == gone
+    assert {layer.name: layer.blocks[0][1] for layer in small.layers} == {"p": 48 - gone, "r": 2}
+    assert not dead_units(small)
+
+
 def test_what_is_left_behind_goes_in_the_next_round() -> None:
     text, _, tensors, _ = GRAPHS["what is left behind"]
     small, count = without_dead_units(Model(build(text, **tensors)))
