@@ -141,6 +141,7 @@ def prune(
         final_samples=outcome.final_samples,
         forms=written.forms,
         deleted_units=written.deleted_units,
+        joint_fit=outcome.result.joint_fit,
         latency=latency,
         mix=outcome.mix,
     )

@@ -95,6 +95,8 @@ class PassResult:
         None where the network has that graph itself.
     unrounded
         The same with weights of all bits, where these were rounded in a step of its own.
+    joint_fit
+        Whether all layers were fitted together in the end: errors of layers are those of before.
     """
 
     model: Model
@@ -107,6 +109,7 @@ class PassResult:
     judged: Model | None = None
     masked: Model | None = None
     unrounded: PassResult | None = None
+    joint_fit: bool = False
 
     @property
     def in_dense_graph(self) -> Model:

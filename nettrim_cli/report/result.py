@@ -226,6 +226,9 @@ class Report:
         Sizes of the pruned model in all forms.
     deleted_units
         Number of hidden units that were deleted as they had no weights left.
+    joint_fit
+        Whether all layers were fitted together in the end: the errors of single layers, but not
+        what they cost the outputs, are those of before.
     latency
         The dense and the written model timed on held-out samples; empty unless that was asked for.
     mix
@@ -246,6 +249,7 @@ class Report:
     final_samples: int = 0
     forms: tuple[FileForm, ...] = ()
     deleted_units: int = 0
+    joint_fit: bool = False
     latency: tuple[BatchTiming, ...] = ()
     mix: Mix = NO_MIX
 
@@ -307,6 +311,7 @@ class Report:
             "final_samples": self.final_samples,
             "forms": [asdict(form) for form in self.forms],
             "deleted_units": self.deleted_units,
+            "joint_fit": self.joint_fit,
             "mix": asdict(self.mix),
             "latency": [asdict(timing) for timing in self.latency],
             "bound": self.bound,

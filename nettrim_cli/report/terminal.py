@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 120
+JOINT = "together; the layers' own errors are of before"
 GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
 
 
@@ -168,6 +169,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
             sparsity,
         ),
         *_deletion_rows(report.deleted_units),
+        *([("fitted", "", "all layers", JOINT)] if report.joint_fit else []),
         *_file_rows(report.comparison),
         *_form_rows(report),
         *_quality_rows(

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,15 @@ def test_report_shows_the_numbers() -> None:
     assert " ! few" in text
     assert text.endswith("written to pruned.onnx\n")
     assert "gap" not in text
+    assert "fitted" not in text
+
+
+@pytest.mark.parametrize("shape", [shown, partial(render, suffix=".md")])
+def test_errors_of_layers_from_before_a_joint_fit_are_told_as_such(shape) -> None:
+    text = shape(replace(whole(solved("fc1")), joint_fit=True))
+    row = next(line for line in text.splitlines() if "fitted" in line)
+    assert "all layers" in row
+    assert row.rstrip(" |").endswith("errors are of before")
 
 
 def test_gap_and_violation_have_columns_only_where_they_are_known() -> None:

@@ -108,7 +108,7 @@ def refit_network(
         listener.message("fitted together: outputs are no better, not kept")
         return result, 0.0
     listener.message(f"fitted together: held-out error {figures}")
-    return replace(result, model=refit.model, masked=None), refit.share
+    return replace(result, model=refit.model, masked=None, joint_fit=True), refit.share
 
 
 def thin_network(
@@ -159,7 +159,7 @@ def thin_network(
         else layer
         for layer in result.layers
     ]
-    return replace(result, model=refit.model, layers=layers)
+    return replace(result, model=refit.model, layers=layers, joint_fit=True)
 
 
 def refit_again(
@@ -180,7 +180,7 @@ def refit_again(
     """
     context.listener.stage("fitting all layers together, to all samples")
     refit = _fit(context, samples, result, share)
-    return result if refit is None else replace(result, model=refit.model)
+    return result if refit is None else replace(result, model=refit.model, joint_fit=True)
 
 
 def _fit(

@@ -68,6 +68,9 @@ def test_outputs_come_nearer_and_zeros_stay(network) -> None:
     layers, together = reports
     assert any("fitted together: held-out error" in text for text in messages)
     assert together.comparison.error < layers.comparison.error
+    assert [report.as_dict()["joint_fit"] for report in reports] == [False, True]
+    errors = [[layer.error_holdout for layer in report.layers] for report in reports]
+    assert errors[0] == errors[1]  # of before, which the report says
     counts = [[layer.nonzeros_after for layer in report.layers] for report in reports]
     assert counts[0] == counts[1]
     weights = [name for name, zero in supports[0].items() if zero.sum() > 0.2 * zero.size > 3]
@@ -302,6 +305,7 @@ def test_weights_go_while_others_are_fitted(files, monkeypatch) -> None:
             for weight in Model.load(files.output).weight(layer)[0]
         )
     assert any("with fewer weights" in text and text.endswith(": kept") for text in messages)
+    assert report.joint_fit
     assert kept[0] == kept[1]
 
 
