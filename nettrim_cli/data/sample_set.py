@@ -143,6 +143,7 @@ class SampleSet:
         full = [chunk for chunk in chunks if len(chunk) == len(chunks[0])]
 
         def feeds_of(number: int) -> Mapping[str, Array]:
+            """Inputs of a chunk."""
             (batch,) = self.calibration.batches(full[number], step)
             return batch.feeds
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 120
-JOINT = "together; the layers' own errors are of before"
+JOINT = "together; layers' errors are of before"
 GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
 
 

@@ -88,9 +88,7 @@ class Cell(ABC):
         """
 
     @abstractmethod
-    def backward(
-        self, g: Builder, gradients: Names, state: str, record: Names
-    ) -> tuple[list[str], list[str]]:
+    def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """Gradients of the states before a step, and of its products.
 
         Parameters
@@ -99,10 +97,8 @@ class Cell(ABC):
             Appends to the step.
         gradients
             Of the states after it.
-        state
-            (N, H) the first one before it.
         record
-            What ``forward`` has recorded.
+            (N, H) the first state before it, and what ``forward`` has recorded.
 
         Returns
         -------
@@ -166,11 +162,9 @@ class Lstm(Cell):
         gates = g.Concat(entry, out, forget, new, axis=1)
         return [g.Mul(out, shown), after], [g.Identity(cell), gates, shown]
 
-    def backward(
-        self, g: Builder, gradients: Names, state: str, record: Names
-    ) -> tuple[list[str], list[str]]:
+    def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
-        (arriving, later), (cell, gates, shown) = gradients, record
+        (arriving, later), (_, cell, gates, shown) = gradients, record
         entry, out, forget, new = self.parts(g, gates)
         change = g.Add(later, g.Mul(g.Mul(arriving, out), self.slope(g, "Tanh", shown)))
         moves = g.Concat(
@@ -198,11 +192,9 @@ class Rnn(Cell):
         after = g.add(self.functions[0], g.Add(product, self.from_state(g, states[0])))
         return [after], [g.Identity(after)]
 
-    def backward(
-        self, g: Builder, gradients: Names, state: str, record: Names
-    ) -> tuple[list[str], list[str]]:
+    def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
-        moves = g.Mul(gradients[0], self.slope(g, self.functions[0], record[0]))
+        moves = g.Mul(gradients[0], self.slope(g, self.functions[0], record[1]))
         return [g.MatMul(moves, self.recurrent)], [moves]
 
 
@@ -221,16 +213,15 @@ class Gru(Cell):
         after = g.Add(new, g.Mul(update, g.Sub(state, new)))
         return [after], [g.Concat(update, reset, new, axis=1), g.Identity(seen[2])]
 
-    def backward(
-        self, g: Builder, gradients: Names, state: str, record: Names
-    ) -> tuple[list[str], list[str]]:
+    def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
-        update, reset, hidden = self._gates(g, gradients[0], state, record[0])
-        new = g.Mul(g.Mul(hidden, record[1]), self.slope(g, "Sigmoid", reset))
+        state, gates, seen = record
+        update, reset, hidden = self._gates(g, gradients[0], state, gates)
+        new = g.Mul(g.Mul(hidden, seen), self.slope(g, "Sigmoid", reset))
         moves = g.Concat(update, new, hidden, axis=1)
         of_states = g.Concat(update, new, g.Mul(hidden, reset), axis=1)
         before = g.MatMul(of_states, self.recurrent)
-        return [g.Add(self._kept(g, gradients[0], record[0]), before)], [moves, of_states]
+        return [g.Add(self._kept(g, gradients[0], gates), before)], [moves, of_states]
 
     def _gates(self, g: Builder, arriving: str, state: str, gates: str) -> tuple[str, str, str]:
         """Gradient before the update gate, the reset gate, and gradient before the hidden gate."""
@@ -260,16 +251,15 @@ class GruBefore(Gru):
         after = g.Add(new, g.Mul(update, g.Sub(state, new)))
         return [after], [g.Concat(update, reset, new, axis=1)]
 
-    def backward(
-        self, g: Builder, gradients: Names, state: str, record: Names
-    ) -> tuple[list[str], list[str]]:
+    def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
-        update, reset, hidden = self._gates(g, gradients[0], state, record[0])
+        state, gates = record
+        update, reset, hidden = self._gates(g, gradients[0], state, gates)
         weights, _ = self._recurrent_parts()
         through = g.MatMul(hidden, weights[2])
         new = g.Mul(g.Mul(through, state), self.slope(g, "Sigmoid", reset))
         before = g.Sum(
-            self._kept(g, gradients[0], record[0]),
+            self._kept(g, gradients[0], gates),
             g.Mul(through, reset),
             g.MatMul(update, weights[0]),
             g.MatMul(new, weights[1]),
@@ -291,7 +281,15 @@ class GruBefore(Gru):
 
 
 def gemm(g: Builder, rows: str, weights: str, bias: str) -> str:
-    """(N, K) rows times (M, K) weights, and (M,) biases if there are any."""
+    """(N, M): rows times weights, and biases if there are any.
+
+    Parameters
+    ----------
+    g
+        Appends the node.
+    rows, weights, bias
+        (N, K), (M, K) and (M,); an empty name for none.
+    """
     return g.Gemm(*([rows, weights, bias] if bias else [rows, weights]), transB=1)
 
 

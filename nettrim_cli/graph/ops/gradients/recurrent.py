@@ -144,9 +144,9 @@ class _Direction:
 
         def step(g: Builder, *names: str) -> Sequence[str]:
             """One step back, of the gradients of the states, and what was recorded."""
-            gradients, (state, arriving, *seen) = [*names[:count]], names[count:]
+            gradients, (arriving, *seen) = [*names[:count]], names[count:]
             gradients[0] = g.Add(gradients[0], arriving)
-            before, moves = self.cell.backward(g, gradients, state, seen)
+            before, moves = self.cell.backward(g, gradients, seen)
             return [*before, *moves]
 
         steps, *finals = [*self.context.gradients, "", ""][: 1 + count]
@@ -154,7 +154,7 @@ class _Direction:
             self.g.Gather(steps, self._index(), axis=1) if steps else self._zeros_like(states)
         )
         starts = [self._given(name) if name else self._zeros() for name in finals]
-        results = self._scan(step, starts, [states, arriving, *record], 1 - self.backwards)
+        results = self._scan(step, starts, [arriving, states, *record], 1 - self.backwards)
         return results[count:], results[:count]
 
     def _scan(
