@@ -27,6 +27,15 @@ class FitBatch(NamedTuple):
     feeds: dict[str, Array]
     targets: list[Array]
 
+    def stored(self, store: TensorStore) -> FitBatch:
+        """The same, on disk where memory has no room."""
+        feeds = {name: store.keep(value) for name, value in self.feeds.items()}
+        return FitBatch(feeds, [store.keep(value) for value in self.targets])
+
+    def loaded(self) -> FitBatch:
+        """The same in memory."""
+        return FitBatch(_loaded(self.feeds), [load(value) for value in self.targets])
+
 
 class FitBatches:
     """Batches of the samples that are fitted to, beyond a budget of memory on disk.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,21 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.gradient.parameters import Parameter
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.refit.batches import FitBatches
+from nettrim_cli.pruning.refit.batches import FitBatch, FitBatches
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.effort import MOST_EXCESS, PRODUCTS, Effort
 from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
-from nettrim_cli.pruning.refit.objective import (
-    Array,
-    Objective,
-    Scores,
-    constant_branches,
-    paired_scores,
-)
+from nettrim_cli.pruning.refit.objective import Objective, Scores, constant_branches, paired_scores
 from nettrim_cli.pruning.refit.thinning import Thinning
 
 if TYPE_CHECKING:
@@ -181,23 +176,18 @@ class Judges:
     """
 
     def __init__(self, samples: SampleSet, teacher: Scores) -> None:
-        self._samples, self._teacher = samples, teacher
+        size = max(1, min(samples.size, len(samples.holdout) // 16))
+        few = samples.few and samples.rounds > 0
+        store = TensorStore(MemoryBudget(MEMORY_BYTES // 4))
         totals = np.zeros(len(teacher.names))
-        self.count = 0
-        for _, targets, count in self._batches():
-            self.count += count
+        self.count, self._batches = 0, []
+        for batch in samples.judging_batches() if few else samples.holdout_batches(size):
+            targets = teacher.of(batch.feeds)
             totals += [float(np.square(each, dtype=np.float64).sum()) for each in targets]
+            self.count += batch.count
+            self._batches.append(FitBatch(dict(batch.feeds), targets).stored(store))
         self.sizes = [total / max(1, self.count) or 1.0 for total in totals]
 
     def errors(self, objective: Objective, values: Arrays) -> NDArray[np.float64]:
         """(B,) squared distances, one a batch."""
-        return np.array(
-            [objective.squares(values, feeds, targets) for feeds, targets, _ in self._batches()]
-        )
-
-    def _batches(self) -> Iterator[tuple[dict[str, Array], list[Array], int]]:
-        samples = self._samples
-        size = max(1, min(samples.size, len(samples.holdout) // 16))
-        few = samples.few and samples.rounds > 0
-        for batch in samples.judging_batches() if few else samples.holdout_batches(size):
-            yield batch.feeds, self._teacher.of(batch.feeds), batch.count
+        return np.array([objective.squares(values, *batch.loaded()) for batch in self._batches])
