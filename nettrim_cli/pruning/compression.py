@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from nettrim_cli.data.sample_set import SampleSet
@@ -88,7 +88,6 @@ C = TypeVar("C", bound=Compression)
 
 def remixed(compression: C, mix: Mix) -> C:
     """A copy of a compression with another mix, which shares what was measured."""
-    settings = replace(compression.context.settings, bits=mix.bits)
     other = copy.copy(compression)
-    other.context, other.mix = replace(compression.context, settings=settings), mix
+    other.context, other.mix = compression.context.with_settings(bits=mix.bits), mix
     return other

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
@@ -49,6 +49,13 @@ class Context:
     listener: Listener
     executor: Executor
 
+    def with_settings(self, **changes: Any) -> Context:
+        """The same with other settings; what was measured of the dense network is not again."""
+        other = replace(self, settings=replace(self.settings, **changes))
+        measured = vars(self).keys() & {"stages", "gradients"}
+        vars(other).update({name: vars(self)[name] for name in measured})
+        return other
+
     @cached_property
     def stages(self) -> list[Stage]:
         """The layers in dataflow order, those together that read the same columns."""
@@ -90,7 +97,7 @@ class Context:
         )
         return OutputGradients(self.dense, batches, judges, threads=self.threads)
 
-    @cached_property
+    @property
     def dense_importance(self) -> Importance:
         """Importance of the layers' outputs in the dense network.
 
@@ -100,7 +107,7 @@ class Context:
         settings = self.settings
         if settings.target_epsilon is not None or settings.method != "l0":
             return {}
-        return self.gradients.importance(self.dense)
+        return self.gradients.dense_importance
 
     def importance(self, sparse: Model) -> Importance:
         """Importance of outputs by what a sparse version of the network reads, too.

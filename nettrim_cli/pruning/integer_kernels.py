@@ -85,11 +85,10 @@ def integer_context(context: Context, samples: SampleSet) -> tuple[Context, Diag
     warning
         Why layers stay in floating point; None where they do not.
     """
-    settings = context.settings
     forms, warning = _fastest_first(context, context.dense, samples)
     if not forms:
-        return replace(context, settings=replace(settings, runtime_int8=False)), warning
-    return replace(context, settings=replace(settings, bits=settings.bits or KERNEL_BITS)), None
+        return context.with_settings(runtime_int8=False), warning
+    return context.with_settings(bits=context.settings.bits or KERNEL_BITS), None
 
 
 def with_integers(

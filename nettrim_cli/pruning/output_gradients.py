@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,11 @@ class OutputGradients:
         self.dense, self.batches, self.threads = dense, batches, threads
         self.judges = [*judges] * math.ceil(RUNS / max(1, len(judges)))
         self._scales_of: dict[tuple[str, ...], dict[str, Matrix]] = {}
+
+    @cached_property
+    def dense_importance(self) -> Importance:
+        """How much each output matters in the dense network, see ``importance``."""
+        return self.importance(self.dense)
 
     def importance(self, model: Model) -> Importance:
         """How much each output of the prunable layers matters, with mean square 1.

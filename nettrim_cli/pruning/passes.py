@@ -202,7 +202,7 @@ def _first_bits(context: Context) -> tuple[Context, Sequence[int | None]]:
     settings = context.settings
     if settings.bits != AUTO:
         return context, (settings.weight_bits,)
-    return replace(context, settings=replace(settings, bits=FIRST_BITS)), CHOSEN_BITS
+    return context.with_settings(bits=FIRST_BITS), CHOSEN_BITS
 
 
 def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:

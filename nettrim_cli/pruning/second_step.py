@@ -59,7 +59,7 @@ def in_full(context: Context) -> Context:
     """
     if context.settings.bits is None or not fits_network(context.settings):
         return context
-    return replace(context, settings=replace(context.settings, bits=None))
+    return context.with_settings(bits=None)
 
 
 def fit_together(
