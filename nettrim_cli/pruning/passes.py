@@ -170,8 +170,9 @@ def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOut
         return Outcome(shrinking.within(value), samples, mix=shrinking.mix)
     best = best_mix(shrinking, value, reference, context.listener, by_bytes=False)
     result = best.compress(value, None).result
-    weights = sum(layer.weights for layer in result.layers)
-    gone = weights - sum(layer.nonzeros_after for layer in result.layers)
+    layers = [layer for layer in result.layers if layer.pruned]
+    weights = sum(layer.weights for layer in layers)
+    gone = weights - sum(layer.nonzeros_after for layer in layers)
     if gone + 1 <= value * weights:
         raise BadInput(
             f"{context.dense.path}: --structure {context.settings.structure} can take "

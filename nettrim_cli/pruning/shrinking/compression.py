@@ -78,9 +78,10 @@ class Shrinking:
         for block in list(costs.ranks):
             if not ranks or not can_factorize(context.dense, layers[block[0]]):
                 del costs.ranks[block]
-        self.total = sum(layer.parameters for layer in context.layers)
+        usable = [layer for layer in context.layers if layer.name not in costs.unusable]
+        self.total = sum(layer.parameters for layer in usable)
         measured = [bases.group for bases in self.bases]
-        shapes = block_shapes(context.layers, self.groups, measured)
+        shapes = block_shapes(usable, self.groups, measured)
         for block, curve in costs.ranks.items():
             shapes[block] = replace(shapes[block], fold=curve.fold)
         steps = multiples(context.layers)
@@ -89,7 +90,7 @@ class Shrinking:
         if measures_time(context.settings):
             context.listener.stage("measuring how long layers of other widths take")
             batch = samples.call(context.settings.batch)
-            work = measured_work(context.dense, context.layers, shapes, steps, products, batch)
+            work = measured_work(context.dense, usable, shapes, steps, products, batch)
         self.in_time = context.settings.speedup is not None
         worth = LITTLE if self.in_time else 1.0
         self.problem = WidthProblem(costs, shapes, steps, work, worth)

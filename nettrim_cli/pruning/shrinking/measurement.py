@@ -151,12 +151,15 @@ class ShrinkingCosts:
         Columns that each block reads, over all samples.
     inner
         By the name of the inner group.
+    unusable
+        Names of layers that no sample tells anything of; they stay as they are.
     """
 
     units: dict[str, UnitCurve] = field(default_factory=dict)
     inner: dict[str, InnerCurve] = field(default_factory=dict)
     ranks: dict[Block, RankCurve] = field(default_factory=dict)
     columns: dict[Block, int] = field(default_factory=dict)
+    unusable: set[str] = field(default_factory=set)
 
 
 def measure_shrinking(
@@ -229,6 +232,7 @@ class _Measuring:
             for block, block_samples in enumerate(samples):
                 self.costs.columns[layer.name, block] = block_samples.recorded
                 if block_samples.unusable_reason:
+                    self.costs.unusable.add(layer.name)
                     continue
                 weights = importance.get(layer.name)
                 problem = layer_problem(

@@ -95,19 +95,20 @@ g (float[n,12] x) => (float[n,4] y) {
         then_branch = then () => (float[n,4] t) {
             [p] a = MatMul(x, P) b = Relu(a) [q] d = MatMul(b, Q) e = Relu(d) [r] t = MatMul(e, R)
         },
-        else_branch = other () => (float[n,4] o) { [s] o = MatMul(x, S) }
+        else_branch = other () => (float[n,4] o) { [s] f = MatMul(x, S) [u] o = MatMul(f, U) }
     >
 }
 """
 
 
 def test_layers_in_the_branch_that_samples_take_shrink(tmp_path) -> None:
-    shapes = {"P": (12, 24), "Q": (24, 24), "R": (24, 4), "S": (12, 4)}
+    shapes = {"P": (12, 24), "Q": (24, 24), "R": (24, 4), "S": (12, 64), "U": (64, 4)}
     weights = {name: he(*shape, seed=n) for n, (name, shape) in enumerate(shapes.items())}
     proto = build(BRANCHES, most=np.float32(1e9), **weights)
     files = saved(tmp_path, proto)
     report = prune(files.model, files.data, settings=plain(sparsity=0.4, structure="shrink"))
     assert {layer.name for layer in report.layers if layer.lost} == {"p", "q", "r"}
+    assert 0.4 <= report.sparsity < 0.5  # of what the samples reach
     onnx.checker.check_model(str(files.output), full_check=True)
     (expected,), (actual,) = outputs(files.model, proto), outputs(files.output, proto)
     assert relative_error(actual, expected) == pytest.approx(report.comparison.error, rel=0.5)
