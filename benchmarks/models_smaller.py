@@ -133,7 +133,7 @@ def judged(name: str, home: Path, output: Path, report: Report, threads: int) ->
 def why_whole(layer: LayerReport) -> str:
     """Why a layer keeps all its weights."""
     if not layer.pruned:
-        return layer.note.partition(":")[0]
+        return re.split("[:;]", layer.note)[0]
     return layer.note.partition("outputs stay: ")[2] or "others cost less"
 
 
