@@ -17,6 +17,7 @@ AUGMENTED_TIMES = 8  # made samples to a fitted one, at most
 AUGMENTED_BYTES = 256 << 20  # of these samples as fed, at most
 PROBE_BYTES = 16 << 20  # of the samples on which the network runs for each layer
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # fewest and most of these samples
+GRADIENT_SAMPLES = 512  # samples that tell what errors of two outputs do together
 GRADIENT_BATCH = 16  # samples whose tensors and gradients are all in memory at once,
 GRADIENT_MEMORY = 8  # at most one to so many of a usual batch
 PROBE_RUNS = 4  # all these runs together cost about so many runs on the fitted samples
@@ -86,10 +87,11 @@ class SampleSet:
         return np.sort(drawn).astype(np.int64)
 
     def gradient_batches(self, *, judges: bool) -> Iterator[Batch]:
-        """Samples for gradients of all layers: two to a batch to judge by, or a few of any."""
+        """Samples for gradients of all layers: two to a batch to judge by, or more of any."""
         indices = self.holdout if judges else np.union1d(self.fitted, self.holdout)
         size = 2 if judges else max(1, min(GRADIENT_BATCH, self.size // GRADIENT_MEMORY))
-        chosen = few_of(indices, self.calibration, 1, len(self.fitted))
+        most = PROBE_SAMPLES if judges else GRADIENT_SAMPLES
+        chosen = few_of(indices, self.calibration, 1, len(self.fitted), most)
         return replace(self, size=size)._with_made(chosen)
 
     def seen_batches(self) -> Iterator[Batch]:
@@ -158,7 +160,13 @@ class SampleSet:
                 yield Batch(feeds, len(chunk), None)
 
 
-def few_of(indices: Indices, samples: Calibration, layers: int, run_on: int) -> Indices:
+def few_of(
+    indices: Indices,
+    samples: Calibration,
+    layers: int,
+    run_on: int,
+    most: int = PROBE_SAMPLES,
+) -> Indices:
     """Some of the indices, evenly spaced as a file may be sorted by class.
 
     Parameters
@@ -171,8 +179,10 @@ def few_of(indices: Indices, samples: Calibration, layers: int, run_on: int) -> 
         The network runs on the chosen samples once for each layer.
     run_on
         All these runs together may cost a few runs on so many samples.
+    most
+        At most so many are chosen.
     """
-    target = min(PROBE_SAMPLES, max(FEWEST_PROBED, PROBE_RUNS * run_on // layers))
+    target = min(most, max(FEWEST_PROBED, PROBE_RUNS * run_on // layers))
     target = min(target, PROBE_BYTES // max(1, samples.bytes_per_sample))
     return spaced(indices, target, samples.batch_size(1))
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.output_gradients import Movement
+from nettrim_cli.pruning.output_gradients import Importance, Movement
 from nettrim_cli.pruning.propagation import RecordedStage, layer_problem, set_matrices
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
@@ -34,7 +34,7 @@ from nettrim_cli.solve.samples import LayerSamples
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
 ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
-NOTHING: Mapping[str, Sequence[Matrix]] = MappingProxyType({})
+NOTHING: Importance = MappingProxyType({})
 
 Bounds = tuple[int, int]
 
@@ -211,7 +211,7 @@ def measure_error_model(
     sparsity: float | None,
     sparse: Model,
     *,
-    importance: Mapping[str, Sequence[Matrix]] = NOTHING,
+    importance: Importance = NOTHING,
 ) -> ErrorModel:
     """Measure every layer's curve.
 
@@ -224,7 +224,7 @@ def measure_error_model(
     sparse
         A copy of the dense network that is given the weights by which every layer is weighed.
     importance
-        (M,) of the layers' outputs, block by block, where it is known.
+        Of the layers' outputs, where it is known.
 
     Returns
     -------

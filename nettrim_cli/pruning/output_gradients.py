@@ -35,10 +35,29 @@ OPTIMISED = 48  # layers at most: more take longer to optimise than to run
 LEAST = 1e-2  # of the root mean square importance, that every output has
 FLOATS = ("float32", "float64")
 REFUSALS = (BadInput, EngineFailed, OutOfMemory, Unsupported)
+SHRINKAGE = 0.1  # of correlations between outputs, at least
+MOST_OUTPUTS = 1024  # of layers whose outputs are taken together
 ZERO = np.zeros(1)
 
-Importance = Mapping[str, Sequence[Matrix]]
-"""(M,) of each block of a layer, by the layer's name."""
+
+class OutputImportance(NamedTuple):
+    """How much errors of a block's outputs matter to the network's.
+
+    Attributes
+    ----------
+    weights
+        (M,) of each alone: the root of the energy of its gradient, with mean square 1.
+    correlation
+        (M, M) of the gradients of two of them, with ones on the diagonal; None where outputs are
+        too many.
+    """
+
+    weights: Matrix
+    correlation: Matrix | None = None
+
+
+Importance = Mapping[str, Sequence[OutputImportance]]
+"""Of each block of a layer, by the layer's name."""
 
 
 class Movement(NamedTuple):
@@ -84,10 +103,10 @@ class OutputGradients:
         Returns
         -------
         dict
-            By name, an array (M,) for each block: the root of the energy of the layer's response.
-            Layers of whose outputs nothing is known are not in it.
+            By name, that of each block.  Layers of whose outputs nothing is known are not in it.
         """
         channels: dict[str, int] = {}
+        pairs: dict[str, int] = {}
         tensors: dict[str, list[str]] = {}
         for layer in model.layers:
             axis = ops.output_axis(layer.geometry) if layer.prunable else None
@@ -97,17 +116,18 @@ class OutputGradients:
                     for site in layer.sites
                     if not site.scope
                 ]
-                channels |= dict.fromkeys(tensors[layer.name], axis)
+                wide = layer.shape[1] > MOST_OUTPUTS
+                (channels if wide else pairs).update(dict.fromkeys(tensors[layer.name], axis))
         energies: dict[str, Matrix] = {}
         with suppress(*REFUSALS):
-            graph = sign_graph(model.index, self._ends(scores=True), channels=channels)
-            for values in self._runs(graph, graph.energies, self.batches):
+            graph = sign_graph(model.index, self._ends(scores=True), channels=channels, pairs=pairs)
+            for values in self._runs(graph, {**graph.energies, **graph.moments}, self.batches):
                 for name, energy in values.items():
                     energies[name] = energies.get(name, ZERO) + energy.astype(np.float64)
         importance = {}
         for layer in model.layers:
             places = [energies[name] for name in tensors.get(layer.name, ()) if name in energies]
-            if blocks := _blocks(layer, places):
+            if blocks := _blocks(layer, places, sum(batch.count for batch in self.batches)):
                 importance[layer.name] = blocks
         return importance
 
@@ -194,26 +214,74 @@ class OutputGradients:
         return self._scales_of[key]
 
 
-def blended(first: Importance, second: Importance) -> dict[str, Sequence[Matrix]]:
-    """Geometric means of the importance in two versions of a model, with mean square 1 again.
+def blended(first: Importance, second: Importance) -> dict[str, Sequence[OutputImportance]]:
+    """Importance in two versions of a model: geometric means, with mean square 1 again.
 
-    Of a layer that is in one of them only, that one's: an array (M,) for each block.
+    Of a layer that is in one of them only, that one's.  Correlations are averaged.
     """
     result = {**first, **second}
     for name in first.keys() & second.keys():
-        pairs = zip(first[name], second[name], strict=True)
-        joint = [np.sqrt(a * b) for a, b in pairs]
+        pairs = list(zip(first[name], second[name], strict=True))
+        joint = [np.sqrt(a.weights * b.weights) for a, b in pairs]
         size = np.sqrt(np.mean(np.square(np.concatenate(joint))))
-        result[name] = [block / size for block in joint]
+        result[name] = [
+            OutputImportance(weights / size, _mean(a.correlation, b.correlation))
+            for weights, (a, b) in zip(joint, pairs, strict=True)
+        ]
     return result
 
 
-def _blocks(layer: Layer, energies: Sequence[Matrix]) -> list[Matrix]:
-    """The importance (M,) of each block's outputs; [] where nothing is known of them."""
-    if not energies or any(energy.shape != (layer.shape[1],) for energy in energies):
+def _mean(first: Matrix | None, second: Matrix | None) -> Matrix | None:
+    return None if first is None or second is None else np.asarray((first + second) / 2)
+
+
+def _blocks(layer: Layer, moments: Sequence[Matrix], samples: int) -> list[OutputImportance]:
+    """The importance of each block's outputs; [] where nothing is known of them.
+
+    Parameters
+    ----------
+    moments
+        (M, M) sums of products of gradients in each of the layer's places, or (M,) of squares.
+    samples
+        That they are sums over.
+    """
+    if not moments or any(places.shape[0] != layer.shape[1] for places in moments):
         return []
-    energy = np.sum(energies, axis=0)
+    total = np.sum(moments, axis=0)
+    energy = total.diagonal() if total.ndim > 1 else total
     average = float(energy.mean())
     if not 0 < average < np.inf:
         return []
-    return layer.split_blocks(np.maximum(np.sqrt(energy / average), LEAST))
+    blocks = layer.split_blocks(np.maximum(np.sqrt(energy / average), LEAST))
+    if total.ndim == 1:
+        return [OutputImportance(weights) for weights in blocks]
+    numbers = layer.split_blocks(np.arange(len(total)))
+    return [
+        OutputImportance(weights, shrunk_correlation(total[np.ix_(places, places)], samples))
+        for weights, places in zip(blocks, numbers, strict=True)
+    ]
+
+
+def shrunk_correlation(moments: Matrix, samples: int) -> Matrix:
+    """Correlations (M, M) of second moments, drawn towards none as far as chance explains them.
+
+    Chance gives a square of 1 / samples to each of them (Schäfer and Strimmer, "A shrinkage
+    approach to large-scale covariance matrix estimation", 2005).
+
+    Parameters
+    ----------
+    moments
+        (M, M), float64.
+    samples
+        That they were computed of.
+    """
+    size = np.sqrt(np.maximum(moments.diagonal(), 0))
+    size = np.maximum(size, LEAST**2 * size.max(initial=0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = np.nan_to_num(moments / np.outer(size, size))
+    np.fill_diagonal(correlation, 0)
+    energy = float(np.square(correlation).sum())
+    chance = len(size) * (len(size) - 1) / max(1, samples)
+    correlation *= 1 - min(1.0, max(SHRINKAGE, chance / energy if energy else 1.0))
+    np.fill_diagonal(correlation, 1)
+    return np.asarray(correlation)

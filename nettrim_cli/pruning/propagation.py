@@ -24,6 +24,7 @@ from nettrim_cli.graph.capture.segments import Segment, Segments, build
 from nettrim_cli.graph.ir.flat_graph import depends_on
 from nettrim_cli.graph.layer import Layer, Site
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.output_gradients import OutputImportance
 from nettrim_cli.solve.problem import LayerProblem
 from nettrim_cli.solve.samples import LayerSamples
 
@@ -85,14 +86,14 @@ def layer_problem(
     layer: Layer,
     samples: LayerSamples,
     block: int = 0,
-    importance: NDArray[np.float64] | None = None,
+    importance: OutputImportance | None = None,
 ) -> LayerProblem:
     """What a solver is to know of a layer's block; the target is left to the caller.
 
     Parameters
     ----------
     importance
-        (M,) of the block's outputs (see ``output_gradients``).
+        Of the block's outputs.
     """
     matrix = dense_matrices(dense, layer)[block]
     response = layer.response
@@ -104,7 +105,8 @@ def layer_problem(
         samples=samples,
         scale=response.scale,
         shift=response.shift,
-        importance=importance,
+        importance=None if importance is None else importance.weights,
+        correlation=None if importance is None else importance.correlation,
         relu=response.relu and applicable,
         floor=response.floor,
         ceiling=response.ceiling,

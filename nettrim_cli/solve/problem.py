@@ -125,6 +125,9 @@ class LayerProblem(Portable):
     importance
         (M,) how much an error of each response matters to the network, relative; None for
         alike.  It decides in which outputs the remaining weights do most good.
+    correlation
+        (M, M) of what errors of two responses do to the network, with ones on the diagonal: such
+        errors add up, or make up for one another.  None for not at all.
     epsilon, keep
         The target: relative error allowed, or the number of weights to keep; one is None.
     gamma
@@ -153,6 +156,7 @@ class LayerProblem(Portable):
     ceiling: float = math.inf
     activation: Callable[[Matrix], Matrix] | None = None
     importance: Matrix | None = None
+    correlation: Matrix | None = None
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
@@ -213,7 +217,14 @@ class LayerProblem(Portable):
             return np.clip(A, self.floor, self.ceiling, out=A)
         return A if self.activation is None else self.activation(A)
 
-    def error(self, U: Matrix, *, holdout: bool, max_columns: int | None = None) -> float:
+    def error(
+        self,
+        U: Matrix,
+        *,
+        holdout: bool,
+        max_columns: int | None = None,
+        at_outputs: bool = False,
+    ) -> float:
         """Relative response error of weights on the sampled columns, nan where there are none.
 
         Parameters
@@ -224,6 +235,8 @@ class LayerProblem(Portable):
             Whether to measure on the held-out columns rather than the calibration columns.
         max_columns
             About so many columns are measured, evenly spaced; all by default.
+        at_outputs
+            Whether errors are weighed by what they do to the network, where that is known.
         """
         samples, skip = self.samples, None
         X = samples.holdout_X if holdout else samples.X
@@ -235,7 +248,19 @@ class LayerProblem(Portable):
         Y = self.dense_response(holdout=holdout)[:, columns]
         # Transposed twice: in the order of what is recorded, so that it is read as it lies.
         response = self.response((X[self.rows, columns].T @ U.astype(np.float32)).T, skip)
+        if at_outputs and self.correlation is not None:
+            return self._error_at_outputs(response - Y, Y)
         return relative_error(response - Y, Y)
+
+    def _error_at_outputs(self, E: Matrix, Y: Matrix) -> float:
+        """What errors E do to the network, relative to responses Y; both are (M, P')."""
+        assert self.correlation is not None
+        weights = np.ones(len(Y)) if self.importance is None else self.importance
+        H = (self.correlation * np.outer(weights, weights)).astype(np.float32)
+        error, size = (float(np.vdot(values, H @ values)) for values in (E, Y))
+        if not math.isfinite(error + size):
+            return math.nan
+        return math.sqrt(max(0.0, error) / max(size, 1e-30))
 
     def dense_response(self, *, holdout: bool) -> Matrix:
         """The dense layer's response Y (M, P') on the sampled columns; do not change it."""

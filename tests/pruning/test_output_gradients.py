@@ -10,7 +10,13 @@ import pytest
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import sensitivity
-from nettrim_cli.pruning.output_gradients import OutputGradients, blended
+from nettrim_cli.pruning.output_gradients import (
+    SHRINKAGE,
+    OutputGradients,
+    OutputImportance,
+    blended,
+    shrunk_correlation,
+)
 from nettrim_cli.pruning.propagation import stages
 from nettrim_cli.pruning.sensitivity import SensitivityProbe, movements
 from tests.support.networks import NETWORKS, input_samples
@@ -29,6 +35,11 @@ def gradients_of(proto, x):
 def importance_of(proto, x):
     gradients = gradients_of(proto, x)
     return gradients.importance(gradients.dense)
+
+
+def alone(*blocks):
+    """The importance of outputs of which nothing is known together."""
+    return [OutputImportance(np.array(weights)) for weights in blocks]
 
 
 def relative(weights):
@@ -56,8 +67,10 @@ def test_of_a_linear_network_it_is_the_product_of_the_weights_behind() -> None:
         **{f"w{at}": each for at, each in enumerate(w)},
     )
     found = importance_of(proto, normal(4, 7, seed=3))
-    np.testing.assert_allclose(found["a"][0], relative(np.abs(w[1] @ w[2])[:, 0]), rtol=1e-4)
-    np.testing.assert_allclose(found["b"][0], relative(np.abs(w[2])[:, 0]), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["a"][0].weights, relative(np.abs(w[1] @ w[2])[:, 0]), rtol=1e-4
+    )
+    np.testing.assert_allclose(found["b"][0].weights, relative(np.abs(w[2])[:, 0]), rtol=1e-4)
 
 
 def test_with_many_outputs_it_is_the_diagonal_of_h_on_average() -> None:
@@ -68,7 +81,40 @@ def test_with_many_outputs_it_is_the_diagonal_of_h_on_average() -> None:
         w1=w,
     )
     (found,) = importance_of(proto, normal(600, 7, seed=3))["a"]
-    np.testing.assert_allclose(found, relative(np.sqrt(np.diag(w @ w.T))), rtol=0.1)
+    np.testing.assert_allclose(found.weights, relative(np.sqrt(np.diag(w @ w.T))), rtol=0.1)
+
+
+def correlation_of(H):
+    """What stays of second moments where each channel has unit energy."""
+    size = np.sqrt(np.diag(H))
+    return H / np.outer(size, size)
+
+
+@pytest.mark.parametrize("layout", ["last", "second"])
+def test_outputs_together_have_the_correlations_of_h(layout: str) -> None:
+    w = normal(6, 3, seed=1)
+    if layout == "last":
+        body, x, w0, w1 = "a = MatMul(x, w0) y = MatMul(a, w1)", normal(4000, 7), normal(7, 6), w
+        text = f"g (float[N,7] x) => (float[N,3] y) {{ {body} }}"
+    else:
+        body, x = "a = Conv(x, w0) y = Conv(a, w1)", normal(4000, 7, 1, 1)
+        w0, w1 = normal(6, 7, 1, 1), w.T[:, :, None, None].copy()
+        text = f"g (float[N,7,1,1] x) => (float[N,3,1,1] y) {{ {body} }}"
+    (found,) = importance_of(build(text, w0=w0, w1=w1), x)["a"]
+    expected = (1 - SHRINKAGE) * correlation_of(w @ w.T)
+    np.fill_diagonal(expected, 1)
+    np.testing.assert_allclose(found.correlation, expected, atol=0.04)
+
+
+def test_correlations_that_chance_explains_vanish() -> None:
+    independent = normal(40, 200).astype(np.float64)
+    found = shrunk_correlation(independent.T @ independent, 40)
+    assert np.abs(found - np.eye(200)).max() < 0.06
+    common = independent + 3 * normal(40, 1, seed=1)
+    found = shrunk_correlation(common.T @ common, 40)
+    assert np.mean(found) > 0.7
+    assert np.array_equal(shrunk_correlation(np.zeros((3, 3)), 5), np.eye(3))
+    assert np.linalg.eigvalsh(found).min() > 0
 
 
 TAILS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -108,7 +154,7 @@ def test_it_is_the_size_of_the_derivative_by_differences(kind) -> None:
             (up,), (down,) = (run(after, ["y"], {"z": z + sign * step}) for sign in (1, -1))
             energy[place[1]] += np.square((up - down).sum() / 2e-2)
     (found,) = importance_of(whole, x)["z"]
-    np.testing.assert_allclose(found, relative(np.sqrt(energy)), rtol=0.02, atol=0.011)
+    np.testing.assert_allclose(found.weights, relative(np.sqrt(energy)), rtol=0.02, atol=0.011)
 
 
 def test_before_an_op_without_a_rule_channels_are_told_apart_all_the_same() -> None:
@@ -126,7 +172,7 @@ def test_before_an_op_without_a_rule_channels_are_told_apart_all_the_same() -> N
     batches = [Batch({"x": normal(4, 2, 3, seed=at)}, 2, None) for at in range(200)]
     gradients = OutputGradients(dense, batches, batches, threads=1)
     (found,) = gradients.importance(dense)["z"]
-    np.testing.assert_allclose(found, relative(np.linalg.norm(w1, axis=1)), rtol=0.15)
+    np.testing.assert_allclose(found.weights, relative(np.linalg.norm(w1, axis=1)), rtol=0.15)
     assert not gradients.movements(with_noise(dense)).keys() & {"z", "v"}
 
 
@@ -228,11 +274,12 @@ def test_several_outputs_count_relative_to_their_sizes() -> None:
 
 
 def test_two_blended_are_their_geometric_mean_by_layer() -> None:
-    one = {"a": [np.array([1.0, 1.0]), np.array([1.0])], "b": [np.array([0.5])]}
-    two = {"a": [np.array([4.0, 1.0]), np.array([4.0])], "c": [np.array([2.0])]}
+    one = {"a": alone([1.0, 1.0], [1.0]), "b": alone([0.5])}
+    two = {"a": alone([4.0, 1.0], [4.0]), "c": alone([2.0])}
     found = blended(one, two)
     size = np.sqrt((4 + 1 + 4) / 3)
-    np.testing.assert_allclose(np.concatenate(found["a"]), np.array([2, 1, 2]) / size)
+    joint = np.concatenate([block.weights for block in found["a"]])
+    np.testing.assert_allclose(joint, np.array([2, 1, 2]) / size)
     assert (found["b"], found["c"]) == (one["b"], two["c"])
 
 
@@ -250,6 +297,7 @@ def test_a_unit_that_nothing_reads_any_more_matters_less_than_before() -> None:
     sparse.set_weight(second, [weights], None)
     before, after = (gradients.importance(model)[first.name][0] for model in (dense, sparse))
     joint = blended({first.name: [before]}, {first.name: [after]})[first.name][0]
-    assert after[2] < 0.1 * before[2]
-    assert after[2] < joint[2] < before[2]
-    assert np.mean(np.square(joint)) == pytest.approx(1)
+    assert after.weights[2] < 0.1 * before.weights[2]
+    assert after.weights[2] < joint.weights[2] < before.weights[2]
+    assert np.mean(np.square(joint.weights)) == pytest.approx(1)
+    np.testing.assert_allclose(joint.correlation, (before.correlation + after.correlation) / 2)

@@ -37,6 +37,8 @@ class SignGraph:
         The model's outputs.
     energies
         By tensor, the name of the sums (M,) of squares of its gradient, one sum a channel.
+    moments
+        By tensor, the name of the sums (M, M) of products of its gradient's channels.
     products
         By tensor, the name of the product of its gradient with an error.
     """
@@ -44,6 +46,7 @@ class SignGraph:
     runnable: Runnable
     outputs: tuple[str, ...]
     energies: Mapping[str, str]
+    moments: Mapping[str, str]
     products: Mapping[str, str]
 
 
@@ -52,6 +55,7 @@ def sign_graph(
     outputs: Iterable[str],
     *,
     channels: Mapping[str, int] | None = None,
+    pairs: Mapping[str, int] | None = None,
     copies: Mapping[str, str] | None = None,
 ) -> SignGraph:
     """The graph for some tensors of a model.
@@ -67,6 +71,8 @@ def sign_graph(
         Names of tensors of floating-point numbers.
     channels
         Tensors whose energies are wanted, and the axis of their channels, from the end if negative.
+    pairs
+        The same of those whose moments are wanted.
     copies
         Tensors whose products are wanted, and tensors with the error added.
 
@@ -75,7 +81,7 @@ def sign_graph(
     BadInput
         The model cannot be converted to an operator set with gradients.
     """
-    names, channels, copies = tuple(outputs), channels or {}, copies or {}
+    names, channels, pairs, copies = tuple(outputs), channels or {}, pairs or {}, copies or {}
     model = flat_model(index, (), [*dict.fromkeys((*names, *copies.values()))])
     graph = model.proto.graph
     del graph.output[:]
@@ -84,19 +90,23 @@ def sign_graph(
         kind = model.facts.types.get(name, TensorProto.FLOAT)
         graph.input.append(helper.make_tensor_value_info(SCALE + name, kind, []))
     seeds = {name: signs.g.Mul(signs.like(name), SCALE + name) for name in names}
-    gradients = backward(model, signs.g, seeds, [*channels, *copies], signs.before)
-    energies, products = {}, {}
+    gradients = backward(model, signs.g, seeds, [*channels, *pairs, *copies], signs.before)
+    energies, moments, products = {}, {}, {}
     for name, axis in channels.items():
         if name in gradients.names and (energy := signs.energy(gradients, name, axis)):
             energies[name] = energy
+    for name, axis in pairs.items():
+        if name in gradients.names and (rows := signs.rows(gradients.names[name], name, axis)):
+            moments[name] = signs.g.MatMul(signs.g.Transpose(rows, perm=[1, 0]), rows)
     for name, copy in copies.items():
         if name in gradients.names and name not in gradients.guessed:
             error = signs.g.Sub(copy, name)
             product = signs.g.Mul(gradients.names[name], error)
             products[name] = signs.g.ReduceSum(product, keepdims=0)
-    computed = dict.fromkeys([*energies.values(), *products.values()])
+    computed = dict.fromkeys([*energies.values(), *moments.values(), *products.values()])
     graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
-    return SignGraph(model.external.runnable(model.proto), names, energies, products)
+    runnable = model.external.runnable(model.proto)
+    return SignGraph(runnable, names, energies, moments, products)
 
 
 class _Signs:
@@ -122,13 +132,22 @@ class _Signs:
     def energy(self, gradients: Gradients, name: str, axis: int) -> str:
         """Sums (M,) of squares over all axes but one; empty where their number is not known."""
         g, gradient = self.g, gradients.names[name]
-        squares = g.Mul(gradient, gradient)
-        if axis == -1:
-            last = g.Gather(g.shape(name), g.constant([-1]))
-            rows = g.Reshape(squares, g.Concat(g.constant([-1]), last, axis=0))
-            return g.total(rows, [0], keepdims=False)
-        if name not in self.model.facts.sizes:
-            return ""
-        rank = len(self.model.facts.sizes[name])
-        axes = sorted({*range(rank)} - {axis % rank})
-        return g.total(squares, axes, keepdims=False)
+        rows = self.rows(g.Mul(gradient, gradient), name, axis)
+        return g.total(rows, [0], keepdims=False) if rows else ""
+
+    def rows(self, values: str, name: str, axis: int) -> str:
+        """Values in the shape of a tensor as rows (P, M), M being the length of an axis.
+
+        Empty where the number of the axes is not known.
+        """
+        g, last = self.g, -1
+        if axis != -1:
+            if name not in self.model.facts.sizes:
+                return ""
+            rank = len(self.model.facts.sizes[name])
+            last = axis % rank
+            others = [number for number in range(rank) if number != last]
+            if last < rank - 1:
+                values = g.Transpose(values, perm=[*others, last])
+        size = g.Gather(g.shape(name), g.constant([last]))
+        return g.Reshape(values, g.Concat(g.constant([-1]), size, axis=0))

@@ -253,7 +253,7 @@ def of_outputs(problem: LayerProblem, columns: Numbers) -> LayerProblem:
     """The problem of some of a layer's outputs."""
     if len(columns) == problem.W.shape[1]:
         return problem
-    activation = problem.activation
+    activation, correlation = problem.activation, problem.correlation
     if isinstance(activation, Elementwise):
         activation = activation.of_outputs(columns)
     return replace(
@@ -263,6 +263,7 @@ def of_outputs(problem: LayerProblem, columns: Numbers) -> LayerProblem:
         scale=None if problem.scale is None else problem.scale[columns],
         shift=None if problem.shift is None else problem.shift[columns],
         importance=None if problem.importance is None else problem.importance[columns],
+        correlation=None if correlation is None else correlation[np.ix_(columns, columns)],
         activation=activation,
     )
 

@@ -56,6 +56,8 @@ def describe_feedback(problem: LayerProblem, feedback: ErrorFeedback) -> str:
 def holdout_error(problem: LayerProblem, U: Matrix, max_columns: int | None = None) -> float:
     """Relative error on the held-out columns, or on the calibration columns where it is no number.
 
+    Errors of outputs are weighed by what they do to the network together, where that is known.
+
     Parameters
     ----------
     U
@@ -63,10 +65,10 @@ def holdout_error(problem: LayerProblem, U: Matrix, max_columns: int | None = No
     max_columns
         About so many columns are measured, evenly spaced; all by default.
     """
-    error = problem.error(U, holdout=True, max_columns=max_columns)
+    error = problem.error(U, holdout=True, max_columns=max_columns, at_outputs=True)
     if math.isfinite(error):
         return error
-    return problem.error(U, holdout=False, max_columns=max_columns)
+    return problem.error(U, holdout=False, max_columns=max_columns, at_outputs=True)
 
 
 def estimated_error(problem: LayerProblem, U: Matrix) -> float:

@@ -14,10 +14,11 @@ from nettrim_cli.solve.gram.feedback import (
     middle_feedback,
 )
 from nettrim_cli.solve.gram.low_rank import system_of
+from nettrim_cli.solve.gram.objective import Objective
 from nettrim_cli.solve.gram.output_weights import output_weights
-from nettrim_cli.solve.gram.refit import Damping, Solver, refit, refit_response
+from nettrim_cli.solve.gram.refit import Damping, Solver, refit_response
 from nettrim_cli.solve.gram.schedules import ITERATIONS, PATH_RHO, RHO_LEVELS, rho_schedule
-from nettrim_cli.solve.gram.system import GramResponse, System, damping
+from nettrim_cli.solve.gram.system import System, damping
 from nettrim_cli.solve.matrices import Matrix, evenly_spaced
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import LayerProblem
@@ -45,6 +46,8 @@ class ScaledProblem:
         (M,) how much an output's linear error matters.
     unit
         (M,) ``scale * output_weights``.
+    objective
+        What V costs.
     own_results, dense_results
         Results of the dense weights on the layer's inputs, and on the dense network's inputs, in
         the form of ``LayerSamples.target``.
@@ -59,6 +62,7 @@ class ScaledProblem:
     scale: Matrix = field(init=False)
     output_weights: Matrix = field(init=False)
     unit: Matrix = field(init=False)
+    objective: Objective = field(init=False)
     own_results: Matrix = field(init=False)
     dense_results: Matrix = field(init=False)
     start: Matrix = field(init=False)
@@ -129,6 +133,7 @@ class ScaledProblem:
             self.output_weights = self.output_weights * problem.importance
         self.unit = self.scale * self.output_weights
         self.start = self.to_scaled(self.weight)
+        self.objective = Objective.of(problem, self.system)
 
     def target(self, feedback: ErrorFeedback) -> Matrix:
         """The target with an error feedback, in the form of ``LayerSamples.target``."""
@@ -160,10 +165,6 @@ class ScaledProblem:
         schedule = rho_schedule(ITERATIONS, *self.start.shape)
         return schedule if self.problem.start is None else schedule[len(schedule) // 2 :]
 
-    def product(self, V: Matrix) -> Matrix:
-        """``A @ V`` for V (N, M)."""
-        return np.asarray(self.system.A @ V)
-
     def find_support(
         self,
         rhs: Matrix,
@@ -190,7 +191,7 @@ class ScaledProblem:
         if self.problem.start is not None:
             start = self.to_scaled(self.problem.start[: len(self.weight)])
         V, _ = self.run(rhs, penalty, schedule or self.schedule, start, progress, steps=12)
-        return self.improve_support(rhs, penalty, V)
+        return self.objective.improve_support(rhs, penalty, V)
 
     def run(
         self,
@@ -226,28 +227,14 @@ class ScaledProblem:
         """
         total = len(schedule)
         S, state, _ = admm(
-            GramResponse(self.system, rhs),
+            self.objective.response(rhs),
             penalty,
             start=start,
             schedule=schedule,
             alpha=ALPHA,
             callback=(lambda done, *_: progress(done, total)) if progress else None,
         )
-        return refit(self.system.A, rhs, S != 0, S, steps=steps), state
-
-    def improve_support(self, rhs: Matrix, penalty: Penalty, V: Matrix) -> Matrix:
-        """V (N, M) refitted, or after a step of hard thresholding pursuit where that is better.
-
-        The step is Newton's where the inputs are uncorrelated (Foucart, "Hard Thresholding
-        Pursuit", 2011); there ADMM alone stops .1 to 1 % above the best.  rhs is (N, M).
-        """
-        R = rhs - self.product(V)
-        support = penalty.prox(V + R, 1.0) != 0
-        if np.array_equal(support, V != 0):
-            return refit(self.system.A, rhs, V != 0, V, steps=8)
-        pursued = refit(self.system.A, rhs, support, V, steps=12)
-        V = refit(self.system.A, rhs, V != 0, V, steps=8)
-        return min(V, pursued, key=lambda weights: self.objective(rhs, weights))
+        return self.objective.refit(rhs, S != 0, S, steps), state
 
     def refits(
         self, V: Matrix, options: Sequence[ErrorFeedback]
@@ -263,7 +250,7 @@ class ScaledProblem:
             skip: len({feedback.skip for feedback in options}) > 1,
         }
         refits = {
-            corner: refit(self.system.A, self.rhs(corner), V != 0, V, steps=12)
+            corner: self.objective.refit(self.rhs(corner), V != 0, V, steps=12)
             for corner in needed
             if needed[corner]
         }
@@ -273,10 +260,6 @@ class ScaledProblem:
             for corner, refitted in refits.items():
                 weights += np.float32(np.dot(feedback, corner)) * (refitted - base)
             yield feedback, weights
-
-    def objective(self, rhs: Matrix, V: Matrix) -> float:
-        """``<V, A V> / 2 - <V, rhs>``, the objective without its constant; V and rhs are (N, M)."""
-        return float(np.vdot(V, self.product(V) / 2 - rhs))
 
     def path(self, rhs: Matrix, keeps: Sequence[int]) -> Iterator[Matrix]:
         """Refitted sparse weights (N, M) for falling counts, each warm-started from the last.

@@ -90,6 +90,8 @@ class GramSystem:
         (N,) float64 sum of each input; None where no bias is free.
     inverses
         (N, N) inverses that are kept, by the damping they were made with.
+    undamped
+        Eigenvalues (N,) and eigenvectors (N, N) without damping, where they are kept.
     """
 
     A: Matrix
@@ -99,6 +101,7 @@ class GramSystem:
     columns: float
     sums: Matrix | None
     inverses: dict[np.float32, Matrix] = field(default_factory=dict)
+    undamped: list[Matrix] = field(default_factory=list)
 
     @classmethod
     def build(cls, C: Matrix, *, free_bias: bool, delta: float | None = None) -> GramSystem:
@@ -156,6 +159,15 @@ class GramSystem:
             raise ValueError("the layer has no bias")
         return np.asarray((target[-1] - self.sums @ U) / self.columns)
 
+    @property
+    def eigen(self) -> tuple[Matrix, Matrix]:
+        """Eigenvalues (N,) and eigenvectors (N, N) of A, computed once for any damping."""
+        if not self.undamped:
+            values, vectors = eigen(self.A)
+            self.undamped.extend((values - np.float32(self.delta), vectors))
+        values, vectors = self.undamped
+        return np.maximum(values, 0) + np.float32(self.delta), vectors
+
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
         """``(A + rho I)^-1 rhs`` for rhs (N, M), one product with a stored inverse."""
         return np.asarray(self.inverse(rho) @ rhs)
@@ -204,6 +216,20 @@ def damping(columns: float, inputs: int) -> float:
     """Damping relative to the mean power of an input: more where samples are few."""
     ratio = columns / max(1, inputs)
     return 1e-3 if ratio >= 8 else 1e-2 if ratio >= 2 else 1e-1
+
+
+def eigen(A: Matrix) -> tuple[Matrix, Matrix]:
+    """Eigenvalues (N,) and eigenvectors (N, N) of a symmetric A (N, N), in its dtype.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        The matrix is not finite, or LAPACK finds no eigenvectors.
+    """
+    if not np.isfinite(A).all():
+        raise np.linalg.LinAlgError("the samples' Gram matrix is not finite")
+    values, vectors = scipy.linalg.eigh(A, driver="evd", check_finite=False)
+    return values, vectors
 
 
 def inverse_of(A: Matrix, rho: float) -> Matrix:

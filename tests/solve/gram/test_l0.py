@@ -286,8 +286,8 @@ def test_nearly_the_best_of_all_supports(keep) -> None:
     for seed in range(8):
         problem = ScaledProblem.of(random_task(seed, inputs=8, outputs=4, columns=100))
         rhs = problem.rhs(ErrorFeedback())
-        found = problem.objective(rhs, problem.find_support(rhs, KeepLargest(keep)))
-        none_lost = problem.objective(rhs, problem.start)
+        found = problem.objective.value(rhs, problem.find_support(rhs, KeepLargest(keep)))
+        none_lost = problem.objective.value(rhs, problem.start)
         best = exhaustive(problem, rhs, keep)
         assert found >= best - 1e-4 * abs(best)
         excess.append((found - none_lost) / (best - none_lost))
@@ -305,8 +305,10 @@ def test_as_good_as_magnitude_where_inputs_are_independent(kept) -> None:
     mask = top_k_mask(np.abs(problem.start), keep)
     plain = refit(problem.system.A, rhs, mask, problem.start, steps=50)
     found = problem.find_support(rhs, KeepLargest(keep))
-    lost = problem.objective(rhs, problem.start)
-    assert problem.objective(rhs, found) - lost <= 1.002 * (problem.objective(rhs, plain) - lost)
+    lost = problem.objective.value(rhs, problem.start)
+    assert problem.objective.value(rhs, found) - lost <= 1.002 * (
+        problem.objective.value(rhs, plain) - lost
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False])

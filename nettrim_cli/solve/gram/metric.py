@@ -1,0 +1,122 @@
+"""Errors of a layer's outputs in the metric of the network's outputs, where they add up or cancel.
+
+To first order an error E (M, P) of a layer's responses moves the network's outputs by
+``tr(E' H E)``, H being the second moments of the outputs' gradients there.  With the second moments
+A of the inputs, that of weights V (N, M) is nearly
+
+    minimise over V   <V, A V K> / 2 - <V, B K>
+
+K being H in scaled coordinates: ``A x K`` is the Hessian in the approximation of Martens and Grosse
+("Optimizing Neural Networks with Kronecker-factored Approximate Curvature", arXiv 1503.05671).
+With all weights free, K cancels; on a support it does not.  As H is of low rank where the network
+has few outputs, and never known exactly, K is drawn towards its diagonal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from nettrim_cli.solve.gram.system import GramSystem, Operator, eigen
+from nettrim_cli.solve.matrices import Matrix
+
+RANK = 64  # of K at most, beside a multiple of the identity
+EXACT = 1e-9  # squared residual, relative to that of zero, with which a refit ends
+
+
+@dataclass(frozen=True)
+class OutputMetric:
+    """``K = floor I + Q diag(excess) Q'``, symmetric positive definite.
+
+    Attributes
+    ----------
+    floor
+        Eigenvalue of all other directions.
+    excess
+        (r,) float32 of the leading eigenvalues, above the floor.
+    vectors
+        (M, r) float32, their eigenvectors Q.
+    """
+
+    floor: np.float32
+    excess: Matrix
+    vectors: Matrix
+
+    @classmethod
+    def of(cls, K: Matrix) -> OutputMetric:
+        """The metric of K (M, M) float32, whose small eigenvalues are replaced by their mean."""
+        values, vectors = eigen(K)
+        others = max(1, len(K) - RANK)
+        floor = values[:others].mean()
+        first = others if len(K) > RANK else 0
+        return cls(floor, values[first:] - floor, vectors[:, first:])
+
+    def times(self, V: Matrix) -> Matrix:
+        """``V K`` of V (N, M)."""
+        return np.asarray(self.floor * V + ((V @ self.vectors) * self.excess) @ self.vectors.T)
+
+    def refit(self, A: Operator, B: Matrix, support: Matrix, start: Matrix, steps: int) -> Matrix:
+        """Best weights (N, M) on a support, by conjugate gradients for all outputs together.
+
+        Parameters
+        ----------
+        A
+            (N, N), positive definite, its diagonal close to constant.
+        B, start
+            (N, M) float32.
+        support
+            (N, M) bool.
+        steps
+            At most so many.
+        """
+        V = start * support
+        R = self.times(B - A @ V) * support
+        D, power = R.copy(), _square(R)
+        goal = EXACT * _square(self.times(B))
+        for _ in range(steps):
+            Q = (A @ self.times(D)) * support
+            curvature = float(np.vdot(D, Q))
+            if power <= goal or not curvature > 0:
+                break
+            step = np.float32(power / curvature)
+            V += step * D
+            R -= step * Q
+            last_power, power = power, _square(R)
+            D *= np.float32(power / last_power)
+            D += R
+        return V
+
+
+@dataclass(frozen=True)
+class CoupledResponse:
+    """``<V, A V K> / 2 - <V, B K>`` as a coupling of ADMM; B is (N, M).
+
+    With eigenvectors of both factors each step divides entries (Lynch, Rice and Thomas, "Direct
+    solution of partial difference equations by tensor product methods", 1964).
+    """
+
+    system: GramSystem
+    metric: OutputMetric
+    B: Matrix
+
+    @cached_property
+    def _constant(self) -> Matrix:
+        return self.metric.times(self.B)
+
+    def solve(self, target: Matrix, rho: float) -> Matrix:
+        """Argmin over V (N, M) of the response plus ``rho/2 ||V - target||_F^2``."""
+        powers, inputs = self.system.eigen
+        metric, powers = self.metric, powers[:, None]
+        V = inputs.T @ (self._constant + np.float32(rho) * target)
+        others = 1 / (metric.floor * powers + np.float32(rho))
+        leading = 1 / ((metric.floor + metric.excess) * powers + np.float32(rho))
+        change = (V @ metric.vectors) * (leading - others)
+        V *= others
+        V += change @ metric.vectors.T
+        return np.asarray(inputs @ V)
+
+
+def _square(V: Matrix) -> float:
+    return float(np.vdot(V, V))
