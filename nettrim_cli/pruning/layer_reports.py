@@ -82,7 +82,7 @@ def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport,
 
 def counted(report: LayerReport, written: Model) -> LayerReport:
     """The report with its non-zeros counted in the written file, if the layer is whole there."""
-    if report.remaining is not None:
+    layer = next((layer for layer in written.layers if layer.name == report.name), None)
+    if layer is None or report.rank is not None:
         return report
-    layer = next(layer for layer in written.layers if layer.name == report.name)
     return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))

@@ -161,12 +161,14 @@ def test_before_an_op_without_a_rule_channels_are_told_apart_all_the_same() -> N
     w1 = normal(6, 4, seed=1) * np.arange(1, 7, dtype=np.float32)[:, None]
     proto = build(
         """g (float[4,N,3] x) => (float[4,1,N,5] y) {
-            z = MatMul(x, w0) v = MatMul(z, w1) y = GRU<hidden_size = 5>(v, w, r)
+            z = MatMul(x, w0) v = MatMul(z, w1) y = GRU<hidden_size = 5>(v, w, r, b, steps)
         }""",
         w0=normal(3, 6),
         w1=w1,
         w=normal(1, 15, 4, seed=2),
         r=normal(1, 15, 5, seed=3),
+        b=np.zeros((1, 30), np.float32),
+        steps=np.array([4, 4], np.int32),
     )
     dense = Model(proto)
     batches = [Batch({"x": normal(4, 2, 3, seed=at)}, 2, None) for at in range(200)]
@@ -229,12 +231,14 @@ def test_few_layers_and_those_that_no_gradient_reaches_are_probed(probed, monkey
     monkeypatch.setattr(sensitivity, "PROBED_LAYERS", probed)
     proto = build(
         """g (float[4,N,3] x) => (float[4,N,2] y) {
-            z = MatMul(x, w0) h = GRU<hidden_size = 5>(z, w, r) s = Squeeze(h, one)
+            z = MatMul(x, w0) h = GRU<hidden_size = 5>(z, w, r, b, steps) s = Squeeze(h, one)
             y = MatMul(s, w1)
         }""",
         w0=normal(3, 6),
         w=normal(1, 15, 6, seed=2),
         r=normal(1, 15, 5, seed=3),
+        b=np.zeros((1, 30), np.float32),
+        steps=np.array([4, 4], np.int32),
         w1=normal(5, 2, seed=4),
         one=np.array([1]),
     )
