@@ -37,7 +37,7 @@ FLOATS = ("float32", "float64")
 REFUSALS = (BadInput, EngineFailed, OutOfMemory, Unsupported)
 SHRINKAGE = 0.1  # of correlations between outputs, at least
 MOST_OUTPUTS = 1024  # of layers whose outputs are taken together
-ZERO = np.zeros(1)
+FEW_PAIRS = 1 << 22  # of such outputs in all layers, or one for each weight of the network
 
 
 class OutputImportance(NamedTuple):
@@ -108,6 +108,7 @@ class OutputGradients:
         channels: dict[str, int] = {}
         pairs: dict[str, int] = {}
         tensors: dict[str, list[str]] = {}
+        coupled = _coupled(model)
         for layer in model.layers:
             axis = ops.output_axis(layer.geometry) if layer.prunable else None
             if axis is not None:
@@ -116,14 +117,15 @@ class OutputGradients:
                     for site in layer.sites
                     if not site.scope
                 ]
-                wide = layer.shape[1] > MOST_OUTPUTS
-                (channels if wide else pairs).update(dict.fromkeys(tensors[layer.name], axis))
+                wanted = pairs if layer.name in coupled else channels
+                wanted |= dict.fromkeys(tensors[layer.name], axis)
         energies: dict[str, Matrix] = {}
         with suppress(*REFUSALS):
             graph = sign_graph(model.index, self._ends(scores=True), channels=channels, pairs=pairs)
             for values in self._runs(graph, {**graph.energies, **graph.moments}, self.batches):
                 for name, energy in values.items():
-                    energies[name] = energies.get(name, ZERO) + energy.astype(np.float64)
+                    kept = energy if energy.ndim > 1 else energy.astype(np.float64)
+                    energies[name] = energies.get(name, np.zeros(1, kept.dtype)) + kept
         importance = {}
         for layer in model.layers:
             places = [energies[name] for name in tensors.get(layer.name, ()) if name in energies]
@@ -231,6 +233,18 @@ def blended(first: Importance, second: Importance) -> dict[str, Sequence[OutputI
     return result
 
 
+def _coupled(model: Model) -> set[str]:
+    """Names of the layers whose outputs are taken together: narrow ones first, for their memory."""
+    layers = [layer for layer in model.layers if layer.prunable]
+    room = max(FEW_PAIRS, sum(layer.parameters for layer in layers))
+    names = set()
+    for layer in sorted(layers, key=lambda layer: layer.shape[1]):
+        room -= layer.shape[1] ** 2
+        if layer.shape[1] <= MOST_OUTPUTS and room >= 0:
+            names.add(layer.name)
+    return names
+
+
 def _mean(first: Matrix | None, second: Matrix | None) -> Matrix | None:
     return None if first is None or second is None else np.asarray((first + second) / 2)
 
@@ -249,7 +263,7 @@ def _blocks(layer: Layer, moments: Sequence[Matrix], samples: int) -> list[Outpu
         return []
     total = np.sum(moments, axis=0)
     energy = total.diagonal() if total.ndim > 1 else total
-    average = float(energy.mean())
+    average = float(energy.mean(dtype=np.float64))
     if not 0 < average < np.inf:
         return []
     blocks = layer.split_blocks(np.maximum(np.sqrt(energy / average), LEAST))
@@ -271,10 +285,11 @@ def shrunk_correlation(moments: Matrix, samples: int) -> Matrix:
     Parameters
     ----------
     moments
-        (M, M), float64.
+        (M, M), float32.
     samples
         That they were computed of.
     """
+    moments = moments.astype(np.float64)
     size = np.sqrt(np.maximum(moments.diagonal(), 0))
     size = np.maximum(size, LEAST**2 * size.max(initial=0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -284,4 +299,4 @@ def shrunk_correlation(moments: Matrix, samples: int) -> Matrix:
     chance = len(size) * (len(size) - 1) / max(1, samples)
     correlation *= 1 - min(1.0, max(SHRINKAGE, chance / energy if energy else 1.0))
     np.fill_diagonal(correlation, 1)
-    return np.asarray(correlation)
+    return np.asarray(correlation, np.float32)

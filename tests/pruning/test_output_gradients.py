@@ -9,7 +9,7 @@ import pytest
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning import sensitivity
+from nettrim_cli.pruning import output_gradients, sensitivity
 from nettrim_cli.pruning.output_gradients import (
     SHRINKAGE,
     OutputGradients,
@@ -104,6 +104,21 @@ def test_outputs_together_have_the_correlations_of_h(layout: str) -> None:
     expected = (1 - SHRINKAGE) * correlation_of(w @ w.T)
     np.fill_diagonal(expected, 1)
     np.testing.assert_allclose(found.correlation, expected, atol=0.04)
+
+
+@pytest.mark.parametrize(("limits", "together"), [((6, 99), "ay"), ((99, 40), "y"), ((2, 99), "")])
+def test_of_wide_layers_outputs_are_taken_alone(limits, together, monkeypatch) -> None:
+    monkeypatch.setattr(output_gradients, "MOST_OUTPUTS", limits[0])
+    monkeypatch.setattr(output_gradients, "FEW_PAIRS", limits[1])
+    proto = build(
+        "g (float[N,2] x) => (float[N,3] y) { a = MatMul(x, w0) y = MatMul(a, w1) }",
+        w0=normal(2, 6),
+        w1=normal(6, 3),
+    )
+    found = importance_of(proto, normal(8, 2))
+    assert {name for name, (block,) in found.items() if block.correlation is not None} == {
+        *together
+    }
 
 
 def test_correlations_that_chance_explains_vanish() -> None:
