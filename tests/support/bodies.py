@@ -31,7 +31,7 @@ def in_body(
     if kind == "Loop":
         inputs = [_value("i", TensorProto.INT64, []), _value("go", TensorProto.BOOL, [])]
     elif kind == "Scan":
-        inputs = [_value("x", TensorProto.FLOAT, x.shape)]
+        inputs = [onnx.ValueInfoProto(name="x")]  # of the shape that the Scan gives it
     body = helper.make_graph(graph.node, "body", inputs, [output], constants)
     whole = [_value("x", TensorProto.FLOAT, x.shape)]
     if kind in ("If", "nested"):

@@ -154,9 +154,31 @@ def _inferred(
         except Exception:  # whatever the C++ below throws
             break
         shapes.update(_known_shapes(inferred.graph))
-        if not (_add_entrywise(chosen, shapes) or _fold(chosen, shapes)):
+        told = _add_entrywise(chosen, shapes) or _enter_scans(index, chosen, shapes)
+        if not (told or _fold(chosen, shapes)):
             break
     return shapes
+
+
+def _enter_scans(index: Index, model: onnx.ModelProto, shapes: dict[str, Shape]) -> bool:
+    """Tell the shapes in which a Scan hands its inputs to its body; whether any was new."""
+    values, added = {value.name: value for value in model.graph.input}, False
+    for node in index.nodes:
+        if node.domain != ENTER or node.op_type != "Scan" or node.parent is None:
+            continue
+        facts = index.attributes(node.parent.owner)
+        states = len(node.output) - facts.get("num_scan_inputs", 0)
+        axes = facts.get("scan_input_axes", (0,) * len(node.output))
+        for place, (operand, name) in enumerate(zip(node.input, node.output, strict=False)):
+            if operand not in shapes or name in shapes:
+                continue
+            shape = list(shapes[operand])
+            if place >= states:
+                del shape[axes[place - states]]
+            kind = values[name].type.tensor_type.elem_type or TensorProto.FLOAT
+            values[name].CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+            added = True
+    return added
 
 
 def _add_entrywise(model: onnx.ModelProto, shapes: dict[str, Shape]) -> bool:
