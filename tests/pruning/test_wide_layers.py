@@ -15,7 +15,6 @@ from nettrim_cli import Settings, prune
 from nettrim_cli.data import layer_samples
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning import output_gradients
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.samples import LayerSamples
 from tests.support import forked
@@ -71,7 +70,6 @@ def test_a_network_of_layers_that_are_all_taken_for_wide(
     tmp_path, monkeypatch, scheme, method
 ) -> None:
     """Columns stand for the sums in every layer; both forms are to find equally good weights."""
-    monkeypatch.setattr(output_gradients, "MOST_OUTPUTS", 0)  # which wide layers take alone
     proto = mlp()
     model = save_model(tmp_path / "model.onnx", proto)
     data = save_data(tmp_path / "calib.h5", proto, 200)

@@ -22,6 +22,7 @@ from nettrim_cli.solve.gram.system import GramSystem, System, blocks, damping, s
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.samples import LayerSamples
 
+ROUNDED = 1e-8  # squared norm of a column that is noise, relative to the largest
 STRONG = 100.0  # squared norm of a strong column, relative to P gamma; see Eigenbasis.solve
 
 
@@ -179,6 +180,27 @@ class LowRankSystem:
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
         """``(A + rho I)^-1 rhs`` for rhs (N, M)."""
         return self.rotated.solve(rhs, self.delta + rho, self.columns)
+
+    @property
+    def powers(self) -> Matrix:
+        """(P,) eigenvalues of A, float32, in the space of the columns."""
+        return np.asarray(self.rotated.powers / self.columns + self.delta, np.float32)
+
+    def rotate(self, V: Matrix) -> Matrix:
+        """(P, M) coordinates of V (N, M) along the rotated columns."""
+        return np.asarray((self.rotated.Y.T @ V) * self._lengths)
+
+    def rotate_back(self, coordinates: Matrix) -> Matrix:
+        """(N, M) of coordinates (P, M)."""
+        return np.asarray(self.rotated.Y @ (coordinates * self._lengths))
+
+    @property
+    def _lengths(self) -> Matrix:
+        """(P, 1) inverse lengths of the rotated columns; 0 for those that rounding has made."""
+        powers = self.rotated.powers
+        real = powers > ROUNDED * powers.max(initial=0.0)
+        lengths = np.divide(1, np.sqrt(powers), out=np.zeros_like(powers), where=real)
+        return np.asarray(lengths[:, None], np.float32)
 
 
 def system_of(samples: LayerSamples, *, free_bias: bool, delta: float | None = None) -> System:

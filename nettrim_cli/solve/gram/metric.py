@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nettrim_cli.solve.gram.system import GramSystem, Operator, eigen
+from nettrim_cli.solve.gram.system import Operator, System, eigen
 from nettrim_cli.solve.matrices import Matrix
 
 RANK = 64  # of K at most, beside a multiple of the identity
@@ -56,6 +56,13 @@ class OutputMetric:
     def times(self, V: Matrix) -> Matrix:
         """``V K`` of V (N, M)."""
         return np.asarray(self.floor * V + ((V @ self.vectors) * self.excess) @ self.vectors.T)
+
+    def divided(self, V: Matrix, powers: Matrix | np.float32, rho: float) -> Matrix:
+        """V (n, M) over ``powers K + rho I``, row by row with powers (n, 1) or one for all."""
+        others = 1 / (self.floor * powers + np.float32(rho))
+        leading = 1 / ((self.floor + self.excess) * powers + np.float32(rho))
+        change = (V @ self.vectors) * (leading - others)
+        return np.asarray(V * others + change @ self.vectors.T)
 
     def refit(self, A: Operator, B: Matrix, support: Matrix, start: Matrix, steps: int) -> Matrix:
         """Best weights (N, M) on a support, by conjugate gradients for all outputs together.
@@ -97,7 +104,7 @@ class CoupledResponse:
     solution of partial difference equations by tensor product methods", 1964).
     """
 
-    system: GramSystem
+    system: System
     metric: OutputMetric
     B: Matrix
 
@@ -107,15 +114,14 @@ class CoupledResponse:
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
         """Argmin over V (N, M) of the response plus ``rho/2 ||V - target||_F^2``."""
-        powers, inputs = self.system.eigen
-        metric, powers = self.metric, powers[:, None]
-        V = inputs.T @ (self._constant + np.float32(rho) * target)
-        others = 1 / (metric.floor * powers + np.float32(rho))
-        leading = 1 / ((metric.floor + metric.excess) * powers + np.float32(rho))
-        change = (V @ metric.vectors) * (leading - others)
-        V *= others
-        V += change @ metric.vectors.T
-        return np.asarray(inputs @ V)
+        rhs, powers = self._constant + np.float32(rho) * target, self.system.powers
+        coordinates = self.system.rotate(rhs)
+        divided = self.metric.divided(coordinates, powers[:, None], rho)
+        if len(powers) == len(rhs):
+            return self.system.rotate_back(divided)
+        others = np.float32(self.system.delta)
+        divided -= self.metric.divided(coordinates, others, rho)
+        return self.metric.divided(rhs, others, rho) + self.system.rotate_back(divided)
 
 
 def _square(V: Matrix) -> float:

@@ -15,7 +15,7 @@ from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import Penalty
 from nettrim_cli.solve.problem import LayerProblem
 
-MOST_INPUTS = 2048  # of layers whose outputs count together: eigenvectors of more take too long
+MOST_INPUTS = 3072  # of layers whose outputs count together: eigenvectors of more take too long
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Objective:
     @classmethod
     def of(cls, problem: LayerProblem, system: System) -> Objective:
         """That of a layer, with all outputs together where it is known what they do together."""
-        few = isinstance(system, GramSystem) and len(system.d) <= MOST_INPUTS
-        correlation = linear_correlation(problem) if few and problem.W.shape[1] > 1 else None
+        wide = isinstance(system, GramSystem) and len(system.d) > MOST_INPUTS
+        correlation = None if wide or problem.W.shape[1] < 2 else linear_correlation(problem)
         return cls(system, None if correlation is None else OutputMetric.of(correlation))
 
     def value(self, rhs: Matrix, V: Matrix) -> float:
@@ -50,7 +50,7 @@ class Objective:
 
     def response(self, rhs: Matrix) -> Coupling:
         """The objective as ADMM takes it."""
-        if self.metric is None or not isinstance(self.system, GramSystem):
+        if self.metric is None:
             return GramResponse(self.system, rhs)
         return CoupledResponse(self.system, self.metric, rhs)
 

@@ -77,6 +77,16 @@ class System(Protocol):
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
         """``(A + rho I)^-1 rhs``, both (N, M) float32."""
 
+    @property
+    def powers(self) -> Matrix:
+        """(n,) eigenvalues of A, float32; delta is that of all other directions."""
+
+    def rotate(self, V: Matrix) -> Matrix:
+        """(n, M) coordinates of V (N, M) along the eigenvectors of these."""
+
+    def rotate_back(self, coordinates: Matrix) -> Matrix:
+        """(N, M) of coordinates (n, M)."""
+
 
 @dataclass
 class GramSystem:
@@ -160,13 +170,24 @@ class GramSystem:
         return np.asarray((target[-1] - self.sums @ U) / self.columns)
 
     @property
-    def eigen(self) -> tuple[Matrix, Matrix]:
-        """Eigenvalues (N,) and eigenvectors (N, N) of A, computed once for any damping."""
+    def powers(self) -> Matrix:
+        """(N,) eigenvalues of A, float32."""
+        return np.asarray(np.maximum(self._eigen()[0], 0) + np.float32(self.delta))
+
+    def rotate(self, V: Matrix) -> Matrix:
+        """Coordinates of V, both (N, M), along the eigenvectors."""
+        return np.asarray(self._eigen()[1].T @ V)
+
+    def rotate_back(self, coordinates: Matrix) -> Matrix:
+        """V (N, M) of coordinates (N, M)."""
+        return np.asarray(self._eigen()[1] @ coordinates)
+
+    def _eigen(self) -> list[Matrix]:
+        """Eigenvalues (N,) without damping and eigenvectors (N, N), computed once."""
         if not self.undamped:
             values, vectors = eigen(self.A)
             self.undamped.extend((values - np.float32(self.delta), vectors))
-        values, vectors = self.undamped
-        return np.maximum(values, 0) + np.float32(self.delta), vectors
+        return self.undamped
 
     def solve(self, rhs: Matrix, rho: float) -> Matrix:
         """``(A + rho I)^-1 rhs`` for rhs (N, M), one product with a stored inverse."""

@@ -12,6 +12,7 @@ import scipy.linalg
 from nettrim_cli.solve.gram import metric
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.l0 import solve_l0
+from nettrim_cli.solve.gram.low_rank import LowRankSystem
 from nettrim_cli.solve.gram.metric import CoupledResponse, OutputMetric
 from nettrim_cli.solve.gram.output_weights import linear_correlation
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
@@ -42,6 +43,21 @@ def test_a_step_solves_the_kronecker_system() -> None:
         expected = np.linalg.solve(matrix, (B @ K + rho * T).ravel())
         np.testing.assert_allclose(V.ravel(), expected, atol=1e-4)
     assert len(system.undamped) == 2
+
+
+def test_a_step_of_a_wide_layer_solves_the_kronecker_system(monkeypatch) -> None:
+    X = np.random.default_rng(1).standard_normal((12, 5)).astype(np.float32)
+    system = LowRankSystem.build(np.vstack([X, np.ones((1, 5), np.float32)]), free_bias=True)
+    K = correlation(4, 1).astype(np.float32)
+    B, T = np.random.default_rng(2).standard_normal((2, 12, 4)).astype(np.float32)
+    A = system.A @ np.eye(12)
+    for rank in (64, 2):
+        monkeypatch.setattr(metric, "RANK", rank)
+        outputs = OutputMetric.of(K)
+        V = CoupledResponse(system, outputs, B).solve(T, 0.3)
+        matrix = np.kron(A, outputs.times(np.eye(4))) + 0.3 * np.eye(48)
+        expected = np.linalg.solve(matrix, (outputs.times(B) + 0.3 * T).ravel())
+        np.testing.assert_allclose(V.ravel(), expected, atol=1e-4)
 
 
 def test_a_refit_solves_the_system_of_the_support() -> None:
