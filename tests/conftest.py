@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ for name, examples in {"quick": 40, "slow": 100}.items():  # machines are busy: 
         name, deadline=None, suppress_health_check=slow, max_examples=examples
     )
 
-SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"
+ROOT = Path(__file__).parents[1]
+SAMPLE_MODELS = ROOT / "sample_models"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +53,19 @@ def pytest_configure(config: pytest.Config) -> None:
     counts = {each["num_threads"] for each in threadpool_info()}
     if counts != {threads}:
         pytest.exit(f"BLAS has {counts} threads where --threads={threads}", 3)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Where all tests run, each worker compiles a part of them first, and finds the others done."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    if not number or session.config.args != session.config.getini("testpaths"):
+        return
+    paths = sorted(Path(__file__).parent.rglob("test_*.py"))
+    first = number * len(paths) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for path in paths[first:]:
+        with suppress(Exception):  # which the collection tells
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
 @pytest.fixture(autouse=True, scope="session")
