@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ for name, examples in {"quick": 40, "slow": 100}.items():  # machines are busy: 
     )
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("test_quality.py", "test_readme.py")
 SAMPLE_MODELS = ROOT / "sample_models"
 
 
@@ -68,18 +70,32 @@ def pytest_collection(session: pytest.Session) -> None:
             importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first, so that no worker waits for one in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is measured in tests stays with them."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    """A folder with a small model, labelled calibration data, and nothing else."""
-    proto = mlp()
+@pytest.fixture(scope="session")
+def _originals(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """What ``files`` are copies of."""
+    folder, proto = tmp_path_factory.mktemp("originals"), mlp()
     return Files(
-        save_model(tmp_path / "model.onnx", proto), save_data(tmp_path / "calib.h5", proto, 120)
+        save_model(folder / "model.onnx", proto), save_data(folder / "calib.h5", proto, 120)
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path, _originals: Files) -> Files:
+    """A folder with a small model, labelled calibration data, and nothing else."""
+    return Files(
+        shutil.copyfile(_originals.model, tmp_path / "model.onnx"),
+        shutil.copyfile(_originals.data, tmp_path / "calib.h5"),
     )
 
 

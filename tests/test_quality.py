@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def test_the_tools_find_nothing(command) -> None:
     tool, *rest = command.split()
     if importlib.util.find_spec(tool) is None:
         pytest.skip(f"{tool} is not installed (pip install -e '.[dev]')")
+    if tool == "mypy" and not (ROOT / ".mypy_cache").exists():
+        rest = ["--cache-dir", os.devnull]  # writing the cache takes a tenth of the time
     ended = subprocess.run(
         [sys.executable, "-m", tool, *rest],
         cwd=ROOT,
