@@ -27,6 +27,8 @@ from nettrim_cli.files.formats import READABLE, identify
 from nettrim_cli.graph.layer import Tensor
 from nettrim_cli.process.channel import identity, tell
 
+BLOCK_BYTES = 1 << 20  # that are read at once where batches are smaller
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -215,15 +217,21 @@ class Calibration:
 
     def _read(self, ordered: NDArray[np.int64], step: int) -> Iterator[Batch]:
         shared = {feed.tensor.name: feed.array(ordered) for feed in self._feeds if feed.shared}
+        labels = self._labels.read(ordered) if self._labels else None
+        block = step * max(1, BLOCK_BYTES // max(1, step * self.bytes_per_sample))
         for start in range(0, len(ordered), step):
-            chunk = ordered[start : start + step]
+            if start % block == 0:  # of small batches several are read at once
+                rows = ordered[start : start + block]
+                read = {f.tensor.name: f.read(rows) for f in self._feeds if not f.shared}
+            here, count = start % block, len(ordered[start : start + step])
             feeds = {
-                feed.tensor.name: feed.repeat(shared[feed.tensor.name], len(chunk))
+                feed.tensor.name: feed.repeat(shared[feed.tensor.name], count)
                 if feed.shared
-                else feed.array(chunk)
+                else feed.arranged(read[feed.tensor.name], here, here + count)
                 for feed in self._feeds
             }
-            yield Batch(feeds, len(chunk), self._labels.read(chunk) if self._labels else None)
+            numbers = None if labels is None else labels[start : start + count]
+            yield Batch(feeds, count, numbers)
 
     def blamed(self, message: str) -> str:
         """What in the samples makes the engine fail with a message; empty where nothing does."""

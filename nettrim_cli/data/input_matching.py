@@ -68,12 +68,21 @@ class Feed:
 
     def array(self, indices: Indices) -> Array:
         """Read and convert what onnxruntime is fed for these samples; `repeat` if shared."""
+        values = self.read(indices)
+        return self.arranged(values, 0, len(values) if values.ndim else 0)
+
+    def read(self, indices: Indices) -> Array:
+        """Read and convert the rows of some samples."""
         rows = FIRST if self.shared else indices
         if self.single:
             rows = np.arange(self.source.shape[0])
-        values = self.convert(self.source.read(rows), rows)
+        return self.convert(self.source.read(rows), rows)
+
+    def arranged(self, values: Array, start: int, stop: int) -> Array:
+        """What onnxruntime is fed for some of the rows that were read."""
         if self.single or not values.ndim:
             return values
+        values = values[start:stop]
         if self.row_is_input:
             return values.reshape(values.shape[1:])
         if not self.axis:
