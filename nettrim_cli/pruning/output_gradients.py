@@ -28,6 +28,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.layers.paths import response_path
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
+from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.solve.matrices import Matrix
 
 RUNS = 64  # with signs of their own, at least, where their products count
@@ -88,6 +89,12 @@ class OutputGradients:
         self._scales_of: dict[tuple[str, ...], dict[str, Matrix]] = {}
 
     @cached_property
+    def _branches(self) -> Mapping[str, bool]:
+        """What conditions are that are the same on all samples."""
+        feeds = (batch.feeds for batch in (*self.batches, *self.judges))
+        return constant_branches(self.dense, feeds, self.threads)
+
+    @cached_property
     def dense_importance(self) -> Importance:
         """How much each output matters in the dense network, see ``importance``."""
         return self.importance(self.dense)
@@ -113,15 +120,19 @@ class OutputGradients:
             axis = ops.output_axis(layer.geometry) if layer.prunable else None
             if axis is not None:
                 tensors[layer.name] = [
-                    response_path(model.index, layer, site)[1]
-                    for site in layer.sites
-                    if not site.scope
+                    response_path(model.index, layer, site)[1] for site in layer.sites
                 ]
                 wanted = pairs if layer.name in coupled else channels
                 wanted |= dict.fromkeys(tensors[layer.name], axis)
         energies: dict[str, Matrix] = {}
         with suppress(*REFUSALS):
-            graph = sign_graph(model.index, self._ends(scores=True), channels=channels, pairs=pairs)
+            graph = sign_graph(
+                model.index,
+                self._ends(scores=True),
+                channels=channels,
+                pairs=pairs,
+                branches=self._branches,
+            )
             for values in self._runs(graph, {**graph.energies, **graph.moments}, self.batches):
                 for name, energy in values.items():
                     kept = energy if energy.ndim > 1 else energy.astype(np.float64)

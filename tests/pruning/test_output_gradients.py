@@ -73,6 +73,32 @@ def test_of_a_linear_network_it_is_the_product_of_the_weights_behind() -> None:
     np.testing.assert_allclose(found["b"][0].weights, relative(np.abs(w[2])[:, 0]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("constant", [True, False])
+def test_it_is_the_same_inside_the_branch_that_all_samples_take(constant) -> None:
+    chain = "a = MatMul(x, w0) b = MatMul(a, w1) {} = MatMul(b, w2)"
+    branches = f"""g (float[N,7] x, bool c) => (float[N,1] y) {{
+        y = If(c) <
+            then_branch = t () => (float[N,1] p) {{ {chain.format("p")} }},
+            else_branch = e () => (float[N,1] q) {{ q = MatMul(x, v) }}
+        >
+    }}"""
+    x, v = normal(4, 7, seed=3), normal(7, 1, seed=4)
+    w = {"w0": normal(7, 6), "w1": normal(6, 5, seed=1), "w2": normal(5, 1, seed=2)}
+    batches = [
+        Batch({"x": x[at : at + 1], "c": np.array(constant or at > 0)}, 1, None) for at in range(4)
+    ]
+    gradients = OutputGradients(Model(build(branches, **w, v=v)), batches, batches, threads=1)
+    found = gradients.importance(gradients.dense)
+    plain = importance_of(
+        build(f"g (float[N,7] x) => (float[N,1] y) {{ {chain.format('y')} }}", **w), x
+    )
+    assert len(found) == (3 if constant else 0)
+    for name in "ab" if constant else "":
+        inside, outside = found[f"y.then_branch/{name}"][0], plain[name][0]
+        np.testing.assert_allclose(inside.weights, outside.weights, rtol=1e-4)
+        np.testing.assert_allclose(inside.correlation, outside.correlation, atol=1e-4)
+
+
 def test_with_many_outputs_it_is_the_diagonal_of_h_on_average() -> None:
     w = normal(6, 9, seed=1)
     proto = build(

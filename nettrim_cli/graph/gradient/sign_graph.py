@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from onnx import TensorProto, helper
 
@@ -57,6 +58,7 @@ def sign_graph(
     channels: Mapping[str, int] | None = None,
     pairs: Mapping[str, int] | None = None,
     copies: Mapping[str, str] | None = None,
+    branches: Mapping[str, bool] = MappingProxyType({}),
 ) -> SignGraph:
     """The graph for some tensors of a model.
 
@@ -75,6 +77,8 @@ def sign_graph(
         The same of those whose moments are wanted.
     copies
         Tensors whose products are wanted, and tensors with the error added.
+    branches
+        See ``flat_model``; tensors may be in a branch that is taken.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def sign_graph(
         The model cannot be converted to an operator set with gradients.
     """
     names, channels, pairs, copies = tuple(outputs), channels or {}, pairs or {}, copies or {}
-    model = flat_model(index, (), [*dict.fromkeys((*names, *copies.values()))])
+    model = flat_model(index, (), [*dict.fromkeys((*names, *copies.values()))], branches)
     graph = model.proto.graph
     del graph.output[:]
     signs = _Signs(model, Builder(graph, model.index.opset, model.index.all_names()))

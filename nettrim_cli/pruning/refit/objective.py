@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -72,35 +72,6 @@ def paired_scores(dense: Model, student: Model, threads: int) -> tuple[Scores, t
     return Scores(engine, tuple(name for name, _ in real)), tuple(name for _, name in real)
 
 
-def constant_branches(
-    model: Model, batches: Iterable[Mapping[str, Array]], threads: int
-) -> dict[str, bool]:
-    """What the conditions of an If are that are the same on all batches, by its first output.
-
-    Parameters
-    ----------
-    model
-        A network; only its main graph is looked at.
-    batches
-        Inputs.
-    threads
-        Threads of the engine.
-    """
-    nodes = [node for node in model.index.flat.main_nodes if node.op_type == "If"]
-    if not nodes:
-        return {}
-    names = {node.output[0]: node.input[0] for node in nodes}
-    conditions = [*dict.fromkeys(names.values())]
-    engine = Engine(scores_graph(model.index, conditions), threads=threads)
-    rows = [[bool(value.all()) for value in engine.run(feeds, conditions)] for feeds in batches]
-    same = {
-        name: values[0]
-        for name, values in zip(conditions, zip(*rows, strict=True), strict=True)
-        if len(set(values)) == 1
-    }
-    return {output: same[name] for output, name in names.items() if name in same}
-
-
 class Objective:
     """Mean squared distance of a network's answers to targets, over the targets' mean square.
 
@@ -117,7 +88,7 @@ class Objective:
     threads
         Threads of the engine.
     branches
-        See ``constant_branches``.
+        See ``branches.constant_branches``.
 
     Attributes
     ----------

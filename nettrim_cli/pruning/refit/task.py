@@ -16,12 +16,13 @@ from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.gradient.parameters import Parameter
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.refit.batches import FitBatch, FitBatches
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.effort import MOST_EXCESS, PRODUCTS, Effort
 from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
-from nettrim_cli.pruning.refit.objective import Objective, Scores, constant_branches, paired_scores
+from nettrim_cli.pruning.refit.objective import Objective, Scores, paired_scores
 from nettrim_cli.pruning.refit.thinning import Thinning
 
 if TYPE_CHECKING:

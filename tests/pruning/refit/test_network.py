@@ -17,6 +17,7 @@ from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_va
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning import passes
+from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.refit import network as refit_network
@@ -25,7 +26,7 @@ from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.entries import Entries
 from nettrim_cli.pruning.refit.network import fit_outputs
-from nettrim_cli.pruning.refit.objective import Objective, constant_branches, paired_scores
+from nettrim_cli.pruning.refit.objective import Objective, paired_scores
 from nettrim_cli.pruning.refit.thinning import Thinning, with_reserve
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
