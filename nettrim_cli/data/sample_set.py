@@ -73,9 +73,10 @@ class SampleSet:
         """The samples held out and, where they are few, others made of them, one by one."""
         return replace(self, size=1)._with_made(self.holdout)
 
-    def probe_batches(self, layers: int) -> Iterator[Batch]:
-        """Samples to judge by on the whole network, which runs once for each of so many layers."""
-        return self._with_made(few_of(self.holdout, self.calibration, layers, len(self.fitted)))
+    def probe_batches(self, layers: int, runs: int = 1) -> Iterator[Batch]:
+        """Samples to judge by on the whole network, which runs so often for each of some layers."""
+        chosen = few_of(self.holdout, self.calibration, layers, len(self.fitted))
+        return self._with_made(chosen, max(FEWEST_PROBED, JUDGING_SAMPLES // runs))
 
     def unused(self, most: int) -> Indices:
         """So many samples of the file at most that are used for nothing, drawn."""
@@ -112,14 +113,14 @@ class SampleSet:
         rounds = max(0, min(AUGMENTED_TIMES, total // len(self.fitted) - 1))
         return replace(self, rounds=rounds)
 
-    def _with_made(self, holdout: Indices) -> Iterator[Batch]:
+    def _with_made(self, holdout: Indices, most: int = JUDGING_SAMPLES) -> Iterator[Batch]:
         """Some of the held-out samples, and where they are few others made of them.
 
         One that is in doubt decides less among more.
         """
         yield from self.calibration.batches(holdout, self.size)
         if self.few:
-            judges = replace(self, fitted=holdout, rounds=0)._made(JUDGING_SAMPLES, PROBE_BYTES)
+            judges = replace(self, fitted=holdout, rounds=0)._made(most, PROBE_BYTES)
             yield from judges._augmented_batches()
 
     @property

@@ -10,6 +10,7 @@ from nettrim_cli.data.dataset import Calibration
 from nettrim_cli.data.sample_set import (
     AUGMENTED_SAMPLES,
     AUGMENTED_TIMES,
+    FEWEST_PROBED,
     JUDGING_SAMPLES,
     SampleSet,
     few_of,
@@ -69,6 +70,8 @@ def test_judges_are_the_held_out_samples_and_mixtures_of_them(tmp_path) -> None:
     probed = np.concatenate([batch.feeds["x"][:, 0] for batch in samples.probe_batches(4)])
     assert len(probed) == len(judges)
     assert probed.min() >= 40
+    often = sum(batch.count for batch in samples.probe_batches(4, runs=4))
+    assert often == FEWEST_PROBED // 10 * 10
 
 
 @pytest.mark.parametrize(("dtype", "fitted"), [("int64", 40), ("float32", 600)])

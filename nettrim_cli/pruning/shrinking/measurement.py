@@ -177,7 +177,7 @@ def measure_shrinking(
     """
     context.listener.stage("measuring what units and ranks are worth")
     recorded = context.recorded(samples)
-    batches = samples.probe_batches(len(context.layers))
+    batches = samples.probe_batches(len(context.layers), runs=2 * len(PROBED))
     probe = SensitivityProbe(context.dense, context.stages, batches, threads=context.threads)
     measuring = _Measuring(context, probe, groups, inner)
     for number, stage in enumerate(recorded):
