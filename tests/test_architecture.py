@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -67,7 +66,8 @@ def nodes(path: Path) -> list[ast.AST]:
     return list(ast.walk(ast.parse(path.read_text("utf-8"))))
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
+@cache
+def imports(path: Path) -> list[tuple[str, bool]]:
     """Absolute names of imported modules, with a flag for those under TYPE_CHECKING."""
     guarded = {
         id(inner)
@@ -76,16 +76,19 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         for each in node.body
         for inner in ast.walk(each)
     }
+    found = []
     for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in guarded) for alias in node.names)
+            found += [(alias.name, id(node) in guarded) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             module = node.module or ""
             for alias in node.names:
                 inner = PACKAGE.parent.joinpath(*module.split("."), alias.name)
                 is_module = inner.with_suffix(".py").is_file() or inner.is_dir()
-                yield (f"{module}.{alias.name}" if is_module else module), id(node) in guarded
+                name = f"{module}.{alias.name}" if is_module else module
+                found.append((name, id(node) in guarded))
+    return found
 
 
 def place(path: Path) -> str:

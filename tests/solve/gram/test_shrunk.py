@@ -46,12 +46,14 @@ def test_the_best_weights_of_a_rank(seed, count, rank) -> None:
     best = objective(A, rhs, V)
     inner, right = A[np.ix_(rows, rows)], rhs[rows]
     least = 0.0
-    for _ in range(6 if rank else 0):
-        L = random.normal(size=(count, rank))
+    if rank:
+        L = random.normal(size=(6, count, rank))
         for _ in range(200):
-            R = np.linalg.pinv(L.T @ inner @ L) @ L.T @ right
-            L = np.linalg.solve(inner, right @ R.T) @ np.linalg.pinv(R @ R.T)
-        least = min(least, objective(inner, right, L @ R))
+            T = L.transpose(0, 2, 1)
+            R = np.linalg.pinv(T @ inner @ L) @ T @ right
+            T = R.transpose(0, 2, 1)
+            L = np.linalg.solve(inner, right @ T) @ np.linalg.pinv(R @ T)
+        least = min(objective(inner, right, product) for product in L @ R)
     assert best <= least + 1e-9 * abs(least)
     assert best == pytest.approx(least, rel=1e-3, abs=1e-9)
 
