@@ -23,7 +23,7 @@ from enum import Enum
 import numpy as np
 
 from nettrim_cli.reasons import Reason
-from nettrim_cli.solve.matrices import Matrix, evenly_spaced, relative_error
+from nettrim_cli.solve.matrices import Matrix, evenly_spaced, norm, relative_error
 from nettrim_cli.solve.samples import LayerSamples
 from nettrim_cli.solve.transport import Portable
 
@@ -257,7 +257,8 @@ class LayerProblem(Portable):
         assert self.correlation is not None
         weights = np.ones(len(Y)) if self.importance is None else self.importance
         H = (self.correlation * np.outer(weights, weights)).astype(np.float32)
-        error, size = (float(np.vdot(values, H @ values)) for values in (E, Y))
+        unit = np.float32(norm(Y) or 1)  # squares of large responses are no numbers
+        error, size = (float(np.vdot(values, H @ values)) for values in (E / unit, Y / unit))
         if not math.isfinite(error + size):
             return math.nan
         return math.sqrt(max(0.0, error) / max(size, 1e-30))

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from nettrim_cli.solve.gram.system import Operator, System, eigen
-from nettrim_cli.solve.matrices import Matrix
+from nettrim_cli.solve.matrices import Matrix, norm
 
 RANK = 64  # of K at most, beside a multiple of the identity
 EXACT = 1e-9  # squared residual, relative to that of zero, with which a refit ends
@@ -78,7 +78,8 @@ class OutputMetric:
         steps
             At most so many.
         """
-        V = start * support
+        unit = np.float32(norm(B) or 1)  # squares of large weights are no numbers
+        B, V = B / unit, start * support / unit
         R = self.times(B - A @ V) * support
         D, power = R.copy(), _square(R)
         goal = EXACT * _square(self.times(B))
@@ -93,7 +94,7 @@ class OutputMetric:
             last_power, power = power, _square(R)
             D *= np.float32(power / last_power)
             D += R
-        return V
+        return V * unit
 
 
 @dataclass(frozen=True)

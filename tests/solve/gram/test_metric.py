@@ -73,6 +73,9 @@ def test_a_refit_solves_the_system_of_the_support() -> None:
     assert not V[~support].any()
     again = outputs.refit(system.A, B, support, V, 3)
     np.testing.assert_allclose(again, V, atol=1e-3)
+    huge = np.float32(1e25)  # whose square is no number
+    large = outputs.refit(system.A, B * huge, support, np.zeros_like(B), 60)
+    np.testing.assert_allclose(large / huge, V, atol=1e-3)
 
 
 def test_many_outputs_have_few_directions_and_the_mean_of_the_others(monkeypatch) -> None:
