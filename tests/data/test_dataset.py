@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nettrim_cli.data import dataset
 from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.layer import Tensor
@@ -38,23 +39,29 @@ from tests.support.effort import examples
     tail=st.lists(st.integers(1, 4), max_size=3),
     samples=st.integers(1, 40),
     size=st.integers(1, 50),
+    block=st.sampled_from([1, 64, 1 << 20]),
     data=st.data(),
 )
 @examples(60)
 def test_batches_equal_indexing(
-    form, stored, taken, fortran, tail, samples, size, data, tmp_path_factory
+    form, stored, taken, fortran, tail, samples, size, block, data, tmp_path_factory
 ):
     indices = data.draw(st.lists(st.integers(0, samples - 1), min_size=1, unique=True))
     x = np.random.default_rng(0).normal(size=(samples, *tail)).astype(stored)
     if fortran and form != "npz-deflated":
         x = np.asfortranarray(x)
     path = save(tmp_path_factory.mktemp("data"), form, x=x)
-    with Calibration.open(path, [x_input("N", *tail, dtype=taken)]) as calibration:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Calibration.open(path, [x_input("N", *tail, dtype=taken)]) as calibration,
+    ):
+        patch.setattr(dataset, "BLOCK_BYTES", block)
         assert calibration.samples == samples
         for _ in range(2):  # a second pass starts from the front again
             batches = list(calibration.batches(np.array(indices), size))
             counts = [batch.count for batch in batches]
             assert all(count == size for count in counts[:-1])
+            assert counts == [len(batch.feeds["x"]) for batch in batches]
             got = np.concatenate([batch.feeds["x"] for batch in batches])
             assert got.dtype == np.dtype(taken)
             assert got.dtype.isnative
