@@ -18,7 +18,7 @@ from nettrim_cli.pruning.refit.entries import Entries, Vector
 RESERVE = 1.25  # weights that the passes leave, for one that was asked for
 LAST = 0.6  # share of the steps after which none goes
 PERIOD = 10  # steps
-LEAST_SPARSITY = 0.85  # below it errors rise too steeply with zeros
+LEAST_SPARSITY = 0.97  # below it the passes choose weights as well
 LEAST_STEPS = 200  # with which the weights that stay take over what the others did
 
 

@@ -287,6 +287,7 @@ def test_the_branch_that_all_samples_take_is_fitted(constant) -> None:
 
 
 def test_weights_go_while_others_are_fitted(files, monkeypatch) -> None:
+    monkeypatch.setattr(refit_network, "LEAST_SPARSITY", 0.85)
     thin = partial(refit_network.thin_network, worse=9.0)
     monkeypatch.setattr(passes, "thin_network", lambda *args: thin(*args[:4]))
     kept, messages = [], []
