@@ -378,7 +378,9 @@ def test_each_sample_model_end_to_end(sample_model, options, tmp_path) -> None:
     chosen = [each for each in report.layers if "match" not in each.note]
     zeros = sum(each.weights - each.nonzeros_after for each in chosen)
     if settings.sparsity:
-        assert zeros == round(settings.sparsity * sum(each.weights for each in chosen))
+        total = sum(each.weights for each in chosen)
+        excess = zeros - round(settings.sparsity * total)
+        assert 0 <= excess <= 1e-3 * total  # weights of inputs that are always zero stay zero
     for each in (report.pruned[0], report.pruned[-1]):
         for held, told in ((False, each.error_calibration), (True, each.error_holdout)):
             if each.columns > 8192:

@@ -101,7 +101,8 @@ def test_zeros_in_smaller_layers_count_as_weights_gone(files) -> None:
     report = prune(files.model, files.data, settings=options, force=True)
     left = sum(int(np.count_nonzero(weight)) for weight in weights_of(files.output))
     assert report.nonzeros == left
-    assert report.sparsity == pytest.approx(0.8, abs=0.002)
+    # Units that nothing reads any more go with weights that were not counted.
+    assert -0.002 <= report.sparsity - 0.8 <= 0.01
     assert 0 < report.mix.zeros < 1
     assert "zeros in smaller layers" in report.verdict.outcome
 
