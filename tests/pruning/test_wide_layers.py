@@ -78,9 +78,11 @@ def test_a_network_of_layers_that_are_all_taken_for_wide(
     monkeypatch.setattr(layer_samples, "WIDEST", 1)
     wide = prune(model, data, tmp_path / "wide.onnx", settings)
     assert [each.status for each in wide.layers] == [each.status for each in usual.layers]
+    # What rounding decides between two that are nearly as good moves single layers more.
+    assert wide.comparison.error == pytest.approx(usual.comparison.error, rel=0.05, abs=0.01)
     for one, other in zip(wide.layers, usual.layers, strict=True):
         assert one.columns == other.columns == 160
-        assert one.error_holdout == pytest.approx(other.error_holdout, rel=0.05, abs=0.01)
+        assert one.error_holdout == pytest.approx(other.error_holdout, rel=0.1, abs=0.01)
 
 
 def test_what_a_stage_took_is_free_before_the_next(monkeypatch) -> None:

@@ -167,8 +167,9 @@ def test_few_bits_are_stored_in_few_bytes(compact: Files) -> None:
         types = {tensor.data_type for tensor in onnx.load(output).graph.initializer}
         assert {16: 10, 8: 3, 6: 6, 4: 2}[bits] in types  # float16, int8, int32, uint8
         assert '"bits": ' in str(Model.load(output).metadata("nettrim"))
-    # Nodes that unpack bits weigh something in so small a file.
-    assert all(less < 1.02 * more for more, less in pairwise(sizes))
+    # Nodes that unpack bits weigh some 50 bytes a layer, in a file of 4 kB.
+    assert all(less < more + 3 * 50 for more, less in pairwise(sizes)), sizes
+    assert sizes[-1] < 0.75 * sizes[0]
 
 
 def test_smaller_layers_have_few_bits_too(compact: Files) -> None:
