@@ -11,7 +11,7 @@ import numpy as np
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.engine import Array
 from nettrim_cli.data.formats.base import Indices
-from nettrim_cli.data.input_matching import Axis, batch_axis, fits, fixed, spell_input
+from nettrim_cli.data.input_shapes import Axis, batch_axis, fits, fixed, spell_input
 from nettrim_cli.errors import BadInput, WrongUsage
 from nettrim_cli.graph.analysis.index_bounds import index_bounds
 from nettrim_cli.graph.layer import Tensor
