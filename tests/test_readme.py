@@ -62,6 +62,6 @@ def test_the_python_of_the_readme(tmp_path: Path) -> None:
     from nettrim_cli import Settings, prune
 
     sample = ROOT / "sample_models" / "mlp"
-    settings = Settings(sparsity=0.9, samples=200, include=("*fc4*",), **PLAIN)
+    settings = Settings(sparsity=0.9, samples=200, include=("*fc4*",))
     report = prune(sample / "model.onnx", sample / "calib.h5", tmp_path / "small.onnx", settings)
     assert report.sparsity == pytest.approx(0.9)

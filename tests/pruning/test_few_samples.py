@@ -31,7 +31,9 @@ from nettrim_cli.pruning.passes import (
 from nettrim_cli.pruning.propagation import stages
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.settings import ALLOCATIONS
+from nettrim_cli.solve.matrices import relative_error
 from tests.support.networks import build, normal
+from tests.support.small import run
 
 SAMPLES = "sample_models"
 
@@ -81,6 +83,30 @@ def test_made_samples_lower_the_error_on_new_ones(mlp) -> None:
     assert error < 0.8 * without
     # What is said of the samples is said of those in the file.
     assert all("40 were used" in w.text for w in made.warnings if w.code == "few-samples")
+
+
+def test_a_final_fit_to_all_samples_lowers_the_error_on_new_ones(tmp_path) -> None:
+    """Layers with more inputs than samples to fit: those that were held out tell more of them."""
+    model, output, ratios = tmp_path / "m.onnx", tmp_path / "o.onnx", []
+    for seed in range(4):
+        weight, random = normal(24, 8, seed=seed), np.random.default_rng(seed)
+        dense = build("g (float[N,24] x) => (float[N,8] y) { y = MatMul(x, w) }", w=weight)
+        onnx.save(dense, model)
+        mixture = random.standard_normal((24, 24))
+        recorded, fresh = (
+            (random.standard_normal((count, 24)) @ mixture).astype(np.float32)
+            for count in (30, 2000)
+        )
+        np.save(tmp_path / "x.npy", recorded)
+        errors = []
+        for mode in ("auto", "none"):
+            settings = Settings(sparsity=0.6, threads=1, refit="layers", final_fit=mode)
+            prune(model, tmp_path / "x.npy", output, settings, force=True)
+            models = onnx.load(output), dense
+            answers, wanted = (run(proto, ["y"], {"x": fresh})[0] for proto in models)
+            errors.append(relative_error(answers - wanted, wanted))
+        ratios.append(errors[0] / errors[1])
+    assert np.mean(ratios) < 0.95
 
 
 def test_a_final_fit_to_all_samples_is_told_and_does_no_harm(mlp) -> None:
