@@ -164,10 +164,12 @@ def _enter_scans(index: Index, model: onnx.ModelProto, shapes: dict[str, Shape])
     """Tell the shapes in which a Scan hands its inputs to its body; whether any was new."""
     values, added = {value.name: value for value in model.graph.input}, False
     for node in index.nodes:
-        if node.domain != ENTER or node.op_type != "Scan" or node.parent is None:
+        if node.domain != ENTER or node.parent is None:
             continue
         facts = index.attributes(node.parent.owner)
-        states = len(node.output) - facts.get("num_scan_inputs", 0)
+        if "num_scan_inputs" not in facts:  # a Loop
+            continue
+        states = len(node.output) - facts["num_scan_inputs"]
         axes = facts.get("scan_input_axes", (0,) * len(node.output))
         for place, (operand, name) in enumerate(zip(node.input, node.output, strict=False)):
             if operand not in shapes or name in shapes:

@@ -58,7 +58,7 @@ class OutputMetric:
         return np.asarray(self.floor * V + ((V @ self.vectors) * self.excess) @ self.vectors.T)
 
     def divided(self, V: Matrix, powers: Matrix | np.float32, rho: float) -> Matrix:
-        """V (n, M) over ``powers K + rho I``, row by row with powers (n, 1) or one for all."""
+        """V (N, M) over ``powers K + rho I``, row by row with powers (N, 1) or one for all."""
         others = 1 / (self.floor * powers + np.float32(rho))
         leading = 1 / ((self.floor + self.excess) * powers + np.float32(rho))
         change = (V @ self.vectors) * (leading - others)

@@ -49,15 +49,22 @@ class Objective:
         return self._weighed(rhs - self.system.A @ V)
 
     def response(self, rhs: Matrix) -> Coupling:
-        """The objective as ADMM takes it."""
+        """The objective as ADMM takes it, of right-hand sides (N, M)."""
         if self.metric is None:
             return GramResponse(self.system, rhs)
         return CoupledResponse(self.system, self.metric, rhs)
 
     def refit(self, rhs: Matrix, support: Matrix, start: Matrix, steps: int) -> Matrix:
-        """Best weights (N, M) on a support, in so many steps of conjugate gradients at most.
+        """Best weights (N, M) on a support.  Where all weights are free, K cancels.
 
-        Where all weights are free, K cancels.
+        Parameters
+        ----------
+        rhs, start
+            (N, M) float32.
+        support
+            (N, M) bool.
+        steps
+            Of conjugate gradients at most.
         """
         if self.metric is None or support.all():
             return refit(self.system.A, rhs, support, start, steps)

@@ -157,10 +157,10 @@ class Lstm(Cell):
         split = self.parts(g, g.Add(product, self.from_state(g, state)))
         entry, out, forget = (g.Sigmoid(gate) for gate in split[:3])
         new = g.Tanh(split[3])
-        after = g.Add(g.Mul(forget, cell), g.Mul(entry, new))
-        shown = g.Tanh(after)
+        new_cell = g.Add(g.Mul(forget, cell), g.Mul(entry, new))
+        shown = g.Tanh(new_cell)
         gates = g.Concat(entry, out, forget, new, axis=1)
-        return [g.Mul(out, shown), after], [g.Identity(cell), gates, shown]
+        return [g.Mul(out, shown), new_cell], [g.Identity(cell), gates, shown]
 
     def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
@@ -189,8 +189,8 @@ class Rnn(Cell):
 
     def forward(self, g: Builder, product: str, *states: str) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
-        after = g.add(self.functions[0], g.Add(product, self.from_state(g, states[0])))
-        return [after], [g.Identity(after)]
+        state = g.add(self.functions[0], g.Add(product, self.from_state(g, states[0])))
+        return [state], [g.Identity(state)]
 
     def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
@@ -207,21 +207,21 @@ class Gru(Cell):
     def forward(self, g: Builder, product: str, *states: str) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
         (state,), split = states, self.parts(g, product)
-        seen = self.parts(g, self.from_state(g, state))
-        update, reset = (g.Sigmoid(g.Add(*pair)) for pair in zip(split[:2], seen, strict=False))
-        new = g.Tanh(g.Add(split[2], g.Mul(reset, seen[2])))
-        after = g.Add(new, g.Mul(update, g.Sub(state, new)))
-        return [after], [g.Concat(update, reset, new, axis=1), g.Identity(seen[2])]
+        products = self.parts(g, self.from_state(g, state))
+        update, reset = (g.Sigmoid(g.Add(split[gate], products[gate])) for gate in (0, 1))
+        new = g.Tanh(g.Add(split[2], g.Mul(reset, products[2])))
+        new_state = g.Add(new, g.Mul(update, g.Sub(state, new)))
+        return [new_state], [g.Concat(update, reset, new, axis=1), g.Identity(products[2])]
 
     def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
-        state, gates, seen = record
+        state, gates, hidden_product = record
         update, reset, hidden = self._gates(g, gradients[0], state, gates)
-        new = g.Mul(g.Mul(hidden, seen), self.slope(g, "Sigmoid", reset))
+        new = g.Mul(g.Mul(hidden, hidden_product), self.slope(g, "Sigmoid", reset))
         moves = g.Concat(update, new, hidden, axis=1)
         of_states = g.Concat(update, new, g.Mul(hidden, reset), axis=1)
-        before = g.MatMul(of_states, self.recurrent)
-        return [g.Add(self._kept(g, gradients[0], gates), before)], [moves, of_states]
+        gradient = g.MatMul(of_states, self.recurrent)
+        return [g.Add(self._kept(g, gradients[0], gates), gradient)], [moves, of_states]
 
     def _gates(self, g: Builder, arriving: str, state: str, gates: str) -> tuple[str, str, str]:
         """Gradient before the update gate, the reset gate, and gradient before the hidden gate."""
@@ -246,10 +246,10 @@ class GruBefore(Gru):
             g.Sigmoid(g.Add(split[gate], gemm(g, state, weights[gate], biases[gate])))
             for gate in (0, 1)
         )
-        seen = gemm(g, g.Mul(reset, state), weights[2], biases[2])
-        new = g.Tanh(g.Add(split[2], seen))
-        after = g.Add(new, g.Mul(update, g.Sub(state, new)))
-        return [after], [g.Concat(update, reset, new, axis=1)]
+        hidden_product = gemm(g, g.Mul(reset, state), weights[2], biases[2])
+        new = g.Tanh(g.Add(split[2], hidden_product))
+        new_state = g.Add(new, g.Mul(update, g.Sub(state, new)))
+        return [new_state], [g.Concat(update, reset, new, axis=1)]
 
     def backward(self, g: Builder, gradients: Names, record: Names) -> tuple[list[str], list[str]]:
         """As ``Cell``."""
@@ -258,13 +258,13 @@ class GruBefore(Gru):
         weights, _ = self._recurrent_parts()
         through = g.MatMul(hidden, weights[2])
         new = g.Mul(g.Mul(through, state), self.slope(g, "Sigmoid", reset))
-        before = g.Sum(
+        gradient = g.Sum(
             self._kept(g, gradients[0], gates),
             g.Mul(through, reset),
             g.MatMul(update, weights[0]),
             g.MatMul(new, weights[1]),
         )
-        return [before], [g.Concat(update, new, hidden, axis=1)]
+        return [gradient], [g.Concat(update, new, hidden, axis=1)]
 
     def recurrent_gradient(self, moves: Names, state: str, record: Names) -> str:
         """As ``Cell``."""

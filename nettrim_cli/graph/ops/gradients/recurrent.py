@@ -97,11 +97,11 @@ class _Direction:
         state, *record = self._forward(products)
         moves, starts = self._backward(state, record)
         flat = [self._rows(name, g.constant([self.cell.gates * self.width])) for name in moves]
-        seen = self._rows(context.name(X), self._columns(inputs))
+        rows = self._rows(context.name(X), self._columns(inputs))
         states = self._rows(state, g.constant([self.width]))
         gradients = {
             X: g.MatMul(moves[0], inputs),
-            W: self._joined(g.Gemm(flat[0], seen, transA=1)),
+            W: self._joined(g.Gemm(flat[0], rows, transA=1)),
             R: self._joined(self.cell.recurrent_gradient(flat, states, record)),
             **{slot: self._joined(name) for slot, name in zip((H0, C0), starts, strict=False)},
         }
@@ -124,8 +124,8 @@ class _Direction:
         def step(g: Builder, *names: str) -> Sequence[str]:
             """One step, of the states before it and what the inputs add to the gates."""
             *states, product = names
-            after, record = self.cell.forward(g, product, *states)
-            return [*after, g.Identity(states[0]), *record]
+            new_states, record = self.cell.forward(g, product, *states)
+            return [*new_states, g.Identity(states[0]), *record]
 
         starts = [self._initial(slot) for slot in (H0, C0)[: self.cell.states]]
         return self._scan(step, starts, [products], self.backwards)[len(starts) :]
@@ -144,10 +144,10 @@ class _Direction:
 
         def step(g: Builder, *names: str) -> Sequence[str]:
             """One step back, of the gradients of the states, and what was recorded."""
-            gradients, (arriving, *seen) = [*names[:count]], names[count:]
+            gradients, (arriving, *record) = [*names[:count]], names[count:]
             gradients[0] = g.Add(gradients[0], arriving)
-            before, moves = self.cell.backward(g, gradients, seen)
-            return [*before, *moves]
+            gradients, moves = self.cell.backward(g, gradients, record)
+            return [*gradients, *moves]
 
         steps, *finals = [*self.context.gradients, "", ""][: 1 + count]
         arriving = (
