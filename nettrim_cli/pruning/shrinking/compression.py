@@ -94,6 +94,7 @@ class Shrinking:
         self.in_time = context.settings.speedup is not None
         worth = LITTLE if self.in_time else 1.0
         self.problem = WidthProblem(costs, shapes, steps, work, worth)
+        self.untimed = WidthProblem(costs, shapes, steps, products, worth)
         if not self.problem.choices:
             missing = MISSING[structure.partition("+")[0]]
             if self.refusals:
@@ -118,10 +119,15 @@ class Shrinking:
         return self._errors[sparsity]
 
     def widths(self, sparsity: float) -> Widths:
-        """Widths of least error at a sparsity, or with a share of the time gone."""
+        """Widths of least error at a sparsity, or with a share of the time gone.
+
+        Where none that were measured as fast are as small, only products count.
+        """
         if self.in_time:
             return self.problem.in_time(1 - sparsity)
-        return self.problem.solve(math.floor((1 - sparsity) * self.total + 1e-6))
+        weights = math.floor((1 - sparsity) * self.total + 1e-6)
+        widths = self.problem.solve(weights)
+        return widths if self.problem.size_of(widths) <= weights else self.untimed.solve(weights)
 
     def stored_bytes(self, sparsity: float) -> float:
         """About the bytes of the layers' weights in a compact file."""
