@@ -14,8 +14,9 @@ has few outputs, and never known exactly, K is drawn towards its diagonal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,12 +58,13 @@ class OutputMetric:
         """``V K`` of V (N, M)."""
         return np.asarray(self.floor * V + ((V @ self.vectors) * self.excess) @ self.vectors.T)
 
-    def divided(self, V: Matrix, powers: Matrix | np.float32, rho: float) -> Matrix:
-        """V (N, M) over ``powers K + rho I``, row by row with powers (N, 1) or one for all."""
+    def division(self, powers: Matrix, rho: float) -> Division:
+        """By ``powers K + rho I``, row by row with powers (N, 1), or (1, 1) for all rows."""
         others = 1 / (self.floor * powers + np.float32(rho))
         leading = 1 / ((self.floor + self.excess) * powers + np.float32(rho))
-        change = (V @ self.vectors) * (leading - others)
-        return np.asarray(V * others + change @ self.vectors.T)
+        if len(self.excess) == len(self.vectors):
+            return Division(self.vectors, leading)
+        return Division(self.vectors, leading - others, others)
 
     def refit(self, A: Operator, B: Matrix, support: Matrix, start: Matrix, steps: int) -> Matrix:
         """Best weights (N, M) on a support, by conjugate gradients for all outputs together.
@@ -97,6 +99,29 @@ class OutputMetric:
         return V * unit
 
 
+class Division(NamedTuple):
+    """``V diag(others) + (V Q) o change Q'``; where Q (M, r) has all directions, others is None.
+
+    Attributes
+    ----------
+    vectors
+        (M, r), Q.
+    change, others
+        (N, r) and (N, 1), or one row for all.
+    """
+
+    vectors: Matrix
+    change: Matrix
+    others: Matrix | None = None
+
+    def of(self, V: Matrix) -> Matrix:
+        """The quotient (N, M) of V (N, M)."""
+        quotient = ((V @ self.vectors) * self.change) @ self.vectors.T
+        if self.others is not None:
+            quotient += V * self.others
+        return np.asarray(quotient)
+
+
 @dataclass(frozen=True)
 class CoupledResponse:
     """``<V, A V K> / 2 - <V, B K>`` as a coupling of ADMM; B is (N, M).
@@ -108,6 +133,7 @@ class CoupledResponse:
     system: System
     metric: OutputMetric
     B: Matrix
+    divisions: dict[float, tuple[Division, Division]] = field(default_factory=dict)
 
     @cached_property
     def _constant(self) -> Matrix:
@@ -115,14 +141,21 @@ class CoupledResponse:
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
         """Argmin over V (N, M) of the response plus ``rho/2 ||V - target||_F^2``."""
-        rhs, powers = self._constant + np.float32(rho) * target, self.system.powers
+        rhs = self._constant + np.float32(rho) * target
+        along, beside = self._divisions(rho)
         coordinates = self.system.rotate(rhs)
-        divided = self.metric.divided(coordinates, powers[:, None], rho)
-        if len(powers) == len(rhs):
+        divided = along.of(coordinates)
+        if len(coordinates) == len(rhs):
             return self.system.rotate_back(divided)
-        others = np.float32(self.system.delta)
-        divided -= self.metric.divided(coordinates, others, rho)
-        return self.metric.divided(rhs, others, rho) + self.system.rotate_back(divided)
+        return beside.of(rhs) + self.system.rotate_back(divided - beside.of(coordinates))
+
+    def _divisions(self, rho: float) -> tuple[Division, Division]:
+        """Along the system's eigenvectors, and in all other directions; of each rho once."""
+        if rho not in self.divisions:
+            powers = self.system.powers[:, None], np.full((1, 1), self.system.delta, np.float32)
+            along, beside = (self.metric.division(power, rho) for power in powers)
+            self.divisions[rho] = along, beside
+        return self.divisions[rho]
 
 
 def _square(V: Matrix) -> float:
