@@ -16,6 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are processors
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from nettrim_cli.solve.gram import schedules
 from tests.support.networks import Files, mlp, save_data, save_model
 
 for name, examples in {"quick": 40, "slow": 100}.items():  # machines are busy: no test is timed
@@ -73,6 +74,13 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests come first, so that no worker waits for one in the end."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(autouse=True)
+def _no_more_iterations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For small layers than for large ones: which weights are best is asked in tests/solve."""
+    if "solve" not in request.path.parts:
+        monkeypatch.setattr(schedules, "MAX_FACTOR", 1)
 
 
 @pytest.fixture(autouse=True, scope="session")
