@@ -270,7 +270,8 @@ def file_bytes(random: Random, count: int, model: Path) -> Samples:
             first, last = content[:4096].lstrip()[:1024], content[-4096:].rstrip()[-1024:]
             rows.append([*first, *[256] * (2048 - len(first) - len(last)), *last])
             truth.append(labels.index(KINDS[kind]))
-    return {"bytes": np.array(rows, np.int32)}, np.array(truth)
+    order = random.permutation(len(rows))  # kinds with few files have all been drawn early
+    return {"bytes": np.array(rows, np.int32)[order]}, np.array(truth)[order]
 
 
 def texts(random: Random, count: int, model: Path) -> Samples:
