@@ -135,12 +135,15 @@ def _images(values: Array, partners: Array, recipe: Recipe) -> Array:
     assert axes is not None
     weights = recipe.weights.reshape(-1, 1, 1, 1).astype(values.dtype)
     mixed = np.asarray(weights * values + (1 - weights) * partners)
-    sizes = np.array([values.shape[axis] for axis in axes])
-    shifts = np.rint(recipe.shifts * np.maximum(1, SHIFT * sizes)).astype(np.int64)
-    for number, (cut, upright) in enumerate(zip(recipe.cuts, recipe.upright, strict=True)):
-        image, axis = mixed[number], axes[0 if upright else 1] - 1
-        if cut < 1:
-            beyond = (slice(None),) * axis + (slice(round(cut * image.shape[axis]), None),)
-            image[beyond] = partners[number][beyond]
-        mixed[number] = np.roll(image, tuple(shifts[number]), (axes[0] - 1, axes[1] - 1))
+    for axis, upright in zip(axes, (True, False), strict=True):
+        joined = np.flatnonzero((recipe.cuts < 1) & (recipe.upright == upright))
+        beyond = np.arange(values.shape[axis]) >= np.rint(
+            recipe.cuts[joined, None] * values.shape[axis]
+        )
+        beyond = np.expand_dims(beyond, [place for place in (1, 2, 3) if place != axis])
+        mixed[joined] = np.where(beyond, partners[joined], mixed[joined])
+    for axis, shares in zip(axes, recipe.shifts.T, strict=True):
+        shifts = np.rint(shares * max(1, SHIFT * values.shape[axis])).astype(np.int64)
+        for shift in np.unique(shifts[shifts != 0]):
+            mixed[shifts == shift] = np.roll(mixed[shifts == shift], shift, axis)
     return mixed
