@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,13 +79,15 @@ class ScaledProblem:
         delta
             Damping; that of ``damping`` by default.
         """
-        samples, free_bias = problem.samples, problem.has_bias
-        used = damping(samples.columns, len(samples.X) - 1) if delta is None else delta
-        system = samples.shared.get(
-            ("gram", free_bias, used),
-            lambda: system_of(samples, free_bias=free_bias, delta=used),
-        )
-        return cls(problem, system)
+        if delta is None:
+            delta = damping(problem.samples.columns, len(problem.samples.X) - 1)
+        return cls(problem, _system(problem, delta))
+
+    def damped(self, delta: float) -> ScaledProblem:
+        """The same with another damping."""
+        other, system = copy(self), _system(self.problem, delta)
+        other.system, other.objective = system, replace(self.objective, system=system)
+        return other
 
     @classmethod
     def tuned(cls, problem: LayerProblem, penalty: Penalty) -> ScaledProblem:
@@ -113,7 +116,7 @@ class ScaledProblem:
         least_error = BETTER * error_of(best)
         for ladder in ladders:
             for delta in ladder:
-                scaled = cls.of(problem, delta)
+                scaled = best.damped(delta)
                 if (error := error_of(scaled)) >= least_error:
                     break
                 best, least_error = scaled, error
@@ -375,3 +378,12 @@ class ScaledProblem:
             point if missing is None else point + missing,
             added if skip is None else added + skip,
         ), mean
+
+
+def _system(problem: LayerProblem, delta: float) -> System:
+    """The system of a damping, which all layers with the same input share."""
+    samples, free_bias = problem.samples, problem.has_bias
+    return samples.shared.get(
+        ("gram", free_bias, delta),
+        lambda: system_of(samples, free_bias=free_bias, delta=delta),
+    )
