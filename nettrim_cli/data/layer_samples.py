@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.column_sampling import ColumnSample, ColumnSampler, Positions
 from nettrim_cli.data.layer_columns import LayerInputs
-from nettrim_cli.data.moments import Moments, results
+from nettrim_cli.data.moments import Moments, Spread, results
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.solve.samples import LayerSamples, SkipConnection
 from nettrim_cli.solve.transport import SharedCache
@@ -91,7 +91,8 @@ def collect(
     holdout_sample = ColumnSample(holdout_sampler, size, sizes, random)
     sums = None if wide else Moments(rows, weights, exact=exact, missing=skips.inexact_rows)
     networks = (pruned,) if exact else (pruned, dense)
-    fit_sink = _Sink(fit_sample, sums, weights, skips, computed)
+    spread = None if exact else Spread()
+    fit_sink = _Sink(fit_sample, sums, weights, skips, computed, spread)
     holdout_sink = _Sink(holdout_sample, None, weights, skips, computed)
     for number, (batch, count) in enumerate(zip(pruned.batches, counts, strict=True)):
         if count:
@@ -116,6 +117,7 @@ def collect(
             holdout_X=holdout[0],
             holdout_Z=holdout_Z,
             inputs_exact=exact,
+            dense_spread=None if spread is None else spread.of_inputs(),
             shared=shared,
             skip=connection,
             incomplete_reason=reason,
@@ -135,6 +137,7 @@ class _Sink:
     weights: Sequence[Array]
     skips: _Skips
     computed: bool
+    spread: Spread | None = None
 
     def add_batch(
         self, networks: Sequence[LayerInputs], number: int, block: int, count: int
@@ -183,6 +186,8 @@ class _Sink:
         """
         picked = self.into.pick(x.shape[1])
         stored_positions = _inner(positions, picked)
+        if self.spread is not None:
+            self.spread.add(y)
         if self.sums is not None and self.sums.of_results:
             all_results = [results(W, y) for W in self.weights]
             y, outputs = np.vstack(all_results), [array.T[picked] for array in all_results]

@@ -155,6 +155,30 @@ class Moments:
         return [cross @ weights[:-1] + np.outer(ones, weights[-1]) for weights in self.weights]
 
 
+class Spread:
+    """Standard deviation of each input over columns, summed part by part about the first mean."""
+
+    def __init__(self) -> None:
+        self._origin: Array | None = None
+        self._sums: Array = np.zeros((2, 1))
+        self._count = 0
+
+    def add(self, x: Array) -> None:
+        """Sum up some columns, (N, P)."""
+        if self._origin is None:
+            mean = x.mean(axis=1, keepdims=True)
+            self._origin = np.where(np.isfinite(mean), mean, 0).astype(np.float32)
+        centred = np.subtract(x, self._origin, dtype=np.float32)
+        squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
+        self._sums = self._sums + np.array([centred.sum(axis=1, dtype=np.float64), squares])
+        self._count += x.shape[1]
+
+    def of_inputs(self) -> Array:
+        """(N,) float64; 0 without columns."""
+        mean, square = self._sums / max(1, self._count)
+        return np.asarray(np.sqrt(np.maximum(square - np.square(mean), 0)))
+
+
 def results(weights: Array, columns: Array) -> Array:
     """(M, P) results of weights (N+1, M), bias last, on columns (N, P)."""
     outputs: Array = weights[:-1].T @ columns

@@ -62,6 +62,9 @@ class LayerSamples(Portable):
         The same of the held-out samples.
     inputs_exact
         Whether X is what the dense model delivers, so that W reproduces Z.
+    dense_spread
+        (N,) standard deviations of the inputs in the dense network; None where X is what that
+        delivers.
     shared
         What layers with the same input share (factorisations); the solvers fill it.
     skip
@@ -81,6 +84,7 @@ class LayerSamples(Portable):
     holdout_X: Matrix
     holdout_Z: Matrix
     inputs_exact: bool
+    dense_spread: Matrix | None = None
     shared: SharedCache = field(default_factory=SharedCache, repr=False, compare=False)
     skip: SkipConnection | None = None
     incomplete_reason: Reason = NO_REASON

@@ -100,6 +100,12 @@ def test_sums_equal_brute_force(case, exact, small_chunks, monkeypatch) -> None:
     assert found.inputs_exact is exact
     np.testing.assert_allclose(found.X, X, rtol=1e-6)
     np.testing.assert_allclose(found.Z, Z, rtol=1e-4, atol=1e-5)
+    if exact:
+        assert found.dense_spread is None
+    else:
+        fitted = [x for x, held in zip(dense, flags, strict=True) if not held]
+        spread = np.hstack([with_ones(x, layer) for x in fitted])[:-1].std(axis=1)
+        np.testing.assert_allclose(found.dense_spread, spread, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -35,7 +35,8 @@ def make_task(x, weights, *, holdout=None, pruned=None, bias=None, holdout_prune
     holdout_Z = (whole.T @ with_ones(holdout)).astype(np.float32)
     wide = X.astype(np.float64)
     B = wide @ wide.T @ whole if exact else wide @ Z.T.astype(np.float64)
-    samples = LayerSamples(wide @ wide.T, B, X, Z, holdout_X, holdout_Z, exact)
+    spread = None if exact else np.std(x, axis=1)
+    samples = LayerSamples(wide @ wide.T, B, X, Z, holdout_X, holdout_Z, exact, spread)
     return LayerProblem(matrix, bias is not None, samples, **options)
 
 

@@ -120,7 +120,14 @@ class LowRankSystem:
     rotated: Eigenbasis
 
     @classmethod
-    def build(cls, X: Matrix, *, free_bias: bool, delta: float | None = None) -> LowRankSystem:
+    def build(
+        cls,
+        X: Matrix,
+        *,
+        free_bias: bool,
+        delta: float | None = None,
+        dense_spread: Matrix | None = None,
+    ) -> LowRankSystem:
         """Scale, centre, damp and rotate X (N+1, P) float32; see ``GramSystem.build``."""
         inner, P = X[:-1], X.shape[1]
         means, power, raw = np.zeros((3, len(inner)))
@@ -131,7 +138,7 @@ class LowRankSystem:
                 means[rows] = values.mean(axis=1)
                 values -= means[rows, None]
             power[rows] = np.square(values).mean(axis=1)
-        d, alive = scales(power, raw)
+        d, alive = scales(power, raw, dense_spread)
         scaled = np.empty(inner.shape, np.float32)
         for rows in blocks(*inner.shape):
             scaled[rows] = (inner[rows] - means[rows, None]) / d[rows, None]
@@ -211,9 +218,12 @@ def system_of(samples: LayerSamples, *, free_bias: bool, delta: float | None = N
 
     def build() -> GramSystem | LowRankSystem:
         """The system that no other layer has built yet."""
+        spread = samples.dense_spread
         if samples.C is None:
-            return LowRankSystem.build(samples.X, free_bias=free_bias, delta=delta)
-        return GramSystem.build(samples.C, free_bias=free_bias, delta=delta)
+            X = samples.X
+            return LowRankSystem.build(X, free_bias=free_bias, delta=delta, dense_spread=spread)
+        C = samples.C
+        return GramSystem.build(C, free_bias=free_bias, delta=delta, dense_spread=spread)
 
     system = samples.shared.get(("system", free_bias), build)
     return system if delta is None or delta == system.delta else system.damped(delta)

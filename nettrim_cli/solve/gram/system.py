@@ -23,6 +23,7 @@ from nettrim_cli.solve.matrices import Matrix
 
 DEAD = 1e-6  # root mean square of an input, relative to the largest, below which it is dead
 FLOOR = 1e-3  # smallest scale of an input, relative to the largest
+IDLE = 0.3  # scale of an input, relative to that in the dense network, below which it is idle
 INVERSES_BYTES = 256 << 20  # of the inverses that a system stores
 BLOCK_BYTES = 32 << 20  # of the float64 rows in a block
 
@@ -114,7 +115,14 @@ class GramSystem:
     undamped: list[Matrix] = field(default_factory=list)
 
     @classmethod
-    def build(cls, C: Matrix, *, free_bias: bool, delta: float | None = None) -> GramSystem:
+    def build(
+        cls,
+        C: Matrix,
+        *,
+        free_bias: bool,
+        delta: float | None = None,
+        dense_spread: Matrix | None = None,
+    ) -> GramSystem:
         """Scale, centre and damp the sums.
 
         Parameters
@@ -125,12 +133,14 @@ class GramSystem:
             Whether the layer has a bias that may be refitted.
         delta
             Damping; None chooses it by the number of columns to an input.
+        dense_spread
+            See ``scales``.
         """
         P, inner = float(C[-1, -1]), C[:-1, :-1]
         sums = C[-1, :-1].copy() if free_bias else None
         raw = np.diag(inner) / P
         power = raw if sums is None else raw - np.square(sums) / P**2
-        d, alive = scales(power, raw)
+        d, alive = scales(power, raw, dense_spread)
         delta = damping(P, len(d)) if delta is None else delta
         A = np.empty(inner.shape, np.float32)
         for rows in blocks(*inner.shape):
@@ -219,18 +229,26 @@ class GramResponse:
         return self.system.solve(self.rhs + np.float32(rho) * target, rho)
 
 
-def scales(power: Matrix, raw: Matrix) -> tuple[Matrix, Matrix]:
+def scales(power: Matrix, raw: Matrix, dense_spread: Matrix | None = None) -> tuple[Matrix, Matrix]:
     """Scale of each input, and whether it carries a signal.
+
+    An input that has become idle has the scale that it had in the dense network.  Otherwise it
+    would get large weights for the few signals that it still has, which others may exceed.
 
     Parameters
     ----------
     power, raw
         (N,) float64 mean squares of the inputs as the system sees them, and before centring.
+    dense_spread
+        (N,) their standard deviations in the dense network; None where the inputs are the same.
     """
     size, raw_size = np.sqrt(np.maximum(power, 0)), np.sqrt(np.maximum(raw, 0))
     largest = float(size.max(initial=0.0))
     alive = size > DEAD * np.maximum(raw_size, largest)
-    return np.maximum(size, FLOOR * largest) if largest > 0 else np.ones_like(size), alive
+    d = np.maximum(size, FLOOR * largest) if largest > 0 else np.ones_like(size)
+    if dense_spread is not None:
+        d = np.where(size < IDLE * dense_spread, np.maximum(d, dense_spread), d)
+    return d, alive
 
 
 def damping(columns: float, inputs: int) -> float:

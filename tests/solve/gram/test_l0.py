@@ -496,3 +496,32 @@ def test_a_layer_that_stays_whole_keeps_its_choice_where_held_out_samples_are_se
     assert np.array_equal(solve_l0(replace(task, tuned=choice)).U, free.U)
     fewer = replace(task, keep=task.weight_count // 2)
     assert np.array_equal(solve_l0(replace(fewer, tuned=choice)).U, solve_l0(fewer).U)
+
+
+@pytest.mark.parametrize("columns", ["summed", "stored"])
+@pytest.mark.parametrize("idle", ["a thousandth", "one sample in a hundred"])
+@pytest.mark.parametrize("relu", [True, False])
+def test_an_idle_input_gets_no_large_weights(relu, idle, columns) -> None:
+    """Of an input that a pruned layer hardly moves any more, though new samples may move it."""
+    random = np.random.default_rng(0)
+    x = correlated(random, 12, 900)
+    W, bias = random.normal(size=(12, 5)) / np.sqrt(12), 0.3 * random.normal(size=5)
+    reached = x * (0.9 + 0.2 * random.random((12, 1)))
+    reached[0] *= 1e-3 if idle == "a thousandth" else 0.1 * (random.random(900) < 0.01)
+    ours, held, new = slice(400), slice(400, 600), slice(600, 900)
+    options = {"bias": bias, "relu": relu, "keep": 45}
+    held_out = {"holdout": x[:, held], "holdout_pruned": reached[:, held]}
+    task = make_task(x[:, ours], W, pruned=reached[:, ours], **held_out, **options)
+    if columns == "stored":
+        task = replace(task, samples=replace(task.samples, C=None, B=None))
+    U = solve_l0(task).U
+    assert np.abs(U[0]).max() <= 3 * np.abs(W[0]).max()
+    active = reached[:, new].copy()
+    active[0] = x[0, new]
+    errors = [
+        make_task(
+            x[:, :1], W, holdout=x[:, new], holdout_pruned=seen, pruned=x[:, :1], **options
+        ).error(U, holdout=True)
+        for seen in (reached[:, new], active)
+    ]
+    assert errors[1] <= errors[0] + 0.5
