@@ -25,8 +25,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.measurement import StartingPoint, starting_point
 from nettrim_cli.pruning.mixing import best_mix
-from nettrim_cli.pruning.refit.network import fits_network, refit_again, thin_network, thins
-from nettrim_cli.pruning.refit.thinning import with_reserve
+from nettrim_cli.pruning.refit.network import fits_network, refit_again
 from nettrim_cli.pruning.scattered import ScatteredZeros
 from nettrim_cli.pruning.second_step import few_bits, fit_together, in_full
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
@@ -90,27 +89,23 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     first = starting_point(context, samples)
     samples = first.samples
     together = fits_network(settings) and first.allocations is not None
-    thinned = _thinned(context, first, reference) if together else None
-    if thinned is not None:
-        result, share, weights = thinned
-    else:
-        passes, share, weights = in_full(context), 0.0, None
-        result = _passes(passes, first, reference)
-        if passes is not context:
-            result = few_bits(context, samples, result)
-        if together:
-            result, share = fit_together(context, samples, result, reference)
+    passes, share = in_full(context), 0.0
+    result = _passes(passes, first, reference)
+    if passes is not context:
+        result = few_bits(context, samples, result)
+    if together:
+        result, share = fit_together(context, samples, result, reference)
     few = first.allocations is not None and samples.few
     if few and settings.method == "l0" and settings.final_fit == "auto":
-        fitted = _fitted_to_all(context, samples.whole(), result, share, weights)
-        result = result if fitted is None else final_fit(result, fitted, reference)
+        fitted = _fitted_to_all(context, samples.whole(), result, share)
+        result = final_fit(result, fitted, reference)
     return Outcome(result, samples, first.forecast, mix)
 
 
 def _fitted_to_all(
-    context: Context, samples: SampleSet, result: PassResult, share: float, weights: int | None
-) -> PassResult | None:
-    """The network again, with the choices that were made; None where weights would not go.
+    context: Context, samples: SampleSet, result: PassResult, share: float
+) -> PassResult:
+    """The network again, with the choices that were made.
 
     Parameters
     ----------
@@ -122,38 +117,15 @@ def _fitted_to_all(
         The network so far.
     share
         See ``refit_again``.
-    weights
-        See ``thin_network``; None where no weights went.
     """
     context.listener.stage(f"fitting to all {len(samples.fitted):,} samples")
     warm, passes = replace(result.warm, holdout_fitted=True), in_full(context)
     fitted = prune_pass(passes, samples, result.zeros, result.importance, warm)
-    if weights is not None:
-        return thin_network(context, samples, fitted, weights, math.inf)
     if share:
         fitted = refit_again(context, samples, fitted, share)
     if passes is not context:
         fitted = few_bits(context, samples, fitted, WarmStart(holdout_fitted=True))
     return fitted
-
-
-def _thinned(
-    context: Context, first: StartingPoint, reference: ReferenceOutputs
-) -> tuple[PassResult, float, int] | None:
-    """A network from which weights went while all layers were fitted, its share, and how many stay.
-
-    None where that does not help.
-    """
-    if not thins(context, first.samples):
-        return None
-    sizes = {layer.name: layer.parameters for layer in context.layers}
-    allocations = list(first.allocations or [])
-    spare = replace(first, allocations=[with_reserve(zeros, sizes) for zeros in allocations])
-    result = _passes(context, spare, reference)
-    pruned = [layer.name for layer in result.layers if layer.pruned]
-    weights = sum(sizes[name] - allocations[0][name] for name in pruned)
-    thinner = thin_network(context, first.samples, result, weights)
-    return None if thinner is None else (thinner, 1.0, weights)
 
 
 def shrink_network(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:

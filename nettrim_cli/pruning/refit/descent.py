@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.entries import Entries, Vector
@@ -43,7 +42,7 @@ class Descent:
 
     def __init__(self, entries: Entries, metric: Vector) -> None:
         self.vector = entries.start.copy()
-        self._metric, self._mean = metric.copy(), np.zeros_like(metric)
+        self._metric, self._mean = metric, np.zeros_like(metric)
 
     def step(self, gradient: Vector, rate: float) -> None:
         """Move against the mean (E,) gradient of the last steps.
@@ -53,11 +52,6 @@ class Descent:
         self._mean *= MOMENTUM
         self._mean += (1 - MOMENTUM) * gradient
         self.vector -= rate * self._mean / self._metric
-
-    def drop(self, places: NDArray[np.intp]) -> None:
-        """Set entries (E,) at some places to zero for good."""
-        self.vector[places] = self._mean[places] = 0
-        self._metric[places] = math.inf
 
 
 def rate_at(step: int, steps: int, highest: float) -> float:

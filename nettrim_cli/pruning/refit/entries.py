@@ -27,8 +27,6 @@ class Entries:
     ----------
     spans
         Where the entries of each tensor are.
-    weights
-        (E,) whether they are a layer's weights, and no biases, scales or shifts.
     start
         (E,) entries as they are.
     """
@@ -45,10 +43,6 @@ class Entries:
         ]
         ends = list(itertools.accumulate(counts))
         self.spans = [slice(e - n, e) for e, n in zip(ends, counts, strict=True)]
-        kinds = [
-            np.full(n, each.free is not None) for n, each in zip(counts, parameters, strict=True)
-        ]
-        self.weights = np.concatenate(kinds) if kinds else np.empty(0, bool)
         self.start = self.vector({tensor.name: tensor.values for tensor in parameters})
 
     def vector(self, arrays: Mapping[str, NDArray[Any]]) -> Vector:

@@ -24,15 +24,11 @@ from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_va
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.pruning.refit.effort import PRODUCTS, Effort
 from nettrim_cli.pruning.refit.task import Task
-from nettrim_cli.pruning.refit.thinning import LEAST_SPARSITY, LEAST_STEPS
-from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.settings import Settings
 
 SHARES = (1.0, 0.5, 0.25)  # of the way from the start to the end of the descent
 LEAST_GAIN = 1.0  # standard errors by which the refit has to be better to be kept
-WORSE = 1.05  # errors with fewer weights, of those before; passes to as few have 1.1 and more
 
 
 @dataclass(frozen=True)
@@ -59,18 +55,6 @@ def fits_network(settings: Settings) -> bool:
         return settings.refit == "network"
     usual = settings.method == "l0" and settings.scheme == "cascade"
     return usual and settings.target_epsilon is None
-
-
-def thins(context: Context, samples: SampleSet) -> bool:
-    """Whether the passes may leave more weights than asked for, of which the fit lets some go."""
-    settings = context.settings
-    plain = settings.structure == "zeros" and settings.pattern is None and settings.bits is None
-    free = not settings.limit and settings.allocate is None and settings.sweeps == 1
-    sparse = settings.sparsity is not None and settings.sparsity >= LEAST_SPARSITY
-    if not (plain and free and sparse and settings.method == "l0"):
-        return False
-    products = PRODUCTS[settings.refit]
-    return Effort.of(context.dense, samples, context.threads, products).steps >= LEAST_STEPS
 
 
 def refit_network(
@@ -109,57 +93,6 @@ def refit_network(
         return result, 0.0
     listener.message(f"fitted together: held-out error {figures}")
     return replace(result, model=refit.model, masked=None, joint_fit=True), refit.share
-
-
-def thin_network(
-    context: Context,
-    samples: SampleSet,
-    result: PassResult,
-    weights: int,
-    worse: float = WORSE,
-) -> PassResult | None:
-    """Fit a pruned network to the dense one, while weights go until so many are left.
-
-    Parameters
-    ----------
-    context
-        The dense network and its layers.
-    samples
-        Those to fit and those held out.
-    result
-        The pruned network, with more weights.
-    weights
-        How many stay.
-    worse
-        Errors that are accepted, of those before.
-
-    Returns
-    -------
-    result
-        The network, with the layers' errors as they were; None where its answers would be worse.
-    """
-    context.listener.stage("fitting all layers together, while weights go")
-    found = _parameters(context, result)
-    try:
-        refit = thin_outputs(context, result.model, found, samples, weights, worse)
-    except (BadInput, EngineFailed, OutOfMemory) as error:
-        context.listener.message(f"no weights go while all layers are fitted: {error}")
-        return None
-    words = "kept" if refit.share else "not kept"
-    context.listener.message(
-        f"fitted together, with fewer weights: held-out error {refit.after:.2%}, "
-        f"{refit.before:.2%} before: {words}"
-    )
-    if not refit.share:
-        return None
-    own = {layer.name: layer for layer in refit.model.layers}
-    layers = [
-        replace(layer, nonzeros_after=nonzeros(refit.model.weight(own[layer.name])[0]))
-        if layer.pruned
-        else layer
-        for layer in result.layers
-    ]
-    return replace(result, model=refit.model, layers=layers, joint_fit=True)
 
 
 def refit_again(
@@ -244,48 +177,6 @@ def fit_outputs(
     best = entries.arrays(entries.start + chosen * move)
     model = with_values(student, best) if chosen else student
     return Refit(model, chosen, task.relative(first), task.relative(least))
-
-
-def thin_outputs(
-    context: Context,
-    student: Model,
-    found: Sequence[Parameter],
-    samples: SampleSet,
-    weights: int,
-    worse: float,
-) -> Refit:
-    """As ``fit_outputs``, while weights go until so many are left.
-
-    The result is as it was (its share is 0) where the answers would be much worse than before.
-
-    Parameters
-    ----------
-    context, student, found, samples
-        As in ``fit_outputs``.
-    weights
-        How many of the layers' weights stay.
-    worse
-        Errors that are accepted, of those before.
-
-    Raises
-    ------
-    BadInput
-        There are too few steps, or weights that no gradient reaches.
-    """
-    task = Task.of(context, student, found, samples)
-    entries, there = (
-        task.entries,
-        sum(np.count_nonzero(p.free) for p in found if p.free is not None),
-    )
-    if task.effort.steps < LEAST_STEPS or np.count_nonzero(entries.weights) != there:
-        raise BadInput("too few steps, or weights that no gradient reaches")
-    end = entries.start + task.descend(weights)
-    first, errors = task.errors(entries.start), task.errors(end)
-    good = bool(task.relative(errors) <= worse * task.relative(first))
-    if not good or np.count_nonzero(end[entries.weights]) > weights:
-        return Refit(student, 0.0, task.relative(first), task.relative(errors))
-    model = with_values(student, entries.arrays(end))
-    return Refit(model, 1.0, task.relative(first), task.relative(errors))
 
 
 def _surely_less(errors: NDArray[np.float64], least: NDArray[np.float64]) -> bool:

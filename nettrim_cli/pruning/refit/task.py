@@ -23,7 +23,6 @@ from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.effort import MOST_EXCESS, PRODUCTS, Effort
 from nettrim_cli.pruning.refit.entries import Arrays, Entries, Vector
 from nettrim_cli.pruning.refit.objective import Objective, Scores, paired_scores
-from nettrim_cli.pruning.refit.thinning import Thinning
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -98,20 +97,13 @@ class Task:
         """The relative error of (B,) squared distances."""
         return math.sqrt(float(errors.sum()) / self.judges.count)
 
-    def descend(self, weights: int | None = None) -> Vector:
-        """How far entries (E,) move in all steps; not at all where they run away.
-
-        Parameters
-        ----------
-        weights
-            How many of the layers' weights stay; None for all.
-        """
+    def descend(self) -> Vector:
+        """How far entries (E,) move in all steps; not at all where they run away."""
         entries, effort = self.entries, self.effort
         source, steps = iter(self.batches), effort.steps
         first = list(itertools.islice(source, METRIC_BATCHES * effort.parts))
         lengths = metric(self.objective, entries, first, effort.parts)
         descent = Descent(entries, lengths)
-        thinning = None if weights is None else Thinning(entries, lengths, weights)
         brake = Brake(RATE * effort.batch * effort.parts)
         for step in range(steps):
             gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)
@@ -122,12 +114,10 @@ class Task:
                     return np.zeros_like(entries.start)
                 total += loss
                 gradient += entries.vector(gradients) / effort.parts
-            if thinning is None and brake.acts(total):
+            if brake.acts(total):
                 descent = Descent(entries, lengths)
                 continue
             descent.step(gradient, rate_at(step, steps, brake.rate))
-            if thinning is not None:
-                thinning.after(step + 1, steps, descent)
             self.listener.iteration(step + 1, steps)
         return descent.vector - entries.start
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import onnx
 import pytest
@@ -16,23 +14,20 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_values
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning import passes
 from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
-from nettrim_cli.pruning.refit import network as refit_network
 from nettrim_cli.pruning.refit import task
 from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
 from nettrim_cli.pruning.refit.entries import Entries
 from nettrim_cli.pruning.refit.network import fit_outputs
 from nettrim_cli.pruning.refit.objective import Objective, paired_scores
-from nettrim_cli.pruning.refit.thinning import Thinning, with_reserve
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
-from tests.support.options import PLAIN, QUICK
+from tests.support.options import QUICK
 from tests.support.small import build, normal
 
 SLOW = {"residual"}
@@ -284,53 +279,6 @@ def test_the_branch_that_all_samples_take_is_fitted(constant) -> None:
         X = batches[0]["x"]
         answers = X @ values["W"] + values["b"]
         np.testing.assert_allclose(gradients["W"], 2 / 5 * X.T @ answers, rtol=1e-4, atol=1e-5)
-
-
-def test_weights_go_while_others_are_fitted(files, monkeypatch) -> None:
-    monkeypatch.setattr(refit_network, "LEAST_SPARSITY", 0.85)
-    thin = partial(refit_network.thin_network, worse=9.0)
-    monkeypatch.setattr(passes, "thin_network", lambda *args: thin(*args[:4]))
-    kept, messages = [], []
-
-    class Listener(Silent):
-        def message(self, text: str) -> None:
-            messages.append(text)
-
-    for refit in ("layers", "auto"):
-        settings = Settings(**PLAIN | {"sparsity": 0.9, "refit": refit})
-        report = prune(files.model, files.data, settings=settings, force=True, listener=Listener())
-        kept.append(sum(layer.nonzeros_after for layer in report.layers))
-        stored = Model.load(files.output).layers
-        assert kept[-1] == sum(
-            np.count_nonzero(weight)
-            for layer in stored
-            for weight in Model.load(files.output).weight(layer)[0]
-        )
-    assert any("with fewer weights" in text and text.endswith(": kept") for text in messages)
-    assert report.joint_fit
-    assert kept[0] == kept[1]
-
-
-def test_the_least_of_all_layers_go_first() -> None:
-    weights = np.array([[3.0, 1.0, -2.0, 0.5]], np.float32)
-    entries = Entries([Parameter("W", weights, weights != 0), Parameter("b", weights[0])])
-    curvature = np.array([1.0, 1.0, 1.0, 100.0, 1.0, 1.0, 1.0, 1.0])
-    descent = Descent(entries, curvature)
-    thinning = Thinning(entries, curvature, 2)
-    for step in range(1, 101):
-        thinning.after(step, 100, descent)
-        if step == 20:
-            np.testing.assert_array_equal(descent.vector[:4], [3, 0, -2, 0.5])
-    np.testing.assert_array_equal(descent.vector[:4], [3, 0, 0, 0.5])
-    np.testing.assert_array_equal(descent.vector[4:], weights[0])
-    descent.step(np.ones(8), 0.1)
-    assert np.count_nonzero(descent.vector[:4]) == 2
-
-
-def test_a_reserve_is_of_what_stays() -> None:
-    zeros = with_reserve({"a": 900, "b": 10}, {"a": 1000, "b": 20})
-    assert zeros == {"a": 875, "b": 8}
-    assert with_reserve({"a": 100}, {"a": 1000}) == {"a": 0}
 
 
 def test_a_fit_that_costs_much_has_to_be_asked_for(files, monkeypatch) -> None:
