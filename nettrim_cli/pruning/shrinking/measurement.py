@@ -31,6 +31,7 @@ from nettrim_cli.pruning.shrinking.inner import InnerBases, moments_of
 from nettrim_cli.pruning.shrinking.widths import Block
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.folded import Fold
+from nettrim_cli.solve.gram.metric import OutputMetric, stretched
 from nettrim_cli.solve.gram.row_groups import Reader, joint_removal_order
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.shrunk import ShrunkSystem, rank_errors, submatrix
@@ -99,6 +100,8 @@ class RankCurve:
     ----------
     Y
         (N, M) float32, the whitened weights (``solve.gram.shrunk``).
+    metric
+        What errors of outputs do together; None where each counts for itself.
     relative
         Relative squared error of the response, of rank 0, 1, ...
     fold
@@ -106,13 +109,14 @@ class RankCurve:
     """
 
     Y: Matrix
+    metric: OutputMetric | None
     relative: Floats
     sensitivity: Sensitivity
     fold: int = 1
 
     def costs(self, columns: Matrix | slice = slice(None)) -> Floats:
         """The outputs' squared error of rank 0, 1, ... on some of the columns, (M,) numbers."""
-        Y = self.Y[:, columns].astype(np.float64)
+        Y = stretched(self.Y.astype(np.float64), self.metric, columns)
         if self.fold == 1:
             return self.sensitivity.cost(rank_errors(Y))
         return self.sensitivity.cost(self.relative * float(np.vdot(Y, Y)))
@@ -249,30 +253,31 @@ class _Measuring:
 
     def _measure(self, stage: int, layer: Layer, block: int, scaled: ScaledProblem) -> None:
         rhs, place = scaled.rhs(ErrorFeedback()), (stage, layer, block)
-        everything = ShrunkSystem.of(scaled.system.A, np.arange(len(rhs)))
-        Y = everything.whitened(rhs)
+        metric, A = scaled.objective.metric, scaled.system.A
+        everything = ShrunkSystem.of(A, np.arange(len(rhs)), metric=metric)
+        weights = everything.whitened(rhs)
+        Y = stretched(weights, metric)
         size = float(np.vdot(Y, Y))
         if not size > 0:
             return
         errors, fold, system = rank_errors(Y), 1, everything
         if fold_of(layer) > 1:
-            folded = ShrunkSystem.of(
-                scaled.system.A, everything.rows, None, Fold(fold_of(layer), scaled.system.d)
-            )
+            folds = Fold(fold_of(layer), scaled.system.d)
+            folded = ShrunkSystem.of(A, everything.rows, None, folds, metric)
             assert folded.folded is not None
-            curve = folded.folded.errors(rhs.astype(np.float64))
+            curve = folded.folded.errors(rhs.astype(np.float64), metric)
             if at_half(curve, rhs.shape, fold_of(layer)) < at_half(errors, rhs.shape, 1):
                 errors, fold, system = curve, fold_of(layer), folded
         shrunk = [(errors[rank], system.with_rank(rank)) for rank in probed_levels(errors / size)]
         sensitivity = self._sensitivity(place, scaled, shrunk)
         self.costs.ranks[layer.name, block] = RankCurve(
-            Y.astype(np.float32), errors / size, sensitivity, fold
+            weights.astype(np.float32), metric, errors / size, sensitivity, fold
         )
         readers = self.reading.get((layer.name, block), ())
         if not readers:
             return
-        H = inverse_of(submatrix(scaled.system.A, np.arange(len(rhs))), 0.0)
-        V = H @ rhs
+        H = inverse_of(submatrix(A, np.arange(len(rhs))), 0.0)
+        V = stretched(H @ rhs, metric)
         for group, rows in readers:
             order, rises = joint_removal_order([Reader.of_rows(H, V, rows)], (1.0,))
             errors = 2 * np.concatenate([[0.0], np.cumsum(rises[0])])
@@ -280,7 +285,7 @@ class _Measuring:
             for count in probed_levels(errors / size):
                 rest = np.setdiff1d(np.arange(len(rhs)), rows[order[:count]])
                 if len(rest):
-                    shrunk.append((errors[count], ShrunkSystem.of(scaled.system.A, rest)))
+                    shrunk.append((errors[count], ShrunkSystem.of(A, rest)))
             sensitivity = self._sensitivity(place, scaled, shrunk)
             self.readers.setdefault(group.name, []).append(
                 (Reader.of_rows(H, V, rows), sensitivity, size)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from nettrim_cli.solve.gram.metric import OutputMetric, stretched
 from nettrim_cli.solve.matrices import Matrix
 
 DAMPING = 1e-9  # of the inputs that a basis makes, relative to their mean power
@@ -83,23 +84,25 @@ class FoldedSystem:
         factor = scipy.linalg.cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, read, check_finite=False)), read
 
-    def solve(self, rhs: Matrix, rank: int) -> Matrix:
+    def solve(self, rhs: Matrix, rank: int, metric: OutputMetric | None = None) -> Matrix:
         """Weights (N, M) of a rank for a right-hand side (N, M), N = n f, both scaled."""
         if rank <= 0:
             return np.zeros_like(rhs)
         rhs = rhs * self.scale[:, None]
-        B = self.bases(rhs)[:, :rank]
+        B = self.bases(stretched(rhs, metric))[:, :rank]
         C, _ = self.coefficients(B, rhs)
         return np.asarray(self.scale[:, None] * (B @ C.reshape(B.shape[1], -1)).reshape(rhs.shape))
 
-    def errors(self, rhs: Matrix) -> Matrix:
+    def errors(self, rhs: Matrix, metric: OutputMetric | None = None) -> Matrix:
         """Squared errors of weights (N, M) of rank 0, 1, ..., as ``shrunk.rank_errors`` has them.
 
         They are computed at some ranks up to the last that saves weights.
         """
-        rhs = rhs * self.scale[:, None]
+        weights, rows = rhs.size, len(self.inner)
+        saving = weights // (rows + weights // rows)
+        rhs = stretched(rhs * self.scale[:, None], metric)
         B, total = self.bases(rhs), float(self._power(rhs))
-        most, saving = B.shape[1], rhs.size // (len(B) + rhs.size // len(B))
+        most = B.shape[1]
         last = max(1, min(most - 1, saving))
         ranks = np.unique(np.geomspace(1, last, FEW).round().astype(int))
         errors = []

@@ -58,6 +58,12 @@ class OutputMetric:
         """``V K`` of V (N, M)."""
         return np.asarray(self.floor * V + ((V @ self.vectors) * self.excess) @ self.vectors.T)
 
+    def times_power(self, V: Matrix, power: float) -> Matrix:
+        """V (N, M) times a power of K."""
+        least = self.floor**power
+        excess = (self.floor + self.excess) ** power - least
+        return np.asarray(least * V + ((V @ self.vectors) * excess) @ self.vectors.T)
+
     def division(self, powers: Matrix, rho: float) -> Division:
         """By ``powers K + rho I``, row by row with powers (N, 1), or (1, 1) for all rows."""
         others = 1 / (self.floor * powers + np.float32(rho))
@@ -120,6 +126,17 @@ class Division(NamedTuple):
         if self.others is not None:
             quotient += V * self.others
         return np.asarray(quotient)
+
+
+def stretched(
+    V: Matrix, metric: OutputMetric | None, outputs: Matrix | slice = slice(None)
+) -> Matrix:
+    """(N, K) whose products of rows are ``V K V'`` of some outputs of V (N, M)."""
+    V = V[:, outputs]
+    if metric is None:
+        return V
+    leading = (V @ metric.vectors[outputs]) * np.sqrt(metric.excess)
+    return np.hstack([np.sqrt(metric.floor) * V, leading])
 
 
 @dataclass(frozen=True)

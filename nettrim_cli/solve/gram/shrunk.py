@@ -24,6 +24,7 @@ from nettrim_cli.solve.gram.feedback import (
 )
 from nettrim_cli.solve.gram.folded import Fold, FoldedSystem
 from nettrim_cli.solve.gram.low_rank import LowRank
+from nettrim_cli.solve.gram.metric import OutputMetric
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
 from nettrim_cli.solve.gram.system import Operator
 from nettrim_cli.solve.matrices import Matrix
@@ -46,21 +47,31 @@ class ShrunkSystem:
         Of the weights, at most; None for any.
     folded
         The system where the rank is over a part of the rows alone; None where it is over all.
+    metric
+        What errors of outputs do together; None where each counts for itself.
     """
 
     G: Matrix
     rows: Matrix
     rank: int | None = None
     folded: FoldedSystem | None = None
+    metric: OutputMetric | None = None
 
     @classmethod
     def of(
-        cls, A: Operator, rows: Matrix, rank: int | None = None, fold: Fold | None = None
+        cls,
+        A: Operator,
+        rows: Matrix,
+        rank: int | None = None,
+        fold: Fold | None = None,
+        metric: OutputMetric | None = None,
     ) -> ShrunkSystem:
         """Factorise A (N, N) on some rows.
 
         Parameters
         ----------
+        A, rows, rank, metric
+            See the attributes.
         fold
             Rows that are put beside each other before the rank is taken; None for none.
 
@@ -74,7 +85,7 @@ class ShrunkSystem:
             fold = replace(fold, scale=fold.scale[rows])
         folded = None if fold is None else FoldedSystem(inner, fold)
         G = scipy.linalg.cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
-        return cls(G, rows, rank, folded)
+        return cls(G, rows, rank, folded, metric)
 
     def with_rank(self, rank: int) -> ShrunkSystem:
         """The same with another rank."""
@@ -92,11 +103,12 @@ class ShrunkSystem:
         """Best weights (N, M) for a right-hand side (N, M), 0 off the rows; `start` is not used."""
         if self.folded is not None and self.rank is not None:
             V = np.zeros_like(rhs)
-            V[self.rows] = self.folded.solve(rhs[self.rows].astype(np.float64), self.rank)
+            inner = rhs[self.rows].astype(np.float64)
+            V[self.rows] = self.folded.solve(inner, self.rank, self.metric)
             return V
         Y = self.whitened(rhs)
         if self.rank is not None and self.rank < min(Y.shape):
-            Y = of_rank(Y, self.rank)
+            Y = of_rank(Y, self.rank, self.metric)
         V = np.zeros_like(rhs)
         V[self.rows] = scipy.linalg.solve_triangular(
             self.G, Y, lower=True, trans="T", check_finite=False
@@ -104,10 +116,12 @@ class ShrunkSystem:
         return V
 
 
-def of_rank(Y: Matrix, rank: int) -> Matrix:
+def of_rank(Y: Matrix, rank: int, metric: OutputMetric | None = None) -> Matrix:
     """The best Y (N, M) of a rank, by eigenvectors of the smaller of ``Y'Y`` and ``YY'``."""
     if rank <= 0:
         return np.zeros_like(Y)
+    if metric is not None:
+        return metric.times_power(of_rank(metric.times_power(Y, 0.5), rank), -0.5)
     wide = Y.shape[0] < Y.shape[1]
     products = Y @ Y.T if wide else Y.T @ Y
     size = len(products)
@@ -179,7 +193,7 @@ def _candidates(
     """Held-out error, weights and note of each refit; infinite errors for those that failed."""
     problem = scaled.problem
     fold = Fold(size, scaled.system.d) if size > 1 and rank is not None else None
-    system = ShrunkSystem.of(scaled.system.A, rows, rank, fold)
+    system = ShrunkSystem.of(scaled.system.A, rows, rank, fold, scaled.objective.metric)
     options = feedback_options(problem)
     linear = {option: system.solve(scaled.rhs(option)) for option in options}
     errors = {

@@ -45,7 +45,7 @@ def costs_of(seed, work=None):
     for name, shape in (("a", (5, 6)), ("b", (6, 6)), ("c", (6, 3))):
         Y = random.normal(size=shape) * np.geomspace(1, 0.1, shape[1])
         sensitivity = Sensitivity(np.array([1.0]), np.array([random.random()]))
-        costs.ranks[name, 0] = RankCurve(Y.astype(np.float32), np.zeros(7), sensitivity)
+        costs.ranks[name, 0] = RankCurve(Y.astype(np.float32), None, np.zeros(7), sensitivity)
         costs.columns[name, 0] = 10
     shapes = {
         ("a", 0): BlockShape(5, 6, {}, {"a": 1}),

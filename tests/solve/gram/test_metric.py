@@ -13,9 +13,10 @@ from nettrim_cli.solve.gram import metric
 from nettrim_cli.solve.gram.feedback import ErrorFeedback
 from nettrim_cli.solve.gram.l0 import solve_l0
 from nettrim_cli.solve.gram.low_rank import LowRankSystem
-from nettrim_cli.solve.gram.metric import CoupledResponse, OutputMetric
+from nettrim_cli.solve.gram.metric import CoupledResponse, OutputMetric, stretched
 from nettrim_cli.solve.gram.output_weights import linear_correlation
 from nettrim_cli.solve.gram.scaled_problem import ScaledProblem
+from nettrim_cli.solve.gram.shrunk import of_rank, rank_errors
 from nettrim_cli.solve.gram.system import GramSystem
 from nettrim_cli.solve.penalties import KeepLargest
 from tests.support.small_layers import random_task
@@ -43,6 +44,28 @@ def test_a_step_solves_the_kronecker_system() -> None:
         expected = np.linalg.solve(matrix, (B @ K + rho * T).ravel())
         np.testing.assert_allclose(V.ravel(), expected, atol=1e-4)
     assert len(system.undamped) == 2
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
+def test_lower_ranks_are_the_best_of_all_outputs_together(shape) -> None:
+    Y = np.random.default_rng(3).standard_normal(shape)
+    K = correlation(shape[1], 4)
+    root = scipy.linalg.sqrtm(K).real
+    left, powers, right = np.linalg.svd(Y @ root, full_matrices=False)
+    metric = OutputMetric.of(K.astype(np.float32))
+    errors = rank_errors(stretched(Y, metric))
+    for rank in range(5):
+        expected = (left[:, :rank] * powers[:rank]) @ right[:rank] @ np.linalg.inv(root)
+        np.testing.assert_allclose(of_rank(Y, rank, metric), expected, atol=1e-4)
+        assert errors[rank] == pytest.approx(np.square(powers[rank:]).sum(), rel=1e-4, abs=1e-9)
+
+
+def test_products_of_rows_of_some_outputs() -> None:
+    V, K, outputs = np.random.default_rng(5).standard_normal((6, 7)), correlation(7, 6), [1, 4, 5]
+    rows = stretched(V, OutputMetric.of(K.astype(np.float32)), np.array(outputs))
+    expected = V[:, outputs] @ K[np.ix_(outputs, outputs)] @ V[:, outputs].T
+    np.testing.assert_allclose(rows @ rows.T, expected, atol=1e-5)
+    np.testing.assert_array_equal(stretched(V, None, np.array(outputs)), V[:, outputs])
 
 
 def test_a_step_of_a_wide_layer_solves_the_kronecker_system(monkeypatch) -> None:
