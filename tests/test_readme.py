@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nettrim_cli import cli
-from tests.support.options import PLAIN, words
+from tests.support.options import QUICK, words
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_the_commands_of_the_demo(
     (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
     for command in commands:
         fewer = (
-            ["--samples", "200", "--allocate", "uniform", *words(PLAIN)]
+            ["--samples", "40", "--include", "*fc3*", *words(QUICK | {"sparsity": 0.9})]
             if command[1] == "prune"
             else []
         )
@@ -62,6 +62,6 @@ def test_the_python_of_the_readme(tmp_path: Path) -> None:
     from nettrim_cli import Settings, prune
 
     sample = ROOT / "sample_models" / "mlp"
-    settings = Settings(sparsity=0.9, samples=200, include=("*fc4*",))
+    settings = Settings(sparsity=0.9, samples=40, include=("*fc4*",))
     report = prune(sample / "model.onnx", sample / "calib.h5", tmp_path / "small.onnx", settings)
     assert report.sparsity == pytest.approx(0.9)
