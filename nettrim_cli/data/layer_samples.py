@@ -76,8 +76,7 @@ def collect(
     """
     rows, outputs = len(weights[0]) - 1, [W.shape[1] for W in weights]
     skips = _Skips(pruned, dense, outputs)
-    values = rows + 1 + sum(outputs) + sum(skips.rows)  # of a column
-    size = max(1, min(int(share * KEPT_BYTES) // (4 * values), max(KEPT_COLUMNS, 4 * values)))
+    size = _kept_columns(rows + 1 + sum(outputs) + sum(skips.rows), share)
     counts = [
         _count(pruned, dense, number, block, exact=exact) for number in range(len(pruned.batches))
     ]
@@ -126,6 +125,11 @@ def collect(
         )
         for B, Z, holdout_Z, connection in zip(cross, fit[1], holdout[1], connections, strict=True)
     ]
+
+
+def _kept_columns(values: int, share: float) -> int:
+    """How many columns of so many values are stored in a share of the memory."""
+    return max(1, min(int(share * KEPT_BYTES) // (4 * values), max(KEPT_COLUMNS, 4 * values)))
 
 
 @dataclass(frozen=True)

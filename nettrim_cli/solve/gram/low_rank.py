@@ -128,7 +128,15 @@ class LowRankSystem:
         delta: float | None = None,
         dense_spread: Matrix | None = None,
     ) -> LowRankSystem:
-        """Scale, centre, damp and rotate X (N+1, P) float32; see ``GramSystem.build``."""
+        """Scale, centre, damp and rotate X.
+
+        Parameters
+        ----------
+        X
+            (N+1, P) float32, the row of ones last.
+        free_bias, delta, dense_spread
+            As for ``GramSystem.build``.
+        """
         inner, P = X[:-1], X.shape[1]
         means, power, raw = np.zeros((3, len(inner)))
         for rows in blocks(*inner.shape) if P else ():
