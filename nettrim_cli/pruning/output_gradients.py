@@ -85,7 +85,7 @@ class OutputGradients:
         self, dense: Model, batches: Sequence[Batch], judges: Sequence[Batch], *, threads: int
     ) -> None:
         self.dense, self.batches, self.threads = dense, batches, threads
-        self.judges = [*judges] * math.ceil(RUNS / max(1, len(judges)))
+        self.judges, self.rounds = judges, math.ceil(RUNS / max(1, len(judges)))
         self._scales_of: dict[tuple[str, ...], dict[str, Matrix]] = {}
 
     @cached_property
@@ -169,7 +169,7 @@ class OutputGradients:
             index, copies = layers_alone(self.dense, changed)
             pairs = {response: copy for response, (_, copy) in copies.items()}
             graph = sign_graph(index, self._ends(scores=scores), copies=pairs)
-            for values in self._runs(graph, graph.products, self.judges):
+            for values in self._runs(graph, graph.products, [*self.judges] * self.rounds):
                 products: dict[str, float] = {}
                 for response, value in values.items():
                     name = copies[response][0].layer.name
@@ -221,7 +221,7 @@ class OutputGradients:
                 sizes += [np.square(output, dtype=np.float64).sum() for output in outputs]
                 kinds = [output.dtype for output in outputs]
             self._scales_of[key] = {
-                SCALE + name: np.array(size**-0.5 if size > 0 else 0.0, kind)
+                SCALE + name: np.array((self.rounds * size) ** -0.5 if size > 0 else 0.0, kind)
                 for name, size, kind in zip(names, sizes, kinds, strict=True)
             }
         return self._scales_of[key]

@@ -6,6 +6,7 @@ values alone: they are integers times powers of two, of which it is the greatest
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,8 @@ def _grid(values: Array) -> tuple[Array, Array] | None:
             continue
         kept = tuple(axis % values.ndim for axis in axes)
         others = tuple(axis for axis in range(values.ndim) if axis not in kept)
+        if math.prod(values.shape[axis] for axis in others) < 2:  # as many scales as values
+            continue
         scale = _common_divisors(np.moveaxis(values, kept, range(len(kept))), len(kept))
         if scale is None:
             continue

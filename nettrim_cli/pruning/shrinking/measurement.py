@@ -287,11 +287,14 @@ class _Measuring:
                 if len(rest):
                     shrunk.append((errors[count], ShrunkSystem.of(A, rest)))
             sensitivity = self._sensitivity(place, scaled, shrunk)
+            if len(group.readers) == 1:
+                self._finish(group, order, rises, [sensitivity], [size])
+                continue
             self.readers.setdefault(group.name, []).append(
                 (Reader.of_rows(H, V, rows), sensitivity, size)
             )
             if len(self.readers[group.name]) == len(group.readers):
-                self._finish(group)
+                self._join(group)
 
     def _measure_inner(self, stage: int, layer: Layer, problem: LayerProblem) -> None:
         """Measure what fewer entries of heads cost, once both layers are there."""
@@ -349,14 +352,35 @@ class _Measuring:
         errors = sorted(pairs)
         return Sensitivity(np.array(errors), np.array([pairs[error] for error in errors]))
 
-    def _finish(self, group: UnitGroup) -> None:
-        """The curve of a group all of whose readers have been measured."""
+    def _join(self, group: UnitGroup) -> None:
+        """The curve of a group of several readers, all of which have been measured."""
         readers, sensitivities, sizes = zip(*self.readers.pop(group.name), strict=True)
         weights = [
             float(sensitivity.factors.mean()) if len(sensitivity.factors) else 0.0
             for sensitivity in sensitivities
         ]
         order, rises = joint_removal_order(readers, weights)
+        self._finish(group, order, rises, sensitivities, sizes)
+
+    def _finish(
+        self,
+        group: UnitGroup,
+        order: NDArray[np.int64],
+        rises: Floats,
+        sensitivities: Sequence[Sensitivity],
+        sizes: Sequence[float],
+    ) -> None:
+        """Keep the curve of a group.
+
+        Parameters
+        ----------
+        group
+            Of G units that R layers read.
+        order, rises
+            (G,) and (R, G), see ``joint_removal_order``.
+        sensitivities, sizes
+            Of each reader, and its squared response.
+        """
         errors = 2 * np.cumsum(rises, axis=1)
         costs, relative = np.zeros((2, len(order) + 1))
         for sensitivity, row, size in zip(sensitivities, errors, sizes, strict=True):

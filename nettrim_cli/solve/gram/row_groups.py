@@ -197,8 +197,8 @@ class Reader:
     Attributes
     ----------
     H, K
-        (n, n) float64: the inverse of A on the remaining rows, and ``V V'``; the rows of the
-        units come first, g consecutive ones a unit.
+        (n, n) float64, on the remaining rows of units, g consecutive ones a unit: blocks of the
+        inverse of A, and ``V V'``.
     size
         Rows of a unit, g.
     units
@@ -230,8 +230,7 @@ class Reader:
         rows
             (G, g) rows of each unit, all different.
         """
-        others = np.setdiff1d(np.arange(len(H)), rows)
-        order = np.concatenate([rows.ravel(), others])
+        order = rows.ravel()
         V = V[order].astype(np.float64)
         return cls(H[np.ix_(order, order)].astype(np.float64), V @ V.T, rows.shape[1], len(rows))
 
@@ -281,7 +280,7 @@ class _Removal:
     """Some groups on their way out of a reader."""
 
     def __init__(self, reader: Reader, units: int, count: int) -> None:
-        self.reader, self.units, self.done = reader, units, 0
+        self.reader, self.done = reader, 0
         size = reader.size
         self.H_blocks = _diagonal(reader.H, size, units)
         self.K_blocks = _diagonal(reader.K, size, units)
@@ -303,7 +302,7 @@ class _Removal:
         p = np.linalg.solve(self.H_blocks[group], h.T).T
         q = k - p @ (self.K_blocks[group] / 2)
         changes[:, new], P[:, new], Q[:, new] = h, p, q
-        h, p, q = (block[: self.units * g].reshape(-1, g, g) for block in (h, p, q))
+        h, p, q = (block.reshape(-1, g, g) for block in (h, p, q))
         mixed = p @ q.transpose(0, 2, 1)
         self.H_blocks -= h @ p.transpose(0, 2, 1)
         self.K_blocks -= mixed + mixed.transpose(0, 2, 1)
@@ -312,8 +311,7 @@ class _Removal:
     def finish(self, remaining: Matrix) -> None:
         """Leave H and K (N, N) of the remaining groups in the reader."""
         reader, g = self.reader, self.reader.size
-        rows = (remaining[:, None] * g + np.arange(g)).ravel()
-        kept = np.concatenate([rows, np.arange(self.units * g, len(reader.H))])
+        kept = (remaining[:, None] * g + np.arange(g)).ravel()
         changes, P, Q = self.changes[kept], self.P[kept], self.Q[kept]
         reader.H, reader.K = reader.H[np.ix_(kept, kept)], reader.K[np.ix_(kept, kept)]
         reader.H -= changes @ P.T
