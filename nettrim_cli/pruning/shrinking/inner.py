@@ -12,6 +12,8 @@ from nettrim_cli.graph.channels.inner import InnerGroup, Places
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import dense_matrices, set_matrices
 from nettrim_cli.solve.gram.balanced import balanced
+from nettrim_cli.solve.gram.metric import OutputMetric, stretched
+from nettrim_cli.solve.gram.output_weights import linear_correlation
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem
 
@@ -106,7 +108,9 @@ def moments_of(group: InnerGroup, name: str, problem: LayerProblem) -> tuple[Flo
         return ()
     rows = problem.W[places].astype(np.float64)
     if problem.importance is not None:
-        rows = rows * np.sqrt(problem.importance)
+        rows = rows * problem.importance
+    if (correlation := linear_correlation(problem)) is not None:
+        rows = stretched(rows, OutputMetric.of(correlation))
     read = result_moments(places, samples.X, centred=False)
     return read, np.asarray(rows @ rows.swapaxes(1, 2))
 

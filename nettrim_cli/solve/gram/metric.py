@@ -131,12 +131,12 @@ class Division(NamedTuple):
 def stretched(
     V: Matrix, metric: OutputMetric | None, outputs: Matrix | slice = slice(None)
 ) -> Matrix:
-    """(N, K) whose products of rows are ``V K V'`` of some outputs of V (N, M)."""
-    V = V[:, outputs]
+    """(..., K) whose products of rows are ``V K V'`` of some outputs of V (..., M)."""
+    V = V[..., outputs]
     if metric is None:
         return V
     leading = (V @ metric.vectors[outputs]) * np.sqrt(metric.excess)
-    return np.hstack([np.sqrt(metric.floor) * V, leading])
+    return np.concatenate([np.sqrt(metric.floor) * V, leading], axis=-1)
 
 
 @dataclass(frozen=True)
