@@ -159,8 +159,18 @@ def check_run(files: Files, report, settings: Settings) -> None:
     assert report.comparison.samples == len(parts(files, settings)[1])
 
 
-@pytest.mark.parametrize("scheme", ["parallel", "cascade"])
-@pytest.mark.parametrize("target", [{"sparsity": 0.6}, {"epsilon": 0.3}], ids=["sparsity", "eps"])
+@pytest.mark.parametrize(
+    ("scheme", "target"),
+    thinned(
+        [
+            ("cascade", {"sparsity": 0.6}),
+            ("cascade", {"epsilon": 0.3}),
+            ("parallel", {"epsilon": 0.3}),
+            ("parallel", {"sparsity": 0.6}),
+        ],
+        2,
+    ),
+)
 def test_a_run_on_a_small_network(network, scheme, target) -> None:
     options = {"allocate": "uniform"} if scheme == "parallel" and "sparsity" in target else {}
     settings = Settings(scheme=scheme, **target, **PLAIN, **options)
