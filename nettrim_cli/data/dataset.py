@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -43,11 +43,14 @@ class Batch:
     labels
         Class numbers (count,), None where the file has none; ``labels.IGNORED`` where a sample
         has no class.
+    weights
+        (P,) of the columns that a layer reads, by the layer's name; of others all are alike.
     """
 
     feeds: dict[str, Array]
     count: int
     labels: NDArray[np.int64] | None
+    weights: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Calibration:

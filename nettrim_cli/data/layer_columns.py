@@ -129,6 +129,8 @@ class LayerInputs:
         Tensor that carries the results of each layer, where these are recorded, too.
     exact_skips
         Whether what is added is the same as in the dense network.
+    layers
+        Names of the layers.
     """
 
     batches: Sequence[LiveBatch]
@@ -136,6 +138,16 @@ class LayerInputs:
     skips: Sequence[str] = ()
     outputs: Sequence[str] = ()
     exact_skips: bool = True
+    layers: Sequence[str] = ()
+
+    def weights(self, number: int, columns: int) -> Array | None:
+        """Mean weights (P,) of so many columns in a batch over the layers; None for equal ones."""
+        known = self.batches[number].weights
+        weights = [known[layer] for layer in self.layers if layer in known]
+        if not weights or any(len(layer_weights) != columns for layer_weights in weights):
+            return None
+        weights += [np.ones(columns, np.float32)] * (len(self.layers) - len(weights))
+        return np.asarray(np.mean(weights, axis=0))
 
     def counts(self, number: int, block: int) -> list[list[int]]:
         """Number of columns of a block in a batch: at each place, in each iteration."""

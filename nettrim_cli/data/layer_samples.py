@@ -165,9 +165,11 @@ class _Sink:
         if len(networks) == 1:
             recorded = _recorded(networks[0], number, block, (count, outputs))
         skip_rows = self.skips.rows_of(number, count)
+        weights = networks[0].weights(number, count)
+        roots = None if weights is None else np.sqrt(weights)
         parts = [network.parts(number, block, positions, max_values) for network in networks]
         for x, y, place in _formed(parts, positions):
-            self.add(x, y, place, recorded, skip_rows)
+            self.add(x, y, place, recorded, skip_rows, roots)
 
     def add(
         self,
@@ -176,6 +178,7 @@ class _Sink:
         positions: Any,
         recorded: Sequence[Array] | None,
         skip_rows: Sequence[Array],
+        roots: Array | None = None,
     ) -> None:
         """Add some columns of a batch.
 
@@ -187,6 +190,8 @@ class _Sink:
             Their index among the batch's columns.
         recorded, skip_rows
             The layers' results, and the residual connections, for all columns of the batch.
+        roots
+            (P,) of the weights of all columns of the batch; None where all are alike.
         """
         picked = self.into.pick(x.shape[1])
         stored_positions = _inner(positions, picked)
@@ -202,7 +207,8 @@ class _Sink:
             outputs = [results(W, y.T[picked].T).T for W in weights]
         self.into.append([x.T[picked], *outputs, *(array[stored_positions] for array in skip_rows)])
         if self.sums is not None:
-            self.sums.add(x, y, *self.skips.missing([array[positions] for array in skip_rows]))
+            missing = self.skips.missing([array[positions] for array in skip_rows])
+            self.sums.add(x, y, *missing, roots=None if roots is None else roots[positions])
 
 
 def is_wide(inputs: int, columns: int) -> bool:

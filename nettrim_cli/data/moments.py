@@ -48,7 +48,7 @@ class Moments:
         self._cross = np.zeros((0 if exact else rows, width))
         self._sums = np.zeros(width)  # of z or y
 
-    def add(self, x: Array, y: Array, *missing: Array) -> None:
+    def add(self, x: Array, y: Array, *missing: Array, roots: Array | None = None) -> None:
         """Sum up some columns.
 
         Parameters
@@ -60,12 +60,16 @@ class Moments:
             them, one under the other.
         missing
             (M, P) the dense network's residual connections less the pruned network's.
+        roots
+            (P,) float32 of the columns' weights; None where all are 1.
         """
         if self.origin is None:
             mean = x.mean(axis=1, keepdims=True)
             self.origin = np.where(np.isfinite(mean), mean, 0).astype(np.float32)
         x = np.subtract(x, self.origin, dtype=np.float32)
-        ones = np.ones(x.shape[1], np.float32)
+        ones = np.ones(x.shape[1], np.float32) if roots is None else roots
+        if roots is not None:
+            x *= roots
         row_major = x.flags.c_contiguous
         self._squares = scipy.linalg.blas.ssyrk(
             1.0,
@@ -77,17 +81,21 @@ class Moments:
             overwrite_c=1,
         )
         self.gram[-1, :-1] += x @ ones
-        self.gram[-1, -1] += len(ones)
+        self.gram[-1, -1] += len(ones) if roots is None else ones @ ones
         self._pending += len(ones)
         if self._pending >= SINGLE_COLUMNS:
             self._flush()
         for total, lacking in zip(self._missing, missing, strict=True):
+            if roots is not None:
+                lacking = lacking * roots
             total[:-1] += x @ lacking.T
-            total[-1] += lacking.sum(axis=1)
+            total[-1] += lacking @ ones
         if self.exact:
             return
         if not self.of_results:
             y = np.subtract(y, self.origin, dtype=np.float32)
+        if roots is not None:
+            y = y * roots
         self._cross += x @ y.T
         self._sums += y @ ones
 

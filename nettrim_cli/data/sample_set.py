@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class SampleSet:
         How many samples are made of each fitted one.
     seed
         Of the made samples.
+    weigh
+        Tells the weights of the columns of layers in a batch, by name; None where all are alike.
     """
 
     calibration: Calibration
@@ -46,6 +49,7 @@ class SampleSet:
     size: int
     rounds: int = 0
     seed: int = 0
+    weigh: Callable[[Batch], Mapping[str, Array]] | None = None
 
     def __len__(self) -> int:
         """Number of samples of the file that are used."""
@@ -65,8 +69,9 @@ class SampleSet:
 
     def flagged_batches(self) -> Iterator[tuple[Batch, bool]]:
         """All samples, made ones behind the fitted, with a flag for those held out."""
-        yield from ((batch, False) for batch in self.fit_batches())
-        yield from ((batch, False) for batch in self._augmented_batches())
+        for batch in chain(self.fit_batches(), self._augmented_batches()):
+            weights = {} if self.weigh is None else self.weigh(batch)
+            yield replace(batch, weights=weights), False
         yield from ((batch, True) for batch in self.holdout_batches())
 
     def judging_batches(self) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ import math
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import IO, Any
@@ -90,11 +90,14 @@ class LiveBatch:
         Number of samples.
     holdout
         Whether the samples are held out.
+    weights
+        As in ``Batch``.
     """
 
     tensors: Mapping[str, Any]
     count: int
     holdout: bool
+    weights: Mapping[str, Array] = field(default_factory=dict)
 
     def get(self, name: str) -> Any:
         """A tensor's value, wherever it waits."""
@@ -183,7 +186,7 @@ class Stream:
         store = TensorStore(stream.budget)
         for batch, holdout in batches:
             stored = {name: store.keep(value) for name, value in batch.feeds.items()}
-            stream.batches.append(LiveBatch(stored, batch.count, holdout))
+            stream.batches.append(LiveBatch(stored, batch.count, holdout, batch.weights))
         return stream
 
     def fork(self, budget: MemoryBudget | None = None) -> Stream:
@@ -224,7 +227,7 @@ class Stream:
                 for name, value in piece.run({name: batch.get(name) for name in names}):
                     alive[name] = store.keep(value)
                 self._types.update(piece.types)
-            self.batches[number] = LiveBatch(alive, batch.count, batch.holdout)
+            self.batches[number] = replace(batch, tensors=alive)
 
     def results(self, build: Build, inputs: Iterable[str]) -> Iterator[list[Any]]:
         """Outputs of a piece of the graph for every batch; the tensors alive stay as they are.

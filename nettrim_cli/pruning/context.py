@@ -11,6 +11,7 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.column_weights import ColumnWeights
 from nettrim_cli.pruning.executors import Executor
 from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
 from nettrim_cli.pruning.propagation import RecordedStage, Stage, propagate, stages
@@ -96,6 +97,17 @@ class Context:
             [*self.samples.gradient_batches(judges=judges)] for judges in (False, True)
         )
         return OutputGradients(self.dense, batches, judges, threads=self.threads)
+
+    def weighed(self, samples: SampleSet) -> SampleSet:
+        """Samples whose columns count by what errors there do, where that differs enough."""
+        weights = self._column_weights
+        return replace(samples, weigh=weights.of_batch) if weights is not None else samples
+
+    @cached_property
+    def _column_weights(self) -> ColumnWeights | None:
+        """None where outputs do not matter, or all columns alike."""
+        weights = ColumnWeights.of(self.gradients) if self.dense_importance else None
+        return weights if weights is not None and weights.tensors else None
 
     @property
     def dense_importance(self) -> Importance:

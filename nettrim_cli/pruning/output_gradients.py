@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
@@ -144,6 +144,26 @@ class OutputGradients:
                 importance[layer.name] = blocks
         return importance
 
+    def by_column(self, tensors: Mapping[str, int]) -> Callable[[Batch], dict[str, Matrix]]:
+        """Squares of gradients at each place of some tensors, with new signs for every batch.
+
+        Parameters
+        ----------
+        tensors
+            Names, and the axis of the channels that are summed over.
+
+        Returns
+        -------
+        function
+            Of a batch: (P,) of each tensor, by name; of those that gradients do not reach none.
+        """
+        with suppress(*REFUSALS):
+            ends = self._ends(scores=True)
+            graph = sign_graph(self.dense.index, ends, places=tensors, branches=self._branches)
+            if graph.columns:
+                return self._values(graph, graph.columns)
+        return lambda _: {}
+
     def movements(self, changed: Model) -> dict[str, Movement]:
         """What each layer's change alone does to the outputs, by name.
 
@@ -197,18 +217,27 @@ class OutputGradients:
         return [*dict.fromkeys(names)]
 
     def _runs(
-        self, graph: SignGraph, wanted: Mapping[str, str], batches: Sequence[Batch]
+        self, graph: SignGraph, wanted: Mapping[str, str], batches: Iterable[Batch]
     ) -> Iterator[dict[str, Matrix]]:
         """Values of some outputs of the graph, by tensor, for each batch and its signs."""
-        if not wanted:
-            return
+        if wanted:
+            yield from map(self._values(graph, wanted), batches)
+
+    def _values(
+        self, graph: SignGraph, wanted: Mapping[str, str]
+    ) -> Callable[[Batch], dict[str, Matrix]]:
+        """A function that runs the graph on a batch, and gives some of its outputs by tensor."""
         scales = self._scales(graph.outputs)
         names = [*dict.fromkeys(wanted.values())]
         optimise = len(names) <= OPTIMISED
         engine = Engine(graph.runnable, threads=self.threads, optimise=optimise)
-        for batch in batches:
-            values = dict(zip(names, engine.run(dict(batch.feeds) | scales, names), strict=True))
-            yield {tensor: values[name] for tensor, name in wanted.items()}
+
+        def values(batch: Batch) -> dict[str, Matrix]:
+            """Outputs by tensor."""
+            outputs = dict(zip(names, engine.run(dict(batch.feeds) | scales, names), strict=True))
+            return {tensor: outputs[name] for tensor, name in wanted.items()}
+
+        return values
 
     def _scales(self, names: Sequence[str]) -> dict[str, Matrix]:
         """What makes errors of the outputs relative to their size over all samples."""

@@ -87,10 +87,9 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
         return shrink_network(context, samples, reference)
     mix = Mix(settings.weight_bits)
     first = starting_point(context, samples)
-    samples = first.samples
     together = fits_network(settings) and first.allocations is not None
     passes, share = in_full(context), 0.0
-    result = _passes(passes, first, reference)
+    result, samples = _passes(passes, first, reference)
     if passes is not context:
         result = few_bits(context, samples, result)
     if together:
@@ -178,8 +177,10 @@ def _first_bits(context: Context) -> tuple[Context, Sequence[int | None]]:
     return context.with_settings(bits=FIRST_BITS), CHOSEN_BITS
 
 
-def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs) -> PassResult:
-    """The best network of all passes on the samples that are fitted to."""
+def _passes(
+    context: Context, first: StartingPoint, reference: ReferenceOutputs
+) -> tuple[PassResult, SampleSet]:
+    """The best network of all passes on the samples that are fitted to, and these."""
     samples = first.samples
     cache = first.cache or (StreamCache() if context.settings.sweeps > 1 else None)
 
@@ -188,9 +189,10 @@ def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs)
         return prune_pass(context, samples, zeros, first.importance, warm, cache=cache)
 
     if first.allocations is None:
-        return attempt(None, first.warm)
+        return attempt(None, first.warm), samples
     result = attempt(first.allocations[0], first.warm)
-    if len(first.allocations) > 1:
+    weighed = context.weighed(samples)
+    if len(first.allocations) > 1 or weighed is not samples:
         judges = samples.judging_batches()
         probe = SensitivityProbe(context.dense, context.stages[:1], judges, threads=context.threads)
         tuned = result.warm
@@ -202,8 +204,14 @@ def _passes(context: Context, first: StartingPoint, reference: ReferenceOutputs)
             return Contestant(zeros, result, probe.differences(result.model))
 
         leader = Contestant(first.allocations[0], result, probe.differences(result.model))
-        result = contest(leader, first.allocations[1:], rival).result
-    return sweep(context, samples, result, reference, cache=cache)
+        leader = contest(leader, first.allocations[1:], rival)
+        result = leader.result
+        if weighed is not samples:
+            context.listener.stage("trying columns that count by their gradients")
+            other = prune_pass(context, weighed, leader.zeros, first.importance, tuned)
+            if excess(probe.differences(other.model), leader.moved) < -SURE:
+                result, samples, cache = other, weighed, None
+    return sweep(context, samples, result, reference, cache=cache), samples
 
 
 def final_fit(result: PassResult, fitted: PassResult, reference: ReferenceOutputs) -> PassResult:

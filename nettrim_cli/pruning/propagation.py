@@ -235,15 +235,17 @@ class Propagation:
     def layer_inputs(self, stage: Stage) -> tuple[LayerInputs, LayerInputs]:
         """What the pruned and the dense network deliver to a stage."""
         offsets = self.offsets[stage.layers[0].name]
-        outputs = self._outputs(stage)
+        outputs, names = self._outputs(stage), [layer.name for layer in stage.layers]
         dense = LayerInputs(
-            self.stream.batches, self._readings(self.dense, stage), offsets, outputs
+            self.stream.batches, self._readings(self.dense, stage), offsets, outputs, layers=names
         )
         if self.pruned_stream is None or self.pruned is None:
             return dense, dense
         readings = self._readings(self.pruned, stage)
         exact_skips = self._inexact.isdisjoint(offsets)
-        pruned = LayerInputs(self.pruned_stream.batches, readings, offsets, exact_skips=exact_skips)
+        pruned = LayerInputs(
+            self.pruned_stream.batches, readings, offsets, exact_skips=exact_skips, layers=names
+        )
         return pruned, dense
 
     def is_exact(self, stage: Stage) -> bool:

@@ -243,6 +243,25 @@ def test_wide_inputs_are_collected_in_the_memory_of_their_columns() -> None:
     assert peak < 8 * found.X.nbytes < 20_000**2 * 4 / 20
 
 
+@pytest.mark.parametrize(("exact", "outputs"), [(True, 3), (False, 3), (False, 9)])
+def test_a_column_of_weight_three_counts_as_three_columns(exact, outputs) -> None:
+    random, inputs, columns = np.random.default_rng(0), 8, 50
+    x, y = random.normal(size=(2, inputs, columns)).astype(np.float32)
+    lacking = random.normal(size=(2, columns)).astype(np.float32)
+    W = random.normal(size=(inputs + 1, outputs)).astype(np.float32)
+    counts, totals = random.integers(0, 4, columns), []
+    for times, roots in ((1, np.sqrt(counts).astype(np.float32)), (counts, None)):
+        sums = Moments(inputs, [W], exact=exact, missing=[2])
+        sums.origin = x.mean(axis=1, keepdims=True)
+        dense = W[:-1].T @ y + W[-1][:, None] if sums.of_results else y
+        arrays = (np.repeat(array, times, axis=1) for array in (x, dense, lacking))
+        sums.add(*arrays, roots=roots)
+        C, (B,) = sums.about_zero()
+        totals.append((C, B, *sums.missing()))
+    for weighed, repeated in zip(*totals, strict=True):
+        np.testing.assert_allclose(weighed, repeated, atol=2e-3)
+
+
 @pytest.mark.parametrize("outputs", [2, 300])
 def test_sums_far_from_zero_keep_their_precision(outputs) -> None:
     rng = np.random.default_rng(0)

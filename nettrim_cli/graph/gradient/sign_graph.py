@@ -38,6 +38,8 @@ class SignGraph:
         The model's outputs.
     energies
         By tensor, the name of the sums (M,) of squares of its gradient, one sum a channel.
+    columns
+        By tensor, the name of the sums (P,) of these squares over channels, one sum a place.
     moments
         By tensor, the name of the sums (M, M) of products of its gradient's channels.
     products
@@ -47,6 +49,7 @@ class SignGraph:
     runnable: Runnable
     outputs: tuple[str, ...]
     energies: Mapping[str, str]
+    columns: Mapping[str, str]
     moments: Mapping[str, str]
     products: Mapping[str, str]
 
@@ -56,6 +59,7 @@ def sign_graph(
     outputs: Iterable[str],
     *,
     channels: Mapping[str, int] | None = None,
+    places: Mapping[str, int] | None = None,
     pairs: Mapping[str, int] | None = None,
     copies: Mapping[str, str] | None = None,
     branches: Mapping[str, bool] = MappingProxyType({}),
@@ -73,8 +77,8 @@ def sign_graph(
         Names of tensors of floating-point numbers.
     channels
         Tensors whose energies are wanted, and the axis of their channels, from the end if negative.
-    pairs
-        The same of those whose moments are wanted.
+    places, pairs
+        The same of those whose sums of each place, and whose moments are wanted.
     copies
         Tensors whose products are wanted, and tensors with the error added.
     branches
@@ -85,7 +89,8 @@ def sign_graph(
     BadInput
         The model cannot be converted to an operator set with gradients.
     """
-    names, channels, pairs, copies = tuple(outputs), channels or {}, pairs or {}, copies or {}
+    names, channels, places = tuple(outputs), channels or {}, places or {}
+    pairs, copies = pairs or {}, copies or {}
     model = flat_model(index, (), [*dict.fromkeys((*names, *copies.values()))], branches)
     graph = model.proto.graph
     del graph.output[:]
@@ -94,11 +99,16 @@ def sign_graph(
         kind = model.facts.types.get(name, TensorProto.FLOAT)
         graph.input.append(helper.make_tensor_value_info(SCALE + name, kind, []))
     seeds = {name: signs.g.Mul(signs.like(name), SCALE + name) for name in names}
-    gradients = backward(model, signs.g, seeds, [*channels, *pairs, *copies], signs.before)
-    energies, moments, products = {}, {}, {}
+    gradients = backward(model, signs.g, seeds, [*channels, *places, *pairs, *copies], signs.before)
+    energies, columns, moments, products = {}, {}, {}, {}
     for name, axis in channels.items():
         if name in gradients.names and (energy := signs.energy(gradients, name, axis)):
             energies[name] = energy
+    for name, axis in places.items():
+        if name in gradients.names and name not in gradients.guessed:
+            squares = signs.g.Mul(gradients.names[name], gradients.names[name])
+            if rows := signs.rows(squares, name, axis):
+                columns[name] = signs.g.total(rows, [1], keepdims=False)
     for name, axis in pairs.items():
         if name in gradients.names and (rows := signs.rows(gradients.names[name], name, axis)):
             moments[name] = signs.g.MatMul(signs.g.Transpose(rows, perm=[1, 0]), rows)
@@ -107,10 +117,11 @@ def sign_graph(
             error = signs.g.Sub(copy, name)
             product = signs.g.Mul(gradients.names[name], error)
             products[name] = signs.g.ReduceSum(product, keepdims=0)
-    computed = dict.fromkeys([*energies.values(), *moments.values(), *products.values()])
+    wanted = (*energies.values(), *columns.values(), *moments.values(), *products.values())
+    computed = dict.fromkeys(wanted)
     graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
     runnable = model.external.runnable(model.proto)
-    return SignGraph(runnable, names, energies, moments, products)
+    return SignGraph(runnable, names, energies, columns, moments, products)
 
 
 class _Signs:

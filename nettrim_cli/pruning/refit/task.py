@@ -76,7 +76,9 @@ class Task:
         threads, listener = context.threads, context.listener
         teacher, outputs = paired_scores(context.dense, student, threads)
         judges = Judges(samples, teacher)
-        feeds = (batch.feeds for batch, _ in replace(samples, rounds=0).flagged_batches())
+        feeds = (
+            batch.feeds for batch, _ in replace(samples, rounds=0, weigh=None).flagged_batches()
+        )
         branches = constant_branches(student, feeds, threads)
         objective = Objective(student, found, outputs, judges.sizes, threads, branches)
         for each in objective.boundaries:
