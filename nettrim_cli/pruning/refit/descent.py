@@ -91,7 +91,7 @@ def metric(
     if not diagonal.any():
         return np.ones_like(diagonal)
     move = random.standard_normal(len(diagonal)) / np.sqrt(diagonal)
-    return np.asarray(diagonal * _largest(start, batches[:of_a_step], diagonal, move))
+    return np.asarray(diagonal * largest_eigenvalue(start, batches[:of_a_step], diagonal, move))
 
 
 class _Start:
@@ -131,7 +131,9 @@ class _Start:
         return self.along(batch, answers, changes)
 
 
-def _largest(start: _Start, batches: Sequence[FitBatch], diagonal: Vector, move: Vector) -> float:
+def largest_eigenvalue(
+    start: _Start, batches: Sequence[FitBatch], diagonal: Vector, move: Vector
+) -> float:
     """Largest eigenvalue of the Gauss-Newton matrix over its diagonal, by von Mises' iteration.
 
     Parameters
@@ -152,7 +154,7 @@ def _largest(start: _Start, batches: Sequence[FitBatch], diagonal: Vector, move:
         value = math.sqrt(_squared(image, diagonal) / _squared(move, diagonal))
         if not value > 0:
             return 1.0
-        move = image
+        move = image / value
     return value
 
 

@@ -19,7 +19,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.refit import task
 from nettrim_cli.pruning.refit.batches import FitBatch
-from nettrim_cli.pruning.refit.descent import Descent, metric, rate_at
+from nettrim_cli.pruning.refit.descent import Descent, largest_eigenvalue, metric, rate_at
 from nettrim_cli.pruning.refit.entries import Entries
 from nettrim_cli.pruning.refit.network import fit_outputs
 from nettrim_cli.pruning.refit.objective import Objective, paired_scores
@@ -290,3 +290,13 @@ def test_a_fit_that_costs_much_has_to_be_asked_for(files, monkeypatch) -> None:
         contents.append([*initializers(onnx.load(files.output)).values()])
     same = [all(map(np.array_equal, contents[0], other)) for other in contents[1:]]
     assert same == [True, False]
+
+
+def test_curvature_of_deep_networks_stays_finite() -> None:
+    """Their answers move by orders of magnitude more than the diagonal says."""
+
+    class Steep:
+        def product(self, batch, move):
+            return 1e60 * move
+
+    assert largest_eigenvalue(Steep(), [None], np.ones(3), np.ones(3)) == pytest.approx(1e60)
