@@ -105,7 +105,6 @@ def collect(
         fit_sample, holdout_sample, [] if sums is None else sums.missing()
     )
     shared = SharedCache()
-    reason = CHANGING if pruned.incomplete or dense.incomplete else NO_REASON
     unread = pruned.unread_sites(block)
     return [
         LayerSamples(
@@ -119,7 +118,7 @@ def collect(
             dense_spread=None if spread is None else spread.of_inputs(),
             shared=shared,
             skip=connection,
-            incomplete_reason=reason,
+            incomplete_reason=CHANGING if pruned.incomplete or dense.incomplete else NO_REASON,
             unread=unread,
             recorded=fitted,
         )

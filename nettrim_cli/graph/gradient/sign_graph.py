@@ -105,10 +105,8 @@ def sign_graph(
         if name in gradients.names and (energy := signs.energy(gradients, name, axis)):
             energies[name] = energy
     for name, axis in places.items():
-        if name in gradients.names and name not in gradients.guessed:
-            squares = signs.g.Mul(gradients.names[name], gradients.names[name])
-            if rows := signs.rows(squares, name, axis):
-                columns[name] = signs.g.total(rows, [1], keepdims=False)
+        if name in gradients.names and (sums := signs.by_place(gradients, name, axis)):
+            columns[name] = sums
     for name, axis in pairs.items():
         if name in gradients.names and (rows := signs.rows(gradients.names[name], name, axis)):
             moments[name] = signs.g.MatMul(signs.g.Transpose(rows, perm=[1, 0]), rows)
@@ -146,9 +144,17 @@ class _Signs:
 
     def energy(self, gradients: Gradients, name: str, axis: int) -> str:
         """Sums (M,) of squares over all axes but one; empty where their number is not known."""
-        g, gradient = self.g, gradients.names[name]
-        rows = self.rows(g.Mul(gradient, gradient), name, axis)
-        return g.total(rows, [0], keepdims=False) if rows else ""
+        rows = self._squares(gradients, name, axis)
+        return self.g.total(rows, [0], keepdims=False) if rows else ""
+
+    def by_place(self, gradients: Gradients, name: str, axis: int) -> str:
+        """Sums (P,) of squares over one axis; empty where nothing is known of single places."""
+        rows = "" if name in gradients.guessed else self._squares(gradients, name, axis)
+        return self.g.total(rows, [1], keepdims=False) if rows else ""
+
+    def _squares(self, gradients: Gradients, name: str, axis: int) -> str:
+        gradient = gradients.names[name]
+        return self.rows(self.g.Mul(gradient, gradient), name, axis)
 
     def rows(self, values: str, name: str, axis: int) -> str:
         """Values in the shape of a tensor as rows (P, M), M being the length of an axis.

@@ -131,7 +131,7 @@ class Division(NamedTuple):
 def stretched(
     V: Matrix, metric: OutputMetric | None, outputs: Matrix | slice = slice(None)
 ) -> Matrix:
-    """(..., K) whose products of rows are ``V K V'`` of some outputs of V (..., M)."""
+    """Rows (N, M + r) whose products are those of ``V K V'``, of some outputs of V (N, M)."""
     V = V[..., outputs]
     if metric is None:
         return V
