@@ -25,7 +25,7 @@ RUNS = 4  # backward passes of a batch, with signs of their own
 CONCENTRATED = 6.0  # mean square of weights whose mean is 1, from which they differ enough
 MOST = 0.5  # share of the parameters in such layers, from which another pass is worth its time
 EQUAL = 0.2  # of the weights, alike for all columns
-FEW = 256  # samples that tell how concentrated weights are
+FEW = 64  # samples that tell how concentrated weights are
 
 Weights = NDArray[np.float32]
 
