@@ -194,8 +194,9 @@ class _Sink:
         """
         picked = self.into.pick(x.shape[1])
         stored_positions = _inner(positions, picked)
+        part = None if roots is None else roots[positions]
         if self.spread is not None:
-            self.spread.add(y)
+            self.spread.add(y, part)
         if self.sums is not None and self.sums.of_results:
             all_results = [results(W, y) for W in self.weights]
             y, outputs = np.vstack(all_results), [array.T[picked] for array in all_results]
@@ -207,7 +208,7 @@ class _Sink:
         self.into.append([x.T[picked], *outputs, *(array[stored_positions] for array in skip_rows)])
         if self.sums is not None:
             missing = self.skips.missing([array[positions] for array in skip_rows])
-            self.sums.add(x, y, *missing, roots=None if roots is None else roots[positions])
+            self.sums.add(x, y, *missing, roots=part)
 
 
 def is_wide(inputs: int, columns: int) -> bool:

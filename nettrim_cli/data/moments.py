@@ -81,7 +81,7 @@ class Moments:
             overwrite_c=1,
         )
         self.gram[-1, :-1] += x @ ones
-        self.gram[-1, -1] += len(ones) if roots is None else ones @ ones
+        self.gram[-1, -1] += ones @ ones
         self._pending += len(ones)
         if self._pending >= SINGLE_COLUMNS:
             self._flush()
@@ -169,21 +169,25 @@ class Spread:
     def __init__(self) -> None:
         self._origin: Array | None = None
         self._sums: Array = np.zeros((2, 1))
-        self._count = 0
+        self._count = 0.0
 
-    def add(self, x: Array) -> None:
-        """Sum up some columns, (N, P)."""
+    def add(self, x: Array, roots: Array | None = None) -> None:
+        """Sum up some columns, (N, P); roots as for ``Moments.add``."""
         if self._origin is None:
             mean = x.mean(axis=1, keepdims=True)
             self._origin = np.where(np.isfinite(mean), mean, 0).astype(np.float32)
         centred = np.subtract(x, self._origin, dtype=np.float32)
+        sums = centred.sum(axis=1, dtype=np.float64)
+        if roots is not None:
+            centred *= roots
+            sums = (centred @ roots).astype(np.float64)
         squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
-        self._sums = self._sums + np.array([centred.sum(axis=1, dtype=np.float64), squares])
-        self._count += x.shape[1]
+        self._sums = self._sums + np.array([sums, squares])
+        self._count += x.shape[1] if roots is None else float(roots @ roots)
 
     def of_inputs(self) -> Array:
         """(N,) float64; 0 without columns."""
-        mean, square = self._sums / max(1, self._count)
+        mean, square = self._sums / (self._count or 1)
         return np.asarray(np.sqrt(np.maximum(square - np.square(mean), 0)))
 
 

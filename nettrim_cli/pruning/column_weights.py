@@ -7,7 +7,7 @@ outputs' gradient there tell where the weights that stay do good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nettrim_cli.data.dataset import Batch
 from nettrim_cli.graph import ops
+from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.layers.paths import response_path
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.output_gradients import REFUSALS, OutputGradients
@@ -52,16 +53,18 @@ class ColumnWeights:
     means: Mapping[str, float]
 
     @classmethod
-    def of(cls, gradients: OutputGradients) -> ColumnWeights:
+    def of(cls, gradients: OutputGradients, layers: Sequence[Layer]) -> ColumnWeights:
         """Those of layers in which few columns have nearly all of the weight.
 
-        None are where these layers have less than half of the parameters.
+        None are where these have less than half of the layers' parameters, or the engine fails.
         """
-        tensors, axes = _tensors(gradients.dense)
-        spread = concentrations(gradients, axes)
+        tensors, axes = _tensors(gradients.dense, layers)
+        spread: dict[str, tuple[float, float]] = {}
+        with suppress(*REFUSALS):
+            spread = concentrations(gradients, axes)
         means = {name: mean for name, (mean, square) in spread.items() if square >= CONCENTRATED}
         tensors = {layer: name for layer, name in tensors.items() if name in means}
-        sizes = {layer.name: layer.parameters for layer in gradients.dense.layers if layer.prunable}
+        sizes = {layer.name: layer.parameters for layer in layers}
         if sum(sizes[layer] for layer in tensors) < MOST * sum(sizes.values()):
             return cls(gradients, {}, {}, {})
         return cls(gradients, tensors, {name: axes[name] for name in means}, means)
@@ -97,6 +100,13 @@ def concentrations(
         Of the network.
     axes
         Names of tensors, and the axis of their channels.
+
+    Raises
+    ------
+    EngineFailed
+        onnxruntime does not run the backward pass on these samples.
+    OutOfMemory
+        There is no room for it.
     """
     squares, sums = gradients.by_column(axes), dict[str, NDArray[np.float64]]()
     for batch in _first(gradients.batches, FEW):
@@ -123,14 +133,14 @@ def _first(batches: Iterable[Batch], most: int) -> list[Batch]:
     return chosen
 
 
-def _tensors(model: Model) -> tuple[dict[str, str], dict[str, int]]:
+def _tensors(model: Model, layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, int]]:
     """Tensors that the errors of layers are in, by layer, and the axis of their channels.
 
     Layers of several places or blocks, and those in subgraphs, are not among them.
     """
     tensors, axes = {}, {}
-    for layer in model.layers:
-        axis = ops.output_axis(layer.geometry) if layer.prunable else None
+    for layer in layers:
+        axis = ops.output_axis(layer.geometry)
         if axis is None or len(layer.sites) != 1 or len(layer.blocks) != 1 or layer.sites[0].scope:
             continue
         tensors[layer.name] = name = response_path(model.index, layer, layer.sites[0])[1]

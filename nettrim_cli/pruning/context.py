@@ -106,8 +106,10 @@ class Context:
     @cached_property
     def _column_weights(self) -> ColumnWeights | None:
         """None where outputs do not matter, or all columns alike."""
-        weights = ColumnWeights.of(self.gradients) if self.dense_importance else None
-        return weights if weights is not None and weights.tensors else None
+        if not self.dense_importance:
+            return None
+        weights = ColumnWeights.of(self.gradients, self.layers)
+        return weights if weights.tensors else None
 
     @property
     def dense_importance(self) -> Importance:

@@ -210,6 +210,7 @@ def _passes(
             context.listener.stage("trying columns that count by their gradients")
             other = prune_pass(context, weighed, leader.zeros, first.importance, tuned)
             if excess(probe.differences(other.model), leader.moved) < -SURE:
+                context.listener.message("columns count by their gradients from now on")
                 result, samples, cache = other, weighed, None
     return sweep(context, samples, result, reference, cache=cache), samples
 

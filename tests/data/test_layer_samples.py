@@ -11,7 +11,7 @@ from nettrim_cli.data import layer_samples
 from nettrim_cli.data import moments as sums_module
 from nettrim_cli.data.layer_columns import LayerInputs, SiteReader
 from nettrim_cli.data.layer_samples import collect
-from nettrim_cli.data.moments import Moments
+from nettrim_cli.data.moments import Moments, Spread
 from nettrim_cli.data.stream import LiveBatch
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.ops import read_geometry
@@ -241,6 +241,16 @@ def test_wide_inputs_are_collected_in_the_memory_of_their_columns() -> None:
         tracemalloc.stop()
     assert found.columns == 120
     assert peak < 8 * found.X.nbytes < 20_000**2 * 4 / 20
+
+
+def test_the_spread_of_weighed_columns_is_that_of_repeated_ones() -> None:
+    random = np.random.default_rng(0)
+    x, counts = random.normal(3, 2, size=(4, 60)).astype(np.float32), random.integers(0, 4, 60)
+    spread = Spread()
+    for part in (slice(25), slice(25, 60)):
+        spread.add(x[:, part], np.sqrt(counts[part]).astype(np.float32))
+    expected = np.repeat(x, counts, axis=1).std(axis=1)
+    np.testing.assert_allclose(spread.of_inputs(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("exact", "outputs"), [(True, 3), (False, 3), (False, 9)])

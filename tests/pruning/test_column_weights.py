@@ -8,6 +8,7 @@ import onnx
 
 from nettrim_cli import Settings, prune
 from nettrim_cli.data.dataset import Batch
+from nettrim_cli.errors import OutOfMemory
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.column_weights import EQUAL, ColumnWeights
 from nettrim_cli.pruning.context import Context
@@ -18,33 +19,28 @@ from tests.support.options import PLAIN
 from tests.support.small import run
 
 STEPS, INPUTS = 40, 6
-POOLED = f"""g (float[N,{STEPS},{INPUTS}] x) => (float[N,3] y) {{
+SERIES = f"float[N,{STEPS},{INPUTS}] x"
+LARGEST = f"""g ({SERIES}) => (float[N,3] y) {{
     z = MatMul(x, w)
-    t = Transpose <perm=[0, 2, 1]> (z)
-    m = GlobalMaxPool(t)
-    axes = Constant <value_ints=[2]> ()
-    y = Squeeze(m, axes)
+    y = ReduceMax <axes=[1], keepdims=0> (z)
 }}"""
-MASKED = f"""g (float[N,{STEPS},{INPUTS}] x, float[N,{STEPS},1] mask) => (float[N,3] y) {{
+MASKED = f"""g ({SERIES}, float[N,{STEPS},1] mask) => (float[N,3] y) {{
     z = MatMul(x, w)
     m = Mul(z, mask)
-    t = Transpose <perm=[0, 2, 1]> (m)
-    a = GlobalAveragePool(t)
-    axes = Constant <value_ints=[2]> ()
-    y = Squeeze(a, axes)
+    y = ReduceMean <axes=[1], keepdims=0> (m)
 }}"""
-EVEN = f"g (float[N,{STEPS},{INPUTS}] x) => (float[N,{STEPS},3] y) {{ y = MatMul(x, w) }}"
+EVEN = f"g ({SERIES}) => (float[N,{STEPS},3] y) {{ y = MatMul(x, w) }}"
 
 
 def weights_of(text: str, x) -> tuple[ColumnWeights, dict]:
     dense, batch = Model(build(text, w=normal(INPUTS, 3))), Batch({"x": x}, len(x), None)
-    weights = ColumnWeights.of(OutputGradients(dense, [batch], [batch], threads=1))
+    weights = ColumnWeights.of(OutputGradients(dense, [batch], [batch], threads=1), dense.layers)
     return weights, weights.of_batch(batch)
 
 
 def test_before_a_maximum_only_what_is_largest_counts() -> None:
     x = normal(20, STEPS, INPUTS, seed=1)
-    _, weights = weights_of(POOLED, x)
+    _, weights = weights_of(LARGEST, x)
     (of_layer,) = weights.values()
     results, largest = x @ normal(INPUTS, 3), np.zeros((20, STEPS))
     for sample, column in np.ndindex(20, 3):
@@ -58,6 +54,20 @@ def test_where_all_columns_count_none_is_weighed() -> None:
     weights, of_batch = weights_of(EVEN, normal(20, STEPS, INPUTS, seed=1))
     assert not weights.tensors
     assert of_batch == {}
+
+
+def test_layers_that_stay_and_engines_that_fail_are_no_reason_for_a_pass(monkeypatch) -> None:
+    batch = Batch({"x": normal(20, STEPS, INPUTS, seed=1)}, 20, None)
+    dense = Model(build(LARGEST, w=normal(INPUTS, 3)))
+    gradients = OutputGradients(dense, [batch], [batch], threads=1)
+    assert ColumnWeights.of(gradients, dense.layers).tensors
+    assert not ColumnWeights.of(gradients, []).tensors
+
+    def fails(batch):
+        raise OutOfMemory("no room")
+
+    monkeypatch.setattr(OutputGradients, "by_column", lambda *_: fails)
+    assert not ColumnWeights.of(gradients, dense.layers).tensors
 
 
 def masked(count: int, seed: int) -> dict[str, np.ndarray]:
@@ -94,7 +104,7 @@ def test_what_is_masked_decides_nothing(tmp_path, monkeypatch) -> None:
 
 def test_what_is_no_maximum_may_become_one(tmp_path, monkeypatch) -> None:
     """To first order such columns count for nothing; held-out samples tell that they do."""
-    proto = build(POOLED, w=normal(INPUTS, 3, seed=5))
+    proto = build(LARGEST, w=normal(INPUTS, 3, seed=5))
     samples = ({"x": normal(count, STEPS, INPUTS, seed=count)} for count in (300, 2000))
     weighed, alike = errors_with_and_without(tmp_path, monkeypatch, proto, *samples)
     assert weighed == alike
