@@ -132,8 +132,7 @@ def test_signals_at_random_moments_of_a_run(files) -> None:
     program = "from nettrim_cli.__main__ import main; print(flush=True); main()"
     command = [sys.executable, "-c", program, *map(str, words), "--force", "-q"]
     draw = random.Random(0)
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    for number in numbers * 2:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_usual_signals
         ) as process:

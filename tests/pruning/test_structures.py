@@ -269,7 +269,7 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["experts", "LSTM"])
+@pytest.mark.parametrize("name", thinned(["LSTM", "experts"], 2))
 def test_every_method_takes_layers_of_several_blocks(name, method, tmp_path) -> None:
     files = saved(tmp_path, NETWORKS[name](), 64)
     settings = Settings(epsilon=0.3, method=method, scheme="parallel", **PLAIN)

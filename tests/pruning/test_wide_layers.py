@@ -19,6 +19,7 @@ from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.solve.gram import schedules
 from nettrim_cli.solve.samples import LayerSamples
 from tests.support import forked
+from tests.support.effort import thinned
 from tests.support.networks import mlp, save_data, save_model
 from tests.support.options import PATIENCE, QUICK
 from tests.support.small import build, normal
@@ -66,7 +67,7 @@ def test_a_layer_of_20000_inputs_is_pruned(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("method", ["l0", "net-trim"])
-@pytest.mark.parametrize("scheme", ["cascade", "parallel"])
+@pytest.mark.parametrize("scheme", thinned(["cascade", "parallel"], 2))
 def test_a_network_of_layers_that_are_all_taken_for_wide(
     tmp_path, monkeypatch, scheme, method
 ) -> None:

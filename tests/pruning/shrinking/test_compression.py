@@ -62,7 +62,7 @@ def weights_of(proto):
 
 @pytest.mark.parametrize(
     ("scheme", "network", "structure"),
-    thinned(itertools.product(["cascade", "parallel"], NETWORKS, SMALLER), 3),
+    thinned(itertools.product(["cascade", "parallel"], NETWORKS, SMALLER), 5),
 )
 def test_every_structure_keeps_its_target_on_every_network(
     tmp_path, scheme, network, structure
