@@ -1,0 +1,80 @@
+"""``nettrim bench``: models timed side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nettrim_cli.errors import BadInput, GateFailed, NettrimError
+from nettrim_cli.options.endings import printing
+from nettrim_cli.options.flags import PATH, limit_options, options_of, reporting, reports_option
+from nettrim_cli.options.usage import Command
+from nettrim_cli.report.render import BENCH_FORMATS
+from nettrim_cli.settings import BenchSettings
+
+
+@click.command(cls=Command)
+@click.argument("models", type=PATH, nargs=-1, required=True)
+@click.option("--data", type=PATH, help="Samples to run on [default: made ones].")
+@options_of(BenchSettings)
+@reports_option(BENCH_FORMATS)
+@limit_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def bench(
+    models: tuple[Path, ...],
+    data: Path | None,
+    force: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Time MODELS side by side in onnxruntime; the first is the reference.
+
+    They run in turns, until their ratios are known to 1 % or the time is up.  Load time, memory
+    and op types are measured, too.  With --max-latency-ratio it is a gate for CI: exit code 3 if
+    a model takes too long, 65 if that cannot be told.
+    \f
+
+    Parameters
+    ----------
+    models, data
+        Paths of the models, and of the samples; None for made ones.
+    force, reports
+        Files of reports, and whether existing ones may be replaced.
+    as_json
+        Whether JSON is printed.
+    options
+        Fields of ``BenchSettings``.
+
+    Raises
+    ------
+    click.UsageError
+        Options do not go together.
+    """  # noqa: D301 (click leaves out what follows the form feed)
+    from nettrim_cli.latency.bench import bench as time_models
+    from nettrim_cli.report import bench as view
+    from nettrim_cli.report import bench_verdict, render, terminal
+    from nettrim_cli.report.progress import StatusLine
+
+    settings = BenchSettings(**options)
+    if data is not None and settings.shape:
+        raise click.UsageError("--shape is for inputs that are made: leave it out, or --data.")
+    if settings.max_latency_ratio is not None and len(models) < 2:
+        raise click.UsageError("--max-latency-ratio compares models: name two or more.")
+    inputs = [*models, *filter(None, (data,))]
+    with reporting(reports, BENCH_FORMATS, inputs, force=force) as write:
+        with StatusLine() as status:
+            timings = time_models(models, data, settings, stage=status.show)
+        write(partial(render.render_bench, timings))
+    outcome: NettrimError | None = None
+    if complaint := bench_verdict.complaint(timings):
+        kind = GateFailed if timings.passed is False else BadInput
+        outcome = kind(complaint)
+    with printing(outcome):
+        if as_json:
+            click.echo(render.as_json(timings.as_dict()), nl=False)
+        else:
+            view.show_bench(timings, terminal.console_for_stdout())

@@ -1,0 +1,105 @@
+"""``nettrim compare``: two models on the same samples, and a gate for CI."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nettrim_cli.errors import BadInput, GateFailed
+from nettrim_cli.options.endings import printing
+from nettrim_cli.options.flags import PATH, limit_options, options_of, reporting, reports_option
+from nettrim_cli.options.usage import Command
+from nettrim_cli.report.render import COMPARISON_FORMATS
+from nettrim_cli.settings import CERTIFICATE_HELP, CERTIFICATES, Gate
+
+
+@click.command(cls=Command)
+@click.argument("reference", type=PATH)
+@click.argument("candidate", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Samples, with labels for accuracy.")
+@options_of(Gate)
+@reports_option(COMPARISON_FORMATS)
+@click.option(
+    "--certificate",
+    type=click.Choice(CERTIFICATES),
+    default="quick",
+    show_default=True,
+    help=CERTIFICATE_HELP,
+)
+@click.option(
+    "--ignore-label",
+    type=int,
+    metavar="N",
+    help="The label that marks samples without a class, such as -1: accuracy leaves them out.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
+@limit_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def compare(
+    reference: Path,
+    candidate: Path,
+    data: Path,
+    force: bool,
+    reports: tuple[Path, ...],
+    certificate: str,
+    ignore_label: int | None,
+    threads: int | None,
+    as_json: bool,
+    **gates: Any,
+) -> None:
+    """Run REFERENCE and CANDIDATE on the same samples and compare answers and sizes.
+
+    REFERENCE is the dense model, CANDIDATE the pruned one.  With --max-drop or --max-error it is
+    a gate for CI: exit code 3 if a limit is exceeded, 65 if that cannot be measured.
+    \f
+
+    Parameters
+    ----------
+    reference, candidate, data
+        Paths of the models, and of the samples.
+    force, reports
+        Files of reports, and whether existing ones may be replaced.
+    certificate
+        Whether errors are bounded: auto, full or none.
+    ignore_label
+        The label that marks samples without a class.
+    threads
+        Processor threads; None for all.
+    as_json
+        Whether JSON is printed.
+    gates
+        Fields of ``Gate``.
+
+    Raises
+    ------
+    click.UsageError
+        Limits make no sense.
+    """  # noqa: D301 (click leaves out what follows the form feed)
+    from nettrim_cli import pipeline
+    from nettrim_cli.report import render, terminal
+    from nettrim_cli.report.gate import complaint
+
+    try:
+        gate = Gate(**gates)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    inputs = [reference, candidate, data]
+    with reporting(reports, COMPARISON_FORMATS, inputs, force=force) as write:
+        comparison = pipeline.compare(
+            reference,
+            candidate,
+            data,
+            gate=gate if gate.is_set else None,
+            threads=threads,
+            certificate=certificate,
+            ignore_label=ignore_label,
+        )
+        write(partial(render.render_comparison, comparison))
+    with printing(GateFailed(complaint(comparison)) if comparison.passed is False else None):
+        if as_json:
+            click.echo(render.as_json(comparison.as_dict()), nl=False)
+        else:
+            terminal.show_comparison(comparison, terminal.console_for_stdout())

@@ -1,0 +1,32 @@
+"""``nettrim inspect``: the layers of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nettrim_cli.options.endings import printing
+from nettrim_cli.options.flags import PATH, limit_options
+from nettrim_cli.options.usage import Command
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@limit_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def inspect(model: Path, as_json: bool) -> None:
+    """List the layers of MODEL: what can be pruned, and why not where it cannot."""
+    from nettrim_cli import pipeline
+    from nettrim_cli.report import render
+    from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
+    from nettrim_cli.report.terminal import console_for_stdout
+
+    summary = pipeline.inspect(model)
+    listing = summary.path, summary.layers, summary.nonzeros
+    with printing():
+        if as_json:
+            layers = layers_as_dict(*listing, parameters=summary.parameters)
+            click.echo(render.as_json(layers), nl=False)
+        else:
+            show_layers(*listing, console_for_stdout(), parameters=summary.parameters)

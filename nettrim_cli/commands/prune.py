@@ -1,0 +1,115 @@
+"""``nettrim prune``: the dense model and samples in, the sparse model and its report out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nettrim_cli.errors import BadInput, GateFailed
+from nettrim_cli.files.formats import READABLE
+from nettrim_cli.options.endings import printing
+from nettrim_cli.options.flags import (
+    PATH,
+    flag_of,
+    limit_options,
+    listed,
+    options_of,
+    reporting,
+    reports_option,
+)
+from nettrim_cli.options.usage import Command
+from nettrim_cli.report.render import FORMATS
+from nettrim_cli.settings import Settings, check_one_target
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.option("--data", type=PATH, required=True, help=f"Calibration samples: {listed(READABLE)}.")
+@click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
+@reports_option(FORMATS)
+@options_of(Settings)
+@click.option(
+    "--bench",
+    is_flag=True,
+    help="Time the dense and the written model on held-out samples, one by one and 64 at once.",
+)
+@limit_options
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@click.option("-v", "--verbose", is_flag=True, help="Print each layer on stderr when it is done.")
+def prune(
+    model: Path,
+    data: Path,
+    output: Path | None,
+    force: bool,
+    reports: tuple[Path, ...],
+    bench: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Write a sparse MODEL that answers like the dense one.
+
+    The target is an error allowed to each layer (--epsilon), a sparsity (--sparsity), or what
+    the whole network may lose: an error (--max-error) or right answers (--max-drop); or a size
+    (--max-bytes).
+    A layer that cannot be pruned stays as it is and is listed with the reason.
+    \f
+
+    Parameters
+    ----------
+    model, data, output
+        Paths of the model, of the samples, and of the file to write.
+    force
+        Whether existing files may be replaced.
+    reports
+        Files of reports.
+    bench
+        Whether both models are timed.
+    quiet, verbose
+        How much is printed.
+    options
+        Fields of ``Settings``.
+
+    Raises
+    ------
+    click.UsageError
+        Options do not go together.
+    """  # noqa: D301 (click leaves out what follows the form feed)
+    from nettrim_cli import pipeline
+    from nettrim_cli.files.atomic import standing
+    from nettrim_cli.loading import default_output
+    from nettrim_cli.report.diagnostic import Severity
+    from nettrim_cli.report.progress import Silent, TerminalProgress
+    from nettrim_cli.report.render import render
+    from nettrim_cli.report.terminal import console_for_stdout, show_report
+
+    if quiet and verbose:
+        raise click.UsageError("-q and -v ask for opposite things: give one of them.")
+    try:
+        check_one_target(options, flag_of)
+        settings = Settings(**options)
+    except BadInput as error:  # click itself has checked single options
+        raise click.UsageError(str(error)) from error
+    target = output or default_output(model)
+    with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
+        with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
+            try:
+                report = pipeline.prune(
+                    model, data, target, settings, force=force, bench=bench, listener=listener
+                )
+            except GateFailed as missed:
+                if missed.report is not None:
+                    write(partial(render, missed.report))
+                raise
+        with standing(target):
+            write(partial(render, report))
+    if quiet:
+        for warning in report.warnings:
+            if warning.severity < Severity.INFORMATION:
+                click.echo(f"warning: {warning.text}", err=True)
+    else:
+        with printing():
+            show_report(report, console_for_stdout(), output=str(target))
