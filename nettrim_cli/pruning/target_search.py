@@ -80,8 +80,10 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
         sparsity = _within(1 - x if goal.falls else x, compression)
         context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} {noun}")
         attempt = compression.compress(sparsity, None if last is None else last.attempt)
-        share = _share(attempt.result, sparsity)
-        last = _Candidate(attempt, Round(share, *goal.measured(attempt.result.model)))
+        result, share = attempt.result, _share(attempt.result, sparsity)
+        if not goal.falls:
+            result = _fitted(context, compression, result, reference)
+        last = _Candidate(attempt, result, Round(share, *goal.measured(result.model)))
         rounds.append(last.round)
         figure = rounds[-1].figure
         context.listener.message(f"round {len(rounds)}: {sparsity:.2%} {noun}, {name} {figure:.4g}")
@@ -141,16 +143,21 @@ def _within(sparsity: float, compression: Compression) -> float:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A round of the search: what came out, and how good it is."""
+    """A round of the search: what came out, fitted together or not, and how good it is."""
 
     attempt: Attempt
+    result: PassResult
     round: Round
     rank: tuple[bool, float] = (False, -math.inf)
 
-    @property
-    def result(self) -> PassResult:
-        """The network."""
-        return self.attempt.result
+
+def _fitted(
+    context: Context, compression: Compression, result: PassResult, reference: ReferenceOutputs
+) -> PassResult:
+    """A network whose layers are fitted together, where the settings say so and it helps."""
+    if not fits_network(context.settings):
+        return result
+    return fit_together(context, compression.samples, result, reference)[0]
 
 
 def _swept(
@@ -161,21 +168,21 @@ def _swept(
     goal: Goal,
     reference: ReferenceOutputs,
 ) -> Outcome:
-    """The best round's network after the sweeps that the settings ask for."""
-    sparsity = best.round.sparsity
+    """The best round's network, or another from the sweeps that the settings ask for."""
+    sparsity, first = best.round.sparsity, best.attempt.result
 
     def accept(result: PassResult) -> PassResult | None:
-        """The network with its figure; None where that is over the limit."""
-        last = Round(sparsity, *goal.measured(result.model))
+        """The fitted network with its figure; None where that is over the limit."""
+        fitted = _fitted(context, compression, result, reference)
+        last = Round(sparsity, *goal.measured(fitted.model))
         within = last.figure <= figure_limit(context.settings.target)
-        return _with_target(result, last, context, rounds) if within else None
+        return _with_target(fitted, last, context, rounds) if within else None
 
     result = _with_target(best.result, best.round, context, rounds)
-    samples, cache = compression.samples, compression.cache
-    result = sweep(context, samples, result, reference, accept, cache=cache)
-    if fits_network(context.settings):
-        fitted, share = fit_together(context, samples, result, reference)
-        result = (accept(fitted) if share else None) or result
+    if goal.falls and fits_network(context.settings):  # no fit moves its figure much
+        result = accept(first) or result
+    swept = sweep(context, compression.samples, first, reference, accept, cache=compression.cache)
+    result = result if swept is first else swept
     return Outcome(result, compression.samples, compression.forecast, compression.mix)
 
 

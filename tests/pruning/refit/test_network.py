@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import onnx
 import pytest
@@ -14,6 +16,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_values
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
+from nettrim_cli.pruning import target_search
 from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
@@ -27,7 +30,7 @@ from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import Settings
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, Files, initializers, mlp, save_data, save_model
-from tests.support.options import QUICK
+from tests.support.options import PLAIN, QUICK
 from tests.support.small import build, normal
 
 SLOW = {"residual"}
@@ -84,10 +87,31 @@ def test_what_the_refit_gives_is_the_same_each_time(files) -> None:
     assert contents[0] == contents[1]
 
 
-@pytest.mark.slow
-def test_a_search_keeps_what_was_asked_for(files) -> None:
-    report = prune(files.model, files.data, settings=Settings(max_error=0.2, refit="network"))
-    assert report.comparison.error <= 0.2
+def test_a_search_goes_as_far_as_the_fit_allows(files) -> None:
+    layers, together = (
+        prune(
+            files.model,
+            files.data,
+            settings=Settings(**PLAIN | {"max_error": 0.2, "refit": refit}),
+            force=True,
+        )
+        for refit in ("layers", "network")
+    )
+    assert together.comparison.error <= 0.2
+    assert together.comparison.error == together.target.reached
+    assert together.sparsity > layers.sparsity
+
+
+def test_a_search_for_a_size_fits_once(files, monkeypatch) -> None:
+    fits = []
+    monkeypatch.setattr(
+        target_search, "fit_together", lambda *found: fits.append(found) or (found[2], 0.0)
+    )
+    limit = int(0.8 * len(gzip.compress(files.model.read_bytes(), 6)))
+    settings = Settings(**PLAIN | {"max_bytes": limit, "refit": "network"})
+    report = prune(files.model, files.data, settings=settings)
+    assert len(fits) == 1
+    assert report.target.reached <= limit
 
 
 def test_epsilon_is_a_promise_to_each_layer() -> None:
