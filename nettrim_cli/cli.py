@@ -13,6 +13,7 @@ import click
 from nettrim_cli import __version__
 from nettrim_cli.commands.bench import bench
 from nettrim_cli.commands.compare import compare
+from nettrim_cli.commands.data import data
 from nettrim_cli.commands.inspect import inspect
 from nettrim_cli.commands.pack import pack, unpack
 from nettrim_cli.commands.prune import prune
@@ -20,7 +21,7 @@ from nettrim_cli.options.endings import exit_code, leave_quietly
 from nettrim_cli.options.usage import Group
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-COMMANDS = (prune, inspect, compare, pack, unpack, bench)
+COMMANDS = (prune, inspect, compare, data, pack, unpack, bench)
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -32,6 +33,7 @@ def nettrim() -> None:
     nettrim prune model.onnx --data calib.h5
     nettrim inspect model.onnx
     nettrim compare model.onnx model.pruned.onnx --data test.h5
+    nettrim data photographs --model model.onnx --preset imagenet -o calib.h5
     nettrim pack model.pruned.onnx
     nettrim bench model.onnx model.pruned.onnx
     """  # noqa: D301 (click wants the backspace itself)

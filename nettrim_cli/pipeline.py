@@ -24,7 +24,7 @@ from nettrim_cli.evaluation.comparison import (
 )
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.new_samples import new_sample_errors
-from nettrim_cli.evaluation.plausibility import LABEL_CHECKS, dropped_samples, examine
+from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, dropped_samples, examine
 from nettrim_cli.evaluation.provenance import check_operands
 from nettrim_cli.files.atomic import reserved, standing
 from nettrim_cli.graph.model import Model
@@ -191,7 +191,7 @@ def compare(
             size,
             threads=count,
             strict=gate is not None and gate.max_drop is not None,
-            checks=LABEL_CHECKS,
+            checks=COMPARISON_CHECKS,
         )
         notes += tuple(doubt.text for doubt in ordered(doubts))
         if gate is not None:  # some outputs tell batches apart, but not samples

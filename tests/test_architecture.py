@@ -29,13 +29,18 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("data", "errors", "evaluation", "graph", "latency", "reasons", "report", "settings"),
         *("files.atomic", "solve"),
     },
+    "preparation": {
+        *("data", "errors", "evaluation", "files", "graph", "latency.inputs", "loading"),
+        *("process.channel", "report", "settings"),
+    },
     "latency": {
         *("data", "errors", "graph", "loading", "process", "report", "settings"),
     },
     "options": {"errors", "files", "process", "quantities", "settings"},
     "settings": {"errors", "options.declare", "quantities"},
     "commands": {
-        *("errors", "files", "latency", "loading", "options", "pipeline", "report", "settings"),
+        *("errors", "files", "latency", "loading", "options", "pipeline", "preparation", "report"),
+        "settings",
     },
 }
 FOR_TYPES = {"report": {"graph.layer"}}
@@ -49,11 +54,12 @@ LIBRARIES = {
     "evaluation": {"numpy", "scipy"},
     "pruning": {"numpy", "scipy"},
     "latency": {"numpy", "scipy"},
+    "preparation": {"numpy", "scipy", "PIL", "tokenizers"},
     "options": {"click"},
     "commands": {"click"},
     "settings": set(),
 }
-HOME = {"onnx": "graph", "onnxruntime": "data", "h5py": "data"}
+HOME = {"onnx": "graph", "onnxruntime": "data", "h5py": "data", "PIL": "preparation"}
 TOP = 9  # modules there, at most
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = PACKAGE.parent / "tests"
@@ -153,7 +159,7 @@ def test_the_pipeline_loads_nothing_that_few_runs_need() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    heavy = "numpy onnx onnxruntime rich scipy h5py threadpoolctl google.protobuf "
+    heavy = "numpy onnx onnxruntime rich scipy h5py PIL threadpoolctl google.protobuf "
     heavy += "nettrim_cli.pipeline nettrim_cli.report.result nettrim_cli.report.terminal"
     code = (
         "import sys, nettrim_cli.cli, nettrim_cli.__main__;"

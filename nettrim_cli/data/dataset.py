@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,13 +115,9 @@ class Calibration:
         require_file(file, inputs)
         opened_identity = identity(file.stat())
         tell("input", file, opened_identity)
-        reader = _reader(file)
-        if reader is None:
+        container = open_container(file)
+        if container is None:
             raise BadInput(other_kind(file, inputs))
-        try:
-            container = reader(file)
-        except OSError as error:
-            raise MissingInput(f"{file} cannot be read ({error.strerror or error}).") from error
         try:
             samples = cls(container, inputs, ignored)
             samples._identity = opened_identity
@@ -162,6 +159,11 @@ class Calibration:
     def labels(self) -> str:
         """Name of the dataset with the labels that batches carry; empty without them."""
         return self._labels.name if self._labels else ""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How nettrim made the file, as it says itself; empty where it did not."""
+        return self._container.provenance
 
     @property
     def datasets(self) -> dict[str, str]:
@@ -311,8 +313,16 @@ def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
         raise MissingInput(f"{path} may not be read: change its permissions.")
 
 
-def _reader(path: Path) -> Callable[[Path], Container] | None:
-    """What opens a file, by its content, else by its suffix; None where nothing does."""
+def open_container(path: Path) -> Container | None:
+    """Open a file of a format that is known by its content, else by its suffix; None otherwise.
+
+    Raises
+    ------
+    MissingInput
+        It cannot be read.
+    BadInput
+        It is damaged.
+    """
     kind, suffix = identify(path), path.suffix.lower()
     if kind is None:
         kind = next((known for known in READABLE.values() if suffix in known.suffixes), None)
@@ -322,4 +332,7 @@ def _reader(path: Path) -> Callable[[Path], Container] | None:
     reader: Callable[[Path], Container] = getattr(
         importlib.import_module(f"nettrim_cli.data.formats.{module}"), function
     )
-    return reader
+    try:
+        return reader(path)
+    except OSError as error:
+        raise MissingInput(f"{path} cannot be read ({error.strerror or error}).") from error

@@ -95,6 +95,18 @@ def dropped_samples(used: int, total: int, batch: int) -> Iterator[Diagnostic]:
         )
 
 
+def random_samples(case: Case) -> Iterator[Diagnostic]:
+    """Warn of samples that are random numbers, as their file says."""
+    if case.samples.provenance.get("random"):
+        yield Diagnostic(
+            "random-samples",
+            f"{case.samples.path}: the samples are random numbers, so that no figure says anything "
+            "of real data: use them to see that a model runs, and samples as in training for all "
+            "else.",
+            "the samples are random numbers, and no figure says anything of real data",
+        )
+
+
 def equal_samples(case: Case) -> Iterator[Diagnostic]:
     """Warn of many copies of samples.
 
@@ -318,9 +330,17 @@ def _dataset(case: Case, name: str) -> str:
     return f"{case.samples.path}: dataset '{case.samples.datasets[name]}'"
 
 
-LABEL_CHECKS = (labels_fit, unused_labels)
+COMPARISON_CHECKS = (random_samples, labels_fit, unused_labels)
 CHECKS: Sequence[Check] = (
-    *(equal_samples, dominant_samples, labels_fit, unused_labels, one_answer, broken_outputs),
+    *(
+        random_samples,
+        equal_samples,
+        dominant_samples,
+        labels_fit,
+        unused_labels,
+        one_answer,
+        broken_outputs,
+    ),
     *(scaled_answers, training_mode, trained_range, picture_range, constant_inputs),
 )
 

@@ -133,17 +133,36 @@ def write_atomically(
     DiskFailed
         The disk is full or failed, or what was read back differs.
     """
+    with replacing(path) as (temporary, file):
+        _write_synced(file, (payload,))
+        if temporary.read_bytes() != payload:
+            raise DiskFailed(f"{path}: what was read back differs from what was written")
+        del payload  # the check may need the memory
+        if check is not None:
+            check(temporary)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[tuple[Path, BinaryIO]]:
+    """Give a new file in the folder of `path`, which takes its place when the with-block ends well.
+
+    It keeps the mode of a file that it replaces, and is removed on any exception.
+
+    Raises
+    ------
+    CannotWrite
+        The system does not allow the file to be created.
+    DiskFailed
+        The disk is full or failed.
+    """
     target = Path(os.path.realpath(path))
     try:
         with temporary_file(target.parent) as (temporary, file):
-            _write_synced(file, (payload,))
+            yield temporary, file
             if (mode := _mode(target)) is not None:
                 os.chmod(temporary, mode)
-            if temporary.read_bytes() != payload:
-                raise DiskFailed(f"{target}: what was read back differs from what was written")
-            del payload  # the check may need the memory
-            if check is not None:
-                check(temporary)
+            file.flush()
+            os.fsync(file.fileno())
             tell("output", target, identity(os.fstat(file.fileno())))
             if os.name == "nt":  # where open files cannot be renamed, nor removed by another run
                 file.close()

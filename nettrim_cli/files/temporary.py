@@ -54,6 +54,13 @@ def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
             file.close()
 
 
+def share(file: BinaryIO) -> None:
+    """Let readers lock a temporary file, too; it is still not taken for a left-over."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+
+
 @contextlib.contextmanager
 def hold(path: str | os.PathLike[str]) -> Iterator[None]:
     """Keep other runs from writing `path` during the with-block.

@@ -64,6 +64,7 @@ def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 SEVERITIES = {
+    "random-samples": Severity.CRITICAL,
     "labels-at-chance": Severity.CRITICAL,
     "constant-labels": Severity.CRITICAL,
     "constant-output": Severity.CRITICAL,

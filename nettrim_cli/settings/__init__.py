@@ -3,6 +3,7 @@
 from nettrim_cli.settings.bench import BenchSettings
 from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
+from nettrim_cli.settings.data import PRESETS, DataSettings
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.run import (
@@ -34,12 +35,14 @@ __all__ = [
     "FIRST_BITS",
     "KERNEL_BITS",
     "METHODS",
+    "PRESETS",
     "SCHEMES",
     "SEARCHED",
     "STRUCTURES",
     "TARGETS",
     "WIDTHS",
     "BenchSettings",
+    "DataSettings",
     "Gate",
     "Limit",
     "Settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nettrim_cli.errors import BadInput
@@ -21,6 +22,12 @@ def check_shape(text: str) -> str:
     if not re.fullmatch(r".+=[1-9][0-9]*(x[1-9][0-9]*)*", text):
         raise ValueError(f"{text!r} is no shape; write NAME=SIZES, such as ids=1x128")
     return text
+
+
+def parsed_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs by name."""
+    pairs = (text.rpartition("=") for text in texts)
+    return {name: tuple(map(int, sizes.split("x"))) for name, _, sizes in pairs}
 
 
 @dataclass(frozen=True)
@@ -77,5 +84,4 @@ class BenchSettings:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of inputs by name."""
-        pairs = (text.rpartition("=") for text in self.shape)
-        return {name: tuple(map(int, sizes.split("x"))) for name, _, sizes in pairs}
+        return parsed_shapes(self.shape)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
-
-pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[models]')")
 
 from benchmarks.models import nettrim
 

@@ -14,8 +14,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[models]')")
-
 from benchmarks.models import MODELS, model_file, read_samples, write_samples
 from benchmarks.models_samples import open_session
 from benchmarks.models_tasks import runs

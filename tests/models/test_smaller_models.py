@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("PIL", reason="Pillow is not installed (pip install '.[models]')")
-
 from benchmarks.models import MODELS, model_file, read_samples, write_samples
 from nettrim_cli.graph.channels.delete import delete_units
 from nettrim_cli.graph.channels.find import unit_groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +40,10 @@ class Container(Protocol):
     """An open file with datasets in it."""
 
     path: Path
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How nettrim made the file; empty where it did not, or does not say."""
 
     def names(self) -> list[str]:
         """Name every dataset, in the file's order."""

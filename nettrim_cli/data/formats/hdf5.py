@@ -8,8 +8,9 @@ a virtual dataset for its shape opens the sources), and the plugin paths are tak
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from nettrim_cli.data.formats.base import Array, Indices, pieces, row_bytes, spell
 from nettrim_cli.errors import BadInput, Refused
 
+PROVENANCE = "nettrim"  # attribute of files that nettrim made
 MAX_LINKS = 32  # soft links and virtual datasets on the way to one dataset
 MAX_OBJECTS = 10_000  # objects looked at when a file is listed, sources of a virtual dataset
 MAX_CHUNK_BYTES = 1 << 28  # a compressed chunk inflates as a whole; the cache holds the largest
@@ -46,6 +48,16 @@ class Hdf5Container:
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What `nettrim_cli.data.formats.hdf5_writer` has said of how the file was made."""
+        try:
+            with self._guard("its origin"):
+                facts = json.loads(self._file.attrs.get(PROVENANCE, "{}"))
+        except (BadInput, RecursionError):  # JSON of anybody; nothing depends on it
+            return {}
+        return facts if isinstance(facts, dict) else {}
 
     def names(self) -> list[str]:
         """Name every dataset that hard links reach, and every external link; each object once."""

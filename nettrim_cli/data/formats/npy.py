@@ -10,7 +10,9 @@ import math
 import shlex
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -137,6 +139,8 @@ class DeflatedSource:
 class NpyContainer:
     """A .npy file: one dataset, which has no name of its own."""
 
+    provenance: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("rb", buffering=0)
@@ -166,6 +170,8 @@ class NpyContainer:
 
 class NpzContainer:
     """A .npz file; see `nettrim_cli.data.formats.base.Container`."""
+
+    provenance: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         self.path = path

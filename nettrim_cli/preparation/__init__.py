@@ -1,0 +1,1 @@
+"""Calibration files made of photographs, tables, text and sound, and looked into."""

@@ -1,0 +1,105 @@
+"""A file of samples as a table, for ``nettrim data``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nettrim_cli.report import formatting, text_table
+from nettrim_cli.report.data_result import DataSummary
+from nettrim_cli.report.text_table import Column
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WARN = "yellow"
+SHOWN = 5  # classes that are counted one by one
+UNSAID = (  # of a file's origin
+    *("version", "kind", "classes", "samples", "skipped", "random"),
+    *("ratio", "cubic", "fill"),
+)
+
+
+def show_data(summary: DataSummary, console: Console, *, written: bool = False) -> None:
+    """Print what a file of samples holds.
+
+    Parameters
+    ----------
+    summary, console
+        The file, and where to print.
+    written
+        Whether it has been made just now.
+    """
+    text_table.line(formatting.clean(summary.path), console, "bold")
+    if summary.provenance.get("random"):
+        text = (
+            "! The samples are random numbers: what is measured on them says nothing of real data."
+        )
+        text_table.paragraph(text, console, WARN, hanging=3)
+    for note in summary.notes:
+        text_table.paragraph(f"! {formatting.clean(note)}", console, WARN, hanging=3)
+    text_table.blank(console)
+    text_table.show(text_table.fit(_columns(summary), console.width), console)
+    text_table.blank(console)
+    text_table.pairs(_rows(summary), console)
+    if written:
+        text_table.blank(console)
+        text_table.line(f"written to {formatting.clean(summary.path)}", console, "bold")
+
+
+def _columns(summary: DataSummary) -> list[Column]:
+    facts = summary.datasets
+    figures = {
+        "least": [fact.low for fact in facts],
+        "largest": [fact.high for fact in facts],
+        "mean": [fact.mean for fact in facts],
+        "std": [fact.std for fact in facts],
+    }
+    return [
+        Column("dataset", [formatting.clean(fact.name) for fact in facts], right=False, lead=True),
+        Column("shape", [formatting.shape(fact.shape) or "scalar" for fact in facts], lead=True),
+        Column("type", [fact.dtype for fact in facts], right=False),
+        *(
+            Column(name, ["–" if value is None else f"{value:.4g}" for value in values])
+            for name, values in figures.items()
+        ),
+        Column("zeros %", [formatting.percent(fact.zeros) for fact in facts]),
+        Column("feeds", [formatting.clean(fact.feeds) for fact in facts], right=False),
+    ]
+
+
+def _rows(summary: DataSummary) -> list[tuple[str, str, str, str]]:
+    rows = [("samples", "", formatting.count(summary.samples), "")]
+    if summary.labels:
+        rows.append(("classes", "", formatting.count(len(summary.labels)), _counts(summary.labels)))
+    if summary.provenance:
+        rows.append(("made", "", "", made_in_words(summary.provenance)))
+    if summary.model:
+        rows.append(("fits", "", "yes", f"{formatting.clean(summary.model)} ran on it"))
+    return rows
+
+
+def _counts(labels: Mapping[int, int]) -> str:
+    pairs = sorted(labels.items())
+    if len(pairs) <= SHOWN:
+        return ", ".join(f"{count:,} of class {number}" for number, count in pairs)
+    return f"{min(labels.values()):,} to {max(labels.values()):,} samples of each"
+
+
+def made_in_words(provenance: Mapping[str, Any]) -> str:
+    """How nettrim made a file, in a line: ``of images, preset imagenet, ...``."""
+    kind = provenance.get("kind")
+    words = [f"of {kind}"] if isinstance(kind, str) else []
+    words += [
+        f"{name.replace('_', ' ')} {_plain(name, value)}"
+        for name, value in provenance.items()
+        if name not in UNSAID and value not in (None, "", [], False)
+    ]
+    version = provenance.get("version")
+    return formatting.clean(", ".join([*words, f"by nettrim {version}"]))
+
+
+def _plain(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return (" x " if name == "size" else ",").join(f"{number:g}" for number in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

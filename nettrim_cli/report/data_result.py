@@ -1,0 +1,60 @@
+"""What a file of samples holds, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """A dataset of a file.
+
+    Attributes
+    ----------
+    low, high, mean, std, zeros
+        Of all values, and the share of zeros; None where it holds no numbers.
+    feeds
+        The model input that it feeds; empty without a model, or where it feeds none.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    zeros: float | None = None
+    feeds: str = ""
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """A file of samples.
+
+    Attributes
+    ----------
+    labels
+        Number of samples by class, of the dataset that holds the classes; empty without one.
+    provenance
+        How nettrim made the file, as it says itself; empty where it did not.
+    model
+        The model that it fits and that ran on it; empty where none was given.
+    notes
+        What a reader should know.
+    """
+
+    path: str
+    samples: int
+    datasets: tuple[DatasetFacts, ...]
+    labels: Mapping[int, int] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        labels = {str(number): count for number, count in self.labels.items()}
+        return {**asdict(self), "labels": labels}
