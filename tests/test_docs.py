@@ -14,13 +14,18 @@ import pytest
 
 from nettrim_cli import cli, errors
 from nettrim_cli.graph.ops.spec import OpSpec
-from nettrim_cli.settings import BenchSettings, Gate, Settings
+from nettrim_cli.settings import BenchSettings, DataSettings, Gate, Settings
 from tests.support import command_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 USAGE = (ROOT / "docs" / "usage.md").read_text("utf-8")
-KINDS = {"prune": (Settings,), "compare": (Gate,), "bench": (BenchSettings,)}
+KINDS = {
+    "prune": (Settings,),
+    "compare": (Gate,),
+    "bench": (BenchSettings,),
+    "data": (DataSettings,),
+}
 CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables, code, pictures
 
 
@@ -45,7 +50,8 @@ def test_every_exit_code_is_explained() -> None:
 
 def is_quick(line: str) -> bool:
     """Whether a command ends before anything is solved."""
-    return "inspect" in line or "mlp/calib.h5 --data" in line or "--sparsity 90" in line
+    quick = ("inspect", "nettrim data mlp", "mlp/calib.h5 --data", "--sparsity 90")
+    return any(words in line for words in quick)
 
 
 def examples() -> dict[str, str]:

@@ -242,7 +242,7 @@ def test_lines_of_text(texts, capsys) -> None:
     for words, length in ((["--length", "6"], 6), (["--length", "2"], 2)):
         assert said(capsys, "lines.txt", *MAKE, "--force", *words)[0] == 0
         assert stored("input_ids").shape == (3, length)
-    save_model("model.onnx", reader("5"))
+    save_model(Path("model.onnx"), reader("5"))
     assert said(capsys, "lines.txt", *MAKE, "--force")[0] == 0
     assert stored("input_ids").shape == (3, 5)
     assert said(capsys, "lines.txt", *MAKE, "--force", "--length", "6")[0] == 2
