@@ -87,7 +87,7 @@ def open_samples(
     EngineFailed
         The engine fails for another reason.
     """
-    with Calibration.open(data, model.inputs, ignored=ignore_label) as samples:
+    with Calibration.open(data, model.inputs, ignored=ignore_label, model=model.path) as samples:
         try:
             yield samples
         except EngineFailed as error:

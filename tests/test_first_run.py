@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from nettrim_cli.cli import run
 from nettrim_cli.data.advice import RECIPES
@@ -45,11 +46,15 @@ def said(capsys, *words: str) -> tuple[int, str]:
 
 def followed(text: str) -> None:
     """Run the command that a message ends with."""
-    found = re.search(r"python -(?:c|m zipfile) .*", text)
+    found = re.search(r"(nettrim data|python -(c|m zipfile)) .*", text)
     assert found, text
     line = found[0].removesuffix(" (only if the file is yours)")
-    line = line.replace("python ", f"{shlex.quote(sys.executable)} ")
-    subprocess.run(line, shell=True, check=True, timeout=PATIENCE)
+    for part in line.split(" && "):
+        if part.startswith("nettrim "):
+            assert run(shlex.split(part)[1:]) == 0
+        else:
+            part = part.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
+            subprocess.run(part, shell=True, check=True, timeout=PATIENCE)
 
 
 # Files of other kinds
@@ -165,10 +170,10 @@ def test_a_table_becomes_samples(here, capsys, header, mark) -> None:
     code, text = said(capsys, "prune", "model.onnx", "--data", "my table.csv")
     assert (code, "is a text file" in text) == (65, True)
     followed(text)
-    with np.load("calib.npz") as file:
+    with h5py.File("calib.h5") as file:
         assert np.array_equal(file["x"], rows)
-        assert not header or file["labels"].tolist() == [at % 4 for at in range(60)]
-    assert run(["prune", "model.onnx", "--data", "calib.npz", *QUIET]) == 0
+        assert not header or file["labels"][()].tolist() == [at % 4 for at in range(60)]
+    assert run(["prune", "model.onnx", "--data", "calib.h5", *QUIET]) == 0
 
 
 def images(channels: int, *, last: bool = False) -> onnx.ModelProto:
@@ -186,13 +191,13 @@ def images(channels: int, *, last: bool = False) -> onnx.ModelProto:
     thinned(itertools.product((3, 1), (False, True), (False, True)), 3),
 )
 def test_images_become_samples(here, capsys, channels, last, zipped) -> None:
-    pillow = pytest.importorskip("PIL.Image")
+
     save_model(here / "model.onnx", images(channels, last=last))
     folder = here / "the images [1]" / "cat"
     folder.mkdir(parents=True)
     values = np.random.default_rng(0).integers(0, 256, (20, 6, 8, 3), dtype=np.uint8)
     for at, value in enumerate(values):
-        pillow.fromarray(value).save(folder / f"{at:02}.png")
+        Image.fromarray(value).save(folder / f"{at:02}.png")
     data = "the images [1]"
     if zipped:
         with zipfile.ZipFile("pictures.zip", "w") as file:
@@ -202,11 +207,11 @@ def test_images_become_samples(here, capsys, channels, last, zipped) -> None:
     code, text = said(capsys, "prune", "model.onnx", "--data", data)
     assert code == (65 if zipped else 66)
     followed(text)
-    with np.load("calib.npz") as file:
+    with h5py.File("calib.h5") as file:
         if channels == 3:
             wanted = values if last else values.transpose(0, 3, 1, 2)
             assert np.allclose(file["x"], wanted / 255, atol=1e-6)
-    assert run(["prune", "model.onnx", "--data", "calib.npz", *QUIET]) == 0
+    assert run(["prune", "model.onnx", "--data", "calib.h5", *QUIET]) == 0
 
 
 def test_a_folder_of_arrays_and_other_folders(here, capsys) -> None:
@@ -218,12 +223,23 @@ def test_a_folder_of_arrays_and_other_folders(here, capsys) -> None:
     code, text = said(capsys, *words)
     assert code == 66
     followed(text)
-    assert run(["prune", "model.onnx", "--data", "calib.npz", *QUIET]) == 0
+    assert run(["prune", "model.onnx", "--data", "calib.h5", *QUIET]) == 0
     (here / "model.pruned.onnx").unlink()
     followed(said(capsys, *words)[1])  # what is there is not overwritten
-    assert Path("calib-2.npz").exists()
+    assert Path("calib-2.h5").exists()
     (here / "rows" / "all.h5").write_bytes(b"")
     assert "such as rows/all.h5" in said(capsys, *words)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("a.wav", "nettrim data files --model model.onnx --window 1s"), ("a.xyz", "store one")],
+)
+def test_folders_of_other_files(here, capsys, name, line) -> None:
+    (here / "files").mkdir()
+    (here / "files" / name).write_bytes(b"content")
+    code, text = said(capsys, "prune", "model.onnx", "--data", "files")
+    assert (code, line in text) == (66, True), text
 
 
 # The line that was meant

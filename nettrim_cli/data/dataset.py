@@ -90,6 +90,7 @@ class Calibration:
         inputs: Sequence[Tensor],
         *,
         ignored: int | None = None,
+        model: str | os.PathLike[str] = "model.onnx",
     ) -> Calibration:
         """Open a file and match its datasets with the model's inputs.
 
@@ -101,6 +102,8 @@ class Calibration:
             The inputs that the model must be fed.
         ignored
             The label that marks samples without a class.
+        model
+            The model's file, for the message that says how to make samples for it.
 
         Raises
         ------
@@ -112,12 +115,12 @@ class Calibration:
             A dataset leads out of the file, or is pickled.
         """
         file = Path(path)
-        require_file(file, inputs)
+        require_file(file, inputs, model)
         opened_identity = identity(file.stat())
         tell("input", file, opened_identity)
         container = open_container(file)
         if container is None:
-            raise BadInput(other_kind(file, inputs))
+            raise BadInput(other_kind(file, inputs, os.fspath(model)))
         try:
             samples = cls(container, inputs, ignored)
             samples._identity = opened_identity
@@ -290,7 +293,9 @@ def split(
     return np.sort(drawn[held:]).astype(np.int64), np.sort(drawn[:held]).astype(np.int64)
 
 
-def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
+def require_file(
+    path: Path, inputs: Sequence[Tensor] = (), model: str | os.PathLike[str] = "model.onnx"
+) -> None:
     """Check that `path` is a file that can be read; a pipe would block.
 
     Raises
@@ -306,7 +311,7 @@ def require_file(path: Path, inputs: Sequence[Tensor] = ()) -> None:
             f"{path} cannot be found ({reason}): check the path of the calibration data."
         ) from error
     if stat.S_ISDIR(mode):
-        raise MissingInput(other_kind(path, inputs))
+        raise MissingInput(other_kind(path, inputs, os.fspath(model)))
     if not stat.S_ISREG(mode):
         raise MissingInput(f"{path} is not a regular file: give the file with the samples.")
     if not os.access(path, os.R_OK):

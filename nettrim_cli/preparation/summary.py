@@ -56,7 +56,7 @@ def summarise(path: Path, model: Model | None, *, notes: Sequence[str] = ()) -> 
     feeds: dict[str, str] = {}
     notes = list(notes)
     if model is not None:
-        with Calibration.open(path, model.inputs) as calibration:
+        with Calibration.open(path, model.inputs, model=model.path) as calibration:
             check_runs(model, calibration, np.arange(calibration.samples), 1)
             feeds = {dataset: name for name, dataset in calibration.datasets.items()}
             if calibration.about_labels:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from nettrim_cli.data.advice import CLASSES, SAMPLED_BYTES
 from nettrim_cli.data.formats.base import Array, Indices
 from nettrim_cli.data.input_shapes import fixed
 from nettrim_cli.errors import BadInput
@@ -19,6 +18,8 @@ from nettrim_cli.preparation.source import Item, target_input
 from nettrim_cli.settings import DataSettings
 
 MARKS = (",", ";", "\t")
+CLASSES = ("label", "labels", "class", "target")  # names of a column of labels
+SAMPLED_BYTES = 1 << 16  # of a table, to see its columns
 
 
 class TableSource:
