@@ -50,6 +50,7 @@ from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.pruning.writing import write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
+from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import LayerReport, ModelSummary, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
@@ -144,6 +145,7 @@ def prune(
         joint_fit=outcome.result.joint_fit,
         latency=latency,
         mix=outcome.mix,
+        samples_made=made_in_words(calibration.provenance),
     )
 
 

@@ -31,7 +31,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     },
     "preparation": {
         *("data", "errors", "evaluation", "files", "graph", "latency.inputs", "loading"),
-        *("process.channel", "report", "settings"),
+        *("process", "report", "settings"),
     },
     "latency": {
         *("data", "errors", "graph", "loading", "process", "report", "settings"),

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +66,8 @@ class Calibration:
         Number of samples in the file.
     about_labels
         What a user should know of how labels were found; empty where nothing.
+    provenance
+        How nettrim made the file, as it says itself; empty where it did not.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Calibration:
     ) -> None:
         self._container = container
         self.path = container.path
+        self.provenance = container.provenance
         self._identity = ""  # of the file when it was opened
         if not inputs:
             raise BadInput(f"{self.path}: the model has no inputs, so there is nothing to feed.")
@@ -162,11 +164,6 @@ class Calibration:
     def labels(self) -> str:
         """Name of the dataset with the labels that batches carry; empty without them."""
         return self._labels.name if self._labels else ""
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """How nettrim made the file, as it says itself; empty where it did not."""
-        return self._container.provenance
 
     @property
     def datasets(self) -> dict[str, str]:

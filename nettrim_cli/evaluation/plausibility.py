@@ -41,6 +41,7 @@ from nettrim_cli.report.diagnostic import Diagnostic
 
 Array = NDArray[Any]
 Check = Callable[[Case], Iterator[Diagnostic]]
+RANDOM = "random-samples"  # code of the warning
 COPIES = 0.1  # share of copies from which on there is a warning
 FEW = 0.25  # share of the samples that may be outliers
 MOST = 1e-3  # share of the energy below which the other samples are outweighed
@@ -99,7 +100,7 @@ def random_samples(case: Case) -> Iterator[Diagnostic]:
     """Warn of samples that are random numbers, as their file says."""
     if case.samples.provenance.get("random"):
         yield Diagnostic(
-            "random-samples",
+            RANDOM,
             f"{case.samples.path}: the samples are random numbers, so that no figure says anything "
             "of real data: use them to see that a model runs, and samples as in training for all "
             "else.",

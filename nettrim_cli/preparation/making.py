@@ -96,7 +96,8 @@ def make(
             share(file)  # HDF5 wants a lock of its own to read it
             notes = [*samples.notes, *_about_skipped(skipped)]
             summary = summarise(temporary, loaded, notes=notes)
-    return replace(summary, path=str(output))
+    texts = (text.replace(str(temporary), str(output)) for text in summary.notes)
+    return replace(summary, path=str(output), notes=tuple(texts))
 
 
 def opened(source: Path | None, model: Model, settings: DataSettings) -> SampleSource:

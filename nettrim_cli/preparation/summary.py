@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.dataset import Calibration, open_container, require_file
 from nettrim_cli.data.formats.base import Container, Source, row_bytes
 from nettrim_cli.data.labels import LABELS, is_spelling
 from nettrim_cli.errors import BadInput
-from nettrim_cli.evaluation.plausibility import check_runs
+from nettrim_cli.evaluation.plausibility import RANDOM, check_runs, examine
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import load_models
 from nettrim_cli.process.channel import tell
+from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.report.data_result import DatasetFacts, DataSummary
+from nettrim_cli.report.diagnostic import ordered
 
 BLOCK_BYTES = 1 << 22  # of a dataset that are read at once
 MOST_CLASSES = 100_000  # distinct labels that are counted
@@ -56,11 +59,12 @@ def summarise(path: Path, model: Model | None, *, notes: Sequence[str] = ()) -> 
     feeds: dict[str, str] = {}
     notes = list(notes)
     if model is not None:
-        with Calibration.open(path, model.inputs, model=model.path) as calibration:
-            check_runs(model, calibration, np.arange(calibration.samples), 1)
+        with (
+            Calibration.open(path, model.inputs, model=model.path) as calibration,
+            thread_limits(None) as threads,
+        ):
             feeds = {dataset: name for name, dataset in calibration.datasets.items()}
-            if calibration.about_labels:
-                notes.append(calibration.about_labels)
+            notes += _doubts(model, calibration, threads)
     require_file(path)
     container = open_container(path)
     if container is None:
@@ -76,6 +80,16 @@ def summarise(path: Path, model: Model | None, *, notes: Sequence[str] = ()) -> 
         )
     finally:
         container.close()
+
+
+def _doubts(model: Model, calibration: Calibration, threads: int) -> list[str]:
+    """What there is to doubt of samples and labels, once the model has run on them."""
+    everything = np.arange(calibration.samples)
+    check_runs(model, calibration, everything, threads)
+    size = batch_size(calibration, model, threads)
+    parts = (everything, everything[:0])
+    doubts = ordered(examine(model, calibration, parts, size, threads=threads, strict=False))
+    return [doubt.text for doubt in doubts if doubt.code != RANDOM]  # which is told already
 
 
 def _contents(container: Container, feeds: dict[str, str]) -> DataSummary:

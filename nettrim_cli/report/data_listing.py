@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, text_table
-from nettrim_cli.report.data_result import DataSummary
+from nettrim_cli.report.data_result import DataSummary, made_in_words
 from nettrim_cli.report.text_table import Column
 
 if TYPE_CHECKING:
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
 WARN = "yellow"
 SHOWN = 5  # classes that are counted one by one
-UNSAID = (  # of a file's origin
-    *("version", "kind", "classes", "samples", "skipped", "random"),
-    *("ratio", "cubic", "fill"),
-)
 
 
 def show_data(summary: DataSummary, console: Console, *, written: bool = False) -> None:
@@ -84,22 +80,3 @@ def _counts(labels: Mapping[int, int]) -> str:
     if len(pairs) <= SHOWN:
         return ", ".join(f"{count:,} of class {number}" for number, count in pairs)
     return f"{min(labels.values()):,} to {max(labels.values()):,} samples of each"
-
-
-def made_in_words(provenance: Mapping[str, Any]) -> str:
-    """How nettrim made a file, in a line: ``of images, preset imagenet, ...``."""
-    kind = provenance.get("kind")
-    words = [f"of {kind}"] if isinstance(kind, str) else []
-    words += [
-        f"{name.replace('_', ' ')} {_plain(name, value)}"
-        for name, value in provenance.items()
-        if name not in UNSAID and value not in (None, "", [], False)
-    ]
-    version = provenance.get("version")
-    return formatting.clean(", ".join([*words, f"by nettrim {version}"]))
-
-
-def _plain(name: str, value: Any) -> str:
-    if isinstance(value, list):
-        return (" x " if name == "size" else ",").join(f"{number:g}" for number in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nettrim_cli.report import formatting
+
+UNSAID = (  # of a file's origin
+    *("version", "kind", "classes", "samples", "skipped", "random"),
+    *("ratio", "cubic", "fill"),
+)
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -58,3 +65,24 @@ class DataSummary:
         """Plain values, for JSON."""
         labels = {str(number): count for number, count in self.labels.items()}
         return {**asdict(self), "labels": labels}
+
+
+def made_in_words(provenance: Mapping[str, Any]) -> str:
+    """How nettrim made a file, as ``of images, preset imagenet, ...``; empty if it did not."""
+    if not provenance:
+        return ""
+    kind = provenance.get("kind")
+    words = [f"of {kind}"] if isinstance(kind, str) else []
+    words += [
+        f"{name.replace('_', ' ')} {_plain(name, value)}"
+        for name, value in provenance.items()
+        if name not in UNSAID and value not in (None, "", [], False)
+    ]
+    version = provenance.get("version")
+    return formatting.clean(", ".join([*words, f"by nettrim {version}"]))
+
+
+def _plain(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return (" x " if name == "size" else ",").join(f"{number:g}" for number in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -233,6 +233,8 @@ class Report:
         The dense and the written model timed on held-out samples; empty unless that was asked for.
     mix
         What weights are stored as.
+    samples_made
+        How nettrim made the samples, in words; empty where it did not.
     """
 
     layers: tuple[LayerReport, ...]
@@ -252,6 +254,7 @@ class Report:
     joint_fit: bool = False
     latency: tuple[BatchTiming, ...] = ()
     mix: Mix = NO_MIX
+    samples_made: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -314,6 +317,7 @@ class Report:
             "joint_fit": self.joint_fit,
             "mix": asdict(self.mix),
             "latency": [asdict(timing) for timing in self.latency],
+            "samples_made": self.samples_made,
             "bound": self.bound,
             "seconds": self.seconds,
             "warnings": [warning.as_dict() for warning in self.warnings],

@@ -161,6 +161,7 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
     sparsity = f"{formatting.percent(report.sparsity)} % {word}"
     return [
         ("layers pruned", "", formatting.count(len(pruned)), f"of {len(report.layers)}"),
+        *([("samples", "", "made", report.samples_made)] if report.samples_made else []),
         ("weights", "", formatting.count(report.weights), "in the pruned layers"),
         (
             "weights left" if report.smaller else "non-zeros",

@@ -59,7 +59,10 @@ def test_two_commands_from_photographs_to_a_pruned_model(here, capsys) -> None:
         assert sorted(file["labels"]) == [0] * 8 + [1] * 8 + [2] * 8
         facts = json.loads(file.attrs["nettrim"])
     assert (facts["classes"], facts["samples"]) == (["cat", "dog", "owl"], 24)
-    assert run(["prune", "model.onnx", "--data", "calib.h5", "-q", *FAST]) == 0
+    words = ["--data", "calib.h5", "--report", "report.json", "-q", *FAST]
+    assert run(["prune", "model.onnx", *words]) == 0
+    told = json.loads(Path("report.json").read_text())
+    assert told["samples_made"].startswith("of images, preset imagenet, scale 255, mean 0.485,")
 
 
 def test_a_file_is_the_same_each_time(here) -> None:
@@ -212,9 +215,9 @@ def test_names_that_are_not_text(here) -> None:
 
 def test_thousands_of_files_are_drawn_from(here) -> None:
     Path("many").mkdir()
-    image = Path("photos/cat/00.png").read_bytes()
+    images = [path.read_bytes() for path in sorted(Path("photos").rglob("*.png"))]
     for number in range(2000):
-        Path("many", f"{number}.png").write_bytes(image)
+        Path("many", f"{number}.png").write_bytes(images[number % len(images)])
     assert run(["data", "many", *MAKE, "--preset", "unit", "--samples", "10"]) == 0
     with h5py.File("calib.h5") as file:
         assert len(file["x"]) == 10
@@ -240,6 +243,21 @@ def test_other_inputs_get_a_number(here, capsys) -> None:
     assert code == 0, text
     with h5py.File("calib.h5") as file:
         assert (file["f"][()], file["k"][()].tolist()) == (0.5, [3])
+
+
+def test_doubts_are_told_at_once(here, capsys) -> None:
+    proto = build(
+        "g (float[N,3,8,8] x) => (float[N,3,8,8] y) {\ns = Mul(x, c)\ny = Conv(s, w)\n}",
+        c=np.float32([1 / 255]),
+        w=normal(3, 3, 1, 1),
+    )
+    save_model(here / "model.onnx", proto)
+    words = ["photos", *MAKE, "--labels", "none", "--force", "--preset"]
+    code, text = said(capsys, *words, "bytes")
+    assert (code, "!" in text) == (0, False), text
+    code, text = said(capsys, *words, "unit")
+    assert (code, "! calib.h5: dataset 'x' holds values up to" in text) == (0, True), text
+    assert "from 0 to 255?" in said(capsys, "calib.h5", "--model", "model.onnx")[1]
 
 
 def test_looking_into_a_file(here, capsys) -> None:
