@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 SUFFIXES = (".h5", ".hdf5")
 MOST_SAMPLES, MOST_BYTES = 5000, 1 << 30  # unless --samples says otherwise
 LABELS = "labels"
+PIXELS = ("preset", "size", "resize", "layout", "channels", "scale", "mean", "std")
+EVERYWHERE = ("samples", "seed", "input", "set", "skip_damaged")
+USED = {  # options beside these, by the kind of samples
+    "images": (*PIXELS, "labels"),
+    "arrays of pixels": (*PIXELS, "labels"),
+    "arrays": ("labels",),
+    "a table": ("labels",),
+    "text": ("tokenizer", "length"),
+    "sound": ("sample_rate", "window"),
+    "random numbers": ("random", "shape"),
+}
 NAMED = 3  # damaged files in a note
 
 
@@ -111,8 +122,27 @@ def opened(source: Path | None, model: Model, settings: DataSettings) -> SampleS
     if (source is None) is (settings.random is None):
         raise WrongUsage("give either a SOURCE of samples, or --random N.")
     if source is None:
+        check_used(settings, "random numbers")
         return RandomSource(model, settings)
-    return open_source(source, model, settings)
+    samples = open_source(source, model, settings)
+    check_used(settings, samples.origin["kind"])
+    return samples
+
+
+def check_used(settings: DataSettings, kind: str) -> None:
+    """Check that no option is given that says nothing of samples of a kind.
+
+    Raises
+    ------
+    WrongUsage
+        There is one.
+    """
+    used = USED.get(kind, ()) + EVERYWHERE
+    for option in fields(settings):
+        given = getattr(settings, option.name) not in (option.default, ())
+        if given and option.name not in used:
+            flag = option.name.replace("_", "-")
+            raise WrongUsage(f"--{flag} has no meaning for samples of {kind}: leave it out.")
 
 
 def _drawn(samples: SampleSource, settings: DataSettings, stage: Callable[[str], None]) -> Indices:
@@ -242,7 +272,11 @@ def _write(
 
 
 def _with_label(item: Item, rows: Mapping[str, Array]) -> Mapping[str, Array]:
-    return rows if item.label is None else {**rows, LABELS: np.array(item.label, np.int64)}
+    return (
+        rows
+        if item.label is None or LABELS in rows
+        else {**rows, LABELS: np.array(item.label, np.int64)}
+    )
 
 
 def _about_skipped(skipped: Sequence[str]) -> list[str]:

@@ -133,16 +133,19 @@ def window_of(tensor: Tensor, seconds: float | None, rate: int) -> tuple[int, tu
         It is not said how long a window is, or the model says something else.
     """
     sizes = [fixed(axis) for axis in (tensor.shape or (None, None))[1:]]
-    others = sizes[:-1]
-    if not sizes or any(size not in (None, 1) for size in others) or tensor.dtype[:5] != "float":
+    long = [place for place, size in enumerate(sizes) if (size or 0) > 1]
+    free = [place for place, size in enumerate(sizes) if size is None]
+    places = (long or free)[-1:]
+    if not places or len(long) > 1 or tensor.dtype[:5] != "float":
         raise BadInput(
             f"the model input '{tensor.name}' {spell_input(tensor)} takes no sound, which is "
-            "(samples, window) or (samples, 1, window) of floating-point numbers."
+            "(samples, window) of floating-point numbers, perhaps with axes of size 1."
         )
+    declared = sizes[places[0]]
     window = None if seconds is None else max(1, round(seconds * rate))
-    if sizes[-1] and window not in (None, sizes[-1]):
-        raise WrongUsage(f"--window: the model takes {sizes[-1]} values: leave it out.")
-    length = sizes[-1] or window
+    if declared and window not in (None, declared):
+        raise WrongUsage(f"--window: the model takes {declared} values: leave it out.")
+    length = declared or window
     if length is None:
         raise WrongUsage("say how long a sample is, such as --window 1s.")
-    return length, (*(1 for _ in others), length)
+    return length, tuple(length if place in places else 1 for place in range(len(sizes)))

@@ -44,6 +44,8 @@ class ArraySource:
         self._path, self._container = path, container
         self._pictures: tuple[str, ImageForm, Preset] | None = None
         self.origin: Mapping[str, Any] = {"kind": "arrays"}
+        if container.provenance.get("random"):
+            self.origin = {"kind": "random numbers", "random": True}
         try:
             self._find(model, settings)
         except BaseException:

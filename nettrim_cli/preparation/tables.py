@@ -68,7 +68,7 @@ class TableSource:
             if place in wanted:
                 cells = line.split(self._mark)
                 name = f"{self._path}, line {number}"
-                yield Item(name, partial(self._row, cells, name), self._label(cells, name))
+                yield Item(name, partial(self._row, cells, name), self._label(cells))
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Numbers and text of lines with a sample."""
@@ -82,22 +82,23 @@ class TableSource:
     def _row(self, cells: Sequence[str], name: str) -> Mapping[str, Array]:
         if len(cells) <= max(self._columns):
             raise BadInput(f"{name}: has {len(cells)} columns, the first line has more.")
+        if self._class is not None and self._label(cells) is None:
+            raise BadInput(
+                f"{name}: its class is no whole number: number the classes from 0 on, or leave "
+                "them out (--labels none)."
+            )
         chosen = [cells[column].strip(" \"'") for column in self._columns]
         wrong = [text for text in chosen if not is_number(text)]
         if wrong:
             raise BadInput(f"{name}: '{wrong[0][:40]}' is no number: leave such columns out.")
         return {self._tensor.name: shaped(np.array(list(map(float, chosen))), self._tensor, name)}
 
-    def _label(self, cells: Sequence[str], name: str) -> int | None:
-        if self._class is None:
+    def _label(self, cells: Sequence[str]) -> int | None:
+        """The class of a line; None where that is no whole number."""
+        if self._class is None or self._class >= len(cells):
             return None
-        text = cells[self._class].strip(" \"'") if self._class < len(cells) else ""
-        if not is_number(text) or float(text) != int(float(text)):
-            raise BadInput(
-                f"{name}: '{text[:40]}' is no number of a class: number the classes from 0 on, or "
-                "leave them out (--labels none)."
-            )
-        return int(float(text))
+        text = cells[self._class].strip(" \"'")
+        return int(float(text)) if is_number(text) and float(text).is_integer() else None
 
 
 def shaped(values: Array, tensor: Tensor, name: str) -> Array:

@@ -160,6 +160,8 @@ def test_a_table_of_classes(here, capsys) -> None:
         (["photos", *MAKE, "--preset", "unit", "--size", "9"], 2, "leave --size out"),
         (["photos", *MAKE, "--preset", "unit", "--mean", "a"], 2, "is no number"),
         (["photos", *MAKE, "--preset", "unit", "--mean", "1,2"], 2, "give --mean"),
+        (["photos", *MAKE, "--preset", "unit", "--length", "2"], 2, "--length has no meaning"),
+        (["--random", "9", *MAKE, "--preset", "unit"], 2, "--preset has no meaning"),
         (
             ["photos", *MAKE, "--labels", "folders", "--preset", "unit", "--set", "x=1"],
             65,

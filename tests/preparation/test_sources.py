@@ -14,6 +14,9 @@ import pytest
 from onnx import numpy_helper
 
 from nettrim_cli.cli import run
+from nettrim_cli.errors import BadInput
+from nettrim_cli.graph.layer import Tensor
+from nettrim_cli.preparation.sound import window_of
 from tests.preparation.test_making import classifier, said
 from tests.support.networks import input_samples, mlp, save_model
 from tests.support.options import FAST
@@ -54,6 +57,9 @@ def test_random_samples_are_called_so_everywhere(here, capsys) -> None:
     assert "the samples are random numbers" in " ".join(capsys.readouterr().out.split())
     assert run(["data", "calib.h5"]) == 0
     assert "random numbers" in capsys.readouterr().out
+    words = ["--model", "model.onnx", "-o", "some.h5", "--samples", "30"]
+    code, text = said(capsys, "calib.h5", *words)  # a part of them is as random
+    assert (code, "says nothing of real data" in text) == (0, True), text
 
 
 def test_random_samples_of_any_inputs(here, capsys) -> None:
@@ -163,6 +169,11 @@ def test_tables(here, capsys, mark) -> None:
     code, text = said(capsys, "data.csv", *MAKE, "--force")
     assert (code, "line 21" in text) == (65, True), text
     assert said(capsys, "data.csv", *MAKE, "--force", "--skip-damaged")[0] == 0
+    Path("data.csv").write_text("\n".join([names, *lines[:20], plain[20] + f"{mark}cat"]))
+    code, text = said(capsys, "data.csv", *MAKE, "--force")
+    assert (code, "class is no whole number" in text) == (65, True), text
+    assert said(capsys, "data.csv", *MAKE, "--force", "--skip-damaged")[0] == 0
+    assert len(stored("labels")) == 20
     Path("data.csv").write_text("\n".join(line + f"{mark}1" for line in plain))
     code, text = said(capsys, "data.csv", *MAKE, "--force")
     assert (code, "takes 16" in text) == (65, True), text
@@ -297,6 +308,27 @@ def test_windows_of_sound(here, capsys) -> None:
     save_model(here / "model.onnx", listener("500"))
     assert said(capsys, *words, "--force", "--sample-rate", "4000")[0] == 0
     assert stored().shape == (2, 1, 500)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ((None, 400), (400,)),
+        ((None, None), (80,)),
+        ((None, None, 400), (1, 400)),
+        ((None, 400, 1), (400, 1)),
+        (("N", "C", "L"), (1, 80)),
+    ],
+)
+def test_axes_of_sound(shape, wanted) -> None:
+    seconds = None if 400 in shape else 0.01
+    assert window_of(Tensor("x", "float32", shape), seconds, 8000)[1] == wanted
+
+
+@pytest.mark.parametrize("shape", [(None, 3, 400), (None,), (None, 1)])
+def test_inputs_that_take_no_sound(shape) -> None:
+    with pytest.raises(BadInput, match="takes no sound"):
+        window_of(Tensor("x", "float32", shape), 1.0, 8000)
 
 
 def test_rates_that_differ_and_damaged_sounds(here, capsys) -> None:
