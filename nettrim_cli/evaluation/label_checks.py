@@ -57,6 +57,19 @@ def labels_fit(case: Case) -> Iterator[Diagnostic]:
     yield from _against_chance(case, labels, answers, classes)
 
 
+def right_answers(case: Case) -> tuple[int, int] | None:
+    """Right answers of the dense network, and the number of labels that it was asked for.
+
+    None where there are no labels, or no output answers them.
+    """
+    output, labels = _answers(case), case.statistics.labels
+    if output is None or labels is None:
+        return None
+    expected = labels[case.statistics.answered]
+    labelled = expected != IGNORED
+    return int(np.count_nonzero((expected == output[1])[labelled])), int(labelled.sum())
+
+
 def _against_chance(
     case: Case, labels: Array, answers: Array, classes: int | None
 ) -> Iterator[Diagnostic]:

@@ -81,8 +81,26 @@ def examine(
         A result would mean nothing: labels that are no classes of the model, equal samples, a few
         samples beside which the others vanish, outputs that are no numbers.
     """
+    case = case_of(model, samples, parts, size, threads=threads, strict=strict)
+    return doubts_of(case, checks)
+
+
+def case_of(
+    model: Model,
+    samples: Calibration,
+    parts: tuple[Indices, Indices],
+    size: int,
+    *,
+    threads: int,
+    strict: bool = False,
+) -> Case:
+    """The samples with their statistics, and the model's answers on some; see `examine`."""
     statistics = sample_statistics(model, samples, np.concatenate(parts), size, threads)
-    case = Case(model, samples, parts[1], statistics, strict)
+    return Case(model, samples, parts[1], statistics, strict)
+
+
+def doubts_of(case: Case, checks: Sequence[Check] | None = None) -> list[Diagnostic]:
+    """What there is to doubt of samples and labels; see `examine`."""
     return [diagnostic for check in checks or CHECKS for diagnostic in check(case)]
 
 

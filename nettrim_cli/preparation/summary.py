@@ -14,7 +14,14 @@ from nettrim_cli.data.dataset import Calibration, open_container, require_file
 from nettrim_cli.data.formats.base import Container, Source, row_bytes
 from nettrim_cli.data.labels import LABELS, is_spelling
 from nettrim_cli.errors import BadInput
-from nettrim_cli.evaluation.plausibility import RANDOM, check_runs, examine
+from nettrim_cli.evaluation.label_checks import right_answers
+from nettrim_cli.evaluation.plausibility import (
+    RANDOM,
+    case_of,
+    check_runs,
+    doubts_of,
+)
+from nettrim_cli.evaluation.sample_statistics import Case
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import load_models
 from nettrim_cli.process.channel import tell
@@ -57,6 +64,7 @@ def summarise(path: Path, model: Model | None, *, notes: Sequence[str] = ()) -> 
         There is no such file.
     """
     feeds: dict[str, str] = {}
+    right: tuple[int, int] | None = None
     notes = list(notes)
     if model is not None:
         with (
@@ -64,7 +72,10 @@ def summarise(path: Path, model: Model | None, *, notes: Sequence[str] = ()) -> 
             thread_limits(None) as threads,
         ):
             feeds = {dataset: name for name, dataset in calibration.datasets.items()}
-            notes += _doubts(model, calibration, threads)
+            case = _case(model, calibration, threads)
+            doubts = (doubt for doubt in ordered(doubts_of(case)) if doubt.code != RANDOM)
+            notes += [doubt.text for doubt in doubts]
+            right = right_answers(case)
     require_file(path)
     container = open_container(path)
     if container is None:
@@ -76,20 +87,19 @@ def summarise(path: Path, model: Model | None, *, notes: Sequence[str] = ()) -> 
         return replace(
             _contents(container, feeds),
             model="" if model is None else str(model.path),
+            right=right,
             notes=tuple(notes),
         )
     finally:
         container.close()
 
 
-def _doubts(model: Model, calibration: Calibration, threads: int) -> list[str]:
-    """What there is to doubt of samples and labels, once the model has run on them."""
+def _case(model: Model, calibration: Calibration, threads: int) -> Case:
+    """The samples with their statistics, once the model has run on them."""
     everything = np.arange(calibration.samples)
     check_runs(model, calibration, everything, threads)
     size = batch_size(calibration, model, threads)
-    parts = (everything, everything[:0])
-    doubts = ordered(examine(model, calibration, parts, size, threads=threads, strict=False))
-    return [doubt.text for doubt in doubts if doubt.code != RANDOM]  # which is told already
+    return case_of(model, calibration, (everything, everything[:0]), size, threads=threads)
 
 
 def _contents(container: Container, feeds: dict[str, str]) -> DataSummary:

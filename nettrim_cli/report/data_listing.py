@@ -72,6 +72,10 @@ def _rows(summary: DataSummary) -> list[tuple[str, str, str, str]]:
         rows.append(("made", "", "", made_in_words(summary.provenance)))
     if summary.model:
         rows.append(("fits", "", "yes", f"{formatting.clean(summary.model)} ran on it"))
+    if summary.right and summary.right[1]:
+        hits, total = summary.right
+        share = f"{formatting.percent(hits / total)} %"
+        rows.append(("accuracy", "", share, f"of the model, on {total:,} samples"))
     return rows
 
 

@@ -49,6 +49,9 @@ class DataSummary:
         How nettrim made the file, as it says itself; empty where it did not.
     model
         The model that it fits and that ran on it; empty where none was given.
+    right
+        Right answers of the model, and the number of labels that it was asked for; None without
+        labels or a model that answers them.
     notes
         What a reader should know.
     """
@@ -59,6 +62,7 @@ class DataSummary:
     labels: Mapping[int, int] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    right: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

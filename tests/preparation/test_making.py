@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -277,5 +278,13 @@ def test_looking_into_a_file(here, capsys) -> None:
     assert told["labels"] == {"0": 17, "1": 17, "2": 16}
     np.save("bad.npy", x[:, :, :5])
     assert said(capsys, "bad.npy", "--model", "model.onnx")[0] == 65
+    session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    (answers,) = session.run(None, {"x": x})
+    labels = answers.argmax(axis=1)
+    labels[:5] = (labels[:5] + 1) % 3
+    np.savez("data.npz", x=x, labels=labels)
+    assert (
+        "90.0 % of the model, on 50 samples" in said(capsys, "data.npz", "--model", "model.onnx")[1]
+    )
     assert said(capsys, "bad.npy")[0] == 0
     assert said(capsys, "model.onnx")[0] == 65
