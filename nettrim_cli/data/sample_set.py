@@ -18,7 +18,8 @@ AUGMENTED_TIMES = 8  # made samples to a fitted one, at most
 AUGMENTED_BYTES = 256 << 20  # of these samples as fed, at most
 PROBE_BYTES = 16 << 20  # of the samples on which the network runs for each layer
 FEWEST_PROBED, PROBE_SAMPLES = 32, 128  # fewest and most of these samples
-GRADIENT_SAMPLES = 512  # samples that tell what errors of two outputs do together
+GRADIENT_SAMPLES = 128, 512  # fewest and most that tell what errors of two outputs do together,
+GRADIENTS_PER_OUTPUT = 8  # so many to each output of the widest layer
 GRADIENT_BATCH = 16  # samples whose tensors and gradients are all in memory at once,
 GRADIENT_MEMORY = 8  # at most one to so many of a usual batch
 PROBE_RUNS = 4  # all these runs together cost about so many runs on the fitted samples
@@ -92,11 +93,13 @@ class SampleSet:
         drawn = np.random.default_rng([self.seed, 2]).choice(unused, count, replace=False)
         return np.sort(drawn).astype(np.int64)
 
-    def gradient_batches(self, *, judges: bool) -> Iterator[Batch]:
-        """Samples for gradients of all layers: two to a batch to judge by, or more of any."""
-        indices = self.holdout if judges else np.union1d(self.fitted, self.holdout)
-        size = 2 if judges else max(1, min(GRADIENT_BATCH, self.size // GRADIENT_MEMORY))
-        most = PROBE_SAMPLES if judges else GRADIENT_SAMPLES
+    def gradient_batches(self, outputs: int | None = None) -> Iterator[Batch]:
+        """Samples for gradients: any for layers of so many outputs, or those to judge by."""
+        size = max(1, min(GRADIENT_BATCH, self.size // GRADIENT_MEMORY))
+        indices, most = self.holdout, PROBE_SAMPLES
+        if outputs is not None:
+            indices = np.union1d(self.fitted, self.holdout)
+            most = int(np.clip(GRADIENTS_PER_OUTPUT * outputs, *GRADIENT_SAMPLES))
         chosen = few_of(indices, self.calibration, 1, len(self.fitted), most)
         return replace(self, size=size)._with_made(chosen)
 

@@ -93,9 +93,8 @@ class Context:
     @cached_property
     def gradients(self) -> OutputGradients:
         """What errors of layers do to the outputs of the dense network."""
-        batches, judges = (
-            [*self.samples.gradient_batches(judges=judges)] for judges in (False, True)
-        )
+        widest = max((layer.shape[1] for layer in self.layers), default=1)
+        batches, judges = ([*self.samples.gradient_batches(outputs)] for outputs in (widest, None))
         return OutputGradients(self.dense, batches, judges, threads=self.threads)
 
     def weighed(self, samples: SampleSet) -> SampleSet:

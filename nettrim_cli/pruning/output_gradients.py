@@ -31,7 +31,7 @@ from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.solve.matrices import Matrix
 
-RUNS = 64  # with signs of their own, at least, where their products count
+DRAWS = 64  # of signs, at least, where their products count; samples have signs of their own
 OPTIMISED = 48  # layers at most: more take longer to optimise than to run
 LEAST = 1e-2  # of the root mean square importance, that every output has
 FLOATS = ("float32", "float64")
@@ -85,7 +85,7 @@ class OutputGradients:
         self, dense: Model, batches: Sequence[Batch], judges: Sequence[Batch], *, threads: int
     ) -> None:
         self.dense, self.batches, self.threads = dense, batches, threads
-        self.judges, self.rounds = judges, math.ceil(RUNS / max(1, len(judges)))
+        self.judges = judges
         self._scales_of: dict[tuple[str, ...], dict[str, Matrix]] = {}
 
     @cached_property
@@ -188,22 +188,25 @@ class OutputGradients:
         try:
             index, copies = layers_alone(self.dense, changed)
             pairs = {response: copy for response, (_, copy) in copies.items()}
+            names = {response: layer.layer.name for response, (layer, _) in copies.items()}
             graph = sign_graph(index, self._ends(scores=scores), copies=pairs)
-            for values in self._runs(graph, graph.products, [*self.judges] * self.rounds):
-                products: dict[str, float] = {}
-                for response, value in values.items():
-                    name = copies[response][0].layer.name
-                    products[name] = products.get(name, 0.0) + float(value)
-                for name, product in products.items():
-                    squares[name] = squares.get(name, 0.0) + product**2
+            draws = rounds = 0
+            run = self._values(graph, graph.products)
+            while graph.products and self.judges and draws < DRAWS:
+                rounds += 1
+                for batch in self.judges:
+                    moves = _by_layer(run(batch), names, batch.count)
+                    draws += min(map(len, moves.values()))
+                    for name, move in moves.items():
+                        squares[name] = squares.get(name, 0.0) + float(move @ move)
         except REFUSALS:
             return {}
-        hidden = {copies[response][0].layer.name for response in pairs.keys() - graph.products}
+        hidden = {names[response] for response in pairs.keys() - graph.products}
         sites = [(layer.name, site) for layer in changed.layers for site in layer.sites]
         readers = Counter(site.node for _, site in sites)  # layers of one node change together
         hidden |= {name for name, site in sites if site.scope or readers[site.node] > 1}
         return {
-            name: square
+            name: square / rounds
             for name, square in squares.items()
             if name not in hidden and math.isfinite(square)
         }
@@ -250,7 +253,7 @@ class OutputGradients:
                 sizes += [np.square(output, dtype=np.float64).sum() for output in outputs]
                 kinds = [output.dtype for output in outputs]
             self._scales_of[key] = {
-                SCALE + name: np.array((self.rounds * size) ** -0.5 if size > 0 else 0.0, kind)
+                SCALE + name: np.array(size**-0.5 if size > 0 else 0.0, kind)
                 for name, size, kind in zip(names, sizes, kinds, strict=True)
             }
         return self._scales_of[key]
@@ -283,6 +286,31 @@ def _coupled(model: Model) -> set[str]:
         if layer.shape[1] <= MOST_OUTPUTS and room >= 0:
             names.add(layer.name)
     return names
+
+
+def _by_layer(
+    products: Mapping[str, Matrix], names: Mapping[str, str], samples: int
+) -> dict[str, Matrix]:
+    """Sums of the products of each layer's places, by its name: one a sample, or (1,) of a batch.
+
+    Parameters
+    ----------
+    products
+        Of gradients and errors by tensor, see ``SignGraph``.
+    names
+        The layers of these tensors.
+    samples
+        Of the batch.
+    """
+    places: dict[str, list[Matrix]] = {}
+    for tensor, product in products.items():
+        places.setdefault(names[tensor], []).append(product)
+    return {
+        name: np.sum(parts, axis=0)
+        if all(len(part) == samples for part in parts)
+        else np.sum([part.sum() for part in parts], keepdims=True)
+        for name, parts in places.items()
+    }
 
 
 def _mean(first: Matrix | None, second: Matrix | None) -> Matrix | None:

@@ -28,8 +28,13 @@ def single(x):
     return [Batch({"x": x[at : at + 1]}, 1, None) for at in range(len(x))]
 
 
-def gradients_of(proto, x):
-    return OutputGradients(Model(proto), single(x), single(x), threads=1)
+def together(x):
+    """One batch of all samples."""
+    return [Batch({"x": x}, len(x), None)]
+
+
+def gradients_of(proto, x, batches=single):
+    return OutputGradients(Model(proto), batches(x), batches(x), threads=1)
 
 
 def importance_of(proto, x):
@@ -219,9 +224,9 @@ def test_before_an_op_without_a_rule_channels_are_told_apart_all_the_same() -> N
     assert not gradients.movements(with_noise(dense)).keys() & {"z", "v"}
 
 
-def moved_by_each(proto, x):
+def moved_by_each(proto, x, batches=single):
     """What gradients and probes tell of small changes of each layer."""
-    gradients = gradients_of(proto, x)
+    gradients = gradients_of(proto, x, batches)
     dense, changed = gradients.dense, with_noise(gradients.dense)
     plan = stages(dense.layers)
     names = [layer.name for layer in dense.layers]
@@ -238,7 +243,8 @@ def moved_by_each(proto, x):
     return gradients.movements(changed), found, wanted
 
 
-def test_with_one_output_movements_are_those_of_probes() -> None:
+@pytest.mark.parametrize("batches", [single, together])
+def test_with_one_output_movements_are_those_of_probes(batches) -> None:
     proto = build(
         """g (float[N,8] x) => (float[N,1] y) {
             a = Gemm(x, w0, b0) p = Relu(a) b = MatMul(p, w1) c = Add(b, b1) q = Tanh(c)
@@ -250,7 +256,7 @@ def test_with_one_output_movements_are_those_of_probes() -> None:
         b1=normal(6),
         w2=normal(6, 1, seed=2),
     )
-    direct, _, wanted = moved_by_each(proto, normal(64, 8, seed=3))
+    direct, _, wanted = moved_by_each(proto, normal(64, 8, seed=3), batches)
     assert direct.keys() == wanted.keys()
     for name, movement in wanted.items():
         assert direct[name] == pytest.approx(movement, rel=0.02)

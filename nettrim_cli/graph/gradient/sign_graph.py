@@ -43,7 +43,8 @@ class SignGraph:
     moments
         By tensor, the name of the sums (M, M) of products of its gradient's channels.
     products
-        By tensor, the name of the product of its gradient with an error.
+        By tensor, the name of the product of its gradient with an error: one sum for each place
+        on the first axis where its length varies, as that of samples does, else (1,).
     """
 
     runnable: Runnable
@@ -113,8 +114,7 @@ def sign_graph(
     for name, copy in copies.items():
         if name in gradients.names and name not in gradients.guessed:
             error = signs.g.Sub(copy, name)
-            product = signs.g.Mul(gradients.names[name], error)
-            products[name] = signs.g.ReduceSum(product, keepdims=0)
+            products[name] = signs.by_sample(signs.g.Mul(gradients.names[name], error), name)
     wanted = (*energies.values(), *columns.values(), *moments.values(), *products.values())
     computed = dict.fromkeys(wanted)
     graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
@@ -151,6 +151,16 @@ class _Signs:
         """Sums (P,) of squares over one axis; empty where nothing is known of single places."""
         rows = "" if name in gradients.guessed else self._squares(gradients, name, axis)
         return self.g.total(rows, [1], keepdims=False) if rows else ""
+
+    def by_sample(self, values: str, name: str) -> str:
+        """Sums (P,) of values in the shape of a tensor over all axes but the first, or (1,).
+
+        Only a first axis without a fixed length may be that of the samples.
+        """
+        sizes = self.model.facts.sizes.get(name)
+        first = 0 if sizes and isinstance(sizes[0], str) else 1  # 0 copies the length
+        rows = self.g.Reshape(values, self.g.constant([first, -1]))
+        return self.g.total(rows, [1], keepdims=False)
 
     def _squares(self, gradients: Gradients, name: str, axis: int) -> str:
         gradient = gradients.names[name]
