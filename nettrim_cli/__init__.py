@@ -10,16 +10,26 @@ if TYPE_CHECKING:
     from nettrim_cli.latency.bench import bench
     from nettrim_cli.pipeline import compare, prune
     from nettrim_cli.report.result import Report
-    from nettrim_cli.settings import Settings
+    from nettrim_cli.settings import LayerOptions, Settings
 
 # NumPy's and SciPy's OpenBLAS have threads of their own, which spin for some milliseconds after
 # each product and keep the processor from the other's.  Read where these are loaded after this.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 __version__ = "0.1.0"
-__all__ = ["NettrimError", "Report", "Settings", "__version__", "bench", "compare", "prune"]
+__all__ = [
+    "LayerOptions",
+    "NettrimError",
+    "Report",
+    "Settings",
+    "__version__",
+    "bench",
+    "compare",
+    "prune",
+]
 
 _HOME = {
+    "LayerOptions": "nettrim_cli.settings",
     "NettrimError": "nettrim_cli.errors",
     "Report": "nettrim_cli.report.result",
     "Settings": "nettrim_cli.settings",

@@ -57,7 +57,7 @@ LIBRARIES = {
     "preparation": {"numpy", "scipy", "PIL", "tokenizers"},
     "options": {"click"},
     "commands": {"click"},
-    "settings": set(),
+    "settings": {"tomli"},
 }
 HOME = {"onnx": "graph", "onnxruntime": "data", "h5py": "data", "PIL": "preparation"}
 TOP = 9  # modules there, at most

@@ -19,13 +19,14 @@ from nettrim_cli.settings import (
     SCHEMES,
     TARGETS,
     Gate,
+    LayerOptions,
     Limit,
     Settings,
 )
 
 
 def test_every_field_explains_itself() -> None:
-    for each in (*fields(Settings), *fields(Gate)):
+    for each in (*fields(Settings), *fields(Gate), *fields(LayerOptions)):
         assert each.metadata["help"].endswith((".", ").")), each.name
 
 

@@ -11,16 +11,17 @@ import click
 from nettrim_cli.errors import BadInput, GateFailed, NettrimError
 from nettrim_cli.options.endings import printing
 from nettrim_cli.options.flags import PATH, limit_options, options_of, reporting, reports_option
-from nettrim_cli.options.usage import Command
+from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.report.render import BENCH_FORMATS
 from nettrim_cli.settings import BenchSettings
 
 
-@click.command(cls=Command)
+@click.command(cls=ConfiguredCommand)
 @click.argument("models", type=PATH, nargs=-1, required=True)
 @click.option("--data", type=PATH, help="Samples to run on [default: made ones].")
 @options_of(BenchSettings)
 @reports_option(BENCH_FORMATS)
+@config_options
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def bench(

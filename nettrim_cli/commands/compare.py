@@ -11,12 +11,12 @@ import click
 from nettrim_cli.errors import BadInput, GateFailed
 from nettrim_cli.options.endings import printing
 from nettrim_cli.options.flags import PATH, limit_options, options_of, reporting, reports_option
-from nettrim_cli.options.usage import Command
+from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.report.render import COMPARISON_FORMATS
 from nettrim_cli.settings import CERTIFICATE_HELP, CERTIFICATES, Gate
 
 
-@click.command(cls=Command)
+@click.command(cls=ConfiguredCommand)
 @click.argument("reference", type=PATH)
 @click.argument("candidate", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Samples, with labels for accuracy.")
@@ -36,6 +36,7 @@ from nettrim_cli.settings import CERTIFICATE_HELP, CERTIFICATES, Gate
     help="The label that marks samples without a class, such as -1: accuracy leaves them out.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
+@config_options
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def compare(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput, GateFailed
 from nettrim_cli.files.formats import READABLE
 from nettrim_cli.options.endings import printing
@@ -20,12 +23,13 @@ from nettrim_cli.options.flags import (
     reporting,
     reports_option,
 )
-from nettrim_cli.options.usage import Command
+from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.report.render import FORMATS
 from nettrim_cli.settings import Settings, check_one_target
+from nettrim_cli.settings.recipe import as_toml, changed
 
 
-@click.command(cls=Command)
+@click.command(cls=ConfiguredCommand)
 @click.argument("model", type=PATH)
 @click.option("--data", type=PATH, required=True, help=f"Calibration samples: {listed(READABLE)}.")
 @click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
@@ -36,8 +40,10 @@ from nettrim_cli.settings import Settings, check_one_target
     is_flag=True,
     help="Time the dense and the written model on held-out samples, one by one and 64 at once.",
 )
+@config_options
 @limit_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+@click.option("--save-config", type=PATH, help="Write the options of this run to a TOML file.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each layer on stderr when it is done.")
 def prune(
     model: Path,
@@ -47,6 +53,7 @@ def prune(
     reports: tuple[Path, ...],
     bench: bool,
     quiet: bool,
+    save_config: Path | None,
     verbose: bool,
     **options: Any,
 ) -> None:
@@ -70,6 +77,8 @@ def prune(
         Whether both models are timed.
     quiet, verbose
         How much is printed.
+    save_config
+        File for the options of this run.
     options
         Fields of ``Settings``.
 
@@ -94,6 +103,9 @@ def prune(
     except BadInput as error:  # click itself has checked single options
         raise click.UsageError(str(error)) from error
     target = output or default_output(model)
+    if save_config is not None:
+        files = {"model": model, "data": data, "output": output, "report": reports}
+        write_recipe(save_config, files, settings, force=force)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
         with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
             try:
@@ -113,3 +125,38 @@ def prune(
     else:
         with printing():
             show_report(report, console_for_stdout(), output=str(target))
+
+
+def write_recipe(
+    path: Path,
+    files: Mapping[str, Path | Sequence[Path] | None],
+    settings: Settings,
+    *,
+    force: bool,
+) -> None:
+    """Write the options of a run to a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    files
+        Paths by the names of their options; in the file they are those from its folder.
+    settings
+        The options, of which those are written that are not the defaults.
+    force
+        Whether an existing file may be replaced.
+    """
+    from nettrim_cli.files.atomic import check_output, write_atomically
+
+    def beside(file: Path | Sequence[Path] | None) -> Any:
+        """A path, or several, as seen from the folder of the file; None where there is none."""
+        if isinstance(file, Path):
+            return Path(os.path.relpath(file, path.parent)).as_posix()
+        return [beside(inner) for inner in file] or None if file else None
+
+    inputs = [file for file in files.values() if isinstance(file, Path)]
+    check_output(path, inputs, force)
+    values = {name: beside(file) for name, file in files.items()} | changed(settings)
+    head = f"# Options of nettrim {__version__}, for: nettrim prune --config {path.name}\n\n"
+    write_atomically(path, (head + as_toml(values, settings.layers)).encode("utf-8"))

@@ -19,6 +19,7 @@ def option(
     choices: tuple[str, ...] = (),
     metavar: str = "",
     parse: Callable[[str], Any] | None = None,
+    flag: bool = True,
 ) -> Any:
     """Declare a field of a dataclass of options, for the command line.
 
@@ -46,6 +47,7 @@ def option(
             "choices": choices,
             "metavar": metavar,
             "parse": parse,
+            "flag": flag,
         },
     )
 

@@ -49,7 +49,8 @@ def flag_of(name: str) -> str:
 
 def options_of(settings: type[Any]) -> Callable[[Command], Command]:
     """Add a flag for every field of a class of options."""
-    return lambda command: reduce(_with_option, reversed(fields(settings)), command)
+    flags = [each for each in reversed(fields(settings)) if each.metadata["flag"]]
+    return lambda command: reduce(_with_option, flags, command)
 
 
 def _with_option(command: Command, option_field: Field[Any]) -> Command:

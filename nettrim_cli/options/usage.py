@@ -47,6 +47,10 @@ class FileName(click.Path):
         return super().convert(value, param, ctx)
 
 
+class WrongRecipe(click.UsageError):
+    """Something is wrong with a file of options, not with the words."""
+
+
 class Command(click.Command):
     """A command that suggests the correct line where ``--data`` was forgotten."""
 
@@ -61,6 +65,8 @@ class Command(click.Command):
         words = list(args)
         try:
             return super().parse_args(ctx, args)
+        except WrongRecipe:
+            raise
         except click.UsageError as error:
             line = self._meant(ctx, words)
             if line:

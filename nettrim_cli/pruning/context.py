@@ -16,7 +16,7 @@ from nettrim_cli.pruning.executors import Executor
 from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
 from nettrim_cli.pruning.propagation import RecordedStage, Stage, propagate, stages
 from nettrim_cli.pruning.selection import bounds_of, nonzeros
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import LayerOptions, Settings
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -75,6 +75,12 @@ class Context:
             seed=self.settings.seed,
             cache=cache,
         )
+
+    @cached_property
+    def options(self) -> dict[str, LayerOptions]:
+        """What holds for each layer, by name."""
+        names = [layer.name for layer in self.dense.layers]
+        return {layer.name: self.settings.of_layer(layer.name, names) for layer in self.layers}
 
     @cached_property
     def bounds(self) -> dict[str, tuple[int, int]]:

@@ -29,7 +29,8 @@ def without_idle_units(
     threads
         Threads of the engine.
     """
-    if settings.no_delete or settings.pattern is not None:
+    patterns = [settings.pattern, *(options.pattern for options in settings.layers)]
+    if settings.no_delete or any(patterns):
         return model, 0
     smaller, count = without_dead_units(model)
     if not count:

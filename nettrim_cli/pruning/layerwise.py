@@ -35,6 +35,7 @@ from nettrim_cli.pruning.propagation import (
 from nettrim_cli.pruning.selection import bits_of, dense_report, nonzeros
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport, Target
+from nettrim_cli.settings import ANYWHERE
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem, Solution, Status, TunedOptions
 from nettrim_cli.solve.samples import LayerSamples
@@ -212,14 +213,15 @@ class _Pass:
                     in_flight[-1],
                     self._budget(layer),
                     self.context.bounds[layer.name],
-                    self.context.settings.method,
-                    bits_of(layer, self.context.settings),
+                    self.context.options[layer.name].method or self.context.settings.method,
+                    bits_of(layer, self.context.options[layer.name]),
                 )
 
     def _budget(self, layer: Layer) -> Budget:
         settings = self.context.settings
         if self.zeros is not None:
-            return ZerosBudget(self.zeros[layer.name], settings.pattern)
+            pattern = self.context.options[layer.name].pattern
+            return ZerosBudget(self.zeros[layer.name], None if pattern == ANYWHERE else pattern)
         assert settings.target_epsilon is not None
         return ErrorBudget(settings.target_epsilon)
 

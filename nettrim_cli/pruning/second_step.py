@@ -20,7 +20,7 @@ from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.refit.network import fits_network, refit_network
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import LAYER_OPTIONS, Settings
 
 SHARED = ("scheme", "samples", "holdout", "augment", "seed", "threads")  # settings of all steps
 
@@ -59,7 +59,10 @@ def in_full(context: Context) -> Context:
     """
     if context.settings.bits is None or not fits_network(context.settings):
         return context
-    return context.with_settings(bits=None)
+    others = [name for name in LAYER_OPTIONS if name != "bits"]
+    layers = [options.only(*others) for options in context.settings.layers]
+    given = tuple(options for options in layers if options.as_dict().keys() != {"name"})
+    return context.with_settings(bits=None, layers=given)
 
 
 def fit_together(
@@ -104,6 +107,9 @@ def step_context(context: Context, result: PassResult, **targets: Any) -> Contex
         layer for layer in result.model.layers if layer.prunable and layer.name not in left
     )
     shared = {name: getattr(context.settings, name) for name in SHARED}
+    if "bits" in targets:
+        overrides = context.settings.layers
+        shared["layers"] = tuple(each.only("bits") for each in overrides if each.bits is not None)
     return replace(
         context, dense=result.model, layers=layers, settings=Settings(**shared, **targets)
     )

@@ -16,7 +16,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.settings import Limit, Settings, matching_names
+from nettrim_cli.settings import ALL_BITS, LayerOptions, Limit, Settings, matching_names
 from nettrim_cli.solve.problem import LayerProblem, Solution
 
 NEAREST = 3  # names of layers that a message tells
@@ -82,9 +82,12 @@ def bounds_of(
     return min(fewest, most), most
 
 
-def bits_of(layer: Layer, settings: Settings) -> int | None:
-    """Bits of a layer's weights by the settings; integers keep their own, and their scales."""
-    return None if "int" in layer.dtype else settings.weight_bits
+def bits_of(layer: Layer, options: LayerOptions) -> int | None:
+    """Bits of a layer's weights by its options; integers keep their own, and their scales."""
+    if "int" in layer.dtype or options.bits == ALL_BITS:
+        return None
+    assert not isinstance(options.bits, str), "bits have been chosen before"
+    return options.bits
 
 
 def within_ceiling(
@@ -150,6 +153,7 @@ def _check_patterns(model: Model, settings: Settings) -> None:
     patterns = [("include", pattern) for pattern in settings.include]
     patterns += [("exclude", pattern) for pattern in settings.exclude]
     patterns += [("limit", Limit.parse(text).pattern) for text in settings.limit]
+    patterns += [("layers", options.name) for options in settings.layers]
     for option, pattern in patterns:
         if names and not matching_names(pattern, names):
             core = pattern.strip("*?")
@@ -157,9 +161,14 @@ def _check_patterns(model: Model, settings: Settings) -> None:
             near = near or difflib.get_close_matches(core, names, cutoff=0.4) or names
             shown = ", ".join(f"'{name}'" for name in near[:NEAREST])
             raise WrongUsage(
-                f"--{option} '{pattern}' matches no layer of {model.path}; the nearest "
+                f"{_spelled(option, pattern)} matches no layer of {model.path}; the nearest "
                 f"{'is' if len(near) == 1 else 'are'} {shown}. 'nettrim inspect' lists the layers."
             )
+
+
+def _spelled(option: str, pattern: str) -> str:
+    """A pattern as the user gave it."""
+    return f'layers."{pattern}"' if option == "layers" else f"--{option} '{pattern}'"
 
 
 def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> None:
@@ -179,7 +188,7 @@ def _check_limits(model: Model, chosen: Sequence[Layer], settings: Settings) -> 
     low, high = (sum(end) / total for end in zip(*ends, strict=True))
     if not low <= settings.sparsity <= high:
         raise BadInput(
-            f"{model.path}: --limit leaves between {low:.1%} and {high:.1%} zeros; "
+            f"{model.path}: limits of layers leave between {low:.1%} and {high:.1%} zeros; "
             f"--sparsity {settings.sparsity} is not among them."
         )
 
@@ -193,6 +202,8 @@ def _unwanted(layer: Layer, settings: Settings, names: Sequence[str]) -> Reason:
         return Reason("not-included", "not matched by --include")
     if among(settings.exclude):
         return Reason("excluded", "matched by --exclude")
+    if settings.of_layer(layer.name, names).exclude:
+        return Reason("excluded", "left out by its options")
     if layer.depthwise and not settings.include:
         text = "depthwise convolution: left dense unless --include names it"
         return Reason("depthwise", text)

@@ -5,14 +5,19 @@ from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.data import PRESETS, DataSettings
 from nettrim_cli.settings.gate import Gate
+from nettrim_cli.settings.layers import (
+    ALL_BITS,
+    ANYWHERE,
+    LAYER_OPTIONS,
+    METHODS,
+    STRUCTURES,
+    LayerOptions,
+)
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.run import (
     ALLOCATIONS,
     AUTOMATIC,
-    DEFAULT_GAMMA,
-    METHODS,
     SCHEMES,
-    STRUCTURES,
     WIDTHS,
     Settings,
 )
@@ -22,9 +27,12 @@ from nettrim_cli.settings.targets import (
     TARGETS,
     check_one_target,
 )
+from nettrim_cli.settings.together import DEFAULT_GAMMA
 
 __all__ = [
     "ALLOCATIONS",
+    "ALL_BITS",
+    "ANYWHERE",
     "AUTO",
     "AUTOMATIC",
     "CERTIFICATES",
@@ -34,6 +42,7 @@ __all__ = [
     "DEFAULT_GAMMA",
     "FIRST_BITS",
     "KERNEL_BITS",
+    "LAYER_OPTIONS",
     "METHODS",
     "PRESETS",
     "SCHEMES",
@@ -44,6 +53,7 @@ __all__ = [
     "BenchSettings",
     "DataSettings",
     "Gate",
+    "LayerOptions",
     "Limit",
     "Settings",
     "check_limit",

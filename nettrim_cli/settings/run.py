@@ -6,28 +6,26 @@ its metadata.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
-from nettrim_cli.settings.bits import check_bits, parse_bits
+from nettrim_cli.settings.bits import parse_bits
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
+from nettrim_cli.settings.layers import METHODS, STRUCTURES, LayerOptions
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
-from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS, check_one_target
+from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS
+from nettrim_cli.settings.together import DEFAULT_GAMMA, check_together
 
-METHODS = ("l0", "net-trim", "one-sided", "reweighted")
 SCHEMES = ("cascade", "parallel")
-STRUCTURES = ("zeros", "units", "ranks", "shrink", "shrink+zeros")
 ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
 WIDTHS = ("auto", "measured", "products")
 REFITS = ("auto", "layers", "network")
 STORES = ("plain", "compact")
-DEFAULT_GAMMA = 1.1**0.5
 
 
 @dataclass(frozen=True)
@@ -259,91 +257,14 @@ class Settings:
     exclude: tuple[str, ...] = option(
         (), "Leave layers whose name matches dense (shell pattern; repeatable).", metavar="PATTERN"
     )
+    layers: tuple[LayerOptions, ...] = option(
+        (), "What holds for some layers only, in a file of options.", flag=False
+    )
 
     def __post_init__(self) -> None:
         """Check each value against the bounds of its field, and the options together."""
-        targets = check_one_target(vars(self))
-        if self.sweeps > 1 and (self.target_epsilon is not None or self.method != "l0"):
-            raise BadInput(
-                "More sweeps need method l0 and a target of the whole network, such as --sparsity: "
-                "elsewhere they would choose nothing anew."
-            )
-        if self.refit == "network" and self.target_epsilon is not None:
-            raise BadInput(
-                "--refit network fits the network's outputs, of which --epsilon (the default) says "
-                "nothing: leave it out, or give a target of the whole network, such as --sparsity."
-            )
-        if self.gamma != DEFAULT_GAMMA and (self.method == "l0" or self.scheme != "cascade"):
-            raise BadInput(
-                f"--gamma has no meaning for --method {self.method} --scheme {self.scheme}: leave "
-                "it out, or choose another method than l0, in cascade."
-            )
-        if self.allocate is not None and self.target_epsilon is not None:
-            raise BadInput(
-                "--allocate shares zeros out over the layers, which --epsilon (the default target) "
-                "leaves to each layer: leave it out, or give a target of the whole network, such "
-                "as --sparsity."
-            )
-        if self.pattern is not None:
-            self._check_pattern(targets)
-        check_bits(self.bits, self.target[0], runtime_int8=self.runtime_int8)
-        if self.structure != "zeros":
-            self._check_structure()
-        elif self.speedup is not None:
-            raise BadInput(
-                "--speedup needs layers that are smaller, as runtimes are no faster for zeros: add "
-                "--structure shrink."
-            )
-        elif self.widths != "auto" or self.batch != 1:
-            raise BadInput(
-                "--widths and --batch are about smaller layers, and --structure zeros makes "
-                "none: leave them out, or give --structure shrink."
-            )
-        for text in self.limit:
-            try:
-                Limit.parse(text)
-            except ValueError as error:
-                raise BadInput(f"limit {error}.") from error
         check_bounds(self)
-
-    def _check_structure(self) -> None:
-        clashes = {
-            "--method": self.method != "l0",
-            "--pattern": self.pattern is not None,
-            "--allocate": self.allocate is not None,
-            "--limit": bool(self.limit),
-            "--sweeps": self.sweeps > 1,
-            "--forecast": self.forecast,
-            "--speedup": self.structure == "shrink+zeros" and self.speedup is not None,
-        }
-        if clashing := [name for name, given in clashes.items() if given]:
-            raise BadInput(
-                f"--structure {self.structure} makes layers smaller, which goes without "
-                f"{' and '.join(clashing)}: leave that out, or give another structure."
-            )
-        if self.no_delete and self.structure != "ranks":
-            raise BadInput(
-                f"--structure {self.structure} deletes hidden units, which --no-delete forbids: "
-                "leave one of them out, or give --structure ranks."
-            )
-
-    def _check_pattern(self, targets: Sequence[str]) -> None:
-        try:
-            import_module("nettrim_cli.solve.patterns").checked_pattern(str(self.pattern))
-        except ValueError as error:
-            raise BadInput(f"pattern {error}.") from error
-        if self.method != "l0" or self.limit:
-            raise BadInput("--pattern needs method l0, and goes with no --limit.")
-        if self.n_of_m is not None and (targets or self.allocate is not None):
-            raise BadInput(
-                f"--pattern {self.pattern} says itself how many zeros each layer gets: leave out "
-                "other targets and --allocate."
-            )
-        if self.n_of_m is None and self.target_epsilon is not None:
-            raise BadInput(
-                f"--pattern {self.pattern} needs a target that says how many blocks are zero, such "
-                "as --sparsity."
-            )
+        check_together(self)
 
     @property
     def n_of_m(self) -> tuple[int, int] | None:
@@ -393,8 +314,23 @@ class Settings:
         for limit in reversed([Limit.parse(text) for text in self.limit]):
             if layer in matching_names(limit.pattern, names or (layer,)):
                 return limit.low, limit.high
-        return 0.0, 1.0
+        return self.of_layer(layer, names).bounds
+
+    def of_layer(self, layer: str, names: Collection[str] = ()) -> LayerOptions:
+        """What holds for a layer, by name: of each option the last that was given for it.
+
+        Parameters
+        ----------
+        layer, names
+            See ``bounds_of``.
+        """
+        options = LayerOptions(layer, pattern=self.pattern, bits=self.bits, method=self.method)
+        for override in self.layers:
+            if layer in matching_names(override.name, names or (layer,)):
+                options = override.over(options)
+        return options
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata and reports."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return values | {"layers": [options.as_dict() for options in self.layers]}

@@ -76,7 +76,8 @@ class Shrinking:
         self.groups = [group for group in groups if group.name in costs.units]
         self.refusals = refusals(context.dense) if units else {}
         for block in list(costs.ranks):
-            if not ranks or not can_factorize(context.dense, layers[block[0]]):
+            whole = context.options[block[0]].structure == "units"
+            if not ranks or whole or not can_factorize(context.dense, layers[block[0]]):
                 del costs.ranks[block]
         usable = [layer for layer in context.layers if layer.name not in costs.unusable]
         self.total = sum(layer.parameters for layer in usable)
@@ -207,7 +208,7 @@ def multiples(layers: Sequence[Layer]) -> dict[str, int]:
 
 def usable_groups(context: Context) -> list[UnitGroup]:
     """Groups whose producers and readers are all pruned, and which no other layer is part of."""
-    names = {layer.name for layer in context.layers}
+    names = {name for name, options in context.options.items() if options.structure != "ranks"}
     staying = {layer.name for layer in context.dense.layers} - names
     if not context.settings.include and not context.settings.exclude:
         staying -= {layer.name for layer in context.dense.layers if layer.depthwise}
@@ -229,7 +230,7 @@ def usable_groups(context: Context) -> list[UnitGroup]:
 
 def usable_inner(context: Context) -> list[InnerGroup]:
     """Inner groups whose layers are pruned."""
-    names = {layer.name for layer in context.layers}
+    names = {name for name, options in context.options.items() if options.structure != "units"}
     return [group for group in inner_groups(context.dense) if names.issuperset(group.layers)]
 
 

@@ -1,0 +1,119 @@
+"""Options of a run that do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from nettrim_cli.errors import BadInput
+from nettrim_cli.settings.bits import check_bits
+from nettrim_cli.settings.layers import check_layers
+from nettrim_cli.settings.limits import Limit
+from nettrim_cli.settings.targets import check_one_target
+
+if TYPE_CHECKING:
+    from nettrim_cli.settings.run import Settings
+
+DEFAULT_GAMMA = 1.1**0.5
+
+
+def check_together(settings: Settings) -> None:
+    """Check options that are right on their own.
+
+    Raises
+    ------
+    BadInput
+        They contradict each other, or some of them have no meaning.
+    """
+    targets = check_one_target(vars(settings))
+    _check_fits(settings)
+    if settings.pattern is not None:
+        _check_pattern(settings, targets)
+    check_bits(settings.bits, settings.target[0], runtime_int8=settings.runtime_int8)
+    if settings.structure != "zeros":
+        _check_structure(settings)
+    elif settings.speedup is not None:
+        raise BadInput(
+            "--speedup needs layers that are smaller, as runtimes are no faster for zeros: add "
+            "--structure shrink."
+        )
+    elif settings.widths != "auto" or settings.batch != 1:
+        raise BadInput(
+            "--widths and --batch are about smaller layers, and --structure zeros makes none: "
+            "leave them out, or give --structure shrink."
+        )
+    for text in settings.limit:
+        try:
+            Limit.parse(text)
+        except ValueError as error:
+            raise BadInput(f"limit {error}.") from error
+    check_layers(settings)
+
+
+def _check_fits(settings: Settings) -> None:
+    by_epsilon = settings.target_epsilon is not None
+    if settings.sweeps > 1 and (by_epsilon or settings.method != "l0"):
+        raise BadInput(
+            "More sweeps need method l0 and a target of the whole network, such as --sparsity: "
+            "elsewhere they would choose nothing anew."
+        )
+    if settings.refit == "network" and by_epsilon:
+        raise BadInput(
+            "--refit network fits the network's outputs, of which --epsilon (the default) says "
+            "nothing: leave it out, or give a target of the whole network, such as --sparsity."
+        )
+    no_slack = settings.method == "l0" or settings.scheme != "cascade"
+    if settings.gamma != DEFAULT_GAMMA and no_slack:
+        raise BadInput(
+            f"--gamma has no meaning for --method {settings.method} --scheme {settings.scheme}: "
+            "leave it out, or choose another method than l0, in cascade."
+        )
+    if settings.allocate is not None and by_epsilon:
+        raise BadInput(
+            "--allocate shares zeros out over the layers, which --epsilon (the default target) "
+            "leaves to each layer: leave it out, or give a target of the whole network, such "
+            "as --sparsity."
+        )
+
+
+def _check_structure(settings: Settings) -> None:
+    clashes = {
+        "--method": settings.method != "l0",
+        "--pattern": settings.pattern is not None,
+        "--allocate": settings.allocate is not None,
+        "--limit": bool(settings.limit),
+        "--sweeps": settings.sweeps > 1,
+        "--forecast": settings.forecast,
+        "--speedup": settings.structure == "shrink+zeros" and settings.speedup is not None,
+    }
+    if clashing := [name for name, given in clashes.items() if given]:
+        raise BadInput(
+            f"--structure {settings.structure} makes layers smaller, which goes without "
+            f"{' and '.join(clashing)}: leave that out, or give another structure."
+        )
+    if settings.no_delete and settings.structure != "ranks":
+        raise BadInput(
+            f"--structure {settings.structure} deletes hidden units, which --no-delete forbids: "
+            "leave one of them out, or give --structure ranks."
+        )
+
+
+def _check_pattern(settings: Settings, targets: Sequence[str]) -> None:
+    pattern = settings.pattern
+    try:
+        import_module("nettrim_cli.solve.patterns").checked_pattern(str(pattern))
+    except ValueError as error:
+        raise BadInput(f"pattern {error}.") from error
+    if settings.method != "l0" or settings.limit:
+        raise BadInput("--pattern needs method l0, and goes with no --limit.")
+    if settings.n_of_m is not None and (targets or settings.allocate is not None):
+        raise BadInput(
+            f"--pattern {pattern} says itself how many zeros each layer gets: leave out other "
+            "targets and --allocate."
+        )
+    if settings.n_of_m is None and settings.target_epsilon is not None:
+        raise BadInput(
+            f"--pattern {pattern} needs a target that says how many blocks are zero, such as "
+            "--sparsity."
+        )
