@@ -39,8 +39,6 @@ from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.penalties import KeepLargest, Penalty
 from nettrim_cli.solve.problem import LayerProblem, Solution, Status, TunedOptions
 
-HALFWAY = 7 / 12  # of the iterations; within a level of rho
-
 NOT_REFITTED = "not refitted"
 UNPRUNED = "kept whole: zeros cost less elsewhere"
 NOT_SPARSER = Reason("not-sparser", "no sparser weights within epsilon")
@@ -110,9 +108,8 @@ def solve_l0(
     if not rivals:
         return Solution.dense(problem, NO_NUMBER)
     best = min(rivals, key=lambda rival: rival.error)
-    iterations = len(scaled.schedule) + solves * len(
-        rho_schedule(SEARCH_ITERATIONS, *scaled.start.shape)
-    )
+    iterations = len(scaled.schedule) * min(2, len(feedback_options(problem)))
+    iterations += solves * len(rho_schedule(SEARCH_ITERATIONS, *scaled.start.shape))
     return Solution(best.U, Status.SOLVED, iterations, note=best.note, tuned=best.tuned)
 
 
@@ -170,23 +167,22 @@ def candidates(
 ) -> Iterator[Candidate]:
     """Weights for the best error feedback, with each refit and without any.
 
-    The feedbacks are compared halfway, on the support of their mean, which costs a refit each; the
-    best gets the other iterations.  With tuned options only these are tried.
+    The feedbacks are compared on one support, that of their mean, which costs a refit each; the
+    best gets a support of its own.  With tuned options only these are tried.
     """
     problem = scaled.problem
     options, feedback = feedback_options(problem), middle_feedback(problem)
-    schedule, start = scaled.schedule, None
+    V = scaled.find_support(scaled.rhs(feedback), penalty, progress)
     if len(options) > 1:
-        first = round(HALFWAY * len(schedule))
-        state = scaled.first_state
-        V, start = scaled.run(scaled.rhs(feedback), penalty, schedule[:first], state, progress)
-        refits = scaled.refits(V, options)
+        refits = dict(scaled.refits(V, options))
         errors = {
-            option: estimated_error(problem, scaled.linear_weights(weights, option))
-            for option, weights in refits
+            option: estimated_error(problem, scaled.linear_weights(refits[option], option))
+            for option in options
         }
-        feedback, schedule = min(options, key=lambda option: errors[option]), schedule[first:]
-    V = scaled.find_support(scaled.rhs(feedback), penalty, progress, schedule, start)
+        feedback = min(options, key=lambda option: errors[option])
+        if feedback != middle_feedback(problem):
+            yield _linear(scaled, feedback, refits[feedback])
+            V = scaled.find_support(scaled.rhs(feedback), penalty, progress)
     yield from _refitted(scaled, feedback, V)
     if problem.tuned_sparse is None:
         U = scaled.magnitude_baseline(penalty)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,14 +50,9 @@ class OutputMetric:
         """The metric of K (M, M) float32, whose small eigenvalues are replaced by their mean."""
         values, vectors = eigen(K)
         others = max(1, len(K) - RANK)
-        values[:others] = floor = values[:others].mean()
-        first = others if len(K) > 2 * RANK else 0
+        floor = values[:others].mean()
+        first = others if len(K) > RANK else 0
         return cls(floor, values[first:] - floor, vectors[:, first:])
-
-    @property
-    def complete(self) -> bool:
-        """Whether all eigenvectors are known: a few more are no dearer than what they save."""
-        return len(self.excess) == len(self.vectors)
 
     def times(self, V: Matrix) -> Matrix:
         """``V K`` of V (N, M)."""
@@ -67,6 +63,14 @@ class OutputMetric:
         least = self.floor**power
         excess = (self.floor + self.excess) ** power - least
         return np.asarray(least * V + ((V @ self.vectors) * excess) @ self.vectors.T)
+
+    def division(self, powers: Matrix, rho: float) -> Division:
+        """By ``powers K + rho I``, row by row with powers (N, 1), or (1, 1) for all rows."""
+        others = 1 / (self.floor * powers + np.float32(rho))
+        leading = 1 / ((self.floor + self.excess) * powers + np.float32(rho))
+        if len(self.excess) == len(self.vectors):
+            return Division(self.vectors, leading)
+        return Division(self.vectors, leading - others, others)
 
     def refit(self, A: Operator, B: Matrix, support: Matrix, start: Matrix, steps: int) -> Matrix:
         """Best weights (N, M) on a support, by conjugate gradients for all outputs together.
@@ -101,6 +105,29 @@ class OutputMetric:
         return V * unit
 
 
+class Division(NamedTuple):
+    """``V diag(others) + (V Q) o change Q'``; where Q (M, r) has all directions, others is None.
+
+    Attributes
+    ----------
+    vectors
+        (M, r), Q.
+    change, others
+        (N, r) and (N, 1), or one row for all.
+    """
+
+    vectors: Matrix
+    change: Matrix
+    others: Matrix | None = None
+
+    def of(self, V: Matrix) -> Matrix:
+        """The quotient (N, M) of V (N, M)."""
+        quotient = ((V @ self.vectors) * self.change) @ self.vectors.T
+        if self.others is not None:
+            quotient += V * self.others
+        return np.asarray(quotient)
+
+
 def stretched(
     V: Matrix, metric: OutputMetric | None, outputs: Matrix | slice = slice(None)
 ) -> Matrix:
@@ -116,47 +143,36 @@ def stretched(
 class CoupledResponse:
     """``<V, A V K> / 2 - <V, B K>`` as a coupling of ADMM; B is (N, M).
 
-    Along an eigenvector of K a step is one with a multiple of A, in whose eigenvectors entries are
-    divided (Lynch, Rice and Thomas, "Direct solution of partial difference equations by tensor
-    product methods", 1964).  K is a multiple of the identity but for few of its eigenvectors, so
-    what they change is added to a step that all outputs take alike.
+    With eigenvectors of both factors each step divides entries (Lynch, Rice and Thomas, "Direct
+    solution of partial difference equations by tensor product methods", 1964).
     """
 
     system: System
     metric: OutputMetric
     B: Matrix
-    changes: dict[np.float32, tuple[Matrix, Matrix]] = field(default_factory=dict)
+    divisions: dict[float, tuple[Division, Division]] = field(default_factory=dict)
 
     @cached_property
     def _constant(self) -> Matrix:
-        return np.asarray(self.metric.times(self.B) / self.metric.floor)
+        return self.metric.times(self.B)
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
         """Argmin over V (N, M) of the response plus ``rho/2 ||V - target||_F^2``."""
-        share = np.float32(rho / self.metric.floor)
-        rhs = self._constant + share * target
-        V = self._changed(rhs @ self.metric.vectors, share) @ self.metric.vectors.T
-        if not self.metric.complete:
-            V += self.system.solve(rhs, float(share))
-        return np.asarray(V)
-
-    def _changed(self, rhs: Matrix, share: np.float32) -> Matrix:
-        """What eigenvectors of K change, of the coordinates (N, r) of a right-hand side."""
-        if share not in self.changes:
-            powers = self.system.powers[:, None], np.full((1, 1), self.system.delta, np.float32)
-            along, beside = (self._change(power, share) for power in powers)
-            self.changes[share] = along, beside
-        along, beside = self.changes[share]
+        rhs = self._constant + np.float32(rho) * target
+        along, beside = self._divisions(rho)
         coordinates = self.system.rotate(rhs)
+        divided = along.of(coordinates)
         if len(coordinates) == len(rhs):
-            return self.system.rotate_back(coordinates * along)
-        return beside * rhs + self.system.rotate_back(coordinates * (along - beside))
+            return self.system.rotate_back(divided)
+        return beside.of(rhs) + self.system.rotate_back(divided - beside.of(coordinates))
 
-    def _change(self, powers: Matrix, share: np.float32) -> Matrix:
-        """Change of quotients (n, r) along eigenvectors of A, whose eigenvalues are (n, 1)."""
-        metric = self.metric
-        quotients = 1 / ((1 + metric.excess / metric.floor) * powers + share)
-        return quotients if metric.complete else quotients - 1 / (powers + share)
+    def _divisions(self, rho: float) -> tuple[Division, Division]:
+        """Along the system's eigenvectors, and in all other directions; of each rho once."""
+        if rho not in self.divisions:
+            powers = self.system.powers[:, None], np.full((1, 1), self.system.delta, np.float32)
+            along, beside = (self.metric.division(power, rho) for power in powers)
+            self.divisions[rho] = along, beside
+        return self.divisions[rho]
 
 
 def _square(V: Matrix) -> float:

@@ -168,20 +168,12 @@ class ScaledProblem:
         schedule = rho_schedule(ITERATIONS, *self.start.shape)
         return schedule if self.problem.start is None else schedule[len(schedule) // 2 :]
 
-    @property
-    def first_state(self) -> Matrix:
-        """(N, M) ADMM's state at first: the weights of the problem's start, or the dense ones."""
-        if self.problem.start is None:
-            return self.start
-        return self.to_scaled(self.problem.start[: len(self.weight)])
-
     def find_support(
         self,
         rhs: Matrix,
         penalty: Penalty,
         progress: Progress | None = None,
         schedule: Sequence[float] | None = None,
-        start: Matrix | None = None,
     ) -> Matrix:
         """Refitted sparse weights V (N, M) on a support that the penalty allows.
 
@@ -195,12 +187,12 @@ class ScaledProblem:
             Called after each iteration.
         schedule
             rho of each iteration; that of the layer by default.
-        start
-            (N, M) ADMM's state that it begins with; that of the layer by default.
         """
         if not penalty.prox(self.start, 1.0).any():
             return np.zeros_like(self.start)
-        start = self.first_state if start is None else start
+        start = self.start
+        if self.problem.start is not None:
+            start = self.to_scaled(self.problem.start[: len(self.weight)])
         V, _ = self.run(rhs, penalty, schedule or self.schedule, start, progress, steps=12)
         return self.objective.improve_support(rhs, penalty, V)
 

@@ -11,7 +11,9 @@ import pytest
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.gram.feedback import (
     ErrorFeedback,
+    describe_feedback,
     holdout_error,
+    middle_feedback,
 )
 from nettrim_cli.solve.gram.l0 import candidates, error_curve, solve_l0
 from nettrim_cli.solve.gram.refit import refit
@@ -166,7 +168,9 @@ def test_the_held_out_samples_choose() -> None:
     task = random_task(3, relu=True, cascade=True, keep=20)
     found = solve_l0(task)
     every = list(candidates(ScaledProblem.tuned(task, KeepLargest(20)), KeepLargest(20)))
-    assert len(every) == 3  # the best target's linear fit and the ReLU's, and none
+    # The best target's linear fit and the ReLU's, and none; before these that of the shared support
+    # where the best target is not the one that this was found for.
+    assert len(every) == (3 if every[0][2] == describe_feedback(task, middle_feedback(task)) else 4)
     assert holdout_error(task, found.U) == pytest.approx(min(each[0] for each in every))
     assert found.note in {each[2] for each in every}
 
@@ -452,7 +456,7 @@ def test_what_was_chosen_once_is_not_chosen_anew(seed, relu) -> None:
     assert (again.tuned, again.note) == (first.tuned, first.note)
     assert support_size(task, again.U) == 20
     assert holdout_error(task, again.U) < 1.3 * holdout_error(task, first.U)  # supports may differ
-    assert again.iterations == first.iterations  # the comparison is made halfway
+    assert 2 * again.iterations == first.iterations  # a support for the comparison, another one
 
 
 @pytest.mark.parametrize("cascade", [True, False])

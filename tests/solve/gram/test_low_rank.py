@@ -183,7 +183,7 @@ def test_the_cheaper_product(shape) -> None:
 @pytest.mark.parametrize("relu", [True, False])
 def test_the_default_method_is_the_same_on_columns(bias, cascade, relu) -> None:
     options = {"inputs": 40, "outputs": 6, "columns": 18, "bias": bias, "cascade": cascade}
-    task = random_task(6, **options, relu=relu, keep=60)
+    task = random_task(5, **options, relu=relu, keep=60)
     wide = by_columns(task)
     assert isinstance(ScaledProblem.of(wide).system, LowRankSystem)
     assert isinstance(ScaledProblem.of(task).system, GramSystem)
