@@ -27,9 +27,9 @@ def check_together(settings: Settings) -> None:
         They contradict each other, or some of them have no meaning.
     """
     targets = check_one_target(vars(settings))
-    _check_fits(settings)
     if settings.pattern is not None:
         _check_pattern(settings, targets)
+    _check_fits(settings)
     check_bits(settings.bits, settings.target[0], runtime_int8=settings.runtime_int8)
     if settings.structure != "zeros":
         _check_structure(settings)
