@@ -108,8 +108,7 @@ def prune(
         thread_limits(settings.threads) as threads,
     ):
         samples = split_samples(dense, calibration, settings, threads)
-        listener.stage("looking at samples and labels")
-        doubts = _doubts(dense, samples, settings, threads)
+        doubts = _doubts(dense, samples, settings, threads, listener)
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
@@ -324,8 +323,11 @@ def _for_kernels(context: Context, samples: SampleSet) -> tuple[Context, list[Di
     return context, [doubt] if doubt else []
 
 
-def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:
+def _doubts(
+    dense: Model, samples: SampleSet, settings: Settings, threads: int, listener: Listener
+) -> list[Diagnostic]:
     """What there is to doubt of samples and labels before anything is solved."""
+    listener.stage("looking at samples and labels")
     calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
     strict = settings.target[0] == "max_drop"
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)

@@ -94,7 +94,13 @@ def case_of(
     threads: int,
     strict: bool = False,
 ) -> Case:
-    """The samples with their statistics, and the model's answers on some; see `examine`."""
+    """The samples with their statistics, and the model's answers on some.
+
+    Parameters
+    ----------
+    model, samples, parts, size, threads, strict
+        See ``examine``.
+    """
     statistics = sample_statistics(model, samples, np.concatenate(parts), size, threads)
     return Case(model, samples, parts[1], statistics, strict)
 

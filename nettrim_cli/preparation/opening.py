@@ -25,7 +25,17 @@ TABLES = (".csv", ".tsv")
 def table_or_text(
     path: Path, files: Sequence[Path], model: Model, settings: DataSettings
 ) -> SampleSource:
-    """Samples of a text file: by a tokenizer for models that take tokens, else as a table."""
+    """Samples of a text file: by a tokenizer for models that take tokens, else as a table.
+
+    Parameters
+    ----------
+    path, files
+        The file, and all files of the source.
+    model
+        The model that is to read the samples.
+    settings
+        How they are made.
+    """
     takes_tokens = any(part_of(tensor.name) == "ids" for tensor in model.inputs)
     is_text = takes_tokens and path.suffix.lower() not in TABLES
     opener = TextSource if settings.tokenizer or is_text else TableSource

@@ -35,6 +35,15 @@ def image_source(
 ) -> FileSource:
     """Samples of images.
 
+    Parameters
+    ----------
+    root, files
+        Their folder, and their paths.
+    model
+        The model that is to read the samples.
+    settings
+        How they are made.
+
     Raises
     ------
     BadInput

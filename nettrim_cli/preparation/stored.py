@@ -145,7 +145,17 @@ def _channels_last(pixels: Array) -> Array:
 def row_files(
     folder: Path, files: Sequence[Path], model: Model, settings: DataSettings
 ) -> FileSource:
-    """Samples of .npy files, each a sample."""
+    """Samples of .npy files, each a sample.
+
+    Parameters
+    ----------
+    folder, files
+        Their folder, and their paths.
+    model
+        The model that is to read the samples.
+    settings
+        How they are made.
+    """
     name = target_input(model, settings).name
     return FileSource(
         files, partial(_row_file, name), origin={"kind": ".npy files in " + folder.name}
