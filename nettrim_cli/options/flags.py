@@ -49,7 +49,7 @@ def flag_of(name: str) -> str:
 
 def options_of(settings: type[Any]) -> Callable[[Command], Command]:
     """Add a flag for every field of a class of options."""
-    flags = [each for each in reversed(fields(settings)) if each.metadata["flag"]]
+    flags = [field for field in reversed(fields(settings)) if field.metadata["flag"]]
     return lambda command: reduce(_with_option, flags, command)
 
 

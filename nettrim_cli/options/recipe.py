@@ -31,13 +31,13 @@ class ConfiguredCommand(Command):
             The words are no valid line, or the file holds what is no option.
         """
         try:
-            rest = super().parse_args(ctx, args)
+            remaining = super().parse_args(ctx, args)
             _settle(ctx)
         except click.UsageError as error:
             raise _blamed(ctx, error) from error
         if ctx.meta.get(RECIPE) and not (ctx.params.get("quiet") or ctx.resilient_parsing):
             click.echo(f"options of {ctx.meta[RECIPE].path}", err=True)
-        return rest
+        return remaining
 
 
 def config_options(command: Decorated) -> Decorated:

@@ -109,7 +109,9 @@ def step_context(context: Context, result: PassResult, **targets: Any) -> Contex
     shared = {name: getattr(context.settings, name) for name in SHARED}
     if "bits" in targets:
         overrides = context.settings.layers
-        shared["layers"] = tuple(each.only("bits") for each in overrides if each.bits is not None)
+        shared["layers"] = tuple(
+            table.only("bits") for table in overrides if table.bits is not None
+        )
     return replace(
         context, dense=result.model, layers=layers, settings=Settings(**shared, **targets)
     )

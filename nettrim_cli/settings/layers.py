@@ -95,11 +95,11 @@ class LayerOptions:
 
     def over(self, options: LayerOptions) -> LayerOptions:
         """Other options of a layer, with those that are given here in their place."""
-        mine = {each.name: getattr(self, each.name) for each in fields(self)[1:]}
+        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         if self.sparsity is not None or self.limit is not None:
             options = replace(options, sparsity=None, limit=None)
-        given = {name: value for name, value in mine.items() if value not in (None, False)}
-        return replace(options, **given)
+        changes = {name: value for name, value in values.items() if value not in (None, False)}
+        return replace(options, **changes)
 
     def only(self, *names: str) -> LayerOptions:
         """The same with none but some of the options."""
@@ -108,9 +108,9 @@ class LayerOptions:
     def as_dict(self) -> dict[str, Any]:
         """What is given, for a file and for metadata."""
         return {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if getattr(self, each.name) != each.default
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
         }
 
 
@@ -129,25 +129,25 @@ def check_layers(settings: Settings) -> None:
 
 def _problem(options: LayerOptions, settings: Settings) -> str:
     """What is wrong with the options of some layers in a run; empty if nothing is."""
-    given = options.as_dict().keys() - {"name"}
-    zeros = given & {"sparsity", "limit"}
-    if not given:
+    keys = options.as_dict().keys() - {"name"}
+    zeros = keys & {"sparsity", "limit"}
+    if not keys:
         return f"nothing is said of these layers; give {' or '.join(LAYER_OPTIONS)}."
-    if options.exclude and len(given) > 1:
+    if options.exclude and len(keys) > 1:
         return "exclude leaves these layers as they are, so that nothing else has a meaning."
     if len(zeros) > 1:
         return "give sparsity or limit: a sparsity is both bounds."
-    if settings.structure == "zeros" and "structure" in given:
+    if settings.structure == "zeros" and "structure" in keys:
         return "structure has a meaning where the run has --structure shrink."
-    if settings.structure != "zeros" and given & {"sparsity", "limit", "pattern", "method"}:
+    if settings.structure != "zeros" and keys & {"sparsity", "limit", "pattern", "method"}:
         return f"{SCATTERED} are of runs with --structure zeros."
-    if "structure" in given and not settings.structure.startswith("shrink"):
+    if "structure" in keys and not settings.structure.startswith("shrink"):
         return f"--structure {settings.structure} leaves no choice: give the run shrink."
-    if "bits" in given and settings.bits is None:
+    if "bits" in keys and settings.bits is None:
         return "bits have a meaning where the run has --bits."
-    if "bits" in given and options.bits not in (ALL_BITS, *BITS):
+    if "bits" in keys and options.bits not in (ALL_BITS, *BITS):
         return f"bits is {options.bits!r}; it must be 32, 16, 8, 6, 4 or 3."
-    if settings.n_of_m is not None and (zeros or "pattern" in given):
+    if settings.n_of_m is not None and (zeros or "pattern" in keys):
         return f"--pattern {settings.pattern} says how many zeros every layer gets."
     return _wrong_pattern(options, settings) or _wrong_limit(options)
 
@@ -176,4 +176,4 @@ def _wrong_limit(options: LayerOptions) -> str:
     return ""
 
 
-LAYER_OPTIONS = tuple(each.name for each in fields(LayerOptions)[1:])
+LAYER_OPTIONS = tuple(field.name for field in fields(LayerOptions)[1:])

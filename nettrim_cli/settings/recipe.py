@@ -81,14 +81,14 @@ class Recipe:
             return None
         return cls.read(folder / PROJECT) if has_table else None
 
-    def of_command(self, name: str, known: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    def of_command(self, name: str, options: Mapping[str, Collection[str]]) -> dict[str, Any]:
         """The options of a command.
 
         Parameters
         ----------
         name
             The command.
-        known
+        options
             Names of the options of each command.
 
         Raises
@@ -96,13 +96,13 @@ class Recipe:
         WrongUsage
             The file holds a key that is none of them; the message tells the nearest.
         """
-        others = known.keys() - {"prune"}
-        self._check(self.values, {*known["prune"], *others, LAYERS}, "")
-        for other in others & self.values.keys():
-            self._check(self._table(other), known[other], f"{other}.")
+        commands = options.keys() - {"prune"}
+        self._check(self.values, {*options["prune"], *commands, LAYERS}, "")
+        for command in commands & self.values.keys():
+            self._check(self._table(command), options[command], f"{command}.")
         if name != "prune":
             return dict(self._table(name)) if name in self.values else {}
-        return {key: self.values[key] for key in self.values.keys() - others - {LAYERS}}
+        return {key: self.values[key] for key in self.values.keys() - commands - {LAYERS}}
 
     def layers(self) -> tuple[LayerOptions, ...]:
         """What holds for some layers only, in the order of the file.
@@ -118,7 +118,7 @@ class Recipe:
 
     def _layer(self, pattern: str, table: Any) -> LayerOptions:
         where = f'{LAYERS}."{pattern}"'
-        rules = {each.name: each for each in fields(LayerOptions)[1:]}
+        rules = {field.name: field for field in fields(LayerOptions)[1:]}
         if not isinstance(table, Mapping):
             raise WrongUsage(
                 f"{self.path}: [{LAYERS}] holds tables: write [{where}] above options."
@@ -141,10 +141,10 @@ class Recipe:
             raise WrongUsage(f"{self.path}: {name} is a table: write [{name}] above its options.")
         return table
 
-    def _check(self, given: Iterable[str], known: Iterable[str], prefix: str) -> None:
-        for key in given:
-            if key not in known:
-                near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    def _check(self, keys: Iterable[str], names: Iterable[str], prefix: str) -> None:
+        for key in keys:
+            if key not in names:
+                near = difflib.get_close_matches(key, list(names), n=1, cutoff=0.5)
                 meant = f"; did you mean {prefix}{near[0].replace('_', '-')}?" if near else "."
                 name = f"{prefix}{key.replace('_', '-')}"
                 raise WrongUsage(f"{self.path}: there is no option {name}{meant}")
@@ -198,11 +198,11 @@ def as_toml(values: Mapping[str, Any], layers: Iterable[LayerOptions] = ()) -> s
     """
     lines = [_line(key, value) for key, value in values.items() if value is not None]
     for options in layers:
-        given = {key: value for key, value in options.as_dict().items() if key != "name"}
+        table = {key: value for key, value in options.as_dict().items() if key != "name"}
         lines += [
             "",
             f"[{LAYERS}.{_text(options.name)}]",
-            *(_line(*pair) for pair in given.items()),
+            *(_line(*pair) for pair in table.items()),
         ]
     return "\n".join(lines) + "\n"
 
@@ -226,7 +226,7 @@ def _text(value: Any) -> str:
 def changed(settings: Settings) -> dict[str, Any]:
     """Options of a run that are not the defaults, by name; those of single layers left out."""
     return {
-        each.name: getattr(settings, each.name)
-        for each in fields(settings)
-        if each.name != LAYERS and getattr(settings, each.name) != each.default
+        field.name: getattr(settings, field.name)
+        for field in fields(settings)
+        if field.name != LAYERS and getattr(settings, field.name) != field.default
     }

@@ -87,7 +87,7 @@ def _check_structure(settings: Settings) -> None:
         "--forecast": settings.forecast,
         "--speedup": settings.structure == "shrink+zeros" and settings.speedup is not None,
     }
-    if clashing := [name for name, given in clashes.items() if given]:
+    if clashing := [name for name, clash in clashes.items() if clash]:
         raise BadInput(
             f"--structure {settings.structure} makes layers smaller, which goes without "
             f"{' and '.join(clashing)}: leave that out, or give another structure."
