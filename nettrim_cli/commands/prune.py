@@ -104,8 +104,10 @@ def prune(
         raise click.UsageError(str(error)) from error
     target = output or default_output(model)
     if save_config is not None:
+        if save_config.resolve() in [path.resolve() for path in (target, *reports)]:
+            raise click.UsageError(f"--save-config {save_config}: it needs a file of its own.")
         files = {"model": model, "data": data, "output": output, "report": reports}
-        write_recipe(save_config, files, settings, force=force)
+        write_recipe(save_config, files, settings, bench=bench, force=force)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
         with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
             try:
@@ -132,6 +134,7 @@ def write_recipe(
     files: Mapping[str, Path | Sequence[Path] | None],
     settings: Settings,
     *,
+    bench: bool,
     force: bool,
 ) -> None:
     """Write the options of a run to a file.
@@ -144,6 +147,8 @@ def write_recipe(
         Paths by the names of their options; in the file they are those from its folder.
     settings
         The options, of which those are written that are not the defaults.
+    bench
+        Whether models are timed.
     force
         Whether an existing file may be replaced.
     """
@@ -158,5 +163,6 @@ def write_recipe(
     inputs = [file for file in files.values() if isinstance(file, Path)]
     check_output(path, inputs, force)
     values = {name: beside(file) for name, file in files.items()} | changed(settings)
+    values["bench"] = bench or None
     head = f"# Options of nettrim {__version__}, for: nettrim prune --config {path.name}\n\n"
     write_atomically(path, (head + as_toml(values, settings.layers)).encode("utf-8"))

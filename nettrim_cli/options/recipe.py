@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from nettrim_cli.errors import WrongUsage
 from nettrim_cli.options.usage import Command, FileName, WrongRecipe
+from nettrim_cli.settings.layers import n_of_m
 from nettrim_cli.settings.recipe import LAYERS, Recipe
 from nettrim_cli.settings.targets import TARGETS
 
@@ -125,8 +126,9 @@ def _settle(ctx: click.Context) -> None:
         A table of a layer holds what no layer can have.
     """
     recipe: Recipe | None = ctx.meta.get(RECIPE)
-    if any(_source(ctx, name) is ParameterSource.COMMANDLINE for name in TARGETS):
-        for name in TARGETS:
+    targets = [*TARGETS, *(["pattern"] if n_of_m(ctx.params.get("pattern")) else [])]
+    if any(_source(ctx, name) is ParameterSource.COMMANDLINE for name in targets):
+        for name in targets:
             if _source(ctx, name) is ParameterSource.DEFAULT_MAP:
                 ctx.params[name] = None
     if ctx.command.name == "prune":

@@ -16,7 +16,7 @@ from nettrim_cli.data.input_shapes import batch_axis
 from nettrim_cli.data.labels import find_labels
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.model import Model
-from nettrim_cli.graph.tensor_file import read_tensor
+from nettrim_cli.graph.storage.tensor_file import read_tensor
 from nettrim_cli.preparation.image_inputs import check_channels, image_form
 from nettrim_cli.preparation.images import ImageForm, prepared
 from nettrim_cli.preparation.presets import Preset, preset_of

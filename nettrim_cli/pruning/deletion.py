@@ -6,7 +6,7 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.graph.channels.dead import without_dead_units
 from nettrim_cli.graph.model import Model
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import ANYWHERE, Settings
 
 TOLERANCE = 1e-4
 """Relative difference of outputs that rounding may make."""
@@ -29,8 +29,8 @@ def without_idle_units(
     threads
         Threads of the engine.
     """
-    patterns = [settings.pattern, *(options.pattern for options in settings.layers)]
-    if settings.no_delete or any(patterns):
+    patterns = {settings.pattern, *(options.pattern for options in settings.layers)}
+    if settings.no_delete or patterns - {None, ANYWHERE}:
         return model, 0
     smaller, count = without_dead_units(model)
     if not count:

@@ -212,7 +212,7 @@ class _Pass:
                 yield LayerJob(
                     in_flight[-1],
                     self._budget(layer),
-                    self.context.bounds[layer.name],
+                    self._bounds(layer),
                     self.context.options[layer.name].method or self.context.settings.method,
                     bits_of(layer, self.context.options[layer.name]),
                 )
@@ -220,10 +220,18 @@ class _Pass:
     def _budget(self, layer: Layer) -> Budget:
         settings = self.context.settings
         if self.zeros is not None:
-            pattern = self.context.options[layer.name].pattern
-            return ZerosBudget(self.zeros[layer.name], None if pattern == ANYWHERE else pattern)
+            return ZerosBudget(self.zeros[layer.name], self._pattern(layer))
         assert settings.target_epsilon is not None
         return ErrorBudget(settings.target_epsilon)
+
+    def _bounds(self, layer: Layer) -> tuple[int, int]:
+        """Fewest and most zeros; a pattern has as many as it has, as none may come back alone."""
+        fewest, most = self.context.bounds[layer.name]
+        return fewest, layer.parameters if self._pattern(layer) else most
+
+    def _pattern(self, layer: Layer) -> str | None:
+        pattern = self.context.options[layer.name].pattern
+        return None if pattern == ANYWHERE else pattern
 
     def _begin(self, layer: Layer) -> None:
         self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))

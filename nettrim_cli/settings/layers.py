@@ -21,6 +21,12 @@ ANYWHERE, ALL_BITS = "none", 32
 SCATTERED = "sparsity, limit, pattern and method"
 
 
+def n_of_m(pattern: str | None) -> tuple[int, int] | None:
+    """The numbers n and m of a pattern n:m, which says how many zeros there are; else None."""
+    n, colon, m = (pattern or "").partition(":")
+    return (int(n), int(m)) if colon else None
+
+
 @dataclass(frozen=True)
 class LayerOptions:
     """Options of the layers whose name matches a shell pattern; None where the run's hold.
@@ -77,29 +83,19 @@ class LayerOptions:
     @property
     def bounds(self) -> tuple[float, float]:
         """Least and largest sparsity."""
-        if self.n_of_m is not None:
-            zeros = 1 - self.n_of_m[0] / self.n_of_m[1]
+        if (numbers := n_of_m(self.pattern)) is not None:
+            zeros = 1 - numbers[0] / numbers[1]
             return zeros, zeros
         if self.sparsity is not None:
             return self.sparsity, self.sparsity
         limit = Limit.parse(f"{self.name}={self.limit or ':'}")
         return limit.low, limit.high
 
-    @property
-    def n_of_m(self) -> tuple[int, int] | None:
-        """The numbers n and m of a pattern n:m, which says how many zeros there are."""
-        if self.pattern is None or ":" not in self.pattern:
-            return None
-        n, _, m = self.pattern.partition(":")
-        return int(n), int(m)
-
     def over(self, options: LayerOptions) -> LayerOptions:
         """Other options of a layer, with those that are given here in their place."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         if self.sparsity is not None or self.limit is not None:
             options = replace(options, sparsity=None, limit=None)
-        changes = {name: value for name, value in values.items() if value not in (None, False)}
-        return replace(options, **changes)
+        return replace(options, **self.as_dict() | {"name": options.name})
 
     def only(self, *names: str) -> LayerOptions:
         """The same with none but some of the options."""
@@ -163,7 +159,8 @@ def _wrong_pattern(options: LayerOptions, settings: Settings) -> str:
         return "a pattern needs a target of the whole network, such as --sparsity."
     if (options.method or settings.method) != "l0":
         return "a pattern needs method l0."
-    if options.n_of_m and (options.sparsity or options.limit):
+    zeros = options.sparsity is not None or options.limit is not None
+    if zeros and n_of_m(options.pattern):
         return f"pattern {options.pattern} says itself how many zeros there are."
     return ""
 

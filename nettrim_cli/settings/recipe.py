@@ -19,11 +19,6 @@ from nettrim_cli.errors import BadInput, WrongUsage
 from nettrim_cli.settings.layers import LayerOptions
 from nettrim_cli.settings.run import Settings
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 NAME, PROJECT = "nettrim.toml", "pyproject.toml"
 LAYERS = "layers"
 
@@ -53,33 +48,34 @@ class Recipe:
             It cannot be read, is no TOML, or holds nothing for nettrim.
         """
         try:
-            values = tomllib.loads(path.read_text("utf-8"))
+            values = _parsed(path)
         except OSError as error:
             raise WrongUsage(f"{path}: {error.strerror}: name a file of options.") from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except ValueError as error:
             raise WrongUsage(f"{path} is no TOML: {error}.") from error
-        if path.name == PROJECT:
-            values = values.get("tool", {}).get("nettrim")
-            if not isinstance(values, dict):
-                raise WrongUsage(f"{path} has no table [tool.nettrim].")
-        return cls(path, _with_underscores(values))
+        table = _of_project(values) if path.name == PROJECT else values
+        if table is None:
+            raise WrongUsage(f"{path} has no table [tool.nettrim].")
+        return cls(path, _with_underscores(table))
 
     @classmethod
     def of_folder(cls, folder: Path) -> Recipe | None:
         """The options of a folder: ``nettrim.toml``, else ``pyproject.toml``; None if neither has.
 
+        A ``pyproject.toml`` that cannot be read has none: it is not nettrim's to judge.
+
         Raises
         ------
         WrongUsage
-            The file is no TOML.
+            ``nettrim.toml`` is no TOML.
         """
         if (folder / NAME).is_file():
             return cls.read(folder / NAME)
         try:
-            has_table = "[tool.nettrim" in (folder / PROJECT).read_text("utf-8")
-        except (OSError, UnicodeDecodeError):
+            values = _of_project(_parsed(folder / PROJECT))
+        except (OSError, ValueError):
             return None
-        return cls.read(folder / PROJECT) if has_table else None
+        return None if values is None else cls(folder / PROJECT, _with_underscores(values))
 
     def of_command(self, name: str, options: Mapping[str, Collection[str]]) -> dict[str, Any]:
         """The options of a command.
@@ -148,6 +144,30 @@ class Recipe:
                 meant = f"; did you mean {prefix}{near[0].replace('_', '-')}?" if near else "."
                 name = f"{prefix}{key.replace('_', '-')}"
                 raise WrongUsage(f"{self.path}: there is no option {name}{meant}")
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is no TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(path.read_text("utf-8"))
+
+
+def _of_project(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of nettrim in the content of a ``pyproject.toml``; None if there is none."""
+    tools = values.get("tool")
+    table = tools.get("nettrim") if isinstance(tools, dict) else None
+    return table if isinstance(table, dict) else None
 
 
 def _with_underscores(values: Mapping[str, Any]) -> dict[str, Any]:

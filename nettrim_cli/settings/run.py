@@ -15,7 +15,7 @@ from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
 from nettrim_cli.settings.bits import parse_bits
 from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
-from nettrim_cli.settings.layers import METHODS, STRUCTURES, LayerOptions
+from nettrim_cli.settings.layers import METHODS, STRUCTURES, LayerOptions, n_of_m
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS
 from nettrim_cli.settings.together import DEFAULT_GAMMA, check_together
@@ -269,10 +269,7 @@ class Settings:
     @property
     def n_of_m(self) -> tuple[int, int] | None:
         """The numbers n and m of a pattern n:m, which is a target of its own."""
-        if self.pattern is None or ":" not in self.pattern:
-            return None
-        n, _, m = self.pattern.partition(":")
-        return int(n), int(m)
+        return n_of_m(self.pattern)
 
     @property
     def weight_bits(self) -> int | None:
@@ -314,7 +311,7 @@ class Settings:
         for limit in reversed([Limit.parse(text) for text in self.limit]):
             if layer in matching_names(limit.pattern, names or (layer,)):
                 return limit.low, limit.high
-        return self.of_layer(layer, names).bounds
+        return (0.0, 1.0) if self.n_of_m else self.of_layer(layer, names).bounds
 
     def of_layer(self, layer: str, names: Collection[str] = ()) -> LayerOptions:
         """What holds for a layer, by name: of each option the last that was given for it.

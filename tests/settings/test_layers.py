@@ -102,6 +102,37 @@ def test_units_and_ranks_are_those_of_the_layer(network, tmp_path, structure) ->
         assert widths < dense
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_sparsities_at_the_ends_are_kept_to(network, tmp_path, share) -> None:
+    first, *_ = network[2]
+    layers = (LayerOptions(first, sparsity=share),)
+    _, model = pruned(network, tmp_path, sparsity=0.3 + 0.4 * share, layers=layers)
+    W = weights(model, first)
+    assert np.count_nonzero(W) == (1 - share) * W.size
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1x4"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_patterns_hold_with_more_zeros_than_asked_for(tmp_path, pattern, whole) -> None:
+    """Blocks and silent inputs have more zeros than were asked for; none comes back alone."""
+    proto = mlp()
+    model = save_model(tmp_path / "model.onnx", proto)
+    values = np.random.default_rng(0).standard_normal((150, 16)).astype(np.float32)
+    values[:, : 8 if pattern == "2:4" else 0] = 0
+    np.save(tmp_path / "calib.npy", values)
+    name = Model.load(model).layers[0].name
+    options = LayerOptions(name, pattern=pattern, sparsity=None if ":" in pattern else 0.305)
+    settings = {"layers": (options,), "sparsity": 0.4}
+    if whole:
+        settings = {"pattern": pattern} | ({} if ":" in pattern else {"sparsity": 0.305})
+    prune(model, tmp_path / "calib.npy", tmp_path / "out.onnx", Settings(**PLAIN | settings))
+    zero = weights(Model.load(tmp_path / "out.onnx"), name) == 0
+    if pattern == "2:4":
+        assert zero.reshape(-1, 4, zero.shape[1]).sum(axis=1).min() >= 2
+    else:
+        assert set(np.unique(zero.reshape(len(zero), -1, 4).sum(axis=2))) == {0, 4}
+
+
 @pytest.mark.parametrize(
     ("run", "options"),
     [
@@ -114,6 +145,7 @@ def test_units_and_ranks_are_those_of_the_layer(network, tmp_path, structure) ->
         ({"sparsity": 0.5}, {"limit": "0.5"}),
         ({"sparsity": 0.5}, {"pattern": "4:2"}),
         ({"sparsity": 0.5}, {"pattern": "2:4", "sparsity": 0.5}),
+        ({"sparsity": 0.5}, {"pattern": "2:4", "sparsity": 0.0}),
         ({"sparsity": 0.5, "method": "net-trim"}, {"pattern": "1x4"}),
         ({"sparsity": 0.5}, {"pattern": "1x4", "method": "net-trim"}),
         ({"epsilon": 0.1}, {"pattern": "1x4"}),
