@@ -28,11 +28,11 @@ def image_form(tensor: Tensor, settings: DataSettings, preset: Preset) -> ImageF
     if settings.layout == "nhwc" and tensor.shape is None:
         axes = (None, None, None, 3)
     sizes = [fixed(axis) for axis in axes[1:]]
-    wanted = _wanted_size(settings, preset)
+    target_size = _wanted_size(settings, preset)
     if len(sizes) == 1 and sizes[0]:  # a flat image
         return _flat(tensor, sizes[0], settings)
     if len(sizes) == 2:  # grey, without an axis for that
-        height, width = _sides(tensor, sizes, settings, wanted)
+        height, width = _sides(tensor, sizes, settings, target_size)
         return ImageForm(height, width, 1, False, (height, width), tensor.dtype)
     if len(sizes) != 3 or tensor.dtype not in PIXEL_DTYPES:
         raise BadInput(
@@ -47,7 +47,7 @@ def image_form(tensor: Tensor, settings: DataSettings, preset: Preset) -> ImageF
             f"the model input '{tensor.name}' {spell_input(tensor)} takes {channels} channels, and "
             "images have 1, 3 or 4: is --layout right?"
         )
-    height, width = _sides(tensor, sizes[:2] if last else sizes[1:], settings, wanted)
+    height, width = _sides(tensor, sizes[:2] if last else sizes[1:], settings, target_size)
     shape = (height, width, channels) if last else (channels, height, width)
     return ImageForm(height, width, channels, last, shape, tensor.dtype)
 
@@ -90,16 +90,16 @@ def _wanted_size(settings: DataSettings, preset: Preset) -> tuple[int, int]:
 
 
 def _sides(
-    tensor: Tensor, sizes: list[int | None], settings: DataSettings, wanted: tuple[int, int]
+    tensor: Tensor, sizes: list[int | None], settings: DataSettings, target_size: tuple[int, int]
 ) -> tuple[int, int]:
     if settings.size and any(
-        have not in (None, want) for have, want in zip(sizes, wanted, strict=True)
+        have not in (None, want) for have, want in zip(sizes, target_size, strict=True)
     ):
         raise WrongUsage(
             f"--size {settings.size} contradicts the model input '{tensor.name}' "
             f"{spell_input(tensor)}, which has its size already: leave --size out."
         )
-    height, width = (have or want for have, want in zip(sizes, wanted, strict=True))
+    height, width = (have or want for have, want in zip(sizes, target_size, strict=True))
     return height, width
 
 

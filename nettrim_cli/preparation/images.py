@@ -114,8 +114,8 @@ def prepared(image: Image, form: ImageForm, preset: Preset) -> Array:
         pixels = pixels[:, :, ::-1]
     values = normalised(pixels, preset)
     if (missing := (form.height - values.shape[0], form.width - values.shape[1])) != (0, 0):
-        before = (0, 0) if preset.resize == "left" else tuple(round(m / 2 - 0.1) for m in missing)
-        around = [(b, m - b) for b, m in zip(before, missing, strict=True)]
+        margins = (0, 0) if preset.resize == "left" else tuple(round(m / 2 - 0.1) for m in missing)
+        around = [(b, m - b) for b, m in zip(margins, missing, strict=True)]
         values = np.pad(values, (*around, (0, 0)), constant_values=np.float32(preset.fill))
     if not form.last:
         values = values.transpose(2, 0, 1)

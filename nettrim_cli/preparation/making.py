@@ -139,8 +139,8 @@ def check_used(settings: DataSettings, kind: str) -> None:
     """
     used = USED.get(kind, ()) + EVERYWHERE
     for option in fields(settings):
-        given = getattr(settings, option.name) not in (option.default, ())
-        if given and option.name not in used:
+        is_set = getattr(settings, option.name) not in (option.default, ())
+        if is_set and option.name not in used:
             flag = option.name.replace("_", "-")
             raise WrongUsage(f"--{flag} has no meaning for samples of {kind}: leave it out.")
 
@@ -154,7 +154,7 @@ def _drawn(samples: SampleSource, settings: DataSettings, stage: Callable[[str],
     most = settings.samples
     if most is None:
         stage("looking at the samples")
-        size = next((_bytes(made) for _, made in _made(samples.items(order[:8]), settings)), 1)
+        size = next((_bytes(batch) for _, batch in _made(samples.items(order[:8]), settings)), 1)
         most = max(1, min(MOST_SAMPLES, MOST_BYTES // max(size, 1)))
     return np.sort(order[:most]).astype(np.int64)
 
@@ -188,14 +188,14 @@ def _first_batch(items: Iterator[Item], model: Model, settings: DataSettings) ->
     firsts = [fixed(tensor.shape[0]) for tensor in model.inputs if tensor.shape]
     size = max((first for first in firsts if first), default=1)
     skipped: list[str] = []
-    made = []
+    batch = []
     for pair in _made(items, settings, skipped):
-        made.append(pair)
-        if len(made) >= size:
+        batch.append(pair)
+        if len(batch) >= size:
             break
-    if not made:
+    if not batch:
         raise BadInput(f"all {len(skipped):,} files that were tried are damaged.")
-    return made, skipped
+    return batch, skipped
 
 
 def _shared(model: Model, settings: DataSettings) -> dict[str, Array]:
@@ -218,8 +218,8 @@ def _shared(model: Model, settings: DataSettings) -> dict[str, Array]:
 
 def _try(model: Model, head: Head, shared: Mapping[str, Array], output: Path) -> None:
     """Run the model on the first samples, before many are made."""
-    made, _ = head
-    arrays = {name: np.stack([rows[name] for _, rows in made]) for name in made[0][1]}
+    batch, _ = head
+    arrays = {name: np.stack([rows[name] for _, rows in batch]) for name in batch[0][1]}
     missing = [tensor for tensor in model.inputs if tensor.name not in {*arrays, *shared}]
     if missing:
         raise BadInput(f"{model.path}: {_absent(missing)}")
@@ -251,7 +251,7 @@ def _write(
 ) -> list[str]:
     """Write all samples; names of damaged ones that were left out."""
     (head, skipped), items = parts
-    told = time.monotonic()
+    last_shown = time.monotonic()
     count = 0
     with hdf5_file(path) as writer:
         for item, rows in (*head,):
@@ -260,8 +260,8 @@ def _write(
         for item, rows in _made(items, settings, skipped):
             writer.add(_with_label(item, rows), item.name)
             count += 1
-            if time.monotonic() - told > 0.2:
-                told = time.monotonic()
+            if time.monotonic() - last_shown > 0.2:
+                last_shown = time.monotonic()
                 stage(f"made {count:,} samples")
         for name, value in shared.items():
             writer.share(name, value)

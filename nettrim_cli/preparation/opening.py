@@ -92,8 +92,8 @@ def open_source(path: Path, model: Model, settings: DataSettings) -> SampleSourc
     kind = identify(path)
     opener = OF_KINDS.get(kind.key if kind else "") or OF_NAMES.get(path.suffix.lower())
     if opener is None:
-        what = kind.name if kind else "of no known format"
-        raise BadInput(f"{path} is {what}; samples are made of {MADE_OF}.")
+        description = kind.name if kind else "of no known format"
+        raise BadInput(f"{path} is {description}; samples are made of {MADE_OF}.")
     return opener(path, [path], model, settings)
 
 
@@ -104,7 +104,9 @@ def _of_folder(folder: Path, model: Model, settings: DataSettings) -> SampleSour
     if not kinds:
         raise BadInput(f"{folder}: no file in it is known; samples are made of {MADE_OF}.")
     opener, count = kinds.most_common(1)[0]
-    chosen = [path for path, known in zip(files, openers, strict=True) if known is opener]
+    chosen = [
+        path for path, file_opener in zip(files, openers, strict=True) if file_opener is opener
+    ]
     source = opener(folder, chosen, model, settings)
     if count < len(files) and isinstance(source, FileSource):
         source.notes.append(f"{len(files) - count:,} other files of the folder were left out")

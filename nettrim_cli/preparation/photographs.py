@@ -86,8 +86,8 @@ def wanted_preset(settings: DataSettings, dtype: str) -> Preset:
         return preset
     if dtype == "uint8":
         changes = {"channels": settings.channels, "resize": settings.resize}
-        kept = {**asdict(PRESETS["bytes"]), **{k: v for k, v in changes.items() if v}}
-        return Preset(**kept)
+        values = {**asdict(PRESETS["bytes"]), **{k: v for k, v in changes.items() if v}}
+        return Preset(**values)
     uses = ", ".join(f"{name} ({use})" for name, use in USES.items())
     raise WrongUsage(
         "say how images were prepared in training, as a model does not tell: "

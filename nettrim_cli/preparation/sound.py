@@ -112,14 +112,14 @@ class SoundSource:
         return int(rate), values.mean(axis=1) if values.ndim > 1 else values
 
 
-def resampled(values: Array, rate: int, wanted: int) -> Array:
+def resampled(values: Array, rate: int, target_rate: int) -> Array:
     """Sound at another rate, by a polyphase filter."""
-    if rate == wanted:
+    if rate == target_rate:
         return values
     from scipy.signal import resample_poly
 
-    divisor = gcd(rate, wanted)
-    return np.asarray(resample_poly(values, wanted // divisor, rate // divisor))
+    divisor = gcd(rate, target_rate)
+    return np.asarray(resample_poly(values, target_rate // divisor, rate // divisor))
 
 
 def window_of(tensor: Tensor, seconds: float | None, rate: int) -> tuple[int, tuple[int, ...]]:

@@ -108,12 +108,12 @@ def files_below(folder: Path) -> list[Path]:
         """
         raise MissingInput(f"{error.filename} cannot be read ({error.strerror}).") from error
 
-    found = []
+    entries = []
     for parent, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    regular = [path for path in found if path.is_file()]
-    return sorted(regular, key=lambda path: [os.fsencode(part) for part in path.parts])
+        entries += [Path(parent, name) for name in names if not name.startswith(".")]
+    regular = [path for path in entries if path.is_file()]
+    return sorted(regular, key=lambda path: [os.fsencode(name) for name in path.parts])
 
 
 def target_input(model: Model, settings: DataSettings) -> Tensor:

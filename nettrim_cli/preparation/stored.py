@@ -72,9 +72,9 @@ class ArraySource:
     def _find(self, model: Model, settings: DataSettings) -> None:
         """Find the arrays that feed a model, and the labels."""
         path, container = self._path, self._container
-        wanted = [tensor for tensor in model.inputs if tensor.name not in settings.values]
-        names = [tensor.name for tensor in wanted]
-        self._sources = dict(zip(names, find_sources(container, wanted), strict=True))
+        inputs = [tensor for tensor in model.inputs if tensor.name not in settings.values]
+        names = [tensor.name for tensor in inputs]
+        self._sources = dict(zip(names, find_sources(container, inputs), strict=True))
         for source in self._sources.values():
             if not source.shape:
                 raise BadInput(f"{path}: '{source.name}' has no axis for samples: use --set.")
@@ -224,7 +224,7 @@ class TensorSource:
     def _tensor(self, folder: Path, number: int) -> Array:
         path = folder / f"input_{number}.pb"
         if path not in self._read:
-            if path.parent not in {known.parent for known in self._read}:
+            if path.parent not in {file.parent for file in self._read}:
                 self._read.clear()  # only one folder is kept
             self._read[path] = read_tensor(path)
         return self._read[path]

@@ -63,9 +63,9 @@ class TableSource:
 
     def items(self, indices: Indices) -> Iterator[Item]:
         """Lines at some indices, in the order of the file."""
-        wanted = {int(index) for index in indices}
+        chosen = {int(index) for index in indices}
         for place, (number, line) in enumerate(self._lines()):
-            if place in wanted:
+            if place in chosen:
                 cells = line.split(self._mark)
                 name = f"{self._path}, line {number}"
                 yield Item(name, partial(self._row, cells, name), self._label(cells))
@@ -111,11 +111,10 @@ def shaped(values: Array, tensor: Tensor, name: str) -> Array:
     """
     sizes = [fixed(axis) for axis in (tensor.shape or ())[1:]]
     if sizes and None not in sizes:
-        wanted = int(np.prod([size or 0 for size in sizes]))
-        if values.size != wanted:
+        count = int(np.prod([size or 0 for size in sizes]))
+        if values.size != count:
             raise BadInput(
-                f"{name}: {values.size} numbers, and the model input '{tensor.name}' takes "
-                f"{wanted}."
+                f"{name}: {values.size} numbers, and the model input '{tensor.name}' takes {count}."
             )
         values = values.reshape([size or 0 for size in sizes])
     try:

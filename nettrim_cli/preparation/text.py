@@ -78,9 +78,9 @@ class TextSource:
 
     def items(self, indices: Indices) -> Iterator[Item]:
         """Texts at some indices, in the order of the files."""
-        wanted = {int(index) for index in indices}
+        chosen = {int(index) for index in indices}
         for place, (name, text) in enumerate(self._texts()):
-            if place in wanted:
+            if place in chosen:
                 yield Item(name, partial(self._row, text))
 
     def _texts(self) -> Iterator[tuple[str, str]]:
@@ -116,20 +116,20 @@ class TextSource:
         encoding = self._tokenizer.encode(text)
         encoding.pad(self._length, pad_id=self._pad())
         return {
-            name: np.array(getattr(encoding, part)).astype(self._dtypes[name])
-            for name, part in self._inputs.items()
+            name: np.array(getattr(encoding, attribute)).astype(self._dtypes[name])
+            for name, attribute in self._inputs.items()
         }
 
     def _pad(self) -> int:
         padding = self._tokenizer.padding or {}
-        known = map(self._tokenizer.token_to_id, PADS)
-        number = padding.get("pad_id", next((n for n in known if n is not None), 0))
+        identifiers = map(self._tokenizer.token_to_id, PADS)
+        number = padding.get("pad_id", next((n for n in identifiers if n is not None), 0))
         return int(number)
 
 
 def part_of(name: str) -> str:
     """The part of an encoding that a model input takes; empty where it takes none."""
-    return next((part for end, part in PARTS.items() if name.lower().endswith(end)), "")
+    return next((attribute for end, attribute in PARTS.items() if name.lower().endswith(end)), "")
 
 
 def find_tokenizer(option: str | None, model: Path) -> Path:

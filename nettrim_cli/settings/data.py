@@ -38,7 +38,7 @@ def check_numbers(text: str) -> str:
         It is not of the form ``0.5`` or ``0.485,0.456,0.406``.
     """
     try:
-        [float(part) for part in text.split(",")]
+        [float(number) for number in text.split(",")]
     except ValueError as error:
         raise ValueError(
             f"{text!r} is no number; write 0.5, or 0.485,0.456,0.406 for three channels"
