@@ -48,7 +48,8 @@ def main() -> None:
     )
     print("times relative to the first; exponent between the last two; share at the last\n")
     for f in found:
-        print(f"{f['kind']}: exponent {verdict(f['exponent'], *EXPONENT)}")
+        if len(options.depths) > 1:
+            print(f"{f['kind']}: exponent {verdict(f['exponent'], *EXPONENT)}")
         print(f"{f['kind']}: share of weighing {verdict(f['share'], *SHARE)}")
     write_json(options.json, found)
 
