@@ -21,22 +21,26 @@ from nettrim_cli.options.endings import exit_code, leave_quietly
 from nettrim_cli.options.usage import Group
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-COMMANDS = (prune, inspect, compare, data, pack, unpack, bench)
+COMMANDS = (prune, inspect, data, compare, bench, pack, unpack)
 
 
-@click.group(cls=Group, context_settings=CONTEXT)
+EXAMPLES = (
+    (
+        "samples of a folder of photographs",
+        "nettrim data photographs --model model.onnx --preset imagenet -o calib.h5",
+    ),
+    ("a sparse model and a report", "nettrim prune model.onnx --data calib.h5"),
+    (
+        "what it costs on other samples",
+        "nettrim compare model.onnx model.pruned.onnx --data test.h5",
+    ),
+)
+
+
+@click.group(cls=Group, context_settings=CONTEXT, examples=EXAMPLES)
 @click.version_option(__version__, "-V", "--version", prog_name="nettrim")
 def nettrim() -> None:
-    """Prune trained ONNX networks: the same answers from a fraction of the weights.
-
-    \b
-    nettrim prune model.onnx --data calib.h5
-    nettrim inspect model.onnx
-    nettrim compare model.onnx model.pruned.onnx --data test.h5
-    nettrim data photographs --model model.onnx --preset imagenet -o calib.h5
-    nettrim pack model.pruned.onnx
-    nettrim bench model.onnx model.pruned.onnx
-    """  # noqa: D301 (click wants the backspace itself)
+    """Prune trained ONNX networks: the same answers from a fraction of the weights."""
 
 
 for _command in COMMANDS:

@@ -14,6 +14,7 @@ import pytest
 
 from nettrim_cli import cli, errors
 from nettrim_cli.graph.ops.spec import OpSpec
+from nettrim_cli.options.help import GROUPS, Flag
 from nettrim_cli.settings import BenchSettings, DataSettings, Gate, Settings
 from tests.support import command_page
 
@@ -31,6 +32,53 @@ CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables
 
 def test_the_page_of_commands_is_up_to_date() -> None:
     assert command_page.PAGE.read_text("utf-8") == command_page.page(), "run make docs"
+
+
+OPTIONS = [
+    (name, option)
+    for name, command in cli.nettrim.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option)
+]
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS, ids=lambda each: str(each))
+def test_every_option_has_help_a_default_and_an_example_that_is_taken(command, option) -> None:
+    assert isinstance(option, Flag), f"{option.opts}: add it by options.help.flag"
+    assert option.group in GROUPS
+    assert option.help[-1] in ".)", option.help
+    assert len(option.help) <= 120, f"{option.opts}: the long text belongs into detail="
+    cells = [
+        line.split(" | ")
+        for line in section_of(command).splitlines()
+        if re.match(rf"\| .*`{max(option.opts, key=len)}[ `]", line)
+    ]
+    assert len(cells) == 1
+    _, meaning, default, example = cells[0]
+    assert meaning
+    assert default
+    _, *words = shlex.split(example.strip("` |"))
+    if words:
+        value = option.type.convert(words[0], option, click.Context(cli.nettrim))
+        assert value is not None
+    if isinstance(option.type, click.Choice):
+        assert all(choice in option.help for choice in option.type.choices), option.opts
+
+
+def section_of(command: str) -> str:
+    """What docs/cli.md says of a command."""
+    return (
+        command_page.PAGE.read_text("utf-8").split(f"## nettrim {command}\n")[1].split("\n## ")[0]
+    )
+
+
+def test_examples_of_help_are_understood() -> None:
+    given = [cli.nettrim.examples, *(command.examples for command in cli.nettrim.commands.values())]
+    for _, line in (example for examples in given for example in examples):
+        _, name, *words = shlex.split(line)
+        parent = click.Context(cli.nettrim, **cli.CONTEXT)
+        assert cli.nettrim.commands[name].make_context(name, words, parent=parent).params
+    assert all(given)
 
 
 def test_every_option_is_explained_and_no_other() -> None:

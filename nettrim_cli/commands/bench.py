@@ -10,20 +10,34 @@ import click
 
 from nettrim_cli.errors import BadInput, GateFailed, NettrimError
 from nettrim_cli.options.endings import printing
-from nettrim_cli.options.flags import PATH, limit_options, options_of, reporting, reports_option
+from nettrim_cli.options.flags import (
+    PATH,
+    data_option,
+    json_option,
+    limit_options,
+    options_of,
+    reporting,
+    reports_option,
+)
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.report.render import BENCH_FORMATS
 from nettrim_cli.settings import BenchSettings
 
+SHORT = "Time models side by side; a gate for CI."
+EXAMPLES = (
+    ("one by one and 64 at once", "nettrim bench model.onnx small.onnx --batch 1 --batch 64"),
+    ("a gate for CI", "nettrim bench model.onnx small.onnx --max-latency-ratio 0.8"),
+)
 
-@click.command(cls=ConfiguredCommand)
+
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
 @click.argument("models", type=PATH, nargs=-1, required=True)
-@click.option("--data", type=PATH, help="Samples to run on [default: made ones].")
+@data_option("Samples to run on.", absent="made ones")
 @options_of(BenchSettings)
 @reports_option(BENCH_FORMATS)
+@json_option
 @config_options
 @limit_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def bench(
     models: tuple[Path, ...],
     data: Path | None,

@@ -10,35 +10,66 @@ import click
 
 from nettrim_cli.errors import BadInput, GateFailed
 from nettrim_cli.options.endings import printing
-from nettrim_cli.options.flags import PATH, limit_options, options_of, reporting, reports_option
+from nettrim_cli.options.flags import (
+    PATH,
+    data_option,
+    json_option,
+    limit_options,
+    options_of,
+    reporting,
+    reports_option,
+)
+from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.report.render import COMPARISON_FORMATS
-from nettrim_cli.settings import CERTIFICATE_HELP, CERTIFICATES, Gate
+from nettrim_cli.settings import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES, Gate
+
+SHORT = "Compare two models on the same samples; a gate for CI."
+EXAMPLES = (
+    ("how far apart they are", "nettrim compare model.onnx model.pruned.onnx --data test.h5"),
+    (
+        "a gate for CI, surely kept",
+        "nettrim compare model.onnx model.pruned.onnx --data test.h5 --max-drop 1% "
+        "--confidence 95%",
+    ),
+)
 
 
-@click.command(cls=ConfiguredCommand)
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
 @click.argument("reference", type=PATH)
 @click.argument("candidate", type=PATH)
-@click.option("--data", type=PATH, required=True, help="Samples, with labels for accuracy.")
+@data_option("Samples, with labels for accuracy.", required=True)
 @options_of(Gate)
 @reports_option(COMPARISON_FORMATS)
-@click.option(
+@json_option
+@flag(
     "--certificate",
     type=click.Choice(CERTIFICATES),
     default="quick",
-    show_default=True,
+    metavar="HOW",
+    group="Output",
     help=CERTIFICATE_HELP,
+    detail=CERTIFICATE_DETAIL,
 )
-@click.option(
+@flag(
     "--ignore-label",
     type=int,
     metavar="N",
-    help="The label that marks samples without a class, such as -1: accuracy leaves them out.",
+    group="Samples",
+    help="The label of samples without a class: accuracy leaves them out.",
+    example="-1",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads.")
+@flag(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    group="Run",
+    help="Processor threads.",
+    example="4",
+    absent="all",
+)
 @config_options
 @limit_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def compare(
     reference: Path,
     candidate: Path,

@@ -9,19 +9,46 @@ import click
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.options.endings import printing
-from nettrim_cli.options.flags import PATH, limit_options, options_of
+from nettrim_cli.options.flags import (
+    PATH,
+    force_option,
+    json_option,
+    limit_options,
+    options_of,
+    output_option,
+)
+from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Command
 from nettrim_cli.settings import DataSettings
 
+SHORT = "Make samples of images, arrays, text, sound, or look at them."
+EXAMPLES = (
+    (
+        "photographs, as ImageNet models take them",
+        "nettrim data photographs --model model.onnx --preset imagenet -o calib.h5",
+    ),
+    (
+        "text",
+        "nettrim data lines.txt --model model.onnx --tokenizer tokenizer.json -o calib.h5",
+    ),
+    ("what is in a file, and whether it fits", "nettrim data calib.h5 --model model.onnx"),
+)
 
-@click.command(cls=Command)
+
+@click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)
 @click.argument("source", type=PATH, required=False)
-@click.option("--model", type=PATH, help="The model that the samples are for.")
-@click.option("-o", "--output", type=PATH, help="File of samples to write (.h5).")
-@click.option("--force", is_flag=True, help="Replace an existing output (never an input).")
+@flag(
+    "--model",
+    type=PATH,
+    group="Samples",
+    help="The model that the samples are for.",
+    example="model.onnx",
+)
+@output_option("", "File of samples to write (.h5); without it SOURCE is looked into.")
+@force_option
+@json_option
 @options_of(DataSettings)
 @limit_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def data(
     source: Path | None,
     model: Path | None,

@@ -7,14 +7,17 @@ from pathlib import Path
 import click
 
 from nettrim_cli.options.endings import printing
-from nettrim_cli.options.flags import PATH, limit_options
+from nettrim_cli.options.flags import PATH, json_option, limit_options
 from nettrim_cli.options.usage import Command
 
+SHORT = "List the layers: what can be pruned, and why not."
+EXAMPLES = (("what can be pruned", "nettrim inspect model.onnx"),)
 
-@click.command(cls=Command)
+
+@click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)
 @click.argument("model", type=PATH)
+@json_option
 @limit_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inspect(model: Path, as_json: bool) -> None:
     """List the layers of MODEL: what can be pruned, and why not where it cannot."""
     from nettrim_cli import pipeline

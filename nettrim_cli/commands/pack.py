@@ -12,7 +12,11 @@ from nettrim_cli.options.flags import conversion_options
 from nettrim_cli.options.usage import Command
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    short_help="Store a sparse model compactly, where that is smaller.",
+    examples=(("small as it lies", "nettrim pack model.pruned.onnx -o small.onnx"),),
+)
 @conversion_options("packed")
 def pack(model: Path, output: Path | None, **options: Any) -> None:
     """Write the sparse MODEL with its weights as gaps and values, where that is smaller.
@@ -23,7 +27,11 @@ def pack(model: Path, output: Path | None, **options: Any) -> None:
     convert(model, output, compact=True, **options)
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    short_help="Store all weights of a packed model plainly again.",
+    examples=(("plain again", "nettrim unpack small.onnx -o plain.onnx"),),
+)
 @conversion_options("unpacked")
 def unpack(model: Path, output: Path | None, **options: Any) -> None:
     """Write a packed MODEL with all weights plain again, the same bit by bit."""

@@ -16,35 +16,68 @@ from nettrim_cli.files.formats import READABLE
 from nettrim_cli.options.endings import printing
 from nettrim_cli.options.flags import (
     PATH,
+    data_option,
     flag_of,
     limit_options,
     listed,
     options_of,
+    output_option,
     reporting,
     reports_option,
 )
+from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.report.render import FORMATS
 from nettrim_cli.settings import Settings, check_one_target
 from nettrim_cli.settings.recipe import as_toml, changed
 
+SHORT = "Write a sparse model that answers like the dense one."
+EXAMPLES = (
+    ("as many zeros as cost next to nothing", "nettrim prune model.onnx --data calib.h5"),
+    (
+        "at most half a point of accuracy",
+        "nettrim prune model.onnx --data calib.h5 --max-drop 0.5%",
+    ),
+    (
+        "a small file, as it lies",
+        "nettrim prune model.onnx --data calib.h5 --sparsity 90% --bits 8 --store compact",
+    ),
+    (
+        "twice as fast, by smaller layers",
+        "nettrim prune model.onnx --data calib.h5 --structure shrink --speedup 2",
+    ),
+)
 
-@click.command(cls=ConfiguredCommand)
+
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
 @click.argument("model", type=PATH)
-@click.option("--data", type=PATH, required=True, help=f"Calibration samples: {listed(READABLE)}.")
-@click.option("-o", "--output", type=PATH, help="File to write [default: MODEL.pruned.onnx].")
+@data_option(f"Calibration samples: {listed(READABLE)}.", required=True)
+@output_option("MODEL.pruned.onnx")
 @reports_option(FORMATS)
 @options_of(Settings)
-@click.option(
+@flag(
     "--bench",
     is_flag=True,
-    help="Time the dense and the written model on held-out samples, one by one and 64 at once.",
+    group="Output",
+    help="Time both models on held-out samples.",
+    detail="They run one by one and 64 at once.",
+)
+@flag(
+    "--save-config",
+    type=PATH,
+    group="Output",
+    help="Write the options of this run to a TOML file.",
+    example="nettrim.toml",
+)
+@flag("-q", "--quiet", is_flag=True, group="Output", help="Print nothing but errors and warnings.")
+@flag(
+    *("-v", "--verbose"),
+    is_flag=True,
+    group="Output",
+    help="Print all figures, and each layer on stderr when it is done.",
 )
 @config_options
 @limit_options
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
-@click.option("--save-config", type=PATH, help="Write the options of this run to a TOML file.")
-@click.option("-v", "--verbose", is_flag=True, help="Print each layer on stderr when it is done.")
 def prune(
     model: Path,
     data: Path,
@@ -59,10 +92,8 @@ def prune(
 ) -> None:
     """Write a sparse MODEL that answers like the dense one.
 
-    The target is an error allowed to each layer (--epsilon), a sparsity (--sparsity), or what
-    the whole network may lose: an error (--max-error) or right answers (--max-drop); or a size
-    (--max-bytes).
-    A layer that cannot be pruned stays as it is and is listed with the reason.
+    Give one target, or none.  A layer that cannot be pruned stays as it is, and is listed with
+    the reason.  docs/cli.md says more of each option.
     \f
 
     Parameters

@@ -13,6 +13,10 @@ def option(
     default: Any,
     help: str,
     *,
+    group: str = "",
+    detail: str = "",
+    example: str = "",
+    absent: str = "",
     low: float | None = None,
     high: float | None = None,
     open_ends: bool = False,
@@ -26,7 +30,15 @@ def option(
     Parameters
     ----------
     default, help
-        Default value and help text.
+        Default value, and a sentence or two for ``--help``.
+    group
+        Heading under which ``--help`` lists it, one of ``options.help.GROUPS``.
+    detail
+        What docs/cli.md says besides.
+    example
+        A value as the command line takes it; a choice has one without.
+    absent
+        What happens where the default is None, in words: ``all``.
     low, high, open_ends
         Bounds of the value, and whether they are excluded.
     choices
@@ -41,6 +53,10 @@ def option(
         default=default,
         metadata={
             "help": help,
+            "group": group,
+            "detail": detail,
+            "example": example,
+            "absent": absent,
             "low": low,
             "high": high,
             "open": open_ends,

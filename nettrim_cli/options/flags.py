@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import click
 
 from nettrim_cli.options.declare import bounds, inside
+from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import FileName
 from nettrim_cli.process import channel
 from nettrim_cli.quantities import parse_bytes, parse_seconds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = FileName()
+FREE_MEMORY = "80% of what is free"
 
 
 class ParsedText(click.ParamType):  # type: ignore[type-arg]
@@ -56,8 +58,9 @@ def options_of(settings: type[Any]) -> Callable[[Command], Command]:
 def _with_option(command: Command, option_field: Field[Any]) -> Command:
     rule, kind = option_field.metadata, str(option_field.type)
     repeatable = kind.startswith("tuple")
+    told = {name: rule[name] for name in ("help", "group", "detail", "example", "absent")}
     if kind == "bool":
-        return click.option(flag_of(option_field.name), is_flag=True, help=rule["help"])(command)
+        return flag(flag_of(option_field.name), is_flag=True, **told)(command)
     if rule["choices"]:
         type_: Any = click.Choice(rule["choices"])
     elif rule["parse"]:
@@ -71,14 +74,13 @@ def _with_option(command: Command, option_field: Field[Any]) -> Command:
         type_ = click.FloatRange(rule["low"], rule["high"], min_open=open_ends, max_open=open_ends)
     else:
         type_ = str
-    return click.option(
+    return flag(
         flag_of(option_field.name),
         type=type_,
         default=None if repeatable else option_field.default,
         multiple=repeatable,
-        help=rule["help"],
         metavar=rule["metavar"] or None,
-        show_default=not repeatable and option_field.default is not None,
+        **told,
     )(command)
 
 
@@ -88,20 +90,62 @@ def listed(suffixes: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+def output_option(default: str, what: str = "File to write.") -> Callable[[Command], Command]:
+    """Add -o, --output; the default is told, and made by the command."""
+    return flag(
+        *("-o", "--output"),
+        type=PATH,
+        group="Output",
+        help=what,
+        example="small.onnx" if default else "calib.h5",
+        absent=default,
+    )
+
+
+def force_option(command: Command) -> Command:
+    """Add --force."""
+    text = "Replace existing outputs (never an input)."
+    return flag("--force", is_flag=True, group="Output", help=text)(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add --json."""
+    text = "Print JSON instead of tables."
+    return flag("--json", "as_json", is_flag=True, group="Output", help=text)(command)
+
+
+def data_option(
+    help: str, *, required: bool = False, absent: str = ""
+) -> Callable[[Command], Command]:
+    """Add --data."""
+    return flag(
+        "--data",
+        type=PATH,
+        required=required,
+        group="Samples",
+        help=help,
+        example="calib.h5",
+        absent=absent,
+    )
+
+
 def reports_option(suffixes: Iterable[str]) -> Callable[[Command], Command]:
     """Add --report, for files of these suffixes, and --force, which the reports obey, too."""
 
     def add_options(command: Command) -> Command:
         """Add both options to a command."""
-        command = click.option(
+        suffix = next(iter(suffixes))
+        command = flag(
             "--report",
             "reports",
             type=PATH,
             multiple=True,
+            group="Output",
             help=f"Write the report as {listed(suffixes)} (repeatable).",
+            example=f"report{suffix}",
+            absent="none",
         )(command)
-        text = "Replace existing outputs (never an input)."
-        return click.option("--force", is_flag=True, help=text)(command)
+        return force_option(command)
 
     return add_options
 
@@ -111,17 +155,9 @@ def conversion_options(word: str) -> Callable[[Command], Command]:
 
     def add_options(command: Command) -> Command:
         """Add the argument and all options to a command."""
-        for option in (
-            click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-            limit_options,
-            click.option("--force", is_flag=True, help="Replace an existing output."),
-            click.option(
-                *("-o", "--output"),
-                type=PATH,
-                help=f"File to write [default: MODEL.{word}.onnx].",
-            ),
-            click.argument("model", type=PATH),
-        ):
+        output = output_option(f"MODEL.{word}.onnx")
+        argument = click.argument("model", type=PATH)
+        for option in (json_option, limit_options, force_option, output, argument):
             command = option(command)
         return command
 
@@ -205,15 +241,18 @@ def limit_options(command: Command) -> Command:
             raise click.UsageError(f"{option.opts[0]} needs a system on which processes can fork.")
         channel.tell("limit", "seconds" if option.name == "time_limit" else "bytes", value)
 
-    for name, parse, metavar, text in (
-        ("--max-memory", parse_bytes, "B", "Exit 71 where more memory is taken, such as 2G."),
-        ("--time-limit", parse_seconds, "T", "Exit 124 after so long, such as 90, 15m or 2h."),
+    for name, parse, metavar, text, example, absent in (
+        ("--max-memory", parse_bytes, "B", "Exit 71 over so much memory.", "2G", FREE_MEMORY),
+        ("--time-limit", parse_seconds, "T", "Exit 124 after so long.", "15m", "none"),
     ):
-        command = click.option(
-            *(name,),
+        command = flag(
+            name,
             type=ParsedText({"parse": parse}),
             metavar=metavar,
+            group="Run",
             help=text,
+            example=example,
+            absent=absent,
             callback=tell,
             expose_value=False,
         )(command)

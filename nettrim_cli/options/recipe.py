@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from nettrim_cli.errors import WrongUsage
+from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Command, FileName, WrongRecipe
 from nettrim_cli.settings.layers import n_of_m
 from nettrim_cli.settings.recipe import LAYERS, Recipe
@@ -43,22 +44,26 @@ class ConfiguredCommand(Command):
 
 def config_options(command: Decorated) -> Decorated:
     """Add ``--config`` and ``--no-config``; options of the file take the place of defaults."""
-    command = click.option(
+    command = flag(
         "--no-config",
         is_flag=True,
         is_eager=True,
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.update({RECIPE: None}) if value else None,
+        group="Run",
         help="Read no file of options.",
     )(command)
-    return click.option(
+    return flag(
         "--config",
         type=FileName(),
         is_eager=True,
         expose_value=False,
         callback=_read,
-        help="Options from a TOML file; those of the command line go before. [default: "
-        "nettrim.toml, or [tool.nettrim] of pyproject.toml, in the working folder]",
+        group="Run",
+        help="Read options from a TOML file; those given here go before.",
+        example="nettrim.toml",
+        absent="nettrim.toml or pyproject.toml here",
+        detail="Of pyproject.toml it is the table [tool.nettrim].",
     )(command)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from nettrim_cli.options.help import Context, Example, write_examples, write_options
+
 OUTPUTS = {"--output": "model.pruned.onnx", "--report": "report.json"}
 PLACEHOLDER = "calib.h5"  # stands for samples that were not named
 
@@ -20,6 +22,7 @@ class FileName(click.Path):
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
+        self.name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the path, or say what is wrong with it.
@@ -52,7 +55,24 @@ class WrongRecipe(click.UsageError):
 
 
 class Command(click.Command):
-    """A command that suggests the correct line where ``--data`` was forgotten."""
+    """A command that suggests the correct line where ``--data`` was forgotten.
+
+    Parameters
+    ----------
+    examples
+        What it can do, each with its line, for the end of its help.
+    """
+
+    context_class = Context
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = examples
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings, and examples."""
+        write_options(self, ctx, formatter)
+        write_examples(self.examples, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words, or say what is wrong with them.
@@ -101,9 +121,30 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group that suggests the nearest command for an unknown name."""
+    """A group that suggests the nearest command for an unknown name.
+
+    Parameters
+    ----------
+    examples
+        What can be done, each with its line, for the end of its help.
+    """
 
     command_class = Command
+    context_class = Context
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = examples
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands in the order in which they were added, as a story goes."""
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, the options, and examples."""
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter)
+        write_examples(self.examples, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -2,7 +2,7 @@
 
 from nettrim_cli.settings.bench import BenchSettings
 from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
-from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
+from nettrim_cli.settings.certificate import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.data import PRESETS, DataSettings
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.layers import (
@@ -14,20 +14,14 @@ from nettrim_cli.settings.layers import (
     LayerOptions,
 )
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
-from nettrim_cli.settings.run import (
-    ALLOCATIONS,
-    AUTOMATIC,
-    SCHEMES,
-    WIDTHS,
-    Settings,
-)
+from nettrim_cli.settings.method import ALLOCATIONS, DEFAULT_GAMMA, SCHEMES, WIDTHS
+from nettrim_cli.settings.run import AUTOMATIC, Settings
 from nettrim_cli.settings.targets import (
     DEFAULT_EPSILON,
     SEARCHED,
     TARGETS,
     check_one_target,
 )
-from nettrim_cli.settings.together import DEFAULT_GAMMA
 
 __all__ = [
     "ALLOCATIONS",
@@ -36,6 +30,7 @@ __all__ = [
     "AUTO",
     "AUTOMATIC",
     "CERTIFICATES",
+    "CERTIFICATE_DETAIL",
     "CERTIFICATE_HELP",
     "CHOSEN_BITS",
     "DEFAULT_EPSILON",

@@ -41,22 +41,40 @@ class BenchSettings:
     """
 
     batch: tuple[int, ...] = option(
-        (), "Samples in a batch (repeatable; default: 1).", low=1, high=1 << 20, metavar="N"
+        (),
+        "Samples in a batch (repeatable).",
+        group="Samples",
+        example="64",
+        absent="1",
+        low=1,
+        high=1 << 20,
+        metavar="N",
     )
     shape: tuple[str, ...] = option(
         (),
-        "Shape of an input that has other free axes than that of the samples, where no --data are "
-        "given, such as ids=1x128 (repeatable).",
+        "Shape of a made input with free axes besides that of the samples (repeatable).",
+        group="Samples",
+        detail="It goes without --data.",
+        example="ids=1x128",
+        absent="as declared",
         metavar="NAME=SIZES",
         parse=check_shape,
     )
     threads: int = option(
-        1, "Processor threads of onnxruntime for a model.", low=1, high=1024, metavar="N"
+        1,
+        "Processor threads of onnxruntime for a model.",
+        group="Run",
+        example="4",
+        low=1,
+        high=1024,
+        metavar="N",
     )
     seconds: float = option(
         10,
-        "Time the models at most so long at each batch size; less where their ratios are known to "
-        "1 % before.",
+        "Time the models at most so long at each batch size.",
+        group="Run",
+        detail="It ends before where their ratios are known to 1 %.",
+        example="30s",
         low=0.1,
         high=86400.0,
         metavar="T",
@@ -64,8 +82,10 @@ class BenchSettings:
     )
     max_latency_ratio: float | None = option(
         None,
-        "Exit 3 if a model takes more than R of the reference's time, such as 0.8; 65 if that "
-        "cannot be told.",
+        "Exit 3 if a model takes more than R of the reference's time.",
+        group="Limits",
+        detail="Exit 65 if that cannot be told.",
+        example="0.8",
         low=0.001,
         high=1000.0,
         metavar="R",

@@ -76,102 +76,171 @@ class DataSettings:
 
     samples: int | None = option(
         None,
-        "Make at most N samples, drawn at random [default: 5,000, or what fits into 1 GB].",
+        "Make at most N samples, drawn at random.",
+        group="Samples",
+        example="2000",
+        absent="5,000, or what fits into 1 GB",
         low=1,
         metavar="N",
     )
-    seed: int = option(0, "Seed of all draws.", low=0, metavar="N")
+    seed: int = option(0, "Seed of all draws.", group="Run", example="1", low=0, metavar="N")
     input: str | None = option(
-        None, "The model input that the samples are for, where there are several.", metavar="NAME"
+        None,
+        "The model input that the samples are for.",
+        group="Samples",
+        example="image",
+        absent="the one that fits",
+        metavar="NAME",
     )
     set: tuple[str, ...] = option(
         (),
-        "A number for an input that is the same in all samples, such as sr=16000 (repeatable).",
+        "A number for an input that is the same in all samples (repeatable).",
+        group="Samples",
+        example="sr=16000",
+        absent="none",
         metavar="NAME=NUMBER",
         parse=check_value,
     )
-    preset: str | None = option(
-        None,
-        "How images are prepared: sets --resize, --channels, --scale, --mean and --std; "
-        "docs/usage.md has the table.",
-        choices=PRESETS,
-    )
-    size: str | None = option(
-        None,
-        "Size of images where the model takes any, such as 224 or 48x320 (height, width).",
-        metavar="HxW",
-        parse=check_size,
-    )
-    resize: str | None = option(
-        None,
-        "How images get their size. crop: the centre; stretch: all, in other proportions; "
-        "pad: all, with margins; left: all, with a margin on the right.",
-        choices=RESIZES,
-    )
-    layout: str | None = option(
-        None,
-        "Order of axes where the model does not tell: channels first or last.",
-        choices=LAYOUTS,
-    )
-    channels: str | None = option(None, "Order of the channels.", choices=CHANNELS)
-    scale: float | None = option(
-        None, "Pixels from 0 to 255 are divided by this first.", low=1e-6, metavar="X"
-    )
-    mean: str | None = option(
-        None,
-        "Then subtracted: one number, or one for each channel.",
-        metavar="X[,X,X]",
-        parse=check_numbers,
-    )
-    std: str | None = option(
-        None,
-        "Then divided by: one number, or one for each channel.",
-        metavar="X[,X,X]",
-        parse=check_numbers,
-    )
     labels: str | None = option(
         None,
-        "Classes: folders (of images in a folder for each class), none, or a CSV file of file "
-        "names and classes [default: folders where there are as many as the model has answers].",
+        "Classes: folders, none, or a CSV file of file names and classes.",
+        group="Samples",
+        detail="folders: each class has a folder of images.",
+        example="classes.csv",
+        absent="folders where there are as many as the model has answers",
         metavar="FILE",
     )
-    skip_damaged: bool = option(False, "Leave files out that cannot be read, and count them.")
-    tokenizer: str | None = option(
-        None,
-        "For text: the tokenizer.json [default: the one in the model's folder or above it].",
-        metavar="FILE",
-    )
-    length: int | None = option(
-        None,
-        "Tokens of a text where the model takes any number [default: as many as the longest has].",
-        low=1,
-        high=1 << 20,
-        metavar="N",
-    )
-    sample_rate: int | None = option(
-        None, "For sound: samples a second; others are resampled.", low=1, high=1 << 20, metavar="N"
-    )
-    window: float | None = option(
-        None,
-        "For sound: length of a sample where the model takes any, such as 1 or 0.5s.",
-        low=1e-3,
-        metavar="T",
-        parse=parse_seconds,
+    skip_damaged: bool = option(
+        False, "Leave files out that cannot be read, and count them.", group="Samples"
     )
     random: int | None = option(
         None,
-        "Make N samples of random numbers instead: to see that the model runs, not how good it "
-        "is. All reports say so.",
+        "Make N samples of random numbers instead.",
+        group="Samples",
+        detail="They show that a model runs, not how good it is, and all reports say so.",
+        example="100",
         low=1,
         high=1 << 20,
         metavar="N",
     )
     shape: tuple[str, ...] = option(
         (),
-        "For --random: shape of an input that has other free axes than that of the samples, such "
-        "as ids=1x128 (repeatable).",
+        "For --random: shape of an input with other free axes (repeatable).",
+        group="Samples",
+        example="ids=1x128",
+        absent="as declared",
         metavar="NAME=SIZES",
         parse=check_shape,
+    )
+    preset: str | None = option(
+        None,
+        f"How images are prepared: {', '.join(PRESETS[:-1])} or {PRESETS[-1]}.",
+        group="Images",
+        detail="It sets --resize, --channels, --scale, --mean and --std; the table is in "
+        "[usage.md](usage.md#samples-of-photographs-and-other-files).",
+        absent="pixels as they are",
+        choices=PRESETS,
+        metavar="NAME",
+    )
+    size: str | None = option(
+        None,
+        "Size of images (height, width) where the model takes any.",
+        group="Images",
+        example="224",
+        absent="that of the model or preset",
+        metavar="HxW",
+        parse=check_size,
+    )
+    resize: str | None = option(
+        None,
+        "How images get their size: crop, stretch, pad or left.",
+        group="Images",
+        detail="crop: the centre. stretch: all, in other proportions. pad: all, with margins. "
+        "left: all, with a margin on the right.",
+        absent="that of the preset",
+        choices=RESIZES,
+        metavar="HOW",
+    )
+    layout: str | None = option(
+        None,
+        "Order of axes where the model does not tell: nchw or nhwc.",
+        group="Images",
+        absent="that of the model",
+        choices=LAYOUTS,
+        metavar="ORDER",
+    )
+    channels: str | None = option(
+        None,
+        "Order of the channels: rgb or bgr.",
+        group="Images",
+        absent="that of the preset",
+        choices=CHANNELS,
+        metavar="ORDER",
+    )
+    scale: float | None = option(
+        None,
+        "Pixels from 0 to 255 are divided by this first.",
+        group="Images",
+        example="255",
+        absent="that of the preset",
+        low=1e-6,
+        metavar="X",
+    )
+    mean: str | None = option(
+        None,
+        "Then subtracted: one number, or one for each channel.",
+        group="Images",
+        example="0.485,0.456,0.406",
+        absent="that of the preset",
+        metavar="X[,X,X]",
+        parse=check_numbers,
+    )
+    std: str | None = option(
+        None,
+        "Then divided by: one number, or one for each channel.",
+        group="Images",
+        example="0.229,0.224,0.225",
+        absent="that of the preset",
+        metavar="X[,X,X]",
+        parse=check_numbers,
+    )
+    tokenizer: str | None = option(
+        None,
+        "Text: the tokenizer.json.",
+        group="Text and sound",
+        example="tokenizer.json",
+        absent="the one in the model's folder or above it",
+        metavar="FILE",
+    )
+    length: int | None = option(
+        None,
+        "Text: tokens of a sample where the model takes any number.",
+        group="Text and sound",
+        example="128",
+        absent="as many as the longest has",
+        low=1,
+        high=1 << 20,
+        metavar="N",
+    )
+    sample_rate: int | None = option(
+        None,
+        "Sound: samples a second; others are resampled.",
+        group="Text and sound",
+        example="16000",
+        absent="that of the files",
+        low=1,
+        high=1 << 20,
+        metavar="N",
+    )
+    window: float | None = option(
+        None,
+        "Sound: length of a sample where the model takes any.",
+        group="Text and sound",
+        example="0.5s",
+        absent="that of the model",
+        low=1e-3,
+        metavar="T",
+        parse=parse_seconds,
     )
 
     def __post_init__(self) -> None:

@@ -21,7 +21,9 @@ class Gate:
 
     max_drop: float | None = option(
         None,
-        "Exit 3 if accuracy (without labels: agreement) falls by more, such as 0.5%.",
+        "Exit 3 if accuracy (without labels: the share of equal answers) falls by more.",
+        group="Limits",
+        example="0.5%",
         low=0,
         high=1,
         metavar="D",
@@ -29,15 +31,19 @@ class Gate:
     )
     max_error: float | None = option(
         None,
-        "Exit 3 if the relative error of an output is larger, such as 5%.",
+        "Exit 3 if an output moves by more than E of its size.",
+        group="Limits",
+        example="5%",
         low=0,
         metavar="E",
         parse=parse_share,
     )
     confidence: float | None = option(
         None,
-        "Exit 3 also if new samples could exceed a limit: their bound of this confidence, such as "
-        "95%, decides.",
+        "Exit 3 also if new samples could exceed a limit, so surely.",
+        group="Limits",
+        detail="Their bound of this confidence decides.",
+        example="95%",
         low=0.5,
         high=1,
         open_ends=True,

@@ -14,22 +14,19 @@ from typing import Any
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
 from nettrim_cli.settings.bits import parse_bits
-from nettrim_cli.settings.certificate import CERTIFICATE_HELP, CERTIFICATES
-from nettrim_cli.settings.layers import METHODS, STRUCTURES, LayerOptions, n_of_m
+from nettrim_cli.settings.certificate import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES
+from nettrim_cli.settings.layers import STRUCTURES, LayerOptions, n_of_m
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
+from nettrim_cli.settings.method import MethodSettings
 from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS
-from nettrim_cli.settings.together import DEFAULT_GAMMA, check_together
+from nettrim_cli.settings.together import check_together
 
-SCHEMES = ("cascade", "parallel")
-ALLOCATIONS = ("network", "error", "uniform")
 AUTOMATIC = ("auto", "none")
-WIDTHS = ("auto", "measured", "products")
-REFITS = ("auto", "layers", "network")
 STORES = ("plain", "compact")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(MethodSettings):
     """Options of a run, independent of its files.
 
     Attributes
@@ -44,9 +41,25 @@ class Settings:
         A value is outside its bounds, or options contradict each other.
     """
 
-    epsilon: float | None = option(
+    max_drop: float | None = option(
         None,
-        f"Target: relative response error allowed to each layer (the default, {DEFAULT_EPSILON}).",
+        "Most zeros for which accuracy (without labels: the share of equal answers) falls by at "
+        "most D.",
+        group="Target",
+        detail="It is measured on held-out samples; a bound for new ones must be within D, too.",
+        example="1%",
+        low=0,
+        high=1,
+        open_ends=True,
+        metavar="D",
+        parse=parse_share,
+    )
+    max_error: float | None = option(
+        None,
+        "Most zeros for which no output moves by more than E of its size.",
+        group="Target",
+        detail="It is the relative error on held-out samples.",
+        example="5%",
         low=0,
         high=1,
         open_ends=True,
@@ -55,143 +68,65 @@ class Settings:
     )
     sparsity: float | None = option(
         None,
-        "Target: sparsity (share of zeros) over all prunable weights, such as 0.9.",
+        "This share of zeros over all layers that can be pruned.",
+        group="Target",
+        detail="With --structure it is the share of the weights that go.",
+        example="90%",
         low=0,
         high=1,
         open_ends=True,
         metavar="S",
         parse=parse_share,
     )
-    max_error: float | None = option(
-        None,
-        "Target: highest sparsity at which no output's relative error on held-out samples exceeds "
-        "E.",
-        low=0,
-        high=1,
-        open_ends=True,
-        metavar="E",
-        parse=parse_share,
-    )
-    max_drop: float | None = option(
-        None,
-        "Target: highest sparsity at which accuracy (without labels: agreement with the dense "
-        "model's answers) falls by at most D, such as 0.005. A bound for new samples must be "
-        "within D, too.",
-        low=0,
-        high=1,
-        open_ends=True,
-        metavar="D",
-        parse=parse_share,
-    )
     max_bytes: int | None = option(
         None,
-        "Target: lowest sparsity at which the gzipped file (a compact one as it lies) has at most "
-        "B bytes, such as 500k or 1.5M.",
+        "Fewest zeros for which the gzipped file has at most B bytes.",
+        group="Target",
+        detail="With --store compact it is the file as it lies.",
+        example="1.5M",
         low=1,
         metavar="B",
         parse=parse_bytes,
     )
     speedup: float | None = option(
         None,
-        "Target, with --structure: least error at which a call takes 1/X of the time in "
-        "onnxruntime, measured on this machine, such as 2 or 1.5x.",
+        "Least error for which a call takes 1/X of the time; needs --structure shrink.",
+        group="Target",
+        detail="The time is that of onnxruntime, measured on this machine.",
+        example="2",
         low=1,
         high=1000,
         open_ends=True,
         metavar="X",
         parse=parse_factor,
     )
-    allocate: str | None = option(
+    epsilon: float | None = option(
         None,
-        "How zeros are distributed over the layers, with any target but epsilon. "
-        "network: so that the network's output changes least (best by measurement; default of "
-        "l0, which with --sparsity and few samples tries the others on held-out samples, too). "
-        "error: so that the layers' own responses change least. "
-        "uniform: the same sparsity in every layer (default of the other methods).",
-        choices=ALLOCATIONS,
-    )
-    structure: str = option(
-        "zeros",
-        "How the network gets smaller, with l0. zeros: zeros anywhere in the layers. "
-        "units: hidden units (neurons, channels, heads) go. ranks: layers become two of a lower "
-        "rank. shrink: both, by what the output loses. shrink+zeros: zeros in what is left, too. "
-        "With all but zeros, layers are smaller as they lie, and --sparsity is the share gone.",
-        choices=STRUCTURES,
-    )
-    widths: str = option(
-        "auto",
-        "What tells how long layers of other widths take, with --structure. measured: onnxruntime, "
-        "on this machine, once for each kind of layer. products: the products of numbers, the same "
-        "everywhere. auto: measured with --speedup or --batch.",
-        choices=WIDTHS,
-    )
-    batch: int = option(
-        1,
-        "Samples of a call whose time counts, with --structure.",
-        low=1,
-        high=1 << 20,
-        metavar="N",
-    )
-    pattern: str | None = option(
-        None,
-        "Where zeros are, with l0. N:M, such as 2:4: at most N of M consecutive inputs of an "
-        "output are not zero, in every layer; this is a target of its own. HxW, such as 1x4: "
-        "zeros come in blocks of H inputs by W outputs, with any target but epsilon.",
-        metavar="N:M|HxW",
-        parse=lambda text: import_module("nettrim_cli.solve.patterns").checked_pattern(text),
-    )
-    limit: tuple[str, ...] = option(
-        (),
-        "Bounds on the sparsity of layers whose name matches, such as 'fc4=0:0.5' "
-        "(repeatable; the last that matches a layer holds).",
-        metavar="PATTERN=LOW:HIGH",
-        parse=check_limit,
-    )
-    method: str = option(
-        "l0",
-        "l0: fewest weights, then a refit of those kept (best by measurement). "
-        "net-trim: the paper's convex program to the letter. "
-        "one-sided: the same with inactive responses sharing epsilon, so fewer weights. "
-        "reweighted: four rounds of that, each makes large weights cheaper, so fewer stay.",
-        choices=METHODS,
-    )
-    scheme: str = option(
-        "cascade",
-        "cascade: a layer reads what the already pruned layers deliver. "
-        "parallel: every layer reads the dense model's signals.",
-        choices=SCHEMES,
-    )
-    sweeps: int = option(
-        1,
-        "Passes over the layers, with l0 and any target but epsilon. Each after the first chooses "
-        "all weights anew, by what the pruned network still reads. It takes some two fifths of "
-        "the time of the first. The best on held-out samples is kept.",
-        low=1,
-        high=100,
-        metavar="N",
-    )
-    refit: str = option(
-        "auto",
-        "layers: the kept weights of each layer are fitted to its own responses. network: then "
-        "those of all layers together, with biases, scales and shifts, to the dense network's "
-        "outputs, with any target but epsilon. Held-out samples decide whether that is kept. auto: "
-        "the same in fewer steps, with l0 in a cascade.",
-        choices=REFITS,
-    )
-    gamma: float = option(
-        DEFAULT_GAMMA,
-        "Slack over the error that the unpruned layer would make, in a cascade with any method "
-        "but l0 (paper: sqrt(1.1)).",
-        low=1,
-        high=100,
-        metavar="G",
+        "Fewest weights with which each layer alone keeps its responses to E of their size.",
+        group="Target",
+        detail="It is the target of the paper.",
+        example="5%",
+        absent=f"{100 * DEFAULT_EPSILON:g}%, where no target is given",
+        low=0,
+        high=1,
+        open_ends=True,
+        metavar="E",
+        parse=parse_share,
     )
     samples: int = option(
-        5000, "Use at most this many samples, drawn by --seed.", low=2, metavar="N"
+        5000,
+        "Use at most so many samples, drawn at random.",
+        group="Samples",
+        example="2000",
+        low=2,
+        metavar="N",
     )
     holdout: float = option(
         0.2,
-        "Share of the samples held out, on which choices are made and errors reported.",
+        "Share of them that judges, and that nothing is fitted to.",
+        group="Samples",
+        example="30%",
+        absent="20%",
         low=0,
         high=1,
         open_ends=True,
@@ -200,62 +135,137 @@ class Settings:
     )
     ignore_label: int | None = option(
         None,
-        "The label that marks samples without a class, such as -1: accuracy leaves them out.",
+        "The label of samples without a class: accuracy leaves them out.",
+        group="Samples",
+        example="-1",
         metavar="N",
     )
     augment: str = option(
         "auto",
-        "auto: where samples are few, l0 makes more of them by mixing them, and by moving images "
-        "a little, if that lowers the error on held-out samples. none: never.",
+        "Make more samples where they are few: auto or none.",
+        group="Samples",
+        detail="auto: l0 mixes samples, and moves images a little, if that lowers the error on "
+        "held-out samples.",
         choices=AUTOMATIC,
+        metavar="HOW",
     )
     final_fit: str = option(
         "auto",
-        "auto: where samples are few, l0 with --sparsity fits the layers once more at the end, to "
-        "the held-out samples, too. The choices made on these stay, and the reported errors are "
-        "those of before. none: never.",
+        "Fit to the held-out samples, too, in the end: auto or none.",
+        group="Samples",
+        detail="auto: l0 with --sparsity does so where samples are few. What was chosen on these "
+        "stays, and the reported errors are those of before.",
         choices=AUTOMATIC,
+        metavar="HOW",
     )
     forecast: bool = option(
         False,
-        "Tell what twice as many samples would give, by fits to half of them (any target but "
-        "epsilon).",
+        "Tell what twice as many samples would give.",
+        group="Samples",
+        detail="It fits to half of them, with any target but epsilon.",
+    )
+    structure: str = option(
+        "zeros",
+        "How it gets smaller: zeros, units, ranks, shrink or shrink+zeros.",
+        group="What may change",
+        detail="zeros: zeros anywhere in the layers. units: hidden units (neurons, channels, "
+        "heads) go. ranks: layers become two of a lower rank. shrink: both, by what the output "
+        "loses. shrink+zeros: zeros in what is left, too. With all but zeros, layers are smaller "
+        "as they lie, and faster. It needs l0.",
+        choices=STRUCTURES,
+        metavar="HOW",
+    )
+    pattern: str | None = option(
+        None,
+        "Where zeros are: N:M, such as 2:4, is a target of its own; HxW are blocks.",
+        group="What may change",
+        detail="N:M: at most N of M consecutive inputs of an output are not zero, in every layer. "
+        "HxW, such as 1x4: zeros come in blocks of H inputs by W outputs, with any target but "
+        "epsilon. Both need l0.",
+        example="2:4",
+        metavar="N:M|HxW",
+        parse=lambda text: import_module("nettrim_cli.solve.patterns").checked_pattern(text),
     )
     bits: int | str | None = option(
         None,
-        "Bits of the weights that stay. 16: half precision. 8, 6, 4 or 3: integers, a scale for "
-        "each output; rounded so that the layer's results change least. auto: those with which the "
-        "output loses least for its bytes (not with --sparsity or --epsilon). Smaller files need "
-        "--store compact.",
-        metavar="16|8|6|4|3|auto",
+        "Bits of the weights that stay: 16, 8, 6, 4, 3 or auto.",
+        group="What may change",
+        detail="16: half precision. 8, 6, 4 or 3: integers, a scale for each output; rounded so "
+        "that the layer's results change least. auto: those with which the output loses least for "
+        "its bytes (not with --sparsity or --epsilon). Smaller files need --store compact.",
+        example="8",
+        absent="those of the model",
+        metavar="BITS",
         parse=parse_bits,
     )
     store: str = option(
         "plain",
-        "compact: sparse weights as gaps and values, where that is smaller; any runtime rebuilds "
-        "them when it loads the model, bit by bit. plain: every zero is written.",
+        "How sparse weights are stored: plain or compact.",
+        group="What may change",
+        detail="compact: as gaps and values, where that is smaller; any runtime rebuilds them when "
+        "it loads the model, bit by bit. plain: every zero is written.",
         choices=STORES,
+        metavar="HOW",
     )
-    runtime_int8: bool = option(
-        False,
-        "Write layers that compute with integers of 8 bits, with ranges of their inputs from the "
-        "samples, if onnxruntime runs them faster on this machine. Zeros stay exactly zero.",
+    include: tuple[str, ...] = option(
+        (),
+        "Prune only layers of this name or shell pattern (repeatable).",
+        group="What may change",
+        example="'*fc*'",
+        absent="all layers",
+        metavar="PATTERN",
+    )
+    exclude: tuple[str, ...] = option(
+        (),
+        "Leave layers of this name or shell pattern dense (repeatable).",
+        group="What may change",
+        example="'*head*'",
+        absent="none",
+        metavar="PATTERN",
+    )
+    limit: tuple[str, ...] = option(
+        (),
+        "Bounds on the sparsity of layers (repeatable).",
+        group="What may change",
+        detail="The last that matches a layer holds.",
+        example="'*fc4*=0:0.5'",
+        absent="none",
+        metavar="PATTERN=LOW:HIGH",
+        parse=check_limit,
     )
     no_delete: bool = option(
         False,
-        "Leave hidden units in the network that are left without incoming or outgoing weights. "
-        "Without this they are deleted, and matrices get smaller; outputs stay the same.",
+        "Leave hidden units without weights in the file.",
+        group="What may change",
+        detail="Otherwise they are deleted, and matrices get smaller; outputs stay the same.",
     )
-    certificate: str = option("quick", CERTIFICATE_HELP, choices=CERTIFICATES)
-    seed: int = option(0, "Seed of every random choice.", low=0, metavar="N")
+    runtime_int8: bool = option(
+        False,
+        "Compute with integers of 8 bits, if that is faster here.",
+        group="What may change",
+        detail="Ranges of the layers' inputs come from the samples, and onnxruntime is timed on "
+        "this machine. Zeros stay exactly zero.",
+    )
+    certificate: str = option(
+        "quick",
+        CERTIFICATE_HELP,
+        group="Output",
+        detail=CERTIFICATE_DETAIL,
+        choices=CERTIFICATES,
+        metavar="HOW",
+    )
+    seed: int = option(
+        0, "Seed of every random choice.", group="Run", example="1", low=0, metavar="N"
+    )
     threads: int | None = option(
-        None, "Processor threads to use (default: all).", low=1, high=1024, metavar="N"
-    )
-    include: tuple[str, ...] = option(
-        (), "Prune only layers whose name matches (shell pattern; repeatable).", metavar="PATTERN"
-    )
-    exclude: tuple[str, ...] = option(
-        (), "Leave layers whose name matches dense (shell pattern; repeatable).", metavar="PATTERN"
+        None,
+        "Processor threads.",
+        group="Run",
+        example="4",
+        absent="all",
+        low=1,
+        high=1024,
+        metavar="N",
     )
     layers: tuple[LayerOptions, ...] = option(
         (), "What holds for some layers only, in a file of options.", flag=False

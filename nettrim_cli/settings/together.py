@@ -10,12 +10,11 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.settings.bits import check_bits
 from nettrim_cli.settings.layers import check_layers
 from nettrim_cli.settings.limits import Limit
+from nettrim_cli.settings.method import DEFAULT_GAMMA
 from nettrim_cli.settings.targets import check_one_target
 
 if TYPE_CHECKING:
     from nettrim_cli.settings.run import Settings
-
-DEFAULT_GAMMA = 1.1**0.5
 
 
 def check_together(settings: Settings) -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 import click
 
 from nettrim_cli import cli
+from nettrim_cli.options.help import GROUPS, Flag
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 HEAD = """# Commands
 
-`make docs` writes this page from the texts that `--help` shows.
+`make docs` writes this page from what `--help` shows, with what there is to say besides.
 [usage.md](usage.md) explains the options by example.
 """
+PIPE = "\\|"
+CONTEXT = click.Context(cli.nettrim)
 
 
 def page() -> str:
@@ -29,41 +32,51 @@ def page() -> str:
 
 
 def section(command: click.Command) -> Iterator[str]:
-    """Lines about one command: how it is called, what it does, and its options."""
+    """Lines about one command: how it is called, what it does, its options, and examples."""
     arguments = [param for param in command.params if isinstance(param, click.Argument)]
-    options = [param for param in command.params if isinstance(param, click.Option)]
     names = " ".join((param.name or "").upper() for param in arguments)
     yield from (f"## nettrim {command.name}\n", f"    nettrim {command.name} [OPTIONS] {names}\n")
     told, *_ = (command.help or "").partition("\f")
     yield inspect.cleandoc(told).replace(".  ", ". ") + "\n"
-    yield from ("| option | meaning |", "|---|---|")
-    for option in options:
-        yield f"| {spelling(option)} | {meaning(option)} |"
+    for told, line in command.examples:
+        yield f"    {line}  # {told}"
     yield ""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    for group in GROUPS:
+        members = [option for option in options if option.group == group]
+        if members:
+            yield from (f"| {group} | | default | example |", "|---|---|---|---|")
+            yield from (row(option) for option in members)
+            yield ""
 
 
-def spelling(option: click.Option) -> str:
+def row(option: Flag) -> str:
+    """A line of a table: the option's names, what it means, what holds without it, an example."""
+    meaning = f"{option.help} {option.detail}".strip()
+    default = "off" if option.is_flag else option.default_text or "none"
+    default = "required" if option.required else default
+    cells = (meaning, default, f"`{example(option)}`")
+    return f"| {spelling(option)} | {' | '.join(cell.replace('|', PIPE) for cell in cells)} |"
+
+
+def spelling(option: Flag) -> str:
     """The option's names with the word for its value."""
     names = [f"`{name}`" for name in sorted((*option.opts, *option.secondary_opts), key=len)]
+    if not option.is_flag:
+        names[-1] = f"{names[-1][:-1]} {option.make_metavar(CONTEXT)}`"
+    return ", ".join(names).replace("|", PIPE)
+
+
+def example(option: Flag) -> str:
+    """The option as one would give it."""
+    name = max(option.opts, key=len)
     if option.is_flag:
-        return ", ".join(names)
-    if isinstance(option.type, click.Choice):
-        value = "|".join(option.type.choices)
-    else:
-        value = option.metavar or "FILE"
-    names[-1] = f"{names[-1][:-1]} {value}`"
-    return ", ".join(names).replace("|", "\\|")
-
-
-def meaning(option: click.Option) -> str:
-    """The option's help text, with its default where there is one."""
-    text = (option.help or "").replace("|", "\\|")
-    if option.required:
-        return f"{text} Required."
-    if option.show_default and not option.is_flag:
-        default = f"{option.default:.4g}" if isinstance(option.default, float) else option.default
-        return f"{text} Default: `{default}`."
-    return text
+        return name
+    value = option.example
+    if not value and isinstance(option.type, click.Choice):
+        value = next(each for each in option.type.choices if each != option.default)
+    assert value, f"{name}: say how it is given, by example="
+    return f"{name} {value}"
 
 
 if __name__ == "__main__":
