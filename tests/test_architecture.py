@@ -23,7 +23,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("errors", "files.formats", "graph.analysis.tensor_sizes", "graph.layer", "graph.model"),
         *("graph.ops", "process.channel", "reasons", "solve"),
     },
-    "report": {"errors", "process.channel"},
+    "report": {"errors", "files.atomic", "process.channel"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {
         *("data", "errors", "evaluation", "graph", "latency", "reasons", "report", "settings"),

@@ -22,7 +22,7 @@ from nettrim_cli.cli import run
 from nettrim_cli.errors import DiskFailed
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning import context as run_module
-from nettrim_cli.report import render as render_module
+from nettrim_cli.report.result import Report
 from nettrim_cli.settings import Settings
 from tests.support import forked
 from tests.support.effort import thinned
@@ -81,7 +81,7 @@ def test_verbose_tells_each_layer_on_stderr(files, capsys) -> None:
 
 
 def test_reports_in_every_format(files, capsys) -> None:
-    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
+    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv", ".html")]
     assert prune(files, *(each for path in paths for each in ("--report", path))) == 0
     written = Model.load(files.output)
     nonzeros = {x.name: int(np.count_nonzero(written.weight(x)[0][0])) for x in written.layers}
@@ -96,9 +96,10 @@ def test_reports_in_every_format(files, capsys) -> None:
     assert facts["comparison"]["reference"]["accuracy"] == 1
 
     text = paths[1].read_text("utf-8")
-    assert text.startswith("# nettrim report\n")
-    for heading in ("## Layers", "## Totals", "## Settings"):
-        assert heading in text
+    assert text.startswith("## nettrim prune\n\n✅ **Reached: 50.0 % zeros, 50 % asked.")
+    for title in ("Layers (3 of 3 pruned)", "Settings"):
+        assert f"<summary>{title}</summary>" in text
+    assert paths[3].read_text("utf-8").startswith('<!DOCTYPE html>\n<html lang="en"><head>')
 
     rows = list(csv.DictReader(paths[2].read_text("utf-8").splitlines()))
     assert {row["name"]: int(row["nonzeros_after"]) for row in rows} == nonzeros
@@ -226,7 +227,7 @@ def test_what_ends_a_run_after_the_output_says_that_it_stands(
     if place == "certificate_of":
         monkeypatch.setattr(pipeline, "certificate_of", ended)
     else:
-        monkeypatch.setattr(render_module, "render", ended)
+        monkeypatch.setattr(Report, "render", ended)
     report = files.folder / "report.json"
     assert prune(files, "--report", report) == code
     err = capsys.readouterr().err
@@ -333,13 +334,13 @@ def test_reports_of_a_comparison_are_written_whatever_came_out(
     assert check["limit"] == pytest.approx(float(limit[:-1]) / 100)
     assert check["figure"] == facts["error"]
     text = paths[1].read_text("utf-8")
-    status = "failed" if code else "passed"
-    assert text.startswith(f"# nettrim comparison\n\n**{status}**: error of output")
+    status = "❌ **Failed" if code else "✅ **Passed"
+    assert text.startswith(f"## nettrim compare\n\n{status}: error of output")
     assert f"--max-error {limit[:-1]} %" in text
     assert run(words) == 73  # they exist
     assert run([*words, "--force"]) == code
     capsys.readouterr()
-    for wrong in ("x.csv", "x.txt"):
+    for wrong in ("x.pdf", "x.txt"):
         assert run([*gate, "--report", wrong]) == 2
     assert run([*gate, "--report", str(files.data.with_suffix(".json"))]) == 0
 
@@ -414,7 +415,7 @@ def test_reports_are_written_where_nothing_meets_the_target(files, capsys, optio
     sizes = facts["comparison"]["candidate"]  # with metadata, which the dense model has not
     assert 0 < sizes["bytes_gzip"] < sizes["bytes_raw"] < files.model.stat().st_size + 2000
     text = paths[1].read_text("utf-8")
-    assert text.startswith("# nettrim report\n\n**Target missed**: ")
+    assert text.startswith("## nettrim prune\n\n❌ **Not reached: ")
     assert "nothing written" in text
     rows = list(csv.DictReader(paths[2].read_text("utf-8").splitlines()))
     assert {row["target_met"] for row in rows} == {"False"}
@@ -427,7 +428,7 @@ def test_compare_proves_what_can_be_proved(files, capsys) -> None:
     assert run([*words, "--certificate", "none"]) == 0
     assert "cost" not in capsys.readouterr().out
     assert run([*words, "--certificate", "none", "--json"]) == 0
-    assert "certificate" not in json.loads(capsys.readouterr().out)
+    assert json.loads(capsys.readouterr().out)["certificate"] is None
     assert run(words) == 0
     assert "by the costs of layers" in capsys.readouterr().out
     assert run([*words, "--json"]) == 0

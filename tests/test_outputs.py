@@ -119,7 +119,7 @@ def rewrite(path: Path) -> None:
 
 
 def test_every_report_has_the_hash_of_the_file(files) -> None:
-    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv")]
+    paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv", ".html")]
     assert prune(files, "-q", *(each for path in paths for each in ("--report", path))) == 0
     digest = hashlib.sha256(files.output.read_bytes()).hexdigest()
     facts = json.loads(paths[0].read_text())["comparison"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from nettrim_cli.options.flags import (
     reports_option,
 )
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
-from nettrim_cli.report.render import BENCH_FORMATS
+from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import BenchSettings
 
 SHORT = "Time models side by side; a gate for CI."
@@ -34,7 +33,7 @@ EXAMPLES = (
 @click.argument("models", type=PATH, nargs=-1, required=True)
 @data_option("Samples to run on.", absent="made ones")
 @options_of(BenchSettings)
-@reports_option(BENCH_FORMATS)
+@reports_option(FORMATS)
 @json_option
 @config_options
 @limit_options
@@ -71,7 +70,8 @@ def bench(
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli.latency.bench import bench as time_models
     from nettrim_cli.report import bench as view
-    from nettrim_cli.report import bench_verdict, render, terminal
+    from nettrim_cli.report import bench_verdict, terminal
+    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress import StatusLine
 
     settings = BenchSettings(**options)
@@ -80,16 +80,16 @@ def bench(
     if settings.max_latency_ratio is not None and len(models) < 2:
         raise click.UsageError("--max-latency-ratio compares models: name two or more.")
     inputs = [*models, *filter(None, (data,))]
-    with reporting(reports, BENCH_FORMATS, inputs, force=force) as write:
+    with reporting(reports, FORMATS, inputs, force=force) as write:
         with StatusLine() as status:
             timings = time_models(models, data, settings, stage=status.show)
-        write(partial(render.render_bench, timings))
+        write(timings.render)
     outcome: NettrimError | None = None
     if complaint := bench_verdict.complaint(timings):
         kind = GateFailed if timings.passed is False else BadInput
         outcome = kind(complaint)
     with printing(outcome):
         if as_json:
-            click.echo(render.as_json(timings.as_dict()), nl=False)
+            click.echo(json_text(timings), nl=False)
         else:
             view.show_bench(timings, terminal.console_for_stdout())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from nettrim_cli.options.flags import (
 )
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
-from nettrim_cli.report.render import COMPARISON_FORMATS
+from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES, Gate
 
 SHORT = "Compare two models on the same samples; a gate for CI."
@@ -40,7 +39,7 @@ EXAMPLES = (
 @click.argument("candidate", type=PATH)
 @data_option("Samples, with labels for accuracy.", required=True)
 @options_of(Gate)
-@reports_option(COMPARISON_FORMATS)
+@reports_option(FORMATS)
 @json_option
 @flag(
     "--certificate",
@@ -111,15 +110,16 @@ def compare(
         Limits make no sense.
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli import pipeline
-    from nettrim_cli.report import render, terminal
+    from nettrim_cli.report import terminal
     from nettrim_cli.report.gate import complaint
+    from nettrim_cli.report.plain import json_text
 
     try:
         gate = Gate(**gates)
     except BadInput as error:
         raise click.UsageError(str(error)) from error
     inputs = [reference, candidate, data]
-    with reporting(reports, COMPARISON_FORMATS, inputs, force=force) as write:
+    with reporting(reports, FORMATS, inputs, force=force) as write:
         comparison = pipeline.compare(
             reference,
             candidate,
@@ -129,9 +129,9 @@ def compare(
             certificate=certificate,
             ignore_label=ignore_label,
         )
-        write(partial(render.render_comparison, comparison))
+        write(comparison.render)
     with printing(GateFailed(complaint(comparison)) if comparison.passed is False else None):
         if as_json:
-            click.echo(render.as_json(comparison.as_dict()), nl=False)
+            click.echo(json_text(comparison), nl=False)
         else:
             terminal.show_comparison(comparison, terminal.console_for_stdout())

@@ -83,8 +83,8 @@ def data(
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli.preparation.making import make
     from nettrim_cli.preparation.summary import look
-    from nettrim_cli.report import render
     from nettrim_cli.report.data_listing import show_data
+    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress import StatusLine
     from nettrim_cli.report.terminal import console_for_stdout
 
@@ -105,6 +105,6 @@ def data(
             summary = make(source, model, output, settings, force=force, stage=status.show)
     with printing():
         if as_json:
-            click.echo(render.as_json(summary.as_dict()), nl=False)
+            click.echo(json_text(summary), nl=False)
         else:
             show_data(summary, console_for_stdout(), written=output is not None)

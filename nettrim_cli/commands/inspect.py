@@ -21,8 +21,8 @@ EXAMPLES = (("what can be pruned", "nettrim inspect model.onnx"),)
 def inspect(model: Path, as_json: bool) -> None:
     """List the layers of MODEL: what can be pruned, and why not where it cannot."""
     from nettrim_cli import pipeline
-    from nettrim_cli.report import render
     from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
+    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.terminal import console_for_stdout
 
     summary = pipeline.inspect(model)
@@ -30,6 +30,6 @@ def inspect(model: Path, as_json: bool) -> None:
     with printing():
         if as_json:
             layers = layers_as_dict(*listing, parameters=summary.parameters)
-            click.echo(render.as_json(layers), nl=False)
+            click.echo(json_text(layers), nl=False)
         else:
             show_layers(*listing, console_for_stdout(), parameters=summary.parameters)

@@ -53,11 +53,12 @@ def convert(model: Path, output: Path | None, *, compact: bool, force: bool, as_
         Whether JSON is printed.
     """
     from nettrim_cli import pipeline
-    from nettrim_cli.report import render, terminal
+    from nettrim_cli.report import terminal
+    from nettrim_cli.report.plain import json_text
 
     conversion = pipeline.convert(model, output, compact=compact, force=force)
     with printing():
         if as_json:
-            click.echo(render.as_json(conversion.as_dict()), nl=False)
+            click.echo(json_text(conversion), nl=False)
         else:
             terminal.show_conversion(conversion, terminal.console_for_stdout())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from nettrim_cli.options.flags import (
 )
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
-from nettrim_cli.report.render import FORMATS
+from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import Settings, check_one_target
 from nettrim_cli.settings.recipe import as_toml, changed
 
@@ -123,7 +122,6 @@ def prune(
     from nettrim_cli.loading import default_output
     from nettrim_cli.report.diagnostic import Severity
     from nettrim_cli.report.progress import Silent, TerminalProgress
-    from nettrim_cli.report.render import render
     from nettrim_cli.report.terminal import console_for_stdout, show_report
 
     if quiet and verbose:
@@ -147,10 +145,10 @@ def prune(
                 )
             except GateFailed as missed:
                 if missed.report is not None:
-                    write(partial(render, missed.report))
+                    write(missed.report.render)
                 raise
         with standing(target):
-            write(partial(render, report))
+            write(report.render)
     if quiet:
         for warning in report.warnings:
             if warning.severity < Severity.INFORMATION:

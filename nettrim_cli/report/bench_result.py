@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.saving import Saved
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.document import Document
 
 FASTER, SLOWER = 0.95, 1.05  # ratios beyond which a difference is worth a word
 SMALLER = 0.95  # share of the reference's weights or bytes below which a model is smaller
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Facts):
     """A median with the ends of its interval of 95 %."""
 
     median: float
@@ -21,7 +27,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class OpTime:
+class OpTime(Facts):
     """What nodes of one op take in a call.
 
     Attributes
@@ -44,7 +50,7 @@ class OpTime:
 
 
 @dataclass(frozen=True)
-class BatchTiming:
+class BatchTiming(Facts):
     """Models timed on one batch.
 
     Attributes
@@ -69,7 +75,7 @@ class BatchTiming:
 
 
 @dataclass(frozen=True)
-class BenchedModel:
+class BenchedModel(Facts):
     """A model that was timed.
 
     Attributes
@@ -99,8 +105,10 @@ class BenchedModel:
 
 
 @dataclass(frozen=True)
-class LatencyCheck:
+class LatencyCheck(Facts):
     """A ratio that was checked against ``--max-latency-ratio``."""
+
+    told: ClassVar[tuple[str, ...]] = ("passed",)
 
     name: str
     size: int
@@ -116,7 +124,7 @@ class LatencyCheck:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Saved):
     """Models timed side by side; the first is the reference.
 
     Attributes
@@ -133,6 +141,9 @@ class Bench:
         What a reader should know first.
     """
 
+    kind: ClassVar[str] = "bench"
+    told: ClassVar[tuple[str, ...]] = ("passed",)
+
     models: tuple[BenchedModel, ...]
     batches: tuple[BatchTiming, ...]
     inputs: tuple[str, ...]
@@ -148,10 +159,17 @@ class Bench:
             return False
         return True if self.checks and all(check.passed for check in self.checks) else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        checks = [{**asdict(check), "passed": check.passed} for check in self.checks]
-        return {**asdict(self), "checks": checks, "passed": self.passed}
+    def document(self) -> Document:
+        """What people read of it, as Markdown or HTML."""
+        from nettrim_cli.report.documents.bench import bench_document
+
+        return bench_document(self)
+
+    def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """A row for each batch size and model; seconds and bytes."""
+        from nettrim_cli.report.documents.bench import timing_rows
+
+        return timing_rows(self)
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

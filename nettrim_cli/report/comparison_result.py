@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.saving import Saved
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.document import Document
 
 DIGITS = 12  # of a difference of shares that rounding leaves
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelFacts(Facts):
     """Figures of a model; ``parameters`` counts every constant floating-point element.
 
     A model that was not written has an empty ``path`` and the sizes that it would have.
@@ -19,6 +25,8 @@ class ModelFacts:
     ``accuracy_interval`` is exact (Clopper and Pearson, 95 %).  ``sha256`` is that of the ONNX
     file, which names its external data by their digest.
     """
+
+    told: ClassVar[tuple[str, ...]] = ("sparsity",)
 
     path: str
     bytes_raw: int
@@ -36,7 +44,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class OutputFacts:
+class OutputFacts(Facts):
     """One output of two models run on the same samples.
 
     Attributes
@@ -70,7 +78,7 @@ class OutputFacts:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Facts):
     """A limit that a comparison was checked against.
 
     Attributes
@@ -89,6 +97,8 @@ class Check:
         Number of samples; about how many would make the bounds agree with the figure, None where
         they agree or no number would do.
     """
+
+    told: ClassVar[tuple[str, ...]] = ("passed", "settled")
 
     name: str
     what: str
@@ -113,7 +123,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class NewSampleError:
+class NewSampleError(Facts):
     """The error that most new samples do not exceed at an output.
 
     Attributes
@@ -136,7 +146,7 @@ class NewSampleError:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Saved):
     """Two models side by side on the same samples.
 
     ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``).
@@ -144,6 +154,9 @@ class Comparison:
     ``new_samples`` rests on samples that chose nothing, and is empty where there are none.
     ``checks`` are the limits of the options, ``notes`` what a reader should know first.
     """
+
+    kind: ClassVar[str] = "compare"
+    told: ClassVar[tuple[str, ...]] = ("error", "drop", "passed")
 
     reference: ModelFacts
     candidate: ModelFacts
@@ -173,33 +186,31 @@ class Comparison:
         shares = [output.agreement for output in self.outputs if output.agreement is not None]
         return round(1 - min(shares), DIGITS) if shares else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        checks = [
-            {**asdict(check), "passed": check.passed, "settled": check.settled}
-            for check in self.checks
-        ]
-        values = {**asdict(self), "error": self.error, "drop": self.drop, "checks": checks}
-        values["passed"] = self.passed
-        if self.certificate is None:
-            del values["certificate"]
-        return values
+    def document(self) -> Document:
+        """What people read of it, as Markdown or HTML."""
+        from nettrim_cli.report.documents.comparison import comparison_document
+
+        return comparison_document(self)
+
+    def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """A row for each output."""
+        from nettrim_cli.report.documents.comparison import output_rows
+
+        return output_rows(self)
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Conversion(Saved):
     """A file written again with its weights in another form, bit by bit the same."""
+
+    kind: ClassVar[str] = "pack"
 
     before: ModelFacts
     after: ModelFacts
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class LayerBound:
+class LayerBound(Facts):
     """A pruned layer's part in the bounds; errors are relative to its dense response.
 
     Attributes
@@ -226,7 +237,7 @@ class LayerBound:
 
 
 @dataclass(frozen=True)
-class OutputBound:
+class OutputBound(Facts):
     """Proved bounds on one output's relative error on the samples of the comparison.
 
     Attributes
@@ -247,7 +258,7 @@ class OutputBound:
 
 
 @dataclass(frozen=True)
-class LayerCost:
+class LayerCost(Facts):
     """What one layer, or several in a row, cost at the outputs.
 
     Attributes
@@ -270,7 +281,7 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
-class CostSum:
+class CostSum(Facts):
     """What all layers cost together at an output.
 
     Attributes
@@ -290,7 +301,7 @@ class CostSum:
 
 
 @dataclass(frozen=True)
-class LayerCosts:
+class LayerCosts(Facts):
     """What the layers cost at the outputs.
 
     Attributes
@@ -320,7 +331,7 @@ class LayerCosts:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Facts):
     """Proved bounds on the errors of a pruned network on the samples of the comparison."""
 
     outputs: tuple[OutputBound, ...] = ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from nettrim_cli.report import formatting
+from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.saving import Saved
 
 UNSAID = (  # of a file's origin
     *("version", "kind", "classes", "samples", "skipped", "random"),
@@ -15,7 +17,7 @@ UNSAID = (  # of a file's origin
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetFacts(Facts):
     """A dataset of a file.
 
     Attributes
@@ -38,7 +40,7 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class DataSummary:
+class DataSummary(Saved):
     """A file of samples.
 
     Attributes
@@ -56,6 +58,8 @@ class DataSummary:
         What a reader should know.
     """
 
+    kind: ClassVar[str] = "data"
+
     path: str
     samples: int
     datasets: tuple[DatasetFacts, ...]
@@ -64,11 +68,6 @@ class DataSummary:
     model: str = ""
     right: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        labels = {str(number): count for number, count in self.labels.items()}
-        return {**asdict(self), "labels": labels}
 
 
 def made_in_words(provenance: Mapping[str, Any]) -> str:

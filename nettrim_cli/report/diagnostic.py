@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
+
+from nettrim_cli.report.plain import Facts
 
 
 class Severity(IntEnum):
@@ -20,7 +23,7 @@ class Severity(IntEnum):
 
 
 @dataclass(frozen=True)
-class Diagnostic:
+class Diagnostic(Facts):
     """A warning.
 
     Attributes
@@ -32,6 +35,8 @@ class Diagnostic:
     brief
         A few words for the verdict where this limits the result, such as ``few samples for fc3``.
     """
+
+    told: ClassVar[tuple[str, ...]] = ("severity",)
 
     code: str
     text: str
@@ -52,10 +57,6 @@ class Diagnostic:
     def severity(self) -> Severity:
         """Severity of the code."""
         return SEVERITIES[self.code]
-
-    def as_dict(self) -> dict[str, str]:
-        """Plain values, for JSON."""
-        return {"code": self.code, "severity": self.severity.name.lower(), "text": self.text}
 
 
 def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Certificate, Comparison
 from nettrim_cli.report.diagnostic import Diagnostic
+from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.saving import Saved
 from nettrim_cli.report.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from nettrim_cli.graph.layer import Layer
+    from nettrim_cli.report.document import Document
 
 
 @dataclass(frozen=True)
-class LayerReport:
+class LayerReport(Facts):
     """One layer after the run, measured on the weights as written (after the cast).
 
     Attributes
@@ -39,6 +42,8 @@ class LayerReport:
         Code of the note where it says why the layer, or a part of it, was not pruned as asked (see
         ``nettrim_cli.reasons``); empty for one that was.
     """
+
+    told: ClassVar[tuple[str, ...]] = ("sparsity_before", "sparsity_after", "left")
 
     name: str
     op: str
@@ -111,7 +116,7 @@ class ModelSummary:
 
 
 @dataclass(frozen=True)
-class Round:
+class Round(Facts):
     """One try of a search: the sparsity, and the figure reached on the held-out samples.
 
     ``bound`` is an upper bound on the figure for new samples (one-sided, 95 %), where it counts.
@@ -128,7 +133,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Facts):
     """A target of the whole network that was searched for.
 
     Attributes
@@ -146,6 +151,8 @@ class Target:
         All tries, in order.
     """
 
+    told: ClassVar[tuple[str, ...]] = ("met",)
+
     name: str
     wanted: float
     reached: float
@@ -160,7 +167,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Mix:
+class Mix(Facts):
     """What weights are stored as.
 
     Attributes
@@ -184,7 +191,7 @@ NO_MIX = Mix()
 
 
 @dataclass(frozen=True)
-class FileForm:
+class FileForm(Facts):
     """Bytes of the pruned model in one form.
 
     Attributes
@@ -205,7 +212,7 @@ class FileForm:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Saved):
     """A whole run of ``nettrim prune``.
 
     ``comparison`` was measured, and ``certificate`` holds, on the held-out samples.  ``target`` is
@@ -236,6 +243,9 @@ class Report:
     samples_made
         How nettrim made the samples, in words; empty where it did not.
     """
+
+    kind: ClassVar[str] = "prune"
+    told: ClassVar[tuple[str, ...]] = ("verdict", "weights", "nonzeros", "sparsity")
 
     layers: tuple[LayerReport, ...]
     comparison: Comparison
@@ -286,39 +296,14 @@ class Report:
         """Share of zeros over the pruned layers' weights."""
         return 1 - self.nonzeros / self.weights if self.weights else 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        layers = [
-            {
-                **asdict(layer),
-                "sparsity_before": layer.sparsity_before,
-                "sparsity_after": layer.sparsity_after,
-                "left": layer.left,
-            }
-            for layer in self.layers
-        ]
-        return {
-            "verdict": self.verdict.as_dict(),
-            "version": self.version,
-            "settings": self.settings,
-            "layers": layers,
-            "weights": self.weights,
-            "nonzeros": self.nonzeros,
-            "sparsity": self.sparsity,
-            "comparison": self.comparison.as_dict(),
-            "certificate": asdict(self.certificate),
-            "target": None
-            if self.target is None
-            else {**asdict(self.target), "met": self.target.met},
-            "missed": self.missed,
-            "final_samples": self.final_samples,
-            "forms": [asdict(form) for form in self.forms],
-            "deleted_units": self.deleted_units,
-            "joint_fit": self.joint_fit,
-            "mix": asdict(self.mix),
-            "latency": [asdict(timing) for timing in self.latency],
-            "samples_made": self.samples_made,
-            "bound": self.bound,
-            "seconds": self.seconds,
-            "warnings": [warning.as_dict() for warning in self.warnings],
-        }
+    def document(self) -> Document:
+        """What people read of it, as Markdown or HTML."""
+        from nettrim_cli.report.documents.run import run_document
+
+        return run_document(self)
+
+    def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """A row for each layer, each with the verdict."""
+        from nettrim_cli.report.documents.layers import layer_rows
+
+        return layer_rows(self)

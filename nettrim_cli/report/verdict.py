@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting
 from nettrim_cli.report.diagnostic import Severity
+from nettrim_cli.report.plain import Facts
 
 if TYPE_CHECKING:
     from nettrim_cli.report.result import Report
@@ -17,7 +18,7 @@ NOTABLE = 0.003  # zeros beyond those asked for that are explained
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Facts):
     """A run in two lines.
 
     Attributes
@@ -38,10 +39,6 @@ class Verdict:
     def lines(self) -> tuple[str, str]:
         """Both lines."""
         return self.outcome, self.sureness
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"reached": self.reached, "lines": list(self.lines)}
 
 
 def verdict(report: Report) -> Verdict:

@@ -18,7 +18,6 @@ from nettrim_cli.evaluation.certificate import certify
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.report.comparison_result import Certificate
-from nettrim_cli.report.render import render
 from nettrim_cli.settings import Settings
 from tests.support.effort import examples
 from tests.support.networks import (
@@ -296,9 +295,9 @@ def test_a_run_carries_its_certificate(files: Files, scheme: str) -> None:
         at = proved.error_network if scheme == "cascade" else proved.error_alone
         assert at == pytest.approx(layer.error_holdout, rel=1e-4)
         assert 0 < proved.samples_median <= proved.samples_densest
-    found = json.loads(render(report, ".json"))["certificate"]
+    found = json.loads(report.render(".json"))["certificate"]
     assert found["outputs"][0]["bound"] == output.bound
-    rows = list(csv.DictReader(io.StringIO(render(report, ".csv"))))
+    rows = list(csv.DictReader(io.StringIO(report.render(".csv"))))
     assert float(rows[0]["bound"]) == report.certificate.layer(rows[0]["name"]).bound
 
 

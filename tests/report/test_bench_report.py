@@ -15,7 +15,6 @@ from nettrim_cli.report.bench import op_columns, show_bench
 from nettrim_cli.report.bench_result import Estimate, LatencyCheck, OpTime, short_names
 from nettrim_cli.report.bench_verdict import complaint, outcomes, speed, verdicts
 from nettrim_cli.report.formatting import milliseconds
-from nettrim_cli.report.render import render_bench
 from tests.support.reports import screen
 from tests.support.timers import about, benched, timed
 
@@ -143,15 +142,15 @@ def test_a_ratio_of_an_op_stands_where_it_is_surely_not_1() -> None:
 
 def test_files_hold_the_figures() -> None:
     bench = checked(about(0.5), Estimate(0.9, 0.0, math.inf))
-    facts = json.loads(render_bench(bench, ".json"))
+    facts = json.loads(bench.render(".json"))
     assert [check["passed"] for check in facts["checks"]] == [True, None]
     assert facts["batches"][1]["ratios"][0]["high"] is None
-    rows = list(csv.DictReader(io.StringIO(render_bench(bench, ".CSV"), newline="")))
+    rows = list(csv.DictReader(io.StringIO(bench.render(".CSV"), newline="")))
     assert [row["batch"] for row in rows] == ["1", "1", "10", "10"]
     assert [row["passed"] for row in rows] == ["", "True", "", ""]
     assert float(rows[1]["ratio_low"]) == 0.495
-    text = render_bench(bench, ".md")
-    assert text.startswith("# nettrim bench\n")
-    assert "**passed**: pruned.onnx: ratio 0.500" in text
+    text = bench.render(".md")
+    assert text.startswith("## nettrim bench\n")
+    assert "**Passed: pruned.onnx: ratio 0.500" in text
     assert "| pruned.onnx | 10 |" in text
     assert "unknown" in text

@@ -25,7 +25,6 @@ from nettrim_cli.report.comparison_result import (
     OutputBound,
     OutputFacts,
 )
-from nettrim_cli.report.render import render
 from nettrim_cli.report.result import Report
 from nettrim_cli.report.terminal import show_comparison, show_report
 from tests.support.reports import comparison, dense, solved, whole
@@ -174,7 +173,7 @@ def test_a_run_without_unused_samples_tells_what_to_do() -> None:
 
 def test_files_carry_every_number() -> None:
     report = certified(OutputBound("logits", 0.31415, 0.1432))
-    found = json.loads(render(report, ".json"))["certificate"]
+    found = json.loads(report.render(".json"))["certificate"]
     assert found["outputs"] == [
         {"name": "logits", "bound": 0.31415, "bound_measured": 0.1432, "reason": ""}
     ]
@@ -184,7 +183,7 @@ def test_files_carry_every_number() -> None:
         "outputs": {"logits": 0.11415},
     }
     assert found["costs"]["sums"] == [{"name": "logits", "bound": 0.31415, "error": 0.1432}]
-    one, two, three = csv.DictReader(io.StringIO(render(report, ".csv")))
+    one, two, three = csv.DictReader(io.StringIO(report.render(".csv")))
     assert (one["error_alone"], one["error_network"], one["norm"]) == ("0.05", "0.0812", "4.5678")
     assert (one["bound"], one["samples_median"], one["samples_densest"]) == (
         "0.31415",
@@ -198,8 +197,8 @@ def test_files_carry_every_number() -> None:
         ("0.11415", "2"),
         ("0.11415", "2"),
     ]
-    text = render(report, ".md")
+    text = report.render(".md")
     assert "| fc2, fc3 | 11.42 |\n| together at most | 31.5 |" in text
     assert "| fc1 | 5.00 | 8.12 | 4.57 | 31.5 | 212 | 1,044 | 1,600 |" in text
     assert "| fc2 | 5.00 | 8.12 | – | – | 212 | 1,044 | 1,600 |" in text
-    assert "## Certificate" not in render(whole(solved("fc1")), ".md")
+    assert "## Certificate" not in whole(solved("fc1")).render(".md")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import math
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,25 +19,13 @@ from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import OutputFacts
-from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.layer_listing import layers_as_dict, show_layers
-from nettrim_cli.report.render import FORMATS, as_json, render
-from nettrim_cli.report.result import FileForm, Report, Round, Target
+from nettrim_cli.report.plain import json_text
+from nettrim_cli.report.result import Report, Round, Target
 from nettrim_cli.report.terminal import console_for_stdout, show_comparison, show_report
 from tests.support.effort import examples
-from tests.support.reports import comparison, dense, screen, shown, solved, whole
+from tests.support.reports import ODD, comparison, dense, few, screen, shown, solved, strict, whole
 
-ODD = (
-    "[bold]x[/bold] [/]",
-    'a|b,c"d',
-    "line\nbreak\r\ttab",
-    "back\\slash\\|pipe",
-    "`code` *star* <b>&amp; _u_",
-    "\x1b[31mred\x1b[0m",
-    "深度/層" * 12,
-    "/encoder/layer.0/attention/self/query/MatMul" * 3,
-    "",
-)
 WIDTHS = (60, 80, 120, 200)
 
 
@@ -53,102 +36,6 @@ def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> L
     blocks = (shape,) if any(shape) else ()
     reason = Reason("unsupported", refusal) if refusal else NO_REASON
     return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=reason)
-
-
-def few(*texts: str) -> tuple[Diagnostic, ...]:
-    return tuple(Diagnostic("few-samples", each) for each in texts)
-
-
-def strict(text: str) -> Any:
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-# ---------------------------------------------------------------------------------- files
-
-
-def test_json_round_trips_and_is_strict() -> None:
-    nan = solved("b", error_calibration=math.nan, gap=math.inf, seconds=np.float64(1.5))
-    report = whole(solved("a"), nan, dense("c"), settings={"p": (1, 2), "w": np.float32(math.nan)})
-    text = render(report, ".json")
-    held = strict(text)
-    assert text == as_json(held)
-    assert [each["nonzeros_after"] for each in held["layers"]] == [30_000, 30_000, 96]
-    assert (held["weights"], held["nonzeros"], held["sparsity"]) == (600_000, 60_000, 0.9)
-    assert held["layers"][1]["error_calibration"] is None
-    assert held["layers"][1]["gap"] is None
-    assert held["layers"][1]["seconds"] == 1.5
-    assert held["settings"] == {"p": [1, 2], "w": None}
-    assert held["comparison"]["drop"] == pytest.approx(0.0025)
-    assert list(held) == sorted(held)
-
-
-def test_csv_parses_back_to_equal_numbers() -> None:
-    layers = (solved("a", gap=1 / 3), solved("b", error_holdout=math.nan), dense("c"))
-    layers = (*layers[:2], replace(layers[2], reason="excluded"))
-    rows = list(csv.DictReader(io.StringIO(render(whole(*layers), ".csv"), newline="")))
-    assert len(rows) == 3
-    for row, layer in zip(rows, layers, strict=True):
-        assert (int(row["inputs"]), int(row["outputs"])) == layer.shape
-        assert int(row["nonzeros_after"]) == layer.nonzeros_after
-        assert float(row["sparsity_after"]) == layer.sparsity_after
-    assert [row["reason"] for row in rows] == ["", "", "excluded"]
-    assert float(rows[0]["gap"]) == 1 / 3
-    assert float(rows[0]["error_calibration"]) == 0.0812
-    assert rows[1]["error_holdout"] == rows[2]["error_holdout"] == rows[2]["gap"] == ""
-
-
-def table(text: str, heading: str) -> list[list[str]]:
-    """Rows of the GitHub table under a heading, split where GitHub splits."""
-    part = text.split(f"## {heading}\n\n")[1].split("\n\n")[0].rstrip("\n")
-    return [re.split(r"(?<!\\) \| |^\| | \|$", line)[1:-1] for line in part.split("\n")]
-
-
-def test_markdown_has_a_row_per_layer_and_the_totals() -> None:
-    report = whole(solved("a"), dense("c"), warnings=few("few samples"))
-    text = render(report, ".md")
-    head, rule, *rows = table(text, "Layers")
-    assert len(rows) == 2
-    assert {len(each) for each in (head, rule, *rows)} == {12}
-    assert rows[0][:7] == ["a", "Gemm", "300 x 1000", "0.0", "90.0", "8.12", "12.44"]
-    assert rows[1][3:7] == ["4.0", "4.0", "–", "–"]
-    totals = {each[0]: each[1:] for each in table(text, "Totals")}
-    assert totals["non-zeros"] == ["300,000", "30,000", "90.0 % sparsity"]
-    assert totals["gzipped"] == ["2.36 MB", "401 kB", "5.9 times smaller"]
-    assert "- few samples (few-samples)" in text
-
-
-def test_forms_of_the_file_are_told_and_the_compact_one_if_it_is_smaller() -> None:
-    plain = FileForm("plain", 2_552_641, 401_234, None, written=True)
-    report = whole(solved("a"), forms=(plain, FileForm("compact", 318_664, 289_000, 288_000)))
-    rows = table(render(report, ".md"), "Forms of the file")[2:]
-    assert rows == [
-        ["plain, as written", "2,552,641", "401,234", "–"],
-        ["compact", "318,664", "289,000", "288,000"],
-    ]
-    assert strict(render(report, ".json"))["forms"][1]["raw"] == 318_664
-    assert "if compact 319 kB 8.0 times smaller" in " ".join(shown(report).split())
-    written = FileForm("compact", 318_664, 289_000, None, written=True)
-    assert "if compact" not in shown(whole(solved("a"), forms=(written,)))
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_odd_names_survive_in_files(name: str) -> None:
-    report = whole(solved(name, note=name), dense("c", note=name), warnings=few(name))
-    assert strict(render(report, ".json"))["layers"][0]["name"] == name
-    rows = list(csv.DictReader(io.StringIO(render(report, ".csv"), newline="")))
-    assert [rows[0]["name"], rows[0]["note"], rows[1]["note"]] == [name] * 3
-    *_, row, _ = table(render(report, ".md"), "Layers")
-    assert len(row) == 12
-    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", row[0]) == formatting.clean(name)
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_every_format_takes_an_empty_report(suffix: str) -> None:
-    nothing = whole(comparison=comparison(outputs=(), samples=0), settings={})
-    assert render(nothing, suffix.upper()).endswith("\n")
 
 
 # --------------------------------------------------------------------------------- screen
@@ -173,7 +60,7 @@ def test_report_shows_the_numbers() -> None:
     assert "fitted" not in text
 
 
-@pytest.mark.parametrize("shape", [shown, partial(render, suffix=".md")])
+@pytest.mark.parametrize("shape", [shown, lambda report: report.render(".md")])
 def test_errors_of_layers_from_before_a_joint_fit_are_told_as_such(shape) -> None:
     text = shape(replace(whole(solved("fc1")), joint_fit=True))
     row = next(line for line in text.splitlines() if "fitted" in line)
@@ -305,7 +192,7 @@ def test_a_reader_that_leaves_early_does_not_change_the_exit_code() -> None:
 
 
 def test_rich_is_not_loaded_before_it_is_needed() -> None:
-    code = "import sys, nettrim_cli.report.layer_listing, nettrim_cli.report.render\n"
+    code = "import sys, nettrim_cli.report.layer_listing, nettrim_cli.report.saving\n"
     code += "import nettrim_cli.report.progress, nettrim_cli.report.terminal\n"
     code += "sys.exit(sum(each in sys.modules for each in ('rich', 'numpy', 'onnx')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -373,7 +260,7 @@ def test_depthwise_layers_are_told_apart_as_they_are_left_dense_unless_named() -
 
 def test_layers_as_dict_counts() -> None:
     layers = [node("fc1"), node("g", "no shape", (0, 0))]
-    held = strict(as_json(layers_as_dict("m", layers, {"fc1": 15_000})))
+    held = strict(json_text(layers_as_dict("m", layers, {"fc1": 15_000})))
     assert held["totals"] == {
         "layers": 2,
         "parameters": 30_072,
@@ -470,14 +357,14 @@ def test_a_target_is_told_with_what_was_reached(report, words_shown) -> None:
     cells = (
         words_shown.split("%", 1)[1] if "%" in words_shown[:20] else words_shown.split("kB", 1)[1]
     )
-    assert cells.strip() in squeezed(render(report, ".md"))
-    held = strict(render(report, ".json"))["target"]
+    assert cells.strip() in squeezed(report.render(".md"))
+    held = strict(report.render(".json"))["target"]
     assert held["reached"] == report.target.reached
     assert len(held["rounds"]) == len(report.target.rounds)
 
 
 def test_no_target_is_told_where_none_was_searched_for() -> None:
-    assert strict(render(whole(solved("a")), ".json"))["target"] is None
+    assert strict(whole(solved("a")).render(".json"))["target"] is None
     assert "max " not in shown(whole(solved("a")))
 
 

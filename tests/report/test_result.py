@@ -83,4 +83,6 @@ def test_as_dict_carries_what_the_dataclasses_know() -> None:
     assert held["comparison"]["drop"] == pytest.approx(0.1)
     assert held["comparison"]["reference"]["path"] == "0.onnx"
     assert (held["settings"], held["version"], held["seconds"]) == ({"seed": 1}, "7", 2.5)
-    assert held["warnings"] == [{"code": "few-samples", "severity": "note", "text": "w"}]
+    assert held["warnings"] == [
+        {"code": "few-samples", "severity": "note", "text": "w", "brief": ""}
+    ]

@@ -11,7 +11,6 @@ import pytest
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import ModelFacts, OutputFacts
 from nettrim_cli.report.diagnostic import Diagnostic
-from nettrim_cli.report.render import render
 from nettrim_cli.report.result import Target
 from tests.support.reports import comparison, shown, solved, whole
 
@@ -94,10 +93,10 @@ def test_the_verdict_is_first_on_the_screen_with_what_calls_it_into_question(wid
 
 def test_the_verdict_is_first_in_the_files() -> None:
     report = whole(solved("a"))
-    held = json.loads(render(report, ".json"))["verdict"]
-    assert held == {"reached": report.verdict.reached, "lines": list(report.verdict.lines)}
-    text = render(report, ".md")
-    assert text.index("**") < text.index("## Layers")
+    held = json.loads(report.render(".json"))["verdict"]
+    assert held == vars(report.verdict)
+    text = report.render(".md")
+    assert text.index("**") < text.index("Layers (1 of 1 pruned)")
 
 
 def test_one_statement_of_95_per_cent_on_a_screen() -> None:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
+from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.result import LayerReport, Report
 from nettrim_cli.report.terminal import show_report
+
+ODD = (
+    "[bold]x[/bold] [/]",
+    'a|b,c"d',
+    "line\nbreak\r\ttab",
+    "back\\slash\\|pipe",
+    "`code` *star* <b>&amp; _u_",
+    "\x1b[31mred\x1b[0m",
+    "深度/層" * 12,
+    "/encoder/layer.0/attention/self/query/MatMul" * 3,
+    "",
+)
 
 
 def solved(name: str, **changes: Any) -> LayerReport:
@@ -44,3 +58,14 @@ def shown(report: Report, width: int = 120) -> str:
     console = screen(width)
     show_report(report, console)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def few(*texts: str) -> tuple[Diagnostic, ...]:
+    return tuple(Diagnostic("few-samples", each) for each in texts)
+
+
+def strict(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)

@@ -1,0 +1,191 @@
+"""What people read of a result, as parts that Markdown and HTML show each in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from nettrim_cli.report.diagnostic import Severity
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A number in a table, with a bar in HTML.
+
+    Attributes
+    ----------
+    text
+        The number.
+    share
+        Length of the bar, from 0 to 1.
+    before
+        A mark in the bar, from 0 to 1; None without one.
+    tone
+        ``main``, ``cost`` or ``faint``.
+    """
+
+    text: str
+    share: float
+    before: float | None = None
+    tone: str = "main"
+
+
+Cell = str | Bar
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes
+    ----------
+    head
+        Titles of the columns.
+    align
+        A letter for each column: ``l`` or ``r``.
+    rows
+        Cells of each row.
+    minor
+        Titles of the columns that narrow screens leave out.
+    """
+
+    head: Sequence[str]
+    align: str
+    rows: Sequence[Sequence[Cell]]
+    minor: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a faint one explains."""
+
+    text: str
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a reader should know, with its code if it has one."""
+
+    text: str
+    severity: Severity = Severity.WARNING
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that is told at a glance; in HTML alone."""
+
+    label: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Figures side by side; in HTML alone."""
+
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture; in HTML alone.
+
+    Attributes
+    ----------
+    title, caption
+        Words above and below it.
+    draw
+        Makes its element.
+    """
+
+    title: str
+    draw: Callable[[], Element]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures side by side; in HTML alone."""
+
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A size before and after, such as bytes.
+
+    Attributes
+    ----------
+    label, remark
+        What it is, and how it changed.
+    before, after
+        Both sizes.
+    before_text, after_text
+        The same in words.
+    """
+
+    label: str
+    before: float
+    after: float
+    before_text: str
+    after_text: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Sizes as pairs of bars; in HTML alone."""
+
+    measures: Sequence[Measure]
+
+
+Block = Table | Text | Notice | Tiles | Measures | Figure | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part with a title.
+
+    Attributes
+    ----------
+    folded
+        Whether Markdown shows the title alone until it is clicked.
+    closed
+        Whether HTML does so.
+    """
+
+    title: str
+    blocks: Sequence[Block]
+    folded: bool = True
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes
+    ----------
+    title
+        In a few words.
+    good
+        Whether it is good news; None where it is neither.
+    headline
+        The verdict.
+    lines
+        What goes with it.
+    blocks
+        What stands at the top.
+    sections
+        The others.
+    """
+
+    title: str
+    headline: str
+    good: bool | None = None
+    lines: Sequence[str] = ()
+    blocks: Sequence[Block] = ()
+    sections: Sequence[Section] = ()

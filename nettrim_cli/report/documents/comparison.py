@@ -1,0 +1,70 @@
+"""What people read of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nettrim_cli.report import formatting
+from nettrim_cli.report.diagnostic import Severity
+from nettrim_cli.report.document import Block, Document, Notice
+from nettrim_cli.report.documents.parts import (
+    certificate_section,
+    cost_section,
+    figures,
+    file_sizes,
+)
+from nettrim_cli.report.gate import outcome
+from nettrim_cli.report.terminal import comparison_rows
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.comparison_result import Comparison
+
+OUTPUT_FIELDS = (
+    *("reference", "candidate", "output", "error", "agreement", "agreement_low"),
+    *("agreement_high", "margin", "margin_changed", "samples", "passed"),
+)
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """A whole comparison."""
+    reference, candidate = comparison.reference.path, comparison.candidate.path
+    samples = f"{formatting.count(comparison.samples)} samples"
+    told = [outcome(check) for check in sorted(comparison.checks, key=lambda check: check.passed)]
+    headline = f"Output error {formatting.error(comparison.error)} % on {samples}."
+    lines = []
+    if told:
+        status, text, sureness = told[0]
+        headline = f"{status.capitalize()}: {text}."
+        lines = [f"{sureness[0].upper()}{sureness[1:]}."]
+        lines += [f"{word.capitalize()}: {text}; {sure}." for word, text, sure in told[1:]]
+    blocks: list[Block] = [
+        figures(comparison_rows(comparison), ("reference", "candidate")),
+        *(Notice(note, Severity.NOTE) for note in comparison.notes),
+        file_sizes(comparison),
+    ]
+    certificate = comparison.certificate
+    sections = []
+    if certificate is not None:
+        sections = [cost_section(certificate.costs), certificate_section(certificate, {})]
+    return Document(
+        "nettrim compare",
+        headline,
+        comparison.passed,
+        [*lines, f"{reference} → {candidate}, {samples}"],
+        blocks,
+        [section for section in sections if section is not None],
+    )
+
+
+def output_rows(comparison: Comparison) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    """A row for each output in machine numbers."""
+    rows = [
+        [
+            *(comparison.reference.path, comparison.candidate.path, output.name, output.error),
+            *(output.agreement, *(output.agreement_interval or (None, None))),
+            *(output.margin, output.margin_changed, comparison.samples, comparison.passed),
+        ]
+        for output in comparison.outputs
+    ]
+    return OUTPUT_FIELDS, rows

@@ -1,0 +1,92 @@
+"""Layers of a run: a table with bars, and rows for CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nettrim_cli.report import formatting
+from nettrim_cli.report.cost_view import cost_cells
+from nettrim_cli.report.document import Bar, Cell, Section, Table
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.result import LayerReport, Report
+
+HEAD = (
+    *("layer", "op", "shape", "zeros before %", "zeros after %", "error held-out %"),
+    *("cost at output %", "status", "note"),
+)
+MINOR = frozenset(("op", "shape", "zeros before %", "error held-out %", "status", "note"))
+
+
+def layers_section(report: Report) -> Section:
+    """A row for each layer."""
+    costs = report.certificate.costs
+    cells = cost_cells(costs, [layer.name for layer in report.layers])
+    largest = max((part.largest or 0.0 for part in costs.parts), default=0.0) or 1.0
+    rows = []
+    for layer, text in zip(report.layers, cells, strict=True):
+        part = costs.layer(layer.name)
+        share = (part.largest or 0.0) / largest if part is not None else 0.0
+        cost: Cell = Bar(text, share, tone="cost") if text else ""
+        rows.append(_row(layer, cost))
+    kept = [k for k in range(len(HEAD)) if any(row[k] for row in rows) or k == 0]
+    align = ["l" if HEAD[k] in ("layer", "op", "shape", "status", "note") else "r" for k in kept]
+    table = Table(
+        [HEAD[k] for k in kept], "".join(align), [[r[k] for k in kept] for r in rows], MINOR
+    )
+    return Section(f"Layers ({len(report.pruned)} of {len(report.layers)} pruned)", [table])
+
+
+def _row(layer: LayerReport, cost: Cell) -> list[Cell]:
+    before, after = layer.sparsity_before, layer.sparsity_after
+    return [
+        *(layer.name, layer.op),
+        " → ".join(filter(None, (formatting.shape(layer.shape), layer.left))),
+        formatting.percent(before),
+        Bar(formatting.percent(after), after, before or None, "main" if layer.pruned else "before"),
+        formatting.error(layer.error_holdout) if layer.pruned else "",
+        *(cost, layer.status, layer.note),
+    ]
+
+
+def layer_rows(report: Report) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    """A row for each layer in machine numbers, each with the verdict."""
+    digest = report.comparison.candidate.sha256
+    run = {
+        "verdict": " ".join(report.verdict.lines),
+        "target_met": None if report.target is None else report.target.met,
+        "output_sha256": digest,
+    }
+    rows = []
+    for layer in report.layers:
+        bound = report.certificate.layer(layer.name)
+        proof = dict.fromkeys(CERTIFICATE_FIELDS) if bound is None else asdict(bound)
+        part = report.certificate.costs.layer(layer.name)
+        others = {
+            "inputs": layer.shape[0],
+            "outputs": layer.shape[1],
+            "cost": None if part is None else part.largest,
+            "cost_layers": None if part is None else len(part.layers),
+        }
+        values = {**proof, **layer.as_dict(), **others, **run}
+        rows.append([values[name] for name in CSV_FIELDS])
+    return CSV_FIELDS, rows
+
+
+CERTIFICATE_FIELDS = (
+    *("error_alone", "error_network", "norm", "bound", "samples_median", "samples_densest"),
+)
+CSV_FIELDS = (
+    "verdict",
+    *("name", "op", "inputs", "outputs", "weights", "nonzeros_before", "nonzeros_after"),
+    *("sparsity_before", "sparsity_after", "error_calibration", "error_holdout", "columns"),
+    *("iterations", "status", "seconds", "gap", "violation", "note"),
+    "reason",
+    "left",
+    *CERTIFICATE_FIELDS,
+    *("cost", "cost_layers"),
+    "target_met",
+    "output_sha256",
+)

@@ -1,0 +1,103 @@
+"""Sections that several kinds of results have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nettrim_cli.report import formatting
+from nettrim_cli.report.comparison_result import Certificate, Comparison, LayerCosts
+from nettrim_cli.report.document import Bar, Cell, Measure, Measures, Section, Table, Text
+from nettrim_cli.report.plain import plain
+from nettrim_cli.report.text_table import Column
+
+
+def figures(rows: Sequence[tuple[str, str, str, str]], head: tuple[str, str]) -> Table:
+    """Rows of a label, two figures and a remark as a table."""
+    return Table(("", *head, ""), "lrrl", rows)
+
+
+def file_sizes(comparison: Comparison) -> Measures:
+    """Bytes of both models' files, as they lie and gzipped."""
+    reference, candidate = comparison.reference, comparison.candidate
+    return Measures(
+        [
+            size_measure("file", reference.bytes_raw, candidate.bytes_raw),
+            size_measure("gzipped", reference.bytes_gzip, candidate.bytes_gzip),
+        ]
+    )
+
+
+def size_measure(label: str, before: int, after: int) -> Measure:
+    """Bytes before and after."""
+    texts = formatting.size(before), formatting.size(after)
+    return Measure(label, before, after, *texts, formatting.factor(before, after))
+
+
+def cost_section(costs: LayerCosts) -> Section | None:
+    """What the layers cost at the outputs; None where that was not measured."""
+    if not costs.parts:
+        return None
+    outputs = costs.sums
+    largest = max((part.largest or 0.0 for part in costs.parts), default=0.0) or 1.0
+
+    def cell(cost: float | None) -> Cell:
+        """A cost with its bar."""
+        return Bar(formatting.error(cost), (cost or 0.0) / largest, tone="cost")
+
+    rows: list[list[Cell]] = [
+        [", ".join(part.layers), *(cell(part.outputs.get(each.name)) for each in outputs)]
+        for part in costs.parts
+    ]
+    sums = ["?" if each.bound is None else formatting.at_most(each.bound) for each in outputs]
+    names = ["layers", *(f"cost at {each.name} %" for each in outputs)]
+    table = Table(names, "l" + "r" * len(outputs), [*rows, ["together at most", *sums]])
+    basis = f"Measured on {formatting.count(costs.samples)} samples."
+    return Section("Costs of layers at the outputs", [table, Text(basis, faint=True)])
+
+
+def certificate_section(certificate: Certificate, columns: Mapping[str, int]) -> Section | None:
+    """What is proved of each layer, with the columns that it was fitted to, by name."""
+    if not certificate.layers:
+        return None
+    rows = [
+        (
+            *(bound.name, formatting.error(bound.error_alone)),
+            formatting.error(bound.error_network),
+            formatting.UNKNOWN if bound.norm is None else f"{bound.norm:.3g}",
+            formatting.UNKNOWN if bound.bound is None else formatting.at_most(bound.bound),
+            *(formatting.count(bound.samples_median), formatting.count(bound.samples_densest)),
+            formatting.count(columns.get(bound.name)),
+        )
+        for bound in certificate.layers
+    ]
+    explained = (
+        "The error in the network is at most what is proved from the layers' own errors and norms. "
+        "Norms multiply from layer to layer, so bounds of deep layers are far above the errors."
+    )
+    return Section("Certificate", [Text(explained, faint=True), Table(PROVED, "lrrrrrrr", rows)])
+
+
+PROVED = (
+    *("layer", "error alone %", "error in the network %", "norm", "error at most %"),
+    *("samples asked, median neuron", "densest neuron", "columns given"),
+)
+
+
+def settings_section(settings: Mapping[str, Any]) -> Section | None:
+    """The resolved options of a run."""
+    rows = [(name, json.dumps(plain(value))) for name, value in settings.items()]
+    return (
+        Section("Settings", [Table(("setting", "value"), "ll", rows)], closed=True)
+        if rows
+        else None
+    )
+
+
+def as_table(columns: Sequence[Column]) -> Table:
+    """Columns of the terminal as a table."""
+    kept = [column for column in columns if any(column.cells)]
+    head = [" ".join(filter(None, (column.title, column.group))) for column in kept]
+    align = "".join("r" if column.right else "l" for column in kept)
+    return Table(head, align, list(zip(*(column.cells for column in kept), strict=True)))

@@ -1,0 +1,79 @@
+"""Documents as Markdown for GitHub: a verdict and one table, and folded parts below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nettrim_cli.report.diagnostic import Severity
+from nettrim_cli.report.document import Bar, Block, Cell, Document, Notice, Section, Table, Text
+from nettrim_cli.report.formatting import clean
+
+MOST_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment
+SIGNS = {True: "✅ ", False: "❌ ", None: ""}
+ALERTS = {Severity.CRITICAL: "CAUTION", Severity.WARNING: "WARNING", Severity.NOTE: "NOTE"}
+
+
+def markdown(document: Document) -> str:
+    """A document as the text of a file that fits into a comment on GitHub."""
+    parts = [
+        f"## {escape(document.title)}",
+        f"{SIGNS[document.good]}**{escape(document.headline)}**",
+        *map(escape, document.lines),
+        *_blocks(document.blocks),
+    ]
+    size = sum(len(part) + 2 for part in parts)
+    for section in document.sections:
+        text = _section(section)
+        size += len(text) + 2
+        if size > MOST_CHARACTERS:
+            parts.append("*What follows is too long for a comment; the HTML report has all of it.*")
+            break
+        parts += [text] if text else []
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """A text that GitHub shows literally; underscores within words need no escape."""
+    text = re.sub(r"([\\`*\[\]<>&|~$#!])", r"\\\1", clean(text))
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def _section(section: Section) -> str:
+    blocks = _blocks(section.blocks)
+    if not blocks:
+        return ""
+    title = escape(section.title)
+    if section.folded:
+        blocks = [f"<details>\n<summary>{title}</summary>", *blocks, "</details>"]
+    else:
+        blocks = [f"### {title}", *blocks]
+    return "\n\n".join(blocks)
+
+
+def _blocks(blocks: Sequence[Block]) -> list[str]:
+    return [text for text in map(_block, blocks) if text]
+
+
+def _block(block: Block) -> str:
+    """A part; empty for a picture."""
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Text):
+        return escape(block.text)
+    if isinstance(block, Notice):
+        code = f" ({block.code})" if block.code else ""
+        alert = ALERTS.get(block.severity)
+        head = f"> [!{alert}]\n> " if alert else "- "
+        return f"{head}{escape(block.text)}{escape(code)}"
+    return ""
+
+
+def _table(table: Table) -> str:
+    rule = ["---:" if letter == "r" else "---" for letter in table.align]
+    lines = [[*map(escape, table.head)], rule, *([*map(_cell, row)] for row in table.rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell.text if isinstance(cell, Bar) else cell)
