@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size
+from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.evaluation.certificate import certificate_of
@@ -148,7 +149,7 @@ def prune(
     )
 
 
-def compare(
+def compare(  # noqa: PLR0913 (the options of the command)
     reference: PathLike,
     candidate: PathLike,
     data: PathLike,
@@ -157,6 +158,7 @@ def compare(
     threads: int | None = None,
     certificate: str = "none",
     ignore_label: int | None = None,
+    listener: Listener | None = None,
 ) -> Comparison:
     """Compare two models on all samples of a file.
 
@@ -166,6 +168,8 @@ def compare(
         Limits that it is held against.
     ignore_label
         The label that marks samples without a class: accuracy leaves them out.
+    listener
+        Is told what is done.
     certificate
         ``quick``, ``full`` or ``none`` (see ``evaluation.certificate``).
 
@@ -175,6 +179,8 @@ def compare(
         One of its kinds: a file is missing or bad, or the models do not fit each other.
     """
     tell("about", f"{reference} or {candidate}")
+    listener = listener or _silent()
+    listener.stage("reading the models")
     first, second = load_models([reference, candidate], data)
     notes = tuple(check_operands(first, second, Path(data)))
     check_same_inputs(first, second)
@@ -185,6 +191,7 @@ def compare(
     ):
         everything = np.arange(samples.samples)
         size = batch_size(samples, first, count)
+        listener.stage("looking at samples and labels")
         doubts = examine(
             first,
             samples,
@@ -197,13 +204,15 @@ def compare(
         notes += tuple(doubt.text for doubt in ordered(doubts))
         if gate is not None:  # some outputs tell batches apart, but not samples
             size = min(size, max(1, samples.samples // FEWEST_BATCHES))
-        base = ReferenceOutputs(first, lambda: samples.batches(everything, size), threads=count)
-        answers = base.compare(second)
+        batches = _told(partial(samples.batches, everything, size), len(everything), listener)
+        listener.stage("running both models on the samples")
+        answers = ReferenceOutputs(first, batches, threads=count).compare(second)
         limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
         certified = None
         if certificate != "none":
             judged = SampleSet(samples, everything[:0], everything, size)
             level = certificate, COMPARE_RUNS
+            listener.stage("measuring what layers cost")
             certified = certificate_of(first, second, judged, *level, threads=count)
         return replace(
             answers.compared(first, second),
@@ -333,6 +342,23 @@ def _doubts(
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
     count = min(settings.samples, calibration.samples)
     return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]
+
+
+def _told(
+    batches: Callable[[], Iterator[Batch]], samples: int, listener: Listener
+) -> Callable[[], Iterator[Batch]]:
+    """Batches that tell how many of so many samples have been taken, of two models one by one."""
+    models = iter(range(2))
+
+    def counted() -> Iterator[Batch]:
+        """The batches of a model."""
+        done = samples * next(models, 1)
+        for batch in batches():
+            yield batch
+            done += batch.count
+            listener.iteration(done, 2 * samples)
+
+    return counted
 
 
 def _silent() -> Listener:

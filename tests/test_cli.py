@@ -80,6 +80,34 @@ def test_verbose_tells_each_layer_on_stderr(files, capsys) -> None:
     assert "written to" in out
 
 
+def test_progress_in_lines_and_a_log(files, capsys) -> None:
+    log = files.folder / "run.log"
+    assert prune(files, "--progress", "plain", "--log-file", log) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("[") for line in lines) == 3
+    assert any(line.startswith("writing") for line in lines)
+    written = log.read_text("utf-8").splitlines()
+    assert written[0].startswith(f"nettrim {__version__} prune ")
+    assert [line.partition("  ")[2] for line in written[1 : len(lines) + 1]] == lines
+    assert any("Reached: 50.0 % zeros" in line for line in written)
+    assert prune(files, "--force", "--log-file", files.model) == 73
+    assert "no log of nettrim" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command_", ["compare", "bench", "data"])
+def test_other_commands_tell_what_they_do(files, capsys, command_) -> None:
+    rest = {
+        "compare": [files.model, files.model, "--data", files.data],
+        "bench": [files.model, files.model, "--seconds", "0.1"],
+        "data": ["--random", "9", "--model", files.model, "-o", files.folder / "new.h5"],
+    }[command_]
+    assert run([command_, *map(str, rest), "--progress", "json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["start", "end"]
+    assert any(event["event"] == "stage" for event in events)
+    assert events[0]["text"].startswith(f"nettrim {__version__} {command_} ")
+
+
 def test_reports_in_every_format(files, capsys) -> None:
     paths = [files.folder / f"report{suffix}" for suffix in (".json", ".md", ".csv", ".html")]
     assert prune(files, *(each for path in paths for each in ("--report", path))) == 0
@@ -585,7 +613,7 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
 DRIVER = """
 import os, signal, sys, time
 from nettrim_cli import cli
-from nettrim_cli.report import progress
+from nettrim_cli.report.progress import session
 
 stage = sys.argv.pop(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
@@ -594,7 +622,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 def here():
     print("here", flush=True)
 
-class Told(progress.TerminalProgress):
+class Told(session.Progress):
     def stage(self, text):
         if stage == "start" and text.startswith("recording"):
             here()
@@ -602,7 +630,7 @@ class Told(progress.TerminalProgress):
         if (stage, index) in (("first layer", 0), ("second layer", 1)):
             here()
 
-progress.TerminalProgress = Told
+session.Progress = Told
 synced = os.fsync
 
 def sync(file):

@@ -15,10 +15,13 @@ from nettrim_cli.options.flags import (
     json_option,
     limit_options,
     options_of,
+    progress_options,
     reporting,
     reports_option,
 )
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
+from nettrim_cli.options.usage import given_line
+from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import BenchSettings
 
@@ -35,6 +38,7 @@ EXAMPLES = (
 @options_of(BenchSettings)
 @reports_option(FORMATS)
 @json_option
+@progress_options(KINDS)
 @config_options
 @limit_options
 def bench(
@@ -43,6 +47,8 @@ def bench(
     force: bool,
     reports: tuple[Path, ...],
     as_json: bool,
+    progress: str,
+    log_file: Path | None,
     **options: Any,
 ) -> None:
     """Time MODELS side by side in onnxruntime; the first is the reference.
@@ -60,6 +66,8 @@ def bench(
         Files of reports, and whether existing ones may be replaced.
     as_json
         Whether JSON is printed.
+    progress, log_file
+        What is told while it lasts.
     options
         Fields of ``BenchSettings``.
 
@@ -72,7 +80,7 @@ def bench(
     from nettrim_cli.report import bench as view
     from nettrim_cli.report import bench_verdict, terminal
     from nettrim_cli.report.plain import json_text
-    from nettrim_cli.report.progress import StatusLine
+    from nettrim_cli.report.progress.session import Session, session
 
     settings = BenchSettings(**options)
     if data is not None and settings.shape:
@@ -81,8 +89,10 @@ def bench(
         raise click.UsageError("--max-latency-ratio compares models: name two or more.")
     inputs = [*models, *filter(None, (data,))]
     with reporting(reports, FORMATS, inputs, force=force) as write:
-        with StatusLine() as status:
-            timings = time_models(models, data, settings, stage=status.show)
+        asked = Session(progress, log_file, still=True)
+        with session(asked, given_line()) as listener:
+            timings = time_models(models, data, settings, stage=listener.stage)
+            listener.conclude("done", [text for text, _ in bench_verdict.verdicts(timings)])
         write(timings.render)
     outcome: NettrimError | None = None
     if complaint := bench_verdict.complaint(timings):

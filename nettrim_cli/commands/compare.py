@@ -15,11 +15,14 @@ from nettrim_cli.options.flags import (
     json_option,
     limit_options,
     options_of,
+    progress_options,
     reporting,
     reports_option,
 )
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
+from nettrim_cli.options.usage import given_line
+from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES, Gate
 
@@ -67,6 +70,7 @@ EXAMPLES = (
     example="4",
     absent="all",
 )
+@progress_options(KINDS)
 @config_options
 @limit_options
 def compare(
@@ -79,6 +83,8 @@ def compare(
     ignore_label: int | None,
     threads: int | None,
     as_json: bool,
+    progress: str,
+    log_file: Path | None,
     **gates: Any,
 ) -> None:
     """Run REFERENCE and CANDIDATE on the same samples and compare answers and sizes.
@@ -101,6 +107,8 @@ def compare(
         Processor threads; None for all.
     as_json
         Whether JSON is printed.
+    progress, log_file
+        What is told while it lasts.
     gates
         Fields of ``Gate``.
 
@@ -111,8 +119,9 @@ def compare(
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli import pipeline
     from nettrim_cli.report import terminal
-    from nettrim_cli.report.gate import complaint
+    from nettrim_cli.report.gate import complaint, outcome
     from nettrim_cli.report.plain import json_text
+    from nettrim_cli.report.progress.session import Session, session
 
     try:
         gate = Gate(**gates)
@@ -120,15 +129,18 @@ def compare(
         raise click.UsageError(str(error)) from error
     inputs = [reference, candidate, data]
     with reporting(reports, FORMATS, inputs, force=force) as write:
-        comparison = pipeline.compare(
-            reference,
-            candidate,
-            data,
-            gate=gate if gate.is_set else None,
-            threads=threads,
-            certificate=certificate,
-            ignore_label=ignore_label,
-        )
+        with session(Session(progress, log_file), given_line()) as listener:
+            comparison = pipeline.compare(
+                reference,
+                candidate,
+                data,
+                gate=gate if gate.is_set else None,
+                threads=threads,
+                certificate=certificate,
+                ignore_label=ignore_label,
+                listener=listener,
+            )
+            listener.conclude("done", [" ".join(outcome(check)) for check in comparison.checks])
         write(comparison.render)
     with printing(GateFailed(complaint(comparison)) if comparison.passed is False else None):
         if as_json:

@@ -16,9 +16,11 @@ from nettrim_cli.options.flags import (
     limit_options,
     options_of,
     output_option,
+    progress_options,
 )
 from nettrim_cli.options.help import flag
-from nettrim_cli.options.usage import Command
+from nettrim_cli.options.usage import Command, given_line
+from nettrim_cli.report.progress import KINDS
 from nettrim_cli.settings import DataSettings
 
 SHORT = "Make samples of images, arrays, text, sound, or look at them."
@@ -48,6 +50,7 @@ EXAMPLES = (
 @force_option
 @json_option
 @options_of(DataSettings)
+@progress_options(KINDS)
 @limit_options
 def data(
     source: Path | None,
@@ -55,6 +58,8 @@ def data(
     output: Path | None,
     force: bool,
     as_json: bool,
+    progress: str,
+    log_file: Path | None,
     **options: Any,
 ) -> None:
     """Make a file of samples from SOURCE for a model (-o), or look into one.
@@ -73,6 +78,8 @@ def data(
         Whether an existing output may be replaced.
     as_json
         Whether JSON is printed.
+    progress, log_file
+        What is told while it lasts.
     options
         Fields of ``DataSettings``.
 
@@ -85,7 +92,7 @@ def data(
     from nettrim_cli.preparation.summary import look
     from nettrim_cli.report.data_listing import show_data
     from nettrim_cli.report.plain import json_text
-    from nettrim_cli.report.progress import StatusLine
+    from nettrim_cli.report.progress.session import Session, session
     from nettrim_cli.report.terminal import console_for_stdout
 
     try:
@@ -101,8 +108,9 @@ def data(
     elif model is None:
         raise click.UsageError("say which model the samples are for: --model model.onnx.")
     else:
-        with StatusLine() as status:
-            summary = make(source, model, output, settings, force=force, stage=status.show)
+        with session(Session(progress, log_file), given_line()) as listener:
+            summary = make(source, model, output, settings, force=force, stage=listener.stage)
+            listener.conclude("done", [f"written to {output}"])
     with printing():
         if as_json:
             click.echo(json_text(summary), nl=False)

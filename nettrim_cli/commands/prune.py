@@ -21,11 +21,14 @@ from nettrim_cli.options.flags import (
     listed,
     options_of,
     output_option,
+    progress_options,
     reporting,
     reports_option,
 )
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
+from nettrim_cli.options.usage import given_line
+from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import Settings, check_one_target
 from nettrim_cli.settings.recipe import as_toml, changed
@@ -75,6 +78,7 @@ EXAMPLES = (
     group="Output",
     help="Print all figures, and each layer on stderr when it is done.",
 )
+@progress_options(KINDS)
 @config_options
 @limit_options
 def prune(
@@ -87,6 +91,8 @@ def prune(
     quiet: bool,
     save_config: Path | None,
     verbose: bool,
+    progress: str,
+    log_file: Path | None,
     **options: Any,
 ) -> None:
     """Write a sparse MODEL that answers like the dense one.
@@ -109,6 +115,8 @@ def prune(
         How much is printed.
     save_config
         File for the options of this run.
+    progress, log_file
+        What is told while it lasts.
     options
         Fields of ``Settings``.
 
@@ -121,7 +129,7 @@ def prune(
     from nettrim_cli.files.atomic import standing
     from nettrim_cli.loading import default_output
     from nettrim_cli.report.diagnostic import Severity
-    from nettrim_cli.report.progress import Silent, TerminalProgress
+    from nettrim_cli.report.progress.session import Session, session
     from nettrim_cli.report.terminal import console_for_stdout, show_report
 
     if quiet and verbose:
@@ -138,7 +146,8 @@ def prune(
         files = {"model": model, "data": data, "output": output, "report": reports}
         write_recipe(save_config, files, settings, bench=bench, force=force)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
-        with Silent() if quiet else TerminalProgress(verbose=verbose) as listener:
+        kind = "none" if quiet and progress == KINDS[0] else progress
+        with session(Session(kind, log_file, verbose=verbose), given_line()) as listener:
             try:
                 report = pipeline.prune(
                     model, data, target, settings, force=force, bench=bench, listener=listener
@@ -147,6 +156,7 @@ def prune(
                 if missed.report is not None:
                     write(missed.report.render)
                 raise
+            listener.conclude("done", report.verdict.lines)
         with standing(target):
             write(report.render)
     if quiet:

@@ -85,7 +85,7 @@ def _with_option(command: Command, option_field: Field[Any]) -> Command:
 
 
 def listed(suffixes: Iterable[str]) -> str:
-    """Suffixes of files for a sentence: ".json, .md or .csv"."""
+    """Words for a sentence: ".json, .md or .csv"."""
     *others, last = suffixes
     return f"{', '.join(others)} or {last}" if others else last
 
@@ -127,6 +127,32 @@ def data_option(
         example="calib.h5",
         absent=absent,
     )
+
+
+def progress_options(kinds: Sequence[str]) -> Callable[[Command], Command]:
+    """Add --progress, of these kinds, and --log-file."""
+
+    def add_options(command: Command) -> Command:
+        """Add both options to a command."""
+        command = flag(
+            "--log-file",
+            type=PATH,
+            group="Run",
+            help="Add lines about the run to a file (.jsonl: as JSON).",
+            example="run.log",
+        )(command)
+        return flag(
+            "--progress",
+            type=click.Choice(kinds),
+            default=kinds[0],
+            metavar="HOW",
+            group="Run",
+            help=f"What stderr tells meanwhile: {listed(kinds)}.",
+            detail="auto: a bar on a terminal, elsewhere a line every ten seconds. plain: a line "
+            "for each stage and layer. json: the same as JSON, an object a line.",
+        )(command)
+
+    return add_options
 
 
 def reports_option(suffixes: Iterable[str]) -> Callable[[Command], Command]:

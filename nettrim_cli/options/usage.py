@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from nettrim_cli import __version__
 from nettrim_cli.options.help import Context, Example, write_examples, write_options
 
 OUTPUTS = {"--output": "model.pruned.onnx", "--report": "report.json"}
+LINE = "nettrim.line"  # under which a context keeps it
 PLACEHOLDER = "calib.h5"  # stands for samples that were not named
 
 
@@ -50,6 +52,11 @@ class FileName(click.Path):
         return super().convert(value, param, ctx)
 
 
+def given_line() -> str:
+    """The command line as it was given, with the version, for logs."""
+    return f"nettrim {__version__} {click.get_current_context().meta[LINE]}"
+
+
 class WrongRecipe(click.UsageError):
     """Something is wrong with a file of options, not with the words."""
 
@@ -83,6 +90,7 @@ class Command(click.Command):
             The words are no valid line; the message suggests one if it can.
         """
         words = list(args)
+        ctx.meta[LINE] = shlex.join([self.name or "", *words])
         try:
             return super().parse_args(ctx, args)
         except WrongRecipe:

@@ -41,8 +41,11 @@ def console_for_stdout() -> Console:
     return console
 
 
-def patient_console(*, stderr: bool) -> Console:
-    """A console that falls silent when its reader leaves; rich itself would end the process."""
+def patient_console(*, stderr: bool, terminal: bool | None = None) -> Console:
+    """A console that falls silent when its reader leaves; rich itself would end the process.
+
+    ``terminal`` says whether it is one, where that is not to be asked of the stream.
+    """
     from rich.console import Console
 
     class Patient(Console):
@@ -51,7 +54,9 @@ def patient_console(*, stderr: bool) -> Console:
             self.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if stderr else 1)
 
-    return Patient(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Patient(
+        stderr=stderr, force_terminal=terminal, highlight=False, markup=False, emoji=False
+    )
 
 
 def show_report(report: Report, console: Console, output: str | None = None) -> None:
