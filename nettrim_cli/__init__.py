@@ -6,11 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nettrim_cli.api.calls import bench, compare, inspect, prune
     from nettrim_cli.errors import NettrimError
-    from nettrim_cli.latency.bench import bench
-    from nettrim_cli.pipeline import compare, prune
     from nettrim_cli.report.result import Report
-    from nettrim_cli.settings import LayerOptions, Settings
+    from nettrim_cli.settings import BenchSettings, Gate, LayerOptions, Settings
 
 # NumPy's and SciPy's OpenBLAS have threads of their own, which spin for some milliseconds after
 # each product and keep the processor from the other's.  Read where these are loaded after this.
@@ -18,6 +17,8 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 __version__ = "0.1.0"
 __all__ = [
+    "BenchSettings",
+    "Gate",
     "LayerOptions",
     "NettrimError",
     "Report",
@@ -25,17 +26,21 @@ __all__ = [
     "__version__",
     "bench",
     "compare",
+    "inspect",
     "prune",
 ]
 
 _HOME = {
+    "BenchSettings": "nettrim_cli.settings",
+    "Gate": "nettrim_cli.settings",
     "LayerOptions": "nettrim_cli.settings",
     "NettrimError": "nettrim_cli.errors",
     "Report": "nettrim_cli.report.result",
     "Settings": "nettrim_cli.settings",
-    "bench": "nettrim_cli.latency.bench",
-    "compare": "nettrim_cli.pipeline",
-    "prune": "nettrim_cli.pipeline",
+    "bench": "nettrim_cli.api.calls",
+    "compare": "nettrim_cli.api.calls",
+    "inspect": "nettrim_cli.api.calls",
+    "prune": "nettrim_cli.api.calls",
 }
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nettrim_cli.data.advice import other_kind
 from nettrim_cli.data.blame import blamed
 from nettrim_cli.data.formats.base import Array, Container, Indices
+from nettrim_cli.data.formats.memory import MemoryContainer
 from nettrim_cli.data.input_matching import find_sources, match_all
 from nettrim_cli.data.labels import find_labels
 from nettrim_cli.errors import BadInput, MissingInput
@@ -99,7 +100,8 @@ class Calibration:
         Parameters
         ----------
         path
-            A file with samples; its content tells of which format, whatever its name.
+            A file with samples; its content tells of which format, whatever its name.  Or arrays in
+            memory.
         inputs
             The inputs that the model must be fed.
         ignored
@@ -116,6 +118,8 @@ class Calibration:
         Refused
             A dataset leads out of the file, or is pickled.
         """
+        if isinstance(path, MemoryContainer):
+            return cls(path, inputs, ignored)
         file = Path(path)
         require_file(file, inputs, model)
         opened_identity = identity(file.stat())

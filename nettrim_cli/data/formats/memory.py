@@ -37,10 +37,19 @@ class MemorySource:
 
 @dataclass
 class MemoryContainer:
-    """Arrays by name; see `nettrim_cli.data.formats.base.Container`."""
+    """Arrays by name; see `nettrim_cli.data.formats.base.Container`.
+
+    It goes wherever the path of a calibration file goes.
+    """
 
     path: Path
     arrays: Mapping[str, Array]
+
+    def __fspath__(self) -> str:
+        """Give its name in messages, which is no file's."""
+        return str(self.path)
+
+    __str__ = __fspath__
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""nettrim from Python: models and samples in files or in memory."""

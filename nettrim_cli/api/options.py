@@ -1,0 +1,50 @@
+"""Options of a call: an object of settings, keywords, or both."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from nettrim_cli.errors import BadInput
+
+Options = TypeVar("Options", bound=Any)
+
+
+def merged(settings: Options, keywords: Mapping[str, Any], function: str) -> Options:
+    """Settings in which keywords take the place of fields.
+
+    Texts are read as the command line reads them (``sparsity="90%"``), and where several values
+    are allowed a single one is taken, too.
+
+    Raises
+    ------
+    TypeError
+        There is no such option; the message tells the nearest.
+    BadInput
+        A value cannot be read, or is out of its bounds.
+    """
+    rules = {field.name: field for field in fields(settings)}
+    values = {}
+    for name, value in keywords.items():
+        if name not in rules:
+            near = difflib.get_close_matches(name, rules, n=1, cutoff=0.5)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"{function}() has no option '{name}'{meant}")
+        if isinstance(rules[name].default, tuple):
+            several = value if isinstance(value, (tuple, list)) else (value,)
+            values[name] = tuple(_read(item, rules[name]) for item in several)
+        else:
+            values[name] = _read(value, rules[name])
+    return replace(settings, **values)
+
+
+def _read(value: Any, field: Any) -> Any:
+    parse = field.metadata["parse"]
+    if not isinstance(value, str) or parse is None:
+        return value
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise BadInput(f"{field.name}: {error}.") from error
