@@ -59,7 +59,7 @@ LIBRARIES = {
     "latency": {"numpy", "scipy"},
     "preparation": {"numpy", "scipy", "PIL", "tokenizers"},
     "options": {"click"},
-    "api": {"numpy"},
+    "api": {"numpy", "onnx"},  # onnx for its types alone
     "commands": {"click"},
     "settings": {"tomli"},
 }

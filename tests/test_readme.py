@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,12 +58,13 @@ def test_the_commands_of_the_demo(
     assert "of 10,000" in out or "on 10,000 samples" in out
 
 
-def test_the_python_of_the_readme(tmp_path: Path) -> None:
-    code = README.split("From Python:")[1].split("## ")[0]
-    assert "prune(" in code
-    from nettrim_cli import Settings, prune
-
+def test_the_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = README.split("From Python:")[1].split("\n[")[0]
     sample = ROOT / "sample_models" / "mlp"
-    settings = Settings(sparsity=0.9, samples=40, include=("*fc4*",))
-    report = prune(sample / "model.onnx", sample / "calib.h5", tmp_path / "small.onnx", settings)
-    assert report.sparsity == pytest.approx(0.9)
+    for name in ("model.onnx", "calib.h5"):
+        (tmp_path / name).symlink_to(sample / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(code).replace("0.9)", '0.9, samples=40, include="*fc4*")'), names)
+    assert names["report"].sparsity == pytest.approx(0.9)
+    assert (tmp_path / "small.onnx").is_file()

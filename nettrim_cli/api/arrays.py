@@ -12,9 +12,9 @@ from nettrim_cli.errors import BadInput
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is a tensor or an array, a number, or lists of numbers."""
-    if isinstance(value, (list, tuple)):
-        return bool(value) and all(is_plain(inner) for inner in value)
+    """Whether a value is a tensor or an array, a number, or lists of numbers; no tuple is."""
+    if isinstance(value, tuple):
+        return False
     return hasattr(value, "__array__") or hasattr(value, "numpy") or is_plain(value)
 
 

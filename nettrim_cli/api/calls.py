@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from nettrim_cli.api.options import merged
 from nettrim_cli.api.result import PrunedModel
 from nettrim_cli.api.samples import Draw
 from nettrim_cli.api.workspace import workspace
-from nettrim_cli.graph.storage.in_memory import read_model
 from nettrim_cli.latency.bench import bench as time_models
 from nettrim_cli.loading import default_output
 from nettrim_cli.report.result import ModelSummary
@@ -84,10 +82,7 @@ def prune(
         report = pipeline.prune(
             path, samples, target, chosen, force=force, bench=bench, listener=listener
         )
-        values = {each.name: getattr(files.told(report), each.name) for each in fields(report)}
-        if in_memory:
-            return PrunedModel(**values, _proto=read_model(target))
-        return PrunedModel(**values, output=target)
+        return PrunedModel.of(files.told(report), target, in_memory=in_memory)
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import onnx
 
 
-@dataclass(frozen=True)
 class PrunedModel(Report):
     """The report of a run with the model that was written.
 
@@ -24,13 +23,19 @@ class PrunedModel(Report):
         File of the model; None where it is in memory alone.
     """
 
-    output: Path | None = None
-    _proto: onnx.ModelProto | None = field(default=None, repr=False, compare=False)
+    output: Path | None
+
+    @classmethod
+    def of(cls, report: Report, output: Path, *, in_memory: bool) -> PrunedModel:
+        """A report with a model that stands in a file; one in memory is read at once."""
+        result = cls(**{each.name: getattr(report, each.name) for each in fields(report)})
+        vars(result)["output"] = None if in_memory else output
+        if in_memory:
+            vars(result)["model"] = read_model(output)
+        return result
 
     @cached_property
     def model(self) -> onnx.ModelProto:
         """The pruned model; read from its file when it is first asked for."""
-        if self._proto is not None:
-            return self._proto
-        assert self.output is not None
+        assert self.output is not None, "what has no file was read at once"
         return read_model(self.output)
