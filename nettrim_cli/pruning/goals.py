@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,8 +226,15 @@ def _bytes(model: Model) -> int:
     return stored_bytes(model) if model.compact else packed(model)
 
 
-def _expected_drop(margins: Margins, error: float, typical: float, holdout_samples: float) -> float:
-    """The bound on a drop, on so many held-out samples, where scores have noise of that error.
+class NoisyAnswers(NamedTuple):
+    """Answers whose scores have noise: the share that is lost, and that changes sides."""
+
+    drop: float
+    crossing: float
+
+
+def noisy_answers(margins: Margins, error: float, typical: float) -> NoisyAnswers:
+    """What becomes of answers where scores have noise of an error, relative to a typical score.
 
     Without scores the share of changed answers is guessed to be the error.
     """
@@ -235,10 +242,16 @@ def _expected_drop(margins: Margins, error: float, typical: float, holdout_sampl
 
     scores = margins.arrays[0]
     scores = scores[np.isfinite(scores) & (scores != TIE)]  # of a constant output all are ties
+    if not len(scores):
+        return NoisyAnswers(0.0, 0.0)
     noise = max(math.sqrt(2) * error * typical, 1e-30)
     right = (scores > 0).astype(np.float64)
     changed = ndtr(scores / noise) if margins.scores else np.abs(right - min(error, 1))
-    crossing = float(np.mean(np.abs(right - changed))) if len(scores) else 0.0
-    deviation = STEADIER * math.sqrt(crossing / max(holdout_samples, 1))
-    drop = max(float(np.mean(right - changed)), 0.0) if len(scores) else 0.0
-    return drop + NORMAL * deviation
+    crossing = float(np.mean(np.abs(right - changed)))
+    return NoisyAnswers(max(float(np.mean(right - changed)), 0.0), crossing)
+
+
+def _expected_drop(margins: Margins, error: float, typical: float, holdout_samples: float) -> float:
+    """The bound on a drop, on so many held-out samples, where scores have noise of that error."""
+    drop, crossing = noisy_answers(margins, error, typical)
+    return drop + NORMAL * STEADIER * math.sqrt(crossing / max(holdout_samples, 1))

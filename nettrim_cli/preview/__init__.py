@@ -1,0 +1,1 @@
+"""What pruning would give, told before it is done."""

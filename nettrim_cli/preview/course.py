@@ -1,0 +1,146 @@
+"""How error and answers of a network go with its sparsity: from its layers, and networks measured.
+
+The layers' own errors give the shape of the course.  Each measured network says how far that is
+off at its sparsity; in between the logarithm of the ratio is interpolated.  Answers change as the
+margins of a measured network moved, by as much more or less as its error is another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nettrim_cli.evaluation.accuracy import Margins, drop_bound
+from nettrim_cli.evaluation.comparison import OutputComparison
+from nettrim_cli.pruning.goals import noisy_answers
+
+MOST_ANSWERS = 10_000  # of which a drop is predicted
+LEAST = 1e-9  # an error, below which errors are alike
+
+MarginsByPath = Mapping[str, Margins]
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network that was pruned and measured.
+
+    Attributes
+    ----------
+    expected
+        Its error by the layers' own.
+    answers
+        Its outputs on the held-out samples beside the dense ones.
+    """
+
+    sparsity: float
+    expected: float
+    answers: OutputComparison
+
+    @property
+    def ratio(self) -> float:
+        """The measured error relative to the expected one."""
+        return max(self.answers.error, LEAST) / max(self.expected, LEAST)
+
+
+@dataclass
+class Course:
+    """Error and drop at any sparsity.
+
+    Attributes
+    ----------
+    layers_error
+        The network's error at a sparsity by its layers' own.
+    fitted
+        The dense network's own answers on the samples that are fitted to.
+    measured
+        Networks, by sparsity.
+    """
+
+    layers_error: Callable[[float], float]
+    fitted: OutputComparison
+    measured: list[MeasuredNetwork] = field(default_factory=list)
+
+    def add(self, sparsity: float, answers: OutputComparison) -> None:
+        """Take in a network that was measured."""
+        self.measured.append(MeasuredNetwork(sparsity, self.layers_error(sparsity), answers))
+        self.measured.sort(key=lambda network: network.sparsity)
+
+    def error(self, sparsity: float) -> float:
+        """The largest relative error of an output."""
+        ratio = 1.0
+        if self.measured:
+            ratios = [math.log(network.ratio) for network in self.measured]
+            places = [_odds(network.sparsity) for network in self.measured]
+            ratio = math.exp(float(np.interp(_odds(sparsity), places, ratios)))
+        return self.layers_error(sparsity) * ratio
+
+    def drop(self, sparsity: float) -> tuple[float | None, float | None]:
+        """Estimate of the drop on new samples and its upper bound; None where there are none."""
+        if not self.fitted.answer_margins:
+            return None, None
+        error = self.error(sparsity)
+        if not self.measured:
+            size = self.fitted.score_size
+            margins = self.fitted.answer_margins.values()
+            return max(noisy_answers(each, error, size).drop for each in margins), None
+        drops = [self._scaled(network, error) for network in self.measured]
+        places = [_odds(network.sparsity) for network in self.measured]
+        drop, bound = (
+            float(np.interp(_odds(sparsity), places, column))
+            for column in zip(*drops, strict=True)
+        )
+        return drop, bound
+
+    def _scaled(self, network: MeasuredNetwork, error: float) -> tuple[float, float]:
+        """The drop, and its bound, of a network whose margins moved as far as errors differ."""
+        ratio = error / max(network.answers.error, LEAST)
+        fitted = self.fitted.answer_margins
+        drops = [
+            drop_bound(moved(thinned(margins), ratio), thinned(fitted.get(path, Margins())))
+            for path, margins in network.answers.answer_margins.items()
+        ]
+        estimates, bounds = zip(*drops, strict=True)
+        return max(estimates), max(bounds)
+
+
+def moved(margins: Margins, ratio: float) -> Margins:
+    """Margins whose candidate moved so many times as far from the reference.
+
+    Answers without scores move or stay: so many times as many have moved, the first ones.
+    """
+    reference, candidate = margins.arrays
+    if margins.scores:
+        with np.errstate(invalid="ignore"):  # an infinite margin stays
+            step = np.where(np.isfinite(reference), ratio * (candidate - reference), 0.0)
+        candidate = reference + step
+    elif ratio != 1:
+        changed = np.flatnonzero(reference != candidate)
+        candidate = reference.copy()
+        candidate[_spread(changed, round(ratio * len(changed)), len(reference))] *= -1
+    return Margins([reference], [candidate], margins.counts, margins.scores, margins.from_reference)
+
+
+def _spread(changed: Sequence[int], count: int, answers: int) -> Sequence[int]:
+    """So many of the answers: the changed ones first, then others in their order."""
+    others = np.setdiff1d(np.arange(answers), changed)
+    return np.concatenate([np.asarray(changed, np.int64), others])[: max(0, count)]
+
+
+def thinned(margins: Margins) -> Margins:
+    """Margins of fewer samples, evenly spaced, where there are very many answers."""
+    step = -(-sum(margins.counts) // MOST_ANSWERS)
+    if step <= 1:
+        return margins
+    owners = np.repeat(np.arange(len(margins.counts)), margins.counts)
+    stays = owners % step == 0
+    reference, candidate = (values[stays] for values in margins.arrays)
+    counts = margins.counts[::step]
+    return Margins([reference], [candidate], counts, margins.scores, margins.from_reference)
+
+
+def _odds(share: float) -> float:
+    share = min(max(share, 1e-6), 1 - 1e-6)
+    return math.log(share / (1 - share))

@@ -1,0 +1,99 @@
+"""The model and the samples of a run, opened as ``nettrim prune`` opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nettrim_cli.data.sample_set import SampleSet
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
+from nettrim_cli.evaluation.plausibility import dropped_samples, examine
+from nettrim_cli.graph.model import Model
+from nettrim_cli.loading import PathLike, load_models, naming, open_samples, split_samples
+from nettrim_cli.process.channel import tell
+from nettrim_cli.process.threads import thread_limits
+from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.executors import SerialExecutor
+from nettrim_cli.pruning.selection import select
+from nettrim_cli.report.diagnostic import Diagnostic, ordered
+from nettrim_cli.report.result import LayerReport
+from nettrim_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress import Listener
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """What a run has before anything is measured.
+
+    Attributes
+    ----------
+    samples
+        Those to fit and those held out.
+    reference
+        The dense network on the held-out samples; it runs when it is first asked.
+    unpruned
+        Reports of the layers that are left alone.
+    doubts
+        What there is to doubt of samples and labels.
+    """
+
+    context: Context
+    samples: SampleSet
+    reference: ReferenceOutputs
+    unpruned: Sequence[LayerReport]
+    doubts: Sequence[Diagnostic]
+
+
+@contextmanager
+def opened_run(
+    model: PathLike, data: PathLike, settings: Settings, listener: Listener
+) -> Iterator[OpenedRun]:
+    """Open a model and its samples; for a with-block.
+
+    Parameters
+    ----------
+    model, data
+        Their files.
+    settings
+        Of the run.
+    listener
+        Hears of the progress.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds: a file is missing or bad, or no layer can be pruned.
+    """
+    tell("about", model)
+    (dense,) = load_models([model], data)
+    dense.store(compact=settings.store == "compact")
+    chosen, unpruned = select(dense, settings)
+    with (
+        naming(model),
+        open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
+        thread_limits(settings.threads) as threads,
+    ):
+        samples = split_samples(dense, calibration, settings, threads)
+        listener.stage("looking at samples and labels")
+        executor = SerialExecutor(listener.iteration)
+        yield OpenedRun(
+            Context(dense, tuple(chosen), settings, samples, threads, listener, executor),
+            samples,
+            ReferenceOutputs(dense, samples.holdout_batches, threads=threads),
+            unpruned,
+            ordered(_doubts(dense, samples, settings, threads)),
+        )
+
+
+def _doubts(
+    dense: Model, samples: SampleSet, settings: Settings, threads: int
+) -> list[Diagnostic]:
+    """What there is to doubt of samples and labels."""
+    calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
+    doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=False)
+    count = min(settings.samples, calibration.samples)
+    return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]

@@ -1,0 +1,1 @@
+"""How much a model can be pruned: its figures, on the screen and in files."""

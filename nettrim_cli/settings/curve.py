@@ -1,0 +1,71 @@
+"""Options of ``nettrim curve``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nettrim_cli.errors import BadInput
+from nettrim_cli.options.declare import check_bounds, option
+from nettrim_cli.quantities import parse_share
+
+SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+
+
+def check_shares(text: str) -> str:
+    """Give the text of some sparsities unchanged.
+
+    Raises
+    ------
+    ValueError
+        One is no fraction, or not between 0 and 1.
+    """
+    for share in parsed_shares(text):
+        if not 0 <= share < 1:
+            raise ValueError(f"{text!r} has {share:g}, which is not at least 0 and below 1")
+    return text
+
+
+def parsed_shares(text: str) -> tuple[float, ...]:
+    """Sparsities of a text such as ``50%,70%``; 0 is the dense network, which is always there."""
+    return tuple(parse_share(part) for part in text.split(","))
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """Where a curve is told, and how often it is measured.
+
+    Raises
+    ------
+    BadInput
+        A value is outside its bounds.
+    """
+
+    at: tuple[str, ...] = option(
+        (),
+        "Sparsities to tell of, such as 50%,70% (repeatable; default: 8 of them up to 98 %).",
+        metavar="S,S",
+        parse=check_shares,
+    )
+    measured: int = option(
+        1,
+        "Prune the network at so many of these sparsities, and measure it there; the others are "
+        "predicted from the layers' measurement and from these. 0: predict all of them.",
+        low=0,
+        high=1000,
+        metavar="N",
+    )
+
+    def __post_init__(self) -> None:
+        """Check each value against the bounds that its field declares."""
+        check_bounds(self)
+        for text in self.at:
+            try:
+                check_shares(text)
+            except ValueError as error:
+                raise BadInput(f"--at {error}.") from error
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """The sparsities, ascending, without 0."""
+        given = {share for text in self.at for share in parsed_shares(text)} - {0.0}
+        return tuple(sorted(given)) or SPARSITIES
