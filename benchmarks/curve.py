@@ -10,6 +10,7 @@ is pruned to what the curve calls cheap, and processor time is held against one 
 
 from __future__ import annotations
 
+import argparse
 import math
 import tempfile
 import time
@@ -22,8 +23,9 @@ import numpy as np
 from benchmarks.common import arguments, machine, print_table, sample_file, write_json
 from nettrim_cli.pipeline import compare, prune
 from nettrim_cli.preview.curve import curve
-from nettrim_cli.report.curve_result import ONE_POINT, PREDICTED
+from nettrim_cli.report.curve.result import ONE_POINT, PREDICTED
 from nettrim_cli.settings import Settings
+from nettrim_cli.settings.curve import SPARSITIES
 
 USUAL = 0.7  # the sparsity whose prune tells what a curve may take
 ERROR_FLOOR, DROP_FLOOR, TIME_FLOOR = 1.25, 0.005, 1.2
@@ -47,19 +49,20 @@ def pruned(name: str, sparsity: float, folder: Path, threads: int) -> dict[str, 
 
 
 def cells(
-    name: str, measured: int, folder: Path, threads: int
+    name: str, options: argparse.Namespace, folder: Path
 ) -> Iterator[tuple[dict[str, Any], Sequence[Any]]]:
     """The model's points beside real prunes, each with the line of a table."""
     begun = time.process_time()
     told = curve(
         sample_file(name, "model.onnx"),
         sample_file(name, "calib.h5"),
-        Settings(threads=threads),
-        measured=measured,
+        Settings(threads=options.threads),
+        sparsities=options.at,
+        measured=options.measured,
     )
     seconds = time.process_time() - begun
     for point in told.points[1:]:
-        real = pruned(name, point.sparsity, folder, threads)
+        real = pruned(name, point.sparsity, folder, options.threads)
         cell = {
             "model": name,
             "sparsity": point.sparsity,
@@ -71,7 +74,7 @@ def cells(
             **{f"real_{key}": value for key, value in real.items()},
         }
         yield cell, line(cell)
-    real = pruned(name, told.cheap, folder, threads)
+    real = pruned(name, told.cheap, folder, options.threads)
     yield (
         {"model": name, "cheap": told.cheap, "test_drop": real["test_drop"]},
         [name, f"{told.cheap:.1%}", "cheap", "", "", "", ONE_POINT, real["test_drop"], "", ""],
@@ -131,6 +134,7 @@ def word(kept: bool) -> str:
 def main() -> None:
     """Print a table, and what it comes to."""
     parser = arguments(__doc__, models=True)
+    parser.add_argument("--at", nargs="+", type=float, default=SPARSITIES, help="sparsities")
     parser.add_argument("--measured", type=int, default=1, help="networks that a curve measures")
     given = parser.parse_args()
     print(machine(given.threads), flush=True)
@@ -139,7 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in given.models:
             lines = []
-            for cell, text in cells(name, given.measured, Path(folder), given.threads):
+            for cell, text in cells(name, given, Path(folder)):
                 rows.append(cell)
                 lines.append(text)
             print_table(headers, lines)

@@ -13,6 +13,7 @@ import click
 from nettrim_cli import __version__
 from nettrim_cli.commands.bench import bench
 from nettrim_cli.commands.compare import compare
+from nettrim_cli.commands.curve import curve
 from nettrim_cli.commands.data import data
 from nettrim_cli.commands.inspect import inspect
 from nettrim_cli.commands.pack import pack, unpack
@@ -21,7 +22,7 @@ from nettrim_cli.options.endings import exit_code, leave_quietly
 from nettrim_cli.options.usage import Group
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-COMMANDS = (prune, inspect, data, compare, bench, pack, unpack)
+COMMANDS = (prune, curve, inspect, data, compare, bench, pack, unpack)
 
 
 EXAMPLES = (
@@ -29,6 +30,7 @@ EXAMPLES = (
         "samples of a folder of photographs",
         "nettrim data photographs --model model.onnx --preset imagenet -o calib.h5",
     ),
+    ("how much can be pruned", "nettrim curve model.onnx --data calib.h5"),
     ("a sparse model and a report", "nettrim prune model.onnx --data calib.h5"),
     (
         "what it costs on other samples",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import Field, fields
 from functools import reduce
@@ -49,9 +49,15 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def options_of(settings: type[Any]) -> Callable[[Command], Command]:
-    """Add a flag for every field of a class of options."""
-    flags = [field for field in reversed(fields(settings)) if field.metadata["flag"]]
+def options_of(
+    settings: type[Any], names: Collection[str] | None = None
+) -> Callable[[Command], Command]:
+    """Add a flag for every field of a class of options, or for those of some names."""
+    flags = [
+        field
+        for field in reversed(fields(settings))
+        if field.metadata["flag"] and (names is None or field.name in names)
+    ]
     return lambda command: reduce(_with_option, flags, command)
 
 

@@ -13,7 +13,7 @@ from nettrim_cli.errors import WrongUsage
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Command, FileName, WrongRecipe
 from nettrim_cli.settings.layers import n_of_m
-from nettrim_cli.settings.recipe import LAYERS, Recipe
+from nettrim_cli.settings.recipe import LAYERS, LIKE_PRUNE, Recipe
 from nettrim_cli.settings.targets import TARGETS
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -136,7 +136,7 @@ def _settle(ctx: click.Context) -> None:
         for name in targets:
             if _source(ctx, name) is ParameterSource.DEFAULT_MAP:
                 ctx.params[name] = None
-    if ctx.command.name == "prune":
+    if ctx.command.name in LIKE_PRUNE:
         try:
             ctx.params[LAYERS] = recipe.layers() if recipe else ()
         except WrongUsage as error:

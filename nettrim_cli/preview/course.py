@@ -89,8 +89,7 @@ class Course:
         drops = [self._scaled(network, error) for network in self.measured]
         places = [_odds(network.sparsity) for network in self.measured]
         drop, bound = (
-            float(np.interp(_odds(sparsity), places, column))
-            for column in zip(*drops, strict=True)
+            float(np.interp(_odds(sparsity), places, column)) for column in zip(*drops, strict=True)
         )
         return drop, bound
 

@@ -20,13 +20,11 @@ from nettrim_cli.preview.prunable_network import PrunableNetwork
 from nettrim_cli.report.curve.result import Curve
 from nettrim_cli.report.formatting import percent
 from nettrim_cli.report.progress import Silent
-from nettrim_cli.settings import Settings
-from nettrim_cli.settings.curve import SPARSITIES
+from nettrim_cli.settings import TARGETS, Settings
+from nettrim_cli.settings.curve import NO_TARGET, SPARSITIES
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
-
-STAND_IN = 0.5  # an error that the network may have: no curve depends on it
 
 
 def curve(
@@ -59,7 +57,7 @@ def curve(
         One of its kinds: a file is missing or bad, or no layer can be pruned.
     """
     start, listener = time.monotonic(), listener or Silent()
-    settings = replace(settings or Settings(), max_error=STAND_IN)
+    settings = replace(settings or Settings(), **{**dict.fromkeys(TARGETS), **NO_TARGET})
     with opened_run(model, data, settings, listener) as run:
         network = PrunableNetwork(run)
         shares = network.possible(sparsities)

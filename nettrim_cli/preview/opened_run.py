@@ -89,9 +89,7 @@ def opened_run(
         )
 
 
-def _doubts(
-    dense: Model, samples: SampleSet, settings: Settings, threads: int
-) -> list[Diagnostic]:
+def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:
     """What there is to doubt of samples and labels."""
     calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=False)

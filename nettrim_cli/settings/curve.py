@@ -8,6 +8,11 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_share
 
+RUN_OPTIONS = (  # of Settings, that a run which is only predicted has, too
+    *("samples", "holdout", "ignore_label", "augment", "include", "exclude", "limit", "structure"),
+    *("widths", "batch", "allocate", "refit", "seed", "threads"),
+)
+NO_TARGET = {"max_error": 0.5}  # a target of the whole network, which stands for any
 SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
@@ -42,14 +47,20 @@ class CurveSettings:
 
     at: tuple[str, ...] = option(
         (),
-        "Sparsities to tell of, such as 50%,70% (repeatable; default: 8 of them up to 98 %).",
+        "Sparsities to tell of (repeatable).",
+        group="Output",
+        example="50%,70%",
+        absent=",".join(f"{100 * share:g}%" for share in SPARSITIES),
         metavar="S,S",
         parse=check_shares,
     )
     measured: int = option(
         1,
-        "Prune the network at so many of these sparsities, and measure it there; the others are "
-        "predicted from the layers' measurement and from these. 0: predict all of them.",
+        "Prune the network at so many of these sparsities; the others are predicted.",
+        group="Output",
+        detail="The first is where the network begins to lose something. With 0 nothing is pruned, "
+        "and with as many as there are sparsities nothing is predicted.",
+        example="3",
         low=0,
         high=1000,
         metavar="N",

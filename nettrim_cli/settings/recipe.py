@@ -1,7 +1,8 @@
 """Files of options: ``nettrim.toml``, or the table ``[tool.nettrim]`` of ``pyproject.toml``.
 
-Keys are the options of ``nettrim prune``; tables named as other commands hold theirs, and tables
-``[layers."PATTERN"]`` what holds for some layers only.
+Keys are the options of ``nettrim prune``, and of ``nettrim curve`` as far as it has them; tables
+named as other commands hold theirs, and tables ``[layers."PATTERN"]`` what holds for some layers
+only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from nettrim_cli.settings.run import Settings
 
 NAME, PROJECT = "nettrim.toml", "pyproject.toml"
 LAYERS = "layers"
+LIKE_PRUNE = ("prune", "curve")
+"""Commands about a run of ``prune``, whose options hold for them, too, if they have them."""
+OUTPUTS = {"report", "output", "force"}
+"""Options of ``prune`` that hold for no other command."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,12 @@ class Recipe:
         self._check(self.values, {*options["prune"], *commands, LAYERS}, "")
         for command in commands & self.values.keys():
             self._check(self._table(command), options[command], f"{command}.")
-        if name != "prune":
-            return dict(self._table(name)) if name in self.values else {}
-        return {key: self.values[key] for key in self.values.keys() - commands - {LAYERS}}
+        table = dict(self._table(name)) if name in self.values else {}
+        if name not in LIKE_PRUNE:
+            return table
+        known = self.values.keys() & set(options[name]) - commands - {LAYERS}
+        known -= set() if name == "prune" else OUTPUTS
+        return {key: self.values[key] for key in known} | table
 
     def layers(self) -> tuple[LayerOptions, ...]:
         """What holds for some layers only, in the order of the file.

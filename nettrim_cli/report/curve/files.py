@@ -27,7 +27,8 @@ def render_curve(curve: Curve, suffix: str) -> str:
     return CURVE_FORMATS[suffix.lower()](curve)
 
 
-def _json(curve: Curve) -> str:
+def as_json_text(curve: Curve) -> str:
+    """The verdict and all figures as JSON."""
     from nettrim_cli.report.curve.words import verdict
 
     return as_json({"verdict": verdict(curve), **curve.as_dict()})
@@ -57,7 +58,7 @@ def _svg(curve: Curve) -> str:
 
 
 CURVE_FORMATS: Mapping[str, Callable[[Curve], str]] = {
-    ".json": _json,
+    ".json": as_json_text,
     ".csv": _csv,
     ".html": _html,
     ".svg": _svg,
