@@ -29,6 +29,10 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("data", "errors", "evaluation", "graph", "latency", "reasons", "report", "settings"),
         *("files.atomic", "solve"),
     },
+    "preview": {
+        *("data", "errors", "evaluation", "graph", "latency", "loading", "process", "pruning"),
+        *("report", "settings"),
+    },
     "preparation": {
         *("data", "errors", "evaluation", "files", "graph", "latency.inputs", "loading"),
         *("process", "report", "settings"),
@@ -42,8 +46,8 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("data", "errors", "graph", "latency", "loading", "pipeline", "report", "settings"),
     },
     "commands": {
-        *("errors", "files", "latency", "loading", "options", "pipeline", "preparation", "report"),
-        "settings",
+        *("errors", "files", "latency", "loading", "options", "pipeline", "preparation"),
+        *("preview", "report", "settings"),
     },
 }
 FOR_TYPES = {"report": {"graph.layer"}}
@@ -57,6 +61,7 @@ LIBRARIES = {
     "evaluation": {"numpy", "scipy"},
     "pruning": {"numpy", "scipy"},
     "latency": {"numpy", "scipy"},
+    "preview": {"numpy"},
     "preparation": {"numpy", "scipy", "PIL", "tokenizers"},
     "options": {"click"},
     "api": {"numpy", "onnx"},  # onnx for its types alone

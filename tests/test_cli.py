@@ -653,3 +653,21 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
         "assert run_supervised(ignored) == 0 and ignored() == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+
+
+def test_curve_tells_and_writes_no_model(files, capsys) -> None:
+    words = ["curve", files.model, "--data", files.data, "--at", "50%,70%", "--refit", "layers"]
+    words += ["--augment", "none", "--threads", "1"]
+    report = files.folder / "curve.svg"
+    assert run([*map(str, words), "--report", str(report)]) == 0
+    printed = capsys.readouterr()
+    assert "zeros cost" in printed.out
+    assert "try  nettrim prune" in printed.out
+    assert files.listing == ["calib.h5", "curve.svg", "model.onnx"]
+    assert run([*map(str, words), "--measured", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [point["sparsity"] for point in told["points"]] == [0, 0.5, 0.7]
+    assert {point["how"] for point in told["points"][1:]} == {"predicted"}
+    assert run([*map(str, words), "--at", "70"]) == 2
+    assert "70%" in capsys.readouterr().err
+    assert run([*map(str, words), "--report", str(report)]) == 73

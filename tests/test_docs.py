@@ -15,7 +15,7 @@ import pytest
 from nettrim_cli import cli, errors
 from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.options.help import GROUPS, Flag
-from nettrim_cli.settings import BenchSettings, DataSettings, Gate, Settings
+from nettrim_cli.settings import BenchSettings, CurveSettings, DataSettings, Gate, Settings
 from tests.support import command_page
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ KINDS = {
     "compare": (Gate,),
     "bench": (BenchSettings,),
     "data": (DataSettings,),
+    "curve": (CurveSettings,),
 }
 CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables, code, pictures
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,16 @@ from nettrim_cli.options.flags import (
     limit_options,
     listed,
     options_of,
+    progress_options,
     reporting,
     reports_option,
 )
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
-from nettrim_cli.report.curve.files import CURVE_FORMATS, as_json_text, render_curve
+from nettrim_cli.options.usage import given_line
+from nettrim_cli.report.curve.result import CURVE_FORMATS
+from nettrim_cli.report.progress import KINDS
 from nettrim_cli.settings import Settings
-from nettrim_cli.settings.curve import NO_TARGET, RUN_OPTIONS, CurveSettings
+from nettrim_cli.settings.curve import ANY_ERROR, RUN_OPTIONS, CurveSettings
 
 SHORT = "Tell how much a model can be pruned."
 EXAMPLES = (
@@ -41,6 +43,7 @@ EXAMPLES = (
 @options_of(Settings, RUN_OPTIONS)
 @reports_option(CURVE_FORMATS)
 @json_option
+@progress_options(KINDS)
 @config_options
 @limit_options
 def curve(
@@ -51,6 +54,8 @@ def curve(
     force: bool,
     reports: tuple[Path, ...],
     as_json: bool,
+    progress: str,
+    log_file: Path | None,
     **options: Any,
 ) -> None:
     """Tell what MODEL would lose and weigh at some sparsities; no model is written.
@@ -69,6 +74,8 @@ def curve(
         Files of reports, and whether existing ones may be replaced.
     as_json
         Whether JSON is printed.
+    progress, log_file
+        What is told while it lasts.
     options
         Fields of ``Settings``.
 
@@ -79,16 +86,17 @@ def curve(
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli.preview.curve import curve as predict
     from nettrim_cli.report.curve.screen import show_curve
-    from nettrim_cli.report.progress import TerminalProgress
+    from nettrim_cli.report.plain import json_text
+    from nettrim_cli.report.progress.session import Session, session
     from nettrim_cli.report.terminal import console_for_stdout
 
     try:
         wanted = CurveSettings(at, measured)
-        settings = Settings(**options, **NO_TARGET)
+        settings = Settings(**options, max_error=ANY_ERROR)
     except BadInput as error:  # click itself has checked single options
         raise click.UsageError(str(error)) from error
     with reporting(reports, CURVE_FORMATS, [model, data], force=force) as write:
-        with TerminalProgress() as listener:
+        with session(Session(progress, log_file), given_line()) as listener:
             told = predict(
                 model,
                 data,
@@ -97,9 +105,10 @@ def curve(
                 measured=wanted.measured,
                 listener=listener,
             )
-        write(partial(render_curve, told))
+            listener.conclude("done", [told.verdict])
+        write(told.render)
     with printing():
         if as_json:
-            click.echo(as_json_text(told), nl=False)
+            click.echo(json_text(told.as_dict()), nl=False)
         else:
             show_curve(told, console_for_stdout())

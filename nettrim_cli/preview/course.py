@@ -8,10 +8,11 @@ margins of a measured network moved, by as much more or less as its error is ano
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nettrim_cli.evaluation.accuracy import Margins, drop_bound
 from nettrim_cli.evaluation.comparison import OutputComparison
@@ -20,7 +21,7 @@ from nettrim_cli.pruning.goals import noisy_answers
 MOST_ANSWERS = 10_000  # of which a drop is predicted
 LEAST = 1e-9  # an error, below which errors are alike
 
-MarginsByPath = Mapping[str, Margins]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,10 @@ def moved(margins: Margins, ratio: float) -> Margins:
     return Margins([reference], [candidate], margins.counts, margins.scores, margins.from_reference)
 
 
-def _spread(changed: Sequence[int], count: int, answers: int) -> Sequence[int]:
-    """So many of the answers: the changed ones first, then others in their order."""
+def _spread(changed: Indices, count: int, answers: int) -> Indices:
+    """(P,) so many of the answers: the changed ones first, then others in their order."""
     others = np.setdiff1d(np.arange(answers), changed)
-    return np.concatenate([np.asarray(changed, np.int64), others])[: max(0, count)]
+    return np.concatenate([changed, others])[: max(0, count)]
 
 
 def thinned(margins: Margins) -> Margins:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput
@@ -19,12 +19,12 @@ from nettrim_cli.preview.opened_run import opened_run
 from nettrim_cli.preview.prunable_network import PrunableNetwork
 from nettrim_cli.report.curve.result import Curve
 from nettrim_cli.report.formatting import percent
-from nettrim_cli.report.progress import Silent
+from nettrim_cli.report.progress.listener import Silent
 from nettrim_cli.settings import TARGETS, Settings
-from nettrim_cli.settings.curve import NO_TARGET, SPARSITIES
+from nettrim_cli.settings.curve import ANY_ERROR, SPARSITIES
 
 if TYPE_CHECKING:
-    from nettrim_cli.report.progress import Listener
+    from nettrim_cli.report.progress.listener import Listener
 
 
 def curve(
@@ -57,7 +57,8 @@ def curve(
         One of its kinds: a file is missing or bad, or no layer can be pruned.
     """
     start, listener = time.monotonic(), listener or Silent()
-    settings = replace(settings or Settings(), **{**dict.fromkeys(TARGETS), **NO_TARGET})
+    targets: dict[str, Any] = dict.fromkeys(TARGETS) | {"max_error": ANY_ERROR}
+    settings = replace(settings or Settings(), **targets)
     with opened_run(model, data, settings, listener) as run:
         network = PrunableNetwork(run)
         shares = network.possible(sparsities)

@@ -22,7 +22,7 @@ from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import Settings
 
 if TYPE_CHECKING:
-    from nettrim_cli.report.progress import Listener
+    from nettrim_cli.report.progress.listener import Listener
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,9 @@ class PrunableNetwork:
 
     def point(self, sparsity: float) -> CurvePoint:
         """The network at a sparsity: measured where it was pruned, else predicted."""
-        measured = self.pruned.get(sparsity)
-        sizes = None if measured else self.sizes(self.compression.preview(sparsity))
-        return measured or self._point(sparsity, sizes, PREDICTED)
+        if sparsity in self.pruned:
+            return self.pruned[sparsity]
+        return self._point(sparsity, self.sizes(self.compression.preview(sparsity)), PREDICTED)
 
     def dense_point(self) -> CurvePoint:
         """The dense network, whose zeros are no more than there are."""

@@ -38,6 +38,11 @@ class Saved(Facts):
         schema = {"schema": f"nettrim-{self.kind}", "schema_version": SCHEMA_VERSION}
         return {**schema, **super().as_dict()}
 
+    @property
+    def formats(self) -> dict[str, Format]:
+        """Formats by their endings."""
+        return FORMATS
+
     def document(self) -> Document:
         """What people read of it, as Markdown or HTML."""
         raise NotImplementedError
@@ -52,9 +57,9 @@ class Saved(Facts):
         Raises
         ------
         KeyError
-            The suffix (with its dot, in any case) is not in ``FORMATS``.
+            The suffix (with its dot, in any case) is not in ``formats``.
         """
-        return FORMATS[suffix.lower()](self)
+        return self.formats[suffix.lower()](self)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write a report in the format of the file's ending, as a whole or not at all.
@@ -76,8 +81,8 @@ class Saved(Facts):
         from nettrim_cli.files.atomic import check_output, write_atomically
 
         target = Path(path)
-        if target.suffix.lower() not in FORMATS:
-            endings = ", ".join(FORMATS)
+        if target.suffix.lower() not in self.formats:
+            endings = ", ".join(self.formats)
             raise WrongUsage(f"{target}: a report ends in one of {endings}.")
         check_output(target, (), force)
         write_atomically(target, self.render(target.suffix).encode("utf-8"))
@@ -88,6 +93,9 @@ class Saved(Facts):
         from nettrim_cli.report.formats.html import fragment
 
         return fragment(self.document())
+
+
+Format = Callable[[Saved], str]
 
 
 def _markdown(result: Saved) -> str:
@@ -112,7 +120,7 @@ def _csv(result: Saved) -> str:
     return text.getvalue()
 
 
-FORMATS: dict[str, Callable[[Saved], str]] = {
+FORMATS: dict[str, Format] = {
     ".html": _html,
     ".md": _markdown,
     ".json": lambda result: json_text(result.as_dict()),

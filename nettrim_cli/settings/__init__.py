@@ -3,6 +3,7 @@
 from nettrim_cli.settings.bench import BenchSettings
 from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
 from nettrim_cli.settings.certificate import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES
+from nettrim_cli.settings.curve import CurveSettings
 from nettrim_cli.settings.data import PRESETS, DataSettings
 from nettrim_cli.settings.gate import Gate
 from nettrim_cli.settings.layers import (
@@ -46,6 +47,7 @@ __all__ = [
     "TARGETS",
     "WIDTHS",
     "BenchSettings",
+    "CurveSettings",
     "DataSettings",
     "Gate",
     "LayerOptions",

@@ -184,3 +184,19 @@ def test_the_guide_tells_every_key_of_a_layer() -> None:
     section = USAGE.read_text("utf-8").split("## Options in a file")[1].split("\n## ")[0]
     told = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert told == [each.name for each in fields(LayerOptions)[1:]]
+
+
+def test_curves_take_the_options_of_the_run_that_they_predict(folder, capsys) -> None:
+    shared = 'sparsity = 0.5\nreport = ["r.json"]\nexclude = ["z1"]\n'
+    write(folder, f'{PLAIN}{shared}[curve]\nat = ["40%,60%"]\nmeasured = 0\n')
+    assert run(["curve", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [point["sparsity"] for point in told["points"]] == [0, 0.4, 0.6]
+    assert told["weights"] == 24 * 12 + 12 * 4
+    assert not (folder / "r.json").exists()
+    write(folder, f'{PLAIN}sparsity = 0.5\n[layers."z2"]\nsparsity = 0.25\n')
+    assert run(["curve", "--json", "--at", "0.4", "--measured", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["weights"] == 16 * 24 + 24 * 12 + 12 * 4
+    write(folder, "[curve]\nmesured = 1\n")
+    assert run(["curve", "model.onnx", "--data", "calib.h5"]) == 2
+    assert "did you mean curve.measured?" in " ".join(capsys.readouterr().err.split())

@@ -13,7 +13,7 @@ EIGHTHS = " ▁▂▃▄▅▆▇█"
 PLAIN = " ......##"  # where the stream carries no blocks
 TALLEST = 4.0  # times the limit, above which costs are cut off
 FLAT = 0.25  # of the limit: drops below it everywhere show nothing, and errors are drawn
-LEFT = 9
+LEFT, RIGHT = 9, 9  # columns beside the plot
 
 
 def chart(curve: Curve, width: int, *, plain: bool = False) -> list[str]:
@@ -30,7 +30,7 @@ def chart(curve: Curve, width: int, *, plain: bool = False) -> list[str]:
     costs, unit = trend.costs, title(curve)
     if curve.has_answers and max(costs) < FLAT * limit:
         costs, limit, unit = trend.errors, math.inf, "output error, %"
-    columns = max(FEWEST_COLUMNS, min(MOST_COLUMNS, width - LEFT - 2))
+    columns = max(FEWEST_COLUMNS, min(MOST_COLUMNS, width - LEFT - RIGHT))
     heights = _sampled(trend.sparsities, costs, columns)
     top = round_scale(min(max(*heights, 1e-12), TALLEST * limit))
     steps = [ROWS * 8 * min(max(height, 0.0), top) / top for height in heights]
@@ -78,7 +78,7 @@ def interpolated(sparsities: Sequence[float], costs: Sequence[float], at: float)
 def _axis(curve: Curve, columns: int, *, plain: bool) -> list[str]:
     """The line below the plot, with marks where networks are known, and their sparsities."""
     last = curve.trend.sparsities[-1]
-    marks, labels = ["-" if plain else "─"] * columns, [" "] * (columns + 4)
+    marks, labels = ["-" if plain else "─"] * columns, [" "] * columns
     taken = -1
     for point in curve.points:
         place = min(columns - 1, int(columns * point.sparsity / last))
@@ -89,7 +89,8 @@ def _axis(curve: Curve, columns: int, *, plain: bool) -> list[str]:
         if start > taken:
             labels[start : start + len(text)] = text
             taken = start + len(text)
-    return [f"{'':>{LEFT}}{''.join(marks)}", f"{'':>{LEFT}}{''.join(labels).rstrip()} % zeros"]
+    unit = "% zeros" if curve.structure == "zeros" else "% gone"
+    return [f"{'':>{LEFT}}{''.join(marks)}", f"{'':>{LEFT}}{''.join(labels).rstrip()} {unit}"]
 
 
 def _label(value: float) -> str:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.saving import FORMATS, Format, Saved
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.document import Document
 
 ONE_POINT = 0.01  # of accuracy, or of answers, that a curve is read at,
 SMALL_ERROR = 0.05  # and the output error where there are no answers
@@ -12,7 +19,7 @@ MEASURED, PREDICTED = "measured", "predicted"
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class CurvePoint(Facts):
     """A network at one sparsity.
 
     Attributes
@@ -47,7 +54,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Trend:
+class Trend(Facts):
     """The predicted course between the points.
 
     Attributes
@@ -87,7 +94,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Saved):
     """How much a model can be pruned.
 
     Attributes
@@ -111,6 +118,9 @@ class Curve:
     notes
         What a reader should know.
     """
+
+    kind: ClassVar[str] = "curve"
+    told: ClassVar[tuple[str, ...]] = ("verdict", "limit", "cheap")
 
     model: str
     data: str
@@ -136,6 +146,40 @@ class Curve:
         """The largest sparsity up to which no network is predicted to cost more than the limit."""
         return self.trend.within(self.trend.limit) or 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**asdict(self), "limit": self.trend.limit, "cheap": self.cheap}
+    @property
+    def limit(self) -> float:
+        """What a network may cost to be called cheap."""
+        return self.trend.limit
+
+    @property
+    def verdict(self) -> str:
+        """How much can be pruned, in a sentence."""
+        from nettrim_cli.report.curve.words import verdict
+
+        return verdict(self)
+
+    @property
+    def formats(self) -> dict[str, Format]:
+        """Formats by their endings."""
+        return CURVE_FORMATS
+
+    def document(self) -> Document:
+        """What people read of it."""
+        from nettrim_cli.report.curve.document import curve_document
+
+        return curve_document(self)
+
+    def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """A row for each point."""
+        from nettrim_cli.report.curve.document import curve_rows
+
+        return curve_rows(self)
+
+
+def _svg(curve: Any) -> str:
+    from nettrim_cli.report.curve.picture import svg
+
+    return svg(curve)
+
+
+CURVE_FORMATS: dict[str, Format] = {**FORMATS, ".svg": _svg}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nettrim_cli.report import formatting, text_table
 from nettrim_cli.report.curve.chart import chart
 from nettrim_cli.report.curve.result import Curve
-from nettrim_cli.report.curve.words import advice, basis, columns, verdict
+from nettrim_cli.report.curve.words import advice, basis, columns, is_cheap, verdict
 from nettrim_cli.report.terminal import GOOD, WARN
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show_curve(curve: Curve, console: Console) -> None:
     """Print how much can be pruned, a small plot, the points, and what to try."""
-    style = GOOD if curve.cheap >= curve.trend.sparsities[1] else WARN
+    style = GOOD if is_cheap(curve) else WARN
     text_table.paragraph(verdict(curve), console, f"bold {style}", hanging=3)
     text_table.paragraph(basis(curve), console, hanging=3)
     for note in curve.notes:

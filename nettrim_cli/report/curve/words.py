@@ -18,9 +18,14 @@ def verdict(curve: Curve) -> str:
     last = curve.points[-1].sparsity
     if curve.cheap >= last:
         return f"Even {whole(last)} % {noun(curve)} cost less than {limit(curve)}."
-    if curve.cheap < curve.trend.sparsities[1]:
+    if not is_cheap(curve):
         return f"Even {whole(curve.trend.sparsities[1])} % {noun(curve)} cost {limit(curve)}."
     return f"Up to {whole(curve.cheap)} % {noun(curve)} cost less than {limit(curve)}."
+
+
+def is_cheap(curve: Curve) -> bool:
+    """Whether some sparsity costs less than the limit."""
+    return curve.cheap >= curve.trend.sparsities[1]
 
 
 def basis(curve: Curve) -> str:
@@ -41,7 +46,7 @@ def advice(curve: Curve) -> str:
     words = ["nettrim", "prune", curve.model, "--data", curve.data]
     if curve.structure != "zeros":
         words += ["--structure", curve.structure]
-    if curve.cheap < curve.trend.sparsities[1]:
+    if not is_cheap(curve):
         option = "--max-drop" if curve.has_answers else "--max-error"
         return shlex.join([*words, option, f"{formatting.plain_percent(curve.trend.limit)}%"])
     return shlex.join([*words, "--sparsity", f"{whole(curve.cheap)}%"])

@@ -1,0 +1,40 @@
+"""What people read of a curve in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from nettrim_cli.report.curve.picture import drawing
+from nettrim_cli.report.curve.result import Curve
+from nettrim_cli.report.curve.words import advice, basis, columns, is_cheap, verdict
+from nettrim_cli.report.diagnostic import Severity
+from nettrim_cli.report.document import Document, Figure, Notice
+from nettrim_cli.report.documents.parts import as_table
+
+FIELDS = (
+    *("sparsity", "error", "drop", "drop_bound", "bytes_raw", "bytes_gzip", "bytes_compact"),
+    *("latency_ratio", "how"),
+)
+
+
+def curve_document(curve: Curve) -> Document:
+    """The picture, the points, and what to try."""
+    return Document(
+        title="nettrim curve",
+        headline=verdict(curve),
+        good=is_cheap(curve),
+        lines=[basis(curve), f"Try: {advice(curve)}"],
+        blocks=[
+            *(Notice(note, Severity.NOTE) for note in curve.notes),
+            Figure("", lambda: drawing(curve), "Full dots are measured, hollow ones predicted."),
+            as_table(columns(curve)),
+        ],
+    )
+
+
+def curve_rows(curve: Curve) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    """A row for each point; fractions and bytes."""
+    points = [asdict(point) for point in curve.points]
+    return FIELDS, [[point[name] for name in FIELDS] for point in points]
