@@ -1,6 +1,7 @@
 # `make` lists the targets.  Everything runs in .venv, which is made on first use.
 PYTHON ?= python3
 VENV   := .venv
+LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 DEMO   := demo
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
@@ -10,7 +11,7 @@ PYTEST := env -u PYTHONPYCACHEPREFIX PYTHONDONTWRITEBYTECODE= $(BIN)/python -m p
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs models clean
+.PHONY: help setup demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,13 @@ test: setup  ## run the quick tests, lint and types among them
 
 test-kernels: setup  ## run the quick tests under each BLAS kernel and with 1, 2, 4 threads (an hour; ARGS="tests/solve" runs some)
 	$(BIN)/python tests/kernels.py $(ARGS)
+
+test-lowest: setup  ## run the quick tests with the lowest versions that pyproject.toml allows (minutes)
+	$(PYTHON) -m venv $(LOWEST)
+	$(BIN)/python tests/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint $(LOWEST)/constraints.txt '.[dev]'
+	$(LOWEST)/bin/python -m pytest $(PARALLEL)
 
 # The packages' files are read, nothing of them is run: their dependencies are not wanted, and
 # where one cannot be had its tests are skipped and say so.
@@ -99,5 +107,5 @@ models:  ## train the sample models anew (needs torch: sample_models/requirement
 	$(PYTHON) sample_models/make.py
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,8 +5,10 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 
 from __future__ import annotations
 
+import platform
 import sys
 import warnings
+from contextlib import suppress
 
 import click
 
@@ -39,8 +41,29 @@ EXAMPLES = (
 )
 
 
+def show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the versions that a report of a fault needs, if they are asked for, and exit."""
+    if not asked or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    parts = [f"Python {platform.python_version()}"]
+    for library in ("onnx", "onnxruntime"):
+        with suppress(PackageNotFoundError):
+            parts.append(f"{library} {version(library)}")
+    click.echo(f"nettrim {__version__} ({', '.join(parts)})")
+    context.exit()
+
+
 @click.group(cls=Group, context_settings=CONTEXT, examples=EXAMPLES)
-@click.version_option(__version__, "-V", "--version", prog_name="nettrim")
+@click.option(
+    *("-V", "--version"),
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version, and those of onnx and onnxruntime, and exit.",
+)
 def nettrim() -> None:
     """Prune trained ONNX networks: the same answers from a fraction of the weights."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from nettrim_cli import __version__, pipeline
@@ -222,7 +223,9 @@ def test_options_stand_under_headings_and_examples_at_the_end(capsys) -> None:
 
 def test_version(capsys) -> None:
     assert run(["--version"]) == 0
-    assert __version__ in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith(f"nettrim {__version__} (Python ")
+    assert f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__})" in told
 
 
 def test_inspect_lists_the_layers(files, capsys) -> None:
