@@ -91,24 +91,24 @@ def curve(
     from nettrim_cli.report.terminal import console_for_stdout
 
     try:
-        wanted = CurveSettings(at, measured)
+        points = CurveSettings(at, measured)
         settings = Settings(**options, max_error=ANY_ERROR)
     except BadInput as error:  # click itself has checked single options
         raise click.UsageError(str(error)) from error
     with reporting(reports, CURVE_FORMATS, [model, data], force=force) as write:
         with session(Session(progress, log_file), given_line()) as listener:
-            told = predict(
+            result = predict(
                 model,
                 data,
                 settings,
-                sparsities=wanted.sparsities,
-                measured=wanted.measured,
+                sparsities=points.sparsities,
+                measured=points.measured,
                 listener=listener,
             )
-            listener.conclude("done", [told.verdict])
-        write(told.render)
+            listener.conclude("done", [result.verdict])
+        write(result.render)
     with printing():
         if as_json:
-            click.echo(json_text(told.as_dict()), nl=False)
+            click.echo(json_text(result.as_dict()), nl=False)
         else:
-            show_curve(told, console_for_stdout())
+            show_curve(result, console_for_stdout())

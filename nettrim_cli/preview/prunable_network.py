@@ -63,12 +63,12 @@ class PrunableNetwork:
         """The course up to the largest of some sparsities, the dense network first."""
         last = max(sparsities)
         places = self.possible([*(place for place in PLACES if place < last), *sparsities])
-        drops = [self.course.drop(place)[0] for place in places]
-        told = tuple(drop for drop in drops if drop is not None)
+        expected = (self.course.drop(place)[0] for place in places)
+        drops = tuple(drop for drop in expected if drop is not None)
         return Trend(
             (0.0, *places),
             (0.0, *map(self.course.error, places)),
-            (0.0, *told) if told else (),
+            (0.0, *drops) if drops else (),
         )
 
     def next_share(self, sparsities: Sequence[float]) -> float:

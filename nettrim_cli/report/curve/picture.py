@@ -152,20 +152,20 @@ def _panel(panel: Panel, y: float, curve: Curve) -> Iterator[Element]:
         across, foot = place(point.sparsity, 0)
         yield _text(across, foot + 17, formatting.plain_percent(round(point.sparsity, 4)))
     if panel.limit is not None and panel.limit <= top:
-        (left, height), (right, _) = place(0, panel.limit), place(last, panel.limit)
+        (start, height), (end, _) = place(0, panel.limit), place(last, panel.limit)
         dashes = "stroke: var(--cost); stroke-dasharray: 5 4"
-        yield element("line", style=dashes, x1=left, y1=height, x2=right, y2=height)
+        yield element("line", style=dashes, x1=start, y1=height, x2=end, y2=height)
     for tone, series in zip(TONES, panel.series, strict=False):
         steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*pair) for pair in series.line))
         stroke = f"fill: none; stroke: var(--{tone}); stroke-width: 2"
         yield element("path", style=stroke, d=f"M{steps}")
         for sparsity, value, is_measured in series.dots:
             x, height = place(sparsity, value)
-            told = f"{formatting.plain_percent(round(sparsity, 4))} % {noun(curve)}: "
-            told += f"{panel.label(value)}, {'measured' if is_measured else 'predicted'}"
+            hint = f"{formatting.plain_percent(round(sparsity, 4))} % {noun(curve)}: "
+            hint += f"{panel.label(value)}, {'measured' if is_measured else 'predicted'}"
             fill = f"fill: var(--{tone if is_measured else 'paper'}); stroke: var(--{tone})"
             style = f"{fill}; stroke-width: 2"
-            yield element("circle", element("title", told), style=style, cx=x, cy=height, r=3.5)
+            yield element("circle", element("title", hint), style=style, cx=x, cy=height, r=3.5)
 
 
 def _fill(number: int, panel: Panel) -> str:
