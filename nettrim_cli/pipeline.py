@@ -15,6 +15,7 @@ import numpy as np
 from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.dataset import Batch
+from nettrim_cli.data.input_shapes import dataset_shape
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.evaluation.certificate import certificate_of
@@ -39,6 +40,7 @@ from nettrim_cli.loading import (
     open_samples,
     split_samples,
 )
+from nettrim_cli.preview.layer_costs import layer_costs
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.advice import nothing_to_do, run_advice
@@ -53,7 +55,8 @@ from nettrim_cli.pruning.writing import write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
-from nettrim_cli.report.result import LayerReport, ModelSummary, Report
+from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
+from nettrim_cli.report.result import LayerReport, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 
 if TYPE_CHECKING:
@@ -223,20 +226,46 @@ def compare(  # noqa: PLR0913 (the options of the command)
         )
 
 
-def inspect(model: PathLike) -> ModelSummary:
+def inspect(
+    model: PathLike,
+    data: PathLike | None = None,
+    settings: Settings | None = None,
+    *,
+    listener: Listener | None = None,
+) -> ModelSummary:
     """List the layers of a model, with the non-zeros of each that can be pruned.
+
+    Parameters
+    ----------
+    model, data
+        ONNX file; samples on which it is measured what zeros would cost in each layer.
+    settings
+        Of that measurement.
+    listener
+        Is told what is done.
 
     Raises
     ------
     NettrimError
-        One of its kinds: the file is missing or bad.
+        One of its kinds: a file is missing or bad, or with samples no layer can be pruned.
     """
     tell("about", model)
-    (loaded,) = load_models([model])
+    (loaded,) = load_models([model], data)
     counts = {
         layer.name: nonzeros(loaded.weight(layer)[0]) for layer in loaded.layers if layer.prunable
     }
-    return ModelSummary(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0])
+    summary = ModelSummary(
+        *(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0]),
+        inputs=[
+            TensorFacts(each.name, each.dtype, each.shape, dataset_shape(each, loaded.inputs))
+            for each in loaded.inputs
+        ],
+        outputs=[TensorFacts(each.name, each.dtype, each.shape) for each in loaded.outputs],
+    )
+    if data is None:
+        return summary
+    prices = layer_costs(model, data, settings or Settings(), listener or _silent())
+    return replace(summary, costs=prices.costs, notes=prices.notes)
 
 
 def convert(

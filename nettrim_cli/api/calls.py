@@ -18,7 +18,7 @@ from nettrim_cli.api.samples import Draw
 from nettrim_cli.api.workspace import workspace
 from nettrim_cli.latency.bench import bench as time_models
 from nettrim_cli.loading import default_output
-from nettrim_cli.report.result import ModelSummary
+from nettrim_cli.report.model_summary import ModelSummary
 from nettrim_cli.settings import BenchSettings, Gate, Settings
 
 if TYPE_CHECKING:

@@ -35,6 +35,14 @@ def batch_axis(tensor: Tensor, inputs: Sequence[Tensor]) -> int | None:
     return free[0] if len(free) == 1 else None
 
 
+def dataset_shape(tensor: Tensor, inputs: Sequence[Tensor]) -> tuple[Axis, ...]:
+    """Shape of the dataset that feeds an input, with ``samples`` for their number."""
+    axis, axes = batch_axis(tensor, inputs), tensor.shape or ()
+    if axis is None or not axes:
+        return axes
+    return ("samples", *axes[:axis], *axes[axis + 1 :])
+
+
 def is_single(tensor: Tensor, source: Source) -> bool:
     """Whether a dataset is shaped as the value of an input for one sample."""
     ones = tuple(1 if fixed(axis) is None else axis for axis in tensor.shape or ())

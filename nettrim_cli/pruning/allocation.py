@@ -135,14 +135,17 @@ class ErrorModel:
 
     def error(self, zeros: Mapping[str, int]) -> float:
         """The network's relative error by the layers' own, as if they were independent."""
-        total = 0.0
-        for curve in self.curves:
-            share = np.array([zeros[curve.layer.name] / curve.layer.parameters])
-            cost = interpolate(self.levels, curve.squares, share)
-            total += float(cost[0]) * (
-                curve.sensitivity if self.moves_output else relative_weight(curve)
-            )
-        return math.sqrt(total)
+        errors = [
+            self.layer_error(curve, zeros[curve.layer.name] / curve.layer.parameters)
+            for curve in self.curves
+        ]
+        return math.hypot(*errors)
+
+    def layer_error(self, curve: LayerCurve, share: float) -> float:
+        """The network's relative error with that share of zeros in one layer alone."""
+        cost = interpolate(self.levels, curve.squares, np.array([share]))
+        weight = curve.sensitivity if self.moves_output else relative_weight(curve)
+        return math.sqrt(float(cost[0]) * weight)
 
     def cost(self, zeros: Mapping[str, int]) -> float:
         """The outputs' squared relative error, which ``allocate(kind="network")`` minimises."""

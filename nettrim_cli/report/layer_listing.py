@@ -5,64 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nettrim_cli.report import formatting, text_table
+from nettrim_cli.report import formatting, sample_hint, text_table
+from nettrim_cli.report.model_summary import SHARES, Axes, ModelSummary, TensorFacts
 from nettrim_cli.report.terminal import GOOD, WARN
-from nettrim_cli.report.text_table import Column
+from nettrim_cli.report.text_table import ESSENTIAL, Column
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nettrim_cli.graph.layer import Layer
 
+COST_GROUP = "output error % with zeros"
 
-def show_layers(
-    path: str,
-    layers: Sequence[Layer],
-    nonzeros: Mapping[str, int],
-    console: Console,
-    *,
-    parameters: int | None = None,
-) -> None:
-    """Print a model's layers as nettrim sees them, and totals.
 
-    Parameters
-    ----------
-    path, layers
-        Path of the model, and its layers.
-    nonzeros
-        Non-zero weights by layer name, as far as they are known.
-    console
-        Where to print.
-    parameters
-        Size of the whole model, with which the prunable weights are compared; by default the
-        listed layers' weights.
-    """
-    text_table.line(formatting.clean(path), console, "bold")
+def show_summary(summary: ModelSummary, console: Console) -> None:
+    """Print a model's layers as nettrim sees them, totals, and what its samples look like."""
+    layers = summary.layers
+    text_table.line(formatting.clean(summary.path), console, "bold")
+    for note in summary.notes:
+        text_table.paragraph(f"! {formatting.clean(note)}", console, WARN, hanging=3)
     text_table.blank(console)
     if layers:
         refusals = [
             formatting.clean(f"no: {layer.refusal}") if layer.refusal else "" for layer in layers
         ]
-        columns = text_table.fit(_columns(layers, nonzeros), console.width)
+        columns = text_table.fit(_columns(summary), console.width)
         text_table.show(columns, console, refusals)
         text_table.blank(console)
-    text_table.pairs(_total_rows(layers, parameters), console)
+    text_table.pairs(_total_rows(layers, summary.parameters), console)
+    if summary.inputs or summary.outputs:
+        text_table.blank(console)
+        text_table.show(text_table.fit(_tensor_columns(summary), console.width), console)
+    if summary.inputs and not summary.costs:
+        text_table.blank(console)
+        line = formatting.clean(sample_hint.command(summary.path, summary.inputs))
+        text_table.line(f"{sample_hint.FILE} is made by such a line, or from Python:", console)
+        for text in (line, *sample_hint.script(summary.inputs)):
+            text_table.line(f"    {formatting.clean(text)}", console)
 
 
-def layers_as_dict(
-    path: str,
-    layers: Sequence[Layer],
-    nonzeros: Mapping[str, int],
-    *,
-    parameters: int | None = None,
-) -> dict[str, Any]:
-    """Give what ``show_layers`` prints as plain values for JSON; sparsities are fractions.
-
-    Parameters
-    ----------
-    path, layers, nonzeros, parameters
-        As for ``show_layers``.
-    """
+def summary_as_dict(summary: ModelSummary) -> dict[str, Any]:
+    """Give what ``show_summary`` prints as plain values for JSON; shares are fractions."""
+    layers, nonzeros = summary.layers, summary.nonzeros
     rows = [
         {
             "name": layer.name,
@@ -79,13 +63,25 @@ def layers_as_dict(
             "depthwise": layer.depthwise,
             "refusal": layer.refusal.text,
             "reason": layer.refusal.code,
+            "costs": [
+                {"sparsity": share, "error": error}
+                for share, error in zip(SHARES, summary.costs.get(layer.name, ()), strict=False)
+            ],
         }
         for layer in layers
     ]
-    return {"path": path, "layers": rows, "totals": _layer_totals(layers, parameters)}
+    return {
+        "path": summary.path,
+        "layers": rows,
+        "totals": _layer_totals(layers, summary.parameters),
+        "inputs": [tensor.as_dict() for tensor in summary.inputs],
+        "outputs": [tensor.as_dict() for tensor in summary.outputs],
+        "notes": list(summary.notes),
+    }
 
 
-def _columns(layers: Sequence[Layer], nonzeros: Mapping[str, int]) -> list[Column]:
+def _columns(summary: ModelSummary) -> list[Column]:
+    layers, nonzeros = summary.layers, summary.nonzeros
     prunable = ["if named by --include" if layer.depthwise else "yes" for layer in layers]
     styles = [WARN if layer.depthwise else GOOD for layer in layers]
     names = [formatting.clean(layer.name) for layer in layers]
@@ -100,15 +96,57 @@ def _columns(layers: Sequence[Layer], nonzeros: Mapping[str, int]) -> list[Colum
         Column("shape", shapes, priority=60, lead=True),
         Column("weights", weights, priority=40, lead=True),
         Column("sparsity %", sparsities, priority=49),
+        *_cost_columns(summary),
         Column("prunable", prunable, priority=5, right=False, styles=styles),
         Column("follows", follows, priority=10, right=False),
     ]
 
 
-def _total_rows(layers: Sequence[Layer], parameters: int | None) -> list[tuple[str, str, str, str]]:
+def _cost_columns(summary: ModelSummary) -> list[Column]:
+    """What layers cost at the outputs, where that was measured."""
+    costs = [summary.costs.get(layer.name) for layer in summary.layers]
+    return [
+        Column(
+            f"{formatting.plain_percent(share)} %",
+            ["" if errors is None else formatting.error(errors[number]) for errors in costs],
+            COST_GROUP,
+            ESSENTIAL + number,
+        )
+        for number, share in enumerate(SHARES if summary.costs else ())
+    ]
+
+
+def _tensor_columns(summary: ModelSummary) -> list[Column]:
+    """The inputs and outputs, with the datasets that feed inputs."""
+    tensors = [*summary.inputs, *summary.outputs]
+    kinds = ["input"] * len(summary.inputs) + ["output"] * len(summary.outputs)
+    return [
+        Column("", kinds, right=False),
+        Column("name", [formatting.clean(tensor.name) for tensor in tensors], right=False),
+        Column("shape", [_axes(tensor.shape) for tensor in tensors], right=False),
+        Column("type", [tensor.dtype for tensor in tensors], right=False),
+        Column(
+            f"dataset in {sample_hint.FILE}",
+            ["" if tensor.dataset is None else _dataset(tensor) for tensor in tensors],
+            right=False,
+        ),
+    ]
+
+
+def _dataset(tensor: TensorFacts) -> str:
+    return "any shape" if tensor.shape is None else _axes(tensor.dataset)
+
+
+def _axes(axes: Axes | None) -> str:
+    """A shape with its free axes."""
+    if axes is None:
+        return "any"
+    return " x ".join("?" if axis is None else formatting.clean(str(axis)) for axis in axes) or "()"
+
+
+def _total_rows(layers: Sequence[Layer], parameters: int) -> list[tuple[str, str, str, str]]:
     totals = _layer_totals(layers, parameters)
     share = f"{formatting.percent(totals['prunable_share'])} %"
-    basis = "all layers' weights" if parameters is None else "all parameters"
     depthwise = sum(layer.prunable and layer.depthwise for layer in layers)
     remark = (
         f"{formatting.count(depthwise)} of them only if --include names them" if depthwise else ""
@@ -120,7 +158,7 @@ def _total_rows(layers: Sequence[Layer], parameters: int | None) -> list[tuple[s
             "weights",
             "",
             formatting.count(totals["prunable_weights"]),
-            f"prunable, {share} of {basis}",
+            f"prunable, {share} of all parameters",
         ),
     ]
 
@@ -136,13 +174,12 @@ def _sparsity(layer: Layer, nonzeros: Mapping[str, int]) -> float | None:
     return 1 - count / layer.parameters if layer.parameters else 0.0
 
 
-def _layer_totals(layers: Sequence[Layer], parameters: int | None) -> dict[str, Any]:
+def _layer_totals(layers: Sequence[Layer], parameters: int) -> dict[str, Any]:
     weights = sum(layer.parameters for layer in layers if layer.prunable)
-    total = sum(layer.parameters for layer in layers) if parameters is None else parameters
     return {
         "layers": len(layers),
         "prunable_layers": sum(layer.prunable for layer in layers),
         "prunable_weights": weights,
-        "parameters": total,
-        "prunable_share": weights / total if total else 0.0,
+        "parameters": parameters,
+        "prunable_share": weights / parameters if parameters else 0.0,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,6 @@ from nettrim_cli.report.saving import Saved
 from nettrim_cli.report.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
-    from nettrim_cli.graph.layer import Layer
     from nettrim_cli.report.document import Document
 
 
@@ -93,26 +92,6 @@ class LayerReport(Facts):
     def pruned(self) -> bool:
         """Whether the layer was pruned."""
         return self.status not in ("dense", "infeasible", "not-finite")
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """What ``inspect`` tells of a model.
-
-    Attributes
-    ----------
-    layers
-        All that were found, prunable or not.
-    nonzeros
-        Of each prunable layer, by name.
-    parameters
-        Of the whole model.
-    """
-
-    path: str
-    layers: Sequence[Layer]
-    nonzeros: Mapping[str, int]
-    parameters: int
 
 
 @dataclass(frozen=True)

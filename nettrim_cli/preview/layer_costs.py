@@ -1,0 +1,56 @@
+"""What zeros in single layers would cost at the network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nettrim_cli.loading import PathLike
+from nettrim_cli.preview.opened_run import opened_run
+from nettrim_cli.pruning.measurement import measure
+from nettrim_cli.report.model_summary import SHARES
+from nettrim_cli.settings import TARGETS, Settings
+from nettrim_cli.settings.curve import ANY_ERROR
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress import Listener
+
+
+@dataclass(frozen=True)
+class LayerPrices:
+    """Predicted relative errors of the outputs at SHARES, by layer; and doubts of the samples."""
+
+    costs: Mapping[str, Sequence[float]]
+    notes: Sequence[str]
+
+
+def layer_costs(
+    model: PathLike, data: PathLike, settings: Settings, listener: Listener
+) -> LayerPrices:
+    """Measure what zeros cost in each layer, without pruning any.
+
+    Parameters
+    ----------
+    model, data
+        ONNX file; HDF5, .npz or .npy file.
+    settings
+        Of the measurement, without a target.
+    listener
+        Hears of the progress.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds: a file is missing or bad, or no layer can be pruned.
+    """
+    targets: dict[str, Any] = dict.fromkeys(TARGETS) | {"max_error": ANY_ERROR}
+    with opened_run(model, data, replace(settings, **targets), listener) as run:
+        error_model = measure(run.context, run.samples).error_model
+        return LayerPrices(
+            {
+                curve.layer.name: [error_model.layer_error(curve, share) for share in SHARES]
+                for curve in error_model.curves
+            },
+            [doubt.text for doubt in run.doubts],
+        )
