@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nettrim_cli.api.calls import bench, compare, inspect, prune
+    from nettrim_cli.api.calls import bench, compare, curve, inspect, prune
     from nettrim_cli.errors import NettrimError
     from nettrim_cli.report.result import Report
     from nettrim_cli.settings import BenchSettings, Gate, LayerOptions, Settings
@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "bench",
     "compare",
+    "curve",
     "inspect",
     "prune",
 ]
@@ -39,6 +40,7 @@ _HOME = {
     "Settings": "nettrim_cli.settings",
     "bench": "nettrim_cli.api.calls",
     "compare": "nettrim_cli.api.calls",
+    "curve": "nettrim_cli.api.calls",
     "inspect": "nettrim_cli.api.calls",
     "prune": "nettrim_cli.api.calls",
 }

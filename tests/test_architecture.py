@@ -43,7 +43,8 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     "options": {"errors", "files", "process", "quantities", "settings"},
     "settings": {"errors", "options.declare", "quantities"},
     "api": {
-        *("data", "errors", "graph", "latency", "loading", "pipeline", "report", "settings"),
+        *("data", "errors", "graph", "latency", "loading", "pipeline", "preview", "report"),
+        "settings",
     },
     "commands": {
         *("errors", "files", "latency", "loading", "options", "pipeline", "preparation"),

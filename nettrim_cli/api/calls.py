@@ -1,4 +1,4 @@
-"""``prune``, ``compare``, ``inspect`` and ``bench`` of what is in files or in memory.
+"""``prune``, ``curve``, ``compare``, ``inspect`` and ``bench`` of what is in files or in memory.
 
 Models are paths or ``onnx.ModelProto``, samples paths, arrays or streams (see ``samples.opened``).
 Options have the command line's defaults.  Errors are kinds of ``NettrimError``.
@@ -18,14 +18,17 @@ from nettrim_cli.api.samples import Draw
 from nettrim_cli.api.workspace import workspace
 from nettrim_cli.latency.bench import bench as time_models
 from nettrim_cli.loading import default_output
+from nettrim_cli.preview.curve import curve as predict
 from nettrim_cli.report.model_summary import ModelSummary
 from nettrim_cli.settings import BenchSettings, Gate, Settings
+from nettrim_cli.settings.curve import MEASUREMENT, RUN_OPTIONS, CurveSettings
 
 if TYPE_CHECKING:
     import onnx
 
     from nettrim_cli.report.bench_result import Bench
     from nettrim_cli.report.comparison_result import Comparison
+    from nettrim_cli.report.curve.result import Curve
     from nettrim_cli.report.progress import Listener
 
 PathLike = str | os.PathLike[str]
@@ -85,6 +88,53 @@ def prune(
         return PrunedModel.of(files.told(report), target, in_memory=in_memory)
 
 
+def curve(
+    model: PathLike | onnx.ModelProto,
+    data: Any,
+    *,
+    at: Sequence[float | str] = (),
+    measured: int = 1,
+    settings: Settings | None = None,
+    listener: Listener | None = None,
+    **options: Any,
+) -> Curve:
+    """Tell how much a model can be pruned; nothing is written.
+
+    Parameters
+    ----------
+    model, data
+        The model, and samples for it.  Of a stream the first ``samples`` are read.
+    at
+        Sparsities to tell of, such as ``(0.5, 0.9)``; those of the command line by default.
+    measured
+        At so many of them the network is pruned; the others are predicted.
+    settings, options
+        Options of the runs that are predicted, without a target.
+    listener
+        Is told of progress.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds: a file is missing or bad, or no layer can be pruned.
+    TypeError
+        There is no such option.
+    """
+    chosen = merged(settings or Settings(), options, "curve", RUN_OPTIONS)
+    shares = CurveSettings(tuple(map(str, at)), measured)
+    with workspace() as files:
+        path = files.model(model, "model")
+        told = predict(
+            path,
+            files.samples(data, path, Draw(chosen.samples, chosen.seed)),
+            chosen,
+            sparsities=shares.sparsities,
+            measured=shares.measured,
+            listener=listener,
+        )
+        return files.told(told)
+
+
 def compare(
     reference: PathLike | onnx.ModelProto,
     candidate: PathLike | onnx.ModelProto,
@@ -134,16 +184,40 @@ def compare(
         return files.told(comparison)
 
 
-def inspect(model: PathLike | onnx.ModelProto) -> ModelSummary:
-    """List the layers of a model, with the non-zeros of each that can be pruned.
+def inspect(
+    model: PathLike | onnx.ModelProto,
+    data: Any = None,
+    settings: Settings | None = None,
+    *,
+    listener: Listener | None = None,
+    **options: Any,
+) -> ModelSummary:
+    """List inputs, outputs and layers of a model, with the non-zeros of each that can be pruned.
+
+    Parameters
+    ----------
+    model
+        The model.
+    data
+        Samples on which it is measured what zeros would cost in each layer.
+    settings, options
+        Options of that measurement, such as ``samples=500``.
+    listener
+        Is told of progress.
 
     Raises
     ------
     NettrimError
         One of its kinds: the file is missing or bad.
+    TypeError
+        There is no such option.
     """
+    chosen = merged(settings or Settings(), options, "inspect", MEASUREMENT)
     with workspace() as files:
-        return files.told(pipeline.inspect(files.model(model, "model")))
+        path = files.model(model, "model")
+        draw = Draw(chosen.samples, chosen.seed)
+        samples = None if data is None else files.samples(data, path, draw)
+        return files.told(pipeline.inspect(path, samples, chosen, listener=listener))
 
 
 def bench(

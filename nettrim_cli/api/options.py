@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -12,11 +12,25 @@ from nettrim_cli.errors import BadInput
 Options = TypeVar("Options", bound=Any)
 
 
-def merged(settings: Options, keywords: Mapping[str, Any], function: str) -> Options:
+def merged(
+    settings: Options,
+    keywords: Mapping[str, Any],
+    function: str,
+    names: Collection[str] | None = None,
+) -> Options:
     """Settings in which keywords take the place of fields.
 
     Texts are read as the command line reads them (``sparsity="90%"``), and where several values
     are allowed a single one is taken, too.
+
+    Parameters
+    ----------
+    settings, keywords
+        The fields, and what takes their place.
+    function
+        Its name, for messages.
+    names
+        Those of the options that it has; by default all.
 
     Raises
     ------
@@ -25,7 +39,8 @@ def merged(settings: Options, keywords: Mapping[str, Any], function: str) -> Opt
     BadInput
         A value cannot be read, or is out of its bounds.
     """
-    rules = {field.name: field for field in fields(settings)}
+    declared = {field.name: field for field in fields(settings)}
+    rules = declared if names is None else {name: declared[name] for name in names}
     values = {}
     for name, value in keywords.items():
         if name not in rules:

@@ -11,13 +11,13 @@ from nettrim_cli.options.endings import printing
 from nettrim_cli.options.flags import PATH, data_option, json_option, limit_options, options_of
 from nettrim_cli.options.usage import Command
 from nettrim_cli.settings import Settings
+from nettrim_cli.settings.curve import MEASUREMENT
 
 SHORT = "List the layers: what can be pruned, why not, and what samples look like."
 EXAMPLES = (
     ("what can be pruned", "nettrim inspect model.onnx"),
     ("what zeros would cost in each layer", "nettrim inspect model.onnx --data calib.h5"),
 )
-MEASUREMENT = ("samples", "holdout", "ignore_label", "seed", "threads")
 
 
 @click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)

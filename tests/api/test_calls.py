@@ -19,6 +19,7 @@ from nettrim_cli import cli, pipeline
 from nettrim_cli.errors import BadInput, CannotWrite, GateFailed, NothingToDo, WrongUsage
 from nettrim_cli.report.result import Report
 from nettrim_cli.settings import BenchSettings, Gate, Settings
+from nettrim_cli.settings.curve import CurveSettings
 from tests.support.networks import Files, initializers
 from tests.support.options import QUICK
 from tests.support.small import run
@@ -129,6 +130,20 @@ def test_what_is_told_of_models_in_memory_names_them(arrays, proto) -> None:
         assert missed.value.report.comparison.reference.path == "<model>"
 
 
+def test_the_curve_of_a_model_in_memory_is_that_of_its_file(files, arrays, proto, scratch) -> None:
+    options = {"at": (0.5, "90%"), "measured": 0, "threads": 1, "augment": "none"}
+    told, other = (
+        nettrim_cli.curve(*source, **options)
+        for source in ((proto, arrays), (files.model, files.data))
+    )
+    assert told.points == other.points
+    assert [point.sparsity for point in told.points] == pytest.approx([0, 0.5, 0.9], abs=0.01)
+    assert (told.model, told.data) == ("<model>", "<samples>")
+    assert not list(scratch.iterdir())
+    with pytest.raises(TypeError, match=r"curve\(\) has no option 'sparsity'"):
+        nettrim_cli.curve(proto, arrays, sparsity=0.5)
+
+
 def test_layers_of_a_model_in_memory_are_listed(files, proto) -> None:
     listed, other = nettrim_cli.inspect(proto), nettrim_cli.inspect(files.model)
     assert listed.path == "<model>"
@@ -136,11 +151,16 @@ def test_layers_of_a_model_in_memory_are_listed(files, proto) -> None:
     assert listed.parameters == sum(array.size for array in initializers(proto).values())
 
 
+def test_what_zeros_cost_is_measured_on_samples_in_memory(files, arrays, proto) -> None:
+    told = nettrim_cli.inspect(proto, arrays, samples=60)
+    assert told.costs
+    assert told.costs == nettrim_cli.inspect(files.model, files.data, samples=60).costs
+
+
 def test_models_in_memory_are_timed(arrays, proto) -> None:
-    timed = nettrim_cli.bench([proto, proto], arrays, batch=[1, 2], seconds=0.1)
-    assert [batch.size for batch in timed.batches] == [1, 2]
+    timed = nettrim_cli.bench([proto, proto], arrays, batch=2, seconds=0.1)
+    assert [batch.size for batch in timed.batches] == [2]
     assert [model.path for model in timed.models] == ["<model-1>", "<model-2>"]
-    assert len(nettrim_cli.bench(proto, seconds=0.1).models) == 1
 
 
 def test_unknown_options_are_errors_that_tell_the_nearest(arrays, proto) -> None:
@@ -156,6 +176,7 @@ def test_unknown_options_are_errors_that_tell_the_nearest(arrays, proto) -> None
     ("name", "words", "kind"),
     [
         ("prune", ["m", "--data", "d"], Settings),
+        ("curve", ["m", "--data", "d"], CurveSettings),
         ("compare", ["m", "m", "--data", "d"], Gate),
         ("bench", ["m"], BenchSettings),
     ],
