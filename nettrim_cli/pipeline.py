@@ -27,7 +27,7 @@ from nettrim_cli.evaluation.comparison import (
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.new_samples import new_sample_errors
 from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, dropped_samples, examine
-from nettrim_cli.evaluation.provenance import check_operands
+from nettrim_cli.evaluation.provenance import check_operands, provenance_of
 from nettrim_cli.files.atomic import reserved, standing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.latency.bench import held_out_latency
@@ -47,11 +47,11 @@ from nettrim_cli.pruning.advice import nothing_to_do, run_advice
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.integer_kernels import integer_context
-from nettrim_cli.pruning.layer_reports import in_order
+from nettrim_cli.pruning.layer_reports import histograms, in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
-from nettrim_cli.pruning.writing import write
+from nettrim_cli.pruning.writing import Written, write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -131,24 +131,43 @@ def prune(
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
             files = [dense.path, target]
             latency = held_out_latency(files, samples, listener.stage) if bench else ()
+    report = _report(dense, settings, outcome, written, unpruned)
+    return replace(
+        report,
+        seconds=time.monotonic() - start,
+        warnings=ordered(doubts),
+        certificate=certificate,
+        latency=latency,
+        samples_made=made_in_words(calibration.provenance),
+        provenance=provenance_of({"model": dense.files, "data": [Path(data)], "output": [target]}),
+    )
+
+
+def _report(
+    dense: Model,
+    settings: Settings,
+    outcome: Outcome,
+    written: Written,
+    unpruned: Sequence[LayerReport],
+) -> Report:
+    """What is told of a network and its file."""
+    result = outcome.result
     return Report(
         layers=in_order(dense, [*written.layers, *unpruned]),
         comparison=written.comparison,
         settings=settings.as_dict(),
         version=__version__,
-        seconds=time.monotonic() - start,
-        warnings=ordered(doubts),
-        certificate=certificate,
-        target=outcome.result.target,
+        seconds=0.0,
+        target=result.target,
         target_option=settings.target,
         bound=written.bound,
         final_samples=outcome.final_samples,
         forms=written.forms,
         deleted_units=written.deleted_units,
-        joint_fit=outcome.result.joint_fit,
-        latency=latency,
+        joint_fit=result.joint_fit,
         mix=outcome.mix,
-        samples_made=made_in_words(calibration.provenance),
+        curves=outcome.curves,
+        histograms=histograms(dense, result.masked or result.model, written.layers),
     )
 
 
@@ -217,12 +236,17 @@ def compare(  # noqa: PLR0913 (the options of the command)
             level = certificate, COMPARE_RUNS
             listener.stage("measuring what layers cost")
             certified = certificate_of(first, second, judged, *level, threads=count)
+        told = {"certificate": certificate, "threads": count, "ignore_label": ignore_label}
+        told |= vars(gate or Gate())
+        files = {"model": first.files, "candidate": second.files, "data": [Path(data)]}
         return replace(
             answers.compared(first, second),
             certificate=certified,
             new_samples=new_sample_errors(answers.errors),
             checks=limits,
             notes=notes,
+            settings=told,
+            provenance=provenance_of(files),
         )
 
 

@@ -20,12 +20,19 @@ from nettrim_cli.data.values import OutputPart, parts
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.accuracy import Interval, Margins, drop_bound, drop_interval, top1
 from nettrim_cli.evaluation.output_error import OutputError, interval
+from nettrim_cli.evaluation.value_sample import MOST
 from nettrim_cli.files.atomic import sha256
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.comparison_result import Comparison, ModelFacts, largest_error
+from nettrim_cli.report.comparison_result import (
+    Comparison,
+    ModelFacts,
+    OutputValues,
+    largest_error,
+)
 
 Array = NDArray[Any]
 LARGE_BYTES = 1 << 28
+MOST_VALUES = 8_000  # pairs of all outputs together
 PIECE_BYTES = 1 << 24
 
 
@@ -218,7 +225,15 @@ class OutputComparison:
             tuple(error.facts(name) for name, error in self.errors.items()),
             self.samples,
             changes,
+            values=self._values,
         )
+
+    @property
+    def _values(self) -> tuple[OutputValues, ...]:
+        """Some numbers of each output."""
+        most = min(MOST, MOST_VALUES // max(1, len(self.errors)))
+        pairs = ((name, error.values.finite(most)) for name, error in self.errors.items())
+        return tuple(OutputValues(name, *map(tuple, values)) for name, values in pairs if values[0])
 
 
 def facts(

@@ -23,6 +23,7 @@ from nettrim_cli.evaluation.accuracy import (
     top1,
 )
 from nettrim_cli.evaluation.relative_error import RelativeError
+from nettrim_cli.evaluation.value_sample import ValueSample
 from nettrim_cli.report.comparison_result import OutputFacts
 
 Array = NDArray[Any]
@@ -48,6 +49,8 @@ class OutputError:
         The kind of value that cannot be measured.
     samples
         Number of samples.
+    values
+        Some numbers of both models.
     """
 
     squared_distances: list[Array] = field(default_factory=list)
@@ -60,6 +63,7 @@ class OutputError:
     fixed_axes: frozenset[int] | None = None
     unmeasured: str = ""
     samples: int = 0
+    values: ValueSample = field(default_factory=ValueSample)
 
     def observe(self, part: OutputPart) -> None:
         """Take note of an output's size or kind, without a candidate."""
@@ -131,6 +135,7 @@ class OutputError:
         if is_answers(reference):
             self._add_units(reference != candidate, np.ones(reference.shape), units)
         else:
+            self.values.add(reference, candidate)
             y, z = reference.astype(np.float64), candidate.astype(np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
                 # Masks hold equal infinities, and some models NaN, which would differ by NaN.

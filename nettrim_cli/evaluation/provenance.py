@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import WrongUsage
+from nettrim_cli.files.atomic import sha256
 from nettrim_cli.graph.model import Model
+from nettrim_cli.report.provenance_result import FileFacts, Provenance
 from nettrim_cli.settings import Settings
 
 KEY = "nettrim"  # of the model's metadata
 PIECE_BYTES = 1 << 24
+LIBRARIES = ("onnx", "onnxruntime", "numpy", "scipy", "h5py")
 
 
 def describe(settings: Settings, dense: Model) -> str:
@@ -83,3 +89,26 @@ def check_operands(reference: Model, candidate: Model, data: Path) -> Iterator[s
             "nettrim wrote the reference, but not the candidate: if the candidate is the dense "
             "model, they are swapped."
         )
+
+
+def provenance_of(files: Mapping[str, Iterable[Path]]) -> Provenance:
+    """Where figures come from.
+
+    Parameters
+    ----------
+    files
+        Those of a run, by their role; such as are not there, as they are in memory, are left out.
+    """
+    facts = [
+        FileFacts(role, str(path), path.stat().st_size, sha256(path))
+        for role, paths in files.items()
+        for path in paths
+        if path.is_file()
+    ]
+    loaded = {name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules}
+    return Provenance(
+        tuple(facts),
+        {"nettrim": __version__, "python": platform.python_version(), **loaded},
+        f"{platform.system()} {platform.machine()}",
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )

@@ -25,6 +25,7 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.output_gradients import Importance, Movement
 from nettrim_cli.pruning.propagation import RecordedStage, layer_problem, set_matrices
+from nettrim_cli.report.result import ErrorCurve
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
 from nettrim_cli.solve.matrices import Matrix, norm
@@ -90,6 +91,18 @@ class ErrorModel:
 
     levels: NDArray[np.float64]
     curves: Sequence[LayerCurve]
+
+    @property
+    def told(self) -> tuple[ErrorCurve, ...]:
+        """Every curve as relative errors, for a report."""
+        return tuple(
+            ErrorCurve(
+                curve.layer.name,
+                tuple(self.levels.tolist()),
+                tuple(np.sqrt(curve.squares * relative_weight(curve)).tolist()),
+            )
+            for curve in self.curves
+        )
 
     def weighed(self, movements: Mapping[str, Movement]) -> ErrorModel:
         """The same with what each layer's weights do to the outputs, by name."""

@@ -13,7 +13,7 @@ from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import Forecast
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult
-from nettrim_cli.report.result import Mix
+from nettrim_cli.report.result import ErrorCurve, Mix
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Compression(Protocol):
         Those that layers are fitted to, made ones among them.
     forecast
         What more samples would give, where that was asked for.
+    curves
+        Of the layers, for zeros anywhere.
     noun
         What a sparsity is a share of, for messages.
     cache
@@ -56,6 +58,7 @@ class Compression(Protocol):
     samples: SampleSet
     cache: StreamCache
     forecast: Forecast | None
+    curves: tuple[ErrorCurve, ...]
     noun: str
 
     def limits(self) -> tuple[float, float]:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import response_size
 from nettrim_cli.pruning.selection import nonzeros
-from nettrim_cli.report.result import LayerReport
+from nettrim_cli.report.result import Histogram, LayerReport
 from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem, Solution, Status
 
+BINS, SPREAD = 40, 4.0  # of histograms, and how many standard deviations they reach
 WORST_FIRST = (
     *(Status.NOT_FINITE, Status.INFEASIBLE, Status.DENSE, Status.TIME_LIMIT),
     *(Status.MAX_ITERATIONS, Status.INACCURATE, Status.SOLVED),
@@ -86,3 +89,41 @@ def counted(report: LayerReport, written: Model) -> LayerReport:
     if layer is None or report.rank is not None:
         return report
     return replace(report, nonzeros_after=nonzeros(written.weight(layer)[0]))
+
+
+def histograms(
+    dense: Model, pruned: Model, reports: Iterable[LayerReport]
+) -> tuple[Histogram, ...]:
+    """Sizes of weights before and after, of each pruned layer that is one matrix in both models."""
+    before = {layer.name: layer for layer in dense.layers}
+    after = {layer.name: layer for layer in pruned.layers}
+    return tuple(
+        histogram(
+            report.name,
+            dense.weight(before[report.name])[0],
+            pruned.weight(after[report.name])[0],
+        )
+        for report in reports
+        if report.pruned and report.rank is None and report.name in after
+    )
+
+
+def histogram(name: str, before: Sequence[Matrix], after: Sequence[Matrix]) -> Histogram:
+    """Sizes of weights that are not zero, of the blocks of a layer before and after."""
+    finite = [block[np.isfinite(block)] for block in before]
+    weights = np.concatenate(finite) if len(finite) > 1 else finite[0]
+    centre, reach = 0.0, 0.5
+    if len(weights):
+        with np.errstate(over="ignore"):
+            centre, spread = float(weights.mean()), SPREAD * float(weights.std())
+        reach = spread if 0 < spread < math.inf else abs(centre) or reach
+    low, high = centre - reach, centre + reach
+
+    def counts(blocks: Sequence[Matrix]) -> tuple[int, ...]:
+        """Number of weights in each bin."""
+        total = np.zeros(BINS, np.int64)
+        for block in blocks:
+            total += np.histogram(block[block != 0], BINS, (low, high))[0]
+        return tuple(total.tolist())
+
+    return Histogram(name, low, high, counts(before), counts(after))

@@ -13,6 +13,7 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import Block, WarmStart
 from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.sensitivity import movements
+from nettrim_cli.report.result import ErrorCurve
 from nettrim_cli.settings import ALLOCATIONS
 from nettrim_cli.solve.levels import uniform
 
@@ -67,6 +68,8 @@ class StartingPoint:
         What the dense network delivered on these samples.
     forecast
         What more samples would give, where that was asked for.
+    curves
+        Of the layers, where they were measured.
     """
 
     samples: SampleSet
@@ -75,6 +78,7 @@ class StartingPoint:
     warm: WarmStart = field(default_factory=WarmStart)
     cache: StreamCache | None = None
     forecast: Forecast | None = None
+    curves: tuple[ErrorCurve, ...] = ()
 
 
 def starting_point(context: Context, samples: SampleSet) -> StartingPoint:
@@ -106,6 +110,7 @@ def starting_point(context: Context, samples: SampleSet) -> StartingPoint:
         measurement.warm,
         measurement.cache,
         measurement.forecast,
+        measurement.error_model.told,
     )
 
 

@@ -31,7 +31,7 @@ from nettrim_cli.pruning.second_step import few_bits, fit_together, in_full
 from nettrim_cli.pruning.sensitivity import SensitivityProbe
 from nettrim_cli.pruning.shrinking.compression import Shrinking
 from nettrim_cli.pruning.shrinking.sparse import SparseShrinking
-from nettrim_cli.report.result import NO_MIX, Mix
+from nettrim_cli.report.result import NO_MIX, ErrorCurve, Mix
 from nettrim_cli.settings import AUTO, CHOSEN_BITS, FIRST_BITS
 
 Zeros = Mapping[str, int]
@@ -51,12 +51,15 @@ class Outcome:
         What more samples would give, where that was asked for.
     mix
         What weights are stored as.
+    curves
+        Of the layers, where zeros are shared out by what they cost.
     """
 
     result: PassResult
     samples: SampleSet
     forecast: Forecast | None = None
     mix: Mix = NO_MIX
+    curves: tuple[ErrorCurve, ...] = ()
 
     @property
     def final_samples(self) -> int:
@@ -98,7 +101,7 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     if few and settings.method == "l0" and settings.final_fit == "auto":
         fitted = _fitted_to_all(context, samples.whole(), result, share)
         result = final_fit(result, fitted, reference)
-    return Outcome(result, samples, first.forecast, mix)
+    return Outcome(result, samples, first.forecast, mix, first.curves)
 
 
 def _fitted_to_all(

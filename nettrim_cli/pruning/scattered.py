@@ -45,6 +45,7 @@ class ScatteredZeros:
         self.cache = self.measured.cache
         self.samples, self.forecast = self.measured.samples, self.measured.forecast
         self.error_model = self.measured.error_model
+        self.curves = self.error_model.told
 
     def limits(self) -> tuple[float, float]:
         """The least and the largest sparsity that limits and curves allow, over all layers.

@@ -183,7 +183,8 @@ def _swept(
         result = accept(first) or result
     swept = sweep(context, compression.samples, first, reference, accept, cache=compression.cache)
     result = result if swept is first else swept
-    return Outcome(result, compression.samples, compression.forecast, compression.mix)
+    told = compression.forecast, compression.mix, compression.curves
+    return Outcome(result, compression.samples, *told)
 
 
 def _share(result: PassResult, wanted: float) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.provenance_result import Provenance
 from nettrim_cli.report.saving import Saved
 
 if TYPE_CHECKING:
@@ -146,6 +147,23 @@ class NewSampleError(Facts):
 
 
 @dataclass(frozen=True)
+class OutputValues(Facts):
+    """Some numbers of an output, drawn evenly from all samples, at most 1,000.
+
+    Attributes
+    ----------
+    name
+        Of the output.
+    reference, candidate
+        (N,) what both models answer at the same places.
+    """
+
+    name: str
+    reference: tuple[float, ...]
+    candidate: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Comparison(Saved):
     """Two models side by side on the same samples.
 
@@ -153,6 +171,8 @@ class Comparison(Saved):
     ``certificate`` holds for the candidate on these samples; it is None where none was asked for.
     ``new_samples`` rests on samples that chose nothing, and is empty where there are none.
     ``checks`` are the limits of the options, ``notes`` what a reader should know first.
+    ``values`` are some numbers of each output.  ``settings`` and ``provenance`` tell how the
+    figures came about; of a run they stand in its report.
     """
 
     kind: ClassVar[str] = "compare"
@@ -167,6 +187,9 @@ class Comparison(Saved):
     new_samples: tuple[NewSampleError, ...] = ()
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    values: tuple[OutputValues, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def passed(self) -> bool | None:

@@ -10,6 +10,7 @@ from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Certificate, Comparison
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.plain import Facts
+from nettrim_cli.report.provenance_result import Provenance
 from nettrim_cli.report.saving import Saved
 from nettrim_cli.report.verdict import Verdict, verdict
 
@@ -191,6 +192,45 @@ class FileForm(Facts):
 
 
 @dataclass(frozen=True)
+class ErrorCurve(Facts):
+    """What zeros do to a layer, as it was measured before any layer was pruned.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    sparsities, errors
+        (L,) shares of zeros, and the relative error of the layer's response at each, on the dense
+        network's signals.
+    """
+
+    name: str
+    sparsities: tuple[float, ...]
+    errors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Histogram(Facts):
+    """Sizes of a layer's weights that are not zero.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    low, high
+        Ends of the bins, which are all of the same width; weights beyond them are left out.
+    before, after
+        (40,) number of weights in each bin.
+    """
+
+    name: str
+    low: float
+    high: float
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Report(Saved):
     """A whole run of ``nettrim prune``.
 
@@ -221,6 +261,12 @@ class Report(Saved):
         What weights are stored as.
     samples_made
         How nettrim made the samples, in words; empty where it did not.
+    curves
+        Of the layers that were measured: where zeros are shared out by what they cost.
+    histograms
+        Of the pruned layers, where their weights are still one matrix.
+    provenance
+        Files, versions and machine.
     """
 
     kind: ClassVar[str] = "prune"
@@ -244,6 +290,9 @@ class Report(Saved):
     latency: tuple[BatchTiming, ...] = ()
     mix: Mix = NO_MIX
     samples_made: str = ""
+    curves: tuple[ErrorCurve, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def verdict(self) -> Verdict:

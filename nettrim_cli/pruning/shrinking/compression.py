@@ -31,7 +31,7 @@ from nettrim_cli.pruning.shrinking.layer_pass import Remaining, shrink_pass
 from nettrim_cli.pruning.shrinking.measurement import measure_shrinking
 from nettrim_cli.pruning.shrinking.widths import Plan, Widths, block_shapes
 from nettrim_cli.pruning.shrinking.work import Products, Work, measured_work, measures_time
-from nettrim_cli.report.result import LayerReport, Mix
+from nettrim_cli.report.result import ErrorCurve, LayerReport, Mix
 from nettrim_cli.solve.gram.rounding import to_nearest
 
 REPAIRED = 0.88  # what is left of the sum of single errors in a cascade
@@ -58,6 +58,7 @@ class Shrinking:
 
     noun = "of the weights gone"
     forecast: Forecast | None = None
+    curves: tuple[ErrorCurve, ...] = ()
     zeros: Sequence[float] = (0.0,)
 
     def __init__(self, context: Context, samples: SampleSet, bits: Sequence[int | None]) -> None:
