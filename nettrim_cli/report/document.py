@@ -22,7 +22,7 @@ class Bar:
     before
         A mark in the bar, from 0 to 1; None without one.
     tone
-        ``main``, ``cost`` or ``faint``.
+        ``main``, ``cost`` or ``before``.
     """
 
     text: str
@@ -83,13 +83,6 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """Figures side by side; in HTML alone."""
-
-    tiles: Sequence[Tile]
-
-
-@dataclass(frozen=True)
 class Figure:
     """A picture; in HTML alone.
 
@@ -99,11 +92,14 @@ class Figure:
         Words above and below it.
     draw
         Makes its element.
+    legend
+        Tones, as of ``Bar``, and what they stand for.
     """
 
     title: str
     draw: Callable[[], Element]
     caption: str = ""
+    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Measure:
-    """A size before and after, such as bytes.
+    """A size before and after, such as bytes, as a pair of bars; in HTML alone.
 
     Attributes
     ----------
@@ -135,14 +131,7 @@ class Measure:
     remark: str = ""
 
 
-@dataclass(frozen=True)
-class Measures:
-    """Sizes as pairs of bars; in HTML alone."""
-
-    measures: Sequence[Measure]
-
-
-Block = Table | Text | Notice | Tiles | Measures | Figure | Gallery
+Block = Table | Text | Figure | Gallery
 
 
 @dataclass(frozen=True)
@@ -177,15 +166,22 @@ class Document:
         The verdict.
     lines
         What goes with it.
-    blocks
-        What stands at the top.
+    table
+        The figures that are asked for first.
+    tiles, measures
+        The same as pictures; in HTML alone.
+    notices
+        What a reader should know first.
     sections
-        The others.
+        Everything else.
     """
 
     title: str
     headline: str
+    table: Table
     good: bool | None = None
     lines: Sequence[str] = ()
-    blocks: Sequence[Block] = ()
+    tiles: Sequence[Tile] = ()
+    measures: Sequence[Measure] = ()
+    notices: Sequence[Notice] = ()
     sections: Sequence[Section] = ()

@@ -129,7 +129,7 @@ def _sureness(report: Report) -> str:
     limits = list(dict.fromkeys(briefs))
     text = "".join(parts) + "."
     if severe:
-        text += f" Not to be relied on: {severe[0].brief or severe[0].text}."
+        text += f" Not to be relied on: {(severe[0].brief or severe[0].text).rstrip('.')}."
     if limits:
         text += f" Limited by {'; '.join(limits[:LIMITS])}."
     return text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nettrim_cli.report import bench as view
 from nettrim_cli.report.bench_verdict import outcomes, verdicts
 from nettrim_cli.report.diagnostic import Severity
-from nettrim_cli.report.document import Block, Document, Notice, Section, Text
+from nettrim_cli.report.document import Document, Notice, Section, Text
 from nettrim_cli.report.documents.parts import as_table
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ def bench_document(bench: Bench) -> Document:
     told = [f"{status.capitalize()}: {text}." for status, text in outcomes(bench)]
     told += [text for text, _ in verdicts(bench)]
     headline = told[0] if told else f"Latency of {bench.models[0].name}."
-    blocks: list[Block] = [
-        as_table(view.latency_columns(bench)),
-        *(Notice(note, Severity.NOTE) for note in bench.notes),
-    ]
     sections = [Section("Models", [as_table(view.model_columns(bench))], folded=False)]
     for timing in bench.batches:
         if timing.ops:
@@ -38,8 +34,13 @@ def bench_document(bench: Bench) -> Document:
             sections.append(Section(f"{title[0].upper()}{title[1:]}", [table]))
     basis = [Text(text) for text in view.basis(bench)]
     return Document(
-        *("nettrim bench", headline, bench.passed, told[1:], blocks),
-        [*sections, Section("Basis", basis, folded=False)],
+        "nettrim bench",
+        headline,
+        as_table(view.latency_columns(bench)),
+        bench.passed,
+        told[1:],
+        notices=[Notice(note, Severity.NOTE) for note in bench.notes],
+        sections=[*sections, Section("Basis", basis, folded=False)],
     )
 
 

@@ -6,14 +6,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import formatting
+from nettrim_cli.report.comparison_result import Certificate
 from nettrim_cli.report.diagnostic import Severity
-from nettrim_cli.report.document import Block, Document, Notice
+from nettrim_cli.report.document import Document, Notice
 from nettrim_cli.report.documents.parts import (
     certificate_section,
     cost_section,
     figures,
     file_sizes,
+    provenance_section,
+    settings_section,
 )
+from nettrim_cli.report.documents.pictures import bounds_section, output_section
 from nettrim_cli.report.gate import outcome
 from nettrim_cli.report.terminal import comparison_rows
 
@@ -38,22 +42,24 @@ def comparison_document(comparison: Comparison) -> Document:
         headline = f"{status.capitalize()}: {text}."
         lines = [f"{sureness[0].upper()}{sureness[1:]}."]
         lines += [f"{word.capitalize()}: {text}; {sure}." for word, text, sure in told[1:]]
-    blocks: list[Block] = [
-        figures(comparison_rows(comparison), ("reference", "candidate")),
-        *(Notice(note, Severity.NOTE) for note in comparison.notes),
-        file_sizes(comparison),
+    certificate = comparison.certificate or Certificate()
+    sections = [
+        output_section(comparison, ("reference", "candidate")),
+        bounds_section(comparison, certificate),
+        cost_section(certificate.costs),
+        certificate_section(certificate, {}),
+        settings_section(comparison.settings),
+        provenance_section(comparison.provenance),
     ]
-    certificate = comparison.certificate
-    sections = []
-    if certificate is not None:
-        sections = [cost_section(certificate.costs), certificate_section(certificate, {})]
     return Document(
         "nettrim compare",
         headline,
+        figures(comparison_rows(comparison), ("reference", "candidate")),
         comparison.passed,
         [*lines, f"{reference} → {candidate}, {samples}"],
-        blocks,
-        [section for section in sections if section is not None],
+        measures=file_sizes(comparison),
+        notices=[Notice(note, Severity.NOTE) for note in comparison.notes],
+        sections=[section for section in sections if section is not None],
     )
 
 

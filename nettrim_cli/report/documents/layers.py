@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 from nettrim_cli.report import formatting
 from nettrim_cli.report.cost_view import cost_cells
 from nettrim_cli.report.document import Bar, Cell, Section, Table
+from nettrim_cli.report.documents.pictures import strips
 
 if TYPE_CHECKING:
     from nettrim_cli.report.result import LayerReport, Report
 
 HEAD = (
     *("layer", "op", "shape", "zeros before %", "zeros after %", "error held-out %"),
-    *("cost at output %", "status", "note"),
+    *("cost at output %", "note"),
 )
-MINOR = frozenset(("op", "shape", "zeros before %", "error held-out %", "status", "note"))
+MINOR = frozenset(("op", "shape", "zeros before %", "error held-out %", "note"))
+SEEN = 5e-4  # share of zeros from which on it is shown
+RIGHT = ("zeros before %", "error held-out %")
 
 
 def layers_section(report: Report) -> Section:
@@ -32,22 +35,24 @@ def layers_section(report: Report) -> Section:
         cost: Cell = Bar(text, share, tone="cost") if text else ""
         rows.append(_row(layer, cost))
     kept = [k for k in range(len(HEAD)) if any(row[k] for row in rows) or k == 0]
-    align = ["l" if HEAD[k] in ("layer", "op", "shape", "status", "note") else "r" for k in kept]
+    align = ["r" if HEAD[k] in RIGHT else "l" for k in kept]
     table = Table(
         [HEAD[k] for k in kept], "".join(align), [[r[k] for k in kept] for r in rows], MINOR
     )
-    return Section(f"Layers ({len(report.pruned)} of {len(report.layers)} pruned)", [table])
+    title = f"Layers ({len(report.pruned)} of {len(report.layers)} pruned)"
+    return Section(title, [*strips(report), table])
 
 
 def _row(layer: LayerReport, cost: Cell) -> list[Cell]:
     before, after = layer.sparsity_before, layer.sparsity_after
+    status = "" if layer.status in ("solved", "dense") else layer.status
     return [
         *(layer.name, layer.op),
         " → ".join(filter(None, (formatting.shape(layer.shape), layer.left))),
-        formatting.percent(before),
+        formatting.percent(before) if before >= SEEN else "",
         Bar(formatting.percent(after), after, before or None, "main" if layer.pruned else "before"),
         formatting.error(layer.error_holdout) if layer.pruned else "",
-        *(cost, layer.status, layer.note),
+        *(cost, "; ".join(filter(None, (status, layer.note)))),
     ]
 
 

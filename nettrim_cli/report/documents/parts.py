@@ -8,8 +8,9 @@ from typing import Any
 
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import Certificate, Comparison, LayerCosts
-from nettrim_cli.report.document import Bar, Cell, Measure, Measures, Section, Table, Text
+from nettrim_cli.report.document import Bar, Block, Cell, Measure, Section, Table, Text
 from nettrim_cli.report.plain import plain
+from nettrim_cli.report.provenance_result import Provenance
 from nettrim_cli.report.text_table import Column
 
 
@@ -18,15 +19,13 @@ def figures(rows: Sequence[tuple[str, str, str, str]], head: tuple[str, str]) ->
     return Table(("", *head, ""), "lrrl", rows)
 
 
-def file_sizes(comparison: Comparison) -> Measures:
+def file_sizes(comparison: Comparison) -> list[Measure]:
     """Bytes of both models' files, as they lie and gzipped."""
     reference, candidate = comparison.reference, comparison.candidate
-    return Measures(
-        [
-            size_measure("file", reference.bytes_raw, candidate.bytes_raw),
-            size_measure("gzipped", reference.bytes_gzip, candidate.bytes_gzip),
-        ]
-    )
+    return [
+        size_measure("file", reference.bytes_raw, candidate.bytes_raw),
+        size_measure("gzipped", reference.bytes_gzip, candidate.bytes_gzip),
+    ]
 
 
 def size_measure(label: str, before: int, after: int) -> Measure:
@@ -76,7 +75,8 @@ def certificate_section(certificate: Certificate, columns: Mapping[str, int]) ->
         "The error in the network is at most what is proved from the layers' own errors and norms. "
         "Norms multiply from layer to layer, so bounds of deep layers are far above the errors."
     )
-    return Section("Certificate", [Text(explained, faint=True), Table(PROVED, "lrrrrrrr", rows)])
+    blocks: list[Block] = [Text(explained, faint=True), Table(PROVED, "lrrrrrrr", rows)]
+    return Section("Certificate of the layers", blocks, closed=True)
 
 
 PROVED = (
@@ -92,6 +92,24 @@ def settings_section(settings: Mapping[str, Any]) -> Section | None:
         Section("Settings", [Table(("setting", "value"), "ll", rows)], closed=True)
         if rows
         else None
+    )
+
+
+def provenance_section(provenance: Provenance) -> Section | None:
+    """Files with their hashes, and versions; None where nothing is known."""
+    if not provenance.versions:
+        return None
+    files = [
+        (file.role, file.path, formatting.size(file.bytes), file.sha256)
+        for file in provenance.files
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
+    return Section(
+        "Files and versions",
+        [
+            Table(("role", "file", "size", "SHA-256"), "llrl", files),
+            Text(f"{versions}; {provenance.platform}; {provenance.time}"),
+        ],
     )
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.bench_verdict import show_ratio
+from nettrim_cli.report.bench_verdict import WORDS, at_batch, show_ratio, speed
 from nettrim_cli.report.document import (
-    Block,
     Document,
+    Measure,
     Notice,
     Section,
     Table,
     Tile,
-    Tiles,
 )
 from nettrim_cli.report.documents.layers import layers_section
 from nettrim_cli.report.documents.parts import (
     certificate_section,
     cost_section,
     figures,
+    file_sizes,
+    provenance_section,
     settings_section,
+    size_measure,
 )
+from nettrim_cli.report.documents.pictures import bounds_section, layer_galleries, output_section
+from nettrim_cli.report.formatting import milliseconds
 from nettrim_cli.report.terminal import total_rows
 
 if TYPE_CHECKING:
@@ -33,40 +37,64 @@ def run_document(report: Report) -> Document:
     verdict, comparison = report.verdict, report.comparison
     notices = [Notice(report.missed)] if report.missed else []
     notices += [Notice(each.text, each.severity, each.code) for each in report.warnings]
-    blocks: list[Block] = [
-        tiles(report),
-        figures(total_rows(report), ("before", "after")),
-        *notices,
-    ]
     columns = {layer.name: layer.columns for layer in report.layers}
     sections = [
         layers_section(report),
-        forms_section(report),
+        *layer_galleries(report),
+        output_section(comparison, ("dense", "pruned")),
+        bounds_section(comparison, report.certificate),
         cost_section(report.certificate.costs),
         certificate_section(report.certificate, columns),
+        forms_section(report),
         settings_section(report.settings),
+        provenance_section(report.provenance),
     ]
     target = comparison.candidate.path or "(nothing written)"
-    origin = (
-        f"{comparison.reference.path} → {target}, nettrim {report.version}, "
-        f"{formatting.duration(report.seconds)}; SHA-256 of the output: "
-        f"{comparison.candidate.sha256 or formatting.UNKNOWN}"
-    )
+    took = formatting.duration(report.seconds)
     return Document(
         "nettrim prune",
         verdict.outcome,
+        figures(total_rows(report), ("before", "after")),
         verdict.reached and not report.missed,
-        (verdict.sureness, origin),
-        blocks,
+        (
+            verdict.sureness,
+            f"{comparison.reference.path} → {target}, nettrim {report.version}, {took}",
+        ),
+        tiles(report),
+        measures(report),
+        notices,
         [section for section in sections if section is not None],
     )
 
 
-def tiles(report: Report) -> Tiles:
+def measures(report: Report) -> list[Measure]:
+    """Bytes and latencies before and after."""
+    pairs = file_sizes(report.comparison)
+    for form in report.forms:
+        if form.name == "compact" and not form.written:
+            before = report.comparison.reference.bytes_raw
+            pairs.append(size_measure("file, if compact", before, form.raw))
+    for timing in report.latency:
+        dense, pruned = (latency.median for latency in timing.latencies)
+        (ratio,) = timing.ratios
+        pairs.append(
+            Measure(
+                f"latency{at_batch(timing.size)}",
+                dense,
+                pruned,
+                f"{milliseconds(dense)} ms",
+                f"{milliseconds(pruned)} ms",
+                f"{WORDS[speed(ratio)]}, ratio {show_ratio(ratio)}",
+            )
+        )
+    return pairs
+
+
+def tiles(report: Report) -> list[Tile]:
     """The figures that people ask for first."""
     reference, candidate = report.comparison.reference, report.comparison.candidate
     word = "of the weights gone" if report.smaller else "zeros in the pruned layers"
-    tiles = [
+    told = [
         Tile("sparsity", f"{formatting.percent(report.sparsity)} %", word),
         Tile(
             "file, gzipped",
@@ -76,16 +104,16 @@ def tiles(report: Report) -> Tiles:
     ]
     if candidate.accuracy is not None:
         change = formatting.points(reference.accuracy, candidate.accuracy)
-        tiles.append(Tile("accuracy", f"{formatting.percent(candidate.accuracy, 2)} %", change))
+        told.append(Tile("accuracy", f"{formatting.percent(candidate.accuracy, 2)} %", change))
     if report.comparison.outputs:
         samples = f"on {formatting.count(report.comparison.samples)} held-out samples"
         value = f"{formatting.error(report.comparison.error)} %"
-        tiles.append(Tile("output error", value, samples))
+        told.append(Tile("output error", value, samples))
     for timing in report.latency[:1]:
         (ratio,) = timing.ratios
         value = f"{formatting.milliseconds(timing.latencies[1].median)} ms"
-        tiles.append(Tile("latency", value, f"ratio {show_ratio(ratio)}"))
-    return Tiles(tiles)
+        told.append(Tile("latency", value, f"ratio {show_ratio(ratio)}"))
+    return told
 
 
 def forms_section(report: Report) -> Section | None:

@@ -14,12 +14,12 @@ from nettrim_cli.report.document import (
     Document,
     Figure,
     Gallery,
-    Measures,
+    Measure,
     Notice,
     Section,
     Table,
     Text,
-    Tiles,
+    Tile,
 )
 from nettrim_cli.report.elements import Child, element, markup
 
@@ -66,7 +66,10 @@ def _main(document: Document) -> Element:
         element("h1", document.title),
         element("p", document.headline, class_=VERDICTS[document.good]),
         *(element("p", line) for line in document.lines),
-        *_blocks(document.blocks),
+        element("div", *map(_tile, document.tiles), class_="tiles") if document.tiles else None,
+        *map(_notice, document.notices),
+        _measures(document.measures) if document.measures else None,
+        _table(document.table),
         *(part for section in document.sections for part in _section(section)),
         class_="nettrim",
     )
@@ -89,13 +92,6 @@ def _block(block: Block) -> Element:
         return _table(block)
     if isinstance(block, Text):
         return element("p", block.text, class_="faint" if block.faint else None)
-    if isinstance(block, Notice):
-        return _notice(block)
-    if isinstance(block, Tiles):
-        tiles = (_tile(tile.label, tile.value, tile.remark) for tile in block.tiles)
-        return element("div", *tiles, class_="tiles")
-    if isinstance(block, Measures):
-        return _measures(block)
     if isinstance(block, Gallery):
         return element("div", *(_figure(figure) for figure in block.figures), class_="gallery")
     return _figure(block, "wide")
@@ -111,20 +107,22 @@ def _notice(notice: Notice) -> Element:
     )
 
 
-def _tile(label: str, value: str, remark: str) -> Element:
+def _tile(tile: Tile) -> Element:
     return element(
         "div",
-        element("div", label, class_="label"),
-        element("div", value, class_="value"),
-        element("div", remark, class_="remark") if remark else None,
+        element("div", tile.label, class_="label"),
+        element("div", tile.value, class_="value"),
+        element("div", tile.remark, class_="remark") if tile.remark else None,
         class_="tile",
     )
 
 
 def _figure(figure: Figure, class_: str | None = None) -> Element:
-    title = element("h3", element("bdi", figure.title)) if figure.title else None
+    title = element("h3", _name(figure.title)) if figure.title else None
     caption = element("figcaption", figure.caption) if figure.caption else None
-    return element("figure", title, figure.draw(), caption, class_=class_)
+    keys = (element("span", element("i", class_=tone), text) for tone, text in figure.legend)
+    legend = element("div", *keys, class_="legend") if figure.legend else None
+    return element("figure", title, legend, figure.draw(), caption, class_=class_)
 
 
 def _table(table: Table) -> Element:
@@ -138,13 +136,23 @@ def _table(table: Table) -> Element:
         for row in table.rows
     )
     titles = element("tr", *(element("th", title, class_=kind) for title, kind in head))
-    return element("table", element("thead", titles), element("tbody", *rows))
+    kind = "figures" if table.head[-1] == "" else None
+    made = element("table", element("thead", titles), element("tbody", *rows), class_=kind)
+    return element("div", made, class_="scroll")
 
 
 def _cell(cell: Cell, class_: str | None) -> Element:
     if not isinstance(cell, Bar):
-        return element("td", element("bdi", cell) if cell else None, class_=class_)
-    return element("td", cell.text, _bar(cell), class_=class_)
+        return element("td", _name(cell) if cell else None, class_=class_)
+    names = " ".join(filter(None, ("bars", class_)))
+    return element("td", element("span", cell.text, class_="number"), _bar(cell), class_=names)
+
+
+def _name(text: str) -> Element:
+    """A text of any direction, which may break behind a slash."""
+    first, *others = text.split("/")
+    parts = (part for other in others for part in ("/", element("wbr"), other))
+    return element("bdi", first, *parts)
 
 
 def _bar(bar: Bar) -> Element:
@@ -153,22 +161,24 @@ def _bar(bar: Bar) -> Element:
     return element("span", fill, mark, class_="bar")
 
 
-def _measures(measures: Measures) -> Element:
+def _measures(measures: Sequence[Measure]) -> Element:
     """Pairs of bars below each other, with the numbers behind them."""
     parts: list[Child] = []
-    for measure in measures.measures:
-        name = element("small", measure.remark) if measure.remark else None
-        parts.append(element("div", measure.label, name, class_="name"))
+    for measure in measures:
+        remark = element("small", measure.remark) if measure.remark else None
+        name = element("div", measure.label, remark, class_="name")
+        pair = element("div", name, class_="measure")
+        parts.append(pair)
         longest = max(measure.before, measure.after) or 1.0
         for size, text, tone in (
             (measure.before, measure.before_text, "before"),
             (measure.after, measure.after_text, "main"),
         ):
             # The number behind the bar needs some room, too.
-            width = f"width:calc((100% - 9em) * {size / longest:.4f})"
+            width = f"width:calc((100% - 6em) * {size / longest:.4f})"
             bar = element("i", class_=tone, style=width)
-            parts.append(element("div", bar, text, class_="track"))
-    return element("div", *parts, class_="measure")
+            pair.append(element("div", bar, text, class_="track"))
+    return element("div", *parts)
 
 
 def _percent(share: float) -> str:

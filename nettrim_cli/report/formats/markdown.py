@@ -20,7 +20,8 @@ def markdown(document: Document) -> str:
         f"## {escape(document.title)}",
         f"{SIGNS[document.good]}**{escape(document.headline)}**",
         *map(escape, document.lines),
-        *_blocks(document.blocks),
+        _table(document.table),
+        *map(_notice, document.notices),
     ]
     size = sum(len(part) + 2 for part in parts)
     for section in document.sections:
@@ -61,12 +62,14 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Text):
         return escape(block.text)
-    if isinstance(block, Notice):
-        code = f" ({block.code})" if block.code else ""
-        alert = ALERTS.get(block.severity)
-        head = f"> [!{alert}]\n> " if alert else "- "
-        return f"{head}{escape(block.text)}{escape(code)}"
     return ""
+
+
+def _notice(notice: Notice) -> str:
+    code = f" ({notice.code})" if notice.code else ""
+    alert = ALERTS.get(notice.severity)
+    head = f"> [!{alert}]\n> " if alert else "- "
+    return f"{head}{escape(notice.text)}{escape(code)}"
 
 
 def _table(table: Table) -> str:

@@ -1,0 +1,179 @@
+"""Pictures of layers and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nettrim_cli.report import formatting
+from nettrim_cli.report.charts.bounds import bounds_chart
+from nettrim_cli.report.charts.curve import curve_chart
+from nettrim_cli.report.charts.histogram import histogram_chart
+from nettrim_cli.report.charts.scatter import scatter_chart
+from nettrim_cli.report.charts.strip import strip_chart
+from nettrim_cli.report.document import Block, Figure, Gallery, Section, Table, Text
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.comparison_result import Certificate, Comparison
+    from nettrim_cli.report.result import LayerReport, Report
+
+OPEN = 12  # layers whose pictures are shown at once
+MANY = 16  # layers from which on a strip tells more than a table
+MOST_OUTPUTS = 12
+CURVES = (
+    "The line is what zeros do to the layer alone, measured before any layer was pruned. The dot "
+    "is the layer as written, within the pruned network, where its inputs carry errors, too."
+)
+WEIGHTS = (
+    "Weights that are not zero: grey before, the blue line after. Heights are square roots of "
+    "their number."
+)
+VALUES = "A dot is a number that both models answered, {} of them. On the line they are equal."
+
+
+def strips(report: Report) -> list[Block]:
+    """Sparsity and cost of every layer at a glance, where there are many."""
+    layers = report.layers
+    if len(layers) < MANY:
+        return []
+    sparsities = [layer.sparsity_after for layer in layers]
+    names = [
+        f"{layer.name}: {formatting.percent(share)} %"
+        for layer, share in zip(layers, sparsities, strict=True)
+    ]
+    draw = partial(strip_chart, sparsities, names, "zeros of each layer", "fill-main")
+    blocks: list[Block] = [Figure("Zeros of each layer, from 0 to 100 %", draw)]
+    costs = [_cost(report, layer) for layer in layers]
+    if largest := max(costs):
+        names = [
+            f"{layer.name}: {formatting.error(cost)} %"
+            for layer, cost in zip(layers, costs, strict=True)
+        ]
+        shares = [cost / largest for cost in costs]
+        draw = partial(strip_chart, shares, names, "cost of each layer", "fill-cost")
+        title = f"Cost of each layer at the output, from 0 to {formatting.error(largest)} %"
+        blocks.append(Figure(title, draw))
+    return blocks
+
+
+def _cost(report: Report, layer: LayerReport) -> float:
+    """What a layer costs at the output; 0 where that is not known."""
+    part = report.certificate.costs.layer(layer.name)
+    return 0.0 if part is None else part.largest or 0.0
+
+
+def layer_galleries(report: Report) -> list[Section]:
+    """Curves and histograms of all layers; of many those that cost most come first."""
+    layers = {layer.name: layer for layer in report.layers}
+    ranked = sorted(report.layers, key=lambda layer: -_cost(report, layer))
+    first = {layer.name for layer in ranked[:OPEN]} if len(layers) > OPEN else set(layers)
+    curves = [
+        (each.name, _curve(layers[each.name], each.sparsities, each.errors))
+        for each in report.curves
+        if each.name in layers
+    ]
+    weights = [
+        (
+            each.name,
+            Figure(
+                each.name,
+                partial(
+                    histogram_chart,
+                    (each.low, each.high),
+                    each.before,
+                    each.after,
+                    f"weights of {each.name}",
+                ),
+            ),
+        )
+        for each in report.histograms
+    ]
+    return [
+        *_galleries("Error against sparsity", CURVES, curves, first),
+        *_galleries("Weights before and after", WEIGHTS, weights, first),
+    ]
+
+
+def _curve(layer: LayerReport, sparsities: Sequence[float], errors: Sequence[float]) -> Figure:
+    chosen = layer.sparsity_after, layer.error_holdout
+    words = f"{formatting.percent(layer.sparsity_after)} % zeros"
+    if layer.error_holdout is not None:
+        words += f", error {formatting.error(layer.error_holdout)} %"
+    draw = partial(curve_chart, sparsities, errors, chosen, f"error of {layer.name}")
+    return Figure(layer.name, draw, words)
+
+
+def _galleries(
+    title: str, caption: str, figures: Sequence[tuple[str, Figure]], first: set[str]
+) -> list[Section]:
+    """A section of the first layers, and a closed one of the others."""
+    shown = [figure for name, figure in figures if name in first]
+    others = [figure for name, figure in figures if name not in first]
+    if not shown:
+        return []
+    told = f"{caption} These are the {len(shown)} layers that cost most." if others else caption
+    sections = [Section(title, [Text(told, faint=True), Gallery(shown)])]
+    if others:
+        more = f"{title}: the other {len(others)} layers"
+        sections.append(Section(more, [Gallery(others)], closed=True))
+    return sections
+
+
+def output_section(comparison: Comparison, names: tuple[str, str]) -> Section | None:
+    """Answers of both models side by side; None without numbers."""
+    values = comparison.values[:MOST_OUTPUTS]
+    if not values:
+        return None
+    errors = {output.name: output.error for output in comparison.outputs}
+    figures = [
+        Figure(
+            each.name,
+            partial(scatter_chart, each.reference, each.candidate, f"values of {each.name}", names),
+            f"error {formatting.error(errors.get(each.name))} %",
+        )
+        for each in values
+    ]
+    told = VALUES.format(f"at most {formatting.count(max(len(v.reference) for v in values))}")
+    if len(comparison.values) > MOST_OUTPUTS:
+        told += f" These are {MOST_OUTPUTS} of {len(comparison.values)} outputs."
+    title = f"Outputs, {names[0]} against {names[1]}"
+    return Section(title, [Text(told, faint=True), Gallery(figures)])
+
+
+def bounds_section(comparison: Comparison, certificate: Certificate) -> Section | None:
+    """What is proved of each output beside its measured error; None where nothing is."""
+    rows, drawn = [], []
+    for output in comparison.outputs:
+        proof, cost = certificate.output(output.name), certificate.costs.output(output.name)
+        by_costs = None if cost is None else cost.bound
+        by_norms = None if proof is None else proof.bound
+        if output.error is None or by_costs is by_norms is None:
+            continue
+        bounds = [_at_most(by_costs), _at_most(by_norms)]
+        rows.append((output.name, formatting.error(output.error), *bounds))
+        marks = (("fill-before", by_norms), ("fill-cost", by_costs), ("fill-main", output.error))
+        drawn.append((output.name, [(kind, mark) for kind, mark in marks if mark]))
+    if not rows:
+        return None
+    head = ("output", "error measured %", "at most, by costs of layers %", "at most, by norms %")
+    figure = Figure(
+        "",
+        partial(bounds_chart, drawn[:MOST_OUTPUTS], "errors and bounds of the outputs"),
+        legend=(("main", "measured"), ("cost", "by costs of layers"), ("before", "by norms")),
+    )
+    basis = f"Costs are measured on {formatting.count(certificate.costs.samples)} samples."
+    explained = (
+        "Layers in sum move an output by no more than their costs; what is above the error they "
+        "make good for each other. The proof by norms holds whatever the layers do to each other."
+    )
+    blocks: list[Block] = [
+        Text(f"{explained} {basis}", faint=True),
+        figure,
+        Table(head, "lrrr", rows),
+    ]
+    return Section("Certificate of the outputs", blocks)
+
+
+def _at_most(bound: float | None) -> str:
+    return formatting.UNKNOWN if bound is None else formatting.at_most(bound)
