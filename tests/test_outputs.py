@@ -16,9 +16,10 @@ from nettrim_cli import pipeline
 from nettrim_cli.cli import run
 from nettrim_cli.errors import BadInput, EngineFailed
 from nettrim_cli.graph.model import Model
+from nettrim_cli.settings import Settings
 from tests.support import forked
 from tests.support.networks import mlp, save_model
-from tests.support.options import FAST, PATIENCE
+from tests.support.options import FAST, PATIENCE, PLAIN
 from tests.support.small import build, normal
 
 FORCED = [*FAST, "--force"]
@@ -189,3 +190,33 @@ def test_external_data_that_change_while_they_are_read(files, place, how, code) 
     assert done.stderr.count("\n") == 1
     assert files.output.read_bytes() == b"old"
     assert not [name for name in files.listing if name.startswith(".nettrim")]
+
+
+def test_a_report_tells_where_its_figures_come_from(files) -> None:
+    paths = {"model": files.model, "data": files.data, "output": files.output}
+    report = files.folder / "report.json"
+    assert prune(files, "-q", "--report", report) == 0
+    facts = json.loads(report.read_text("utf-8"))["provenance"]
+    assert {each["role"]: each["sha256"] for each in facts["files"]} == {
+        role: hashlib.sha256(path.read_bytes()).hexdigest() for role, path in paths.items()
+    }
+    assert {each["role"]: each["path"] for each in facts["files"]} == {
+        role: str(path) for role, path in paths.items()
+    }
+    assert facts["versions"]["onnx"] == onnx.__version__
+    assert facts["versions"]["numpy"] == np.__version__
+
+
+def test_a_report_holds_curves_histograms_and_values(files) -> None:
+    report = pipeline.prune(files.model, files.data, settings=Settings(**PLAIN, max_error=0.2))
+    names = [layer.name for layer in report.layers if layer.pruned]
+    assert [curve.name for curve in report.curves] == names
+    assert [each.name for each in report.histograms] == names
+    for curve in report.curves:
+        assert curve.sparsities[0] == 0
+        assert curve.errors[0] < 1e-3 < curve.errors[-1] <= 1.01
+    (values,) = report.comparison.values
+    dense, pruned = (np.array(each) for each in (values.reference, values.candidate))
+    assert len(dense) == report.comparison.samples * 4  # all of them
+    distance = np.linalg.norm(dense - pruned) / np.linalg.norm(dense)
+    assert distance == pytest.approx(report.comparison.error, rel=1e-4)

@@ -36,7 +36,7 @@ from nettrim_cli.graph.ir.index import Index
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.ops.context import ErrorContext, Norms, Shapes
-from nettrim_cli.report.comparison_result import Certificate, LayerBound, OutputBound
+from nettrim_cli.report.certificate_result import Certificate, LayerBound, OutputBound
 from nettrim_cli.settings import CERTIFICATES
 from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
 

@@ -23,12 +23,7 @@ from nettrim_cli.evaluation.output_error import OutputError, interval
 from nettrim_cli.evaluation.value_sample import MOST
 from nettrim_cli.files.atomic import sha256
 from nettrim_cli.graph.model import Model
-from nettrim_cli.report.comparison_result import (
-    Comparison,
-    ModelFacts,
-    OutputValues,
-    largest_error,
-)
+from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputValues, largest_error
 
 Array = NDArray[Any]
 LARGE_BYTES = 1 << 28

@@ -30,7 +30,7 @@ from nettrim_cli.graph.capture.segments import Segment
 from nettrim_cli.graph.capture.splice import Cut, Splices, find_cuts, grouped, merged
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.report.comparison_result import CostSum, LayerCost, LayerCosts
+from nettrim_cli.report.certificate_result import CostSum, LayerCost, LayerCosts
 
 Array = NDArray[Any]
 Values = Mapping[str, Any]

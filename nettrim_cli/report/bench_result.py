@@ -19,7 +19,15 @@ SMALLER = 0.95  # share of the reference's weights or bytes below which a model 
 
 @dataclass(frozen=True)
 class Estimate(Facts):
-    """A median with the ends of its interval of 95 %."""
+    """A median with the ends of its interval of 95 %.
+
+    Attributes
+    ----------
+    median
+        The median.
+    low, high
+        Ends of its interval of 95 %; no number where there were too few rounds.
+    """
 
     median: float
     low: float
@@ -106,7 +114,17 @@ class BenchedModel(Facts):
 
 @dataclass(frozen=True)
 class LatencyCheck(Facts):
-    """A ratio that was checked against ``--max-latency-ratio``."""
+    """A ratio that was checked against ``--max-latency-ratio``.
+
+    Attributes
+    ----------
+    name, size
+        Of the model, and number of samples in the batch.
+    limit
+        The largest ratio that is allowed.
+    ratio
+        The model's seconds to those of the reference.
+    """
 
     told: ClassVar[tuple[str, ...]] = ("passed",)
 
@@ -129,6 +147,10 @@ class Bench(Saved):
 
     Attributes
     ----------
+    models
+        The reference, and those that are compared with it.
+    batches
+        Timings at each batch size.
     inputs
         Where the samples come from, in words: a sentence for each input that was made.
     threads

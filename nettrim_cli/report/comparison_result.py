@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nettrim_cli.report.certificate_result import Certificate
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.provenance_result import Provenance
 from nettrim_cli.report.saving import Saved
@@ -19,12 +20,22 @@ DIGITS = 12  # of a difference of shares that rounding leaves
 
 @dataclass(frozen=True)
 class ModelFacts(Facts):
-    """Figures of a model; ``parameters`` counts every constant floating-point element.
+    """Figures of a model.
 
-    A model that was not written has an empty ``path`` and the sizes that it would have.
-
-    ``accuracy_interval`` is exact (Clopper and Pearson, 95 %).  ``sha256`` is that of the ONNX
-    file, which names its external data by their digest.
+    Attributes
+    ----------
+    path
+        Its file; empty for a model that was not written, which has the sizes that it would have.
+    bytes_raw, bytes_gzip
+        Size of its files as they lie, and gzipped.
+    parameters, nonzeros
+        Number of constant floating-point elements, and of those that are not zero.
+    accuracy
+        Share of right answers; None without labels.
+    accuracy_interval
+        Its exact interval (Clopper and Pearson, 95 %).
+    sha256
+        Digest of the ONNX file, which names its external data by their digest.
     """
 
     told: ClassVar[tuple[str, ...]] = ("sparsity",)
@@ -92,6 +103,8 @@ class Check(Facts):
         The limit of the option, and the figure measured on the samples.
     low, high
         One-sided bounds of that confidence on the figure for new samples.
+    confidence
+        How sure the bounds are.
     by_bound
         Whether ``high`` decides, too, and not the figure alone.
     samples, needed
@@ -134,6 +147,8 @@ class NewSampleError(Facts):
     error
         Distance of a sample's outputs relative to their size (of answers, the share that differs)
         that ``share`` of new samples do not exceed, with ``confidence``; None for too few samples.
+    share, confidence
+        Of new samples; and how sure that is.
     samples, needed
         Number of samples that it rests on, which chose nothing; the least that say anything.
     """
@@ -167,12 +182,28 @@ class OutputValues(Facts):
 class Comparison(Saved):
     """Two models side by side on the same samples.
 
-    ``accuracy_drop_interval`` holds with at least 95 % (``accuracy.drop_interval``).
-    ``certificate`` holds for the candidate on these samples; it is None where none was asked for.
-    ``new_samples`` rests on samples that chose nothing, and is empty where there are none.
-    ``checks`` are the limits of the options, ``notes`` what a reader should know first.
-    ``values`` are some numbers of each output.  ``settings`` and ``provenance`` tell how the
-    figures came about; of a run they stand in its report.
+    Attributes
+    ----------
+    reference, candidate
+        Figures of both models.
+    outputs
+        How far apart their outputs are.
+    samples
+        Number of samples.
+    accuracy_drop_interval
+        Interval of the accuracy lost, of at least 95 %; None without labels.
+    certificate
+        What holds for the candidate on these samples; None where that was not asked for.
+    new_samples
+        What most new samples do not exceed, by samples that chose nothing; empty without any.
+    checks
+        The limits of the options.
+    notes
+        What a reader should know first.
+    values
+        Some numbers of each output.
+    settings, provenance
+        Options, and files and versions; empty within the report of a run, which has them itself.
     """
 
     kind: ClassVar[str] = "compare"
@@ -224,150 +255,18 @@ class Comparison(Saved):
 
 @dataclass(frozen=True)
 class Conversion(Saved):
-    """A file written again with its weights in another form, bit by bit the same."""
+    """A file written again with its weights in another form, bit by bit the same.
+
+    Attributes
+    ----------
+    before, after
+        Figures of both files.
+    """
 
     kind: ClassVar[str] = "pack"
 
     before: ModelFacts
     after: ModelFacts
-
-
-@dataclass(frozen=True)
-class LayerBound(Facts):
-    """A pruned layer's part in the bounds; errors are relative to its dense response.
-
-    Attributes
-    ----------
-    error_alone, error_network
-        Measured on all samples of the comparison: with the dense network's signals as inputs,
-        and within the pruned network.
-    norm
-        Upper bound on the factor by which an error of the layer's input grows in its response.
-    bound
-        Upper bound on ``error_network`` from errors alone and norms; None behind the proof's end.
-    samples_median, samples_densest
-        Samples from which, by the theory for Gaussian inputs, the neuron with the median and with
-        the largest number of weights can be learned.
-    """
-
-    name: str
-    error_alone: float | None
-    error_network: float | None
-    norm: float | None
-    bound: float | None
-    samples_median: int
-    samples_densest: int
-
-
-@dataclass(frozen=True)
-class OutputBound(Facts):
-    """Proved bounds on one output's relative error on the samples of the comparison.
-
-    Attributes
-    ----------
-    bound
-        From each layer's error alone; None where nothing is proved.
-    bound_measured
-        From each layer's error as measured within the pruned network: what the nodes behind the
-        last pruned layers can add to it.
-    reason
-        Where the proof of ``bound`` ends, and why.
-    """
-
-    name: str
-    bound: float | None = None
-    bound_measured: float | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class LayerCost(Facts):
-    """What one layer, or several in a row, cost at the outputs.
-
-    Attributes
-    ----------
-    layers
-        Their names; of nodes before the first layer that differ, the node's.
-    outputs
-        Norm of the difference that they make, relative to the dense output, by name of the output;
-        None where that is no number.
-    """
-
-    layers: tuple[str, ...]
-    outputs: Mapping[str, float | None]
-
-    @property
-    def largest(self) -> float | None:
-        """The largest cost over the outputs."""
-        costs = [cost for cost in self.outputs.values() if cost is not None]
-        return max(costs, default=None)
-
-
-@dataclass(frozen=True)
-class CostSum(Facts):
-    """What all layers cost together at an output.
-
-    Attributes
-    ----------
-    name
-        Of the output.
-    bound
-        What the layers move together, entry by entry in one direction: at least the error, and at
-        most the sum of all costs.  None where it is no number.
-    error
-        The error on the same samples.
-    """
-
-    name: str
-    bound: float | None
-    error: float | None
-
-
-@dataclass(frozen=True)
-class LayerCosts(Facts):
-    """What the layers cost at the outputs.
-
-    Attributes
-    ----------
-    parts
-        Layers in dataflow order.
-    sums
-        All of them together, output by output.
-    samples
-        Number of samples on which that was measured.
-    reason
-        Why it was not.
-    """
-
-    parts: tuple[LayerCost, ...] = ()
-    sums: tuple[CostSum, ...] = ()
-    samples: int = 0
-    reason: str = ""
-
-    def layer(self, name: str) -> LayerCost | None:
-        """The first part with a layer; None for a dense one."""
-        return next((part for part in self.parts if name in part.layers), None)
-
-    def output(self, name: str) -> CostSum | None:
-        """The sum of an output."""
-        return next((cost_sum for cost_sum in self.sums if cost_sum.name == name), None)
-
-
-@dataclass(frozen=True)
-class Certificate(Facts):
-    """Proved bounds on the errors of a pruned network on the samples of the comparison."""
-
-    outputs: tuple[OutputBound, ...] = ()
-    layers: tuple[LayerBound, ...] = ()
-    costs: LayerCosts = field(default_factory=LayerCosts)
-
-    def output(self, name: str) -> OutputBound | None:
-        """The bound of an output."""
-        return next((bound for bound in self.outputs if bound.name == name), None)
-
-    def layer(self, name: str) -> LayerBound | None:
-        """The bound of a layer; None for a dense one."""
-        return next((bound for bound in self.layers if bound.name == name), None)
 
 
 def largest_error(errors: Sequence[float | None]) -> float:

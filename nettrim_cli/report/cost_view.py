@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.comparison_result import Certificate, LayerCosts, NewSampleError
+from nettrim_cli.report.certificate_result import Certificate, LayerCosts
+from nettrim_cli.report.comparison_result import NewSampleError
 
 Row = tuple[str, str, str, str]
 DITTO = '"'  # for a layer that shares the costs of the one above

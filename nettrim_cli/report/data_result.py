@@ -22,6 +22,8 @@ class DatasetFacts(Facts):
 
     Attributes
     ----------
+    name, shape, dtype
+        As in the file.
     low, high, mean, std, zeros
         Of all values, and the share of zeros; None where it holds no numbers.
     feeds
@@ -45,6 +47,12 @@ class DataSummary(Saved):
 
     Attributes
     ----------
+    path
+        The file.
+    samples
+        Number of samples.
+    datasets
+        What it holds.
     labels
         Number of samples by class, of the dataset that holds the classes; empty without one.
     provenance

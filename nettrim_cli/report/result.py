@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nettrim_cli.report.bench_result import BatchTiming
-from nettrim_cli.report.comparison_result import Certificate, Comparison
+from nettrim_cli.report.certificate_result import Certificate
+from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.provenance_result import Provenance
@@ -24,6 +25,16 @@ class LayerReport(Facts):
 
     Attributes
     ----------
+    name, op
+        Of its node, and the op type.
+    shape
+        Inputs and outputs of a block's matrix (N, M).
+    weights
+        Number of weights.
+    nonzeros_before, nonzeros_after
+        Number of those that are not zero, in the input model and as written.
+    iterations, seconds
+        Of the solver, over all blocks; and what they took.
     error_calibration, error_holdout
         Relative Frobenius error of the layer's response against the dense model's, on the
         samples fitted to and on the samples held out; None where nothing was measured.
@@ -97,9 +108,16 @@ class LayerReport(Facts):
 
 @dataclass(frozen=True)
 class Round(Facts):
-    """One try of a search: the sparsity, and the figure reached on the held-out samples.
+    """One try of a search.
 
-    ``bound`` is an upper bound on the figure for new samples (one-sided, 95 %), where it counts.
+    Attributes
+    ----------
+    sparsity
+        Share of zeros over the layers.
+    reached
+        The figure on the held-out samples.
+    bound
+        Upper bound on the figure for new samples (one-sided, 95 %), where it counts.
     """
 
     sparsity: float
@@ -234,12 +252,27 @@ class Histogram(Facts):
 class Report(Saved):
     """A whole run of ``nettrim prune``.
 
-    ``comparison`` was measured, and ``certificate`` holds, on the held-out samples.  ``target`` is
-    None where nothing was searched for.  Where a target was missed, ``missed`` says so, nothing was
-    written, and all figures are those of the nearest network.
-
     Attributes
     ----------
+    layers
+        All that were found, in the model's order.
+    comparison
+        The dense and the pruned network on the held-out samples.
+    settings
+        All options, those that were not given with their defaults.
+    version
+        Of nettrim.
+    seconds
+        What the run took.
+    warnings
+        What there is to doubt, the most severe first.
+    certificate
+        What is known of the errors on the held-out samples.
+    target
+        How the target was met; None where nothing was searched for.
+    missed
+        Why no network met the target; then nothing was written, and all figures are those of the
+        nearest one.  Empty where one did.
     target_option
         Name and value of the option that sets the target.
     bound

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from nettrim_cli.report import formatting, text_table
 from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.bench_verdict import WORDS, at_batch, show_ratio, speed
-from nettrim_cli.report.comparison_result import Certificate, Comparison, Conversion, LayerCosts
+from nettrim_cli.report.certificate_result import Certificate, LayerCosts
+from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.cost_view import (
     cost_cells,
     cost_remark,

@@ -17,7 +17,7 @@ from nettrim_cli.data.dataset import Batch
 from nettrim_cli.evaluation.certificate import certify
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.report.comparison_result import Certificate
+from nettrim_cli.report.certificate_result import Certificate
 from nettrim_cli.settings import Settings
 from tests.support.effort import examples
 from tests.support.networks import (

@@ -16,7 +16,7 @@ from nettrim_cli.graph.channels.delete import delete_units
 from nettrim_cli.graph.channels.find import unit_groups
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.ops import Unsupported
-from nettrim_cli.report.comparison_result import LayerCosts
+from nettrim_cli.report.certificate_result import LayerCosts
 from tests.support.effort import examples
 from tests.support.networks import attention, initializers, input_samples, mlp, residual
 from tests.support.random_networks import random_network

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.comparison_result import (
+from nettrim_cli.report.certificate_result import (
     Certificate,
     CostSum,
     LayerBound,
     LayerCost,
     LayerCosts,
-    NewSampleError,
     OutputBound,
-    OutputFacts,
 )
+from nettrim_cli.report.comparison_result import NewSampleError, OutputFacts
 from nettrim_cli.report.result import Report
 from nettrim_cli.report.terminal import show_comparison, show_report
 from tests.support.reports import comparison, dense, solved, whole

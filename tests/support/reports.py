@@ -9,11 +9,22 @@ from typing import Any
 
 from rich.console import Console
 
-from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts
+from nettrim_cli.report.bench_result import BatchTiming, Estimate
+from nettrim_cli.report.certificate_result import (
+    Certificate,
+    CostSum,
+    LayerBound,
+    LayerCost,
+    LayerCosts,
+    OutputBound,
+)
+from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts, OutputValues
 from nettrim_cli.report.diagnostic import Diagnostic
-from nettrim_cli.report.result import LayerReport, Report
+from nettrim_cli.report.provenance_result import FileFacts, Provenance
+from nettrim_cli.report.result import ErrorCurve, FileForm, Histogram, LayerReport, Report
 from nettrim_cli.report.terminal import show_report
 
+EVEN = Estimate(0.01, 0.0099, 0.0101)
 ODD = (
     "[bold]x[/bold] [/]",
     'a|b,c"d',
@@ -69,3 +80,23 @@ def strict(text: str) -> Any:
         raise AssertionError(f"{word} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+def pictured(*names: str) -> Report:
+    """A report of layers with all that pictures show."""
+    layers = [solved(name, error_holdout=0.02 * (k + 1)) for k, name in enumerate(names)]
+    parts = tuple(LayerCost((name,), {"logits": 0.01 * (k + 1)}) for k, name in enumerate(names))
+    costs = LayerCosts(parts, (CostSum("logits", 0.2, 0.14),), 256)
+    bounds = tuple(LayerBound(name, 0.05, 0.08, 12.3, 5.0, 1200, 3400) for name in names)
+    values = OutputValues("logits", (-1.0, 0.5, 2.0), (-0.9, 0.5, 1.9))
+    files = (FileFacts("model", "dense.onnx", 2_552_345, "ab" * 32),)
+    return whole(
+        *layers,
+        comparison=comparison(values=(values,)),
+        certificate=Certificate((OutputBound("logits", 7.5, 0.9),), bounds, costs),
+        curves=tuple(ErrorCurve(name, (0.0, 0.5, 0.9), (1e-7, 0.01, 0.1)) for name in names),
+        histograms=tuple(Histogram(name, -0.2, 0.2, (1, 9, 1), (1, 0, 2)) for name in names),
+        latency=(BatchTiming(1, (EVEN, EVEN), (Estimate(0.5, 0.49, 0.51),), 50),),
+        forms=(FileForm("plain", 100, 90, None, written=True), FileForm("compact", 80, 70, None)),
+        provenance=Provenance(files, {"nettrim": "0.1.0"}, "Linux x86_64", "2026-11-30T08:00:00Z"),
+    )

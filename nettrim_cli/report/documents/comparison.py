@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.comparison_result import Certificate
+from nettrim_cli.report.certificate_result import Certificate
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.report.document import Document, Notice
 from nettrim_cli.report.documents.parts import (

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.comparison_result import Certificate, Comparison, LayerCosts
+from nettrim_cli.report.certificate_result import Certificate, LayerCosts
+from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.document import Bar, Block, Cell, Measure, Section, Table, Text
 from nettrim_cli.report.plain import plain
 from nettrim_cli.report.provenance_result import Provenance

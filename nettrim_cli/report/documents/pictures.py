@@ -15,7 +15,8 @@ from nettrim_cli.report.charts.strip import strip_chart
 from nettrim_cli.report.document import Block, Figure, Gallery, Section, Table, Text
 
 if TYPE_CHECKING:
-    from nettrim_cli.report.comparison_result import Certificate, Comparison
+    from nettrim_cli.report.certificate_result import Certificate
+    from nettrim_cli.report.comparison_result import Comparison
     from nettrim_cli.report.result import LayerReport, Report
 
 OPEN = 12  # layers whose pictures are shown at once

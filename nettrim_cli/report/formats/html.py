@@ -151,7 +151,7 @@ def _cell(cell: Cell, class_: str | None) -> Element:
 def _name(text: str) -> Element:
     """A text of any direction, which may break behind a slash."""
     first, *others = text.split("/")
-    parts = (part for other in others for part in ("/", element("wbr"), other))
+    parts = (part for other in others for part in ("/", element("i", class_="slash"), other))
     return element("bdi", first, *parts)
 
 
