@@ -102,6 +102,7 @@ bench-patterns: setup  ## n:m patterns against those of peers
 
 docs: setup  ## write docs/cli.md from the help texts
 	$(BIN)/python -m tests.support.command_page
+	$(BIN)/python -m tests.support.schema_file
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py

@@ -25,13 +25,13 @@ class ValueSample:
         self._pairs: NDArray[np.float64] = np.empty((2, 0))
 
     def add(self, first: NDArray[Any], second: NDArray[Any]) -> None:
-        """Take in arrays of the same shape, of any number of axes."""
-        kept = min(MOST, first.size)
-        if not kept:
+        """Take in arrays (N, ...) of the same shape."""
+        count = min(MOST, first.size)
+        if not count:
             return
-        places = np.unravel_index(self._random.choice(first.size, kept, False), first.shape)
-        steps = self._random.exponential(size=kept).cumsum()
-        keys = steps / (steps[-1] + self._random.gamma(first.size + 1 - kept))
+        places = np.unravel_index(self._random.choice(first.size, count, False), first.shape)
+        steps = self._random.exponential(size=count).cumsum()
+        keys = steps / (steps[-1] + self._random.gamma(first.size + 1 - count))
         pairs = np.stack([first[places], second[places]]).astype(np.float64)
         self._keys = np.concatenate([self._keys, keys])
         self._pairs = np.concatenate([self._pairs, pairs], axis=1)

@@ -109,7 +109,7 @@ def histograms(
 
 
 def histogram(name: str, before: Sequence[Matrix], after: Sequence[Matrix]) -> Histogram:
-    """Sizes of weights that are not zero, of the blocks of a layer before and after."""
+    """Sizes of weights that are not zero, of a layer's blocks (N, M) before and after."""
     finite = [block[np.isfinite(block)] for block in before]
     weights = np.concatenate(finite) if len(finite) > 1 else finite[0]
     centre, reach = 0.0, 0.5

@@ -126,7 +126,7 @@ class LatencyCheck(Facts):
         The model's seconds to those of the reference.
     """
 
-    told: ClassVar[tuple[str, ...]] = ("passed",)
+    derived: ClassVar[tuple[str, ...]] = ("passed",)
 
     name: str
     size: int
@@ -164,7 +164,7 @@ class Bench(Saved):
     """
 
     kind: ClassVar[str] = "bench"
-    told: ClassVar[tuple[str, ...]] = ("passed",)
+    derived: ClassVar[tuple[str, ...]] = ("passed",)
 
     models: tuple[BenchedModel, ...]
     batches: tuple[BatchTiming, ...]

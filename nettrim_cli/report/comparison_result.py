@@ -38,7 +38,7 @@ class ModelFacts(Facts):
         Digest of the ONNX file, which names its external data by their digest.
     """
 
-    told: ClassVar[tuple[str, ...]] = ("sparsity",)
+    derived: ClassVar[tuple[str, ...]] = ("sparsity",)
 
     path: str
     bytes_raw: int
@@ -112,7 +112,7 @@ class Check(Facts):
         they agree or no number would do.
     """
 
-    told: ClassVar[tuple[str, ...]] = ("passed", "settled")
+    derived: ClassVar[tuple[str, ...]] = ("passed", "settled")
 
     name: str
     what: str
@@ -207,7 +207,7 @@ class Comparison(Saved):
     """
 
     kind: ClassVar[str] = "compare"
-    told: ClassVar[tuple[str, ...]] = ("error", "drop", "passed")
+    derived: ClassVar[tuple[str, ...]] = ("error", "drop", "passed")
 
     reference: ModelFacts
     candidate: ModelFacts
@@ -267,6 +267,18 @@ class Conversion(Saved):
 
     before: ModelFacts
     after: ModelFacts
+
+    def document(self) -> Document:
+        """What people read of it, as Markdown or HTML."""
+        from nettrim_cli.report.documents.files import conversion_document
+
+        return conversion_document(self)
+
+    def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """A row for each file."""
+        from nettrim_cli.report.documents.files import conversion_rows
+
+        return conversion_rows(self)
 
 
 def largest_error(errors: Sequence[float | None]) -> float:

@@ -35,15 +35,16 @@ def show_data(summary: DataSummary, console: Console, *, written: bool = False) 
     for note in summary.notes:
         text_table.paragraph(f"! {formatting.clean(note)}", console, WARN, hanging=3)
     text_table.blank(console)
-    text_table.show(text_table.fit(_columns(summary), console.width), console)
+    text_table.show(text_table.fit(dataset_columns(summary), console.width), console)
     text_table.blank(console)
-    text_table.pairs(_rows(summary), console)
+    text_table.pairs(summary_rows(summary), console)
     if written:
         text_table.blank(console)
         text_table.line(f"written to {formatting.clean(summary.path)}", console, "bold")
 
 
-def _columns(summary: DataSummary) -> list[Column]:
+def dataset_columns(summary: DataSummary) -> list[Column]:
+    """A row for each dataset."""
     facts = summary.datasets
     figures = {
         "least": [fact.low for fact in facts],
@@ -64,7 +65,8 @@ def _columns(summary: DataSummary) -> list[Column]:
     ]
 
 
-def _rows(summary: DataSummary) -> list[tuple[str, str, str, str]]:
+def summary_rows(summary: DataSummary) -> list[tuple[str, str, str, str]]:
+    """What holds of all datasets, as for ``text_table.pairs``."""
     rows = [("samples", "", formatting.count(summary.samples), "")]
     if summary.labels:
         rows.append(("classes", "", formatting.count(len(summary.labels)), _counts(summary.labels)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nettrim_cli.report import formatting
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.saving import Saved
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.document import Document
 
 UNSAID = (  # of a file's origin
     *("version", "kind", "classes", "samples", "skipped", "random"),
@@ -76,6 +79,18 @@ class DataSummary(Saved):
     model: str = ""
     right: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+
+    def document(self) -> Document:
+        """What people read of it, as Markdown or HTML."""
+        from nettrim_cli.report.documents.files import data_document
+
+        return data_document(self)
+
+    def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        """A row for each dataset."""
+        from nettrim_cli.report.documents.files import dataset_rows
+
+        return dataset_rows(self)
 
 
 def made_in_words(provenance: Mapping[str, Any]) -> str:

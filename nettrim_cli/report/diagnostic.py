@@ -36,7 +36,7 @@ class Diagnostic(Facts):
         A few words for the verdict where this limits the result, such as ``few samples for fc3``.
     """
 
-    told: ClassVar[tuple[str, ...]] = ("severity",)
+    derived: ClassVar[tuple[str, ...]] = ("severity",)
 
     code: str
     text: str

@@ -19,15 +19,15 @@ class Bar:
         The number.
     share
         Length of the bar, from 0 to 1.
-    before
-        A mark in the bar, from 0 to 1; None without one.
+    mark
+        A place in the bar, from 0 to 1; None without one.
     tone
         ``main``, ``cost`` or ``before``.
     """
 
     text: str
     share: float
-    before: float | None = None
+    mark: float | None = None
     tone: str = "main"
 
 
@@ -117,17 +117,17 @@ class Measure:
     ----------
     label, remark
         What it is, and how it changed.
-    before, after
+    reference, candidate
         Both sizes.
-    before_text, after_text
+    reference_text, candidate_text
         The same in words.
     """
 
     label: str
-    before: float
-    after: float
-    before_text: str
-    after_text: str
+    reference: float
+    candidate: float
+    reference_text: str
+    candidate_text: str
     remark: str = ""
 
 
@@ -168,7 +168,7 @@ class Document:
         What goes with it.
     table
         The figures that are asked for first.
-    tiles, measures
+    tiles, measures, picture
         The same as pictures; in HTML alone.
     notices
         What a reader should know first.
@@ -183,5 +183,6 @@ class Document:
     lines: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
     measures: Sequence[Measure] = ()
+    picture: Figure | None = None
     notices: Sequence[Notice] = ()
     sections: Sequence[Section] = ()

@@ -12,20 +12,20 @@ Child = Element | str | None
 def element(tag: str, *children: Child, **attributes: str | float | None) -> Element:
     """An element with what is in it; ``class_`` and ``stroke_width`` stand for odd names."""
     names = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
-    made = Element(tag, {name: _text(v) for name, v in names.items() if v is not None})
+    parent = Element(tag, {name: _text(v) for name, v in names.items() if v is not None})
     for child in children:
         if isinstance(child, Element):
-            made.append(child)
-        elif child and len(made):
-            made[-1].tail = (made[-1].tail or "") + clean(child)
+            parent.append(child)
+        elif child and len(parent):
+            parent[-1].tail = (parent[-1].tail or "") + clean(child)
         elif child:
-            made.text = (made.text or "") + clean(child)
-    return made
+            parent.text = (parent.text or "") + clean(child)
+    return parent
 
 
-def markup(made: Element) -> str:
+def markup(parent: Element) -> str:
     """An element as HTML."""
-    return tostring(made, encoding="unicode", method="html")
+    return tostring(parent, encoding="unicode", method="html")
 
 
 def _text(value: str | float) -> str:

@@ -15,16 +15,16 @@ class Facts:
 
     Attributes
     ----------
-    told
+    derived
         Names of the properties that stand beside the fields.
     """
 
-    told: ClassVar[tuple[str, ...]] = ()
+    derived: ClassVar[tuple[str, ...]] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         names = [field.name for field in fields(self)]  # type: ignore[arg-type]
-        return {name: plain(getattr(self, name)) for name in (*names, *self.told)}
+        return {name: plain(getattr(self, name)) for name in (*names, *self.derived)}
 
 
 def plain(value: Any) -> Any:

@@ -54,7 +54,7 @@ class LayerReport(Facts):
         ``nettrim_cli.reasons``); empty for one that was.
     """
 
-    told: ClassVar[tuple[str, ...]] = ("sparsity_before", "sparsity_after", "left")
+    derived: ClassVar[tuple[str, ...]] = ("sparsity_before", "sparsity_after", "left")
 
     name: str
     op: str
@@ -149,7 +149,7 @@ class Target(Facts):
         All tries, in order.
     """
 
-    told: ClassVar[tuple[str, ...]] = ("met",)
+    derived: ClassVar[tuple[str, ...]] = ("met",)
 
     name: str
     wanted: float
@@ -237,15 +237,15 @@ class Histogram(Facts):
         Of the layer.
     low, high
         Ends of the bins, which are all of the same width; weights beyond them are left out.
-    before, after
+    dense, pruned
         (40,) number of weights in each bin.
     """
 
     name: str
     low: float
     high: float
-    before: tuple[int, ...]
-    after: tuple[int, ...]
+    dense: tuple[int, ...]
+    pruned: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ class Report(Saved):
     """
 
     kind: ClassVar[str] = "prune"
-    told: ClassVar[tuple[str, ...]] = ("verdict", "weights", "nonzeros", "sparsity")
+    derived: ClassVar[tuple[str, ...]] = ("verdict", "weights", "nonzeros", "sparsity")
 
     layers: tuple[LayerReport, ...]
     comparison: Comparison

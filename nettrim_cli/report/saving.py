@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1  # of all documents; a field that goes, or means another thing, makes a new one
 
 
-class Saved(Facts):
+class Saved(Facts, ABC):
     """A result of a command.
 
     Attributes
@@ -43,13 +44,13 @@ class Saved(Facts):
         """Formats by their endings."""
         return FORMATS
 
+    @abstractmethod
     def document(self) -> Document:
         """What people read of it, as Markdown or HTML."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         """Names of the columns of its table, and the rows, for CSV; machine numbers."""
-        raise NotImplementedError
 
     def render(self, suffix: str) -> str:
         """The text of a file, to be written with ``newline=""``.

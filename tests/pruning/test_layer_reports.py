@@ -15,7 +15,7 @@ def test_histograms_count_weights_that_are_not_zero_between_their_ends() -> None
     found = histogram("fc", [before[:30], before[30:]], [after[:30], after[30:]])
     edges = np.linspace(found.low, found.high, BINS + 1)
     assert found.high - found.low == pytest.approx(8 * before.std(), rel=1e-5)
-    for counts, weights in ((found.before, before), (found.after, after)):
+    for counts, weights in ((found.dense, before), (found.pruned, after)):
         kept = weights[weights != 0]
         expected = [
             int(np.count_nonzero((kept >= low) & (kept < high)))
@@ -24,7 +24,7 @@ def test_histograms_count_weights_that_are_not_zero_between_their_ends() -> None
         assert np.abs(np.array(counts) - expected).max() <= 1  # one that stands at an edge
         inside = (kept >= found.low) & (kept <= found.high)
         assert sum(counts) == np.count_nonzero(inside)
-    assert found.after[BINS // 2] == 0
+    assert found.pruned[BINS // 2] == 0
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_histograms_count_weights_that_are_not_zero_between_their_ends() -> None
 def test_histograms_of_odd_weights_have_ends(weights) -> None:
     found = histogram("fc", [weights], [weights])
     assert found.low < found.high
-    assert sum(found.before) == np.count_nonzero(np.isfinite(weights) & (weights != 0))
-    assert found.before == found.after
+    assert sum(found.dense) == np.count_nonzero(np.isfinite(weights) & (weights != 0))
+    assert found.dense == found.pruned
 
 
 def test_histograms_of_huge_weights_have_ends() -> None:

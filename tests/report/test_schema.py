@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import h5py
@@ -21,7 +22,9 @@ from nettrim_cli.report.bench_result import (
     OpTime,
 )
 from nettrim_cli.report.comparison_result import Conversion
+from nettrim_cli.report.curve.result import Curve, CurvePoint, Trend
 from nettrim_cli.report.data_result import DatasetFacts, DataSummary
+from nettrim_cli.report.saving import FORMATS
 from tests.support import schema_file
 from tests.support.options import FAST
 from tests.support.reports import comparison, strict
@@ -31,6 +34,11 @@ BENCH = Bench(
     (BenchedModel("a.onnx", "a", 100, 10, 10), BenchedModel("b.onnx", "b", 90, 10, 5)),
     (BatchTiming(1, (ABOUT, ABOUT), (ABOUT,), 9, (OpTime("Gemm", (0.1, 0.1), (1, 1), (None,)),)),),
     *(("x: ones",), 1, "onnxruntime 1.0", (LatencyCheck("b", 1, 0.8, ABOUT),), ("busy",)),
+)
+CURVE = Curve(
+    *("model.onnx", "calib.h5", (CurvePoint(0.5, 0.01, None, None, 9, 8, 7),)),
+    Trend((0.0, 0.5), (0.0, 0.01)),
+    *(False, None, 20, 100, 110, "zeros", 1.5, "0.1.0"),
 )
 SCHEMA = json.loads(schema_file.FILE.read_text("utf-8"))
 COMMANDS = {
@@ -114,7 +122,10 @@ def test_every_definition_is_met_by_a_document(documents) -> None:
         Conversion(comparison().reference, comparison().candidate),
         DataSummary("calib.h5", 1, (facts,), {0: 1}),
         BENCH,
+        CURVE,
     ]
+    for result, suffix in product(others, FORMATS):
+        assert result.render(suffix).endswith("\n")
     met: set[str] = set()
     for document in [*documents.values(), *(json.loads(each.render(".json")) for each in others)]:
         (name,) = (

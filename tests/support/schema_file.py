@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from nettrim_cli.report import bench_result, comparison_result, data_result, result
+from nettrim_cli.report.curve import result as curve_result
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.saving import SCHEMA_VERSION, Saved
 from nettrim_cli.settings import Gate, LayerOptions, Settings
 
 FILE = Path(result.__file__).with_name("schema.json")
-MODULES = (bench_result, comparison_result, data_result, result)
+MODULES = (bench_result, comparison_result, curve_result, data_result, result)
 TITLE = "Documents that nettrim writes as JSON"
 OPTIONS = {"prune": Settings, "compare": Gate}  # what stands under "settings"
 COMPARE = {
@@ -41,7 +42,13 @@ NULL = {"type": "null"}
 def schema() -> dict[str, Any]:
     """The whole schema: a definition for each class, and one of them for each kind of document."""
     definitions: dict[str, Any] = {}
-    kinds = sorted(_subclasses(Saved), key=lambda kind: kind.kind)
+    kinds = [
+        each
+        for module in MODULES
+        for each in vars(module).values()
+        if inspect.isclass(each) and issubclass(each, Saved) and each.__module__ == module.__name__
+    ]
+    kinds.sort(key=lambda kind: kind.kind)
     for kind in kinds:
         _define(kind, definitions)
     choices = [
@@ -75,12 +82,6 @@ def text() -> str:
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _subclasses(base: type[Any]) -> list[type[Any]]:
-    """All classes below one that belong to nettrim."""
-    below = [inner for each in base.__subclasses__() for inner in (each, *_subclasses(each))]
-    return [each for each in below if each.__module__.startswith("nettrim_cli.")]
-
-
 def _define(cls: type[Any], definitions: dict[str, Any]) -> None:
     """Add a class, and those that it holds."""
     if cls.__name__ in definitions:
@@ -103,7 +104,7 @@ def _define(cls: type[Any], definitions: dict[str, Any]) -> None:
         if field.name == "settings":
             kind = options_schema(cls.kind)
         properties[field.name] = {**kind, "description": told[field.name]}
-    for name in cls.told if issubclass(cls, Facts) else ():
+    for name in cls.derived if issubclass(cls, Facts) else ():
         getter = getattr(cls, name).fget
         kind = _type(typing.get_type_hints(getter)["return"], definitions)
         properties[name] = {**kind, "description": _sentence(inspect.getdoc(getter) or "")}

@@ -36,8 +36,8 @@ def curve_chart(
         for share, value in zip(sparsities, errors, strict=True)
         if math.isfinite(value)
     ]
-    known = error is not None and math.isfinite(error)
-    heights = [value for _, value in points] + ([max(error or 0.0, LEAST)] if known else [])
+    has_error = error is not None and math.isfinite(error)
+    heights = [value for _, value in points] + ([max(error or 0.0, LEAST)] if has_error else [])
     low = min((value for value in heights if value > LEAST), default=LEAST * 10) / 1.5
     high = max(heights, default=1.0) * 1.3
     if high < 4 * low:
@@ -49,7 +49,7 @@ def curve_chart(
         element("path", class_="line", d=line(places)) if len(places) > 1 else None,
         element("path", class_="chosen-line", d=f"M{x(sparsity):.1f} {bottom:.1f}V8"),
     ]
-    if known:
+    if has_error:
         dot = y(max(error or 0.0, LEAST))
         shapes.append(element("circle", class_="chosen", cx=x(sparsity), cy=dot, r=4.5))
     return frame(

@@ -11,7 +11,7 @@ from nettrim_cli.report.elements import element
 
 
 def histogram_chart(
-    ends: tuple[float, float], before: Sequence[int], after: Sequence[int], title: str
+    ends: tuple[float, float], dense: Sequence[int], pruned: Sequence[int], title: str
 ) -> Element:
     """Draw both histograms over each other; heights are square roots, as many weights go.
 
@@ -19,20 +19,20 @@ def histogram_chart(
     ----------
     ends
         Of the bins.
-    before, after
+    dense, pruned
         (B,) number of weights in each bin.
     title
         What it shows.
     """
-    most = max(*before, *after, 1)
+    most = max(*dense, *pruned, 1)
     x, y = across(*ends), upwards(0, most, math.sqrt)
     marks = [most * share for share in (0.0, 0.25, 1.0)]
     return frame(
         Axis(x, ticks(*ends, 4), "weight"),
         Axis(y, marks, "weights", lambda count: compact(round(count))),
         title,
-        element("path", class_="fill-before", d=steps(x, y, before)),
-        element("path", class_="outline", d=steps(x, y, after)),
+        element("path", class_="fill-before", d=steps(x, y, dense)),
+        element("path", class_="outline", d=steps(x, y, pruned)),
     )
 
 

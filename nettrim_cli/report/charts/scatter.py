@@ -29,9 +29,8 @@ def scatter_chart(
     room = MARGIN * (high - low) or abs(high) or 1.0
     low, high = low - room, high + room
     x, y = across(low, high), upwards(low, high)
-    dots = "".join(
-        f"M{x(one):.1f} {y(two):.1f}h0" for one, two in zip(reference, candidate, strict=True)
-    )
+    pairs = zip(reference, candidate, strict=True)
+    dots = "".join(f"M{x(dense):.1f} {y(pruned):.1f}h0" for dense, pruned in pairs)
     marks = ticks(low, high, 6)
     return frame(
         Axis(x, marks, names[0]),

@@ -13,6 +13,7 @@ from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.report.document import Document, Figure, Notice
 from nettrim_cli.report.documents.parts import as_table
 
+HOLLOW = "Full dots are measured, hollow ones predicted."
 FIELDS = (
     *("sparsity", "error", "drop", "drop_bound", "bytes_raw", "bytes_gzip", "bytes_compact"),
     *("latency_ratio", "how"),
@@ -26,11 +27,9 @@ def curve_document(curve: Curve) -> Document:
         headline=verdict(curve),
         good=is_cheap(curve),
         lines=[basis(curve), f"Try: {advice(curve)}"],
-        blocks=[
-            *(Notice(note, Severity.NOTE) for note in curve.notes),
-            Figure("", lambda: drawing(curve), "Full dots are measured, hollow ones predicted."),
-            as_table(columns(curve)),
-        ],
+        table=as_table(columns(curve)),
+        picture=Figure("", lambda: drawing(curve), HOLLOW),
+        notices=[Notice(note, Severity.NOTE) for note in curve.notes],
     )
 
 

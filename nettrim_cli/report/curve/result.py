@@ -115,12 +115,14 @@ class Curve(Saved):
         Number of weights of the layers that are pruned, and of all parameters.
     structure
         Setting of the run: ``zeros`` or another.
+    seconds, version
+        What it took, and nettrim's version.
     notes
         What a reader should know.
     """
 
     kind: ClassVar[str] = "curve"
-    told: ClassVar[tuple[str, ...]] = ("verdict", "limit", "cheap")
+    derived: ClassVar[tuple[str, ...]] = ("verdict", "limit", "cheap")
 
     model: str
     data: str

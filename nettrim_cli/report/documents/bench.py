@@ -23,9 +23,9 @@ TIMING_FIELDS = (
 
 def bench_document(bench: Bench) -> Document:
     """All timings."""
-    told = [f"{status.capitalize()}: {text}." for status, text in outcomes(bench)]
-    told += [text for text, _ in verdicts(bench)]
-    headline = told[0] if told else f"Latency of {bench.models[0].name}."
+    sentences = [f"{status.capitalize()}: {text}." for status, text in outcomes(bench)]
+    sentences += [text for text, _ in verdicts(bench)]
+    headline = sentences[0] if sentences else f"Latency of {bench.models[0].name}."
     sections = [Section("Models", [as_table(view.model_columns(bench))], folded=False)]
     for timing in bench.batches:
         if timing.ops:
@@ -38,7 +38,7 @@ def bench_document(bench: Bench) -> Document:
         headline,
         as_table(view.latency_columns(bench)),
         bench.passed,
-        told[1:],
+        sentences[1:],
         notices=[Notice(note, Severity.NOTE) for note in bench.notes],
         sections=[*sections, Section("Basis", basis, folded=False)],
     )

@@ -34,14 +34,15 @@ def comparison_document(comparison: Comparison) -> Document:
     """A whole comparison."""
     reference, candidate = comparison.reference.path, comparison.candidate.path
     samples = f"{formatting.count(comparison.samples)} samples"
-    told = [outcome(check) for check in sorted(comparison.checks, key=lambda check: check.passed)]
+    checks = sorted(comparison.checks, key=lambda check: check.passed)
+    outcomes = [outcome(check) for check in checks]
     headline = f"Output error {formatting.error(comparison.error)} % on {samples}."
     lines = []
-    if told:
-        status, text, sureness = told[0]
+    if outcomes:
+        status, text, sureness = outcomes[0]
         headline = f"{status.capitalize()}: {text}."
         lines = [f"{sureness[0].upper()}{sureness[1:]}."]
-        lines += [f"{word.capitalize()}: {text}; {sure}." for word, text, sure in told[1:]]
+        lines += [f"{word.capitalize()}: {text}; {sure}." for word, text, sure in outcomes[1:]]
     certificate = comparison.certificate or Certificate()
     sections = [
         output_section(comparison, ("reference", "candidate")),

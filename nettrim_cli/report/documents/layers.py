@@ -27,30 +27,31 @@ def layers_section(report: Report) -> Section:
     """A row for each layer."""
     costs = report.certificate.costs
     cells = cost_cells(costs, [layer.name for layer in report.layers])
-    largest = max((part.largest or 0.0 for part in costs.parts), default=0.0) or 1.0
+    largest = max((row_cost.largest or 0.0 for row_cost in costs.parts), default=0.0) or 1.0
     rows = []
     for layer, text in zip(report.layers, cells, strict=True):
-        part = costs.layer(layer.name)
-        share = (part.largest or 0.0) / largest if part is not None else 0.0
+        row_cost = costs.layer(layer.name)
+        share = (row_cost.largest or 0.0) / largest if row_cost is not None else 0.0
         cost: Cell = Bar(text, share, tone="cost") if text else ""
         rows.append(_row(layer, cost))
-    kept = [k for k in range(len(HEAD)) if any(row[k] for row in rows) or k == 0]
-    align = ["r" if HEAD[k] in RIGHT else "l" for k in kept]
+    shown = [k for k in range(len(HEAD)) if any(row[k] for row in rows) or k == 0]
+    align = ["r" if HEAD[k] in RIGHT else "l" for k in shown]
     table = Table(
-        [HEAD[k] for k in kept], "".join(align), [[r[k] for k in kept] for r in rows], MINOR
+        [HEAD[k] for k in shown], "".join(align), [[r[k] for k in shown] for r in rows], MINOR
     )
     title = f"Layers ({len(report.pruned)} of {len(report.layers)} pruned)"
     return Section(title, [*strips(report), table])
 
 
 def _row(layer: LayerReport, cost: Cell) -> list[Cell]:
-    before, after = layer.sparsity_before, layer.sparsity_after
+    dense, pruned = layer.sparsity_before, layer.sparsity_after
+    tone = "main" if layer.pruned else "before"
     status = "" if layer.status in ("solved", "dense") else layer.status
     return [
         *(layer.name, layer.op),
         " → ".join(filter(None, (formatting.shape(layer.shape), layer.left))),
-        formatting.percent(before) if before >= SEEN else "",
-        Bar(formatting.percent(after), after, before or None, "main" if layer.pruned else "before"),
+        formatting.percent(dense) if dense >= SEEN else "",
+        Bar(formatting.percent(pruned), pruned, dense or None, tone),
         formatting.error(layer.error_holdout) if layer.pruned else "",
         *(cost, "; ".join(filter(None, (status, layer.note)))),
     ]
@@ -68,14 +69,14 @@ def layer_rows(report: Report) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     for layer in report.layers:
         bound = report.certificate.layer(layer.name)
         proof = dict.fromkeys(CERTIFICATE_FIELDS) if bound is None else asdict(bound)
-        part = report.certificate.costs.layer(layer.name)
-        others = {
+        row_cost = report.certificate.costs.layer(layer.name)
+        extra = {
             "inputs": layer.shape[0],
             "outputs": layer.shape[1],
-            "cost": None if part is None else part.largest,
-            "cost_layers": None if part is None else len(part.layers),
+            "cost": None if row_cost is None else row_cost.largest,
+            "cost_layers": None if row_cost is None else len(row_cost.layers),
         }
-        values = {**proof, **layer.as_dict(), **others, **run}
+        values = {**proof, **layer.as_dict(), **extra, **run}
         rows.append([values[name] for name in CSV_FIELDS])
     return CSV_FIELDS, rows
 

@@ -29,10 +29,10 @@ def file_sizes(comparison: Comparison) -> list[Measure]:
     ]
 
 
-def size_measure(label: str, before: int, after: int) -> Measure:
+def size_measure(label: str, reference: int, candidate: int) -> Measure:
     """Bytes before and after."""
-    texts = formatting.size(before), formatting.size(after)
-    return Measure(label, before, after, *texts, formatting.factor(before, after))
+    texts = formatting.size(reference), formatting.size(candidate)
+    return Measure(label, reference, candidate, *texts, formatting.factor(reference, candidate))
 
 
 def cost_section(costs: LayerCosts) -> Section | None:
@@ -40,18 +40,18 @@ def cost_section(costs: LayerCosts) -> Section | None:
     if not costs.parts:
         return None
     outputs = costs.sums
-    largest = max((part.largest or 0.0 for part in costs.parts), default=0.0) or 1.0
+    largest = max((row.largest or 0.0 for row in costs.parts), default=0.0) or 1.0
 
     def cell(cost: float | None) -> Cell:
         """A cost with its bar."""
         return Bar(formatting.error(cost), (cost or 0.0) / largest, tone="cost")
 
     rows: list[list[Cell]] = [
-        [", ".join(part.layers), *(cell(part.outputs.get(each.name)) for each in outputs)]
-        for part in costs.parts
+        [", ".join(row.layers), *(cell(row.outputs.get(output.name)) for output in outputs)]
+        for row in costs.parts
     ]
-    sums = ["?" if each.bound is None else formatting.at_most(each.bound) for each in outputs]
-    names = ["layers", *(f"cost at {each.name} %" for each in outputs)]
+    sums = ["?" if output.bound is None else formatting.at_most(output.bound) for output in outputs]
+    names = ["layers", *(f"cost at {output.name} %" for output in outputs)]
     table = Table(names, "l" + "r" * len(outputs), [*rows, ["together at most", *sums]])
     basis = f"Measured on {formatting.count(costs.samples)} samples."
     return Section("Costs of layers at the outputs", [table, Text(basis, faint=True)])
@@ -86,14 +86,10 @@ PROVED = (
 )
 
 
-def settings_section(settings: Mapping[str, Any]) -> Section | None:
-    """The resolved options of a run."""
+def settings_section(settings: Mapping[str, Any], title: str = "Settings") -> Section | None:
+    """The resolved options of a run, or what else has names and values."""
     rows = [(name, json.dumps(plain(value))) for name, value in settings.items()]
-    return (
-        Section("Settings", [Table(("setting", "value"), "ll", rows)], closed=True)
-        if rows
-        else None
-    )
+    return Section(title, [Table(("setting", "value"), "ll", rows)], closed=True) if rows else None
 
 
 def provenance_section(provenance: Provenance) -> Section | None:
@@ -116,7 +112,7 @@ def provenance_section(provenance: Provenance) -> Section | None:
 
 def as_table(columns: Sequence[Column]) -> Table:
     """Columns of the terminal as a table."""
-    kept = [column for column in columns if any(column.cells)]
-    head = [" ".join(filter(None, (column.title, column.group))) for column in kept]
-    align = "".join("r" if column.right else "l" for column in kept)
-    return Table(head, align, list(zip(*(column.cells for column in kept), strict=True)))
+    shown = [column for column in columns if any(column.cells)]
+    head = [" ".join(filter(None, (column.title, column.group))) for column in shown]
+    align = "".join("r" if column.right else "l" for column in shown)
+    return Table(head, align, list(zip(*(column.cells for column in shown), strict=True)))

@@ -60,8 +60,8 @@ def strips(report: Report) -> list[Block]:
 
 def _cost(report: Report, layer: LayerReport) -> float:
     """What a layer costs at the output; 0 where that is not known."""
-    part = report.certificate.costs.layer(layer.name)
-    return 0.0 if part is None else part.largest or 0.0
+    cost_row = report.certificate.costs.layer(layer.name)
+    return 0.0 if cost_row is None else cost_row.largest or 0.0
 
 
 def layer_galleries(report: Report) -> list[Section]:
@@ -70,25 +70,25 @@ def layer_galleries(report: Report) -> list[Section]:
     ranked = sorted(report.layers, key=lambda layer: -_cost(report, layer))
     first = {layer.name for layer in ranked[:OPEN]} if len(layers) > OPEN else set(layers)
     curves = [
-        (each.name, _curve(layers[each.name], each.sparsities, each.errors))
-        for each in report.curves
-        if each.name in layers
+        (item.name, _curve(layers[item.name], item.sparsities, item.errors))
+        for item in report.curves
+        if item.name in layers
     ]
     weights = [
         (
-            each.name,
+            item.name,
             Figure(
-                each.name,
+                item.name,
                 partial(
                     histogram_chart,
-                    (each.low, each.high),
-                    each.before,
-                    each.after,
-                    f"weights of {each.name}",
+                    (item.low, item.high),
+                    item.dense,
+                    item.pruned,
+                    f"weights of {item.name}",
                 ),
             ),
         )
-        for each in report.histograms
+        for item in report.histograms
     ]
     return [
         *_galleries("Error against sparsity", CURVES, curves, first),
@@ -110,14 +110,15 @@ def _galleries(
 ) -> list[Section]:
     """A section of the first layers, and a closed one of the others."""
     shown = [figure for name, figure in figures if name in first]
-    others = [figure for name, figure in figures if name not in first]
+    hidden = [figure for name, figure in figures if name not in first]
     if not shown:
         return []
-    told = f"{caption} These are the {len(shown)} layers that cost most." if others else caption
-    sections = [Section(title, [Text(told, faint=True), Gallery(shown)])]
-    if others:
-        more = f"{title}: the other {len(others)} layers"
-        sections.append(Section(more, [Gallery(others)], closed=True))
+    if hidden:
+        caption += f" These are the {len(shown)} layers that cost most."
+    sections = [Section(title, [Text(caption, faint=True), Gallery(shown)])]
+    if hidden:
+        more = f"{title}: the other {len(hidden)} layers"
+        sections.append(Section(more, [Gallery(hidden)], closed=True))
     return sections
 
 
@@ -129,17 +130,18 @@ def output_section(comparison: Comparison, names: tuple[str, str]) -> Section | 
     errors = {output.name: output.error for output in comparison.outputs}
     figures = [
         Figure(
-            each.name,
-            partial(scatter_chart, each.reference, each.candidate, f"values of {each.name}", names),
-            f"error {formatting.error(errors.get(each.name))} %",
+            item.name,
+            partial(scatter_chart, item.reference, item.candidate, f"values of {item.name}", names),
+            f"error {formatting.error(errors.get(item.name))} %",
         )
-        for each in values
+        for item in values
     ]
-    told = VALUES.format(f"at most {formatting.count(max(len(v.reference) for v in values))}")
+    most = max(len(item.reference) for item in values)
+    caption = VALUES.format(f"at most {formatting.count(most)}")
     if len(comparison.values) > MOST_OUTPUTS:
-        told += f" These are {MOST_OUTPUTS} of {len(comparison.values)} outputs."
+        caption += f" These are {MOST_OUTPUTS} of {len(comparison.values)} outputs."
     title = f"Outputs, {names[0]} against {names[1]}"
-    return Section(title, [Text(told, faint=True), Gallery(figures)])
+    return Section(title, [Text(caption, faint=True), Gallery(figures)])
 
 
 def bounds_section(comparison: Comparison, certificate: Certificate) -> Section | None:

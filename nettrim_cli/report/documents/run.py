@@ -36,7 +36,7 @@ def run_document(report: Report) -> Document:
     """A whole report."""
     verdict, comparison = report.verdict, report.comparison
     notices = [Notice(report.missed)] if report.missed else []
-    notices += [Notice(each.text, each.severity, each.code) for each in report.warnings]
+    notices += [Notice(doubt.text, doubt.severity, doubt.code) for doubt in report.warnings]
     columns = {layer.name: layer.columns for layer in report.layers}
     sections = [
         layers_section(report),
@@ -60,10 +60,10 @@ def run_document(report: Report) -> Document:
             verdict.sureness,
             f"{comparison.reference.path} → {target}, nettrim {report.version}, {took}",
         ),
-        tiles(report),
-        measures(report),
-        notices,
-        [section for section in sections if section is not None],
+        tiles=tiles(report),
+        measures=measures(report),
+        notices=notices,
+        sections=[section for section in sections if section is not None],
     )
 
 
@@ -72,8 +72,8 @@ def measures(report: Report) -> list[Measure]:
     pairs = file_sizes(report.comparison)
     for form in report.forms:
         if form.name == "compact" and not form.written:
-            before = report.comparison.reference.bytes_raw
-            pairs.append(size_measure("file, if compact", before, form.raw))
+            dense_bytes = report.comparison.reference.bytes_raw
+            pairs.append(size_measure("file, if compact", dense_bytes, form.raw))
     for timing in report.latency:
         dense, pruned = (latency.median for latency in timing.latencies)
         (ratio,) = timing.ratios
@@ -94,7 +94,7 @@ def tiles(report: Report) -> list[Tile]:
     """The figures that people ask for first."""
     reference, candidate = report.comparison.reference, report.comparison.candidate
     word = "of the weights gone" if report.smaller else "zeros in the pruned layers"
-    told = [
+    glance = [
         Tile("sparsity", f"{formatting.percent(report.sparsity)} %", word),
         Tile(
             "file, gzipped",
@@ -104,16 +104,16 @@ def tiles(report: Report) -> list[Tile]:
     ]
     if candidate.accuracy is not None:
         change = formatting.points(reference.accuracy, candidate.accuracy)
-        told.append(Tile("accuracy", f"{formatting.percent(candidate.accuracy, 2)} %", change))
+        glance.append(Tile("accuracy", f"{formatting.percent(candidate.accuracy, 2)} %", change))
     if report.comparison.outputs:
         samples = f"on {formatting.count(report.comparison.samples)} held-out samples"
         value = f"{formatting.error(report.comparison.error)} %"
-        told.append(Tile("output error", value, samples))
+        glance.append(Tile("output error", value, samples))
     for timing in report.latency[:1]:
         (ratio,) = timing.ratios
         value = f"{formatting.milliseconds(timing.latencies[1].median)} ms"
-        told.append(Tile("latency", value, f"ratio {show_ratio(ratio)}"))
-    return told
+        glance.append(Tile("latency", value, f"ratio {show_ratio(ratio)}"))
+    return glance
 
 
 def forms_section(report: Report) -> Section | None:

@@ -69,8 +69,9 @@ def _main(document: Document) -> Element:
         element("div", *map(_tile, document.tiles), class_="tiles") if document.tiles else None,
         *map(_notice, document.notices),
         _measures(document.measures) if document.measures else None,
+        _figure(document.picture, "wide") if document.picture else None,
         _table(document.table),
-        *(part for section in document.sections for part in _section(section)),
+        *(inner for section in document.sections for inner in _section(section)),
         class_="nettrim",
     )
 
@@ -137,8 +138,8 @@ def _table(table: Table) -> Element:
     )
     titles = element("tr", *(element("th", title, class_=kind) for title, kind in head))
     kind = "figures" if table.head[-1] == "" else None
-    made = element("table", element("thead", titles), element("tbody", *rows), class_=kind)
-    return element("div", made, class_="scroll")
+    table_element = element("table", element("thead", titles), element("tbody", *rows), class_=kind)
+    return element("div", table_element, class_="scroll")
 
 
 def _cell(cell: Cell, class_: str | None) -> Element:
@@ -150,14 +151,14 @@ def _cell(cell: Cell, class_: str | None) -> Element:
 
 def _name(text: str) -> Element:
     """A text of any direction, which may break behind a slash."""
-    first, *others = text.split("/")
-    parts = (part for other in others for part in ("/", element("i", class_="slash"), other))
-    return element("bdi", first, *parts)
+    start, *words = text.split("/")
+    pieces = (piece for word in words for piece in ("/", element("i", class_="slash"), word))
+    return element("bdi", start, *pieces)
 
 
 def _bar(bar: Bar) -> Element:
     fill = element("i", class_=bar.tone, style=f"width:{_percent(bar.share)}")
-    mark = element("u", style=f"left:{_percent(bar.before)}") if bar.before is not None else None
+    mark = element("u", style=f"left:{_percent(bar.mark)}") if bar.mark is not None else None
     return element("span", fill, mark, class_="bar")
 
 
@@ -169,10 +170,10 @@ def _measures(measures: Sequence[Measure]) -> Element:
         name = element("div", measure.label, remark, class_="name")
         pair = element("div", name, class_="measure")
         parts.append(pair)
-        longest = max(measure.before, measure.after) or 1.0
+        longest = max(measure.reference, measure.candidate) or 1.0
         for size, text, tone in (
-            (measure.before, measure.before_text, "before"),
-            (measure.after, measure.after_text, "main"),
+            (measure.reference, measure.reference_text, "before"),
+            (measure.candidate, measure.candidate_text, "main"),
         ):
             # The number behind the bar needs some room, too.
             width = f"width:calc((100% - 6em) * {size / longest:.4f})"

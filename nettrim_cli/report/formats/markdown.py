@@ -23,7 +23,7 @@ def markdown(document: Document) -> str:
         _table(document.table),
         *map(_notice, document.notices),
     ]
-    size = sum(len(part) + 2 for part in parts)
+    size = sum(len(text) + 2 for text in parts)
     for section in document.sections:
         text = _section(section)
         size += len(text) + 2
