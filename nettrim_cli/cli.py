@@ -15,16 +15,18 @@ import click
 from nettrim_cli import __version__
 from nettrim_cli.commands.bench import bench
 from nettrim_cli.commands.compare import compare
+from nettrim_cli.commands.completion import completion
 from nettrim_cli.commands.curve import curve
 from nettrim_cli.commands.data import data
 from nettrim_cli.commands.inspect import inspect
 from nettrim_cli.commands.pack import pack, unpack
 from nettrim_cli.commands.prune import prune
 from nettrim_cli.options.endings import exit_code, leave_quietly
+from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Group
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-COMMANDS = (prune, curve, inspect, data, compare, bench, pack, unpack)
+COMMANDS = (prune, curve, inspect, data, compare, bench, pack, unpack, completion)
 
 
 EXAMPLES = (
@@ -56,13 +58,14 @@ def show_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
 
 
 @click.group(cls=Group, context_settings=CONTEXT, examples=EXAMPLES)
-@click.option(
+@flag(
     *("-V", "--version"),
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=show_version,
-    help="Show the version, and those of onnx and onnxruntime, and exit.",
+    group="Run",
+    help="Show the versions of nettrim, onnx, onnxruntime and Python.",
 )
 def nettrim() -> None:
     """Prune trained ONNX networks: the same answers from a fraction of the weights."""

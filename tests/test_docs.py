@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,7 +18,8 @@ from nettrim_cli import cli, errors
 from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.options.help import GROUPS, Flag
 from nettrim_cli.settings import BenchSettings, CurveSettings, DataSettings, Gate, Settings
-from tests.support import command_page
+from tests.support import command_page, man_page
+from tests.support.options import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,6 +36,17 @@ CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables
 
 def test_the_page_of_commands_is_up_to_date() -> None:
     assert command_page.PAGE.read_text("utf-8") == command_page.page(), "run make docs"
+
+
+def test_the_manual_page_is_up_to_date() -> None:
+    assert man_page.PAGE.read_text("utf-8") == man_page.page(), "run make docs"
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_the_manual_page_is_one() -> None:
+    words = ["groff", "-man", "-Tascii", "-ww", "-z", str(man_page.PAGE)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert ended.stderr == ""
 
 
 OPTIONS = [
@@ -85,7 +99,7 @@ def test_examples_of_help_are_understood() -> None:
 def test_every_option_is_explained_and_no_other() -> None:
     params = [param for command in cli.nettrim.commands.values() for param in command.params]
     known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
-    named = set(re.findall(r"--[a-z][a-z0-9-]*", USAGE)) - {"--help"}
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", USAGE)) - {"--help", "--version"}
     assert named == {name for name in known if name.startswith("--")}
 
 

@@ -129,7 +129,9 @@ def prune(
     from nettrim_cli.files.atomic import standing
     from nettrim_cli.loading import default_output
     from nettrim_cli.report.diagnostic import Severity
+    from nettrim_cli.report.next_steps import Files
     from nettrim_cli.report.progress.session import Session, session
+    from nettrim_cli.report.summary import show_summary
     from nettrim_cli.report.terminal import console_for_stdout, show_report
 
     if quiet and verbose:
@@ -164,8 +166,12 @@ def prune(
             if warning.severity < Severity.INFORMATION:
                 click.echo(f"warning: {warning.text}", err=True)
     else:
+        console = console_for_stdout()
         with printing():
-            show_report(report, console_for_stdout(), output=str(target))
+            if verbose:
+                show_report(report, console, output=str(target))
+            else:
+                show_summary(report, console, Files(str(model), str(data), str(target)))
 
 
 def write_recipe(

@@ -26,6 +26,8 @@ from nettrim_cli.report.text_table import ESSENTIAL, Column
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nettrim_cli.report.verdict import Verdict
+
 PIPE_WIDTH = 120
 JOINT = "together; layers' errors are of before"
 GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
@@ -61,17 +63,14 @@ def patient_console(*, stderr: bool, terminal: bool | None = None) -> Console:
 
 
 def show_report(report: Report, console: Console, output: str | None = None) -> None:
-    """Print a run: the verdict and its severe warnings, layers, totals, other warnings.
+    """Print all of a run: the verdict and its severe warnings, layers, totals, other warnings.
 
     ``output`` is the written file, if it is another than ``report.comparison.candidate.path``.
     """
-    layers, verdict = report.layers, report.verdict
-    text_table.paragraph(
-        verdict.outcome, console, f"bold {GOOD if verdict.reached else WARN}", hanging=3
-    )
-    text_table.paragraph(verdict.sureness, console, hanging=3)
+    layers = report.layers
+    show_verdict(report.verdict, console)
     notes = [warning for warning in report.warnings if warning.severity >= Severity.NOTE]
-    _show_warnings([warning for warning in report.warnings if warning not in notes], console)
+    show_warnings([warning for warning in report.warnings if warning not in notes], console)
     text_table.blank(console)
     sentences = ["" if layer.pruned else f"left dense: {_note(layer)}" for layer in layers]
     if layers:
@@ -89,13 +88,21 @@ def show_report(report: Report, console: Console, output: str | None = None) -> 
         f"{remark}, in {formatting.duration(report.seconds)}",
     )
     text_table.pairs(rows, console)
-    _show_warnings(notes, console)
+    show_warnings(notes, console)
     text_table.blank(console)
     path = formatting.clean(report.comparison.candidate.path if output is None else output)
     text_table.line(f"written to {path}", console, "bold")
 
 
-def _show_warnings(warnings: Sequence[Diagnostic], console: Console) -> None:
+def show_verdict(verdict: Verdict, console: Console) -> None:
+    """Print both lines of a verdict."""
+    style = f"bold {GOOD if verdict.reached else WARN}"
+    text_table.paragraph(verdict.outcome, console, style, hanging=3)
+    text_table.paragraph(verdict.sureness, console, hanging=3)
+
+
+def show_warnings(warnings: Sequence[Diagnostic], console: Console) -> None:
+    """Print warnings, behind an empty line if there are any."""
     if warnings:
         text_table.blank(console)
     for warning in warnings:
@@ -154,9 +161,9 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
         f"{formatting.percent(reference.sparsity)} → "
         f"{formatting.percent(candidate.sparsity)} % sparsity",
     )
-    quality = _quality_rows(comparison, "samples", comparison.certificate)
+    quality = quality_rows(comparison, "samples", comparison.certificate)
     costliest = costliest_row(comparison.certificate)
-    return [*_file_rows(comparison), parameters, nonzeros, *quality, *costliest]
+    return [*file_rows(comparison), parameters, nonzeros, *quality, *costliest]
 
 
 def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
@@ -177,13 +184,13 @@ def total_rows(report: Report) -> list[tuple[str, str, str, str]]:
         ),
         *_deletion_rows(report.deleted_units),
         *([("fitted", "", "all layers", JOINT)] if report.joint_fit else []),
-        *_file_rows(report.comparison),
-        *_form_rows(report),
-        *_quality_rows(
+        *file_rows(report.comparison),
+        *form_rows(report),
+        *quality_rows(
             report.comparison, "held-out samples", report.certificate, bound=report.bound
         ),
         *_target_rows(report.target),
-        *_latency_rows(report.latency),
+        *latency_rows(report.latency),
     ]
 
 
@@ -252,7 +259,8 @@ def _show_notes(layers: Sequence[LayerReport], console: Console) -> None:
         text_table.paragraph(f"{subject}: {note}", console, FAINT, hanging=3)
 
 
-def _file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+def file_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """Rows of the files' sizes."""
     reference, candidate = comparison.reference, comparison.candidate
     return [
         _size_row("file", reference.bytes_raw, candidate.bytes_raw),
@@ -266,7 +274,7 @@ def _deletion_rows(count: int) -> list[tuple[str, str, str, str]]:
     return [("deleted", "", formatting.count(count), text)] if count else []
 
 
-def _form_rows(report: Report) -> list[tuple[str, str, str, str]]:
+def form_rows(report: Report) -> list[tuple[str, str, str, str]]:
     """What the compact form would give, where that is less than what was written."""
     if report.settings.get("store") == "compact":
         return []
@@ -286,7 +294,7 @@ def _size_row(label: str, reference: int, candidate: int) -> tuple[str, str, str
     return label, formatting.size(reference), formatting.size(candidate), change
 
 
-def _quality_rows(
+def quality_rows(
     comparison: Comparison,
     samples: str,
     certificate: Certificate | None = None,
@@ -360,7 +368,7 @@ def _target_rows(target: Target | None) -> list[tuple[str, str, str, str]]:
     return [(label, "", show(target.wanted), f"{reached}, {duration}")]
 
 
-def _latency_rows(timings: Sequence[BatchTiming]) -> list[tuple[str, str, str, str]]:
+def latency_rows(timings: Sequence[BatchTiming]) -> list[tuple[str, str, str, str]]:
     """A row for each batch size: both latencies, and their ratio."""
     rows = []
     for timing in timings:

@@ -89,10 +89,10 @@ def _result(report: Report) -> str:
         return "{} times as fast, {} asked, {}.".format(*factors, zeros)
     if name == "max_error":
         return f"{zeros} within an output error of {formatting.plain_percent(value)} %."
-    unit = (
-        "points of accuracy" if report.comparison.reference.accuracy is not None else "% of answers"
-    )
-    return f"{zeros} for at most {formatting.plain_percent(value)} {unit}."
+    most = formatting.plain_percent(value)
+    points = "point of accuracy" if most == "1" else "points of accuracy"
+    unit = points if report.comparison.reference.accuracy is not None else "% of answers"
+    return f"{zeros} for at most {most} {unit}."
 
 
 def _loss(report: Report) -> str:

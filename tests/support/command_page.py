@@ -53,10 +53,15 @@ def section(command: click.Command) -> Iterator[str]:
 def row(option: Flag) -> str:
     """A line of a table: the option's names, what it means, what holds without it, an example."""
     meaning = f"{option.help} {option.detail}".strip()
-    default = "off" if option.is_flag else option.default_text or "none"
-    default = "required" if option.required else default
-    cells = (meaning, default, f"`{example(option)}`")
+    cells = (meaning, default_of(option), f"`{example(option)}`")
     return f"| {spelling(option)} | {' | '.join(cell.replace('|', PIPE) for cell in cells)} |"
+
+
+def default_of(option: Flag) -> str:
+    """What holds where the option is not given."""
+    if option.required:
+        return "required"
+    return "off" if option.is_flag else option.default_text or "none"
 
 
 def spelling(option: Flag) -> str:
