@@ -45,6 +45,7 @@ from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.advice import nothing_to_do, run_advice
 from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.default_target import with_target
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.integer_kernels import integer_context
 from nettrim_cli.pruning.layer_reports import histograms, in_order
@@ -52,6 +53,7 @@ from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.pruning.writing import Written, write
+from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -113,11 +115,12 @@ def prune(
     ):
         samples = split_samples(dense, calibration, settings, threads)
         doubts = _doubts(dense, samples, settings, threads, listener)
+        reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
+        settings, told = with_target(settings, samples, doubts, reference)
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
-        context, kernel_doubts = _for_kernels(context, samples)
-        reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
+        context, on_kernels = _for_kernels(context, samples)
         search = partial(_search, unpruned=unpruned, start=start)
         solve = search if settings.target[0] in SEARCHED else prune_network
         outcome = solve(context, samples, reference)
@@ -126,16 +129,15 @@ def prune(
         listener.stage("writing and checking")
         written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
-            doubts += [*kernel_doubts, *written.doubts, *run_advice(outcome, len(samples))]
+            told += [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
             level = settings.certificate, PRUNE_RUNS
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
-            files = [dense.path, target]
-            latency = held_out_latency(files, samples, listener.stage) if bench else ()
+            latency = _latency(dense, target, samples, listener) if bench else ()
     report = _report(dense, settings, outcome, written, unpruned)
     return replace(
         report,
         seconds=time.monotonic() - start,
-        warnings=ordered(doubts),
+        warnings=ordered([*doubts, *told]),
         certificate=certificate,
         latency=latency,
         samples_made=made_in_words(calibration.provenance),
@@ -395,6 +397,13 @@ def _doubts(
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
     count = min(settings.samples, calibration.samples)
     return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]
+
+
+def _latency(
+    dense: Model, target: Path, samples: SampleSet, listener: Listener
+) -> tuple[BatchTiming, ...]:
+    """The dense and the written model timed on held-out samples."""
+    return held_out_latency([dense.path, target], samples, listener.stage)
 
 
 def _told(

@@ -173,8 +173,8 @@ def test_wrong_usage_exits_2_with_a_hint(files, capsys, options) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--epsilon", "0.1"], ["--sparsity", "0.5", "--method", "net-trim"]],
-    ids=["no target", "epsilon", "net-trim"],
+    [["--epsilon", "0.1"], ["--sparsity", "0.5", "--method", "net-trim"]],
+    ids=["epsilon", "net-trim"],
 )
 def test_sweeps_that_would_change_nothing_are_wrong_usage(files, capsys, options) -> None:
     given = ["prune", str(files.model), "--data", str(files.data), "--sweeps", "2", *options]

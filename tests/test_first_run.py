@@ -270,7 +270,7 @@ def test_folders_of_other_files(here, capsys, name, line) -> None:
         (["prune", "model.onnx", "--data", "data.npz", "-q", "-v"], "opposite things"),
         (["prune", "model.onnx", "--data", "data.npz", "--gamma", "1.3"], "--gamma has no meaning"),
         (
-            ["prune", "model.onnx", "--data", "data.npz", "--allocate", "error"],
+            ["prune", "model.onnx", "--data", "data.npz", "--allocate", "error", "--epsilon", ".1"],
             "--allocate shares zeros out",
         ),
     ],

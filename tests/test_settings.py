@@ -15,6 +15,7 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.settings import (
     ALLOCATIONS,
     DEFAULT_EPSILON,
+    DEFAULT_TARGET,
     METHODS,
     SCHEMES,
     TARGETS,
@@ -90,8 +91,9 @@ def test_values_within_bounds_are_kept(right) -> None:
     assert {k: getattr(settings, k) for k in right} == right
 
 
-def test_epsilon_is_the_target_unless_sparsity_is() -> None:
-    assert Settings().target_epsilon == DEFAULT_EPSILON
+def test_epsilon_is_the_target_of_the_papers_methods() -> None:
+    assert Settings(method="net-trim").target_epsilon == DEFAULT_EPSILON
+    assert Settings().target_epsilon is None
     assert Settings(epsilon=0.3).target_epsilon == 0.3
     assert Settings(sparsity=0.5).target_epsilon is None
 
@@ -104,7 +106,8 @@ def test_settings_are_plain_values_and_do_not_change() -> None:
 
 
 def test_every_target_is_one() -> None:
-    assert Settings().target == ("epsilon", DEFAULT_EPSILON)
+    assert Settings(method="one-sided").target == ("epsilon", DEFAULT_EPSILON)
+    assert Settings().target[0] == DEFAULT_TARGET
     for name in TARGETS:
         value = {"max_bytes": 1000, "speedup": 2}.get(name, 0.5)
         structure = "shrink" if name == "speedup" else "zeros"

@@ -91,6 +91,7 @@ SEVERITIES = {
     "labels-by-another-name": Severity.NOTE,
     "few-samples": Severity.NOTE,
     "rounded-outputs": Severity.NOTE,
+    "default-target": Severity.INFORMATION,
     "integers": Severity.INFORMATION,
     "floats-stay": Severity.INFORMATION,
     "augmented": Severity.INFORMATION,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.result import Report
 
 MOST = 3
+NOTABLE = 0.01  # loss of accuracy, or share of changed answers, for which another target is told
 WORTH = 0.9  # of the file's size, below which the compact form is told of
 
 
@@ -35,6 +36,11 @@ def _steps(report: Report, files: Files) -> Iterator[tuple[str, str]]:
     model, data, output = (shlex.quote(path) for path in (files.model, files.data, files.output))
     name = PurePath(files.model)
     other = shlex.quote(str(name.with_name(f"{name.stem}.small{name.suffix}")))
+    if (report.comparison.drop or 0.0) > NOTABLE and report.target_option[0] != "max_drop":
+        yield (
+            "as many zeros as cost one point at most",
+            f"nettrim prune {model} --data {data} --max-drop 1% -o {other}",
+        )
     yield (
         "what it costs on samples that were not used here",
         f"nettrim compare {model} {output} --data test.h5",

@@ -18,7 +18,10 @@ from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.method import ALLOCATIONS, DEFAULT_GAMMA, SCHEMES, WIDTHS
 from nettrim_cli.settings.run import AUTOMATIC, Settings
 from nettrim_cli.settings.targets import (
+    DEFAULT_DROP,
     DEFAULT_EPSILON,
+    DEFAULT_ERROR,
+    DEFAULT_TARGET,
     SEARCHED,
     TARGETS,
     check_one_target,
@@ -34,8 +37,11 @@ __all__ = [
     "CERTIFICATE_DETAIL",
     "CERTIFICATE_HELP",
     "CHOSEN_BITS",
+    "DEFAULT_DROP",
     "DEFAULT_EPSILON",
+    "DEFAULT_ERROR",
     "DEFAULT_GAMMA",
+    "DEFAULT_TARGET",
     "FIRST_BITS",
     "KERNEL_BITS",
     "LAYER_OPTIONS",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from nettrim_cli.errors import BadInput
+from nettrim_cli.settings.targets import DEFAULT_TARGET
 
 BITS = (16, 8, 6, 4, 3)
 AUTO, CHOSEN_BITS, FIRST_BITS = "auto", (8, 6, 4, 3), 4
 KERNEL_BITS = 7  # of --runtime-int8
-CHOSEN_FOR = ("max_error", "max_drop", "max_bytes")  # targets
+CHOSEN_FOR = ("max_error", "max_drop", "max_bytes", DEFAULT_TARGET)  # targets
 
 
 def parse_bits(text: str) -> int | str:

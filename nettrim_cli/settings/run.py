@@ -18,7 +18,13 @@ from nettrim_cli.settings.certificate import CERTIFICATE_DETAIL, CERTIFICATE_HEL
 from nettrim_cli.settings.layers import STRUCTURES, LayerOptions, n_of_m
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.method import MethodSettings
-from nettrim_cli.settings.targets import DEFAULT_EPSILON, TARGETS
+from nettrim_cli.settings.targets import (
+    DEFAULT_DROP,
+    DEFAULT_EPSILON,
+    DEFAULT_ERROR,
+    DEFAULT_TARGET,
+    TARGETS,
+)
 from nettrim_cli.settings.together import check_together
 
 AUTOMATIC = ("auto", "none")
@@ -32,7 +38,8 @@ class Settings(MethodSettings):
     Attributes
     ----------
     epsilon, sparsity, max_error, max_drop, max_bytes, speedup
-        The target; at most one is given, and with none ``epsilon`` is ``DEFAULT_EPSILON``.
+        The target; at most one is given.  With none l0 has the one that the samples allow, see
+        ``pruning.default_target``, and the other methods ``DEFAULT_EPSILON``.
         All but the bytes and the factor are fractions.
 
     Raises
@@ -48,6 +55,7 @@ class Settings(MethodSettings):
         group="Target",
         detail="It is measured on held-out samples; a bound for new ones must be within D, too.",
         example="1%",
+        absent=f"{100 * DEFAULT_DROP:g}%, with labels",
         low=0,
         high=1,
         open_ends=True,
@@ -60,6 +68,7 @@ class Settings(MethodSettings):
         group="Target",
         detail="It is the relative error on held-out samples.",
         example="5%",
+        absent=f"{100 * DEFAULT_ERROR:g}%, without labels",
         low=0,
         high=1,
         open_ends=True,
@@ -104,9 +113,9 @@ class Settings(MethodSettings):
         None,
         "Fewest weights with which each layer alone keeps its responses to E of their size.",
         group="Target",
-        detail="It is the target of the paper.",
+        detail="It is the target of the paper, and the default of its methods.",
         example="5%",
-        absent=f"{100 * DEFAULT_EPSILON:g}%, where no target is given",
+        absent=f"{100 * DEFAULT_EPSILON:g}%, with other methods than l0",
         low=0,
         high=1,
         open_ends=True,
@@ -294,12 +303,14 @@ class Settings(MethodSettings):
 
     @property
     def target(self) -> tuple[str, float]:
-        """Name and value of the target."""
+        """Name and value of the target; of none, with l0, what samples decide later."""
         if self.n_of_m is not None:
             return "pattern", 1 - self.n_of_m[0] / self.n_of_m[1]
         for name in TARGETS:
             if (value := getattr(self, name)) is not None:
                 return name, value
+        if self.method == "l0":
+            return DEFAULT_TARGET, 0.0
         return "epsilon", DEFAULT_EPSILON
 
     @property

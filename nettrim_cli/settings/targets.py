@@ -10,7 +10,9 @@ from nettrim_cli.errors import BadInput
 SEARCHED = ("max_error", "max_drop", "max_bytes", "speedup")
 """Those for which the sparsity that meets them is searched for."""
 TARGETS = ("epsilon", "sparsity", *SEARCHED)
-DEFAULT_EPSILON = 0.05
+DEFAULT_TARGET = "default"
+"""Name of the target where none is given, until samples are known: see pruning.default_target."""
+DEFAULT_DROP, DEFAULT_ERROR, DEFAULT_EPSILON = 0.01, 0.05, 0.05
 
 
 def check_one_target(options: Mapping[str, Any], label: Callable[[str], str] = str) -> list[str]:

@@ -59,8 +59,8 @@ def _check_fits(settings: Settings) -> None:
         )
     if settings.refit == "network" and by_epsilon:
         raise BadInput(
-            "--refit network fits the network's outputs, of which --epsilon (the default) says "
-            "nothing: leave it out, or give a target of the whole network, such as --sparsity."
+            "--refit network fits the network's outputs, of which --epsilon says nothing: "
+            "leave it out, or give a target of the whole network, such as --sparsity."
         )
     no_slack = settings.method == "l0" or settings.scheme != "cascade"
     if settings.gamma != DEFAULT_GAMMA and no_slack:
@@ -70,7 +70,7 @@ def _check_fits(settings: Settings) -> None:
         )
     if settings.allocate is not None and by_epsilon:
         raise BadInput(
-            "--allocate shares zeros out over the layers, which --epsilon (the default target) "
+            "--allocate shares zeros out over the layers, which --epsilon "
             "leaves to each layer: leave it out, or give a target of the whole network, such "
             "as --sparsity."
         )

@@ -116,6 +116,14 @@ def test_agreement_is_told_only_without_labels() -> None:
     assert "same top-1" in shown(whole(solved("a"), comparison=unlabelled))
 
 
+def test_where_much_is_lost_a_target_for_that_comes_first() -> None:
+    worse = comparison(candidate=replace(comparison().candidate, accuracy=0.8))
+    report = whole(solved("a"), comparison=worse, target_option=("sparsity", 0.9))
+    assert "--max-drop 1% " in next_steps(report, FILES)[0][1]
+    report = replace(report, target_option=("max_drop", 0.1))
+    assert "compare" in next_steps(report, FILES)[0][1]
+
+
 @pytest.mark.parametrize("target", [("sparsity", 0.9), ("max_drop", 0.01), ("max_bytes", 5e5)])
 @pytest.mark.parametrize("smaller", [False, True])
 def test_next_steps_are_lines_that_are_understood(target, smaller) -> None:
@@ -132,4 +140,5 @@ def test_next_steps_are_lines_that_are_understood(target, smaller) -> None:
             assert params[target[0]] == pytest.approx(target[1])
             assert str(params["model"]) == FILES.model
     names = [line.split()[1] for _, line in steps]
+    assert not any("--max-drop 1%" in line for _, line in steps) or target[0] == "max_drop"
     assert names == ["compare", "pack", "bench" if smaller else "prune"]
