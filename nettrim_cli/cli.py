@@ -5,7 +5,6 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 
 from __future__ import annotations
 
-import platform
 import sys
 import warnings
 from contextlib import suppress
@@ -13,20 +12,23 @@ from contextlib import suppress
 import click
 
 from nettrim_cli import __version__
-from nettrim_cli.commands.bench import bench
-from nettrim_cli.commands.compare import compare
-from nettrim_cli.commands.completion import completion
-from nettrim_cli.commands.curve import curve
-from nettrim_cli.commands.data import data
-from nettrim_cli.commands.inspect import inspect
-from nettrim_cli.commands.pack import pack, unpack
-from nettrim_cli.commands.prune import prune
 from nettrim_cli.options.endings import exit_code, leave_quietly
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Group
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-COMMANDS = (prune, curve, inspect, data, compare, bench, pack, unpack, completion)
+COMMANDS = {
+    "prune": "Write a sparse model that answers like the dense one.",
+    "curve": "Tell how much a model can be pruned.",
+    "inspect": "List the layers: what can be pruned, why not, and what samples look like.",
+    "data": "Make samples of images, arrays, text, sound, or look at them.",
+    "compare": "Compare two models on the same samples; a gate for CI.",
+    "bench": "Time models side by side; a gate for CI.",
+    "pack": "Store a sparse model compactly, where that is smaller.",
+    "unpack": "Store all weights of a packed model plainly again.",
+    "completion": "Complete words of the command line in bash, zsh or fish.",
+}
+MODULES = {name: f"nettrim_cli.commands.{name.removeprefix('un')}" for name in COMMANDS}
 
 
 EXAMPLES = (
@@ -47,6 +49,7 @@ def show_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
     """Print the versions that a report of a fault needs, if they are asked for, and exit."""
     if not asked or context.resilient_parsing:
         return
+    import platform
     from importlib.metadata import PackageNotFoundError, version
 
     parts = [f"Python {platform.python_version()}"]
@@ -57,7 +60,13 @@ def show_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
     context.exit()
 
 
-@click.group(cls=Group, context_settings=CONTEXT, examples=EXAMPLES)
+@click.group(
+    cls=Group,
+    context_settings=CONTEXT,
+    modules=MODULES,
+    short_helps=COMMANDS,
+    examples=EXAMPLES,
+)
 @flag(
     *("-V", "--version"),
     is_flag=True,
@@ -69,10 +78,6 @@ def show_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
 )
 def nettrim() -> None:
     """Prune trained ONNX networks: the same answers from a fraction of the weights."""
-
-
-for _command in COMMANDS:
-    nettrim.add_command(_command)
 
 
 def main() -> None:

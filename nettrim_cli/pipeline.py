@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ import numpy as np
 
 from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size
-from nettrim_cli.data.dataset import Batch
 from nettrim_cli.data.input_shapes import dataset_shape
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
@@ -58,6 +57,7 @@ from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
+from nettrim_cli.report.progress.counting import CountedBatches
 from nettrim_cli.report.result import LayerReport, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
 
@@ -228,9 +228,10 @@ def compare(  # noqa: PLR0913 (the options of the command)
         notes += tuple(doubt.text for doubt in ordered(doubts))
         if gate is not None:  # some outputs tell batches apart, but not samples
             size = min(size, max(1, samples.samples // FEWEST_BATCHES))
-        batches = _told(partial(samples.batches, everything, size), len(everything), listener)
+        batches = partial(samples.batches, everything, size)
         listener.stage("running both models on the samples")
-        answers = ReferenceOutputs(first, batches, threads=count).compare(second)
+        counted = CountedBatches(batches, 2 * len(everything), listener)
+        answers = ReferenceOutputs(first, counted, threads=count).compare(second)
         limits = () if gate is None else tuple(checks(answers, gate))  # before what takes longer
         certified = None
         if certificate != "none":
@@ -404,23 +405,6 @@ def _latency(
 ) -> tuple[BatchTiming, ...]:
     """The dense and the written model timed on held-out samples."""
     return held_out_latency([dense.path, target], samples, listener.stage)
-
-
-def _told(
-    batches: Callable[[], Iterator[Batch]], samples: int, listener: Listener
-) -> Callable[[], Iterator[Batch]]:
-    """Batches that tell how many of so many samples have been taken, of two models one by one."""
-    models = iter(range(2))
-
-    def counted() -> Iterator[Batch]:
-        """The batches of a model."""
-        done = samples * next(models, 1)
-        for batch in batches():
-            yield batch
-            done += batch.count
-            listener.iteration(done, 2 * samples)
-
-    return counted
 
 
 def _silent() -> Listener:

@@ -588,6 +588,7 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     output.write_bytes(b"old")
     model, data = files.model, files.data
     words = ["--force", "-o", str(output), "--threads", "1", "--epsilon", "0.3"]
+    words += ["--progress", "none"]
     if stage != "writing":
         model, data = SLOW / "model.onnx", SLOW / "calib.h5"
         words += ["--samples", "200", "--include", "*fc[34]*"]

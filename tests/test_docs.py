@@ -51,7 +51,7 @@ def test_the_manual_page_is_one() -> None:
 
 OPTIONS = [
     (name, option)
-    for name, command in cli.nettrim.commands.items()
+    for name, command in cli.nettrim.all_commands().items()
     for option in command.params
     if isinstance(option, click.Option)
 ]
@@ -88,16 +88,19 @@ def section_of(command: str) -> str:
 
 
 def test_examples_of_help_are_understood() -> None:
-    given = [cli.nettrim.examples, *(command.examples for command in cli.nettrim.commands.values())]
+    given = [
+        cli.nettrim.examples,
+        *(command.examples for command in cli.nettrim.all_commands().values()),
+    ]
     for _, line in (example for examples in given for example in examples):
         _, name, *words = shlex.split(line)
         parent = click.Context(cli.nettrim, **cli.CONTEXT)
-        assert cli.nettrim.commands[name].make_context(name, words, parent=parent).params
+        assert cli.nettrim.all_commands()[name].make_context(name, words, parent=parent).params
     assert all(given)
 
 
 def test_every_option_is_explained_and_no_other() -> None:
-    params = [param for command in cli.nettrim.commands.values() for param in command.params]
+    params = [param for command in cli.nettrim.all_commands().values() for param in command.params]
     known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
     named = set(re.findall(r"--[a-z][a-z0-9-]*", USAGE)) - {"--help", "--version"}
     assert named == {name for name in known if name.startswith("--")}
@@ -130,7 +133,7 @@ def examples() -> dict[str, str]:
 )
 def test_commands_of_the_guide_are_understood(line: str) -> None:
     _, name, *words = shlex.split(line)
-    command = cli.nettrim.commands[name]
+    command = cli.nettrim.all_commands()[name]
     # The parent's names of the help option are kept by the command from its first context on.
     parent = click.Context(cli.nettrim, **cli.CONTEXT)
     params = command.make_context(name, words, parent=parent).params

@@ -25,14 +25,13 @@ from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import BenchSettings
 
-SHORT = "Time models side by side; a gate for CI."
 EXAMPLES = (
     ("one by one and 64 at once", "nettrim bench model.onnx small.onnx --batch 1 --batch 64"),
     ("a gate for CI", "nettrim bench model.onnx small.onnx --max-latency-ratio 0.8"),
 )
 
 
-@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES)
 @click.argument("models", type=PATH, nargs=-1, required=True)
 @data_option("Samples to run on.", absent="made ones")
 @options_of(BenchSettings)

@@ -26,7 +26,6 @@ from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES, Gate
 
-SHORT = "Compare two models on the same samples; a gate for CI."
 EXAMPLES = (
     ("how far apart they are", "nettrim compare model.onnx model.pruned.onnx --data test.h5"),
     (
@@ -37,7 +36,7 @@ EXAMPLES = (
 )
 
 
-@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES)
 @click.argument("reference", type=PATH)
 @click.argument("candidate", type=PATH)
 @data_option("Samples, with labels for accuracy.", required=True)

@@ -14,7 +14,6 @@ from nettrim_cli.options.usage import Command
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_NETTRIM_COMPLETE"  # by which the script asks for words
-SHORT = "Complete words of the command line in bash, zsh or fish."
 EXAMPLES = (
     ("for new shells, once and for all", "nettrim completion bash --install"),
     ("the script itself, for a set-up of your own", "nettrim completion zsh"),
@@ -23,7 +22,7 @@ BEGUN_ANEW = "new shells complete words of nettrim"
 ZSH_SETUP = "put 'fpath+=(~/.zfunc); autoload -Uz compinit; compinit' into ~/.zshrc, once"
 
 
-@click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=Command, examples=EXAMPLES)
 @click.argument("shell", type=click.Choice(SHELLS))
 @flag("--install", is_flag=True, group="Output", help="Write it to where the shell looks for it.")
 def completion(shell: str, install: bool) -> None:

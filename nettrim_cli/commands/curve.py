@@ -28,7 +28,6 @@ from nettrim_cli.report.progress import KINDS
 from nettrim_cli.settings import Settings
 from nettrim_cli.settings.curve import ANY_ERROR, RUN_OPTIONS, CurveSettings
 
-SHORT = "Tell how much a model can be pruned."
 EXAMPLES = (
     ("what zeros cost", "nettrim curve model.onnx --data calib.h5"),
     ("as a picture", "nettrim curve model.onnx --data calib.h5 --report curve.svg"),
@@ -36,7 +35,7 @@ EXAMPLES = (
 )
 
 
-@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES)
 @click.argument("model", type=PATH)
 @data_option(f"Calibration samples: {listed(READABLE)}.", required=True)
 @options_of(CurveSettings)

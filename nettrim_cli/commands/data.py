@@ -23,7 +23,6 @@ from nettrim_cli.options.usage import Command, given_line
 from nettrim_cli.report.progress import KINDS
 from nettrim_cli.settings import DataSettings
 
-SHORT = "Make samples of images, arrays, text, sound, or look at them."
 EXAMPLES = (
     (
         "photographs, as ImageNet models take them",
@@ -37,7 +36,7 @@ EXAMPLES = (
 )
 
 
-@click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=Command, examples=EXAMPLES)
 @click.argument("source", type=PATH, required=False)
 @flag(
     "--model",

@@ -13,14 +13,13 @@ from nettrim_cli.options.usage import Command
 from nettrim_cli.settings import Settings
 from nettrim_cli.settings.curve import MEASUREMENT
 
-SHORT = "List the layers: what can be pruned, why not, and what samples look like."
 EXAMPLES = (
     ("what can be pruned", "nettrim inspect model.onnx"),
     ("what zeros would cost in each layer", "nettrim inspect model.onnx --data calib.h5"),
 )
 
 
-@click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=Command, examples=EXAMPLES)
 @click.argument("model", type=PATH)
 @data_option("Samples, on which it is measured what zeros would cost in each layer.", absent="none")
 @options_of(Settings, MEASUREMENT)

@@ -14,7 +14,6 @@ from nettrim_cli.options.usage import Command
 
 @click.command(
     cls=Command,
-    short_help="Store a sparse model compactly, where that is smaller.",
     examples=(("small as it lies", "nettrim pack model.pruned.onnx -o small.onnx"),),
 )
 @conversion_options("packed")
@@ -29,7 +28,6 @@ def pack(model: Path, output: Path | None, **options: Any) -> None:
 
 @click.command(
     cls=Command,
-    short_help="Store all weights of a packed model plainly again.",
     examples=(("plain again", "nettrim unpack small.onnx -o plain.onnx"),),
 )
 @conversion_options("unpacked")

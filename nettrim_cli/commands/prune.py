@@ -33,7 +33,6 @@ from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import Settings, check_one_target
 from nettrim_cli.settings.recipe import as_toml, changed
 
-SHORT = "Write a sparse model that answers like the dense one."
 EXAMPLES = (
     ("as many zeros as cost next to nothing", "nettrim prune model.onnx --data calib.h5"),
     (
@@ -51,7 +50,7 @@ EXAMPLES = (
 )
 
 
-@click.command(cls=ConfiguredCommand, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=ConfiguredCommand, examples=EXAMPLES)
 @click.argument("model", type=PATH)
 @data_option(f"Calibration samples: {listed(READABLE)}.", required=True)
 @output_option("MODEL.pruned.onnx")

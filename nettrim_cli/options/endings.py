@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -99,6 +97,9 @@ def complain(text: str, code: int) -> int:
 
 def confess() -> int:
     """Report a defect of nettrim in one line, with the traceback in a file."""
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile(
         "w", prefix="nettrim-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from nettrim_cli.errors import WrongUsage
 from nettrim_cli.options.help import flag
-from nettrim_cli.options.usage import Command, FileName, WrongRecipe
+from nettrim_cli.options.usage import Command, FileName, Group, WrongRecipe
 from nettrim_cli.settings.layers import n_of_m
 from nettrim_cli.settings.recipe import LAYERS, LIKE_PRUNE, Recipe
 from nettrim_cli.settings.targets import TARGETS
@@ -94,10 +94,10 @@ def _read(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
 def _known(ctx: click.Context) -> Mapping[str, set[str]]:
     """Names of the options that a file may hold, of each command."""
     group = ctx.parent.command if ctx.parent else None
-    assert isinstance(group, click.Group)
+    assert isinstance(group, Group)
     return {
         name: {_key(param) for param in command.params} - NOT_IN_FILES
-        for name, command in group.commands.items()
+        for name, command in group.all_commands().items()
         if isinstance(command, ConfiguredCommand)
     }
 

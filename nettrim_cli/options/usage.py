@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,24 +130,54 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group that suggests the nearest command for an unknown name.
+    """A group that loads a command when it is needed, and suggests the nearest for an unknown name.
 
     Parameters
     ----------
+    modules
+        The module of each command, by name, as a story goes; the command has that name in it.
+    short_helps
+        What each command does, in a line.
     examples
         What can be done, each with its line, for the end of its help.
     """
 
-    command_class = Command
     context_class = Context
 
-    def __init__(self, *args: Any, examples: Sequence[Example] = (), **attributes: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        modules: Mapping[str, str],
+        short_helps: Mapping[str, str],
+        examples: Sequence[Example] = (),
+        **attributes: Any,
+    ) -> None:
         super().__init__(*args, **attributes)
-        self.examples = examples
+        self.modules, self.short_helps, self.examples = modules, short_helps, examples
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands in the order in which they were added, as a story goes."""
-        return list(self.commands)
+        """Names of the commands."""
+        return list(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command; None where there is none of that name."""
+        if cmd_name not in self.modules:
+            return None
+        if cmd_name not in self.commands:
+            module = import_module(self.modules[cmd_name])
+            self.commands[cmd_name] = getattr(module, cmd_name)
+        return self.commands[cmd_name]
+
+    def all_commands(self) -> dict[str, click.Command]:
+        """Load all commands, by name."""
+        context = click.Context(self)
+        found = {name: self.get_command(context, name) for name in self.modules}
+        return {name: command for name, command in found.items() if command is not None}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.short_helps[name]) for name in self.modules])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, the options, and examples."""

@@ -47,8 +47,8 @@ def show_summary(report: Report, console: Console, files: Files) -> None:
     text_table.blank(console)
     text_table.line("to try next", console, "bold")
     for what, line in next_steps(report, files):
-        text_table.line(f"  # {what}", console, FAINT)
-        text_table.line(f"  {formatting.clean(line)}", console)
+        text_table.line(f"   # {what}", console, FAINT)
+        text_table.line(f"   {formatting.clean(line)}", console)
     text_table.blank(console)
     path = formatting.clean(files.output)
     text_table.line(f"written to {path} in {formatting.duration(report.seconds)}", console, "bold")

@@ -183,7 +183,9 @@ def test_unknown_options_are_errors_that_tell_the_nearest(arrays, proto) -> None
 )
 def test_defaults_are_those_of_the_command_line(name: str, words: list[str], kind: type) -> None:
     parent = click.Context(cli.nettrim, **cli.CONTEXT)
-    given = cli.nettrim.commands[name].make_context(name, [*words, "--no-config"], parent=parent)
+    given = cli.nettrim.all_commands()[name].make_context(
+        name, [*words, "--no-config"], parent=parent
+    )
     parameters = signatures.signature(getattr(nettrim_cli, name)).parameters
     own = {key: each.default for key, each in parameters.items() if key not in ["model", "data"]}
     shared = own.keys() & given.params.keys() - {"reference", "candidate", "models"}

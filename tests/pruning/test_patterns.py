@@ -132,7 +132,6 @@ def test_what_is_no_pattern(tmp_path, capsys, text) -> None:
         {"pattern": "2:4", "allocate": "uniform"},
         {"pattern": "2:4", "method": "net-trim"},
         {"pattern": "2:4", "limit": ("*=0:0.5",)},
-        {"pattern": "1x4"},
         {"pattern": "1x4", "epsilon": 0.1},
     ],
     ids=str,

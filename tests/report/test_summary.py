@@ -82,7 +82,9 @@ def test_lines_fit_but_for_those_to_be_copied(width: int) -> None:
     told = (Diagnostic("few-samples", "few " * 30, "few samples"),)
     report = whole(*map(solved, names), dense("d", "why " * 20), warnings=told, deleted_units=3)
     lines = shown(report, width).splitlines()
-    assert [line for line in lines if len(line) > width and not line.startswith("   nettrim")] == []
+    assert [
+        line for line in lines if len(line) > width and not line.startswith("    nettrim")
+    ] == []
     assert lines[0].startswith(" Reached: ")
     assert lines[-1] == " written to out.onnx in 18.4 s"
 
@@ -135,7 +137,7 @@ def test_next_steps_are_lines_that_are_understood(target, smaller) -> None:
     for _, line in steps:
         _, name, *words = shlex.split(line)
         parent = click.Context(cli.nettrim, **cli.CONTEXT)
-        params = cli.nettrim.commands[name].make_context(name, words, parent=parent).params
+        params = cli.nettrim.all_commands()[name].make_context(name, words, parent=parent).params
         if name == "prune":
             assert params[target[0]] == pytest.approx(target[1])
             assert str(params["model"]) == FILES.model

@@ -27,7 +27,7 @@ CONTEXT = click.Context(cli.nettrim)
 
 def page() -> str:
     """The whole page as Markdown."""
-    commands = cli.nettrim.commands.values()
+    commands = cli.nettrim.all_commands().values()
     return "\n".join([HEAD, *(line for command in commands for line in section(command))])
 
 
