@@ -14,7 +14,7 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput, EngineFailed, MissingInput, OutOfMemory
 from nettrim_cli.evaluation.plausibility import check_runs
 from nettrim_cli.files.formats import swap_message
-from nettrim_cli.graph.layer import Runnable
+from nettrim_cli.graph.layer import Runnable, Tensor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.settings import Settings
 
@@ -43,19 +43,31 @@ def check_same_inputs(reference: Model, candidate: Model) -> None:
         Their inputs have other names or types.
     """
     first, second = (
-        {tensor.name: tensor.dtype for tensor in model.inputs} for model in (reference, candidate)
+        {tensor.name: (tensor.dtype, _axes(tensor)) for tensor in model.inputs}
+        for model in (reference, candidate)
     )
     if first.keys() != second.keys():
         raise BadInput(
             f"{candidate.path}: its inputs are {_listed(second)}, those of {reference.path} are "
             f"{_listed(first)}: the same data cannot feed both."
         )
-    for name, dtype in first.items():
-        if dtype != second[name]:
+    for name, (dtype, axes) in first.items():
+        other_dtype, other_axes = second[name]
+        if dtype != other_dtype or len(set(filter(None, (axes, other_axes)))) > 1:
             raise BadInput(
-                f"{candidate.path}: its input '{name}' is {second[name]}, that of "
-                f"{reference.path} is {dtype}: the same data cannot feed both."
+                f"{candidate.path}: its input '{name}' is {other_dtype}{_in_words(other_axes)}, "
+                f"that of {reference.path} is {dtype}{_in_words(axes)}: the same data cannot feed "
+                "both."
             )
+
+
+def _axes(tensor: Tensor) -> int | None:
+    """Number of axes of an input; None where the model does not tell."""
+    return None if tensor.shape is None else len(tensor.shape)
+
+
+def _in_words(axes: int | None) -> str:
+    return "" if axes is None else f" with {axes} axes"
 
 
 def check_loads(model: Model) -> None:

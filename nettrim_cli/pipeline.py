@@ -333,7 +333,7 @@ def convert(
     if compact and stored_bytes(loaded) >= before.bytes_raw:
         raise NothingToDo(
             f"{model}: the compact form would not be smaller, with {before.sparsity:.1%} of all "
-            "parameters zero; nothing was written."
+            "parameters zero; nothing was written. Models are made sparse by 'nettrim prune'."
         )
     with naming(model), reserved(target):
         written = loaded.save(target, force=force, check=check_loads, whole=True)

@@ -65,6 +65,8 @@ def parse_fraction(text: str) -> float:
     number = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,2})?"
     match = re.fullmatch(rf"({number})\s*(%?)", text.strip().lower())
     if match is None:
+        if re.fullmatch(rf"({number})\s*(%?)", text.strip().replace(",", ".")):
+            raise ValueError(f"{text!r} has a comma; write {text.strip().replace(',', '.')}")
         raise ValueError(f"{text!r} is no fraction; write 0.05 or 5%")
     return float(Decimal(match[1]) / (100 if match[2] else 1))
 

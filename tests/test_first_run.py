@@ -242,6 +242,69 @@ def test_folders_of_other_files(here, capsys, name, line) -> None:
     assert (code, line in text) == (66, True), text
 
 
+# Files that are not there
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["prune", "modle.onnx", "--data", "data.npz"], "did you mean model.onnx?"),
+        (["prune", "model.onnx", "--data", "dat.npz"], "did you mean data.npz?"),
+        (["prune", "models/a.onnx", "--data", "data.npz"], "the folder models cannot be found"),
+        (["prune", "https://x.org/a.onnx", "--data", "data.npz"], "download the file first"),
+        (["prune", "model.onnx", "--data", "http://x.org/a.h5"], "download the file first"),
+        (["inspect", "zzz.bin"], "check the path"),
+        (
+            ["data", "picturs", "--model", "model.onnx", "-o", "c.h5", "--preset", "unit"],
+            "did you mean pictures?",
+        ),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_a_file_that_is_not_there(here, capsys, words, told) -> None:
+    (here / "pictures").mkdir()
+    code, text = said(capsys, *words)
+    assert (code, told in text) == (66, True), text
+
+
+def test_a_model_without_its_weights(here, capsys) -> None:
+    onnx.save_model(
+        mlp(), "far.onnx", save_as_external_data=True, location="far.data", size_threshold=0
+    )
+    (here / "far.data").unlink()
+    code, text = said(capsys, "inspect", "far.onnx")
+    assert (code, "copy it beside the model, under this name" in text) == (66, True), text
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07\x12\xff"])
+def test_a_model_that_is_cut_short(here, capsys, content) -> None:
+    (here / "cut.onnx").write_bytes(content)
+    code, text = said(capsys, "inspect", "cut.onnx")
+    assert (code, "copy or download it, again" in text) == (65, True), text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "told"),
+    [("uint8", "nettrim data data.npz --model MODEL --preset unit"), ("int64", "data.astype('fl")],
+)
+def test_whole_numbers_for_a_model_of_reals(here, capsys, dtype, told) -> None:
+    np.savez("data.npz", x=np.ones((60, 16), dtype))
+    code, text = said(capsys, "prune", "model.onnx", "--data", "data.npz")
+    assert (code, told in text, "255" in text) == (65, True, dtype == "uint8"), text
+
+
+def test_models_of_other_axes_are_not_compared(here, capsys) -> None:
+    save_model(here / "images.onnx", images(3))
+    code, text = said(capsys, "compare", "model.onnx", "images.onnx", "--data", "data.npz")
+    assert code == 65
+    assert "float32 with 4 axes, that of model.onnx is float32 with 2 axes" in text
+
+
+def test_a_dense_model_is_not_packed(here, capsys) -> None:
+    code, text = said(capsys, "pack", "model.onnx")
+    assert (code, "'nettrim prune'" in text) == (4, True), text
+
+
 # The line that was meant
 
 
@@ -261,6 +324,21 @@ def test_folders_of_other_files(here, capsys, name, line) -> None:
             "nettrim compare model.onnx model.onnx --data data.npz",
         ),
         (["prun", "model.onnx"], "Did you mean 'prune'?"),
+        (["help"], "nettrim prune --help"),
+        (["prune"], "Try: nettrim prune model.onnx --data calib.h5"),
+        (["inspect"], "Try: nettrim inspect model.onnx"),
+        (["compare", "model.onnx", "--data", "data.npz"], "Try: nettrim compare model.onnx"),
+        (["inspect", "model.onnx", "model.onnx"], "extra argument (model.onnx)"),
+        (["prune", "model.onnx --data data.npz"], "--data data.npz, without quotes"),
+        (["prune", "model.onnx", "--data", "data.npz", "-s", ".9"], "options have long names"),
+        (
+            ["prune", "model.onnx", "--data", "data.npz", "--sparsity", "0,9"],
+            "'0,9' has a comma; write 0.9",
+        ),
+        (
+            ["prune", "model.onnx", "--data", "d.npz", "--sparsity", ".9", "--max-drop", "1%"],
+            "leave out all but one",
+        ),
         (["prune", "", "--data", "data.npz"], "MODEL is empty: name a file"),
         (["prune", "model.onnx", "--data", ""], "--data is empty: name a file"),
         (["prune", "model.onnx", "--data", "data.npz", "-o", ""], "--output is empty"),
@@ -432,6 +510,12 @@ def test_all_inputs_that_are_missing_are_named(tokens, capsys) -> None:
     code, text = said(capsys, "prune", "model.onnx", "--data", "data.npz")
     assert code == 65
     assert "model inputs 'ids' (N, T) int64, 'mask' (N, T) float32" in text
+
+
+def test_a_mask_that_is_missing_is_made_of_the_tokens(tokens, capsys) -> None:
+    np.savez("data.npz", ids=tokens["ids"])
+    code, text = said(capsys, "prune", "model.onnx", "--data", "data.npz")
+    assert (code, "'mask' is numpy.ones_like of 'ids'" in text) == (65, True), text
 
 
 def test_names_that_are_nearly_right(tokens, capsys) -> None:

@@ -32,7 +32,9 @@ ALLOWED = {
     ("text", "text"),
 }
 REMEDIES = {  # (stored, wanted) -> what to do
-    ("int", "float"): "convert and scale them as in training, e.g. data.astype('{0}') / 255",
+    ("byte", "float"): "convert and scale them as in training, e.g. data.astype('{0}') / 255 "
+    "(images: 'nettrim data {path} --model MODEL --preset unit -o calib.h5' does it)",
+    ("int", "float"): "convert them as in training, e.g. data.astype('{0}')",
     ("bool", "float"): "convert them as in training, e.g. data.astype('{0}')",
     ("float", "int"): "store whole numbers, e.g. numpy.rint(data).astype('{0}')",
     ("float", "bool"): "store truth values, e.g. data > 0.5",
@@ -75,7 +77,8 @@ class Converter:
         stored = FAMILIES.get(source.dtype.kind, "") if source.dtype.itemsize else ""
         if (stored, family) not in ALLOWED:
             have = "text" if stored == "text" else source.dtype.name
-            remedy = REMEDIES.get((stored, family), "store them as {0}").format(dtype)
+            kind = "byte" if source.dtype == np.uint8 and family == "float" else stored
+            remedy = REMEDIES.get((kind, family), "store them as {0}").format(dtype, path=path)
             raise BadInput(f"{self._where} holds {have}, but {taker} takes {dtype}: {remedy}.")
 
     def __call__(self, values: Array, indices: Indices) -> Array:

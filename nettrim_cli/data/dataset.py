@@ -24,7 +24,7 @@ from nettrim_cli.data.formats.memory import MemoryContainer
 from nettrim_cli.data.input_matching import find_sources, match_all
 from nettrim_cli.data.labels import find_labels
 from nettrim_cli.errors import BadInput, MissingInput
-from nettrim_cli.files.formats import READABLE, identify
+from nettrim_cli.files.formats import READABLE, identify, where_missing
 from nettrim_cli.graph.layer import Tensor
 from nettrim_cli.process.channel import identity, tell
 
@@ -308,8 +308,9 @@ def require_file(
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        told = where_missing(path) if isinstance(error, FileNotFoundError) else "check the path"
         raise MissingInput(
-            f"{path} cannot be found ({reason}): check the path of the calibration data."
+            f"{path} cannot be found ({reason}): {told} (of the calibration data)."
         ) from error
     if stat.S_ISDIR(mode):
         raise MissingInput(other_kind(path, inputs, os.fspath(model)))

@@ -139,6 +139,15 @@ def find_sources(container: Container, inputs: Sequence[Tensor]) -> list[Source]
     return sources
 
 
+def _mask_hint(missing: Sequence[Tensor], inputs: Sequence[Tensor]) -> str:
+    """How a mask is made of tokens, where none of these are padding."""
+    masks = [tensor.name for tensor in missing if "mask" in tensor.name.lower()]
+    other = next((each.name for each in inputs if each not in missing), "")
+    if not masks or not other:
+        return ""
+    return f"; without padding '{masks[0]}' is numpy.ones_like of '{other}'"
+
+
 def absent(container: Container, missing: Sequence[Tensor], inputs: Sequence[Tensor]) -> str:
     """Which inputs have no dataset, and which datasets may be meant for them."""
     described = ", ".join(f"'{tensor.name}' {spell_input(tensor)}" for tensor in missing)
@@ -150,7 +159,9 @@ def absent(container: Container, missing: Sequence[Tensor], inputs: Sequence[Ten
         f"there is no dataset for the model input{'s' * (len(missing) > 1)} {described}; the file "
         f"holds {listing(container)}: "
         + (f"rename {renamed}." if renamed else "")
-        + "store one dataset for every model input, named as the input." * (not renamed)
+        + "store one dataset for every model input, named as the input" * (not renamed)
+        + _mask_hint(missing, inputs) * (not renamed)
+        + "." * (not renamed)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from nettrim_cli.errors import BadInput, MissingInput, NettrimError
-from nettrim_cli.files.formats import not_a_model
+from nettrim_cli.files.formats import not_a_model, where_missing
 from nettrim_cli.graph.ir.toposort import sorted_model
 from nettrim_cli.graph.layer import Tensor
 from nettrim_cli.graph.storage import elements, tensors
@@ -45,6 +45,7 @@ SENTENCES = (
 )
 """Regular expressions for messages of onnx's checker, and nettrim's messages instead."""
 
+AGAIN = "export it, or copy or download it, again"
 AMBIGUOUS = re.compile(
     r"name is not unique|TensorProto \(tensor name|Tensor dimension|Negative dim|[Ss]parse"
 )
@@ -70,6 +71,8 @@ def read_file(path: Path) -> bytes:
         if facts.st_size > MAX_BYTES:
             raise BadInput(not_a_model(path) or f"{path}: {LARGE}")
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingInput(f"{path}: there is no such model: {where_missing(path)}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MissingInput(f"{path}: the model cannot be read: {reason}") from error
@@ -84,13 +87,14 @@ def parse(payload: bytes, path: Path) -> onnx.ModelProto:
         The content is no model.
     """
     if not payload:
-        raise BadInput(f"{path}: the file is empty, not an ONNX model")
+        raise BadInput(f"{path}: the file is empty, not an ONNX model: {AGAIN}")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(payload)
     except Exception as error:  # protobuf's DecodeError, by whichever of its engines
         description = not_a_model(path)
-        raise BadInput(description or f"{path}: not an ONNX model, or a file cut short") from error
+        cut = f"{path}: not an ONNX model, or a file cut short: {AGAIN}"
+        raise BadInput(description or cut) from error
     if not proto.HasField("graph") and (description := not_a_model(path)):
         raise BadInput(description)  # a protobuf of another kind, read as if it were a model
     return proto

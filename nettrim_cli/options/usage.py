@@ -97,10 +97,17 @@ class Command(click.Command):
         except WrongRecipe:
             raise
         except click.UsageError as error:
-            line = self._meant(ctx, words)
+            line = self._meant(ctx, words) or self._example(error)
             if line:
                 raise click.UsageError(f"{error.format_message()} Try: {line}", ctx) from error
             raise
+
+    def _example(self, error: click.UsageError) -> str:
+        """A line that has what is missing, or options as they are spelled."""
+        if isinstance(error, click.NoSuchOption) and not error.option_name.startswith("--"):
+            return f"nettrim {self.name} --help, as options have long names"
+        missing = isinstance(error, click.MissingParameter)
+        return self.examples[0][1] if missing and self.examples else ""
 
     def _meant(self, ctx: click.Context, words: Sequence[str]) -> str:
         """The line with the samples behind ``--data``; empty where more is wrong than that."""
@@ -114,12 +121,16 @@ class Command(click.Command):
         arguments = [
             str(options[name]) for name in argument_names if isinstance(options.get(name), str)
         ]
+        models = [word for word in extra if Path(word).suffix == ".onnx"]
         if (
             options.get("data") is not None
             or len(arguments) < len(argument_names)
             or len(extra) > 1
+            or models
         ):
             return ""
+        if any(" --" in word for word in arguments):
+            return shlex.join(["nettrim", self.name or ""]) + f" {' '.join(words)}, without quotes"
         remaining = list(words)
         for word in (*arguments, *extra):
             if word not in remaining:
@@ -207,6 +218,8 @@ class Group(click.Group):
                 raise click.UsageError(
                     f"The command is missing. Try: {line}, or {inspect_line}", ctx
                 )
+            if word == "help":
+                raise click.UsageError("Try: nettrim --help, or nettrim prune --help", ctx)
             if near and not word.startswith("-"):
                 raise click.UsageError(f"No such command '{word}'. Did you mean '{near[0]}'?", ctx)
         return super().resolve_command(ctx, args)

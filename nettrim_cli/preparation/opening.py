@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nettrim_cli.data.advice import IMAGES
 from nettrim_cli.errors import BadInput, MissingInput
-from nettrim_cli.files.formats import identify
+from nettrim_cli.files.formats import identify, where_missing
 from nettrim_cli.graph.model import Model
 from nettrim_cli.preparation.photographs import image_source
 from nettrim_cli.preparation.sound import SoundSource
@@ -88,7 +88,9 @@ def open_source(path: Path, model: Model, settings: DataSettings) -> SampleSourc
     if is_folder:
         return _of_folder(path, model, settings)
     if not is_file:
-        raise MissingInput(f"{path} cannot be found: name a file, or a folder of files.")
+        raise MissingInput(
+            f"{path} cannot be found: name a file, or a folder of files ({where_missing(path)})."
+        )
     kind = identify(path)
     opener = OF_KINDS.get(kind.key if kind else "") or OF_NAMES.get(path.suffix.lower())
     if opener is None:

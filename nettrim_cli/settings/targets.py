@@ -25,5 +25,6 @@ def check_one_target(options: Mapping[str, Any], label: Callable[[str], str] = s
     """
     targets = [name for name in TARGETS if options[name] is not None]
     if len(targets) > 1:
-        raise BadInput(f"Give one target: {' and '.join(map(label, targets))} are {len(targets)}.")
+        given = " and ".join(map(label, targets))
+        raise BadInput(f"Give one target: {given} are {len(targets)}; leave out all but one.")
     return targets

@@ -131,7 +131,8 @@ def find_sidecar(location: str, tensor: str, path: Path) -> Sidecar:
             facts = os.fstat(stream.fileno())
     except OSError as error:
         raise MissingInput(
-            f"{title}: external data {file} cannot be read: {error.strerror}"
+            f"{title}: external data {file} cannot be read: {error.strerror}; the model's weights "
+            "are in that file: copy it beside the model, under this name"
         ) from error
     if facts.st_nlink > 1:
         raise Refused(
