@@ -52,7 +52,6 @@ from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.pruning.writing import Written, write
-from nettrim_cli.report.bench_result import BatchTiming
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -120,7 +119,7 @@ def prune(
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
-        context, on_kernels = _for_kernels(context, samples)
+        context, on_kernels = integer_context(context, samples)
         search = partial(_search, unpruned=unpruned, start=start)
         solve = search if settings.target[0] in SEARCHED else prune_network
         outcome = solve(context, samples, reference)
@@ -132,7 +131,8 @@ def prune(
             told += [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
             level = settings.certificate, PRUNE_RUNS
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
-            latency = _latency(dense, target, samples, listener) if bench else ()
+            files = [dense.path, target]
+            latency = held_out_latency(files, samples, listener.stage) if bench else ()
     report = _report(dense, settings, outcome, written, unpruned)
     return replace(
         report,
@@ -380,14 +380,6 @@ def _dense(
     return dense
 
 
-def _for_kernels(context: Context, samples: SampleSet) -> tuple[Context, list[Diagnostic]]:
-    """The context with as many bits as kernels of integers need, where these are wanted."""
-    if not context.settings.runtime_int8:
-        return context, []
-    context, doubt = integer_context(context, samples)
-    return context, [doubt] if doubt else []
-
-
 def _doubts(
     dense: Model, samples: SampleSet, settings: Settings, threads: int, listener: Listener
 ) -> list[Diagnostic]:
@@ -398,13 +390,6 @@ def _doubts(
     doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
     count = min(settings.samples, calibration.samples)
     return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]
-
-
-def _latency(
-    dense: Model, target: Path, samples: SampleSet, listener: Listener
-) -> tuple[BatchTiming, ...]:
-    """The dense and the written model timed on held-out samples."""
-    return held_out_latency([dense.path, target], samples, listener.stage)
 
 
 def _silent() -> Listener:

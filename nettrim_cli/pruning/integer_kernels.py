@@ -73,8 +73,8 @@ class IntegerModel:
         return cls(model, make)
 
 
-def integer_context(context: Context, samples: SampleSet) -> tuple[Context, Diagnostic | None]:
-    """The context of a run whose weights are rounded for integer kernels, if these are faster here.
+def integer_context(context: Context, samples: SampleSet) -> tuple[Context, list[Diagnostic]]:
+    """The context of a run that rounds weights for integer kernels, if these are faster here.
 
     The dense network is timed: zeros change no time, and smaller layers gain less.
 
@@ -82,13 +82,15 @@ def integer_context(context: Context, samples: SampleSet) -> tuple[Context, Diag
     -------
     context
         With so many bits as the kernels need, or without the wish.
-    warning
-        Why layers stay in floating point; None where they do not.
+    warnings
+        Why layers stay in floating point, if that is not what was wanted.
     """
+    if not context.settings.runtime_int8:
+        return context, []
     forms, warning = _fastest_first(context, context.dense, samples)
     if not forms:
-        return context.with_settings(runtime_int8=False), warning
-    return context.with_settings(bits=context.settings.bits or KERNEL_BITS), None
+        return context.with_settings(runtime_int8=False), [warning] if warning else []
+    return context.with_settings(bits=context.settings.bits or KERNEL_BITS), []
 
 
 def with_integers(
