@@ -11,7 +11,7 @@ import pytest
 
 from nettrim_cli import cli
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
-from nettrim_cli.report.comparison_result import Certificate, LayerCost, LayerCosts
+from nettrim_cli.report.certificate_result import Certificate, LayerCost, LayerCosts
 from nettrim_cli.report.diagnostic import Diagnostic
 from nettrim_cli.report.next_steps import MOST, Files, next_steps
 from nettrim_cli.report.result import FileForm, Report
