@@ -20,6 +20,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     open_ends: bool = False,
+    zero: bool = False,
     choices: tuple[str, ...] = (),
     metavar: str = "",
     parse: Callable[[str], Any] | None = None,
@@ -41,6 +42,8 @@ def option(
         What happens where the default is None, in words: ``all``.
     low, high, open_ends
         Bounds of the value, and whether they are excluded.
+    zero
+        Whether a lower bound of 0 is allowed all the same.
     choices
         The values that are allowed, if not all within the bounds.
     metavar
@@ -60,6 +63,7 @@ def option(
             "low": low,
             "high": high,
             "open": open_ends,
+            "zero": zero,
             "choices": choices,
             "metavar": metavar,
             "parse": parse,
@@ -91,7 +95,7 @@ def inside(value: float, rule: Mapping[str, Any]) -> bool:
     low: Any = rule.get("low")
     high: Any = rule.get("high")
     if rule.get("open"):
-        return bool(low < value < high)
+        return bool((low < value or (rule.get("zero") and value == 0)) and value < high)
     return (low is None or low <= value) and (high is None or value <= high)
 
 
@@ -100,6 +104,7 @@ def bounds(rule: Mapping[str, Any]) -> str:
     low, high = rule["low"], rule["high"]
     if high is None:
         return f"at least {low}"
-    return f"{'above' if rule['open'] else 'at least'} {low} and " + (
+    above = rule["open"] and not rule.get("zero")
+    return f"{'above' if above else 'at least'} {low} and " + (
         f"below {high}" if rule["open"] else f"at most {high}"
     )

@@ -113,12 +113,14 @@ class Settings(MethodSettings):
         None,
         "Fewest weights with which each layer alone keeps its responses to E of their size.",
         group="Target",
-        detail="It is the target of the paper, and the default of its methods.",
+        detail="It is the target of the paper, and the default of its methods. With these 0 keeps "
+        "responses exactly.",
         example="5%",
         absent=f"{100 * DEFAULT_EPSILON:g}%, with other methods than l0",
         low=0,
         high=1,
         open_ends=True,
+        zero=True,
         metavar="E",
         parse=parse_share,
     )

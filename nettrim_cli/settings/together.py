@@ -52,6 +52,11 @@ def check_together(settings: Settings) -> None:
 
 def _check_fits(settings: Settings) -> None:
     by_epsilon = settings.target_epsilon is not None
+    if settings.target_epsilon == 0 and settings.method == "l0":
+        raise BadInput(
+            "--epsilon 0 asks for weights that keep responses exactly, which l0 does not look for: "
+            "add --method net-trim, or allow an error, such as --epsilon 1%."
+        )
     if settings.sweeps > 1 and (by_epsilon or settings.method != "l0"):
         raise BadInput(
             "More sweeps need method l0 and a target of the whole network, such as --sparsity: "

@@ -72,13 +72,13 @@ class Limits:
     tolerance
         Of the relative duality gap and of the violation relative to epsilon.
     iterations
-        At most so many over all samples; the working set's rounds are few and bounded.
+        Of a convex program at most, those of its small programs among them.
     seconds
         The first check of the weights after so many is the last.
     """
 
     tolerance: float = TOLERANCE
-    iterations: int = 600
+    iterations: int = 3000
     seconds: float = math.inf
 
 

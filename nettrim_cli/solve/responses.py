@@ -195,17 +195,31 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class NormBall:
-    """Constrained: ``||R|| <= epsilon``."""
+    """Constrained: ``||R|| <= epsilon``.
+
+    Attributes
+    ----------
+    epsilon
+        Largest norm.
+    slack
+        Share of it that weights stay below, so that those near it are inside all the same.
+    """
 
     epsilon: float
+    slack: float = 0.0
+
+    @property
+    def reach(self) -> float:
+        """The norm that weights come to."""
+        return self.epsilon * (1 - self.slack)
 
     def cost(self, size: float) -> float:
         """h(size), 0 where it is a constraint."""
         return 0.0
 
     def violation(self, size: float) -> float:
-        """By how much the norm exceeds a constraint."""
-        return max(0.0, size - self.epsilon)
+        """By how much the norm exceeds what weights come to."""
+        return max(0.0, size - self.reach)
 
     def conjugate(self, size: float) -> float:
         """Convex conjugate: ``epsilon * size``."""
@@ -213,11 +227,11 @@ class NormBall:
 
     def shrink_factor(self, size: float, rho: float) -> float:
         """Share of a residual that the projection leaves."""
-        return min(1.0, self.epsilon / size) if size > 0 else 1.0
+        return min(1.0, self.reach / size) if size > 0 else 1.0
 
     def multiplier(self, size: float, rho: float) -> float:
         """Multiplier of the projection to a residual of one."""
-        return rho * max(0.0, size / self.epsilon - 1) if self.epsilon > 0 else math.inf
+        return rho * max(0.0, size / self.reach - 1) if self.reach > 0 else math.inf
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nettrim_cli.solve.convex.sample_space import EXACT
 from nettrim_cli.solve.problem import TOLERANCE, Status
 from tests.support.conic import Program, optimum
 from tests.support.small_layers import correlated, make_task, support_size
@@ -206,7 +207,14 @@ def judge_program(task, found, *, one_sided):
     slack, shared = (8 * SINGLE * np.linalg.norm(each) for each in (terms, terms[program.shared]))
     if task.keep is None:
         program = Program.of(task, one_sided=one_sided)
-        most = max(program.epsilon, 1e-30)
+        points = np.linalg.norm(ends[program.lower == program.upper])
+        most = max(program.epsilon, EXACT * points, 1e-30)
+        R = program.results(U) - np.clip(program.results(U), program.lower, program.upper)
+        if (
+            program.epsilon >= EXACT * points
+            and np.linalg.norm(R) > program.epsilon * (1 + 1e-5) + slack
+        ):
+            wrong.append(f"outside of epsilon: {np.linalg.norm(R) / program.epsilon:.6f} of it")
         if not task.samples.inputs_exact and program.epsilon <= shared:
             return Judgement(wrong, conclusive=False)  # W's own error is but rounding
     else:

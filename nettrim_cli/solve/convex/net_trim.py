@@ -13,7 +13,8 @@ gamma times the error that W itself makes on Omega, so that W is feasible.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -22,16 +23,20 @@ from threadpoolctl import ThreadpoolController
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.solve.admm import Progress, admm
 from nettrim_cli.solve.convex.program import Outcome, solve
-from nettrim_cli.solve.convex.sample_space import ALPHA, UNIT, SampleResponse
+from nettrim_cli.solve.convex.sample_space import ALPHA, UNIT, CheapRow, SampleResponse
 from nettrim_cli.solve.levels import smallest_epsilon
 from nettrim_cli.solve.matrices import Matrix, norm
 from nettrim_cli.solve.penalties import LogSum, WeightedL1
-from nettrim_cli.solve.problem import LayerProblem, Limits, Solution, Status
+from nettrim_cli.solve.problem import LayerProblem, Solution, Status
 from nettrim_cli.solve.responses import Intervals, NormBall
 
 PROBE_ITERATIONS = 40
 RHO = 17.0
-FAR = 0.05  # violation, relative to epsilon, from which the layer stays dense
+ROUNDING = 1e-5  # of a norm in float32, relative
+SLACK = 0.4  # of the tolerance, by which weights are to be inside of epsilon
+FURTHER = 2.0  # times what weights are outside of epsilon, that they are asked to be nearer then
+SMALL = 1 / 3  # root mean square of an input, relative to that of all, below which it is scaled
+CHEAPEST = 1e-4  # price of a weight for the size of its input, relative to the median's
 MORE = (0.02, 0.1, 0.3, 1.0)  # steps of epsilon towards ||Y||, where weights are too many
 
 
@@ -42,11 +47,11 @@ class LayerProgram:
     Attributes
     ----------
     X
-        (N, P) inputs.
+        (N, P) inputs, each divided by its ``row_scale`` (N, 1).
     intervals
         (M', P) response set.
     prices
-        (1, M') of the weights.
+        (N, M') of the weights of these inputs.
     live
         (M,) outputs whose scale is not 0; the others do not depend on the weights.
     size
@@ -58,9 +63,46 @@ class LayerProgram:
     X: Matrix
     intervals: Intervals
     prices: Matrix
+    row_scale: Matrix
     live: Matrix
     size: float
     dense_error: float
+
+    @classmethod
+    def of(
+        cls,
+        X: Matrix,
+        intervals: Intervals,
+        prices: Matrix,
+        live: Matrix,
+        size: float,
+        dense_error: float,
+    ) -> LayerProgram:
+        """The program with inputs that are not much smaller than the others.
+
+        A bias of ones beside inputs of a millionth would leave these no say in the steps of ADMM.
+        Prices go along, so the program is the same, but for weights that cost next to nothing:
+        these cost ``CHEAPEST``, at which the objective changes by less than the tolerance.
+
+        Parameters
+        ----------
+        X
+            (N, P) inputs.
+        prices
+            (1, M') of their weights.
+        intervals, live, size, dense_error
+            As for the class.
+        """
+        sizes = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64) / max(1, X.shape[1]))
+        small = SMALL * math.sqrt(float(np.square(sizes).mean())) if len(X) else 0.0
+        inside = (sizes > 0) & (sizes < small)
+        scale = np.where(inside, sizes / (small or 1.0), 1.0)[:, None]
+        costs = np.divide(1, sizes, out=np.full(len(X), math.nan), where=sizes > 0)
+        median = float(np.nanmedian(costs)) if np.isfinite(costs).any() else 0.0
+        least = CHEAPEST * median * sizes[:, None]  # for a weight of the input as it was
+        row_prices = np.maximum(np.broadcast_to(prices, (len(X), prices.shape[1])), least * prices)
+        X = np.asarray(X / scale, np.float32)
+        return cls(X, intervals, row_prices / scale, scale, live, size, dense_error)
 
 
 def solve_net_trim(
@@ -105,80 +147,163 @@ def solve_net_trim(
             epsilon = problem.epsilon * layer.size
         else:
             epsilon = problem.gamma * layer.dense_error
-        response = SampleResponse(
-            layer.X,
-            layer.intervals,
-            NormBall(epsilon),
-            strict=not one_sided,
-            threads=problem.threads,
-        )
-        rho, prices = start_rho(response, layer), layer.prices / response.unit
-        feasible_value = float((np.abs(problem.W[:, layer.live]) * layer.prices).sum())
-        outcome = _solved(response, prices, rho, progress, problem.limits, feasible_value, rounds)
-        U = _weights(problem, layer, response, outcome.S)
-        for share in MORE:
-            if problem.keep is None or _count(problem, U) <= problem.keep:
-                break
-            epsilon += share * (layer.size - epsilon)
-            response.loss = NormBall(epsilon)
-            outcome = _solved(
-                response, prices, rho, progress, problem.limits, feasible_value, rounds
-            )
-            U = _weights(problem, layer, response, outcome.S)
-    if failure := _failure(problem, outcome):
-        status = outcome.status if outcome.status.leaves_dense else Status.DENSE
-        dense = Solution.dense(problem, failure)
-        return replace(dense, status=status, iterations=outcome.iterations)
+        programs = Programs.of(problem, layer, progress, one_sided=one_sided, rounds=rounds)
+        outcome = programs.solve(epsilon)
+        if problem.keep is None:
+            outside = programs.outside(outcome)
+            if 0 < outside < math.inf and not outcome.status.leaves_dense:
+                outcome = programs.solve(epsilon, FURTHER * outside, outcome)
+        else:
+            for share in MORE:
+                if _count(problem, programs.weights(outcome)) <= problem.keep:
+                    break
+                epsilon += share * (layer.size - epsilon)
+                outcome = programs.solve(epsilon)
+        if failure := programs.failure(outcome):
+            status = outcome.status if outcome.status.leaves_dense else Status.DENSE
+            dense = Solution.dense(problem, failure)
+            return replace(dense, status=status, iterations=outcome.iterations)
+        U, violation = programs.weights(outcome), programs.violation(outcome)
     status, reason = outcome.status, NO_REASON
     if problem.keep is not None and _count(problem, U) > problem.keep:
         status = Status.INACCURATE
         text = f"its constraints need more weights than the {problem.keep:,} asked for"
         reason = Reason("more-weights", text)
     return Solution(
-        *(U, status, outcome.iterations, outcome.gap, outcome.violation),
+        *(U, status, outcome.iterations, outcome.gap, violation),
         note=reason.text,
         reason=reason.code,
     )
 
 
-def _failure(problem: LayerProblem, outcome: Outcome) -> Reason:
-    """Why the dense weights stay in place of an outcome's; empty where they do not."""
-    if outcome.status is Status.INFEASIBLE:
-        return Reason(
-            "infeasible",
-            "proved: weights that keep its responses within epsilon have an l1 norm above "
-            f"{outcome.bound:.3g}",
-        )
-    if outcome.status is Status.NOT_FINITE:
-        return Reason("solver-not-finite", "the solver left the range of numbers")
-    unsolved = problem.keep is None and outcome.status is not Status.SOLVED
-    if unsolved and outcome.violation > FAR:
-        return Reason(  # the dense weights keep epsilon, whichever it is
-            "limit",
-            f"not solved: after {outcome.iterations} iterations {outcome.violation:.0%} outside of "
-            "epsilon, within which the dense weights are",
-        )
-    return NO_REASON
+@dataclass
+class Programs:
+    """The convex programs of one layer, at one epsilon after the other.
 
+    Attributes
+    ----------
+    problem, layer
+        The layer's problem, and its data as a program.
+    response
+        The response set; its ball is that of the last epsilon.
+    progress
+        Called after iterations.
+    rounds
+        Programs at each epsilon, each with the tangent at the weights of the one before.
+    started
+        When; the time limit is that of all programs.
+    """
 
-def _solved(
-    response: SampleResponse,
-    prices: Matrix,
-    rho: float,
-    progress: Progress | None,
-    limits: Limits,
-    feasible_value: float,
-    rounds: int,
-) -> Outcome:
-    """One convex program after the other, with the tangent at the last one's weights."""
-    outcome = solve(response, WeightedL1(prices), rho, progress, limits, feasible_value)
-    for _ in range(rounds - 1):
-        if outcome.status.leaves_dense:
-            break
-        tangent, iterations = LogSum.of(outcome.S, prices).tangent(outcome.S), outcome.iterations
-        outcome = solve(response, tangent, rho, progress, limits, feasible_value, start=outcome.S)
-        outcome.iterations += iterations
-    return outcome
+    problem: LayerProblem
+    layer: LayerProgram
+    response: SampleResponse
+    progress: Progress | None
+    rounds: int
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(
+        cls,
+        problem: LayerProblem,
+        layer: LayerProgram,
+        progress: Progress | None,
+        *,
+        one_sided: bool,
+        rounds: int,
+    ) -> Programs:
+        """Those of a layer, as for ``solve_net_trim``."""
+        ball, threads = NormBall(layer.size), problem.threads
+        sets, strict = layer.intervals, not one_sided
+        response = SampleResponse(layer.X, sets, ball, strict=strict, threads=threads)
+        return cls(problem, layer, response, progress, rounds)
+
+    def solve(self, epsilon: float, nearer: float = 0.0, start: Outcome | None = None) -> Outcome:
+        """Solve for the weights within epsilon.
+
+        They come to epsilon less a part of the tolerance, so that those of a program that is
+        solved are inside.
+
+        Parameters
+        ----------
+        epsilon
+            Absolute Frobenius error.
+        nearer
+            A share of it by which weights are to be nearer, beside the tolerance.
+        start
+            An outcome to begin at.
+        """
+        tolerance = self.problem.limits.tolerance
+        slack = 0.0 if self.problem.keep is not None else SLACK * tolerance + nearer
+        self.response.loss = NormBall(epsilon, min(slack, 0.5))
+        prices = self.layer.prices / self.response.unit
+        nothing = Outcome(np.zeros(prices.shape, np.float32), Status.SOLVED, gap=0.0, violation=0.0)
+        if self.outside(nothing) == 0:
+            return nothing
+        outcome = self._solve(WeightedL1(prices), None if start is None else start.S)
+        for _ in range(self.rounds - 1):
+            if outcome.status.leaves_dense:
+                break
+            iterations = outcome.iterations
+            tangent = LogSum.of(outcome.S, prices).tangent(outcome.S)
+            outcome = self._solve(tangent, outcome.S)
+            outcome.iterations += iterations
+        if start is not None:
+            outcome.iterations += start.iterations
+        return outcome
+
+    def _solve(self, penalty: WeightedL1, start: Matrix | None) -> Outcome:
+        """Solve one of the programs."""
+        layer, response, limits = self.layer, self.response, self.problem.limits
+        limits = replace(limits, seconds=limits.seconds - (time.monotonic() - self.started))
+        response.cheap = CheapRow.of(response.X, layer.intervals.active, penalty.weights)
+        dense = self.problem.W[:, layer.live] * layer.row_scale
+        feasible_value = float((np.abs(dense) * layer.prices).sum())
+        rho = start_rho(response, layer)
+        return solve(response, penalty, rho, self.progress, limits, feasible_value, start)
+
+    def weights(self, outcome: Outcome) -> Matrix:
+        """The problem's U of an outcome."""
+        return _weights(self.problem, self.layer, self.response, outcome.S)
+
+    def outside(self, outcome: Outcome) -> float:
+        """By how much the responses' error exceeds epsilon, relative to it; 0 for its rounding.
+
+        Of an epsilon so small that float32 tells no share of it the tolerance is left.
+        """
+        residual, unit = self.response.residual(outcome.S), self.response.violation_unit
+        error, tiny = math.hypot(residual.shared, residual.exact), unit > self._epsilon
+        allowed = self._epsilon + unit * (self.problem.limits.tolerance if tiny else ROUNDING)
+        return max(0.0, error - allowed) / max(unit, 1e-30)
+
+    def violation(self, outcome: Outcome) -> float:
+        """Distance of the responses from the set, relative to epsilon."""
+        residual, unit = self.response.residual(outcome.S), self.response.violation_unit
+        shared = max(0.0, residual.shared - self._epsilon)
+        return math.hypot(shared, residual.exact) / max(unit, 1e-30)
+
+    @property
+    def _epsilon(self) -> float:
+        assert isinstance(self.response.loss, NormBall)
+        return self.response.loss.epsilon
+
+    def failure(self, outcome: Outcome) -> Reason:
+        """Why the dense weights stay in place of an outcome's; empty where they do not."""
+        if outcome.status is Status.INFEASIBLE:
+            return Reason(
+                "infeasible",
+                "proved: weights that keep its responses within epsilon have an l1 norm above "
+                f"{outcome.bound:.3g}",
+            )
+        if outcome.status is Status.NOT_FINITE:
+            return Reason("solver-not-finite", "the solver left the range of numbers")
+        outside = self.outside(outcome) if self.problem.keep is None else 0.0
+        if outside > 0:
+            return Reason(  # the dense weights keep epsilon, whichever it is
+                "limit",
+                f"not solved: after {outcome.iterations} iterations {outside:.2%} outside of "
+                "epsilon, within which the dense weights are",
+            )
+        return NO_REASON
 
 
 def _count(problem: LayerProblem, U: Matrix) -> int:
@@ -207,7 +332,7 @@ def as_program(problem: LayerProblem) -> LayerProgram:
         error = 0.0 if samples.inputs_exact else norm(own_results - Z)
         if X.shape[1] > len(X):
             X, Z = compressed(X, Z)
-        return LayerProgram(X, Intervals.of_points(Z), prices, live, size, error)
+        return LayerProgram.of(X, Intervals.of_points(Z), prices, live, size, error)
     shift = None if problem.shift is None else problem.shift[live]
     skip = None if connection is None else connection.pruned[live]
     size = norm(problem.response(samples.Z, None if connection is None else connection.dense)[live])
@@ -222,7 +347,7 @@ def as_program(problem: LayerProblem) -> LayerProgram:
     )
     missed = intervals.residual(own_results * scale[live, None].astype(np.float32))
     error = 0.0 if samples.inputs_exact else norm(missed * intervals.active)
-    return LayerProgram(X, intervals, prices, live, size, error)
+    return LayerProgram.of(X, intervals, prices, live, size, error)
 
 
 def compressed(X: Matrix, Z: Matrix) -> tuple[Matrix, Matrix]:
@@ -243,7 +368,7 @@ def _weights(
     """The problem's U: outputs with scale 0 have no weights, and their dense bias."""
     U = np.zeros(problem.W.shape)
     scale = 1.0 if problem.scale is None else problem.scale[layer.live]
-    U[:, layer.live] = S.astype(np.float64) / response.unit / scale
+    U[:, layer.live] = S.astype(np.float64) / response.unit / scale / layer.row_scale
     if problem.has_bias:
         U[-1, ~layer.live] = problem.W[-1, ~layer.live]
     return U
@@ -255,8 +380,9 @@ def start_rho(response: SampleResponse, layer: LayerProgram) -> float:
     Multipliers of weights are of the size of the prices, weights of the size of the responses;
     RHO is for responses a quarter as large (root mean square) as the largest input.
     """
-    size, largest = layer.size / math.sqrt(max(1, layer.prices.size)), response.unit / UNIT
-    ratio = float(np.median(layer.prices)) * largest / (4 * size) if size > 0 else 1.0
+    size, largest = layer.size / math.sqrt(max(1, layer.prices.shape[1])), response.unit / UNIT
+    price = float(np.median(layer.prices)) if layer.prices.size else 1.0
+    ratio = price * largest / (4 * size) if size > 0 else 1.0
     return RHO / response.unit**2 * ratio
 
 

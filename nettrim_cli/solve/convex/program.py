@@ -30,6 +30,7 @@ WARM = 20  # steps of the first phase
 CHECK = 10
 INNER = (40, 30, 20)  # iterations of the first rounds; then half as many again each time
 ROUNDS = 12
+STEPS_SHARE = 5  # one of so many iterations is over all samples, at most
 BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
 INACCURATE = 5e-2
 SLOPE = -0.5  # d log ||R|| / d log lam, before two rounds have measured it
@@ -114,7 +115,8 @@ class Convergence:
         """
         best = self.best
         best.bound = max(best.bound, bound)
-        gap = abs(value - best.bound) / value if value > 0 else 0.0
+        nothing = 0.0 if best.bound <= 0 else math.inf  # weights of no price, below the bound
+        gap = abs(value - best.bound) / value if value > 0 else nothing
         if best.bound > self.infeasible_bound:
             best.iterations, best.status = done, Status.INFEASIBLE
             return True
@@ -140,13 +142,20 @@ class Convergence:
         change = int((support != last_support).sum()) / max(1, int(support.sum()))
         return self._end(S, 0.0, residual, done, settled=change <= STEADY)
 
+    @property
+    def _room(self) -> float:
+        """Share of the tolerance by which weights may be off a ball that has slack."""
+        slack = getattr(self.response.loss, "slack", 0.0)
+        return float(min(1.0, slack / self.limits.tolerance)) if slack else 1.0
+
     def _end(self, S: Matrix, gap: float, residual: Residual, done: int, *, settled: bool) -> bool:
         best = self.best
         distance = math.hypot(self.response.loss.violation(residual.shared), residual.exact)
-        self.gap, self.violation = gap, distance / max(self.response.violation_unit, 1e-30)
+        unit = max(self.response.violation_unit, 1e-30) * self._room
+        self.gap, self.violation = gap, distance / unit
         worst = max(self.gap, self.violation)
         best.iterations = done
-        if not math.isfinite(gap + residual.shared + residual.exact):
+        if math.isnan(gap) or not math.isfinite(residual.shared + residual.exact):
             best.status = Status.NOT_FINITE
             return True
         if worst < best.worst or not math.isfinite(best.worst):
@@ -200,15 +209,17 @@ def solve(
     limits = limits or Limits()
     best = Outcome(np.zeros(shape, np.float32))
     convergence = Convergence(response, limits, INFEASIBLE * feasible_value, progress, best)
+    most = max(WARM, limits.iterations // STEPS_SHARE)
     steps = min(WARM, limits.iterations)
-    may_reduce = isinstance(penalty, WeightedL1) and steps < limits.iterations
+    may_reduce = isinstance(penalty, WeightedL1) and steps + INNER[0] <= limits.iterations
     V, done, ended = _steps(convergence, penalty, V, rho, 0, steps, deferring=may_reduce)
     if isinstance(penalty, WeightedL1) and may_reduce and not ended:
         working_set = WorkingSet(response, penalty.weights, V)
         if working_set.worthwhile:
             done, ended = _rounds(convergence, working_set, done)
     if not ended:
-        _steps(convergence, penalty, V, rho, done, limits.iterations - steps)
+        more = min(max(most - steps, 2 * CHECK), limits.iterations - done)
+        _steps(convergence, penalty, V, rho, done, more)
     return convergence.best
 
 
@@ -217,6 +228,8 @@ def _rounds(convergence: Convergence, working_set: WorkingSet, done: int) -> tup
     loss, slope, last_point, iterations = convergence.response.loss, SLOPE, (0.0, 0.0), 0
     for number in range(ROUNDS):
         iterations = INNER[number] if number < len(INNER) else iterations * 3 // 2
+        if done + iterations > convergence.limits.iterations:
+            break
         try:
             result = working_set.round(iterations)
         except np.linalg.LinAlgError:
@@ -234,7 +247,7 @@ def _rounds(convergence: Convergence, working_set: WorkingSet, done: int) -> tup
             continue
         if not 0 < result.residual.shared < math.inf:
             break
-        point = math.log(working_set.lam), math.log(result.residual.shared / loss.epsilon)
+        point = math.log(working_set.lam), math.log(result.residual.shared / loss.reach)
         if number and abs(point[0] - last_point[0]) > 1e-4:
             slope = min(-0.2, max(-1.0, (point[1] - last_point[1]) / (point[0] - last_point[0])))
         last_point = point

@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -36,6 +36,8 @@ Result = TypeVar("Result")
 
 BLOCK_BYTES = 1 << 23  # of an array of a block; in smaller blocks BLAS packs X too often
 ALPHA = 1.95
+EXACT = 2e-3  # of the points' norm; to a smaller epsilon float32 can tell no share of it
+CHEAP = 0.1  # price of a row over its size, relative to the median's, from which it is cheap
 UNIT = 0.12  # of sqrt(max C); the balance of the two splits
 
 
@@ -101,6 +103,7 @@ class SampleResponse:
         self._pool: ThreadPoolExecutor | None = None
         self.rho = 0.0
         self.dual: Matrix | None = None
+        self.cheap: CheapRow | None = None
         self._refresh_norm()
 
     def solve(self, target: Matrix, rho: float) -> Matrix:
@@ -162,11 +165,14 @@ class SampleResponse:
             pull[:, block] = self.X @ (self.prox_residual(block) * np.float32(self.rho)).T
 
         self.parallel_map(gather, self.blocks)
+        shares = None if self.cheap is None else self.cheap.settle(pull)
         excess = penalty.polar_columns(pull)
 
         def terms(block: slice) -> tuple[float, float]:
             """A block's part of the bound."""
             L = self.prox_residual(block) * np.float32(self.rho)
+            if shares is not None and self.cheap is not None:
+                L -= self.cheap.points(block) * shares[block, None]
             return self.bound_terms(L, excess[block], block)
 
         value, squares = map(sum, zip(*self.parallel_map(terms, self.blocks), strict=True))
@@ -199,9 +205,13 @@ class SampleResponse:
 
     @property
     def violation_unit(self) -> float:
-        """Unit of a violation: epsilon, or the norm of the points."""
+        """Unit of a violation: epsilon or a share of the points' norm, or this without a ball."""
         if isinstance(self.loss, NormBall):
-            return self.loss.epsilon
+            return max(self.loss.epsilon, EXACT * self._points_norm)
+        return self._points_norm
+
+    @cached_property
+    def _points_norm(self) -> float:
         return norm(np.where(self.intervals.active, self.intervals.lower, np.float32(0)))
 
     def parallel_map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -231,6 +241,93 @@ class SampleResponse:
     def _refresh_norm(self) -> None:
         """Compute the residual of G again, and its norm."""
         self._norm = math.sqrt(sum(self._refresh(block) for block in self.blocks))
+
+
+@dataclass(frozen=True)
+class CheapRow:
+    """A row of X whose weights cost nearly nothing, as a bias beside tiny inputs.
+
+    Multipliers must be nearly orthogonal to it.  Those of points have any sign, so that they can
+    be moved along the row until they are.
+
+    Attributes
+    ----------
+    x
+        (P,) the row.
+    prices
+        (M,) of its weights.
+    active
+        (M, P) the points.
+    products
+        (N, M) ``X (x on the points)'``.
+    row
+        Its number.
+    """
+
+    x: Matrix
+    prices: Matrix
+    active: Matrix
+    products: Matrix
+    row: int
+
+    @classmethod
+    def of(cls, X: Matrix, active: Matrix, prices: Matrix) -> CheapRow | None:
+        """The row that is cheapest for its size by far; None where there is none.
+
+        Parameters
+        ----------
+        X
+            (N, P) inputs.
+        active
+            (M, P) the points.
+        prices
+            (N, M) of weights.
+        """
+        if not prices.size:
+            return None
+        sizes = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
+        costs = np.full(len(X), math.inf)
+        np.divide(np.median(prices, axis=1), sizes, out=costs, where=sizes > 0)
+        row = int(np.argmin(costs))
+        if len(X) < 2 or not costs[row] < CHEAP * float(np.median(costs)):
+            return None
+        x = X[row]
+        return cls(x, prices[row], active, X @ (active * x).T, row)
+
+    def part(self, block: slice) -> CheapRow:
+        """The same for some of the outputs."""
+        return replace(
+            self,
+            prices=self.prices[block],
+            active=self.active[block],
+            products=self.products[:, block],
+        )
+
+    def points(self, block: slice) -> Matrix:
+        """The row on the points of some outputs, (K, P)."""
+        return np.asarray(self.active[block] * self.x)
+
+    def settle(self, pull: Matrix) -> Matrix:
+        """Move multipliers until they are worth the row's prices at most.
+
+        Parameters
+        ----------
+        pull
+            (N, M) ``X L'`` of multipliers L; what they are worth after that stands in it then.
+
+        Returns
+        -------
+        numpy.ndarray
+            (M,) how often the row on the points has to be taken from each output's multipliers.
+        """
+        over = pull[self.row] - np.clip(pull[self.row], -self.prices, self.prices)
+        squares = self.products[self.row]
+        shares = np.zeros_like(squares)
+        np.divide(over, squares, out=shares, where=squares > 0)
+        pull -= self.products * shares
+        settled = squares > 0  # what float32 cannot tell from the price counts as the price
+        pull[self.row, settled] = np.clip(pull[self.row], -self.prices, self.prices)[settled]
+        return shares
 
 
 def inverse_with_one(X: Matrix) -> Callable[[Matrix], Matrix]:

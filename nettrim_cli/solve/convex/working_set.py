@@ -159,9 +159,12 @@ class WorkingSet:
                 violated[block.start + k] = np.flatnonzero(
                     np.abs(R[k]) > self._slight[block.start + k]
                 )
-            self._pull[block] = -(L @ response.XT)
+            pull = L @ response.XT
+            self._pull[block] = -pull
+            if (cheap := response.cheap) is not None:
+                L -= cheap.points(block) * cheap.part(block).settle(pull.T)[:, None]
+            excess = (np.abs(pull) / self.prices[block]).max(axis=1)
             value = float((np.abs(self.U[block]) * self.prices[block]).sum(dtype=np.float64))
-            excess = (np.abs(self._pull[block]) / self.prices[block]).max(axis=1)
             value_of_bound, squares = response.bound_terms(L, excess, block)
             return value, shared_square, exact_square, value_of_bound, squares
 
