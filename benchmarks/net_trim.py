@@ -36,7 +36,8 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.propagation import dense_matrices, layer_problem
-from nettrim_cli.solve.convex.net_trim import as_program, solve_net_trim, start_rho
+from nettrim_cli.solve.convex.layer_program import as_program
+from nettrim_cli.solve.convex.net_trim import solve_net_trim, start_rho
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import SampleResponse
 from nettrim_cli.solve.penalties import WeightedL1

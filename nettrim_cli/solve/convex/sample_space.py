@@ -322,7 +322,7 @@ class CheapRow:
         """
         over = pull[self.row] - np.clip(pull[self.row], -self.prices, self.prices)
         squares = self.products[self.row]
-        shares = np.zeros_like(squares)
+        shares: Matrix = np.zeros_like(squares)
         np.divide(over, squares, out=shares, where=squares > 0)
         pull -= self.products * shares
         settled = squares > 0  # what float32 cannot tell from the price counts as the price

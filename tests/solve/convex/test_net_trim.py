@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nettrim_cli.solve.convex.net_trim import as_program, compressed, solve_net_trim
+from nettrim_cli.solve.convex.layer_program import as_program, compressed
+from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.methods import METHODS
 from nettrim_cli.solve.problem import TOLERANCE, Status
 from tests.support.small_layers import (
