@@ -22,17 +22,17 @@ def unsolved(layers: Sequence[LayerReport]) -> Iterator[Diagnostic]:
     """Warn of layers whose program was not solved to its tolerance."""
     unsolved_layers = [layer for layer in layers if layer.status in UNSOLVED]
     if unsolved_layers:
-        worst = max(unsolved_layers, key=lambda layer: layer.violation or 0)
-        outside = (
-            f"; {worst.name} is {worst.violation:.1%} outside of epsilon" if worst.violation else ""
-        )
+        worst = max(unsolved_layers, key=lambda layer: layer.gap or 0)
+        gap = f"; {worst.name} may be {worst.gap:.1%} above its optimum" if worst.gap else ""
+        count = len(unsolved_layers)
+        plural = "s that were" if count > 1 else " that was"
         yield Diagnostic(
             "not-solved",
             f"{_names(unsolved_layers)} ended before the tolerance was reached "
-            f"({', '.join(sorted({layer.status for layer in unsolved_layers}))}){outside}: their "
-            "weights are no optimum, and are written as they are. A larger --epsilon or more "
-            "samples may help.",
-            f"{len(unsolved_layers)} layers that were not solved to tolerance",
+            f"({', '.join(sorted({layer.status for layer in unsolved_layers}))}){gap}: their "
+            "weights keep what was asked of them, with more of them than necessary. A larger "
+            "--epsilon or more samples may help.",
+            f"{count} layer{plural} not solved to tolerance",
         )
 
 

@@ -209,12 +209,11 @@ def judge_program(task, found, *, one_sided):
         program = Program.of(task, one_sided=one_sided)
         points = np.linalg.norm(ends[program.lower == program.upper])
         most = max(program.epsilon, EXACT * points, 1e-30)
-        R = program.results(U) - np.clip(program.results(U), program.lower, program.upper)
-        if (
-            program.epsilon >= EXACT * points
-            and np.linalg.norm(R) > program.epsilon * (1 + 1e-5) + slack
-        ):
-            wrong.append(f"outside of epsilon: {np.linalg.norm(R) / program.epsilon:.6f} of it")
+        T = program.results(U)
+        error = np.linalg.norm(T - np.clip(T, program.lower, program.upper))
+        told = program.epsilon >= EXACT * points
+        if told and error > program.epsilon * (1 + 1e-5) + slack:
+            wrong.append(f"outside of epsilon: {error / program.epsilon:.6f} of it")
         if not task.samples.inputs_exact and program.epsilon <= shared:
             return Judgement(wrong, conclusive=False)  # W's own error is but rounding
     else:
