@@ -32,7 +32,7 @@ def inspect(model: Path, data: Path | None, as_json: bool, **options: Any) -> No
     is told what the output would lose if it had 50, 70 or 90 % zeros, and all others were dense.
     """
     from nettrim_cli import pipeline
-    from nettrim_cli.report.layer_listing import show_summary, summary_as_dict
+    from nettrim_cli.report.layer_listing import show_summary
     from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
     from nettrim_cli.report.terminal import console_for_stdout
@@ -41,6 +41,6 @@ def inspect(model: Path, data: Path | None, as_json: bool, **options: Any) -> No
         summary = pipeline.inspect(model, data, Settings(**options), listener=listener)
     with printing():
         if as_json:
-            click.echo(json_text(summary_as_dict(summary)), nl=False)
+            click.echo(json_text(summary), nl=False)
         else:
             show_summary(summary, console_for_stdout())

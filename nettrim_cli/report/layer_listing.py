@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, sample_hint, text_table
 from nettrim_cli.report.model_summary import SHARES, Axes, ModelSummary, TensorFacts
@@ -29,13 +28,13 @@ def show_summary(summary: ModelSummary, console: Console) -> None:
         refusals = [
             formatting.clean(f"no: {layer.refusal}") if layer.refusal else "" for layer in layers
         ]
-        columns = text_table.fit(_columns(summary), console.width)
+        columns = text_table.fit(listing_columns(summary), console.width)
         text_table.show(columns, console, refusals)
         text_table.blank(console)
-    text_table.pairs(_total_rows(layers, summary.parameters), console)
+    text_table.pairs(listing_totals(summary), console)
     if summary.inputs or summary.outputs:
         text_table.blank(console)
-        text_table.show(text_table.fit(_tensor_columns(summary), console.width), console)
+        text_table.show(text_table.fit(tensor_columns(summary), console.width), console)
     if summary.inputs and not summary.costs:
         text_table.blank(console)
         line = formatting.clean(sample_hint.command(summary.path, summary.inputs))
@@ -44,51 +43,16 @@ def show_summary(summary: ModelSummary, console: Console) -> None:
             text_table.line(f"    {formatting.clean(text)}", console)
 
 
-def summary_as_dict(summary: ModelSummary) -> dict[str, Any]:
-    """Give what ``show_summary`` prints as plain values for JSON; shares are fractions."""
-    layers, nonzeros = summary.layers, summary.nonzeros
-    rows = [
-        {
-            "name": layer.name,
-            "op": layer.op,
-            "shape": list(layer.shape),
-            "weight_shape": list(layer.weight_shape),
-            "weights": layer.parameters,
-            "nonzeros": nonzeros.get(layer.name),
-            "sparsity": _sparsity(layer, nonzeros),
-            "has_bias": layer.has_bias,
-            "dtype": layer.dtype,
-            "follows": layer.response.follows,
-            "prunable": layer.prunable,
-            "depthwise": layer.depthwise,
-            "refusal": layer.refusal.text,
-            "reason": layer.refusal.code,
-            "costs": [
-                {"sparsity": share, "error": error}
-                for share, error in zip(SHARES, summary.costs.get(layer.name, ()), strict=False)
-            ],
-        }
-        for layer in layers
-    ]
-    return {
-        "path": summary.path,
-        "layers": rows,
-        "totals": _layer_totals(layers, summary.parameters),
-        "inputs": [tensor.as_dict() for tensor in summary.inputs],
-        "outputs": [tensor.as_dict() for tensor in summary.outputs],
-        "notes": list(summary.notes),
-    }
-
-
-def _columns(summary: ModelSummary) -> list[Column]:
-    layers, nonzeros = summary.layers, summary.nonzeros
+def listing_columns(summary: ModelSummary) -> list[Column]:
+    """A row for each layer."""
+    layers = summary.layers
     prunable = ["if named by --include" if layer.depthwise else "yes" for layer in layers]
     styles = [WARN if layer.depthwise else GOOD for layer in layers]
     names = [formatting.clean(layer.name) for layer in layers]
     ops = [formatting.clean(layer.op) for layer in layers]
     shapes = [_shape(layer) for layer in layers]
     weights = [formatting.count(layer.parameters) for layer in layers]
-    sparsities = [formatting.percent(_sparsity(layer, nonzeros)) for layer in layers]
+    sparsities = [formatting.percent(summary.sparsity(layer)) for layer in layers]
     follows = [formatting.clean(layer.response.follows) for layer in layers]
     return [
         Column("layer", names, right=False, lead=True),
@@ -116,7 +80,7 @@ def _cost_columns(summary: ModelSummary) -> list[Column]:
     ]
 
 
-def _tensor_columns(summary: ModelSummary) -> list[Column]:
+def tensor_columns(summary: ModelSummary) -> list[Column]:
     """The inputs and outputs, with the datasets that feed inputs."""
     tensors = [*summary.inputs, *summary.outputs]
     kinds = ["input"] * len(summary.inputs) + ["output"] * len(summary.outputs)
@@ -144,20 +108,21 @@ def _axes(axes: Axes | None) -> str:
     return " x ".join("?" if axis is None else formatting.clean(str(axis)) for axis in axes) or "()"
 
 
-def _total_rows(layers: Sequence[Layer], parameters: int) -> list[tuple[str, str, str, str]]:
-    totals = _layer_totals(layers, parameters)
-    share = f"{formatting.percent(totals['prunable_share'])} %"
-    depthwise = sum(layer.prunable and layer.depthwise for layer in layers)
+def listing_totals(summary: ModelSummary) -> list[tuple[str, str, str, str]]:
+    """Sums over the layers, as for ``text_table.pairs``."""
+    totals = summary.totals
+    share = f"{formatting.percent(totals.prunable_share)} %"
+    depthwise = sum(layer.prunable and layer.depthwise for layer in summary.layers)
     remark = (
         f"{formatting.count(depthwise)} of them only if --include names them" if depthwise else ""
     )
     return [
-        ("layers", "", formatting.count(totals["layers"]), ""),
-        ("prunable", "", formatting.count(totals["prunable_layers"]), remark),
+        ("layers", "", formatting.count(totals.layers), ""),
+        ("prunable", "", formatting.count(totals.prunable_layers), remark),
         (
             "weights",
             "",
-            formatting.count(totals["prunable_weights"]),
+            formatting.count(totals.prunable_weights),
             f"prunable, {share} of all parameters",
         ),
     ]
@@ -165,21 +130,3 @@ def _total_rows(layers: Sequence[Layer], parameters: int) -> list[tuple[str, str
 
 def _shape(layer: Layer) -> str:
     return formatting.shape(layer.shape if any(layer.shape) else layer.weight_shape)
-
-
-def _sparsity(layer: Layer, nonzeros: Mapping[str, int]) -> float | None:
-    count = nonzeros.get(layer.name)
-    if count is None:
-        return None
-    return 1 - count / layer.parameters if layer.parameters else 0.0
-
-
-def _layer_totals(layers: Sequence[Layer], parameters: int) -> dict[str, Any]:
-    weights = sum(layer.parameters for layer in layers if layer.prunable)
-    return {
-        "layers": len(layers),
-        "prunable_layers": sum(layer.prunable for layer in layers),
-        "prunable_weights": weights,
-        "parameters": parameters,
-        "prunable_share": weights / parameters if parameters else 0.0,
-    }

@@ -15,28 +15,27 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
-from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import OutputFacts
-from nettrim_cli.report.layer_listing import show_summary, summary_as_dict
+from nettrim_cli.report.layer_listing import show_summary
 from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
-from nettrim_cli.report.plain import json_text
 from nettrim_cli.report.result import Report, Round, Target
 from nettrim_cli.report.terminal import console_for_stdout, show_comparison, show_report
 from tests.support.effort import examples
-from tests.support.reports import ODD, comparison, dense, few, screen, shown, solved, strict, whole
+from tests.support.reports import (
+    ODD,
+    comparison,
+    dense,
+    few,
+    node,
+    screen,
+    shown,
+    solved,
+    strict,
+    whole,
+)
 
 WIDTHS = (60, 80, 120, 200)
-
-
-def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> Layer:
-    size = shape if any(shape) else (8, 1, 3, 3)
-    follows = Response(follows="BatchNormalization, Relu")
-    sites = (Site(0, Geometry("Gemm"), {"x": "x"}, "y"),)
-    blocks = (shape,) if any(shape) else ()
-    reason = Reason("unsupported", refusal) if refusal else NO_REASON
-    return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=reason)
 
 
 # --------------------------------------------------------------------------------- screen
@@ -256,13 +255,13 @@ def test_depthwise_layers_are_told_apart_as_they_are_left_dense_unless_named() -
     assert next("if named by --include" in each for each in lines if each.startswith("dw"))
     assert " yes " in next(each for each in lines if each.startswith("fc1"))
     assert "prunable 2 1 of them only if --include names them" in lines
-    held = summary_as_dict(ModelSummary("m", layers, {}, 60_000))
+    held = ModelSummary("m", layers, {}, 60_000).as_dict()
     assert [each["depthwise"] for each in held["layers"]] == [False, True, False]
 
 
 def test_layers_as_dict_counts() -> None:
     layers = [node("fc1"), node("g", "no shape", (0, 0))]
-    held = strict(json_text(summary_as_dict(ModelSummary("m", layers, {"fc1": 15_000}, 30_072))))
+    held = strict(ModelSummary("m", layers, {"fc1": 15_000}, 30_072).render(".json"))
     assert held["totals"] == {
         "layers": 2,
         "parameters": 30_072,
@@ -274,7 +273,7 @@ def test_layers_as_dict_counts() -> None:
     assert held["layers"][1]["sparsity"] is None
     assert [layer["refusal"] for layer in held["layers"]] == ["", "no shape"]
     assert [layer["reason"] for layer in held["layers"]] == ["", "unsupported"]
-    assert summary_as_dict(ModelSummary("m", [], {}, 0))["totals"]["prunable_share"] == 0.0
+    assert ModelSummary("m", [], {}, 0).as_dict()["totals"]["prunable_share"] == 0.0
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -300,7 +299,7 @@ def test_inputs_outputs_and_costs_are_told(width: int) -> None:
     assert "1.00  2.00  30.00" in text
     assert "! doubt" in text
     assert "h5py" not in text  # who has samples needs no advice on them
-    held = strict(json_text(summary_as_dict(replace(summary, costs=costs))))
+    held = strict(replace(summary, costs=costs).render(".json"))
     assert [cost["error"] for cost in held["layers"][0]["costs"]] == [0.01, 0.02, 0.3]
     assert held["inputs"][0]["dataset"] == ["samples", 3, None, 8]
     assert held["outputs"] == [{"name": "y", "dtype": "int64", "shape": [None], "dataset": None}]

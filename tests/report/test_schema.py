@@ -24,10 +24,11 @@ from nettrim_cli.report.bench_result import (
 from nettrim_cli.report.comparison_result import Conversion
 from nettrim_cli.report.curve.result import Curve, CurvePoint, Trend
 from nettrim_cli.report.data_result import DatasetFacts, DataSummary
+from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
 from nettrim_cli.report.saving import FORMATS
 from tests.support import schema_file
 from tests.support.options import FAST
-from tests.support.reports import comparison, strict
+from tests.support.reports import comparison, node, strict
 
 ABOUT = Estimate(0.5, 0.49, math.inf)
 BENCH = Bench(
@@ -39,6 +40,11 @@ CURVE = Curve(
     *("model.onnx", "calib.h5", (CurvePoint(0.5, 0.01, None, None, 9, 8, 7),)),
     Trend((0.0, 0.5), (0.0, 0.01)),
     *(False, None, 20, 100, 110, "zeros", 1.5, "0.1.0"),
+)
+SUMMARY = ModelSummary(
+    *("m.onnx", [node("fc1"), node("odd|", "no shape", (0, 0))], {"fc1": 15_000}, 40_000),
+    inputs=[TensorFacts("x", "float32", ("N", 3), ("samples", 3))],
+    costs={"fc1": (0.01, 0.02, 0.3)},
 )
 SCHEMA = json.loads(schema_file.FILE.read_text("utf-8"))
 COMMANDS = {
@@ -121,8 +127,7 @@ def test_every_definition_is_met_by_a_document(documents) -> None:
     others = [
         Conversion(comparison().reference, comparison().candidate),
         DataSummary("calib.h5", 1, (facts,), {0: 1}),
-        BENCH,
-        CURVE,
+        *(BENCH, CURVE, SUMMARY),
     ]
     for result, suffix in product(others, FORMATS):
         assert result.render(suffix).endswith("\n")

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from nettrim_cli.graph.layer import Geometry, Layer, Response, Site
+from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.bench_result import BatchTiming, Estimate
 from nettrim_cli.report.certificate_result import (
     Certificate,
@@ -100,3 +102,12 @@ def pictured(*names: str) -> Report:
         forms=(FileForm("plain", 100, 90, None, written=True), FileForm("compact", 80, 70, None)),
         provenance=Provenance(files, {"nettrim": "0.1.0"}, "Linux x86_64", "2026-11-30T08:00:00Z"),
     )
+
+
+def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> Layer:
+    size = shape if any(shape) else (8, 1, 3, 3)
+    follows = Response(follows="BatchNormalization, Relu")
+    sites = (Site(0, Geometry("Gemm"), {"x": "x"}, "y"),)
+    blocks = (shape,) if any(shape) else ()
+    reason = Reason("unsupported", refusal) if refusal else NO_REASON
+    return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=reason)

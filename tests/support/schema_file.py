@@ -17,14 +17,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from nettrim_cli.report import bench_result, comparison_result, data_result, result
+from nettrim_cli.report import bench_result, comparison_result, data_result, model_summary, result
 from nettrim_cli.report.curve import result as curve_result
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.saving import SCHEMA_VERSION, Saved
 from nettrim_cli.settings import Gate, LayerOptions, Settings
 
 FILE = Path(result.__file__).with_name("schema.json")
-MODULES = (bench_result, comparison_result, curve_result, data_result, result)
+MODULES = (*(bench_result, comparison_result, curve_result, data_result, model_summary, result),)
 TITLE = "Documents that nettrim writes as JSON"
 OPTIONS = {"prune": Settings, "compare": Gate}  # what stands under "settings"
 COMPARE = {
@@ -87,8 +87,8 @@ def _define(cls: type[Any], definitions: dict[str, Any]) -> None:
     if cls.__name__ in definitions:
         return
     definitions[cls.__name__] = {}
-    told = described(cls)
-    hints = typing.get_type_hints(cls)
+    form = cls.form or cls if issubclass(cls, Saved) else cls
+    told, hints = described(form), typing.get_type_hints(form)
     properties: dict[str, Any] = {}
     if issubclass(cls, Saved):
         properties["schema"] = {
@@ -99,13 +99,13 @@ def _define(cls: type[Any], definitions: dict[str, Any]) -> None:
             "const": SCHEMA_VERSION,
             "description": "Version of the schema.",
         }
-    for field in fields(cls):
+    for field in fields(form):
         kind = _type(hints[field.name], definitions)
         if field.name == "settings":
             kind = options_schema(cls.kind)
         properties[field.name] = {**kind, "description": told[field.name]}
-    for name in cls.derived if issubclass(cls, Facts) else ():
-        getter = getattr(cls, name).fget
+    for name in form.derived if issubclass(form, Facts) else ():
+        getter = getattr(form, name).fget
         kind = _type(typing.get_type_hints(getter)["return"], definitions)
         properties[name] = {**kind, "description": _sentence(inspect.getdoc(getter) or "")}
     definitions[cls.__name__] = _object(properties, _sentence(inspect.getdoc(cls) or ""))
