@@ -43,7 +43,7 @@ class Table:
     head
         Titles of the columns.
     align
-        A letter for each column: ``l`` or ``r``.
+        A letter for each column: ``l``, ``r``, or ``b`` for bars.
     rows
         Cells of each row.
     minor

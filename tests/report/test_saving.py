@@ -17,7 +17,17 @@ from nettrim_cli.report.plain import json_text
 from nettrim_cli.report.result import FileForm
 from nettrim_cli.report.saving import FORMATS
 from tests.support.markup import Page, read_markdown
-from tests.support.reports import ODD, comparison, dense, few, shown, solved, strict, whole
+from tests.support.reports import (
+    ODD,
+    comparison,
+    dense,
+    few,
+    pictured,
+    shown,
+    solved,
+    strict,
+    whole,
+)
 
 
 def test_json_round_trips_and_is_strict() -> None:
@@ -86,6 +96,18 @@ def test_markdown_begins_with_the_verdict_and_one_table_and_folds_the_layers() -
     assert first < text.index("> [!NOTE]\n> few samples (few-samples)") < folded
     assert text.index("| a | Gemm |") > folded
     assert text.count("<details>") == text.count("</details>")
+
+
+def test_markdown_leaves_out_what_is_a_picture() -> None:
+    page = read_markdown(pictured("fc1", "fc2").render(".md"))
+    assert list(page.all_of("summary")) == [
+        *("Layers (2 of 2 pruned)", "Certificate of the outputs", "Certificate of the layers"),
+        *("Forms of the file", "Settings", "Files and versions"),
+    ]
+    assert [row[-2:] for row in page.tables[1]] == [
+        *(["error held-out %", "cost at output %"], ["2.00", "1.00"], ["4.00", "2.00"]),
+    ]
+    assert not {"svg", "figure"} & {tag for tag, _ in page.elements}
 
 
 def test_markdown_of_a_deep_network_fits_into_a_comment_on_github() -> None:

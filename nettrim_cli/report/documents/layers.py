@@ -20,7 +20,7 @@ HEAD = (
 )
 MINOR = frozenset(("op", "shape", "zeros before %", "error held-out %", "note"))
 SEEN = 5e-4  # share of zeros from which on it is shown
-RIGHT = ("zeros before %", "error held-out %")
+ALIGN = "lllrbrbl"
 
 
 def layers_section(report: Report) -> Section:
@@ -35,7 +35,7 @@ def layers_section(report: Report) -> Section:
         cost: Cell = Bar(text, share, tone="cost") if text else ""
         rows.append(_row(layer, cost))
     shown = [k for k in range(len(HEAD)) if any(row[k] for row in rows) or k == 0]
-    align = ["r" if HEAD[k] in RIGHT else "l" for k in shown]
+    align = [ALIGN[k] for k in shown]
     table = Table(
         [HEAD[k] for k in shown], "".join(align), [[r[k] for k in shown] for r in rows], MINOR
     )

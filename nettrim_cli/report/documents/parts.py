@@ -52,7 +52,7 @@ def cost_section(costs: LayerCosts) -> Section | None:
     ]
     sums = ["?" if output.bound is None else formatting.at_most(output.bound) for output in outputs]
     names = ["layers", *(f"cost at {output.name} %" for output in outputs)]
-    table = Table(names, "l" + "r" * len(outputs), [*rows, ["together at most", *sums]])
+    table = Table(names, "l" + "b" * len(outputs), [*rows, ["together at most", *sums]])
     basis = f"Measured on {formatting.count(costs.samples)} samples."
     return Section("Costs of layers at the outputs", [table, Text(basis, faint=True)])
 

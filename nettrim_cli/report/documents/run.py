@@ -38,12 +38,14 @@ def run_document(report: Report) -> Document:
     notices = [Notice(report.missed)] if report.missed else []
     notices += [Notice(doubt.text, doubt.severity, doubt.code) for doubt in report.warnings]
     columns = {layer.name: layer.columns for layer in report.layers}
+    costs = report.certificate.costs  # those of one output stand in the table of layers
+    several = len(costs.sums) > 1 or any(len(part.layers) > 1 for part in costs.parts)
     sections = [
         layers_section(report),
         *layer_galleries(report),
         output_section(comparison, ("dense", "pruned")),
         bounds_section(comparison, report.certificate),
-        cost_section(report.certificate.costs),
+        cost_section(costs) if several else None,
         certificate_section(report.certificate, columns),
         forms_section(report),
         settings_section(report.settings),

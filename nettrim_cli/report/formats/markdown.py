@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 
 from nettrim_cli.report.diagnostic import Severity
-from nettrim_cli.report.document import Bar, Block, Cell, Document, Notice, Section, Table, Text
+from nettrim_cli.report.document import (
+    Bar,
+    Block,
+    Cell,
+    Document,
+    Figure,
+    Gallery,
+    Notice,
+    Section,
+    Table,
+    Text,
+)
 from nettrim_cli.report.formatting import clean
 
 MOST_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment
@@ -41,14 +53,15 @@ def escape(text: str) -> str:
 
 
 def _section(section: Section) -> str:
+    has_pictures = any(isinstance(block, (Figure, Gallery)) for block in section.blocks)
     blocks = _blocks(section.blocks)
-    if not blocks:
-        return ""
-    title = escape(section.title)
+    if has_pictures and not any(isinstance(block, Table) for block in section.blocks):
+        return ""  # what remains are words on pictures
     if section.folded:
+        title = html.escape(clean(section.title))
         blocks = [f"<details>\n<summary>{title}</summary>", *blocks, "</details>"]
     else:
-        blocks = [f"### {title}", *blocks]
+        blocks = [f"### {escape(section.title)}", *blocks]
     return "\n\n".join(blocks)
 
 
@@ -73,7 +86,7 @@ def _notice(notice: Notice) -> str:
 
 
 def _table(table: Table) -> str:
-    rule = ["---:" if letter == "r" else "---" for letter in table.align]
+    rule = ["---" if letter == "l" else "---:" for letter in table.align]
     lines = [[*map(escape, table.head)], rule, *([*map(_cell, row)] for row in table.rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

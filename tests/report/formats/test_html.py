@@ -71,7 +71,7 @@ def test_a_page_shows_pictures_of_layers_outputs_and_sizes() -> None:
     assert headings == [
         *("Layers (2 of 2 pruned)", "Error against sparsity", "Weights before and after"),
         *("Outputs, dense against pruned", "Certificate of the outputs"),
-        *("Costs of layers at the outputs", "Forms of the file", "Files and versions"),
+        *("Forms of the file", "Files and versions"),
     ]
     assert sum(tag == "svg" for tag, _ in page.elements) == 2 + 2 + 1 + 1
     files = page.tables[-1]
