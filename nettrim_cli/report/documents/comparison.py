@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from nettrim_cli.report import formatting
 from nettrim_cli.report.certificate_result import Certificate
 from nettrim_cli.report.diagnostic import Severity
-from nettrim_cli.report.document import Document, Notice
+from nettrim_cli.report.document import Document, Notice, Tile
 from nettrim_cli.report.documents.parts import (
     certificate_section,
+    comparison_tiles,
     cost_section,
     figures,
     file_sizes,
@@ -52,12 +53,18 @@ def comparison_document(comparison: Comparison) -> Document:
         settings_section(comparison.settings),
         provenance_section(comparison.provenance),
     ]
+    sparsity = Tile(
+        "sparsity",
+        f"{formatting.percent(comparison.candidate.sparsity)} %",
+        f"{formatting.percent(comparison.reference.sparsity)} % before",
+    )
     return Document(
         "nettrim compare",
         headline,
         figures(comparison_rows(comparison), ("reference", "candidate")),
         comparison.passed,
         [*lines, f"{reference} → {candidate}, {samples}"],
+        tiles=[sparsity, *comparison_tiles(comparison, "samples")],
         measures=file_sizes(comparison),
         notices=[Notice(note, Severity.NOTE) for note in comparison.notes],
         sections=[section for section in sections if section is not None],

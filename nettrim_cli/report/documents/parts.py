@@ -9,7 +9,7 @@ from typing import Any
 from nettrim_cli.report import formatting
 from nettrim_cli.report.certificate_result import Certificate, LayerCosts
 from nettrim_cli.report.comparison_result import Comparison
-from nettrim_cli.report.document import Bar, Block, Cell, Measure, Section, Table, Text
+from nettrim_cli.report.document import Bar, Block, Cell, Measure, Section, Table, Text, Tile
 from nettrim_cli.report.plain import plain
 from nettrim_cli.report.provenance_result import Provenance
 from nettrim_cli.report.text_table import Column
@@ -27,6 +27,24 @@ def file_sizes(comparison: Comparison) -> list[Measure]:
         size_measure("file", reference.bytes_raw, candidate.bytes_raw),
         size_measure("gzipped", reference.bytes_gzip, candidate.bytes_gzip),
     ]
+
+
+def comparison_tiles(comparison: Comparison, samples: str) -> list[Tile]:
+    """Size, accuracy and error at a glance, on so called samples."""
+    reference, candidate = comparison.reference, comparison.candidate
+    dense_size = f"{formatting.size(reference.bytes_gzip)} before"
+    tiles = [Tile("file, gzipped", formatting.size(candidate.bytes_gzip), dense_size)]
+    if candidate.accuracy is not None:
+        change = formatting.points(reference.accuracy, candidate.accuracy)
+        tiles.append(Tile("accuracy", f"{formatting.percent(candidate.accuracy, 2)} %", change))
+    elif comparison.drop is not None:
+        same = f"{formatting.percent(1 - comparison.drop, 2)} %"
+        tiles.append(Tile("same answers", same, "as the dense model"))
+    if comparison.outputs:
+        value = f"{formatting.error(comparison.error)} %"
+        remark = f"on {formatting.count(comparison.samples)} {samples}"
+        tiles.append(Tile("output error", value, remark))
+    return tiles
 
 
 def size_measure(label: str, reference: int, candidate: int) -> Measure:

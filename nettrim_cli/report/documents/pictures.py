@@ -30,6 +30,11 @@ WEIGHTS = (
     "Weights that are not zero: grey before, the blue line after. Heights are square roots of "
     "their number."
 )
+BOUNDS = (("main", "measured"), ("cost", "at most, by costs of layers"), ("before", "by norms"))
+EXPLAINED = (
+    "Layers in sum move an output by no more than their costs; what is above the error they make "
+    "good for each other. The proof by norms holds whatever the layers do to each other."
+)
 VALUES = "A dot is a number that both models answered, {} of them. On the line they are equal."
 
 
@@ -146,37 +151,35 @@ def output_section(comparison: Comparison, names: tuple[str, str]) -> Section | 
 
 def bounds_section(comparison: Comparison, certificate: Certificate) -> Section | None:
     """What is proved of each output beside its measured error; None where nothing is."""
-    rows, drawn = [], []
+    rows: list[tuple[str, list[float | None]]] = []
     for output in comparison.outputs:
         proof, cost = certificate.output(output.name), certificate.costs.output(output.name)
-        by_costs = None if cost is None else cost.bound
-        by_norms = None if proof is None else proof.bound
-        if output.error is None or by_costs is by_norms is None:
-            continue
-        bounds = [_at_most(by_costs), _at_most(by_norms)]
-        rows.append((output.name, formatting.error(output.error), *bounds))
-        marks = (("fill-before", by_norms), ("fill-cost", by_costs), ("fill-main", output.error))
-        drawn.append((output.name, [(kind, mark) for kind, mark in marks if mark]))
+        bounds = [None if cost is None else cost.bound, None if proof is None else proof.bound]
+        if output.error is not None and any(bound is not None for bound in bounds):
+            rows.append((output.name, [output.error, *bounds]))
     if not rows:
         return None
-    head = ("output", "error measured %", "at most, by costs of layers %", "at most, by norms %")
+    shown = [k for k in range(len(BOUNDS)) if any(errors[k] is not None for _, errors in rows)]
+    drawn = [
+        (name, [(f"fill-{BOUNDS[k][0]}", error) for k in reversed(shown) if (error := errors[k])])
+        for name, errors in rows[:MOST_OUTPUTS]
+    ]
     figure = Figure(
         "",
-        partial(bounds_chart, drawn[:MOST_OUTPUTS], "errors and bounds of the outputs"),
-        legend=(("main", "measured"), ("cost", "by costs of layers"), ("before", "by norms")),
+        partial(bounds_chart, drawn, "errors and bounds of the outputs"),
+        legend=[BOUNDS[k] for k in shown],
     )
     basis = f"Costs are measured on {formatting.count(certificate.costs.samples)} samples."
-    explained = (
-        "Layers in sum move an output by no more than their costs; what is above the error they "
-        "make good for each other. The proof by norms holds whatever the layers do to each other."
-    )
+    cells = [[name, *(_error_cell(errors[k], k) for k in shown)] for name, errors in rows]
+    head = ["output", *(f"{BOUNDS[k][1]} %" for k in shown)]
     blocks: list[Block] = [
-        Text(f"{explained} {basis}", faint=True),
+        Text(f"{EXPLAINED} {basis}", faint=True),
         figure,
-        Table(head, "lrrr", rows),
+        Table(head, "l" + "r" * len(shown), cells),
     ]
     return Section("Certificate of the outputs", blocks)
 
 
-def _at_most(bound: float | None) -> str:
-    return formatting.UNKNOWN if bound is None else formatting.at_most(bound)
+def _error_cell(error: float | None, kind: int) -> str:
+    """An error as measured, or a bound, which is rounded up."""
+    return formatting.at_most(error) if kind and error is not None else formatting.error(error)

@@ -17,6 +17,7 @@ from nettrim_cli.report.document import (
 from nettrim_cli.report.documents.layers import layers_section
 from nettrim_cli.report.documents.parts import (
     certificate_section,
+    comparison_tiles,
     cost_section,
     figures,
     file_sizes,
@@ -94,28 +95,17 @@ def measures(report: Report) -> list[Measure]:
 
 def tiles(report: Report) -> list[Tile]:
     """The figures that people ask for first."""
-    reference, candidate = report.comparison.reference, report.comparison.candidate
     word = "of the weights gone" if report.smaller else "zeros in the pruned layers"
-    glance = [
-        Tile("sparsity", f"{formatting.percent(report.sparsity)} %", word),
+    sparsity = Tile("sparsity", f"{formatting.percent(report.sparsity)} %", word)
+    latencies = [
         Tile(
-            "file, gzipped",
-            formatting.size(candidate.bytes_gzip),
-            f"{formatting.size(reference.bytes_gzip)} before",
-        ),
+            "latency",
+            f"{formatting.milliseconds(timing.latencies[1].median)} ms",
+            f"ratio {show_ratio(timing.ratios[0])}",
+        )
+        for timing in report.latency[:1]
     ]
-    if candidate.accuracy is not None:
-        change = formatting.points(reference.accuracy, candidate.accuracy)
-        glance.append(Tile("accuracy", f"{formatting.percent(candidate.accuracy, 2)} %", change))
-    if report.comparison.outputs:
-        samples = f"on {formatting.count(report.comparison.samples)} held-out samples"
-        value = f"{formatting.error(report.comparison.error)} %"
-        glance.append(Tile("output error", value, samples))
-    for timing in report.latency[:1]:
-        (ratio,) = timing.ratios
-        value = f"{formatting.milliseconds(timing.latencies[1].median)} ms"
-        glance.append(Tile("latency", value, f"ratio {show_ratio(ratio)}"))
-    return glance
+    return [sparsity, *comparison_tiles(report.comparison, "held-out samples"), *latencies]
 
 
 def forms_section(report: Report) -> Section | None:
