@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nettrim_cli.data.sample_set import SampleSet
@@ -12,6 +12,7 @@ from nettrim_cli.pruning.allocation import ErrorModel, Forecast, measure_error_m
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import Block, WarmStart
 from nettrim_cli.pruning.output_gradients import Importance
+from nettrim_cli.pruning.propagation import RecordedStage
 from nettrim_cli.pruning.sensitivity import movements
 from nettrim_cli.report.result import ErrorCurve
 from nettrim_cli.settings import ALLOCATIONS
@@ -151,7 +152,7 @@ def _measure(
     dense, sparse = context.dense, context.dense.clone()
     error_model = measure_error_model(
         dense,
-        context.recorded(samples, cache=cache),
+        _told(context, context.recorded(samples, cache=cache)),
         sparsity,
         sparse,
         importance=context.dense_importance,
@@ -159,3 +160,13 @@ def _measure(
     names = {curve.layer.name for curve in error_model.curves if curve.changed > 0}
     moved = movements(context.gradients, sparse, names, context.stages, samples.probe_batches)
     return error_model.weighed(moved), None if sparsity is None else sparse
+
+
+def _told(context: Context, stages: Iterator[RecordedStage]) -> Iterator[RecordedStage]:
+    """The stages; the listener is told how many layers are done."""
+    done = 0
+    for stage in stages:
+        layers = sum(1 for _ in stage)
+        yield stage
+        done += layers
+        context.listener.iteration(done, len(context.layers))
