@@ -55,6 +55,14 @@ def test_the_commands_of_the_demo(
         assert cli.run([*command[1:], *fewer]) == 0
     out = capsys.readouterr().out
     assert "90.0 % sparsity" in out
+    shown = README.split("```")[1]
+    for start in (" layer ", " non-zeros ", " file ", " gzipped ", " latency ", " accuracy "):
+        assert f"\n{start}" in shown
+        assert f"\n{start}" in out
+    assert next(line.split() for line in shown.splitlines() if line.startswith(" layer ")) in [
+        line.split() for line in out.splitlines()
+    ]
+    assert "to try next" in out
     assert "of 10,000" in out or "on 10,000 samples" in out
 
 
