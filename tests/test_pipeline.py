@@ -340,7 +340,7 @@ def test_models_with_other_inputs_are_not_compared(files) -> None:
 def test_models_with_inputs_of_other_types_are_not_compared(files) -> None:
     body = "g (double[N,16] x) => (double[N,4] y) { y = MatMul(x, w) }"
     other = build(body, w=normal(16, 4).astype(np.float64))
-    with pytest.raises(BadInput, match=r"'x' is float64, that of .* is float32"):
+    with pytest.raises(BadInput, match=r"'x' is float64 with 2 axes, that of .* is float32"):
         compare(files.model, save_model(files.folder / "other.onnx", other), files.data)
 
 
