@@ -145,7 +145,15 @@ class Programs:
         one_sided: bool,
         rounds: int,
     ) -> Programs:
-        """Those of a layer, as for ``solve_net_trim``."""
+        """Those of a layer.
+
+        Parameters
+        ----------
+        problem, progress, one_sided, rounds
+            As for ``solve_net_trim``.
+        layer
+            The problem's data.
+        """
         ball, threads = NormBall(layer.size), problem.threads
         sets, strict = layer.intervals, not one_sided
         response = SampleResponse(layer.X, sets, ball, strict=strict, threads=threads)
