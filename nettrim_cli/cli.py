@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "List the layers: what can be pruned, why not, and what samples look like.",
     "data": "Make samples of images, arrays, text, sound, or look at them.",
     "compare": "Compare two models on the same samples; a gate for CI.",
+    "verify": "Check that a pruned model is the one of a report.",
     "bench": "Time models side by side; a gate for CI.",
     "pack": "Store a sparse model compactly, where that is smaller.",
     "unpack": "Store all weights of a packed model plainly again.",

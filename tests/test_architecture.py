@@ -33,6 +33,10 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("data", "errors", "evaluation", "graph", "latency", "loading", "process", "pruning"),
         *("report", "settings"),
     },
+    "verification": {
+        *("errors", "evaluation", "files", "graph", "loading", "process", "pruning", "report"),
+        "settings",
+    },
     "preparation": {
         *("data", "errors", "evaluation", "files", "graph", "latency.inputs", "loading"),
         *("process", "report", "settings"),
@@ -48,7 +52,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     },
     "commands": {
         *("errors", "files", "latency", "loading", "options", "pipeline", "preparation"),
-        *("preview", "report", "settings"),
+        *("preview", "report", "settings", "verification"),
     },
 }
 FOR_TYPES = {"report": {"graph.layer"}}
@@ -63,6 +67,7 @@ LIBRARIES = {
     "pruning": {"numpy", "scipy"},
     "latency": {"numpy", "scipy"},
     "preview": {"numpy"},
+    "verification": set(),
     "preparation": {"numpy", "scipy", "PIL", "tokenizers"},
     "options": {"click"},
     "api": {"numpy", "onnx"},  # onnx for its types alone

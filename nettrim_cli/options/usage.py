@@ -112,7 +112,7 @@ class Command(click.Command):
     def _meant(self, ctx: click.Context, words: Sequence[str]) -> str:
         """The line with the samples behind ``--data``; empty where more is wrong than that."""
         argument_names = [param.name for param in self.params if isinstance(param, click.Argument)]
-        if not any("--data" in param.opts for param in self.params):
+        if not any("--data" in param.opts and param.required for param in self.params):
             return ""
         try:
             options, extra, _ = self.make_parser(ctx).parse_args(list(words))
