@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,11 +33,18 @@ from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import Settings, check_one_target
 from nettrim_cli.settings.recipe import as_toml, changed
 
+if TYPE_CHECKING:
+    from nettrim_cli.report.progress.session import Session
+
 EXAMPLES = (
     ("as many zeros as cost next to nothing", "nettrim prune model.onnx --data calib.h5"),
     (
         "at most half a point of accuracy",
         "nettrim prune model.onnx --data calib.h5 --max-drop 0.5%",
+    ),
+    (
+        "what a run would do",
+        "nettrim prune model.onnx --data calib.h5 --sparsity 90% --dry-run",
     ),
     (
         "a small file, as it lies",
@@ -64,6 +71,15 @@ EXAMPLES = (
     detail="They run one by one and 64 at once.",
 )
 @flag(
+    "--dry-run",
+    is_flag=True,
+    group="Output",
+    help="Tell what would be pruned, at what cost; write nothing.",
+    detail="Layers are measured as in a run, which takes a part of its time. Told are the layers "
+    "that would be pruned, why the others would not, time, memory and about what would come out. "
+    "No report is written, either.",
+)
+@flag(
     "--save-config",
     type=PATH,
     group="Output",
@@ -87,6 +103,7 @@ def prune(
     force: bool,
     reports: tuple[Path, ...],
     bench: bool,
+    dry_run: bool,
     quiet: bool,
     save_config: Path | None,
     verbose: bool,
@@ -110,6 +127,8 @@ def prune(
         Files of reports.
     bench
         Whether both models are timed.
+    dry_run
+        Whether it is only told what a run would do.
     quiet, verbose
         How much is printed.
     save_config
@@ -141,14 +160,17 @@ def prune(
     except BadInput as error:  # click itself has checked single options
         raise click.UsageError(str(error)) from error
     target = output or default_output(model)
+    shown = Session("none" if quiet and progress == KINDS[0] else progress, log_file, verbose)
+    if dry_run:
+        tell_plan(model, data, target, settings, force=force, shown=shown)
+        return
     if save_config is not None:
         if save_config.resolve() in [path.resolve() for path in (target, *reports)]:
             raise click.UsageError(f"--save-config {save_config}: it needs a file of its own.")
         files = {"model": model, "data": data, "output": output, "report": reports}
         write_recipe(save_config, files, settings, bench=bench, force=force)
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
-        kind = "none" if quiet and progress == KINDS[0] else progress
-        with session(Session(kind, log_file, verbose=verbose), given_line()) as listener:
+        with session(shown, given_line()) as listener:
             try:
                 report = pipeline.prune(
                     model, data, target, settings, force=force, bench=bench, listener=listener
@@ -171,6 +193,29 @@ def prune(
                 show_report(report, console, output=str(target))
             else:
                 show_summary(report, console, Files(str(model), str(data), str(target)))
+
+
+def tell_plan(
+    model: Path, data: Path, target: Path, settings: Settings, *, force: bool, shown: Session
+) -> None:
+    """Print what a run would do.
+
+    Parameters
+    ----------
+    model, data, target, settings, force
+        Those of the run.
+    shown
+        What is told while it lasts.
+    """
+    from nettrim_cli.preview.dry_run import dry_run
+    from nettrim_cli.report.plan_listing import show_plan
+    from nettrim_cli.report.progress.session import session
+    from nettrim_cli.report.terminal import console_for_stdout
+
+    with session(shown, given_line()) as listener:
+        plan = dry_run(model, data, target, settings, force=force, listener=listener)
+    with printing():
+        show_plan(plan, console_for_stdout())
 
 
 def write_recipe(

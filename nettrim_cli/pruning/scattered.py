@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -74,11 +74,15 @@ class ScatteredZeros:
         return low, high
 
     def error(self, sparsity: float) -> float:
-        """The network's relative error by the layers' own.
+        """The network's relative error by the layers' own."""
+        return self.error_of(allocate(self.context, self.error_model, sparsity), sparsity)
+
+    def error_of(self, zeros: Mapping[str, int], sparsity: float) -> float:
+        """The network's relative error with so many zeros in each layer, by name, and over all.
 
         In a cascade later layers repair a part of it.
         """
-        error = self.error_model.error(allocate(self.context, self.error_model, sparsity))
+        error = self.error_model.error(zeros)
         if self.context.settings.scheme == "cascade":
             error *= REPAIRED * (sparsity / (1 - sparsity)) ** SLOPE
         return error
@@ -94,7 +98,11 @@ class ScatteredZeros:
 
     def preview(self, sparsity: float) -> Model:
         """The dense network with the smallest weights of each layer zero, the others rounded."""
-        dense, zeros = self.context.dense, allocate(self.context, self.error_model, sparsity)
+        return self.without(allocate(self.context, self.error_model, sparsity))
+
+    def without(self, zeros: Mapping[str, int]) -> Model:
+        """The dense network with so many of each layer's smallest weights zero, others rounded."""
+        dense = self.context.dense
         model, bits = dense.clone(), self.mix.bits
         for layer in self.context.layers:
             count = zeros.get(layer.name, 0)

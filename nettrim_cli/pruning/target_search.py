@@ -97,6 +97,32 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
     return _swept(context, compression, best, rounds, goal, reference)
 
 
+def first_guess(
+    context: Context, samples: SampleSet, reference: ReferenceOutputs, compression: Compression
+) -> float:
+    """The sparsity at which a search would begin.
+
+    Parameters
+    ----------
+    context
+        That of the run.
+    samples, reference
+        Those to fit and to judge by, and the dense network on the held-out ones.
+    compression
+        The way in which the network gets smaller.
+
+    Raises
+    ------
+    BadInput
+        What the target is about cannot be measured.
+    NothingToDo
+        The dense network meets it already, or no layer can be made sparser.
+    """
+    limit = figure_limit(context.settings.target)
+    goal = GOALS[context.settings.target[0]](SearchContext(context, limit, samples, reference))
+    return _first_guess(goal, compression, limit)
+
+
 def keeps_target(
     context: Context, model: Model, samples: SampleSet, reference: ReferenceOutputs
 ) -> bool:
@@ -129,10 +155,14 @@ def _mixed(
     """The compression with its best mix, compared about where the search would begin."""
     if len(compression.bits) * len(compression.zeros) == 1:
         return compression
+    sparsity = _first_guess(goal, compression, limit)
+    return best_mix(compression, sparsity, reference, context.listener, by_bytes=True)
+
+
+def _first_guess(goal: Goal, compression: Compression, limit: float) -> float:
     x = _monotone_search(goal, compression, limit).propose()
     assert x is not None
-    sparsity = _within(1 - x if goal.falls else x, compression)
-    return best_mix(compression, sparsity, reference, context.listener, by_bytes=True)
+    return _within(1 - x if goal.falls else x, compression)
 
 
 def _within(sparsity: float, compression: Compression) -> float:
