@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from nettrim_cli import __version__
 from nettrim_cli.evaluation.comparison import own_answers, packed, stored_bytes
@@ -28,14 +25,12 @@ from nettrim_cli.pruning.target_search import first_guess
 from nettrim_cli.report.plan_result import Plan, PlannedLayer
 from nettrim_cli.report.progress.listener import Silent
 from nettrim_cli.settings import SEARCHED, Settings
-from nettrim_cli.solve.levels import interpolate
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 # Times of the measurement that a whole run takes, from and to, by its target (benchmarks/curve.py).
 ONE_PRUNE, SEARCH, BY_EPSILON = (3.0, 12.0), (4.0, 24.0), (1.5, 8.0)
-FINE = np.linspace(0, 1, 400, endpoint=False)
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ def expectation(run: OpenedRun, compression: Compression) -> Expectation | None:
         return Expectation(value, compression.error(value), compression.preview(value), {})
     if name == "epsilon":
         zeros = {
-            curve.layer.name: _within(compression, curve, value)
+            curve.layer.name: _zeros_within(compression, curve, value)
             for curve in compression.error_model.curves
         }
     else:
@@ -141,16 +136,11 @@ def expectation(run: OpenedRun, compression: Compression) -> Expectation | None:
     return Expectation(sparsity, error, compression.without(zeros), shares)
 
 
-def _within(compression: ScatteredZeros, curve: LayerCurve, epsilon: float) -> int:
-    """About the zeros with which a layer's own error is at most epsilon."""
-    levels = compression.error_model.levels
-    costs = interpolate(levels, curve.squares, FINE[levels[-1] >= FINE])
-    limit = epsilon**2 * curve.size
-    most = int(np.searchsorted(costs, limit, side="right")) - 1
-    layer = curve.layer
-    fewest, allowed = compression.context.bounds[layer.name]
-    count: int = math.floor(FINE[max(most, 0)] * layer.parameters)
-    return min(max(count, fewest), allowed)
+def _zeros_within(compression: ScatteredZeros, curve: LayerCurve, epsilon: float) -> int:
+    """About the zeros with which a layer's own error is at most epsilon, within its bounds."""
+    zeros = compression.error_model.zeros_within(curve, epsilon)
+    fewest, most = compression.context.bounds[curve.layer.name]
+    return min(max(zeros, fewest), most)
 
 
 def _layers(

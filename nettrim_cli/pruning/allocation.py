@@ -34,6 +34,7 @@ from nettrim_cli.solve.samples import LayerSamples
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
 ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)
+FINE = 400  # shares at which a layer's curve is looked at
 PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
 NOTHING: Importance = MappingProxyType({})
 
@@ -159,6 +160,14 @@ class ErrorModel:
         cost = interpolate(self.levels, curve.squares, np.array([share]))
         weight = curve.sensitivity if self.moves_output else relative_weight(curve)
         return math.sqrt(float(cost[0]) * weight)
+
+    def zeros_within(self, curve: LayerCurve, epsilon: float) -> int:
+        """About the most zeros with which a layer's own relative error is at most epsilon."""
+        shares = np.linspace(0, self.levels[-1], FINE)
+        costs = interpolate(self.levels, curve.squares, shares)
+        within = np.flatnonzero(costs <= epsilon**2 * curve.size)
+        share = float(shares[within[-1]]) if len(within) else 0.0
+        return math.floor(share * curve.layer.parameters)
 
     def cost(self, zeros: Mapping[str, int]) -> float:
         """The outputs' squared relative error, which ``allocate(kind="network")`` minimises."""

@@ -34,8 +34,9 @@ def plan_document(plan: Plan) -> Document:
     return Document(
         title="nettrim prune --dry-run",
         headline=outcome(plan),
+        table=as_table([*_columns(plan), _notes(plan)]),
         lines=[prediction(plan), effort(plan)],
-        blocks=[*(Notice(note) for note in plan.notes), as_table([*_columns(plan), _notes(plan)])],
+        notices=[Notice(note) for note in plan.notes],
     )
 
 

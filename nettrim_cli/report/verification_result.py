@@ -75,7 +75,7 @@ class Verification(Saved):
 
         rows = [(WORDS[finding.passed], finding.text) for finding in self.findings]
         table = Table(("", "finding"), "ll", rows)
-        return Document("nettrim verify", self.verdict, self.passed, blocks=[table])
+        return Document("nettrim verify", self.verdict, table, self.passed)
 
     def rows(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         """A row for each finding."""

@@ -25,7 +25,9 @@ from nettrim_cli.report.comparison_result import Conversion
 from nettrim_cli.report.curve.result import Curve, CurvePoint, Trend
 from nettrim_cli.report.data_result import DatasetFacts, DataSummary
 from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
+from nettrim_cli.report.plan_result import Plan, PlannedLayer
 from nettrim_cli.report.saving import FORMATS
+from nettrim_cli.report.verification_result import Finding, Verification
 from tests.support import schema_file
 from tests.support.options import FAST
 from tests.support.reports import comparison, node, strict
@@ -46,6 +48,12 @@ SUMMARY = ModelSummary(
     inputs=[TensorFacts("x", "float32", ("N", 3), ("samples", 3))],
     costs={"fc1": (0.01, 0.02, 0.3)},
 )
+PLAN = Plan(
+    *("a.onnx", "calib.h5", "b.onnx", (PlannedLayer("fc", "Gemm", (2, 3), 6, 6, 0.5, 0.1),)),
+    *(("sparsity", 0.5), 8, 2, 0.5, 0.1, None, 9, 8, False, (1.0, 2.0), None, 1.0),
+    *("zeros", "0.1.0"),
+)
+VERIFICATION = Verification("b.onnx", "r.json", (Finding("output", None, "text"),), "0.1.0")
 SCHEMA = json.loads(schema_file.FILE.read_text("utf-8"))
 COMMANDS = {
     "prune": ["prune", "{model}", "--data", "{data}", *FAST, "--bench", "--store", "compact"],
@@ -127,7 +135,7 @@ def test_every_definition_is_met_by_a_document(documents) -> None:
     others = [
         Conversion(comparison().reference, comparison().candidate),
         DataSummary("calib.h5", 1, (facts,), {0: 1}),
-        *(BENCH, CURVE, SUMMARY),
+        *(BENCH, CURVE, SUMMARY, PLAN, VERIFICATION),
     ]
     for result, suffix in product(others, FORMATS):
         assert result.render(suffix).endswith("\n")

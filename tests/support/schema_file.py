@@ -17,14 +17,25 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from nettrim_cli.report import bench_result, comparison_result, data_result, model_summary, result
+from nettrim_cli.report import (
+    bench_result,
+    comparison_result,
+    data_result,
+    model_summary,
+    plan_result,
+    result,
+    verification_result,
+)
 from nettrim_cli.report.curve import result as curve_result
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.saving import SCHEMA_VERSION, Saved
 from nettrim_cli.settings import Gate, LayerOptions, Settings
 
 FILE = Path(result.__file__).with_name("schema.json")
-MODULES = (*(bench_result, comparison_result, curve_result, data_result, model_summary, result),)
+MODULES = (
+    *(bench_result, comparison_result, curve_result, data_result, model_summary, plan_result),
+    *(result, verification_result),
+)
 TITLE = "Documents that nettrim writes as JSON"
 OPTIONS = {"prune": Settings, "compare": Gate}  # what stands under "settings"
 COMPARE = {
