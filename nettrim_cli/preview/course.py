@@ -2,7 +2,8 @@
 
 The layers' own errors give the shape of the course.  Each measured network says how far that is
 off at its sparsity; in between the logarithm of the ratio is interpolated.  Answers change as the
-margins of a measured network moved, by as much more or less as its error is another.
+margins of a measured network moved, by as much more or less as its error is another.  So do those
+of the samples that were fitted to, whose margins moved less: by as much as their error is smaller.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ class MeasuredNetwork:
     ----------
     expected
         Its error by the layers' own.
-    answers
-        Its outputs on the held-out samples beside the dense ones.
+    answers, fitted
+        Its outputs beside the dense ones, on the held-out samples and on those fitted to.
     """
 
     sparsity: float
     expected: float
     answers: OutputComparison
+    fitted: OutputComparison
 
     @property
     def ratio(self) -> float:
@@ -64,9 +66,10 @@ class Course:
     fitted: OutputComparison
     measured: list[MeasuredNetwork] = field(default_factory=list)
 
-    def add(self, sparsity: float, answers: OutputComparison) -> None:
-        """Take in a network that was measured."""
-        self.measured.append(MeasuredNetwork(sparsity, self.layers_error(sparsity), answers))
+    def add(self, sparsity: float, answers: OutputComparison, fitted: OutputComparison) -> None:
+        """Take in a network that was measured on held-out samples, and on those fitted to."""
+        expected = self.layers_error(sparsity)
+        self.measured.append(MeasuredNetwork(sparsity, expected, answers, fitted))
         self.measured.sort(key=lambda network: network.sparsity)
 
     def error(self, sparsity: float) -> float:
@@ -95,15 +98,28 @@ class Course:
         return drop, bound
 
     def _scaled(self, network: MeasuredNetwork, error: float) -> tuple[float, float]:
-        """The drop, and its bound, of a network whose margins moved as far as errors differ."""
-        ratio = error / max(network.answers.error, LEAST)
-        fitted = self.fitted.answer_margins
-        drops = [
-            drop_bound(moved(thinned(margins), ratio), thinned(fitted.get(path, Margins())))
-            for path, margins in network.answers.answer_margins.items()
-        ]
+        """The drop, and its bound, of a network whose margins moved as far as errors differ.
+
+        All samples tell the drop, and those held out alone its bound.
+        """
+        drops = []
+        for path, margins in network.answers.answer_margins.items():
+            held = moved(margins, error / max(network.answers.error, LEAST))
+            fitted = network.fitted.answer_margins.get(path, Margins())
+            others = moved(fitted, error / max(network.fitted.error, LEAST))
+            _, bound = drop_bound(thinned(held), thinned(fitted))
+            drop = lost(held, others)
+            drops.append((drop, max(drop, bound)))
         estimates, bounds = zip(*drops, strict=True)
         return max(estimates), max(bounds)
+
+
+def lost(*margins: Margins) -> float:
+    """Share of all answers that the candidate loses, those that it gains taken off."""
+    reference, candidate = (
+        np.concatenate(arrays) for arrays in zip(*(each.arrays for each in margins), strict=True)
+    )
+    return float(np.mean((reference > 0).astype(np.float64) - (candidate > 0)))
 
 
 def moved(margins: Margins, ratio: float) -> Margins:

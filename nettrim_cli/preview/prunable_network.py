@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nettrim_cli.evaluation.comparison import own_answers, packed, stored_bytes
+from nettrim_cli.evaluation.comparison import ReferenceOutputs, own_answers, packed, stored_bytes
 from nettrim_cli.graph.model import Model
 from nettrim_cli.latency.measure import latency_ratio
 from nettrim_cli.latency.timing import Patience
@@ -74,17 +74,19 @@ class PrunableNetwork:
     def next_share(self, sparsities: Sequence[float]) -> float:
         """The sparsity at which a measured network tells most.
 
-        It is where the network begins to cost something; or, where that is measured, the one
+        It is the last before the network loses something; or, where that is measured, the one
         farthest from those measured.
         """
         trend = self.trend(sparsities)
         edge = trend.within(trend.limit) or self.low
-        open_shares = [share for share in sparsities if share not in self.pruned]
-        nearest = min(sparsities, key=lambda share: abs(odds(share) - odds(edge)))
-        if nearest in open_shares:
-            return nearest
+        cheap = max((share for share in sparsities if share <= edge), default=min(sparsities))
+        if cheap not in self.pruned:
+            return cheap
         known = [odds(share) for share in self.pruned]
-        return max(open_shares, key=lambda share: min(abs(odds(share) - each) for each in known))
+        return max(
+            (share for share in sparsities if share not in self.pruned),
+            key=lambda share: min(abs(odds(share) - each) for each in known),
+        )
 
     def prune(self, sparsity: float) -> None:
         """Prune the network and measure it."""
@@ -95,7 +97,8 @@ class PrunableNetwork:
         if fits_network(context.settings):
             result, _ = fit_together(context, self.compression.samples, result, run.reference)
         model, _ = without_idle_units(result.model, run.samples, context.settings, context.threads)
-        self.course.add(sparsity, run.reference.compare(model))
+        fitted = ReferenceOutputs(context.dense, run.samples.fit_batches, threads=context.threads)
+        self.course.add(sparsity, run.reference.compare(model), fitted.compare(model))
         self.pruned[sparsity] = self._point(sparsity, self.sizes(model), MEASURED)
 
     def point(self, sparsity: float) -> CurvePoint:

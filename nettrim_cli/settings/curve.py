@@ -59,7 +59,7 @@ class CurveSettings:
         1,
         "Prune the network at so many of these sparsities; the others are predicted.",
         group="Output",
-        detail="The first is where the network begins to lose something. With 0 nothing is pruned, "
+        detail="The first is the last before the network loses much. With 0 nothing is pruned, "
         "and with as many as there are sparsities nothing is predicted.",
         example="3",
         low=0,
