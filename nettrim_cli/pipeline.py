@@ -131,8 +131,9 @@ def prune(
             told += [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
             level = settings.certificate, PRUNE_RUNS
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
-            files = [dense.path, target]
-            latency = held_out_latency(files, samples, listener.stage) if bench else ()
+            timed = [dense.path, target]
+            latency = held_out_latency(timed, samples, listener.stage) if bench else ()
+    files = {"model": dense.files, "data": [Path(data)], "output": written.files}
     report = _report(dense, settings, outcome, written, unpruned)
     return replace(
         report,
@@ -141,7 +142,7 @@ def prune(
         certificate=certificate,
         latency=latency,
         samples_made=made_in_words(calibration.provenance),
-        provenance=provenance_of({"model": dense.files, "data": [Path(data)], "output": [target]}),
+        provenance=provenance_of(files),
     )
 
 

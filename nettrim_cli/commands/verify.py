@@ -13,7 +13,6 @@ from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Command
 from nettrim_cli.settings import Settings
 
-SHORT = "Check that a pruned model is the one of a report."
 EXAMPLES = (
     ("hashes and zeros", "nettrim verify model.pruned.onnx --report report.json"),
     (
@@ -23,7 +22,7 @@ EXAMPLES = (
 )
 
 
-@click.command(cls=Command, examples=EXAMPLES, short_help=SHORT)
+@click.command(cls=Command, examples=EXAMPLES)
 @click.argument("pruned", type=PATH)
 @flag(
     "--report",

@@ -93,7 +93,7 @@ def dry_run(
         return Plan(
             *(str(model), str(data), str(target)),
             layers=_layers(run, compression, expected),
-            target=settings.target,
+            target=run.context.settings.target,
             fitted=len(run.samples.fitted),
             holdout=len(run.samples.holdout),
             sparsity=None if expected is None else expected.sparsity,
@@ -102,7 +102,7 @@ def dry_run(
             bytes_gzip=None if expected is None else packed(expected.model),
             bytes_compact=None if expected is None else stored_bytes(expected.model, compact=True),
             labels=bool(fitted.label_margins.counts),
-            seconds=_range(settings, seconds),
+            seconds=_range(run.context.settings, seconds),
             memory_bytes=peak(),
             measured_seconds=seconds,
             structure=settings.structure,

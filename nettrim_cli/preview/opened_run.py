@@ -15,6 +15,7 @@ from nettrim_cli.loading import PathLike, load_models, naming, open_samples, spl
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.default_target import with_target
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.selection import select
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -38,7 +39,7 @@ class OpenedRun:
     unpruned
         Reports of the layers that are left alone.
     doubts
-        What there is to doubt of samples and labels.
+        What there is to doubt of samples and labels, and which target was taken if none was given.
     """
 
     context: Context
@@ -79,14 +80,12 @@ def opened_run(
     ):
         samples = split_samples(dense, calibration, settings, threads)
         listener.stage("looking at samples and labels")
+        doubts = _doubts(dense, samples, settings, threads)
+        reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
+        settings, notes = with_target(settings, samples, doubts, reference)
         executor = SerialExecutor(listener.iteration)
-        yield OpenedRun(
-            Context(dense, tuple(chosen), settings, samples, threads, listener, executor),
-            samples,
-            ReferenceOutputs(dense, samples.holdout_batches, threads=threads),
-            unpruned,
-            ordered(_doubts(dense, samples, settings, threads)),
-        )
+        context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
+        yield OpenedRun(context, samples, reference, unpruned, ordered([*doubts, *notes]))
 
 
 def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:

@@ -43,6 +43,7 @@ class Written:
     forms: tuple[FileForm, ...]
     deleted_units: int
     proved: Model
+    files: tuple[Path, ...]
 
 
 def write(
@@ -104,4 +105,5 @@ def write(
         doubts += [*unsolved(layers), *emptied(layers), *not_finite(layers)]
         doubts += unseen(layers, result.unread)
         proved = written if integers else result.in_dense_graph
-        return Written(comparison, layers, bound, doubts, forms(written), deleted, proved)
+        sizes = forms(written)
+        return Written(comparison, layers, bound, doubts, sizes, deleted, proved, written.files)

@@ -49,7 +49,7 @@ class Verification(Saved):
     """
 
     kind: ClassVar[str] = "verify"
-    told: ClassVar[tuple[str, ...]] = ("passed",)
+    derived: ClassVar[tuple[str, ...]] = ("passed",)
 
     model: str
     report: str
