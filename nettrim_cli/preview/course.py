@@ -9,7 +9,7 @@ of the samples that were fitted to, whose margins moved less: by as much as thei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from nettrim_cli.evaluation.accuracy import Margins, drop_bound
 from nettrim_cli.evaluation.comparison import OutputComparison
 from nettrim_cli.pruning.goals import noisy_answers
 
-MOST_ANSWERS = 10_000  # of which a drop is predicted
+MOST_ANSWERS = 4_000  # that tell a bound
 LEAST = 1e-9  # an error, below which errors are alike
 
 Indices = NDArray[np.int64]
@@ -81,37 +81,55 @@ class Course:
             ratio = math.exp(float(np.interp(_odds(sparsity), places, ratios)))
         return self.layers_error(sparsity) * ratio
 
-    def drop(self, sparsity: float) -> tuple[float | None, float | None]:
-        """Estimate of the drop on new samples and its upper bound; None where there are none."""
+    def drop(self, sparsity: float) -> float | None:
+        """Estimate of the drop on new samples, told by all samples; None where there are none."""
         if not self.fitted.answer_margins:
-            return None, None
+            return None
         error = self.error(sparsity)
         if not self.measured:
             size = self.fitted.score_size
             margins = self.fitted.answer_margins.values()
-            return max(noisy_answers(each, error, size).drop for each in margins), None
-        drops = [self._scaled(network, error) for network in self.measured]
+            return max(noisy_answers(each, error, size).drop for each in margins)
+        return self._between(sparsity, [_drop(network, error) for network in self.measured])
+
+    def drop_bound(self, sparsity: float) -> float | None:
+        """Upper bound on it by the held-out samples; None where no network was measured."""
+        if not self.fitted.answer_margins or not self.measured:
+            return None
+        error = self.error(sparsity)
+        bound = self._between(sparsity, [_bound(network, error) for network in self.measured])
+        return max(bound, self.drop(sparsity) or 0.0)
+
+    def _between(self, sparsity: float, values: Sequence[float]) -> float:
+        """A value between those of the measured networks."""
         places = [_odds(network.sparsity) for network in self.measured]
-        drop, bound = (
-            float(np.interp(_odds(sparsity), places, column)) for column in zip(*drops, strict=True)
+        return float(np.interp(_odds(sparsity), places, values))
+
+
+def _drop(network: MeasuredNetwork, error: float) -> float:
+    """The drop of a network whose margins moved as far as errors differ, by all samples."""
+    margins = [
+        (
+            moved(held, error / max(network.answers.error, LEAST)),
+            moved(
+                network.fitted.answer_margins.get(path, Margins()),
+                error / max(network.fitted.error, LEAST),
+            ),
         )
-        return drop, bound
+        for path, held in network.answers.answer_margins.items()
+    ]
+    return max(lost(*pair) for pair in margins)
 
-    def _scaled(self, network: MeasuredNetwork, error: float) -> tuple[float, float]:
-        """The drop, and its bound, of a network whose margins moved as far as errors differ.
 
-        All samples tell the drop, and those held out alone its bound.
-        """
-        drops = []
-        for path, margins in network.answers.answer_margins.items():
-            held = moved(margins, error / max(network.answers.error, LEAST))
-            fitted = network.fitted.answer_margins.get(path, Margins())
-            others = moved(fitted, error / max(network.fitted.error, LEAST))
-            _, bound = drop_bound(thinned(held), thinned(fitted))
-            drop = lost(held, others)
-            drops.append((drop, max(drop, bound)))
-        estimates, bounds = zip(*drops, strict=True)
-        return max(estimates), max(bounds)
+def _bound(network: MeasuredNetwork, error: float) -> float:
+    """The bound on that drop."""
+    ratio = error / max(network.answers.error, LEAST)
+    bounds = []
+    for path, held in network.answers.answer_margins.items():
+        fitted = network.fitted.answer_margins.get(path, Margins())
+        _, bound = drop_bound(thinned(moved(held, ratio)), thinned(fitted))
+        bounds.append(bound)
+    return max(bounds)
 
 
 def lost(*margins: Margins) -> float:

@@ -89,7 +89,7 @@ def dry_run(
         fitted = own_answers(dense, run.samples.fit_batches, threads=run.context.threads)
         drop = None
         if expected is not None:
-            drop, _ = Course(lambda _: expected.error, fitted).drop(expected.sparsity)
+            drop = Course(lambda _: expected.error, fitted).drop(expected.sparsity)
         return Plan(
             *(str(model), str(data), str(target)),
             layers=_layers(run, compression, expected),

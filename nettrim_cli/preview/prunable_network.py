@@ -63,7 +63,7 @@ class PrunableNetwork:
         """The course up to the largest of some sparsities, the dense network first."""
         last = max(sparsities)
         places = self.possible([*(place for place in PLACES if place < last), *sparsities])
-        expected = (self.course.drop(place)[0] for place in places)
+        expected = map(self.course.drop, places)
         drops = tuple(drop for drop in expected if drop is not None)
         return Trend(
             (0.0, *places),
@@ -125,12 +125,11 @@ class PrunableNetwork:
         return Sizes(stored_bytes(model, compact=False), packed(model), compact, ratio)
 
     def _point(self, sparsity: float, sizes: Sizes, how: str) -> CurvePoint:
-        drop, bound = self.course.drop(sparsity)
         return CurvePoint(
             sparsity,
             self.course.error(sparsity),
-            drop,
-            bound,
+            self.course.drop(sparsity),
+            self.course.drop_bound(sparsity),
             sizes.raw,
             sizes.gzip,
             sizes.compact,

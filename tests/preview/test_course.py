@@ -45,7 +45,7 @@ def test_answers_change_as_margins_moved_so_many_times_as_far(scores, times, wit
     fitted = compared(dense, dense + 0.5 * noise, given)  # which moved less
     course.add(0.1, compared(dense, dense + noise, given), fitted)
     wanted = counted(dense, dense + times * noise, labels if with_labels else dense.argmax(axis=1))
-    drop, bound = course.drop(0.1 * times)
+    drop, bound = course.drop(0.1 * times), course.drop_bound(0.1 * times)
     assert drop == pytest.approx(wanted, rel=0.16, abs=0.003)
     assert bound >= drop
 
@@ -54,9 +54,8 @@ def test_without_a_network_scores_have_noise_of_the_expected_error(scores) -> No
     dense, noise, labels = scores
     relative = float(np.linalg.norm(noise) / np.linalg.norm(dense))
     course = Course(lambda share: relative, compared(dense, dense, labels))
-    drop, bound = course.drop(0.5)
-    assert drop == pytest.approx(counted(dense, dense + noise, labels), abs=0.004)
-    assert bound is None
+    assert course.drop_bound(0.5) is None
+    assert course.drop(0.5) == pytest.approx(counted(dense, dense + noise, labels), abs=0.004)
 
 
 def test_the_ratio_to_what_layers_say_is_interpolated_in_logarithms(scores) -> None:
@@ -83,26 +82,27 @@ def test_answers_without_scores_change_in_proportion() -> None:
     found = compared(answers, other, None)
     course.add(0.1, found, found)
     assert course.error(0.1) == pytest.approx(0.02)
-    assert course.drop(0.1)[0] == pytest.approx(0.02)
-    assert course.drop(0.3)[0] == pytest.approx(0.06)
+    assert course.drop(0.1) == pytest.approx(0.02)
+    assert course.drop(0.3) == pytest.approx(0.06)
 
 
 def test_outputs_without_answers_have_no_drop() -> None:
     values = np.ones((10, 2, 2, 2))
     course = Course(lambda share: share, compared(values, values, None))
-    assert course.drop(0.5) == (None, None)
+    assert course.drop(0.5) is None
+    assert course.drop_bound(0.5) is None
 
 
 def test_many_answers_are_thinned_by_whole_samples(scores) -> None:
     dense, noise, labels = scores
-    tokens = 400, 20, CLASSES
-    found = compared(dense.reshape(tokens), (dense + noise).reshape(tokens), None)
+    few = dense[:2000].reshape(100, 20, CLASSES)
+    found = compared(few, few + 0.1, None)
     (margins,) = found.answer_margins.values()
     assert thinned(margins) is margins
     repeated = compared(np.tile(dense, (3, 1)), np.tile(dense + noise, (3, 1)), np.tile(labels, 3))
     (many,) = repeated.answer_margins.values()
     fewer = thinned(many)
-    assert sum(fewer.counts) == len(fewer.arrays[0]) == SCORES
-    assert np.array_equal(fewer.arrays[0], many.arrays[0][::3])
+    assert sum(fewer.counts) == len(fewer.arrays[0]) <= 4000
+    assert np.array_equal(fewer.arrays[0], many.arrays[0][::6])
     same = moved(many, 1.0)
     assert np.allclose(same.arrays[1], many.arrays[1])
