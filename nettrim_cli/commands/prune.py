@@ -34,7 +34,9 @@ from nettrim_cli.settings import Settings, check_one_target
 from nettrim_cli.settings.recipe import as_toml, changed
 
 if TYPE_CHECKING:
+    from nettrim_cli.report.next_steps import Files
     from nettrim_cli.report.progress.session import Session
+    from nettrim_cli.report.result import Report
 
 EXAMPLES = (
     ("as many zeros as cost next to nothing", "nettrim prune model.onnx --data calib.h5"),
@@ -149,8 +151,6 @@ def prune(
     from nettrim_cli.report.diagnostic import Severity
     from nettrim_cli.report.next_steps import Files
     from nettrim_cli.report.progress.session import Session, session
-    from nettrim_cli.report.summary import show_summary
-    from nettrim_cli.report.terminal import console_for_stdout, show_report
 
     if quiet and verbose:
         raise click.UsageError("-q and -v ask for opposite things: give one of them.")
@@ -187,12 +187,20 @@ def prune(
             if warning.severity < Severity.INFORMATION:
                 click.echo(f"warning: {warning.text}", err=True)
     else:
-        console = console_for_stdout()
-        with printing():
-            if verbose:
-                show_report(report, console, output=str(target))
-            else:
-                show_summary(report, console, Files(str(model), str(data), str(target)))
+        tell_report(report, Files(str(model), str(data), str(target)), verbose=verbose)
+
+
+def tell_report(report: Report, files: Files, *, verbose: bool) -> None:
+    """Print what came out, with all figures if that is wanted."""
+    from nettrim_cli.report.summary import show_summary
+    from nettrim_cli.report.terminal import console_for_stdout, show_report
+
+    console = console_for_stdout()
+    with printing():
+        if verbose:
+            show_report(report, console, output=files.output)
+        else:
+            show_summary(report, console, files)
 
 
 def tell_plan(
