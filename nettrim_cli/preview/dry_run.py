@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
 # Times of the measurement that a whole run takes, from and to, by its target (benchmarks/curve.py).
-ONE_PRUNE, SEARCH, BY_EPSILON = (3.0, 12.0), (4.0, 24.0), (1.5, 8.0)
+ONE_PRUNE, SEARCH, BY_EPSILON = (2.0, 5.0), (2.5, 10.0), (1.5, 5.0)
 
 
 @dataclass(frozen=True)
