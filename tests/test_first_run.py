@@ -325,6 +325,7 @@ def test_a_dense_model_is_not_packed(here, capsys) -> None:
         ),
         (["prun", "model.onnx"], "Did you mean 'prune'?"),
         (["help"], "nettrim prune --help"),
+        (["--sparsity", ".9", "model.onnx"], "Options stand behind a command"),
         (["prune"], "Try: nettrim prune model.onnx --data calib.h5"),
         (["inspect"], "Try: nettrim inspect model.onnx"),
         (["compare", "model.onnx", "--data", "data.npz"], "Try: nettrim compare model.onnx"),

@@ -317,14 +317,14 @@ TESTS: tuple[Callable[[bytes], str], ...] = (
 """Tests that give a kind by the first bytes of a file, in order."""
 
 
-def where_missing(path: Path) -> str:
-    """What to do about a file that is not there: the nearest name, or what is wrong."""
+def where_missing(path: Path, what: str = "the file") -> str:
+    """What to do where something is not there: the nearest name, or what is wrong."""
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
         return "this is an address, and nothing is read from the network: download the file first"
     folder = path.parent
     try:
         names = sorted(os.listdir(folder))
     except OSError:
-        return f"the folder {folder} cannot be found: check the path"
+        return f"the folder {folder} cannot be found: check the path of {what}"
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
-    return f"did you mean {folder / near[0]}?" if near else "check the path"
+    return f"did you mean {folder / near[0]}?" if near else f"check the path of {what}"

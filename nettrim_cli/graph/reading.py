@@ -72,7 +72,9 @@ def read_file(path: Path) -> bytes:
             raise BadInput(not_a_model(path) or f"{path}: {LARGE}")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingInput(f"{path}: there is no such model: {where_missing(path)}") from error
+        raise MissingInput(
+            f"{path}: there is no such model: {where_missing(path, 'the model')}"
+        ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MissingInput(f"{path}: the model cannot be read: {reason}") from error

@@ -166,6 +166,22 @@ class Group(click.Group):
         super().__init__(*args, **attributes)
         self.modules, self.short_helps, self.examples = modules, short_helps, examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words in front of the command.
+
+        Raises
+        ------
+        click.UsageError
+            An option of a command stands there.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            line = f"nettrim prune model.onnx --data {PLACEHOLDER}"
+            raise click.UsageError(
+                f"{error.format_message()} Options stand behind a command, as in: {line}", ctx
+            ) from error
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the commands."""
         return list(self.modules)
