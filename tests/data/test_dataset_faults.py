@@ -73,7 +73,7 @@ def test_null_dataset(tmp_path):
     ("stored", "taken", "said"),
     [
         ("uint8", "float32", "astype('float32') / 255"),
-        ("int64", "float16", "scale them as in training"),
+        ("int64", "float16", "convert them as in training"),
         ("float32", "int64", "rint(data).astype('int64')"),
         ("bool", "float32", "astype('float32')"),
         ("int8", "bool", "data != 0"),

@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_missing_files(tmp_path):
-    with pytest.raises(MissingInput, match=r"none\.onnx.*No such file"):
+    with pytest.raises(MissingInput, match=r"none\.onnx: there is no such model: check the path"):
         Model.load(tmp_path / "none.onnx")
     with pytest.raises(MissingInput, match="folder"):
         Model.load(tmp_path)
