@@ -87,7 +87,8 @@ def test_sweeps_lower_the_error_where_units_lose_their_readers(tmp_path) -> None
 
 
 def test_elsewhere_there_is_nothing_to_sweep_for() -> None:
-    for options in ({"method": "net-trim"}, {"epsilon": 0.1}, {"sparsity": 0.5, "method": "net-trim"}):
+    convex = {"method": "net-trim"}
+    for options in (convex, {"epsilon": 0.1}, {"sparsity": 0.5} | convex):
         with pytest.raises(BadInput, match="sweeps need method l0 and a target"):
             Settings(sweeps=2, **options)
     assert Settings(sparsity=np.float64(0.5), sweeps=2).sweeps == 2
