@@ -11,7 +11,7 @@ PYTEST := env -u PYTHONPYCACHEPREFIX PYTHONDONTWRITEBYTECODE= $(BIN)/python -m p
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs man models clean
+.PHONY: help setup demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs man site models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -106,6 +106,10 @@ docs: setup man  ## write docs/cli.md and docs/nettrim.1 from the help texts
 
 man: setup  ## write docs/nettrim.1, the manual page (man docs/nettrim.1)
 	$(BIN)/python -m tests.support.man_page
+
+site: docs  ## build the pages of docs/ as a site in build/site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet --strict
 
 models:  ## train the sample models anew (needs torch: sample_models/requirements.txt)
 	$(PYTHON) sample_models/make.py

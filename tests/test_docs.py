@@ -17,20 +17,12 @@ import pytest
 from nettrim_cli import cli, errors
 from nettrim_cli.graph.ops.spec import OpSpec
 from nettrim_cli.options.help import GROUPS, Flag
-from nettrim_cli.settings import BenchSettings, CurveSettings, DataSettings, Gate, Settings
 from tests.support import command_page, man_page
 from tests.support.options import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 USAGE = (ROOT / "docs" / "usage.md").read_text("utf-8")
-KINDS = {
-    "prune": (Settings,),
-    "compare": (Gate,),
-    "bench": (BenchSettings,),
-    "data": (DataSettings,),
-    "curve": (CurveSettings,),
-}
 CODE = ("|", "    ", "<", "!")  # at the start of lines that may be long: tables, code, pictures
 
 
@@ -126,19 +118,6 @@ def examples() -> dict[str, str]:
         r"^    \$ (nettrim .*)\n((?:    [^$\n].*\n|\n(?=    [^$\n]))*)", USAGE, re.MULTILINE
     )
     return {line: textwrap.dedent(shown).strip() for line, shown in code}
-
-
-@pytest.mark.parametrize(
-    "line", [line for line, shown in examples().items() if "Error" not in shown]
-)
-def test_commands_of_the_guide_are_understood(line: str) -> None:
-    _, name, *words = shlex.split(line)
-    command = cli.nettrim.all_commands()[name]
-    # The parent's names of the help option are kept by the command from its first context on.
-    parent = click.Context(cli.nettrim, **cli.CONTEXT)
-    params = command.make_context(name, words, parent=parent).params
-    for kind in KINDS.get(name, ()):
-        kind(**{field.name: params[field.name] for field in fields(kind)})
 
 
 @pytest.mark.parametrize("line", [line for line in examples() if is_quick(line)])
