@@ -135,7 +135,7 @@ def test_bits_are_chosen_with_zeros_and_widths(files, structure, target) -> None
     assert all(integers(column, report.mix.bits) for weight in weights for column in weight.T)
 
 
-@pytest.mark.parametrize("target", [{"sparsity": 0.5}, {"epsilon": 0.1}, {}])
+@pytest.mark.parametrize("target", [{"sparsity": 0.5}, {"epsilon": 0.1}])
 def test_bits_are_chosen_where_the_whole_network_tells(target) -> None:
     with pytest.raises(BadInput, match="--bits auto"):
         Settings(bits="auto", **target)

@@ -121,7 +121,7 @@ def test_a_search_for_a_size_fits_once(files, monkeypatch) -> None:
 
 def test_epsilon_is_a_promise_to_each_layer() -> None:
     with pytest.raises(BadInput, match="--refit network fits the network's outputs"):
-        Settings(refit="network")
+        Settings(refit="network", epsilon=0.1)
 
 
 def sample_set(model: Model, calibration: Calibration) -> SampleSet:
