@@ -116,7 +116,7 @@ def prune(
     """Write a sparse MODEL that answers like the dense one.
 
     Give one target, or none.  A layer that cannot be pruned stays as it is, and is listed with
-    the reason.  docs/cli.md says more of each option.
+    the reason.
     \f
 
     Parameters

@@ -109,6 +109,12 @@ def write_options(
                 formatter.write_dl(records, col_max=WIDEST_NAME)
 
 
+def write_more(command: click.Command, formatter: click.HelpFormatter) -> None:
+    """Say where the long texts are, if there are any."""
+    if any(getattr(param, "detail", "") for param in command.params):
+        formatter.write("\n'man nettrim' and docs/cli.md say more of each option.\n")
+
+
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
     """Write what a command can do, each with its line."""
     if not examples:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from nettrim_cli import __version__
-from nettrim_cli.options.help import Context, Example, write_examples, write_options
+from nettrim_cli.options.help import Context, Example, write_examples, write_more, write_options
 
 OUTPUTS = {"--output": "model.pruned.onnx", "--report": "report.json"}
 LINE = "nettrim.line"  # under which a context keeps it
@@ -80,6 +80,7 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, and examples."""
         write_options(self, ctx, formatter)
+        write_more(self, formatter)
         write_examples(self.examples, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
