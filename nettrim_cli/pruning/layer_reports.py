@@ -120,7 +120,7 @@ def histogram(name: str, before: Sequence[Matrix], after: Sequence[Matrix]) -> H
     low, high = centre - reach, centre + reach
 
     def counts(blocks: Sequence[Matrix]) -> tuple[int, ...]:
-        """Number of weights in each bin."""
+        """Number of weights of blocks (N, M) in each bin."""
         total = np.zeros(BINS, np.int64)
         for block in blocks:
             total += np.histogram(block[block != 0], BINS, (low, high))[0]

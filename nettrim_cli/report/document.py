@@ -170,6 +170,8 @@ class Document:
         The figures that are asked for first.
     tiles, measures, picture
         The same as pictures; in HTML alone.
+    measured
+        What the two bars of a measure are of.
     notices
         What a reader should know first.
     sections
@@ -183,6 +185,7 @@ class Document:
     lines: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
     measures: Sequence[Measure] = ()
+    measured: tuple[str, str] = ("before", "after")
     picture: Figure | None = None
     notices: Sequence[Notice] = ()
     sections: Sequence[Section] = ()

@@ -9,7 +9,7 @@ from nettrim_cli.report import bench as view
 from nettrim_cli.report.bench_verdict import outcomes, verdicts
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.report.document import Document, Notice, Section, Text
-from nettrim_cli.report.documents.parts import as_table
+from nettrim_cli.report.documents.parts import as_table, latency_measures
 
 if TYPE_CHECKING:
     from nettrim_cli.report.bench_result import Bench
@@ -39,6 +39,8 @@ def bench_document(bench: Bench) -> Document:
         as_table(view.latency_columns(bench)),
         bench.passed,
         sentences[1:],
+        measures=latency_measures(bench.batches, [model.name for model in bench.models[1:]]),
+        measured=(bench.models[0].name, "compared with it"),
         notices=[Notice(note, Severity.NOTE) for note in bench.notes],
         sections=[*sections, Section("Basis", basis, folded=False)],
     )

@@ -66,6 +66,7 @@ def comparison_document(comparison: Comparison) -> Document:
         [*lines, f"{reference} → {candidate}, {samples}"],
         tiles=[sparsity, *comparison_tiles(comparison, "samples")],
         measures=file_sizes(comparison),
+        measured=("reference", "candidate"),
         notices=[Notice(note, Severity.NOTE) for note in comparison.notes],
         sections=[section for section in sections if section is not None],
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nettrim_cli.report import formatting
+from nettrim_cli.report.bench_result import BatchTiming
+from nettrim_cli.report.bench_verdict import WORDS, at_batch, show_ratio, speed
 from nettrim_cli.report.certificate_result import Certificate, LayerCosts
 from nettrim_cli.report.comparison_result import Comparison
 from nettrim_cli.report.document import Bar, Block, Cell, Measure, Section, Table, Text, Tile
@@ -51,6 +53,22 @@ def size_measure(label: str, reference: int, candidate: int) -> Measure:
     """Bytes before and after."""
     texts = formatting.size(reference), formatting.size(candidate)
     return Measure(label, reference, candidate, *texts, formatting.factor(reference, candidate))
+
+
+def latency_measures(timings: Sequence[BatchTiming], names: Sequence[str] = ("",)) -> list[Measure]:
+    """Latencies of the reference and of each candidate, by their names, at each batch size."""
+    return [
+        Measure(
+            f"{name or 'latency'}{at_batch(timing.size)}",
+            timing.latencies[0].median,
+            latency.median,
+            f"{formatting.milliseconds(timing.latencies[0].median)} ms",
+            f"{formatting.milliseconds(latency.median)} ms",
+            f"{WORDS[speed(ratio)]}, ratio {show_ratio(ratio)}",
+        )
+        for timing in timings
+        for name, latency, ratio in zip(names, timing.latencies[1:], timing.ratios, strict=True)
+    ]
 
 
 def cost_section(costs: LayerCosts) -> Section | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.bench_verdict import WORDS, at_batch, show_ratio, speed
+from nettrim_cli.report.bench_verdict import show_ratio
 from nettrim_cli.report.document import (
     Document,
     Measure,
@@ -21,12 +21,12 @@ from nettrim_cli.report.documents.parts import (
     cost_section,
     figures,
     file_sizes,
+    latency_measures,
     provenance_section,
     settings_section,
     size_measure,
 )
 from nettrim_cli.report.documents.pictures import bounds_section, layer_galleries, output_section
-from nettrim_cli.report.formatting import milliseconds
 from nettrim_cli.report.terminal import total_rows
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run_document(report: Report) -> Document:
     notices += [Notice(doubt.text, doubt.severity, doubt.code) for doubt in report.warnings]
     columns = {layer.name: layer.columns for layer in report.layers}
     costs = report.certificate.costs  # those of one output stand in the table of layers
-    several = len(costs.sums) > 1 or any(len(part.layers) > 1 for part in costs.parts)
+    several = len(costs.sums) > 1 or any(len(row.layers) > 1 for row in costs.parts)
     sections = [
         layers_section(report),
         *layer_galleries(report),
@@ -77,20 +77,7 @@ def measures(report: Report) -> list[Measure]:
         if form.name == "compact" and not form.written:
             dense_bytes = report.comparison.reference.bytes_raw
             pairs.append(size_measure("file, if compact", dense_bytes, form.raw))
-    for timing in report.latency:
-        dense, pruned = (latency.median for latency in timing.latencies)
-        (ratio,) = timing.ratios
-        pairs.append(
-            Measure(
-                f"latency{at_batch(timing.size)}",
-                dense,
-                pruned,
-                f"{milliseconds(dense)} ms",
-                f"{milliseconds(pruned)} ms",
-                f"{WORDS[speed(ratio)]}, ratio {show_ratio(ratio)}",
-            )
-        )
-    return pairs
+    return [*pairs, *latency_measures(report.latency)]
 
 
 def tiles(report: Report) -> list[Tile]:

@@ -68,7 +68,7 @@ def _main(document: Document) -> Element:
         *(element("p", line) for line in document.lines),
         element("div", *map(_tile, document.tiles), class_="tiles") if document.tiles else None,
         *map(_notice, document.notices),
-        _measures(document.measures) if document.measures else None,
+        _measures(document.measures, document.measured) if document.measures else None,
         _figure(document.picture, "wide") if document.picture else None,
         _table(document.table),
         *(inner for section in document.sections for inner in _section(section)),
@@ -121,9 +121,13 @@ def _tile(tile: Tile) -> Element:
 def _figure(figure: Figure, class_: str | None = None) -> Element:
     title = element("h3", _name(figure.title)) if figure.title else None
     caption = element("figcaption", figure.caption) if figure.caption else None
-    keys = (element("span", element("i", class_=tone), text) for tone, text in figure.legend)
-    legend = element("div", *keys, class_="legend") if figure.legend else None
+    legend = _legend(figure.legend) if figure.legend else None
     return element("figure", title, legend, figure.draw(), caption, class_=class_)
+
+
+def _legend(tones: Sequence[tuple[str, str]]) -> Element:
+    keys = (element("span", element("i", class_=tone), text) for tone, text in tones)
+    return element("div", *keys, class_="legend")
 
 
 def _table(table: Table) -> Element:
@@ -162,9 +166,9 @@ def _bar(bar: Bar) -> Element:
     return element("span", fill, mark, class_="bar")
 
 
-def _measures(measures: Sequence[Measure]) -> Element:
+def _measures(measures: Sequence[Measure], names: tuple[str, str]) -> Element:
     """Pairs of bars below each other, with the numbers behind them."""
-    parts: list[Child] = []
+    parts: list[Child] = [_legend(tuple(zip(("before", "main"), names, strict=True)))]
     for measure in measures:
         remark = element("small", measure.remark) if measure.remark else None
         name = element("div", measure.label, remark, class_="name")
