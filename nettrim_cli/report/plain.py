@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
+
+NUMBERS = re.compile(r"\[\n\s+([^][{}\"]*?)\n\s+\]")  # no text holds a line break
 
 
 class Facts:
@@ -51,5 +54,6 @@ def plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Strict JSON, sorted and indented."""
-    return json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    """Strict JSON, sorted and indented; a list of numbers stands on one line."""
+    text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
+    return NUMBERS.sub(lambda numbers: f"[{' '.join(numbers[1].split())}]", text) + "\n"

@@ -46,6 +46,15 @@ def test_json_round_trips_and_is_strict() -> None:
     assert list(held) == sorted(held)
 
 
+def test_lists_of_numbers_stand_on_one_line_and_texts_stay() -> None:
+    odd = ["[\n  1,\n  2\n]", "[", "]", "[ 1,   2 ]"]
+    values = {"texts": odd, "numbers": [1, 2.5, math.nan, None, True], "none": [], "deep": [[1, 2]]}
+    text = json_text(values)
+    assert strict(text) == {**values, "numbers": [1, 2.5, None, None, True]}
+    assert '\n  "numbers": [1, 2.5, null, null, true]' in text
+    assert '"deep": [\n    [1, 2]\n  ]' in text
+
+
 def test_csv_parses_back_to_equal_numbers() -> None:
     layers = (solved("a", gap=1 / 3), solved("b", error_holdout=math.nan), dense("c"))
     layers = (*layers[:2], replace(layers[2], reason="excluded"))
