@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nettrim_cli import __version__
 from nettrim_cli.data.batching import batch_size
 from nettrim_cli.data.input_shapes import dataset_shape
 from nettrim_cli.data.sample_set import SampleSet
@@ -47,11 +46,11 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.default_target import with_target
 from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.integer_kernels import integer_context
-from nettrim_cli.pruning.layer_reports import histograms, in_order
 from nettrim_cli.pruning.passes import Outcome, prune_network
+from nettrim_cli.pruning.run_reports import missed_report, run_report
 from nettrim_cli.pruning.selection import nonzeros, select
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
-from nettrim_cli.pruning.writing import Written, write
+from nettrim_cli.pruning.writing import write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
@@ -120,7 +119,7 @@ def prune(
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
         context, on_kernels = integer_context(context, samples)
-        search = partial(_search, unpruned=unpruned, start=start)
+        search = partial(_search, unpruned=unpruned, data=Path(data), start=start)
         solve = search if settings.target[0] in SEARCHED else prune_network
         outcome = solve(context, samples, reference)
         if not any(layer.pruned and layer.lost for layer in outcome.result.layers):
@@ -134,7 +133,7 @@ def prune(
             timed = [dense.path, target]
             latency = held_out_latency(timed, samples, listener.stage) if bench else ()
     files = {"model": dense.files, "data": [Path(data)], "output": written.files}
-    report = _report(dense, settings, outcome, written, unpruned)
+    report = run_report(dense, settings, outcome, written, unpruned)
     return replace(
         report,
         seconds=time.monotonic() - start,
@@ -143,34 +142,6 @@ def prune(
         latency=latency,
         samples_made=made_in_words(calibration.provenance),
         provenance=provenance_of(files),
-    )
-
-
-def _report(
-    dense: Model,
-    settings: Settings,
-    outcome: Outcome,
-    written: Written,
-    unpruned: Sequence[LayerReport],
-) -> Report:
-    """What is told of a network and its file."""
-    result = outcome.result
-    return Report(
-        layers=in_order(dense, [*written.layers, *unpruned]),
-        comparison=written.comparison,
-        settings=settings.as_dict(),
-        version=__version__,
-        seconds=0.0,
-        target=result.target,
-        target_option=settings.target,
-        bound=written.bound,
-        final_samples=outcome.final_samples,
-        forms=written.forms,
-        deleted_units=written.deleted_units,
-        joint_fit=result.joint_fit,
-        mix=outcome.mix,
-        curves=outcome.curves,
-        histograms=histograms(dense, result.masked or result.model, written.layers),
     )
 
 
@@ -348,24 +319,22 @@ def _search(
     reference: ReferenceOutputs,
     *,
     unpruned: Sequence[LayerReport],
+    data: Path,
     start: float,
 ) -> Outcome:
     """A network that meets its target; where none does there is a report of the nearest one."""
     try:
         return search_sparsity(context, samples, reference)
     except Missed as missed:
-        if (nearest := missed.nearest) is not None:
-            answers = reference.compare(nearest.model)
-            missed.report = Report(
-                layers=in_order(context.dense, [*nearest.layers, *unpruned]),
-                comparison=answers.compared(context.dense, nearest.model, written=False),
-                settings=context.settings.as_dict(),
-                version=__version__,
+        if missed.nearest is not None:
+            report = missed_report(context, missed.nearest, reference, unpruned)
+            files = {"model": context.dense.files, "data": [data]}
+            missed.report = replace(
+                report,
                 seconds=time.monotonic() - start,
-                target=nearest.target,
-                target_option=context.settings.target,
-                bound=None if nearest.target is None else nearest.target.bound,
                 missed=str(missed),
+                curves=missed.curves,
+                provenance=provenance_of(files),
             )
         raise
 

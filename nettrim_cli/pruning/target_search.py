@@ -30,7 +30,7 @@ from nettrim_cli.pruning.root_search import MonotoneSearch
 from nettrim_cli.pruning.second_step import fit_together
 from nettrim_cli.report import formatting
 from nettrim_cli.report.formatting import size
-from nettrim_cli.report.result import Round, Target
+from nettrim_cli.report.result import ErrorCurve, Round, Target
 from nettrim_cli.settings import SEARCHED
 
 SPELLED: dict[str, Callable[[float], str]] = {
@@ -40,11 +40,16 @@ SPELLED: dict[str, Callable[[float], str]] = {
 
 
 class Missed(GateFailed):
-    """No sparsity was found that meets the target; ``nearest`` is what came nearest."""
+    """No sparsity was found that meets the target.
 
-    def __init__(self, text: str, nearest: PassResult | None) -> None:
+    ``nearest`` is what came nearest, ``curves`` are those of the layers.
+    """
+
+    def __init__(
+        self, text: str, nearest: PassResult | None, curves: tuple[ErrorCurve, ...]
+    ) -> None:
         super().__init__(text)
-        self.nearest = nearest
+        self.nearest, self.curves = nearest, curves
 
 
 def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOutputs) -> Outcome:
@@ -93,7 +98,8 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
             best = last
     if best is None or not best.rank[0]:
         nearest = None if best is None else _with_target(best.result, best.round, context, rounds)
-        raise Missed(_missed(context, rounds, reference.samples, noun), nearest)
+        text = _missed(context, rounds, reference.samples, noun)
+        raise Missed(text, nearest, compression.curves)
     return _swept(context, compression, best, rounds, goal, reference)
 
 

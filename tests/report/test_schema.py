@@ -168,3 +168,12 @@ def visit(rules: Any, value: Any, met: set[str], name: str = "") -> None:
     elif isinstance(value, list) and isinstance(rules.get("items"), dict):
         for item in value:
             visit(rules["items"], item, met)
+
+
+def test_a_report_of_a_missed_target_tells_what_was_measured_and_on_what(documents) -> None:
+    missed = documents["missed"]
+    assert missed["missed"]
+    assert [file["role"] for file in missed["provenance"]["files"]] == ["model", "data"]
+    assert [curve["name"] for curve in missed["curves"]] == [
+        layer["name"] for layer in missed["layers"]
+    ]

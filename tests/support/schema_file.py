@@ -6,36 +6,25 @@ those of their docstrings, and of options their help.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from nettrim_cli.report import (
-    bench_result,
-    comparison_result,
-    data_result,
-    model_summary,
-    plan_result,
-    result,
-    verification_result,
-)
-from nettrim_cli.report.curve import result as curve_result
+from nettrim_cli import report
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.saving import SCHEMA_VERSION, Saved
 from nettrim_cli.settings import Gate, LayerOptions, Settings
 
-FILE = Path(result.__file__).with_name("schema.json")
-MODULES = (
-    *(bench_result, comparison_result, curve_result, data_result, model_summary, plan_result),
-    *(result, verification_result),
-)
+FILE = Path(report.__file__).with_name("schema.json")
 TITLE = "Documents that nettrim writes as JSON"
 OPTIONS = {"prune": Settings, "compare": Gate}  # what stands under "settings"
 COMPARE = {
@@ -53,13 +42,7 @@ NULL = {"type": "null"}
 def schema() -> dict[str, Any]:
     """The whole schema: a definition for each class, and one of them for each kind of document."""
     definitions: dict[str, Any] = {}
-    kinds = [
-        each
-        for module in MODULES
-        for each in vars(module).values()
-        if inspect.isclass(each) and issubclass(each, Saved) and each.__module__ == module.__name__
-    ]
-    kinds.sort(key=lambda kind: kind.kind)
+    kinds = sorted(kinds_of_documents(), key=lambda kind: kind.kind)
     for kind in kinds:
         _define(kind, definitions)
     choices = [
@@ -86,6 +69,15 @@ def schema() -> dict[str, Any]:
         "allOf": choices,
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def kinds_of_documents() -> Iterator[type[Saved]]:
+    """All results that can be saved."""
+    for module in pkgutil.walk_packages(report.__path__, f"{report.__name__}."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            is_result = inspect.isclass(kind) and issubclass(kind, Saved) and kind is not Saved
+            if is_result and kind.__module__ == module.name:
+                yield kind
 
 
 def text() -> str:
