@@ -42,6 +42,7 @@ def test_a_scale_keeps_the_order_and_stays_inside(ends, number) -> None:
 @examples(100)
 @given(NUMBERS, st.floats(1e-6, 1e9), st.integers(2, 8))
 def test_ticks_are_round_few_and_inside(low, span, most) -> None:
+    span = max(span, 1e-6 * abs(low))  # that numbers of so many digits are told apart
     high = low + span
     found = ticks(low, high, most)
     assert len(found) <= most + 1
