@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput
+from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.loading import PathLike
 from nettrim_cli.preview.opened_run import opened_run
 from nettrim_cli.preview.prunable_network import PrunableNetwork
@@ -60,6 +61,7 @@ def curve(
     targets: dict[str, Any] = dict.fromkeys(TARGETS) | {"max_error": ANY_ERROR}
     settings = replace(settings or Settings(), **targets)
     with opened_run(model, data, settings, listener) as run:
+        _check_measurable(model, run.reference)
         network = PrunableNetwork(run)
         shares = network.possible(sparsities)
         if not shares:
@@ -87,6 +89,23 @@ def curve(
             version=__version__,
             notes=tuple(notes),
         )
+
+
+def _check_measurable(model: PathLike, reference: ReferenceOutputs) -> None:
+    """Make sure that there is an output whose error can be measured.
+
+    Raises
+    ------
+    BadInput
+        There is none.
+    """
+    unmeasured = reference.unmeasured
+    if len(unmeasured) < len(reference.outputs[0]):
+        return
+    name, why = next(iter(unmeasured.items()))
+    raise BadInput(
+        f"{model}: no curve can be told, as the error of output '{name}' cannot be measured: {why}."
+    )
 
 
 def _possible(network: PrunableNetwork) -> str:

@@ -121,3 +121,15 @@ def test_doubts_of_labels_are_told(files) -> None:
         file["labels"][:] = (labels + 1) % 4
     told = curve(files.model, files.data, TOLD, sparsities=(0.5,), measured=0)
     assert any("label" in note for note in told.notes)
+
+
+def test_outputs_that_cannot_be_measured_have_no_curve(tmp_path) -> None:
+    text = """g (float[N,8] x) => (float[M,4] y) {
+        h = MatMul(x, w)
+        y = Slice(h, zero, zero, zero)
+    }"""
+    proto = build(text, w=normal(8, 4), zero=np.array([0], np.int64))  # nothing is left of it
+    model, data = save_model(tmp_path / "m.onnx", proto), tmp_path / "c.npy"
+    np.save(data, normal(40, 8))
+    with pytest.raises(BadInput, match="no curve can be told, as the error of output 'y'"):
+        curve(model, data, TOLD)

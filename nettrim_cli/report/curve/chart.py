@@ -31,7 +31,7 @@ def chart(curve: Curve, width: int, *, plain: bool = False) -> list[str]:
     if curve.has_answers and max(costs) < FLAT * limit:
         costs, limit, unit = trend.errors, math.inf, "output error, %"
     columns = max(FEWEST_COLUMNS, min(MOST_COLUMNS, width - LEFT - RIGHT))
-    heights = _sampled(trend.sparsities, costs, columns)
+    heights = _sampled(trend.sparsities, finite(costs), columns)
     top = round_scale(min(max(*heights, 1e-12), TALLEST * limit))
     steps = [ROWS * 8 * min(max(height, 0.0), top) / top for height in heights]
     blocks = PLAIN if plain else EIGHTHS
@@ -41,6 +41,12 @@ def chart(curve: Curve, width: int, *, plain: bool = False) -> list[str]:
         cells = [blocks[min(8, max(0, math.ceil(step - 8 * row)))] for step in steps]
         lines.append(f"{label:>{LEFT - 1}} {''.join(cells)}".rstrip())
     return [f"{'':>{LEFT}}{unit}", *lines, *_axis(curve, columns, plain=plain)]
+
+
+def finite(costs: Sequence[float]) -> list[float]:
+    """Costs with the largest number in place of those that are none."""
+    largest = max((cost for cost in costs if math.isfinite(cost)), default=0.0)
+    return [cost if math.isfinite(cost) else largest for cost in costs]
 
 
 def round_scale(largest: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, tostring
 
 from nettrim_cli.report import formatting
-from nettrim_cli.report.curve.chart import interpolated, round_scale, title
+from nettrim_cli.report.curve.chart import finite, interpolated, round_scale, title
 from nettrim_cli.report.curve.result import MEASURED, Curve
 from nettrim_cli.report.curve.words import noun, verdict
 from nettrim_cli.report.elements import element
@@ -105,9 +105,10 @@ def panels(curve: Curve) -> list[Panel]:
 
     def by_trend(name: str, costs: Sequence[float]) -> Series:
         """A line through the trend with dots at the points."""
-        values = [interpolated(trend.sparsities, costs, share) for share in shares]
+        drawn = finite(costs)
+        values = [interpolated(trend.sparsities, drawn, share) for share in shares]
         dots = list(zip(shares, values, measured, strict=True))
-        return Series(name, list(zip(trend.sparsities, costs, strict=True)), dots)
+        return Series(name, list(zip(trend.sparsities, drawn, strict=True)), dots)
 
     def by_points(name: str, values: Sequence[float]) -> Series:
         """A line through the points themselves."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -112,6 +113,17 @@ def test_a_plot_of_drops_that_are_nothing_shows_errors() -> None:
     flat = told(trend=Trend(SHARES, ERRORS, (0.0, 0.0, 0.0, 0.001)))
     assert "output error" in chart(flat, 80)[0]
     assert "accuracy" in chart(told(), 80)[0]
+
+
+@pytest.mark.parametrize("odd", [math.inf, math.nan])
+def test_costs_that_are_no_numbers_break_no_plot(odd) -> None:
+    errors, drops = (0.0, 0.01, odd, odd), (0.0, 0.0, 0.0, 0.0)
+    for curve in (without_answers(), told(trend=Trend(SHARES, errors, drops))):
+        broken = replace(curve, trend=replace(curve.trend, errors=errors))
+        assert len(chart(broken, 80)) == 11
+        assert "nan" not in broken.render(".svg")
+        assert strict(broken.render(".json"))["trend"]["errors"][-1] is None
+        assert verdict(broken)
 
 
 @given(st.floats(1e-9, 1e9))
