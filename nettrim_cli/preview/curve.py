@@ -8,8 +8,8 @@ both.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from nettrim_cli import __version__
@@ -22,7 +22,7 @@ from nettrim_cli.report.curve.result import Curve
 from nettrim_cli.report.formatting import percent
 from nettrim_cli.report.progress.listener import Silent
 from nettrim_cli.settings import TARGETS, Settings
-from nettrim_cli.settings.curve import ANY_ERROR, SPARSITIES
+from nettrim_cli.settings.curve import ANY_ERROR, RUN_OPTIONS, SPARSITIES
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress.listener import Listener
@@ -88,7 +88,17 @@ def curve(
             seconds=time.monotonic() - start,
             version=__version__,
             notes=tuple(notes),
+            options=tuple(_words(settings)),
         )
+
+
+def _words(settings: Settings) -> Iterator[str]:
+    """Options of the run that are not the defaults, as the command line takes them."""
+    for field in fields(Settings):
+        value = getattr(settings, field.name)
+        if field.name in RUN_OPTIONS and value != field.default:
+            for item in value if isinstance(value, tuple) else (value,):
+                yield from (f"--{field.name.replace('_', '-')}", str(item))
 
 
 def _check_measurable(model: PathLike, reference: ReferenceOutputs) -> None:

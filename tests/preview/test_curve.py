@@ -12,6 +12,7 @@ from nettrim_cli import pipeline
 from nettrim_cli.errors import BadInput
 from nettrim_cli.preview.curve import curve
 from nettrim_cli.report.curve.result import MEASURED, PREDICTED
+from nettrim_cli.report.curve.words import advice
 from nettrim_cli.settings import Settings
 from tests.support.networks import save_data, save_model
 from tests.support.options import PLAIN
@@ -95,6 +96,7 @@ def test_sparsities_that_limits_forbid_are_left_out(files) -> None:
     told = curve(files.model, files.data, settings, sparsities=(0.1, 0.5, 0.9), measured=0)
     assert [point.sparsity for point in told.points] == [0, 0.5]
     assert "between 20" in told.notes[-1]
+    assert " --limit '*=0.2:0.7' " in advice(told)
     with pytest.raises(BadInput, match="names no sparsity"):
         curve(files.model, files.data, settings, sparsities=(0.95,))
 

@@ -119,6 +119,8 @@ class Curve(Saved):
         What it took, and nettrim's version.
     notes
         What a reader should know.
+    options
+        Words of the command line for the options of the run that are not the defaults.
     """
 
     kind: ClassVar[str] = "curve"
@@ -137,6 +139,7 @@ class Curve(Saved):
     seconds: float
     version: str
     notes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def has_answers(self) -> bool:

@@ -19,7 +19,8 @@ def verdict(curve: Curve) -> str:
     if curve.cheap >= last:
         return f"Even {whole(last)} % {noun(curve)} cost less than {limit(curve)}."
     if not is_cheap(curve):
-        return f"Even {whole(curve.trend.sparsities[1])} % {noun(curve)} cost {limit(curve)}."
+        first = whole(curve.trend.sparsities[1])
+        return f"Even {first} % {noun(curve)} cost more than {limit(curve)}."
     return f"Up to {whole(curve.cheap)} % {noun(curve)} cost less than {limit(curve)}."
 
 
@@ -43,9 +44,7 @@ def basis(curve: Curve) -> str:
 
 def advice(curve: Curve) -> str:
     """The command to try next."""
-    words = ["nettrim", "prune", curve.model, "--data", curve.data]
-    if curve.structure != "zeros":
-        words += ["--structure", curve.structure]
+    words = ["nettrim", "prune", curve.model, "--data", curve.data, *curve.options]
     if not is_cheap(curve):
         option = "--max-drop" if curve.has_answers else "--max-error"
         return shlex.join([*words, option, f"{formatting.plain_percent(curve.trend.limit)}%"])
