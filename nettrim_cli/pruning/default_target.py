@@ -17,7 +17,7 @@ from nettrim_cli.settings import (
     Settings,
 )
 
-FEWEST_HELD_OUT = 200  # samples from which on a bound on the drop leaves most of the zeros
+FEWEST_HELD_OUT = 400  # samples from which on the bound on a drop costs few zeros (docs/method.md)
 DOUBTED_LABELS = {"labels-at-chance", "constant-labels", "unused-labels"}  # codes of warnings
 
 

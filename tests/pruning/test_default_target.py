@@ -46,7 +46,7 @@ def test_labels_and_enough_samples_bound_the_loss_of_accuracy() -> None:
     ("given", "why"),
     [
         ({"labels": ""}, "no labels"),
-        ({"held_out": FEWEST_HELD_OUT - 1}, "199 held-out samples are too few"),
+        ({"held_out": FEWEST_HELD_OUT - 1}, f"{FEWEST_HELD_OUT - 1} held-out samples are too few"),
         ({"doubts": (Diagnostic("labels-at-chance", "text"),)}, "no labels to go by"),
     ],
 )
