@@ -120,12 +120,17 @@ def test_markdown_leaves_out_what_is_a_picture() -> None:
 
 
 def test_markdown_of_a_deep_network_fits_into_a_comment_on_github() -> None:
-    layers = [solved(f"/encoder/layer.{k}/attention/self/query/MatMul") for k in range(700)]
-    text = whole(*layers).render(".md")
+    names = [f"/encoder/layer.{k}/attention/self/query/MatMul" for k in range(900)]
+    text = pictured(*names).render(".md")
     assert len(text) < 65_536
-    assert "too long for a comment" in text
-    assert read_markdown(text).tables[0][1][0] == "layers pruned"
-    assert "too long" not in whole(*layers[:200]).render(".md")
+    page = read_markdown(text)
+    assert page.tables[0][1][0] == "layers pruned"
+    assert [row[0] for row in page.tables[1][1:]] == names[:400]
+    assert "500 more rows stand in the HTML report." in page.all_of("em")
+    assert "Files and versions" in page.all_of("summary")
+    whole_text = pictured(*names[:200]).render(".md")
+    assert len(read_markdown(whole_text).tables[1]) == 201
+    assert "more rows" not in whole_text
 
 
 def test_forms_of_the_file_are_told_and_the_compact_one_if_it_is_smaller() -> None:

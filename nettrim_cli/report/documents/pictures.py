@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.result import LayerReport, Report
 
 OPEN = 12  # layers whose pictures are shown at once
+MOST_HIDDEN = 400  # pictures of each kind behind them, so that no file has many megabytes
 MANY = 16  # layers from which on a strip tells more than a table
 MOST_OUTPUTS = 12
 CURVES = (
@@ -115,14 +116,15 @@ def _galleries(
 ) -> list[Section]:
     """A section of the first layers, and a closed one of the others."""
     shown = [figure for name, figure in figures if name in first]
-    hidden = [figure for name, figure in figures if name not in first]
+    hidden = [figure for name, figure in figures if name not in first][:MOST_HIDDEN]
     if not shown:
         return []
     if hidden:
         caption += f" These are the {len(shown)} layers that cost most."
     sections = [Section(title, [Text(caption, faint=True), Gallery(shown)])]
     if hidden:
-        more = f"{title}: the other {len(hidden)} layers"
+        which = "the other" if len(shown) + len(hidden) == len(figures) else "another"
+        more = f"{title}: {which} {len(hidden)} layers"
         sections.append(Section(more, [Gallery(hidden)], closed=True))
     return sections
 

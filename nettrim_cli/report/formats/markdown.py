@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from dataclasses import replace
 
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.report.document import (
@@ -22,6 +22,7 @@ from nettrim_cli.report.document import (
 from nettrim_cli.report.formatting import clean
 
 MOST_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment
+ROWS = (400, 100, 25)  # of tables in a section, the first that fits
 SIGNS = {True: "✅ ", False: "❌ ", None: ""}
 ALERTS = {Severity.CRITICAL: "CAUTION", Severity.WARNING: "WARNING", Severity.NOTE: "NOTE"}
 
@@ -32,16 +33,14 @@ def markdown(document: Document) -> str:
         f"## {escape(document.title)}",
         f"{SIGNS[document.good]}**{escape(document.headline)}**",
         *map(escape, document.lines),
-        _table(document.table),
+        _block(document.table, ROWS[0]),
         *map(_notice, document.notices),
     ]
     size = sum(len(text) + 2 for text in parts)
     for section in document.sections:
-        text = _section(section)
+        texts = (_section(section, rows) for rows in ROWS)
+        text = next((text for text in texts if size + len(text) <= MOST_CHARACTERS), "")
         size += len(text) + 2
-        if size > MOST_CHARACTERS:
-            parts.append("*What follows is too long for a comment; the HTML report has all of it.*")
-            break
         parts += [text] if text else []
     return "\n\n".join(parts) + "\n"
 
@@ -52,9 +51,9 @@ def escape(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, most_rows: int) -> str:
     has_pictures = any(isinstance(block, (Figure, Gallery)) for block in section.blocks)
-    blocks = _blocks(section.blocks)
+    blocks = [text for text in (_block(block, most_rows) for block in section.blocks) if text]
     if has_pictures and not any(isinstance(block, Table) for block in section.blocks):
         return ""  # what remains are words on pictures
     if section.folded:
@@ -65,14 +64,12 @@ def _section(section: Section) -> str:
     return "\n\n".join(blocks)
 
 
-def _blocks(blocks: Sequence[Block]) -> list[str]:
-    return [text for text in map(_block, blocks) if text]
-
-
-def _block(block: Block) -> str:
+def _block(block: Block, most_rows: int) -> str:
     """A part; empty for a picture."""
     if isinstance(block, Table):
-        return _table(block)
+        more = len(block.rows) - most_rows
+        cut = _table(replace(block, rows=block.rows[:most_rows]))
+        return f"{cut}\n\n*{more:,} more rows stand in the HTML report.*" if more > 0 else cut
     if isinstance(block, Text):
         return escape(block.text)
     return ""
