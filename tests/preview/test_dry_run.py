@@ -94,3 +94,11 @@ def test_a_plan_in_files(files) -> None:
     for page in (Page(plan.render(".html")), read_markdown(plan.render(".md"))):
         assert len(page.tables[0]) == 4
     assert plan.render(".csv").count("\n") == 4
+
+
+def test_without_a_target_the_plan_has_that_of_the_run(files) -> None:
+    plan = dry_run(files.model, files.data, files.output, Settings(**PLAIN))
+    report = pipeline.prune(files.model, files.data, files.output, Settings(**PLAIN))
+    assert plan.target == report.target_option
+    assert any("no target was given" in note for note in plan.notes)
+    assert plan.sparsity == pytest.approx(report.sparsity, abs=0.2)
