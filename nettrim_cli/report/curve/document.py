@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from nettrim_cli.report.curve.picture import drawing
@@ -14,6 +14,7 @@ from nettrim_cli.report.document import Document, Figure, Notice
 from nettrim_cli.report.documents.parts import as_table
 
 HOLLOW = "Full dots are measured, hollow ones predicted."
+MINOR = frozenset({"at most points lost", "at most % changed", "as it lies file", "compact file"})
 FIELDS = (
     *("sparsity", "error", "drop", "drop_bound", "bytes_raw", "bytes_gzip", "bytes_compact"),
     *("latency_ratio", "how"),
@@ -22,12 +23,13 @@ FIELDS = (
 
 def curve_document(curve: Curve) -> Document:
     """The picture, the points, and what to try."""
+    *figures, how = columns(curve)
     return Document(
         title="nettrim curve",
         headline=verdict(curve),
         good=is_cheap(curve),
         lines=[basis(curve), f"Try: {advice(curve)}"],
-        table=as_table(columns(curve)),
+        table=replace(as_table([how, *figures]), minor=MINOR),
         picture=Figure("", lambda: drawing(curve), HOLLOW),
         notices=[Notice(note, Severity.NOTE) for note in curve.notes],
     )

@@ -12,7 +12,7 @@ from nettrim_cli.report.curve.result import MEASURED, Curve
 from nettrim_cli.report.curve.words import noun, verdict
 from nettrim_cli.report.elements import element
 
-WIDTH, LEFT, RIGHT = 720.0, 78.0, 24.0
+WIDTH, LEFT, RIGHT = 820.0, 78.0, 24.0
 PANEL, GAP, TOP, HEAD = 130.0, 62.0, 28.0, 40.0  # heights: a panel, between them, above, the title
 TICKS = 4
 TONES = ("main", "cost")  # of the lines of a panel
@@ -94,7 +94,8 @@ def drawing(curve: Curve) -> Element:
         for part in _panel(panel, TOP + number * (PANEL + GAP), curve)
     ]
     box = f"0 0 {WIDTH:g} {height:g}"
-    return element("svg", *parts, role="img", aria_label=verdict(curve), viewBox=box)
+    described = {"role": "img", "aria_label": verdict(curve), "viewBox": box}
+    return element("svg", *parts, **described, style=f"max-width: {WIDTH:g}px")
 
 
 def panels(curve: Curve) -> list[Panel]:

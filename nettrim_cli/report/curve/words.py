@@ -89,7 +89,7 @@ def columns(curve: Curve) -> list[Column]:
         Column("compact", [formatting.size(point.bytes_compact) for point in points], "file", 30),
         Column("time", ["" if ratio is None else f"{ratio:.2f}" for ratio in times], "", 45),
         Column(
-            "",
+            "how",
             ["dense", *(point.how for point in points[1:])],
             priority=50,
             right=False,

@@ -166,7 +166,7 @@ def test_files_hold_the_points() -> None:
     for page in (Page(curve.render(".html")), read_markdown(curve.render(".md"))):
         (table,) = page.tables
         assert len(table) == 1 + len(SHARES)
-        assert [row[0] for row in table[1:]] == ["0", "50", "80", "90"]
+        assert [row[1] for row in table[1:]] == ["0", "50", "80", "90"]
     assert set(CURVE_FORMATS) == {".html", ".md", ".json", ".csv", ".svg"}
     assert json.loads(told(trend=Trend(SHARES, ERRORS)).render(".json"))["trend"]["drops"] == []
 
