@@ -181,7 +181,7 @@ def test_results_are_saved_in_the_format_of_the_ending(tmp_path, suffix: str, re
 
 def test_notebooks_show_a_part_of_a_page_with_its_own_style() -> None:
     page = Page(whole(solved("a"))._repr_html_())
-    assert page.elements[0] == ("main", {"class": "nettrim"})
+    assert page.elements[0] == ("article", {"class": "nettrim"})
     assert not {"html", "body", "head"} & {tag for tag, _ in page.elements}
     (style,) = page.all_of("style")
     rules = [rule for rule in style.split("\n") if rule.startswith(".")]

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from nettrim_cli.report.charts.axes import Scale, decades, short
 from nettrim_cli.report.elements import Child, element
 
-WIDTH, ROW, LEFT, RIGHT, FOOT = 420, 34, 10, 16, 34
+WIDTH, ROW, LEFT, RIGHT, FOOT = 560, 34, 10, 16, 34
 LEAST = 1e-6
 
 

@@ -43,15 +43,15 @@ def page(document: Document) -> str:
         element("title", f"{document.title}: {document.headline}"),
         _style(),
     )
-    body = element("body", _main(document), class_="page")
+    body = element("body", _article(document), class_="page")
     return f"<!DOCTYPE html>\n{markup(element('html', head, body, lang='en'))}\n"
 
 
 def fragment(document: Document) -> str:
     """A part of a page, with its style."""
-    main = _main(document)
-    main.insert(0, _style())
-    return markup(main)
+    article = _article(document)
+    article.insert(0, _style())
+    return markup(article)
 
 
 def _style() -> Element:
@@ -60,9 +60,9 @@ def _style() -> Element:
     return style
 
 
-def _main(document: Document) -> Element:
+def _article(document: Document) -> Element:
     return element(
-        "main",
+        "article",
         element("h1", document.title),
         element("p", document.headline, class_=VERDICTS[document.good]),
         *(element("p", line) for line in document.lines),
@@ -141,7 +141,7 @@ def _table(table: Table) -> Element:
         for row in table.rows
     )
     titles = element("tr", *(element("th", title, class_=kind) for title, kind in head))
-    kind = "figures" if table.head[-1] == "" else None
+    kind = "figures" if len(table.head) == 4 and table.head[0] == table.head[-1] == "" else None
     table_element = element("table", element("thead", titles), element("tbody", *rows), class_=kind)
     return element("div", table_element, class_="scroll")
 

@@ -30,7 +30,7 @@ HOSTILE = (
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KNOWN = {
-    *("html", "head", "meta", "title", "style", "body", "main", "section", "details", "summary"),
+    *("html", "head", "meta", "title", "style", "body", "article", "section", "details", "summary"),
     *("h1", "h2", "h3", "p", "div", "span", "b", "i", "u", "code", "small", "bdi"),
     *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
     *("svg", "path", "text", "circle", "rect"),
