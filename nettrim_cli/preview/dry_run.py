@@ -29,8 +29,8 @@ from nettrim_cli.settings import SEARCHED, Settings
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
 
-# Times of the measurement that a whole run takes, from and to, by its target (benchmarks/curve.py).
-ONE_PRUNE, SEARCH, BY_EPSILON = (2.0, 5.0), (2.5, 10.0), (1.5, 5.0)
+# Times of the measurement that a run takes, from and to, by its target (docs/figures.md, F29).
+ONE_PRUNE, SEARCH, BY_EPSILON = (2.5, 5.0), (3.0, 8.0), (3.5, 7.0)
 
 
 @dataclass(frozen=True)
