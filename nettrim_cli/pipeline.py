@@ -114,7 +114,7 @@ def prune(
         samples = split_samples(dense, calibration, settings, threads)
         doubts = _doubts(dense, samples, settings, threads, listener)
         reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
-        settings, told = with_target(settings, samples, doubts, reference)
+        settings, notes = with_target(settings, samples, doubts, reference)
         listener.stage(f"recording {len(samples.fitted):,} samples")
         executor = SerialExecutor(listener.iteration)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
@@ -127,7 +127,7 @@ def prune(
         listener.stage("writing and checking")
         written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
-            told += [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
+            notes += [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
             level = settings.certificate, PRUNE_RUNS
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
             timed = [dense.path, target]
@@ -137,7 +137,7 @@ def prune(
     return replace(
         report,
         seconds=time.monotonic() - start,
-        warnings=ordered([*doubts, *told]),
+        warnings=ordered([*doubts, *notes]),
         certificate=certificate,
         latency=latency,
         samples_made=made_in_words(calibration.provenance),

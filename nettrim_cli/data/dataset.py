@@ -308,9 +308,9 @@ def require_file(
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        told = where_missing(path, "the calibration data")
+        advice = where_missing(path, "the calibration data")
         raise MissingInput(
-            f"{path} cannot be found ({reason}): {told}{'.' if told[-1] != '?' else ''}"
+            f"{path} cannot be found ({reason}): {advice}{'.' if advice[-1] != '?' else ''}"
         ) from error
     if stat.S_ISDIR(mode):
         raise MissingInput(other_kind(path, inputs, os.fspath(model)))

@@ -64,9 +64,9 @@ def options_of(
 def _with_option(command: Command, option_field: Field[Any]) -> Command:
     rule, kind = option_field.metadata, str(option_field.type)
     repeatable = kind.startswith("tuple")
-    told = {name: rule[name] for name in ("help", "group", "detail", "example", "absent")}
+    texts = {name: rule[name] for name in ("help", "group", "detail", "example", "absent")}
     if kind == "bool":
-        return flag(flag_of(option_field.name), is_flag=True, **told)(command)
+        return flag(flag_of(option_field.name), is_flag=True, **texts)(command)
     if rule["choices"]:
         type_: Any = click.Choice(rule["choices"])
     elif rule["parse"]:
@@ -86,7 +86,7 @@ def _with_option(command: Command, option_field: Field[Any]) -> Command:
         default=None if repeatable else option_field.default,
         multiple=repeatable,
         metavar=rule["metavar"] or None,
-        **told,
+        **texts,
     )(command)
 
 

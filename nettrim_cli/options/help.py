@@ -66,8 +66,8 @@ class Flag(click.Option):
             return None
         names = sorted((*self.opts, *self.secondary_opts), key=len)
         value = "" if self.is_flag else f" {self.make_metavar(ctx)}"
-        told = self.default_text.removeprefix(NOTHING)
-        extra = "required" if self.required else told and f"default: {told}"
+        default = self.default_text.removeprefix(NOTHING)
+        extra = "required" if self.required else default and f"default: {default}"
         return f"{', '.join(names)}{value}", f"{self.help}{f' [{extra}]' if extra else ''}"
 
 
@@ -120,6 +120,6 @@ def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) 
     if not examples:
         return
     with formatter.section("Examples"):
-        for told, line in examples:
-            formatter.write(f"{'':>{formatter.current_indent}}# {told}\n")
+        for purpose, line in examples:
+            formatter.write(f"{'':>{formatter.current_indent}}# {purpose}\n")
             formatter.write(f"{'':>{formatter.current_indent}}{line}\n")

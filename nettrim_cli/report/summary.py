@@ -34,9 +34,11 @@ FASTER = "smaller matrices make calls faster; --bench measures how much"
 def show_summary(report: Report, console: Console, files: Files) -> None:
     """Print the verdict, the layers in five columns, sizes, speed, costs, and what to try next."""
     verdict = report.verdict
-    severe = [each for each in report.warnings if each.severity < Severity.NOTE]
+    severe = [warning for warning in report.warnings if warning.severity < Severity.NOTE]
     notes = [
-        each for each in report.warnings if each not in severe and not told(each.brief, report)
+        warning
+        for warning in report.warnings
+        if warning not in severe and not in_verdict(warning.brief, report)
     ]
     show_verdict(verdict, console)
     show_warnings(severe, console)
@@ -46,15 +48,15 @@ def show_summary(report: Report, console: Console, files: Files) -> None:
     show_warnings(notes, console)
     text_table.blank(console)
     text_table.line("to try next", console, "bold")
-    for what, line in next_steps(report, files):
-        text_table.line(f"   # {what}", console, FAINT)
+    for purpose, line in next_steps(report, files):
+        text_table.line(f"   # {purpose}", console, FAINT)
         text_table.line(f"   {formatting.clean(line)}", console)
     text_table.blank(console)
     path = formatting.clean(files.output)
     text_table.line(f"written to {path} in {formatting.duration(report.seconds)}", console, "bold")
 
 
-def told(brief: str, report: Report) -> bool:
+def in_verdict(brief: str, report: Report) -> bool:
     """Whether the verdict says it already."""
     return bool(brief) and brief in report.verdict.sureness
 
@@ -68,7 +70,7 @@ def show_layers(report: Report, console: Console) -> None:
     if not shown:
         return
     fitted = text_table.fit(columns(shown, costs, smaller=report.smaller), console.width)
-    sentences = ["" if each.pruned else f"left dense: {reason(each)}" for each in shown]
+    sentences = ["" if layer.pruned else f"left dense: {reason(layer)}" for layer in shown]
     text_table.show(fitted, console, sentences)
     for line in rest(report, shown):
         text_table.paragraph(line, console, FAINT, hanging=3)
@@ -80,32 +82,34 @@ def listed_layers(report: Report) -> list[LayerReport]:
     pruned = list(report.pruned)
     if len(pruned) > MOST_LAYERS:
         figures = {
-            part: row.largest or 0.0
+            name: row.largest or 0.0
             for row in report.certificate.costs.parts
-            for part in row.layers
+            for name in row.layers
         }
-        pruned = sorted(pruned, key=lambda each: (-figures.get(each.name, 0.0), -each.weights))
+        pruned = sorted(pruned, key=lambda layer: (-figures.get(layer.name, 0.0), -layer.weights))
         pruned = pruned[:MOST_LAYERS]
-    dense = [each for each in report.layers if not each.pruned]
-    names = {each.name for each in (*pruned, *(dense if len(dense) <= MOST_DENSE else []))}
-    return [each for each in report.layers if each.name in names]
+    dense = [layer for layer in report.layers if not layer.pruned]
+    names = {layer.name for layer in (*pruned, *(dense if len(dense) <= MOST_DENSE else []))}
+    return [layer for layer in report.layers if layer.name in names]
 
 
 def columns(shown: Sequence[LayerReport], costs: dict[str, str], *, smaller: bool) -> list[Column]:
     """The five columns: the layer, its shape, what is kept, the zeros, what that costs."""
     zeros = "gone %" if smaller else "zeros %"
-    kept = [each.left if smaller else formatting.count(each.nonzeros_after) for each in shown]
-    after = [formatting.percent(each.sparsity_after) if each.pruned else "" for each in shown]
-    cost = [costs.get(each.name, "") if each.pruned else "" for each in shown]
+    weights = [
+        (smaller and layer.left) or formatting.count(layer.nonzeros_after) for layer in shown
+    ]
+    shares = [formatting.percent(layer.sparsity_after) if layer.pruned else "" for layer in shown]
+    cost = [costs.get(layer.name, "") if layer.pruned else "" for layer in shown]
     cost_title = "cost %"
     if not any(cost):
         cost_title = "error %"
-        cost = [formatting.error(each.error_holdout) if each.pruned else "" for each in shown]
+        cost = [formatting.error(layer.error_holdout) if layer.pruned else "" for layer in shown]
     return [
-        Column("layer", [formatting.clean(each.name) for each in shown], right=False, lead=True),
-        Column("shape", [formatting.shape(each.shape) for each in shown], priority=1, lead=True),
-        Column("kept", kept, priority=ESSENTIAL, styles=["bold"] * len(shown)),
-        Column(zeros, after, priority=ESSENTIAL),
+        Column("layer", [formatting.clean(layer.name) for layer in shown], right=False, lead=True),
+        Column("shape", [formatting.shape(layer.shape) for layer in shown], priority=1, lead=True),
+        Column("kept", weights, priority=ESSENTIAL, styles=["bold"] * len(shown)),
+        Column(zeros, shares, priority=ESSENTIAL),
         Column(cost_title, cost, priority=ESSENTIAL),
     ]
 
@@ -117,22 +121,22 @@ def reason(layer: LayerReport) -> str:
 
 def rest(report: Report, shown: Sequence[LayerReport]) -> list[str]:
     """What the table leaves out, in sentences."""
-    names = {each.name for each in shown}
-    missing = [each for each in report.layers if each.name not in names]
-    pruned = [each for each in missing if each.pruned]
+    names = {layer.name for layer in shown}
+    missing = [layer for layer in report.layers if layer.name not in names]
+    pruned = [layer for layer in missing if layer.pruned]
     lines = []
     if pruned:
-        weights = sum(each.weights for each in pruned)
-        zeros = 1 - sum(each.nonzeros_after for each in pruned) / weights if weights else 0.0
+        weights = sum(layer.weights for layer in pruned)
+        zeros = 1 - sum(layer.nonzeros_after for layer in pruned) / weights if weights else 0.0
         verb = "cost less" if report.certificate.costs.parts else "are smaller"
         lines.append(
             f"{len(pruned)} more layers {verb}, with {formatting.percent(zeros)} % zeros: -v lists "
             "them"
         )
     groups: dict[str, list[str]] = {}
-    for each in missing:
-        if not each.pruned:
-            groups.setdefault(reason(each), []).append(formatting.clean(each.name))
+    for layer in missing:
+        if not layer.pruned:
+            groups.setdefault(reason(layer), []).append(formatting.clean(layer.name))
     lines += [
         f"{len(group)} left dense, such as {group[0]}: {why}" for why, group in groups.items()
     ]
@@ -141,7 +145,7 @@ def rest(report: Report, shown: Sequence[LayerReport]) -> list[str]:
 
 def rows(report: Report) -> list[Row]:
     """Sizes, speed, and what was lost: label, before, after, remark."""
-    before = sum(layer.nonzeros_before for layer in report.pruned)
+    nonzeros = sum(layer.nonzeros_before for layer in report.pruned)
     word = "gone" if report.smaller else "sparsity"
     parts = [f"{formatting.percent(report.sparsity)} % {word}"]
     if len(report.pruned) < len(report.layers):
@@ -149,7 +153,7 @@ def rows(report: Report) -> list[Row]:
     if count := report.deleted_units:
         parts.append(f"{formatting.count(count)} hidden unit{'s' if count > 1 else ''} deleted")
     label = "weights left" if report.smaller else "non-zeros"
-    counts = formatting.count(before), formatting.count(report.nonzeros)
+    counts = formatting.count(nonzeros), formatting.count(report.nonzeros)
     speed = FASTER if report.smaller or report.deleted_units else NO_FASTER
     return [
         *([("samples", "", "made", report.samples_made)] if report.samples_made else []),
@@ -163,8 +167,8 @@ def rows(report: Report) -> list[Row]:
 
 def losses(report: Report) -> list[Row]:
     """What was lost on the held-out samples: accuracy, or without labels answers, and the error."""
-    found = quality_rows(report.comparison, "held-out samples", bound=report.bound)
-    kept = [row for row in found if row[2] != formatting.UNKNOWN]
+    quality = quality_rows(report.comparison, "held-out samples", bound=report.bound)
+    measured = [row for row in quality if row[2] != formatting.UNKNOWN]
     if report.comparison.reference.accuracy is None:
-        return kept
-    return [row for row in kept if not row[0].startswith("same ")]
+        return measured
+    return [row for row in measured if not row[0].startswith("same ")]

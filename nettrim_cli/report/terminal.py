@@ -303,7 +303,14 @@ def quality_rows(
 ) -> list[tuple[str, str, str, str]]:
     """Rows of accuracy, output errors and agreement, with the number of samples.
 
-    A bound on what new samples lose replaces the intervals.
+    Parameters
+    ----------
+    samples
+        What they are called.
+    certificate
+        What is known of the errors besides.
+    bound
+        On what new samples lose; it replaces the intervals.
     """
     rows: list[tuple[str, str, str, str]] = []
     sample_count = f"on {formatting.count(comparison.samples)} {samples}"
