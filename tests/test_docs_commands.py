@@ -32,7 +32,8 @@ KINDS = {
 ELSEWHERE = ("--time-limit", "mlp/calib.h5 --data", "--sparsity 90\n")  # tests of errors and limits
 SAMPLES = ("photographs", "arrays.npz", "table.csv", "test_data", "lines.txt", "sounds")
 QUICKLY = {  # of the commands that solve
-    "prune": "--force --samples 100 --augment none --final-fit none --refit layers --no-delete",
+    "prune": "--force --samples 100 --augment none --final-fit none --refit layers --no-delete"
+    " --allocate uniform --certificate none",
     "curve": "--samples 100 --augment none --refit layers --measured 0",
     "compare": "--certificate none",
     "bench": "--seconds 0.2",
@@ -132,7 +133,10 @@ def write_images(folder: Path) -> Path:
 def quickly(name: str, words: list[str]) -> list[str]:
     """Words of a command with options that make it quick, where it does not have these."""
     options = re.findall(r"(--[\w-]+)((?: [^-]\S*)?)", QUICKLY.get(name, ""))
-    ruled_out = {"--no-delete"} if "--structure" in words else set()
+    structured, targets = "--structure" in words, {"--sparsity", "--max-error", "--max-drop"}
+    ruled_out = {"--no-delete", "--allocate"} if structured else set()
+    if not targets & set(words) or "--limit" in words:
+        ruled_out |= {"--allocate"}
     added = [
         [flag, *value.split()]
         for flag, value in options

@@ -20,7 +20,7 @@ from tests.support.options import FAST
 
 ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
-MAX_WHEEL_BYTES = 800_000
+MAX_WHEEL_BYTES = 1_000_000  # a third of the bytes are docstrings
 OLDEST = (3, 10)
 FOLDERS = ("nettrim_cli", "tests", "docs", "benchmarks", "sample_models")
 FILES = ("Makefile", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "Dockerfile")
