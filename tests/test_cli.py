@@ -675,3 +675,19 @@ def test_curve_tells_and_writes_no_model(files, capsys) -> None:
     assert run([*map(str, words), "--at", "70"]) == 2
     assert "70%" in capsys.readouterr().err
     assert run([*map(str, words), "--report", str(report)]) == 73
+
+
+def test_inspect_writes_reports(files, capsys) -> None:
+    paths = [files.folder / f"layers{suffix}" for suffix in (".json", ".md", ".csv", ".html")]
+    words = ["inspect", str(files.model)]
+    for path in paths:
+        words += ["--report", str(path)]
+    assert run(words) == 0
+    names = [layer.name for layer in Model.load(files.model).layers]
+    assert [layer["name"] for layer in json.loads(paths[0].read_text("utf-8"))["layers"]] == names
+    rows = list(csv.DictReader(paths[2].read_text("utf-8").splitlines()))
+    assert [row["name"] for row in rows] == names
+    for path in (paths[1], paths[3]):
+        assert "3 of 3 layers can be pruned" in path.read_text("utf-8")
+    capsys.readouterr()
+    assert run(words) == 73  # they exist

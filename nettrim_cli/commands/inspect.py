@@ -8,8 +8,17 @@ from typing import Any
 import click
 
 from nettrim_cli.options.endings import printing
-from nettrim_cli.options.flags import PATH, data_option, json_option, limit_options, options_of
+from nettrim_cli.options.flags import (
+    PATH,
+    data_option,
+    json_option,
+    limit_options,
+    options_of,
+    reporting,
+    reports_option,
+)
 from nettrim_cli.options.usage import Command
+from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import Settings
 from nettrim_cli.settings.curve import MEASUREMENT
 
@@ -23,22 +32,45 @@ EXAMPLES = (
 @click.argument("model", type=PATH)
 @data_option("Samples, on which it is measured what zeros would cost in each layer.", absent="none")
 @options_of(Settings, MEASUREMENT)
+@reports_option(FORMATS)
 @json_option
 @limit_options
-def inspect(model: Path, data: Path | None, as_json: bool, **options: Any) -> None:
+def inspect(
+    model: Path,
+    data: Path | None,
+    force: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
     """List the layers of MODEL: what can be pruned, and why not where it cannot.
 
     Inputs and outputs follow, with what a calibration file has to hold.  With --data each layer
     is told what the output would lose if it had 50, 70 or 90 % zeros, and all others were dense.
-    """
+    \f
+
+    Parameters
+    ----------
+    model, data
+        Paths of the model, and of the samples; None for no measurement.
+    force, reports
+        Files of reports, and whether existing ones may be replaced.
+    as_json
+        Whether JSON is printed.
+    options
+        Fields of ``Settings``.
+    """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli import pipeline
     from nettrim_cli.report.layer_listing import show_summary
     from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
     from nettrim_cli.report.terminal import console_for_stdout
 
-    with session(Session("none" if data is None else "auto")) as listener:
-        summary = pipeline.inspect(model, data, Settings(**options), listener=listener)
+    inputs = [model, *filter(None, (data,))]
+    with reporting(reports, FORMATS, inputs, force=force) as write:
+        with session(Session("none" if data is None else "auto")) as listener:
+            summary = pipeline.inspect(model, data, Settings(**options), listener=listener)
+        write(summary.render)
     with printing():
         if as_json:
             click.echo(json_text(summary), nl=False)
