@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import textwrap
 from dataclasses import replace
@@ -32,10 +32,12 @@ def blocks(heading: str) -> list[str]:
 
 
 def needs(*names: str) -> None:
-    """Skip a test where a library is missing."""
+    """Skip a test where a library is missing, or cannot be loaded."""
     for name in names:
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            pytest.skip(f"{name} cannot be imported: {error}")
 
 
 @pytest.fixture(autouse=True)
