@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -42,9 +43,9 @@ def interpreters() -> list[str]:
 
 def call(*words: object, cwd: Path) -> str:
     """Run a program that has to succeed; what it prints."""
-    ended = subprocess.run(
-        [str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    line = [str(word) for word in words]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(line, cwd=cwd, env=own, capture_output=True, text=True, check=False)
     assert not ended.returncode, ended.stderr[-3000:]
     return ended.stdout
 
