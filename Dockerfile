@@ -4,6 +4,7 @@ FROM python:3.12-slim
 
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY docs/nettrim.1 docs/
 COPY nettrim_cli nettrim_cli
 RUN pip install --no-cache-dir '.[text]'
 

@@ -89,12 +89,14 @@ def test_every_dependency_has_a_lower_bound() -> None:
 def test_the_wheel_is_small_and_holds_the_package_alone(wheel: Path) -> None:
     assert wheel.stat().st_size < MAX_WHEEL_BYTES
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        names = [name for name in archive.namelist() if name.startswith("nettrim_cli/")]
+        pages = [name for name in archive.namelist() if name.endswith("share/man/man1/nettrim.1")]
         (facts,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
         metadata = HeaderParser().parsestr(archive.read(facts).decode())
     package = ROOT / "nettrim_cli"
     kept = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sorted(names) == sorted(path.relative_to(ROOT).as_posix() for path in kept)
+    assert len(pages) == 1
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "MIT"
 
