@@ -29,11 +29,16 @@ def test_fractions_in_words(text, value) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "%", "a", "5%%", "%5", "5%x", "1_0", "nan", "inf", "-inf%", "1e999", "0,5", "５%"]
+    "text", ["", "%", "a", "5%%", "%5", "5%x", "1_0", "nan", "inf", "-inf%", "1e999", "５%"]
 )
 def test_what_is_no_fraction(text) -> None:
     with pytest.raises(ValueError, match="no fraction"):
         parse_share(text)
+
+
+def test_a_comma_is_told_as_such() -> None:
+    with pytest.raises(ValueError, match="'0,5' has a comma; write 0.5"):
+        parse_share("0,5")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
-from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.allocation import ErrorModel, Forecast, measure_error_model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import Block, WarmStart
-from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import RecordedStage
 from nettrim_cli.pruning.sensitivity import movements
 from nettrim_cli.report.result import ErrorCurve
@@ -31,8 +29,6 @@ class Measurement:
         Every layer's curve.
     samples
         Those to fit: with made samples where these cost less on the held-out ones.
-    importance
-        Of the layers' outputs, for the first pass.
     cache
         What the dense network delivered on these samples.
     forecast
@@ -41,7 +37,6 @@ class Measurement:
 
     error_model: ErrorModel
     samples: SampleSet
-    importance: Importance
     cache: StreamCache
     forecast: Forecast | None = None
 
@@ -74,7 +69,6 @@ class StartingPoint:
     """
 
     samples: SampleSet
-    importance: Importance
     allocations: list[Mapping[str, int]] | None = None
     warm: WarmStart = field(default_factory=WarmStart)
     cache: StreamCache | None = None
@@ -86,14 +80,14 @@ def starting_point(context: Context, samples: SampleSet) -> StartingPoint:
     """The samples to fit, and zeros of each layer where sparsity is the target."""
     settings = context.settings
     if settings.zeros is None:
-        return StartingPoint(samples, context.dense_importance)
+        return StartingPoint(samples)
     even = context.allocation == "uniform" or len(context.layers) == 1
     augmented = context.may_augment and samples.augmented().rounds
     if even and not augmented and not settings.forecast:
         sizes = [layer.parameters for layer in context.layers]
         zeros = uniform(sizes, round(settings.zeros * sum(sizes)), list(context.bounds.values()))
         shares = dict(zip(context.bounds, zeros, strict=True))
-        return StartingPoint(samples, context.dense_importance, [shares])
+        return StartingPoint(samples, [shares])
     measurement = measure(context, samples, settings.zeros)
     allocations: list[Mapping[str, int]] = [
         allocate(context, measurement.error_model, settings.zeros)
@@ -106,7 +100,6 @@ def starting_point(context: Context, samples: SampleSet) -> StartingPoint:
                 allocations.append(rival)
     return StartingPoint(
         measurement.samples,
-        measurement.importance,
         allocations,
         measurement.warm,
         measurement.cache,
@@ -130,25 +123,24 @@ def measure(context: Context, samples: SampleSet, sparsity: float | None = None)
         return error_model.cost(allocate(context, error_model, share))
 
     cache = StreamCache()
-    error_model, sparse = _measure(context, samples, sparsity, cache)
+    error_model = _measure(context, samples, sparsity, cache)
     mixed = samples.augmented() if context.may_augment else samples
     if mixed.rounds:
         mixed_cache = StreamCache()
-        mixed_model, mixed_sparse = _measure(context, mixed, sparsity, mixed_cache)
+        mixed_model = _measure(context, mixed, sparsity, mixed_cache)
         if predicted_cost(mixed_model) < predicted_cost(error_model):
-            samples, error_model, sparse, cache = mixed, mixed_model, mixed_sparse, mixed_cache
+            samples, error_model, cache = mixed, mixed_model, mixed_cache
     forecast = None
     if context.settings.forecast and len(samples.half().fitted) < len(samples.fitted):
-        fewer, _ = _measure(context, samples.half(), sparsity)
+        fewer = _measure(context, samples.half(), sparsity)
         forecast = Forecast.of(error_model, fewer, allocate(context, error_model, share))
-    importance = context.dense_importance if sparse is None else context.importance(sparse)
-    return Measurement(error_model, samples, importance, cache, forecast)
+    return Measurement(error_model, samples, cache, forecast)
 
 
 def _measure(
     context: Context, samples: SampleSet, sparsity: float | None, cache: StreamCache | None = None
-) -> tuple[ErrorModel, Model | None]:
-    """Every layer's curve, and the dense network with each layer as sparse as it was weighed."""
+) -> ErrorModel:
+    """Every layer's curve."""
     dense, sparse = context.dense, context.dense.clone()
     error_model = measure_error_model(
         dense,
@@ -159,7 +151,7 @@ def _measure(
     )
     names = {curve.layer.name for curve in error_model.curves if curve.changed > 0}
     moved = movements(context.gradients, sparse, names, context.stages, samples.probe_batches)
-    return error_model.weighed(moved), None if sparsity is None else sparse
+    return error_model.weighed(moved)
 
 
 def _told(context: Context, stages: Iterator[RecordedStage]) -> Iterator[RecordedStage]:

@@ -1,8 +1,8 @@
 """All passes over the layers: the first, rival allocations, sweeps, and the final fit.
 
-The first pass weighs the outputs of each layer by what matters to the dense network and to a rough
-sparse one.  Once there is a pruned network, it says itself what it still reads: every further
-pass chooses all supports anew by that, with as many zeros in each layer.
+The first pass weighs the outputs of each layer by what matters to the dense network.  A pruned
+network says itself what it still reads: a sweep chooses all supports anew by that, too, with as
+many zeros in each layer.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _passes(
 
     def attempt(zeros: Zeros | None, warm: WarmStart) -> PassResult:
         """A pass with so many zeros in each layer."""
-        return prune_pass(context, samples, zeros, first.importance, warm, cache=cache)
+        return prune_pass(context, samples, zeros, context.dense_importance, warm, cache=cache)
 
     if first.allocations is None:
         return attempt(None, first.warm), samples
@@ -211,7 +211,7 @@ def _passes(
         result = leader.result
         if weighed is not samples:
             context.listener.stage("trying columns that count by their gradients")
-            other = prune_pass(context, weighed, leader.zeros, first.importance, tuned)
+            other = prune_pass(context, weighed, leader.zeros, context.dense_importance, tuned)
             if excess(probe.differences(other.model), leader.moved) < -SURE:
                 context.listener.message("columns count by their gradients from now on")
                 result, samples, cache = other, weighed, None

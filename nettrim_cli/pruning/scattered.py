@@ -114,9 +114,9 @@ class ScatteredZeros:
     def compress(self, sparsity: float, last: Attempt | None) -> Attempt:
         """The pruned network; choices of the last attempt hold where that is near."""
         context, density = self.context, 1 - sparsity
-        warm, importance = self.measured.warm, context.importance(context.dense)
+        warm, importance = self.measured.warm, context.dense_importance
         if last is not None and 1 / NEAR < density / last.density < NEAR:
-            density, importance = last.density, context.importance(last.result.model)
+            density = last.density
             warm = replace(last.result.warm, weights=last.result.model)
         zeros = allocate(context, self.error_model, sparsity)
         full = in_full(context)
