@@ -211,8 +211,8 @@ def compare(  # noqa: PLR0913 (the options of the command)
             level = certificate, COMPARE_RUNS
             listener.stage("measuring what layers cost")
             certified = certificate_of(first, second, judged, *level, threads=count)
-        told = {"certificate": certificate, "threads": count, "ignore_label": ignore_label}
-        told |= vars(gate or Gate())
+        facts = {"certificate": certificate, "threads": count, "ignore_label": ignore_label}
+        facts |= vars(gate or Gate())
         files = {"model": first.files, "candidate": second.files, "data": [Path(data)]}
         return replace(
             answers.compared(first, second),
@@ -220,7 +220,7 @@ def compare(  # noqa: PLR0913 (the options of the command)
             new_samples=new_sample_errors(answers.errors),
             checks=limits,
             notes=notes,
-            settings=told,
+            settings=facts,
             provenance=provenance_of(files),
         )
 
@@ -256,10 +256,12 @@ def inspect(
     summary = ModelSummary(
         *(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0]),
         inputs=[
-            TensorFacts(each.name, each.dtype, each.shape, dataset_shape(each, loaded.inputs))
-            for each in loaded.inputs
+            TensorFacts(
+                tensor.name, tensor.dtype, tensor.shape, dataset_shape(tensor, loaded.inputs)
+            )
+            for tensor in loaded.inputs
         ],
-        outputs=[TensorFacts(each.name, each.dtype, each.shape) for each in loaded.outputs],
+        outputs=[TensorFacts(tensor.name, tensor.dtype, tensor.shape) for tensor in loaded.outputs],
     )
     if data is None:
         return summary

@@ -37,7 +37,7 @@ def test_what_is_no_fraction(text) -> None:
 
 
 def test_a_comma_is_told_as_such() -> None:
-    with pytest.raises(ValueError, match="'0,5' has a comma; write 0.5"):
+    with pytest.raises(ValueError, match=r"'0,5' has a comma; write 0\.5"):
         parse_share("0,5")
 
 

@@ -124,7 +124,7 @@ def curve(
     shares = CurveSettings(tuple(map(str, at)), measured)
     with workspace() as files:
         path = files.model(model, "model")
-        told = predict(
+        result = predict(
             path,
             files.samples(data, path, Draw(chosen.samples, chosen.seed)),
             chosen,
@@ -132,7 +132,7 @@ def curve(
             measured=shares.measured,
             listener=listener,
         )
-        return files.told(told)
+        return files.told(result)
 
 
 def compare(

@@ -28,7 +28,7 @@ class PrunedModel(Report):
     @classmethod
     def of(cls, report: Report, output: Path, *, in_memory: bool) -> PrunedModel:
         """A report with a model that stands in a file; one in memory is read at once."""
-        result = cls(**{each.name: getattr(report, each.name) for each in fields(report)})
+        result = cls(**{field.name: getattr(report, field.name) for field in fields(report)})
         vars(result)["output"] = None if in_memory else output
         if in_memory:
             vars(result)["model"] = read_model(output)

@@ -69,11 +69,11 @@ class Workspace:
         if isinstance(value, str):
             return re.sub(re.escape(f"{self.folder}{os.sep}") + r"([\w-]+)", r"<\1>", value)
         if isinstance(value, (tuple, list)):
-            inner = [self._renamed(each) for each in value]
+            inner = [self._renamed(item) for item in value]
             same = all(new is old for new, old in zip(inner, value, strict=True))
             return value if same else type(value)(inner)
         if is_dataclass(value) and not isinstance(value, type):
-            old = {each.name: getattr(value, each.name) for each in fields(value)}
+            old = {field.name: getattr(value, field.name) for field in fields(value)}
             new = {name: self._renamed(inner) for name, inner in old.items()}
             changed = {name: inner for name, inner in new.items() if inner is not old[name]}
             return replace(value, **changed) if changed else value

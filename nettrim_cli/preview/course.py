@@ -159,8 +159,8 @@ def moved(margins: Margins, ratio: float) -> Margins:
 
 def _spread(changed: Indices, count: int, answers: int) -> Indices:
     """(P,) so many of the answers: the changed ones first, then others in their order."""
-    others = np.setdiff1d(np.arange(answers), changed)
-    return np.concatenate([changed, others])[: max(0, count)]
+    unchanged = np.setdiff1d(np.arange(answers), changed)
+    return np.concatenate([changed, unchanged])[: max(0, count)]
 
 
 def thinned(margins: Margins) -> Margins:

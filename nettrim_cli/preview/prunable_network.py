@@ -82,10 +82,10 @@ class PrunableNetwork:
         cheap = max((share for share in sparsities if share <= edge), default=min(sparsities))
         if cheap not in self.pruned:
             return cheap
-        known = [odds(share) for share in self.pruned]
+        measured = [odds(share) for share in self.pruned]
         return max(
             (share for share in sparsities if share not in self.pruned),
-            key=lambda share: min(abs(odds(share) - each) for each in known),
+            key=lambda share: min(abs(odds(share) - each) for each in measured),
         )
 
     def prune(self, sparsity: float) -> None:

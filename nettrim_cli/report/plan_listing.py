@@ -80,16 +80,16 @@ def effort(plan: Plan) -> str:
 
 def _columns(plan: Plan) -> list[Column]:
     layers = plan.layers
-    before = [1 - layer.nonzeros / layer.weights if layer.weights else 0.0 for layer in layers]
-    after = ["" if layer.note else formatting.percent(layer.sparsity) for layer in layers]
+    zeros = [1 - layer.nonzeros / layer.weights if layer.weights else 0.0 for layer in layers]
+    planned = ["" if layer.note else formatting.percent(layer.sparsity) for layer in layers]
     alone = ["" if layer.error is None else formatting.error(layer.error) for layer in layers]
     return [
         Column("layer", [formatting.clean(layer.name) for layer in layers], right=False, lead=True),
         Column("op", [formatting.clean(layer.op) for layer in layers], "", 20, False, lead=True),
         Column("shape", [formatting.shape(layer.shape) for layer in layers], "", 51, lead=True),
         Column("weights", [formatting.count(layer.weights) for layer in layers], "", 40, lead=True),
-        Column("now", list(map(formatting.percent, before)), "zeros %", 45),
-        Column("about", after, "zeros %", ESSENTIAL + 9),
+        Column("now", list(map(formatting.percent, zeros)), "zeros %", 45),
+        Column("about", planned, "zeros %", ESSENTIAL + 9),
         Column("error % alone", alone, "", ESSENTIAL),
     ]
 

@@ -79,5 +79,5 @@ class CurveSettings:
     @property
     def sparsities(self) -> tuple[float, ...]:
         """The sparsities, ascending, without 0."""
-        given = {share for text in self.at for share in parsed_shares(text)} - {0.0}
-        return tuple(sorted(given)) or SPARSITIES
+        shares = {share for text in self.at for share in parsed_shares(text)} - {0.0}
+        return tuple(sorted(shares)) or SPARSITIES

@@ -104,9 +104,9 @@ class Recipe:
         table = dict(self._table(name)) if name in self.values else {}
         if name not in LIKE_PRUNE:
             return table
-        known = self.values.keys() & set(options[name]) - commands - {LAYERS}
-        known -= set() if name == "prune" else OUTPUTS
-        return {key: self.values[key] for key in known} | table
+        read = self.values.keys() & set(options[name]) - commands - {LAYERS}
+        read -= set() if name == "prune" else OUTPUTS
+        return {key: self.values[key] for key in read} | table
 
     def layers(self) -> tuple[LayerOptions, ...]:
         """What holds for some layers only, in the order of the file.

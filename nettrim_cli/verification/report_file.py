@@ -76,12 +76,12 @@ class ReportFile:
         if kind != "nettrim-prune":
             raise BadInput(f"{path} is a report of {str(kind).replace('-', ' ')}: {WANTED}")
         try:
-            found = cls._of(path, values)
+            report = cls._of(path, values)
         except (AttributeError, KeyError, TypeError, ValueError, BadInput) as error:
             raise BadInput(f"{path} is no report of a run ({error!r:.200}): {WANTED}") from error
-        if not found.hashes["output"]:
+        if not report.hashes["output"]:
             raise BadInput(f"{path} is the report of a run that wrote no model.")
-        return found
+        return report
 
     @classmethod
     def _of(cls, path: Path, values: Mapping[str, Any]) -> ReportFile:
@@ -133,7 +133,7 @@ def _hashes(
     for role, digest in (("model", reference), ("output", candidate)):
         if digest:
             hashes[role].add(str(digest))
-    return {role: frozenset(found) for role, found in hashes.items()}
+    return {role: frozenset(digests) for role, digests in hashes.items()}
 
 
 def _files(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -83,13 +83,13 @@ def verify(
 
 def _same_files(role: str, files: Sequence[Path], main: Path, reported: ReportFile) -> Finding:
     """Whether files of a role are those of the run: the main one, and its external data."""
-    known = reported.hashes[role]
-    if not known:
+    digests = reported.hashes[role]
+    if not digests:
         return Finding(role, None, f"{main}: the report has no hash of the {role}.")
     for path in files if reported.all_files else [main]:
         digest = sha256(path)
-        if digest not in known:
-            hashes = ", ".join(sorted(each[:SHOWN] for each in known))
+        if digest not in digests:
+            hashes = ", ".join(sorted(full[:SHOWN] for full in digests))
             return Finding(
                 role,
                 False,
@@ -105,14 +105,14 @@ def _layers(pruned: Model, reported: ReportFile) -> Iterator[Finding]:
         text = "layers compute with integers, which keep their zeros elsewhere: not counted."
         yield Finding("layers", None, text)
         return
-    there = {layer.name: layer for layer in pruned.layers}
-    whole = [layer for layer in reported.layers if layer.whole]
+    by_name = {layer.name: layer for layer in pruned.layers}
+    complete = [layer for layer in reported.layers if layer.whole]
     failures = []
-    for layer in whole:
-        if layer.name not in there:
+    for layer in complete:
+        if layer.name not in by_name:
             failures.append(f"layer {layer.name} is not in {pruned.path}.")
             continue
-        number = nonzeros(pruned.weight(there[layer.name])[0])
+        number = nonzeros(pruned.weight(by_name[layer.name])[0])
         if number != layer.nonzeros:
             failures.append(
                 f"layer {layer.name} has {count(number)} weights that are not zero; the report "
@@ -124,7 +124,7 @@ def _layers(pruned: Model, reported: ReportFile) -> Iterator[Finding]:
         text = f"{len(failures) - FAILING_LAYERS} more layers differ from the report."
         yield Finding("layers", False, text)
     if not failures:
-        yield Finding("layers", True, f"zeros of {count(len(whole))} layers are as reported.")
+        yield Finding("layers", True, f"zeros of {count(len(complete))} layers are as reported.")
 
 
 def _errors(
@@ -182,21 +182,21 @@ def _compared(answers: OutputComparison, reported: ReportFile) -> Iterator[Findi
     if answers.samples != reported.samples:
         text = f"{count(answers.samples)} samples are held out; the report has "
         yield Finding("data", False, f"{text}{count(reported.samples)}.")
-    for name, before in reported.errors.items():
+    for name, stated in reported.errors.items():
         now = measured.get(name)
-        if now is None or before is None:
-            same = name in measured and now is before
+        if now is None or stated is None:
+            same = name in measured and now is stated
             text = f"output '{name}': its error cannot be measured{', as before' * same}."
             yield Finding("error", same, text)
             continue
-        same = abs(now - before) <= RELATIVE * before + ABSOLUTE
-        text = f"output '{name}': error {error(now)} % measured now, {error(before)} % reported"
+        same = abs(now - stated) <= RELATIVE * stated + ABSOLUTE
+        text = f"output '{name}': error {error(now)} % measured now, {error(stated)} % reported"
         yield Finding("error", same, f"{text}, {samples}.")
     first, second = answers.label_margins.arrays
     shares = [float((margins > 0).mean()) if len(margins) else None for margins in (first, second)]
-    for word, now, before in zip(("dense", "pruned"), shares, reported.accuracies, strict=True):
-        if now is None and before is None:
+    for word, now, stated in zip(("dense", "pruned"), shares, reported.accuracies, strict=True):
+        if now is None and stated is None:
             continue
-        same = None not in (now, before) and abs((now or 0) - (before or 0)) * len(first) <= ANSWERS
+        same = None not in (now, stated) and abs((now or 0) - (stated or 0)) * len(first) <= ANSWERS
         text = f"accuracy of the {word} model: {percent(now, 2)} % measured now, "
-        yield Finding("accuracy", same, f"{text}{percent(before, 2)} % reported.")
+        yield Finding("accuracy", same, f"{text}{percent(stated, 2)} % reported.")

@@ -135,7 +135,10 @@ def test_a_limit_needs_something_to_compare(pair, capsys) -> None:
     ("text", "message"),
     [
         ("g (float[N,16] z) => (float[N,16] y) { y = Relu(z) }", "its inputs are z, those of"),
-        ("g (double[N,16] x) => (double[N,16] y) { y = Relu(x) }", "is float64 with 2 axes, that of"),
+        (
+            "g (double[N,16] x) => (double[N,16] y) { y = Relu(x) }",
+            "is float64 with 2 axes, that of",
+        ),
     ],
 )
 def test_models_take_the_same_inputs(pair, files, capsys, text, message) -> None:

@@ -85,16 +85,16 @@ def _axis(curve: Curve, columns: int, *, plain: bool) -> list[str]:
     """The line below the plot, with marks where networks are known, and their sparsities."""
     last = curve.trend.sparsities[-1]
     marks, labels = ["-" if plain else "─"] * columns, [" "] * columns
-    taken = -1
+    end = -1
     for point in curve.points:
         place = min(columns - 1, int(columns * point.sparsity / last))
         if point.how == MEASURED and point.sparsity:
             marks[place] = "o" if plain else "●"
         text = formatting.plain_percent(round(point.sparsity, 4))
         start = max(0, min(place - len(text) // 2, columns - len(text)))
-        if start > taken:
+        if start > end:
             labels[start : start + len(text)] = text
-            taken = start + len(text)
+            end = start + len(text)
     unit = "% zeros" if curve.structure == "zeros" else "% gone"
     return [f"{'':>{LEFT}}{''.join(marks)}", f"{'':>{LEFT}}{''.join(labels).rstrip()} {unit}"]
 

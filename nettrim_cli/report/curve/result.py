@@ -82,15 +82,15 @@ class Trend(Facts):
 
         None where the first already does.
         """
-        before = None
+        last = None
         for sparsity, cost in zip(self.sparsities, self.costs, strict=True):
             if not cost <= limit:
-                if before is None:
+                if last is None:
                     return None
-                share = (limit - before[1]) / (cost - before[1]) if math.isfinite(cost) else 0.0
-                return before[0] + share * (sparsity - before[0])
-            before = sparsity, cost
-        return None if before is None else before[0]
+                share = (limit - last[1]) / (cost - last[1]) if math.isfinite(cost) else 0.0
+                return last[0] + share * (sparsity - last[0])
+            last = sparsity, cost
+        return None if last is None else last[0]
 
 
 @dataclass(frozen=True)
