@@ -306,12 +306,15 @@ def gate(files, capsys):
 
 @pytest.mark.parametrize(
     ("limit", "shown", "both"),
-    [
-        ("0.01%", [], True),
-        ("0.01%", ["--json"], False),
-        ("90%", ["--json"], True),
-        ("90%", [], False),
-    ],
+    thinned(
+        [
+            ("0.01%", [], True),
+            ("0.01%", ["--json"], False),
+            ("90%", ["--json"], True),
+            ("90%", [], False),
+        ],
+        3,
+    ),
 )
 def test_a_reader_that_leaves_changes_nothing_of_what_was_decided(gate, limit, shown, both) -> None:
     reader, writer = os.pipe()

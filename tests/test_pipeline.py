@@ -373,7 +373,7 @@ RUNS = {
 
 @pytest.mark.parametrize(
     ("sample_model", "options"),
-    thinned(RUNS.items(), 2),
+    thinned(RUNS.items(), 4),
     ids=[*RUNS],
     indirect=["sample_model"],
 )

@@ -31,6 +31,7 @@ def integers(path: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_zeros_stay_zero(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files.folder)
     logging.disable(logging.WARNING)

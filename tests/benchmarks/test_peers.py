@@ -365,6 +365,7 @@ def test_a_job_that_fails_or_takes_too_long_says_so(tmp_path: Path) -> None:
     assert late == {"failed": "not done in 0.01 s", "time_limit": 0.01}
 
 
+@pytest.mark.slow
 def test_a_model_is_pruned_and_judged(tmp_path: Path) -> None:
     onnx.save(network(), tmp_path / "net.onnx")
     for name, seed in (("calib", 0), ("test", 1)):

@@ -60,7 +60,7 @@ def run(worker: Worker, folder: Path, *arguments: str) -> Ending:
     return ending
 
 
-@pytest.mark.parametrize("case", thinned(MODELS, 2), ids=str)
+@pytest.mark.parametrize("case", thinned(MODELS, 4), ids=str)
 def test_a_hostile_model(worker, tmp_path, case: Case) -> None:
     named = case.write(tmp_path)
     check(run(worker, tmp_path, "inspect", named), case.inspect, named)
@@ -68,7 +68,7 @@ def test_a_hostile_model(worker, tmp_path, case: Case) -> None:
     check(run(worker, tmp_path, *words), case.codes, named, case.says)
 
 
-@pytest.mark.parametrize("case", thinned(DATA, 3), ids=str)
+@pytest.mark.parametrize("case", thinned(DATA, 5), ids=str)
 def test_hostile_data(worker, tmp_path, case: Case) -> None:
     """A comparison reads all samples, and one of them will do."""
     named = case.write(tmp_path)

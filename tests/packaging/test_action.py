@@ -130,6 +130,7 @@ def test_the_gate_of_the_page_passes_and_fails(runner: Runner) -> None:
     assert len(log.read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_the_release_of_the_page_writes_a_model(runner: Runner) -> None:
     inputs = used(EXAMPLES[1])
     code, _, outputs = runner.run(**inputs | {"options": shlex.join(FAST)})
@@ -145,6 +146,7 @@ def test_the_release_of_the_page_writes_a_model(runner: Runner) -> None:
     assert runner.summary.read_text("utf-8") == (reports / "report.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_comments_that_are_not_allowed_end_no_step(runner: Runner) -> None:
     log = runner.with_gh(code=1)
     code, printed, _ = runner.run(**used(EXAMPLES[0]) | {"options": "--max-drop 1%"})
@@ -176,6 +178,7 @@ def test_mistakes_are_errors_of_the_step(runner, inputs, code, message) -> None:
     assert not runner.summary.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_names_of_files_are_no_commands(runner: Runner) -> None:
     name = "a; touch stolen $(touch stolen).onnx"
     shutil.copy(runner.folder / "dense.onnx", runner.folder / name)

@@ -139,5 +139,6 @@ def test_uv_installs_the_wheel_as_a_tool(wheel: Path, tmp_path: Path, monkeypatc
     assert __version__ in call(tmp_path / "bin" / "nettrim", "--version", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_pythons_are_found() -> None:
     assert interpreters()

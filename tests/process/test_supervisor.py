@@ -125,6 +125,7 @@ def test_a_signal_removes_what_was_left_and_says_what_stands(tmp_path, name, sta
     assert sorted(os.listdir(tmp_path)) == (["output", "sidecar"] if stands else [])
 
 
+@pytest.mark.slow
 def test_signals_at_random_moments_of_a_run(files) -> None:
     """From the start on; what the interpreter does before it runs our code is not ours."""
     files.output.write_bytes(b"old")

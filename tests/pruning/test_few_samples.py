@@ -75,6 +75,7 @@ def pruned(folder, **options):
     return report, test_error(folder, output)
 
 
+@pytest.mark.slow
 def test_made_samples_lower_the_error_on_new_ones(mlp) -> None:
     made, error = pruned(mlp)
     recorded, without = pruned(mlp, augment="none")

@@ -221,7 +221,7 @@ def saved(folder, proto: onnx.ModelProto, count: int = 96) -> Files:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "name"), thinned(itertools.product(["cascade", "parallel"], NETWORKS), 2)
+    ("scheme", "name"), thinned(itertools.product(["cascade", "parallel"], NETWORKS), 3)
 )
 def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_path) -> None:
     files = saved(tmp_path, NETWORKS[name]())

@@ -87,6 +87,7 @@ def test_what_the_refit_gives_is_the_same_each_time(files) -> None:
     assert contents[0] == contents[1]
 
 
+@pytest.mark.slow
 def test_a_search_goes_as_far_as_the_fit_allows(files) -> None:
     """Where a search ends is moved by chance in so small a network, but not always backwards."""
     gains = []

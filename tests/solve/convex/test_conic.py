@@ -55,7 +55,7 @@ def rounding(task, program, best, one_sided):
     return spread / (SLACK * program.epsilon)
 
 
-@pytest.mark.parametrize("number", thinned(range(6), 3))
+@pytest.mark.parametrize("number", thinned(range(6), 6))
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
 def test_the_optimum_is_the_conic_solvers(response, number) -> None:
     task, one_sided = layer(number, response), response.get("one_sided", False)
