@@ -72,15 +72,17 @@ class Program:
         inside, outside = np.linalg.norm(R[self.shared]), np.linalg.norm(R[~self.shared])
         return float(np.hypot(max(0.0, inside - self.epsilon), outside))
 
-    def bound(self, L):
+    def bound(self, L, prices=1.0):
         """A lower bound on the optimum, by weak duality, from any (M, P) multiplier of T.
+
+        Prices are (N, 1), or one, of the weights.
 
         See ``benchmarks/certificate.py``: with the right signs and ``|scale X L'| <= 1`` every
         feasible U has ``||U||_1 >= -<L, ends> - epsilon ||L on the shared entries||``.
         """
         L = np.where(np.isfinite(self.upper), L, np.minimum(L, 0))
         L = np.where(np.isfinite(self.lower), L, np.maximum(L, 0))
-        peaks = np.abs(self.scale * (self.X @ L.T)).max(axis=0, initial=0)
+        peaks = (np.abs(self.scale * (self.X @ L.T)) / prices).max(axis=0, initial=0)
         L = L / np.maximum(peaks, 1)[:, None]
         ends = np.where(L > 0, self.upper, np.where(L < 0, self.lower, 0))
         return float(-(L * ends).sum() - self.epsilon * np.linalg.norm(L[self.shared]))
@@ -95,7 +97,7 @@ class Optimum:
     U
         (N, M) weights of the live outputs.
     value
-        ||U||_1.
+        ||U||_1, or the sum of what all weights cost.
     bound
         Proved lower bound on the optimum.
     """
@@ -105,26 +107,30 @@ class Optimum:
     bound: float
 
 
-def optimum(program):
-    """Solve a program; in units in which the largest input and the largest result are 1."""
+def optimum(program, prices=None):
+    """Solve a program; in units in which the largest input and the largest result are 1.
+
+    Prices are (N,) of the weights of each input, in place of 1.
+    """
     inputs, outputs = len(program.X), len(program.scale)
     ends = np.where(np.isfinite(program.lower), program.lower, program.upper)
     x_unit = float(np.abs(program.X).max(initial=0)) or 1.0
     z_unit = float(np.abs(ends).max(initial=0)) or 1.0
     units = np.abs(program.scale) * x_unit  # of T for one of a weight
-    prices = np.repeat(units.min() / units, inputs)
+    prices = np.ones(inputs) if prices is None else np.asarray(prices, float)
     weights = sp.block_diag([np.sign(s) * program.X.T / x_unit for s in program.scale], "csc")
     u, L = _solve(
         weights,
-        prices,
+        np.outer(units.min() / units, prices).ravel(),
         program.lower.ravel() / z_unit,
         program.upper.ravel() / z_unit,
         program.shared.ravel(),
         program.epsilon / z_unit,
     )
     U = u.reshape(outputs, inputs).T * z_unit / units
-    bound = program.bound(L.reshape(program.lower.shape) / units.min())
-    return Optimum(U, float(np.abs(U).sum()), bound)
+    column = prices[:, None]
+    bound = program.bound(L.reshape(program.lower.shape) / units.min(), column)
+    return Optimum(U, float((column * np.abs(U)).sum()), bound)
 
 
 def _solve(weights, prices, lower, upper, shared, epsilon):

@@ -145,8 +145,10 @@ class Convergence:
     @property
     def _room(self) -> float:
         """Share of the tolerance by which weights may be off a ball that has slack."""
-        slack = getattr(self.response.loss, "slack", 0.0)
-        return float(min(1.0, slack / self.limits.tolerance)) if slack else 1.0
+        loss = self.response.loss
+        if not isinstance(loss, NormBall) or not loss.slack:
+            return 1.0
+        return min(1.0, loss.slack / self.limits.tolerance)
 
     def _end(self, S: Matrix, gap: float, residual: Residual, done: int, *, settled: bool) -> bool:
         best = self.best
