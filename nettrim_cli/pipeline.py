@@ -24,10 +24,9 @@ from nettrim_cli.evaluation.comparison import (
 )
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.new_samples import new_sample_errors
-from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, dropped_samples, examine
+from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, examine
 from nettrim_cli.evaluation.provenance import check_operands, provenance_of
 from nettrim_cli.files.atomic import reserved, standing
-from nettrim_cli.graph.model import Model
 from nettrim_cli.latency.bench import held_out_latency
 from nettrim_cli.loading import (
     check_loads,
@@ -36,24 +35,22 @@ from nettrim_cli.loading import (
     load_models,
     naming,
     open_samples,
-    split_samples,
 )
 from nettrim_cli.preview.layer_costs import layer_costs
+from nettrim_cli.preview.opened_run import dense_model, opened_run
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.advice import nothing_to_do, run_advice
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.default_target import with_target
-from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.integer_kernels import integer_context
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.run_reports import missed_report, run_report
-from nettrim_cli.pruning.selection import nonzeros, select
+from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.pruning.writing import write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
-from nettrim_cli.report.diagnostic import Diagnostic, ordered
+from nettrim_cli.report.diagnostic import ordered
 from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
 from nettrim_cli.report.progress.counting import CountedBatches
 from nettrim_cli.report.result import LayerReport, Report
@@ -103,23 +100,13 @@ def prune(
     start = time.monotonic()
     settings, listener = settings or Settings(), listener or _silent()
     target = Path(output) if output is not None else default_output(model)
-    dense = _dense(model, data, target, settings, force=force)
-    chosen, unpruned = select(dense, settings)
-    with (
-        naming(model),
-        reserved(target),
-        open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
-        thread_limits(settings.threads) as threads,
-    ):
-        samples = split_samples(dense, calibration, settings, threads)
-        doubts = _doubts(dense, samples, settings, threads, listener)
-        reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
-        settings, notes = with_target(settings, samples, doubts, reference)
+    dense = dense_model(model, data, settings)
+    dense.check_output(target, [Path(data)], force=force)
+    with reserved(target), opened_run(dense, data, settings, listener) as run:
+        samples, reference, settings = run.samples, run.reference, run.context.settings
         listener.stage(f"recording {len(samples.fitted):,} samples")
-        executor = SerialExecutor(listener.iteration)
-        context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
-        context, on_kernels = integer_context(context, samples)
-        search = partial(_search, unpruned=unpruned, data=Path(data), start=start)
+        context, on_kernels = integer_context(run.context, samples)
+        search = partial(_search, unpruned=run.unpruned, data=Path(data), start=start)
         solve = search if settings.target[0] in SEARCHED else prune_network
         outcome = solve(context, samples, reference)
         if not any(layer.pruned and layer.lost for layer in outcome.result.layers):
@@ -127,22 +114,21 @@ def prune(
         listener.stage("writing and checking")
         written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
-            notes += [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
-            level = settings.certificate, PRUNE_RUNS
+            notes = [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
+            level, threads = (settings.certificate, PRUNE_RUNS), context.threads
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
             timed = [dense.path, target]
             latency = held_out_latency(timed, samples, listener.stage) if bench else ()
-    files = {"model": dense.files, "data": [Path(data)], "output": written.files}
-    report = run_report(dense, settings, outcome, written, unpruned)
-    return replace(
-        report,
-        seconds=time.monotonic() - start,
-        warnings=ordered([*doubts, *notes]),
-        certificate=certificate,
-        latency=latency,
-        samples_made=made_in_words(calibration.provenance),
-        provenance=provenance_of(files),
-    )
+            files = {"model": dense.files, "data": [Path(data)], "output": written.files}
+            return replace(
+                run_report(run.context, outcome, written, run.unpruned),
+                warnings=ordered([*run.doubts, *notes]),
+                certificate=certificate,
+                latency=latency,
+                samples_made=made_in_words(samples.calibration.provenance),
+                provenance=provenance_of(files),
+                seconds=time.monotonic() - start,
+            )
 
 
 def compare(  # noqa: PLR0913 (the options of the command)
@@ -265,7 +251,7 @@ def inspect(
     )
     if data is None:
         return summary
-    prices = layer_costs(model, data, settings or Settings(), listener or _silent())
+    prices = layer_costs(loaded, data, settings or Settings(), listener or _silent())
     return replace(summary, costs=prices.costs, notes=prices.notes)
 
 
@@ -339,29 +325,6 @@ def _search(
                 provenance=provenance_of(files),
             )
         raise
-
-
-def _dense(
-    model: PathLike, data: PathLike, target: Path, settings: Settings, *, force: bool
-) -> Model:
-    """The model to prune, once it is sure that a file can be written."""
-    tell("about", model)
-    (dense,) = load_models([model], data)
-    dense.store(compact=settings.store == "compact")
-    dense.check_output(target, [Path(data)], force=force)
-    return dense
-
-
-def _doubts(
-    dense: Model, samples: SampleSet, settings: Settings, threads: int, listener: Listener
-) -> list[Diagnostic]:
-    """What there is to doubt of samples and labels before anything is solved."""
-    listener.stage("looking at samples and labels")
-    calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
-    strict = settings.target[0] == "max_drop"
-    doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
-    count = min(settings.samples, calibration.samples)
-    return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]
 
 
 def _silent() -> Listener:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from nettrim_cli import __version__
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.loading import PathLike
-from nettrim_cli.preview.opened_run import opened_run
+from nettrim_cli.preview.opened_run import dense_model, for_any_target, opened_run
 from nettrim_cli.preview.prunable_network import PrunableNetwork
 from nettrim_cli.report.curve.result import Curve
 from nettrim_cli.report.formatting import percent
 from nettrim_cli.report.progress.listener import Silent
-from nettrim_cli.settings import TARGETS, Settings
-from nettrim_cli.settings.curve import ANY_ERROR, RUN_OPTIONS, SPARSITIES
+from nettrim_cli.settings import Settings
+from nettrim_cli.settings.curve import RUN_OPTIONS, SPARSITIES
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress.listener import Listener
@@ -44,7 +44,7 @@ def curve(
     model, data
         ONNX file; HDF5, .npz or .npy file.
     settings
-        Of the runs that are predicted, without a target.
+        Of the runs that are predicted; their target is not asked for.
     sparsities
         Where points are wanted; those that the layers cannot have are left out.
     measured
@@ -58,9 +58,8 @@ def curve(
         One of its kinds: a file is missing or bad, or no layer can be pruned.
     """
     start, listener = time.monotonic(), listener or Silent()
-    targets: dict[str, Any] = dict.fromkeys(TARGETS) | {"max_error": ANY_ERROR}
-    settings = replace(settings or Settings(), **targets)
-    with opened_run(model, data, settings, listener) as run:
+    settings = for_any_target(settings or Settings())
+    with opened_run(dense_model(model, data, settings), data, settings, listener) as run:
         _check_measurable(model, run.reference)
         network = PrunableNetwork(run)
         shares = network.possible(sparsities)

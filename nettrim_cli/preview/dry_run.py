@@ -13,7 +13,7 @@ from nettrim_cli.evaluation.comparison import own_answers, packed, stored_bytes
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import PathLike, default_output
 from nettrim_cli.preview.course import Course
-from nettrim_cli.preview.opened_run import OpenedRun, opened_run
+from nettrim_cli.preview.opened_run import OpenedRun, dense_model, opened_run
 from nettrim_cli.process.memory import peak
 from nettrim_cli.pruning.allocation import LayerCurve
 from nettrim_cli.pruning.compression import Compression
@@ -78,9 +78,9 @@ def dry_run(
     """
     settings, listener = settings or Settings(), listener or Silent()
     target = Path(output) if output is not None else default_output(model)
-    with opened_run(model, data, settings, listener) as run:
-        dense = run.context.dense
-        dense.check_output(target, [Path(data)], force=force)
+    dense = dense_model(model, data, settings)
+    dense.check_output(target, [Path(data)], force=force)
+    with opened_run(dense, data, settings, listener) as run:
         begun = time.monotonic()
         compression = compression_of(run.context, run.samples)
         seconds = time.monotonic() - begun

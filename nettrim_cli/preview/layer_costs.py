@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import PathLike
-from nettrim_cli.preview.opened_run import opened_run
+from nettrim_cli.preview.opened_run import for_any_target, opened_run
 from nettrim_cli.pruning.measurement import measure
 from nettrim_cli.report.model_summary import SHARES
-from nettrim_cli.settings import TARGETS, Settings
-from nettrim_cli.settings.curve import ANY_ERROR
+from nettrim_cli.settings import Settings
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress import Listener
@@ -26,26 +26,25 @@ class LayerPrices:
 
 
 def layer_costs(
-    model: PathLike, data: PathLike, settings: Settings, listener: Listener
+    dense: Model, data: PathLike, settings: Settings, listener: Listener
 ) -> LayerPrices:
     """Measure what zeros cost in each layer, without pruning any.
 
     Parameters
     ----------
-    model, data
-        ONNX file; HDF5, .npz or .npy file.
+    dense, data
+        The model; HDF5, .npz or .npy file.
     settings
-        Of the measurement, without a target.
+        Of the measurement; it needs no target.
     listener
         Hears of the progress.
 
     Raises
     ------
     NettrimError
-        One of its kinds: a file is missing or bad, or no layer can be pruned.
+        One of its kinds: a file is bad, or no layer can be pruned.
     """
-    targets: dict[str, Any] = dict.fromkeys(TARGETS) | {"max_error": ANY_ERROR}
-    with opened_run(model, data, replace(settings, **targets), listener) as run:
+    with opened_run(dense, data, for_any_target(settings), listener) as run:
         error_model = measure(run.context, run.samples).error_model
         return LayerPrices(
             {

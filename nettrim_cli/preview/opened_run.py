@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
@@ -20,7 +20,8 @@ from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.selection import select
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import LayerReport
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import TARGETS, Settings
+from nettrim_cli.settings.curve import ANY_ERROR
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress.listener import Listener
@@ -49,16 +50,30 @@ class OpenedRun:
     doubts: Sequence[Diagnostic]
 
 
+def dense_model(model: PathLike, data: PathLike, settings: Settings) -> Model:
+    """The model of a run, read from its file; its samples are looked for, too.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds: a file is missing or bad.
+    """
+    tell("about", model)
+    (dense,) = load_models([model], data)
+    dense.store(compact=settings.store == "compact")
+    return dense
+
+
 @contextmanager
 def opened_run(
-    model: PathLike, data: PathLike, settings: Settings, listener: Listener
+    dense: Model, data: PathLike, settings: Settings, listener: Listener
 ) -> Iterator[OpenedRun]:
-    """Open a model and its samples; for a with-block.
+    """Open the samples of a model, and look at them; for a with-block.
 
     Parameters
     ----------
-    model, data
-        Their files.
+    dense, data
+        The model, and the file of its samples.
     settings
         Of the run.
     listener
@@ -67,14 +82,11 @@ def opened_run(
     Raises
     ------
     NettrimError
-        One of its kinds: a file is missing or bad, or no layer can be pruned.
+        One of its kinds: a file is bad, or no layer can be pruned.
     """
-    tell("about", model)
-    (dense,) = load_models([model], data)
-    dense.store(compact=settings.store == "compact")
     chosen, unpruned = select(dense, settings)
     with (
-        naming(model),
+        naming(dense.path),
         open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
         thread_limits(settings.threads) as threads,
     ):
@@ -88,9 +100,16 @@ def opened_run(
         yield OpenedRun(context, samples, reference, unpruned, ordered([*doubts, *notes]))
 
 
+def for_any_target(settings: Settings) -> Settings:
+    """The settings of a measurement that serves every target of the whole network."""
+    targets: dict[str, Any] = dict.fromkeys(TARGETS) | {"max_error": ANY_ERROR}
+    return replace(settings, **targets)
+
+
 def _doubts(dense: Model, samples: SampleSet, settings: Settings, threads: int) -> list[Diagnostic]:
-    """What there is to doubt of samples and labels."""
+    """What there is to doubt of samples and labels before anything is solved."""
     calibration, parts = samples.calibration, (samples.fitted, samples.holdout)
-    doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=False)
+    strict = settings.target[0] == "max_drop"
+    doubts = examine(dense, calibration, parts, samples.size, threads=threads, strict=strict)
     count = min(settings.samples, calibration.samples)
     return [*doubts, *dropped_samples(len(samples), count, calibration.batch_size(1))]

@@ -6,37 +6,29 @@ from collections.abc import Sequence
 
 from nettrim_cli import __version__
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
-from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layer_reports import histograms, in_order
 from nettrim_cli.pruning.layerwise import PassResult
 from nettrim_cli.pruning.passes import Outcome
 from nettrim_cli.pruning.writing import Written
 from nettrim_cli.report.result import LayerReport, Report
-from nettrim_cli.settings import Settings
 
 
 def run_report(
-    dense: Model,
-    settings: Settings,
-    outcome: Outcome,
-    written: Written,
-    unpruned: Sequence[LayerReport],
+    context: Context, outcome: Outcome, written: Written, unpruned: Sequence[LayerReport]
 ) -> Report:
     """The report of a network and its file.
 
     Parameters
     ----------
-    dense
-        The network before.
-    settings
+    context
         Of the run.
     outcome, written
         The network, and what is known of its file.
     unpruned
         Reports of the layers that were left alone.
     """
-    result = outcome.result
+    dense, settings, result = context.dense, context.settings, outcome.result
     return Report(
         layers=in_order(dense, [*written.layers, *unpruned]),
         comparison=written.comparison,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import pytest
 
 from nettrim_cli import pipeline
@@ -70,6 +71,15 @@ def test_what_ends_a_run_ends_its_dry_run(files) -> None:
     few = Settings(**PLAIN, sparsity=0.9, limit=("*=0:0.5",))
     with pytest.raises(BadInput, match="limits of layers"):
         dry_run(files.model, files.data, "other.onnx", few)
+
+
+def test_labels_that_end_a_search_for_accuracy_end_its_dry_run(files) -> None:
+    with h5py.File(files.data, "r+") as held:
+        held["labels"][:] = 0
+    settings = Settings(**PLAIN, max_drop=0.2)
+    for run_it in (dry_run, pipeline.prune):
+        with pytest.raises(BadInput, match="all labels are 0"):
+            run_it(files.model, files.data, files.output, settings)
 
 
 def test_the_command_writes_nothing(files, capsys) -> None:
