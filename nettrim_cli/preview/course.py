@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nettrim_cli.evaluation.accuracy import Margins, drop_bound
 from nettrim_cli.evaluation.comparison import OutputComparison
 from nettrim_cli.pruning.goals import noisy_answers
+from nettrim_cli.pruning.root_search import log_odds
 
 MOST_ANSWERS = 4_000  # that tell a bound
 LEAST = 1e-9  # an error, below which errors are alike
@@ -77,8 +78,8 @@ class Course:
         ratio = 1.0
         if self.measured:
             ratios = [math.log(network.ratio) for network in self.measured]
-            places = [_odds(network.sparsity) for network in self.measured]
-            ratio = math.exp(float(np.interp(_odds(sparsity), places, ratios)))
+            places = [log_odds(network.sparsity) for network in self.measured]
+            ratio = math.exp(float(np.interp(log_odds(sparsity), places, ratios)))
         return self.layers_error(sparsity) * ratio
 
     def drop(self, sparsity: float) -> float | None:
@@ -102,8 +103,8 @@ class Course:
 
     def _between(self, sparsity: float, values: Sequence[float]) -> float:
         """A value between those of the measured networks."""
-        places = [_odds(network.sparsity) for network in self.measured]
-        return float(np.interp(_odds(sparsity), places, values))
+        places = [log_odds(network.sparsity) for network in self.measured]
+        return float(np.interp(log_odds(sparsity), places, values))
 
 
 def _drop(network: MeasuredNetwork, error: float) -> float:
@@ -173,8 +174,3 @@ def thinned(margins: Margins) -> Margins:
     reference, candidate = (values[stays] for values in margins.arrays)
     counts = margins.counts[::step]
     return Margins([reference], [candidate], counts, margins.scores, margins.from_reference)
-
-
-def _odds(share: float) -> float:
-    share = min(max(share, 1e-6), 1 - 1e-6)
-    return math.log(share / (1 - share))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from nettrim_cli.pruning.compression import Attempt
 from nettrim_cli.pruning.deletion import without_idle_units
 from nettrim_cli.pruning.passes import compression_of
 from nettrim_cli.pruning.refit.network import fits_network
+from nettrim_cli.pruning.root_search import log_odds
 from nettrim_cli.pruning.second_step import fit_together
 from nettrim_cli.report.curve.result import MEASURED, PREDICTED, CurvePoint, Trend
 
@@ -82,10 +82,10 @@ class PrunableNetwork:
         cheap = max((share for share in sparsities if share <= edge), default=min(sparsities))
         if cheap not in self.pruned:
             return cheap
-        measured = [odds(share) for share in self.pruned]
+        measured = [log_odds(share) for share in self.pruned]
         return max(
             (share for share in sparsities if share not in self.pruned),
-            key=lambda share: min(abs(odds(share) - each) for each in measured),
+            key=lambda share: min(abs(log_odds(share) - each) for each in measured),
         )
 
     def prune(self, sparsity: float) -> None:
@@ -136,8 +136,3 @@ class PrunableNetwork:
             sizes.latency_ratio,
             how,
         )
-
-
-def odds(share: float) -> float:
-    """Logarithm of the odds of a share between 0 and 1, both excluded."""
-    return math.log(share / (1 - share))

@@ -64,9 +64,9 @@ class MonotoneSearch:
         """Lay the expectation on a fine grid, in odds and logarithms."""
         scale = np.clip(np.asarray(self.expected, np.float64) / self.limit, LEAST, LARGEST)
         logarithms = np.log(np.maximum.accumulate(np.nan_to_num(scale, nan=LARGEST)))
-        ends = _odds(float(self.x[0])), _odds(float(self.x[-1]))
+        ends = log_odds(float(self.x[0])), log_odds(float(self.x[-1]))
         self._grid = np.linspace(*ends, FINE)
-        odds = [_odds(float(value)) for value in self.x]
+        odds = [log_odds(float(value)) for value in self.x]
         self._expected = np.interp(self._grid, odds, logarithms)
 
     def observe(self, x: float, figure: float) -> None:
@@ -87,14 +87,14 @@ class MonotoneSearch:
             return None
         guess = self._aim()
         if missed and guess >= min(missed):
-            low = self._grid[0] if best is None else _odds(best)
-            guess = _share((low + _odds(min(missed))) / 2)
+            low = self._grid[0] if best is None else log_odds(best)
+            guess = _share((low + log_odds(min(missed))) / 2)
         if best is None and len(missed) >= PATIENCE:  # what was predicted is no guide
-            lower = _odds(min(missed)) - 2.0 ** (len(missed) - PATIENCE)
+            lower = log_odds(min(missed)) - 2.0 ** (len(missed) - PATIENCE)
             guess = min(guess, _share(max(lower, self._grid[0])))
-        if best is not None and _odds(guess) - _odds(best) < self.tolerance * len(self.tries):
+        if best is not None and log_odds(guess) - log_odds(best) < self.tolerance * len(self.tries):
             return None
-        if missed and _odds(min(missed)) - self._grid[0] < 1e-6:
+        if missed and log_odds(min(missed)) - self._grid[0] < 1e-6:
             return None  # not even the least will do
         return guess
 
@@ -103,7 +103,7 @@ class MonotoneSearch:
         misses = sum(figure > self.limit for _, figure in self.tries)
         goal, offsets = -self.margin * 2 ** max(0, misses - 1), np.zeros(FINE)
         if self.tries:
-            tries = sorted((_odds(x), figure) for x, figure in self.tries)
+            tries = sorted((log_odds(x), figure) for x, figure in self.tries)
             odds = np.array([x_odds for x_odds, _ in tries])
             scale = np.array([figure / self.limit for _, figure in tries])
             ratios = np.log(np.clip(scale, LEAST, LARGEST))
@@ -123,7 +123,8 @@ class MonotoneSearch:
         return _share(self._grid[end - 1] + min(max(share, 0.0), 1.0) * step)
 
 
-def _odds(share: float) -> float:
+def log_odds(share: float) -> float:
+    """Logarithm of the odds of a share; 0 and 1 count as the nearest that have any."""
     share = min(max(share, 1e-12), 1 - 1e-12)
     return math.log(share / (1 - share))
 
