@@ -13,6 +13,7 @@ import pytest
 
 from nettrim_cli.errors import CannotWrite, WrongUsage
 from nettrim_cli.report import formatting
+from nettrim_cli.report.model_summary import ModelSummary
 from nettrim_cli.report.plain import json_text
 from nettrim_cli.report.result import FileForm
 from nettrim_cli.report.saving import FORMATS
@@ -22,6 +23,7 @@ from tests.support.reports import (
     comparison,
     dense,
     few,
+    node,
     pictured,
     shown,
     solved,
@@ -131,6 +133,28 @@ def test_markdown_of_a_deep_network_fits_into_a_comment_on_github() -> None:
     whole_text = pictured(*names[:200]).render(".md")
     assert len(read_markdown(whole_text).tables[1]) == 201
     assert "more rows" not in whole_text
+
+
+@pytest.mark.parametrize("length", [20, 200, 900])
+def test_markdown_with_very_many_warnings_fits_and_tells_how_many_are_left_out(length) -> None:
+    texts = [f"{k} {'z' * length}" for k in range(1_000)]
+    report = replace(pictured(*map("fc{}".format, range(500))), warnings=few(*texts))
+    text = report.render(".md")
+    assert len(text) < 65_536
+    shown = [k for k, note in enumerate(texts) if note in text]
+    assert shown == list(range(len(shown)))
+    page = read_markdown(text)
+    assert len(shown) >= 5
+    assert f"{1_000 - len(shown)} more notes stand in the HTML report." in page.all_of("em")
+    assert len(page.tables[1]) > 100
+    assert "Files and versions" in page.all_of("summary")
+
+
+def test_markdown_of_a_long_first_table_fits() -> None:
+    names = [f"/encoder/layer.{k}/{'x' * 200}" for k in range(1_000)]
+    text = ModelSummary("m.onnx", [node(name) for name in names], {}, 0).render(".md")
+    assert len(text) < 65_536
+    assert [row[0] for row in read_markdown(text).tables[0][1:]] == names[:100]
 
 
 def test_forms_of_the_file_are_told_and_the_compact_one_if_it_is_smaller() -> None:

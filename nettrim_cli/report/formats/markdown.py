@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nettrim_cli.report.diagnostic import Severity
 from nettrim_cli.report.document import (
@@ -22,7 +24,8 @@ from nettrim_cli.report.document import (
 from nettrim_cli.report.formatting import clean
 
 MOST_CHARACTERS = 60_000  # GitHub takes 65,536 in a comment
-ROWS = (400, 100, 25)  # of tables in a section, the first that fits
+MOST_OF_NOTICES = 20_000
+ROWS = (400, 100, 25, 5)  # of tables, and notices: the first that fits
 SIGNS = {True: "✅ ", False: "❌ ", None: ""}
 ALERTS = {Severity.CRITICAL: "CAUTION", Severity.WARNING: "WARNING", Severity.NOTE: "NOTE"}
 
@@ -33,16 +36,21 @@ def markdown(document: Document) -> str:
         f"## {escape(document.title)}",
         f"{SIGNS[document.good]}**{escape(document.headline)}**",
         *map(escape, document.lines),
-        _block(document.table, ROWS[0]),
-        *map(_notice, document.notices),
     ]
-    size = sum(len(text) + 2 for text in parts)
+    notices = _fitting(partial(_notices, document.notices), parts, MOST_OF_NOTICES)
+    table = _fitting(partial(_block, document.table), [*parts, notices])
+    parts += [table, notices]
     for section in document.sections:
-        texts = (_section(section, rows) for rows in ROWS)
-        text = next((text for text in texts if size + len(text) <= MOST_CHARACTERS), "")
-        size += len(text) + 2
-        parts += [text] if text else []
-    return "\n\n".join(parts) + "\n"
+        parts.append(_fitting(partial(_section, section), parts))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _fitting(
+    show: Callable[[int], str], parts: Sequence[str], most_characters: int = MOST_CHARACTERS
+) -> str:
+    """A part with as many rows as there is room for beside others; empty where there is none."""
+    room = most_characters - sum(len(text) + 2 for text in parts)
+    return next((text for text in map(show, ROWS) if len(text) <= room), "")
 
 
 def escape(text: str) -> str:
@@ -67,12 +75,22 @@ def _section(section: Section, most_rows: int) -> str:
 def _block(block: Block, most_rows: int) -> str:
     """A part; empty for a picture."""
     if isinstance(block, Table):
-        more = len(block.rows) - most_rows
         cut = _table(replace(block, rows=block.rows[:most_rows]))
-        return f"{cut}\n\n*{more:,} more rows stand in the HTML report.*" if more > 0 else cut
+        return cut + _left_out(len(block.rows) - most_rows, "rows")
     if isinstance(block, Text):
         return escape(block.text)
     return ""
+
+
+def _notices(notices: Sequence[Notice], most_rows: int) -> str:
+    """The first notices, each in a box of its own."""
+    shown = "\n\n".join(map(_notice, notices[:most_rows]))
+    return shown + _left_out(len(notices) - most_rows, "notes")
+
+
+def _left_out(number: int, noun: str) -> str:
+    """Where to find what was left out; empty where nothing was."""
+    return f"\n\n*{number:,} more {noun} stand in the HTML report.*" if number > 0 else ""
 
 
 def _notice(notice: Notice) -> str:
