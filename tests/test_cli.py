@@ -591,7 +591,8 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     output.write_bytes(b"old")
     model, data = files.model, files.data
     words = ["--force", "-o", str(output), "--threads", "1", "--epsilon", "0.3"]
-    words += ["--progress", "none"]
+    log = tmp_path / "run.log"
+    words += ["--progress", "none", "--log-file", str(log)]
     if stage != "writing":
         model, data = SLOW / "model.onnx", SLOW / "calib.h5"
         words += ["--samples", "200", "--include", "*fc[34]*"]
@@ -612,6 +613,7 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     assert b"Traceback" not in err
     assert err.strip().count(b"\n") == 0
     assert b"nothing was written" in err
+    assert log.read_bytes().splitlines()[-1].endswith(err.strip().removeprefix(b"nettrim: "))
     assert output.read_bytes() == b"old"
     assert os.listdir(output.parent) == ["out.onnx"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from contextlib import suppress
 
 from nettrim_cli.process.channel import identity, messages
@@ -24,7 +25,7 @@ class Ledger:
     def __init__(self, default_bytes: int) -> None:
         self.seconds, self.bytes = math.inf, default_bytes
         self.has_limit = self.has_memory = False
-        self.about, self.doing = "the model", ""
+        self.about, self.doing, self.log = "the model", "", ""
         self.temporaries: list[str] = []
         self.sidecars: list[str] = []
         self.outputs: list[tuple[str, str]] = []
@@ -37,7 +38,7 @@ class Ledger:
         for kind, *facts in messages(self._buffer):
             if kind == "limit":
                 self._set_limit(*facts)
-            elif kind in ("about", "doing"):
+            elif kind in ("about", "doing", "log"):
                 setattr(self, kind, facts[0])
             elif kind == "temporary":
                 self.temporaries.append(facts[0])
@@ -61,6 +62,21 @@ class Ledger:
         if len(written) == 1:
             return written_alone(written[0])
         return f"{', '.join(dict.fromkeys(written))} were written, the rest was not"
+
+    def write_down(self, sentence: str, seconds: float) -> None:
+        """Add how the run ended, after so many seconds, to its log, if it has one."""
+        if not os.path.isfile(self.log):
+            return
+        import json
+        from datetime import datetime, timezone
+
+        line = f"{time.strftime('%H:%M:%S')}  failed: {sentence}"
+        if self.log.lower().endswith(".jsonl"):
+            now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+            facts = {"time": now, "seconds": round(seconds, 3), "outcome": "failed"}
+            line = json.dumps({"event": "end", **facts, "text": sentence})
+        with suppress(OSError), open(self.log, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def ended_by(self, number: int) -> str:
         """Say that a signal ended the run."""

@@ -2,7 +2,8 @@
 
 The supervisor starts before anything heavy is imported.  It ends the run on a signal or over a
 limit, and says in a sentence why the run ended where the run itself cannot, as when the engine
-crashes or never comes back.  It removes the files that the run leaves behind.
+crashes or never comes back: on stderr, and in the run's log.  It removes the files that the run
+leaves behind.
 """
 
 from __future__ import annotations
@@ -182,9 +183,10 @@ class Supervisor:
         return self._say(code, sentence)
 
     def _say(self, code: int, sentence: str) -> int:
-        standing = self.ledger.clean_up()
+        text = printable(f"{sentence}; {self.ledger.clean_up()}")
         show_cursor()
-        complain(f"{sentence}; {standing}")
+        complain(text)
+        self.ledger.write_down(text, time.monotonic() - self.begun)
         return code
 
     def _ended(self) -> int:
@@ -217,11 +219,15 @@ def show_cursor() -> None:
             sys.stderr.flush()
 
 
+def printable(text: str) -> str:
+    """A text with its control characters spelled out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def complain(text: str) -> None:
     """One line on stderr, control characters spelled out."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"nettrim: {shown}\n")
+        sys.stderr.write(f"nettrim: {printable(text)}\n")
         sys.stderr.flush()
 
 

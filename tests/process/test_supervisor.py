@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -70,6 +71,37 @@ def test_a_run_that_cannot_speak_for_itself(work, code, says) -> None:
     assert found == code
     assert says in text
     assert "nothing was written" in text
+
+
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        ("tell('limit', 'seconds', 0.3); time.sleep(50)", "over --time-limit, 0.3 s"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "ended by SIGTERM"),
+        ("os.abort()", "crashed (SIGABRT)"),
+    ],
+)
+def test_a_log_says_how_the_run_ended(tmp_path, ending, says) -> None:
+    for name in ("run.log", "run.jsonl"):
+        log = tmp_path / name
+        log.write_text("first\n")
+        _, text = ended(f"tell('log', {str(log)!r})\n{ending}")
+        first, last = log.read_text("utf-8").splitlines()
+        assert first == "first"
+        if name == "run.jsonl":
+            event = json.loads(last)
+            assert (event["event"], event["outcome"]) == ("end", "failed")
+            assert 0 < event["seconds"] < PATIENCE
+            last = f"failed: {event['text']}"
+        assert text == f"nettrim: {last.partition('failed: ')[2]}\n"
+        assert says in text
+
+
+def test_a_log_that_says_already_how_the_run_ended_stays(tmp_path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("done\n")
+    ended(f"tell('log', {str(log)!r}); tell('log', ''); os.abort()")
+    assert log.read_text("utf-8") == "done\n"
 
 
 def test_a_time_limit_of_the_user_is_the_only_one() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nettrim_cli.errors import CannotWrite
+from nettrim_cli.process.channel import tell
 from nettrim_cli.report.progress.bar import Bar, StatusLine
 from nettrim_cli.report.progress.lines import EVERY_SECONDS, EVERY_SECONDS_JSON, JsonLines, Lines
 from nettrim_cli.report.progress.listener import Listener, Several
@@ -64,6 +65,7 @@ class Progress(Several):
         """Write down how it ended: ``done`` or ``failed``, and what there is to say."""
         for log in self._logs:
             log.conclude(outcome, lines)
+        tell("log", "")
 
 
 @contextmanager
@@ -91,6 +93,8 @@ def session(asked: Session, command: str = "nettrim") -> Iterator[Progress]:
         machine = [shown] if isinstance(shown, JsonLines) else []
         progress = Progress(listeners, [*machine, *log])
         progress.start(command)
+        if log:
+            tell("log", asked.log_file)
         try:
             yield progress
         except BaseException as error:
