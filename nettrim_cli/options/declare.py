@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from typing import Any
 
 from nettrim_cli.errors import BadInput
+
+BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "low": (operator.ge, "at least"),
+    "above": (operator.gt, "above"),
+    "high": (operator.le, "at most"),
+    "below": (operator.lt, "below"),
+}
+"""What bounds of a field ask of its value, and in words."""
 
 
 def option(
@@ -19,8 +28,8 @@ def option(
     absent: str = "",
     low: float | None = None,
     high: float | None = None,
-    open_ends: bool = False,
-    zero: bool = False,
+    above: float | None = None,
+    below: float | None = None,
     choices: tuple[str, ...] = (),
     metavar: str = "",
     parse: Callable[[str], Any] | None = None,
@@ -40,10 +49,10 @@ def option(
         A value as the command line takes it; a choice has one without.
     absent
         What happens where the default is None, in words: ``all``.
-    low, high, open_ends
-        Bounds of the value, and whether they are excluded.
-    zero
-        Whether a lower bound of 0 is allowed all the same.
+    low, high
+        Least and largest value.
+    above, below
+        Bounds that the value must not reach, in their place.
     choices
         The values that are allowed, if not all within the bounds.
     metavar
@@ -62,8 +71,8 @@ def option(
             "absent": absent,
             "low": low,
             "high": high,
-            "open": open_ends,
-            "zero": zero,
+            "above": above,
+            "below": below,
             "choices": choices,
             "metavar": metavar,
             "parse": parse,
@@ -92,19 +101,12 @@ def check_bounds(options: Any) -> None:
 
 def inside(value: float, rule: Mapping[str, Any]) -> bool:
     """Whether a value is within the bounds of a field, if there are any."""
-    low: Any = rule.get("low")
-    high: Any = rule.get("high")
-    if rule.get("open"):
-        return bool((low < value or (rule.get("zero") and value == 0)) and value < high)
-    return (low is None or low <= value) and (high is None or value <= high)
+    return all(
+        rule.get(name) is None or holds(value, rule[name]) for name, (holds, _) in BOUNDS.items()
+    )
 
 
 def bounds(rule: Mapping[str, Any]) -> str:
     """The bounds of a field in words."""
-    low, high = rule["low"], rule["high"]
-    if high is None:
-        return f"at least {low}"
-    above = rule["open"] and not rule.get("zero")
-    return f"{'above' if above else 'at least'} {low} and " + (
-        f"below {high}" if rule["open"] else f"at most {high}"
-    )
+    words = [f"{word} {rule[name]}" for name, (_, word) in BOUNDS.items() if rule[name] is not None]
+    return " and ".join(words)

@@ -76,8 +76,13 @@ def _with_option(command: Command, option_field: Field[Any]) -> Command:
     elif "int" in kind:
         type_ = click.IntRange(rule["low"], rule["high"])
     elif "float" in kind:
-        open_ends = rule["open"]
-        type_ = click.FloatRange(rule["low"], rule["high"], min_open=open_ends, max_open=open_ends)
+        low, above, high, below = (rule[name] for name in ("low", "above", "high", "below"))
+        type_ = click.FloatRange(
+            low if above is None else above,
+            high if below is None else below,
+            min_open=above is not None,
+            max_open=below is not None,
+        )
     else:
         type_ = str
     return flag(

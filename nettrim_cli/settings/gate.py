@@ -44,9 +44,8 @@ class Gate:
         group="Limits",
         detail="Their bound of this confidence decides.",
         example="95%",
-        low=0.5,
-        high=1,
-        open_ends=True,
+        above=0.5,
+        below=1,
         metavar="C",
         parse=parse_share,
     )
