@@ -125,7 +125,7 @@ def one_answer(case: Case) -> Iterator[Diagnostic]:
                 f"output '{output.name}' of the dense network is class {answers[0]} on all "
                 f"{len(answers):,} samples: equal answers say nothing. Are there samples of all "
                 "classes, prepared as in training?",
-                "the dense network always answers the same class",
+                "a dense network that always answers the same class",
             )
 
 
