@@ -14,7 +14,7 @@ from nettrim_cli.pruning.executors import Callback, silent
 from nettrim_cli.pruning.layer_reports import weights_of
 from nettrim_cli.pruning.selection import nonzeros, within_ceiling
 from nettrim_cli.reasons import Reason
-from nettrim_cli.solve.gram.l0 import solve_l0
+from nettrim_cli.solve.gram.l0 import NOT_SPARSER, solve_l0
 from nettrim_cli.solve.gram.rounding import round_solution
 from nettrim_cli.solve.gram.shrunk import solve_shrunk
 from nettrim_cli.solve.matrices import Matrix
@@ -116,6 +116,8 @@ def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:
     epsilon = job.budget.epsilon
     targets = (replace(problem, epsilon=epsilon) for problem in job.problems)
     solutions = [_solve(job, problem, progress) for problem in targets]
+    if job.method != "l0":  # it sees to that itself
+        solutions = list(map(_or_dense, job.problems, solutions))
     remaining = nonzeros(
         weights_of(problem, solution.U)
         for problem, solution in zip(job.problems, solutions, strict=True)
@@ -123,6 +125,14 @@ def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:
     zeros = sum(problem.weight_count for problem in job.problems) - remaining
     allowed = min(max(zeros, job.bounds[0]), job.bounds[1])
     return solutions if allowed == zeros else _with_zeros(job, ZerosBudget(allowed), progress)
+
+
+def _or_dense(problem: LayerProblem, solution: Solution) -> Solution:
+    """Weights of a convex program, or the dense ones where they are no fewer."""
+    after, before = (nonzeros([weights_of(problem, U)]) for U in (solution.U, problem.W))
+    if after < before or solution.status.leaves_dense:
+        return solution
+    return replace(Solution.dense(problem, NOT_SPARSER), iterations=solution.iterations)
 
 
 def _with_zeros(job: LayerJob, budget: ZerosBudget, progress: Callback) -> Sequence[Solution]:

@@ -29,7 +29,7 @@ from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
 from nettrim_cli.pruning.selection import bits_of, select
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import METHODS
-from nettrim_cli.solve.problem import LayerProblem
+from nettrim_cli.solve.problem import LayerProblem, Status
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, input_samples, save_data
 from tests.support.options import QUICK
@@ -131,6 +131,15 @@ def test_a_serial_executor_asks_for_a_job_when_the_one_before_is_done() -> None:
     assert results == [0, 2, 4]
     assert told == [(what, n) for n in range(3) for what in ("asked", "progress", "done")]
     assert silent(1, 2) is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_are_no_fewer_give_way_to_the_dense_ones(method) -> None:
+    last = jobs_of("mlp", method)[-1]
+    job = replace(last, method=method, budget=ErrorBudget(1e-3))
+    (solution,), (problem,) = solve_layer(job).solutions, job.problems
+    assert np.array_equal(solution.U, problem.W)
+    assert (solution.status, solution.reason) == (Status.DENSE, "not-sparser")
 
 
 @pytest.mark.parametrize("bounds", [(0, 40), (180, 192), (0, 192)])
