@@ -126,12 +126,14 @@ def measure(context: Context, samples: SampleSet, sparsity: float | None = None)
     error_model = _measure(context, samples, sparsity, cache)
     mixed = samples.augmented() if context.may_augment else samples
     if mixed.rounds:
+        context.listener.stage("measuring it on samples that were mixed and moved")
         mixed_cache = StreamCache()
         mixed_model = _measure(context, mixed, sparsity, mixed_cache)
         if predicted_cost(mixed_model) < predicted_cost(error_model):
             samples, error_model, cache = mixed, mixed_model, mixed_cache
     forecast = None
     if context.settings.forecast and len(samples.half().fitted) < len(samples.fitted):
+        context.listener.stage("measuring it on half of the samples")
         fewer = _measure(context, samples.half(), sparsity)
         forecast = Forecast.of(error_model, fewer, allocate(context, error_model, share))
     return Measurement(error_model, samples, cache, forecast)

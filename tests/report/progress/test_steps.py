@@ -36,3 +36,15 @@ def test_measuring_counts_the_layers_and_comparing_the_samples(files) -> None:
     assert steps[-1][0] == steps[-1][1]
     assert [done for done, _ in steps] == sorted({done for done, _ in steps})
     assert len({of for _, of in steps}) == 1
+
+
+def test_measuring_again_is_a_stage_of_its_own(files) -> None:
+    told = Steps()
+    settings = Settings(sparsity=0.5, samples=20, forecast=True, **{**PLAIN, "augment": "auto"})
+    pipeline.prune(files.model, files.data, files.output, settings, listener=told)
+    for text in (
+        "measuring how sensitive each layer is",
+        "measuring it on samples that were mixed and moved",
+        "measuring it on half of the samples",
+    ):
+        assert told.found[text] == [(1, 3), (2, 3), (3, 3)]
