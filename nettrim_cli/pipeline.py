@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nettrim_cli.data.batching import batch_size
-from nettrim_cli.data.input_shapes import dataset_shape
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.evaluation.certificate import certificate_of
@@ -36,7 +35,6 @@ from nettrim_cli.loading import (
     naming,
     open_samples,
 )
-from nettrim_cli.preview.layer_costs import layer_costs
 from nettrim_cli.preview.opened_run import dense_model, opened_run
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
@@ -45,13 +43,11 @@ from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.integer_kernels import integer_context
 from nettrim_cli.pruning.passes import Outcome, prune_network
 from nettrim_cli.pruning.run_reports import missed_report, run_report
-from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.pruning.target_search import Missed, search_sparsity
 from nettrim_cli.pruning.writing import write
 from nettrim_cli.report.comparison_result import Comparison, Conversion
 from nettrim_cli.report.data_result import made_in_words
 from nettrim_cli.report.diagnostic import ordered
-from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
 from nettrim_cli.report.progress.counting import CountedBatches
 from nettrim_cli.report.result import LayerReport, Report
 from nettrim_cli.settings import SEARCHED, Gate, Settings
@@ -209,50 +205,6 @@ def compare(  # noqa: PLR0913 (the options of the command)
             settings=facts,
             provenance=provenance_of(files),
         )
-
-
-def inspect(
-    model: PathLike,
-    data: PathLike | None = None,
-    settings: Settings | None = None,
-    *,
-    listener: Listener | None = None,
-) -> ModelSummary:
-    """List the layers of a model, with the non-zeros of each that can be pruned.
-
-    Parameters
-    ----------
-    model, data
-        ONNX file; samples on which it is measured what zeros would cost in each layer.
-    settings
-        Of that measurement.
-    listener
-        Is told what is done.
-
-    Raises
-    ------
-    NettrimError
-        One of its kinds: a file is missing or bad, or with samples no layer can be pruned.
-    """
-    tell("about", model)
-    (loaded,) = load_models([model], data)
-    counts = {
-        layer.name: nonzeros(loaded.weight(layer)[0]) for layer in loaded.layers if layer.prunable
-    }
-    summary = ModelSummary(
-        *(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0]),
-        inputs=[
-            TensorFacts(
-                tensor.name, tensor.dtype, tensor.shape, dataset_shape(tensor, loaded.inputs)
-            )
-            for tensor in loaded.inputs
-        ],
-        outputs=[TensorFacts(tensor.name, tensor.dtype, tensor.shape) for tensor in loaded.outputs],
-    )
-    if data is None:
-        return summary
-    prices = layer_costs(loaded, data, settings or Settings(), listener or _silent())
-    return replace(summary, costs=prices.costs, notes=prices.notes)
 
 
 def convert(

@@ -18,7 +18,8 @@ from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.errors import BadInput, CannotWrite, NothingToDo, WrongUsage
 from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pipeline import compare, default_output, inspect, prune
+from nettrim_cli.pipeline import compare, default_output, prune
+from nettrim_cli.preview.inspection import inspect
 from nettrim_cli.pruning import allocation
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0

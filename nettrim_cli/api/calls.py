@@ -19,6 +19,7 @@ from nettrim_cli.api.workspace import workspace
 from nettrim_cli.latency.bench import bench as time_models
 from nettrim_cli.loading import default_output
 from nettrim_cli.preview.curve import curve as predict
+from nettrim_cli.preview.inspection import inspect as list_layers
 from nettrim_cli.report.model_summary import ModelSummary
 from nettrim_cli.settings import BenchSettings, Gate, Settings
 from nettrim_cli.settings.curve import MEASUREMENT, RUN_OPTIONS, CurveSettings
@@ -76,8 +77,8 @@ def prune(
     TypeError
         There is no such option.
     """
-    chosen = merged(settings or Settings(), options, "prune")
     with workspace() as files:
+        chosen = merged(settings or Settings(), options, "prune")
         path = files.model(model, "model")
         samples = files.samples(data, path, Draw(chosen.samples, chosen.seed))
         in_memory = output is None and path is not model
@@ -120,9 +121,9 @@ def curve(
     TypeError
         There is no such option.
     """
-    chosen = merged(settings or Settings(), options, "curve", RUN_OPTIONS)
-    shares = CurveSettings(tuple(map(str, at)), measured)
     with workspace() as files:
+        chosen = merged(settings or Settings(), options, "curve", RUN_OPTIONS)
+        shares = CurveSettings(tuple(map(str, at)), measured)
         path = files.model(model, "model")
         result = predict(
             path,
@@ -169,8 +170,8 @@ def compare(
     TypeError
         There is no such limit.
     """
-    limit = merged(gate or Gate(), limits, "compare")
     with workspace() as files:
+        limit = merged(gate or Gate(), limits, "compare")
         first, second = files.model(reference, "reference"), files.model(candidate, "candidate")
         comparison = pipeline.compare(
             first,
@@ -212,12 +213,12 @@ def inspect(
     TypeError
         There is no such option.
     """
-    chosen = merged(settings or Settings(), options, "inspect", MEASUREMENT)
     with workspace() as files:
+        chosen = merged(settings or Settings(), options, "inspect", MEASUREMENT)
         path = files.model(model, "model")
         draw = Draw(chosen.samples, chosen.seed)
         samples = None if data is None else files.samples(data, path, draw)
-        return files.told(pipeline.inspect(path, samples, chosen, listener=listener))
+        return files.told(list_layers(path, samples, chosen, listener=listener))
 
 
 def bench(
@@ -244,9 +245,9 @@ def bench(
     TypeError
         There is no such option.
     """
-    chosen = merged(settings or BenchSettings(), options, "bench")
-    several = models if isinstance(models, (list, tuple)) else [models]
     with workspace() as files:
+        chosen = merged(settings or BenchSettings(), options, "bench")
+        several = models if isinstance(models, (list, tuple)) else [models]
         paths = [files.model(model, f"model-{number}") for number, model in enumerate(several, 1)]
         samples = None if data is None else files.samples(data, paths[0], Draw())
         return files.told(time_models(paths, samples, chosen))

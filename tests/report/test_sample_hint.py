@@ -9,8 +9,8 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from nettrim_cli import pipeline
 from nettrim_cli.cli import run
+from nettrim_cli.preview.inspection import inspect
 from nettrim_cli.report import sample_hint
 from nettrim_cli.report.model_summary import TensorFacts
 from tests.support.networks import residual, save_model
@@ -70,7 +70,7 @@ def test_the_line_makes_a_file_that_prune_takes(tmp_path, monkeypatch) -> None:
     for number in range(12):
         pixels = np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photographs" / f"{number}.png")
-    line = sample_hint.command("m.onnx", pipeline.inspect("m.onnx").inputs)
+    line = sample_hint.command("m.onnx", inspect("m.onnx").inputs)
     assert run(shlex.split(line)[1:]) == 0
     assert run(["prune", "m.onnx", "--data", "calib.h5", "-q", *FAST]) == 0
 
@@ -85,7 +85,7 @@ def test_the_script_writes_a_file_that_prune_takes(tmp_path, monkeypatch) -> Non
     }"""
     proto = build(text, w=normal(6, 6), v=normal(5, 6), axes=np.array([0], np.int64))
     save_model(tmp_path / "m.onnx", proto)
-    inputs = pipeline.inspect("m.onnx").inputs
+    inputs = inspect("m.onnx").inputs
     assert [each.dataset for each in inputs] == [("samples", 6), ("samples", 2, 5)]
     arrays = {"samples_1": normal(20, 6), "samples_2": normal(20, 2, 5)}
     exec("\n".join(sample_hint.script(inputs)), arrays)

@@ -14,6 +14,7 @@ from nettrim_cli import pipeline
 from nettrim_cli.graph.compact.expansion import expanded
 from nettrim_cli.graph.model import Model
 from nettrim_cli.graph.storage.external import External
+from nettrim_cli.preview.inspection import inspect
 from nettrim_cli.settings import Settings
 from tests.support.networks import Files, mlp, save_data, save_model
 from tests.support.options import PLAIN, QUICK
@@ -126,7 +127,7 @@ def compact(tmp_path: Path) -> Files:
 def test_a_compact_file_is_smaller_and_has_the_same_layers(compact: Files) -> None:
     dense = compact.folder / "dense.onnx"
     assert compact.model.stat().st_size < 0.5 * dense.stat().st_size
-    first, second = pipeline.inspect(dense), pipeline.inspect(compact.model)
+    first, second = inspect(dense), inspect(compact.model)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
     assert first.parameters == second.parameters
     for layer in second.layers:
