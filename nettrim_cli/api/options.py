@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from nettrim_cli.errors import BadInput
+from nettrim_cli.settings import BenchSettings, CurveSettings, Gate, Settings
 
 Options = TypeVar("Options", bound=Any)
+KINDS = (BenchSettings, CurveSettings, Gate, Settings)
+RULES = {field.name: field for kind in KINDS for field in fields(kind)}
+SWITCHES = {"bench", "force", *(name for name, field in RULES.items() if field.type == "bool")}
+FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?: ([\w%:+-]+(?:\.\d+%?)?))?")
 
 
 def merged(
@@ -63,3 +69,25 @@ def _read(value: Any, field: Any) -> Any:
         return parse(value)
     except ValueError as error:
         raise BadInput(f"{field.name}: {error}.") from error
+
+
+def with_keywords(message: str) -> str:
+    """A message with keywords in place of the command line's flags, such as ``force=True``."""
+    return FLAG.sub(_keyword, message)
+
+
+def _keyword(flag: re.Match[str]) -> str:
+    """A flag and the word behind it; only what is its value becomes a part of the keyword."""
+    name, word = flag[1].replace("-", "_"), flag[2] or ""
+    behind = f" {word}" if word else ""
+    if name in SWITCHES:
+        return f"{name}=True{behind}"
+    if name not in RULES:
+        return f"data{behind}" if name == "data" else flag[0]
+    rule = RULES[name].metadata
+    try:
+        if word in rule["choices"]:
+            return f"{name}={word!r}"
+        return f"{name}={(rule['parse'] or int)(word)!r}"
+    except ValueError:
+        return f"{name}{behind}"

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nettrim_cli.api.options import with_keywords
 from nettrim_cli.api.samples import Draw, opened
 from nettrim_cli.data.formats.memory import MemoryContainer
 from nettrim_cli.errors import BadInput, NettrimError
@@ -87,7 +88,7 @@ class Workspace:
 
 @contextmanager
 def workspace() -> Iterator[Workspace]:
-    """Open a workspace for a with-block; errors raised in it name what is in memory.
+    """Open a workspace for a with-block; errors raised in it speak of memory and of keywords.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def workspace() -> Iterator[Workspace]:
     try:
         yield files
     except NettrimError as error:
-        error.args = files.told(error.args)
+        error.args = (with_keywords(files.told(str(error))),)
         error.__dict__.update({name: files.told(value) for name, value in vars(error).items()})
         raise
     finally:

@@ -16,6 +16,7 @@ import pytest
 
 import nettrim_cli
 from nettrim_cli import cli, pipeline
+from nettrim_cli.api.options import with_keywords
 from nettrim_cli.errors import BadInput, CannotWrite, GateFailed, NothingToDo, WrongUsage
 from nettrim_cli.report.result import Report
 from nettrim_cli.settings import BenchSettings, Gate, Settings
@@ -73,7 +74,7 @@ def test_a_model_in_a_file_is_written_beside_it(files) -> None:
     report = nettrim_cli.prune(files.model, files.data, **QUICK)
     assert report.output == files.output
     assert report.model == onnx.load(files.output)
-    with pytest.raises(CannotWrite):
+    with pytest.raises(CannotWrite, match="add force=True to replace it"):
         nettrim_cli.prune(files.model, files.data, **QUICK)
     again = nettrim_cli.prune(str(files.model), files.data, force=True, **QUICK)
     assert again.model == report.model
@@ -170,6 +171,25 @@ def test_unknown_options_are_errors_that_tell_the_nearest(arrays, proto) -> None
         nettrim_cli.compare(proto, proto, arrays, max_dorp=0.5)
     with pytest.raises(BadInput, match="sparsity: 90 would be 9000 %"):
         nettrim_cli.prune(proto, arrays, sparsity="90")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"speedup": 2}, r"^speedup needs .*: add structure='shrink'\.$"),
+        ({"epsilon": 0}, r"^epsilon=0\.0 asks .*: add method='net-trim', .* as epsilon=0\.01\.$"),
+        ({"sparsity": 0.5, "bits": "auto"}, r"^bits='auto' weighs .*: add max_error, max_drop or"),
+        ({"pattern": "2:4", "sparsity": 0.5}, r"^pattern='2:4' says .* targets and allocate\.$"),
+    ],
+)
+def test_messages_name_keywords_in_place_of_flags(files, options, message) -> None:
+    with pytest.raises(BadInput, match=message):
+        nettrim_cli.prune(files.model, files.data, **options)
+
+
+def test_messages_keep_the_flags_of_other_programs() -> None:
+    line = "run 'python -m tf2onnx.convert --keras net.h5 --output model.onnx' and name it"
+    assert with_keywords(line) == line
 
 
 @pytest.mark.parametrize(
