@@ -87,7 +87,7 @@ def check_bounds(options: Any) -> None:
     Raises
     ------
     BadInput
-        One is no choice, or outside its bounds.
+        One is no choice, not of its form, or outside its bounds.
     """
     for option_field in fields(options):
         value, rule = getattr(options, option_field.name), option_field.metadata
@@ -95,8 +95,18 @@ def check_bounds(options: Any) -> None:
             choices = " or ".join(rule["choices"])
             raise BadInput(f"{option_field.name} is {value!r}; it must be {choices}.")
         values = value if isinstance(value, tuple) else (value,)
+        for text in values:
+            if isinstance(text, str) and rule["parse"]:
+                _check_text(option_field.name, text, rule)
         if value is not None and not all(inside(item, rule) for item in values):
             raise BadInput(f"{option_field.name} is {value!r}; it must be {bounds(rule)}.")
+
+
+def _check_text(name: str, text: str, rule: Mapping[str, Any]) -> None:
+    try:
+        rule["parse"](text)
+    except ValueError as error:
+        raise BadInput(f"{name} {error}.") from error
 
 
 def inside(value: float, rule: Mapping[str, Any]) -> bool:

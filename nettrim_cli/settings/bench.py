@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_fraction, parse_seconds
 
@@ -95,11 +94,6 @@ class BenchSettings:
     def __post_init__(self) -> None:
         """Check each value against the bounds that its field declares."""
         check_bounds(self)
-        for text in self.shape:
-            try:
-                check_shape(text)
-            except ValueError as error:
-                raise BadInput(f"--shape {error}.") from error
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

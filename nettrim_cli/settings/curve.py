@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_share
 
@@ -70,11 +69,6 @@ class CurveSettings:
     def __post_init__(self) -> None:
         """Check each value against the bounds that its field declares."""
         check_bounds(self)
-        for text in self.at:
-            try:
-                check_shares(text)
-            except ValueError as error:
-                raise BadInput(f"--at {error}.") from error
 
     @property
     def sparsities(self) -> tuple[float, ...]:

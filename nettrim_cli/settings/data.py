@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_seconds
 from nettrim_cli.settings.bench import check_shape, parsed_shapes
@@ -246,13 +245,6 @@ class DataSettings:
     def __post_init__(self) -> None:
         """Check each value against what its field declares."""
         check_bounds(self)
-        checks = ((check_size, self.size), (check_numbers, self.mean), (check_numbers, self.std))
-        for check, text in (*checks, *((check_value, text) for text in self.set)):
-            try:
-                if text is not None:
-                    check(text)
-            except ValueError as error:
-                raise BadInput(f"{error}.") from error
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

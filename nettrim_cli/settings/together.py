@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from nettrim_cli.errors import BadInput
 from nettrim_cli.settings.bits import check_bits
 from nettrim_cli.settings.layers import check_layers
-from nettrim_cli.settings.limits import Limit
 from nettrim_cli.settings.method import DEFAULT_GAMMA
 from nettrim_cli.settings.targets import check_one_target
 
@@ -42,11 +40,6 @@ def check_together(settings: Settings) -> None:
             "--widths and --batch are about smaller layers, and --structure zeros makes none: "
             "leave them out, or give --structure shrink."
         )
-    for text in settings.limit:
-        try:
-            Limit.parse(text)
-        except ValueError as error:
-            raise BadInput(f"limit {error}.") from error
     check_layers(settings)
 
 
@@ -105,10 +98,6 @@ def _check_structure(settings: Settings) -> None:
 
 def _check_pattern(settings: Settings, targets: Sequence[str]) -> None:
     pattern = settings.pattern
-    try:
-        import_module("nettrim_cli.solve.patterns").checked_pattern(str(pattern))
-    except ValueError as error:
-        raise BadInput(f"pattern {error}.") from error
     if settings.method != "l0" or settings.limit:
         raise BadInput("--pattern needs method l0, and goes with no --limit.")
     if settings.n_of_m is not None and (targets or settings.allocate is not None):
