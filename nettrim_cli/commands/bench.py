@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nettrim_cli.errors import BadInput, GateFailed, NettrimError
-from nettrim_cli.options.endings import printing
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import (
     PATH,
     data_option,
@@ -21,7 +21,6 @@ from nettrim_cli.options.flags import (
 )
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.options.usage import given_line
-from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.settings import BenchSettings
 
@@ -37,7 +36,7 @@ EXAMPLES = (
 @options_of(BenchSettings)
 @reports_option(FORMATS)
 @json_option
-@progress_options(KINDS)
+@progress_options
 @config_options
 @limit_options
 def bench(
@@ -76,9 +75,8 @@ def bench(
         Options do not go together.
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli.latency.bench import bench as time_models
-    from nettrim_cli.report import bench as view
-    from nettrim_cli.report import bench_verdict, terminal
-    from nettrim_cli.report.plain import json_text
+    from nettrim_cli.report import bench_verdict
+    from nettrim_cli.report.bench import show_bench
     from nettrim_cli.report.progress.session import Session, session
 
     settings = BenchSettings(**options)
@@ -97,8 +95,4 @@ def bench(
     if complaint := bench_verdict.complaint(timings):
         kind = GateFailed if timings.passed is False else BadInput
         outcome = kind(complaint)
-    with printing(outcome):
-        if as_json:
-            click.echo(json_text(timings), nl=False)
-        else:
-            view.show_bench(timings, terminal.console_for_stdout())
+    print_result(timings, show_bench, as_json=as_json, outcome=outcome)

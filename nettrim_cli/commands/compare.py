@@ -7,24 +7,23 @@ from typing import Any
 
 import click
 
-from nettrim_cli.errors import BadInput, GateFailed
-from nettrim_cli.options.endings import printing
+from nettrim_cli.errors import GateFailed
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import (
     PATH,
     data_option,
     json_option,
     limit_options,
+    options_checked,
     options_of,
     progress_options,
     reporting,
     reports_option,
 )
-from nettrim_cli.options.help import flag
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.options.usage import given_line
-from nettrim_cli.report.progress import KINDS
 from nettrim_cli.report.saving import FORMATS
-from nettrim_cli.settings import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES, Gate
+from nettrim_cli.settings import Gate, Settings
 
 EXAMPLES = (
     ("how far apart they are", "nettrim compare model.onnx model.pruned.onnx --data test.h5"),
@@ -43,33 +42,8 @@ EXAMPLES = (
 @options_of(Gate)
 @reports_option(FORMATS)
 @json_option
-@flag(
-    "--certificate",
-    type=click.Choice(CERTIFICATES),
-    default="quick",
-    metavar="HOW",
-    group="Output",
-    help=CERTIFICATE_HELP,
-    detail=CERTIFICATE_DETAIL,
-)
-@flag(
-    "--ignore-label",
-    type=int,
-    metavar="N",
-    group="Samples",
-    help="The label of samples without a class: accuracy leaves them out.",
-    example="-1",
-)
-@flag(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    group="Run",
-    help="Processor threads.",
-    example="4",
-    absent="all",
-)
-@progress_options(KINDS)
+@options_of(Settings, ("certificate", "ignore_label", "threads"))
+@progress_options
 @config_options
 @limit_options
 def compare(
@@ -99,7 +73,7 @@ def compare(
     force, reports
         Files of reports, and whether existing ones may be replaced.
     certificate
-        Whether errors are bounded: auto, full or none.
+        How much is told of layers' costs: quick, full or none.
     ignore_label
         The label that marks samples without a class.
     threads
@@ -117,15 +91,12 @@ def compare(
         Limits make no sense.
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli import pipeline
-    from nettrim_cli.report import terminal
     from nettrim_cli.report.gate import complaint, outcome
-    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
+    from nettrim_cli.report.terminal import show_comparison
 
-    try:
+    with options_checked():
         gate = Gate(**gates)
-    except BadInput as error:
-        raise click.UsageError(str(error)) from error
     inputs = [reference, candidate, data]
     with reporting(reports, FORMATS, inputs, force=force) as write:
         with session(Session(progress, log_file), given_line()) as listener:
@@ -141,8 +112,5 @@ def compare(
             )
             listener.conclude("done", [" ".join(outcome(check)) for check in comparison.checks])
         write(comparison.render)
-    with printing(GateFailed(complaint(comparison)) if comparison.passed is False else None):
-        if as_json:
-            click.echo(json_text(comparison), nl=False)
-        else:
-            terminal.show_comparison(comparison, terminal.console_for_stdout())
+    failed = GateFailed(complaint(comparison)) if comparison.passed is False else None
+    print_result(comparison, show_comparison, as_json=as_json, outcome=failed)

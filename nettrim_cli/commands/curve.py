@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from nettrim_cli.errors import BadInput
 from nettrim_cli.files.formats import READABLE
-from nettrim_cli.options.endings import printing
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import (
     PATH,
     data_option,
     json_option,
     limit_options,
     listed,
+    options_checked,
     options_of,
     progress_options,
     reporting,
@@ -24,7 +24,6 @@ from nettrim_cli.options.flags import (
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.options.usage import given_line
 from nettrim_cli.report.curve.result import CURVE_FORMATS
-from nettrim_cli.report.progress import KINDS
 from nettrim_cli.settings import Settings
 from nettrim_cli.settings.curve import ANY_ERROR, RUN_OPTIONS, CurveSettings
 
@@ -42,7 +41,7 @@ EXAMPLES = (
 @options_of(Settings, RUN_OPTIONS)
 @reports_option(CURVE_FORMATS)
 @json_option
-@progress_options(KINDS)
+@progress_options
 @config_options
 @limit_options
 def curve(
@@ -85,15 +84,11 @@ def curve(
     """  # noqa: D301 (click leaves out what follows the form feed)
     from nettrim_cli.preview.curve import curve as predict
     from nettrim_cli.report.curve.screen import show_curve
-    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
-    from nettrim_cli.report.terminal import console_for_stdout
 
-    try:
+    with options_checked():
         points = CurveSettings(at, measured)
         settings = Settings(**options, max_error=ANY_ERROR)
-    except BadInput as error:  # click itself has checked single options
-        raise click.UsageError(str(error)) from error
     with reporting(reports, CURVE_FORMATS, [model, data], force=force) as write:
         with session(Session(progress, log_file), given_line()) as listener:
             result = predict(
@@ -106,8 +101,4 @@ def curve(
             )
             listener.conclude("done", [result.verdict])
         write(result.render)
-    with printing():
-        if as_json:
-            click.echo(json_text(result.as_dict()), nl=False)
-        else:
-            show_curve(result, console_for_stdout())
+    print_result(result, show_curve, as_json=as_json)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nettrim_cli.errors import BadInput
-from nettrim_cli.options.endings import printing
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import (
     PATH,
     force_option,
     json_option,
     limit_options,
+    options_checked,
     options_of,
     output_option,
     progress_options,
 )
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Command, given_line
-from nettrim_cli.report.progress import KINDS
 from nettrim_cli.settings import DataSettings
 
 EXAMPLES = (
@@ -49,7 +49,7 @@ EXAMPLES = (
 @force_option
 @json_option
 @options_of(DataSettings)
-@progress_options(KINDS)
+@progress_options
 @limit_options
 def data(
     source: Path | None,
@@ -90,14 +90,10 @@ def data(
     from nettrim_cli.preparation.making import make
     from nettrim_cli.preparation.summary import look
     from nettrim_cli.report.data_listing import show_data
-    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
-    from nettrim_cli.report.terminal import console_for_stdout
 
-    try:
+    with options_checked():
         settings = DataSettings(**options)
-    except BadInput as error:
-        raise click.UsageError(str(error)) from error
     if output is None:
         if source is None:
             raise click.UsageError("name a SOURCE, or --random N with -o calib.h5.")
@@ -110,8 +106,4 @@ def data(
         with session(Session(progress, log_file), given_line()) as listener:
             summary = make(source, model, output, settings, force=force, stage=listener.stage)
             listener.conclude("done", [f"written to {output}"])
-    with printing():
-        if as_json:
-            click.echo(json_text(summary), nl=False)
-        else:
-            show_data(summary, console_for_stdout(), written=output is not None)
+    print_result(summary, partial(show_data, written=output is not None), as_json=as_json)

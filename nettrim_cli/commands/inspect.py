@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nettrim_cli.options.endings import printing
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import (
     PATH,
     data_option,
@@ -60,19 +60,13 @@ def inspect(
     options
         Fields of ``Settings``.
     """  # noqa: D301 (click leaves out what follows the form feed)
-    from nettrim_cli import pipeline
+    from nettrim_cli.preview.inspection import inspect as inspected
     from nettrim_cli.report.layer_listing import show_summary
-    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
-    from nettrim_cli.report.terminal import console_for_stdout
 
     inputs = [model, *filter(None, (data,))]
     with reporting(reports, FORMATS, inputs, force=force) as write:
         with session(Session("none" if data is None else "auto")) as listener:
-            summary = pipeline.inspect(model, data, Settings(**options), listener=listener)
+            summary = inspected(model, data, Settings(**options), listener=listener)
         write(summary.render)
-    with printing():
-        if as_json:
-            click.echo(json_text(summary), nl=False)
-        else:
-            show_summary(summary, console_for_stdout())
+    print_result(summary, show_summary, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nettrim_cli.options.endings import printing
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import conversion_options
 from nettrim_cli.options.usage import Command
 
@@ -51,12 +51,7 @@ def convert(model: Path, output: Path | None, *, compact: bool, force: bool, as_
         Whether JSON is printed.
     """
     from nettrim_cli import pipeline
-    from nettrim_cli.report import terminal
-    from nettrim_cli.report.plain import json_text
+    from nettrim_cli.report.terminal import show_conversion
 
     conversion = pipeline.convert(model, output, compact=compact, force=force)
-    with printing():
-        if as_json:
-            click.echo(json_text(conversion), nl=False)
-        else:
-            terminal.show_conversion(conversion, terminal.console_for_stdout())
+    print_result(conversion, show_conversion, as_json=as_json)

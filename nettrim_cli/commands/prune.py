@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nettrim_cli import __version__
-from nettrim_cli.errors import BadInput, GateFailed
+from nettrim_cli.errors import GateFailed
 from nettrim_cli.files.formats import READABLE
 from nettrim_cli.options.endings import printing
 from nettrim_cli.options.flags import (
@@ -19,6 +19,7 @@ from nettrim_cli.options.flags import (
     flag_of,
     limit_options,
     listed,
+    options_checked,
     options_of,
     output_option,
     progress_options,
@@ -95,7 +96,7 @@ EXAMPLES = (
     group="Output",
     help="Print all figures, and each layer on stderr when it is done.",
 )
-@progress_options(KINDS)
+@progress_options
 @config_options
 @limit_options
 def prune(
@@ -154,11 +155,9 @@ def prune(
 
     if quiet and verbose:
         raise click.UsageError("-q and -v ask for opposite things: give one of them.")
-    try:
+    with options_checked():
         check_one_target(options, flag_of)
         settings = Settings(**options)
-    except BadInput as error:  # click itself has checked single options
-        raise click.UsageError(str(error)) from error
     target = output or default_output(model)
     shown = Session("none" if quiet and progress == KINDS[0] else progress, log_file, verbose)
     if dry_run:

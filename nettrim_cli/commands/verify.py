@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nettrim_cli.errors import GateFailed
-from nettrim_cli.options.endings import printing
+from nettrim_cli.options.endings import print_result
 from nettrim_cli.options.flags import PATH, data_option, json_option, limit_options, options_of
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import Command
@@ -70,16 +70,11 @@ def verify(
     as_json
         Whether JSON is printed.
     """  # noqa: D301 (click leaves out what follows the form feed)
-    from nettrim_cli.report.plain import json_text
     from nettrim_cli.report.progress.session import Session, session
-    from nettrim_cli.report.terminal import console_for_stdout
     from nettrim_cli.report.verification_listing import complaint, show_verification
     from nettrim_cli.verification.verify import verify as check
 
     with session(Session("none" if data is None else "auto")) as listener:
         result = check(pruned, report, dense=model, data=data, threads=threads, listener=listener)
-    with printing(None if result.passed else GateFailed(complaint(result))):
-        if as_json:
-            click.echo(json_text(result.as_dict()), nl=False)
-        else:
-            show_verification(result, console_for_stdout())
+    outcome = None if result.passed else GateFailed(complaint(result))
+    print_result(result, show_verification, as_json=as_json, outcome=outcome)

@@ -6,12 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from nettrim_cli.errors import DiskFailed, NettrimError, OutOfMemory
 from nettrim_cli.process import supervisor
 from nettrim_cli.process.ledger import NOTHING_WRITTEN, written_alone
+
+if TYPE_CHECKING:
+    from nettrim_cli.report.plain import Facts
 
 INTERRUPTED = 130
 
@@ -41,6 +45,34 @@ def printing(outcome: NettrimError | None = None) -> Iterator[None]:
         leave_quietly()
     if outcome is not None:
         raise outcome
+
+
+def print_result(
+    result: Facts,
+    show: Callable[..., None],
+    *,
+    as_json: bool,
+    outcome: NettrimError | None = None,
+) -> None:
+    """Print what a command found, as JSON or as people read it, then raise an outcome.
+
+    Parameters
+    ----------
+    result, show
+        What was found, and what prints it on a console.
+    as_json
+        Whether JSON is printed.
+    outcome
+        As of ``printing``, also for the errors raised.
+    """
+    from nettrim_cli.report.plain import json_text
+    from nettrim_cli.report.terminal import console_for_stdout
+
+    with printing(outcome):
+        if as_json:
+            click.echo(json_text(result), nl=False)
+        else:
+            show(result, console_for_stdout())
 
 
 def exit_code(command: Callable[[], object]) -> int:

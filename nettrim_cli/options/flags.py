@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 
 import click
 
+from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import bounds, inside
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import FileName
 from nettrim_cli.process import channel
 from nettrim_cli.quantities import parse_bytes, parse_seconds
+from nettrim_cli.report.progress import KINDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = FileName()
@@ -95,6 +97,21 @@ def _with_option(command: Command, option_field: Field[Any]) -> Command:
     )(command)
 
 
+@contextmanager
+def options_checked() -> Iterator[None]:
+    """Check options together in the with-block; click has checked each of them.
+
+    Raises
+    ------
+    click.UsageError
+        They do not go together.
+    """
+    try:
+        yield
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+
+
 def listed(suffixes: Iterable[str]) -> str:
     """Words for a sentence: ".json, .md or .csv"."""
     *others, last = suffixes
@@ -140,30 +157,25 @@ def data_option(
     )
 
 
-def progress_options(kinds: Sequence[str]) -> Callable[[Command], Command]:
-    """Add --progress, of these kinds, and --log-file."""
-
-    def add_options(command: Command) -> Command:
-        """Add both options to a command."""
-        command = flag(
-            "--log-file",
-            type=PATH,
-            group="Run",
-            help="Add lines about the run to a file (.jsonl: as JSON).",
-            example="run.log",
-        )(command)
-        return flag(
-            "--progress",
-            type=click.Choice(kinds),
-            default=kinds[0],
-            metavar="HOW",
-            group="Run",
-            help=f"What stderr tells meanwhile: {listed(kinds)}.",
-            detail="auto: a bar on a terminal, elsewhere a line every ten seconds. plain: a line "
-            "for each stage and layer. json: the same as JSON, an object a line.",
-        )(command)
-
-    return add_options
+def progress_options(command: Command) -> Command:
+    """Add --progress and --log-file."""
+    command = flag(
+        "--log-file",
+        type=PATH,
+        group="Run",
+        help="Add lines about the run to a file (.jsonl: as JSON).",
+        example="run.log",
+    )(command)
+    return flag(
+        "--progress",
+        type=click.Choice(KINDS),
+        default=KINDS[0],
+        metavar="HOW",
+        group="Run",
+        help=f"What stderr tells meanwhile: {listed(KINDS)}.",
+        detail="auto: a bar on a terminal, elsewhere a line every ten seconds. plain: a line "
+        "for each stage and layer. json: the same as JSON, an object a line.",
+    )(command)
 
 
 def reports_option(suffixes: Iterable[str]) -> Callable[[Command], Command]:

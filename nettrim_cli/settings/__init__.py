@@ -2,7 +2,6 @@
 
 from nettrim_cli.settings.bench import BenchSettings
 from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
-from nettrim_cli.settings.certificate import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.curve import CurveSettings
 from nettrim_cli.settings.data import PRESETS, DataSettings
 from nettrim_cli.settings.gate import Gate
@@ -16,7 +15,7 @@ from nettrim_cli.settings.layers import (
 )
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.method import ALLOCATIONS, DEFAULT_GAMMA, SCHEMES, WIDTHS
-from nettrim_cli.settings.run import AUTOMATIC, Settings
+from nettrim_cli.settings.run import AUTOMATIC, CERTIFICATES, Settings
 from nettrim_cli.settings.targets import (
     DEFAULT_DROP,
     DEFAULT_EPSILON,
@@ -34,8 +33,6 @@ __all__ = [
     "AUTO",
     "AUTOMATIC",
     "CERTIFICATES",
-    "CERTIFICATE_DETAIL",
-    "CERTIFICATE_HELP",
     "CHOSEN_BITS",
     "DEFAULT_DROP",
     "DEFAULT_EPSILON",

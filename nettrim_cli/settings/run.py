@@ -14,7 +14,6 @@ from typing import Any
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
 from nettrim_cli.settings.bits import parse_bits
-from nettrim_cli.settings.certificate import CERTIFICATE_DETAIL, CERTIFICATE_HELP, CERTIFICATES
 from nettrim_cli.settings.layers import STRUCTURES, LayerOptions, n_of_m
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
 from nettrim_cli.settings.method import MethodSettings
@@ -29,6 +28,7 @@ from nettrim_cli.settings.together import check_together
 
 AUTOMATIC = ("auto", "none")
 STORES = ("plain", "compact")
+CERTIFICATES = ("quick", "full", "none")
 
 
 @dataclass(frozen=True)
@@ -252,9 +252,10 @@ class Settings(MethodSettings):
     )
     certificate: str = option(
         "quick",
-        CERTIFICATE_HELP,
+        "What is told of each layer's costs at the outputs: quick, full or none.",
         group="Output",
-        detail=CERTIFICATE_DETAIL,
+        detail="Beside the costs it tells what the layers' norms prove. quick: costs of 16 groups "
+        "of layers at most, on a part of the samples. full: of every layer, on all of them.",
         choices=CERTIFICATES,
         metavar="HOW",
     )
