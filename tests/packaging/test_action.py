@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from nettrim_cli import cli
-from nettrim_cli.errors import GateFailed
+from nettrim_cli.errors import GateFailed, MissingInput
 from tests.support import forked
 from tests.support.networks import Files, initializers
 from tests.support.options import FAST, PATIENCE
@@ -128,6 +128,11 @@ def test_the_gate_of_the_page_passes_and_fails(runner: Runner) -> None:
     assert re.search(r"^::error title=nettrim compare::.*max-drop", printed, re.MULTILINE)
     assert "failed" in runner.summary.read_text("utf-8").lower()
     assert len(log.read_text().splitlines()) == 2
+
+    (runner.folder / "small.onnx").unlink()
+    code, _, outputs = runner.run(**inputs)
+    assert (code, outputs["passed"]) == (MissingInput.exit_code, "")
+    assert not runner.summary.read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -137,8 +137,3 @@ def test_uv_installs_the_wheel_as_a_tool(wheel: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("UV_TOOL_BIN_DIR", str(tmp_path / "bin"))
     call("uv", "tool", "install", "--python", sys.executable, wheel, cwd=tmp_path)
     assert __version__ in call(tmp_path / "bin" / "nettrim", "--version", cwd=tmp_path)
-
-
-@pytest.mark.slow
-def test_pythons_are_found() -> None:
-    assert interpreters()

@@ -14,7 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,12 @@ from typing import Any
 from nettrim_cli import report
 from nettrim_cli.report.plain import Facts
 from nettrim_cli.report.saving import SCHEMA_VERSION, Saved
-from nettrim_cli.settings import Gate, LayerOptions, Settings
+from nettrim_cli.settings import COMPARE_OPTIONS, Gate, LayerOptions, Settings
 
 FILE = Path(report.__file__).with_name("schema.json")
 TITLE = "Documents that nettrim writes as JSON"
-OPTIONS = {"prune": Settings, "compare": Gate}  # what stands under "settings"
-COMPARE = {
-    "certificate": ({"type": "string"}, "Whether errors are bounded: quick, full or none."),
-    "threads": ({"type": "integer"}, "Processor threads."),
-    "ignore_label": (
-        {"type": ["integer", "null"]},
-        "The label that marks samples without a class; null without one.",
-    ),
-}
+SHARED = tuple(field for field in fields(Settings) if field.name in COMPARE_OPTIONS)
+OPTIONS = {"prune": fields(Settings), "compare": (*fields(Gate), *SHARED)}  # under "settings"
 SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean"}
 NULL = {"type": "null"}
 
@@ -127,23 +120,21 @@ def _object(properties: Mapping[str, Any], description: str) -> dict[str, Any]:
 
 def options_schema(kind: str) -> dict[str, Any]:
     """The options of a command; those of a run within another document are empty."""
-    properties = {
-        field.name: {**_option_type(str(field.type)), "description": field.metadata["help"]}
-        for field in fields(OPTIONS[kind])
-    }
+    properties = {field.name: _option(field) for field in OPTIONS[kind]}
     if kind == "compare":
-        properties |= {name: {**t, "description": told} for name, (t, told) in COMPARE.items()}
         return {
             "anyOf": [_object(properties, "The options of a comparison."), {"maxProperties": 0}],
             "type": "object",
         }
-    layers = {
-        field.name: {**_option_type(str(field.type)), "description": field.metadata["help"]}
-        for field in fields(LayerOptions)
-    }
+    layers = {field.name: _option(field) for field in fields(LayerOptions)}
     some = {**_object(layers, "Options of some layers."), "required": ["name"]}
     properties["layers"] |= {"type": "array", "items": some}
     return _object(properties, "The options of a run.")
+
+
+def _option(field: Field[Any]) -> dict[str, Any]:
+    """The schema of an option."""
+    return {**_option_type(str(field.type)), "description": field.metadata["help"]}
 
 
 def _option_type(annotation: str) -> dict[str, Any]:

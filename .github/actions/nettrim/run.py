@@ -23,6 +23,8 @@ def main() -> int:
     folder = Path(os.environ["RUNNER_TEMP"]) / "nettrim-reports"
     folder.mkdir(parents=True, exist_ok=True)
     reports = {kind: folder / f"report.{kind}" for kind in KINDS}
+    for path in reports.values():
+        path.unlink(missing_ok=True)  # that of an earlier step
     try:
         words = command()
     except ValueError as error:
