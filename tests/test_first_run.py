@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -417,6 +418,16 @@ def test_a_size_that_no_file_can_have_is_told_in_units(here, capsys) -> None:
     assert code == 3
     assert "--max-bytes 100 B; the nearest was" in text
     assert re.search(r"nearest was [\d.]+ k?B at", text)
+
+
+def test_a_model_that_may_not_be_read_is_no_wrong_usage(here, capsys, monkeypatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    code, text = said(capsys, "inspect", "model.onnx")
+    assert (code, "model.onnx: the model cannot be read: Permission denied" in text) == (66, True)
 
 
 # Samples that do not fit

@@ -24,7 +24,7 @@ class FileName(click.Path):
     """Type of a file's path: not empty, no stream, and no name that only a folder can have."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=Path)
+        super().__init__(path_type=Path, readable=False)  # who reads it tells why it cannot
         self.name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

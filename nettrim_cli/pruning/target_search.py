@@ -269,7 +269,7 @@ def _monotone_search(goal: Goal, compression: Compression, limit: float) -> Mono
 
 
 def _missed(context: Context, rounds: Sequence[Round], samples: int, noun: str) -> str:
-    """Why nothing was written, in a sentence or two; so many samples were held out."""
+    """Why no model was written, in a sentence or two; so many samples were held out."""
     name, limit = context.settings.target[0], figure_limit(context.settings.target)
     best = min(rounds, key=lambda attempt: attempt.figure)
     option = f"--{name.replace('_', '-')}"
@@ -277,7 +277,7 @@ def _missed(context: Context, rounds: Sequence[Round], samples: int, noun: str) 
     allowed = spell(limit)
     text = (
         f"{context.dense.path}: no sparsity was found that meets {option} {allowed}; the nearest "
-        f"was {spell(best.figure)} at {best.sparsity:.1%} {noun}. Nothing was written. "
+        f"was {spell(best.figure)} at {best.sparsity:.1%} {noun}. No model was written. "
         f"Allow a {'smaller' if name == 'speedup' else 'larger'} {option}"
     )
     if name == "max_drop" and best.reached <= limit:

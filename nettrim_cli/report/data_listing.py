@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, text_table
 from nettrim_cli.report.data_result import DataSummary, made_in_words
+from nettrim_cli.report.terminal import WARN
 from nettrim_cli.report.text_table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-WARN = "yellow"
 SHOWN = 5  # classes that are counted one by one
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 120
 JOINT = "together; layers' errors are of before"
-GOOD, WARN, BAD, FAINT = "green", "yellow", "red", "dim"
+GOOD, WARN, BAD, FAINT = "green", "magenta", "red", "dim"  # legible on black and on white
 
 
 def console_for_stdout() -> Console:

@@ -150,7 +150,9 @@ def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in shown(report)
     console = screen(80, force_terminal=True, color_system="standard")
     show_report(report, console)
-    assert "\x1b[32msolved" in console.file.getvalue()  # type: ignore[attr-defined]
+    coloured = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[32msolved" in coloured
+    assert not {"33", "37", "93", "97"} & set(re.findall(r"(?<=[\[;])\d+(?=[;m])", coloured))
     plain = screen(80, force_terminal=True, color_system="standard", no_color=True)
     show_report(report, plain)
     assert "\x1b[32m" not in plain.file.getvalue()  # type: ignore[attr-defined]

@@ -128,6 +128,11 @@ def _bar(pace: Pace, console: Console) -> Progress:
             """Text of the current stage or layer."""
             return Text(pace.headline, no_wrap=True, overflow="ellipsis")
 
+    class TimePassed(TimeElapsedColumn):
+        def render(self, task: Task) -> Text:
+            """The time passed, in the terminal's own colour."""
+            return Text(super().render(task).plain, no_wrap=True)
+
     class TimeLeft(ProgressColumn):
         def render(self, task: Task) -> RenderableType:
             """The time left."""
@@ -138,7 +143,7 @@ def _bar(pace: Pace, console: Console) -> Progress:
         SpinnerColumn("dots" if utf else "line", style="cyan"),
         BarColumn(bar_width=30 if console.width >= WIDE else 10, complete_style="cyan"),
         Headline(),
-        TimeElapsedColumn(),
+        TimePassed(),
         TimeLeft(),
         console=console,
         transient=True,

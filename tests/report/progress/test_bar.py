@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -21,6 +22,15 @@ def test_terminal_shows_the_current_layer_and_cleans_up(width: int) -> None:
     if width >= 80:
         assert "layer 2 of 2: odd" in shown
     assert shown.endswith("\x1b[2K")  # the bar's line is gone
+
+
+def test_colours_are_legible_on_white() -> None:
+    console = terminal(120)
+    with Bar(console, verbose=True) as listener:
+        play(listener)
+        listener.draw()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert not {"33", "37", "93", "97"} & set(re.findall(r"(?<=[\[;])\d+(?=[;m])", shown))
 
 
 def test_verbose_prints_stages_and_layers_above_the_bar() -> None:
