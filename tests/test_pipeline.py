@@ -328,8 +328,8 @@ def test_compare_and_inspect_from_python(files) -> None:
     summary = inspect(files.output)
     assert summary.path == str(files.output)
     assert len(summary.layers) == 3
-    assert sum(summary.nonzeros.values()) == 720 - 360
-    assert summary.parameters == 720 + 40
+    assert sum(layer.nonzeros or 0 for layer in summary.layers) == 720 - 360
+    assert summary.totals.parameters == 720 + 40
 
 
 def test_models_with_other_inputs_are_not_compared(files) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nettrim_cli.data.input_shapes import dataset_shape
 from nettrim_cli.loading import PathLike, load_models
 from nettrim_cli.process.channel import tell
 from nettrim_cli.pruning.selection import nonzeros
-from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
+from nettrim_cli.report.model_summary import (
+    ModelSummary,
+    TensorFacts,
+    layer_facts,
+    layer_totals,
+)
 from nettrim_cli.report.progress.listener import Silent
 from nettrim_cli.settings import Settings
 
@@ -42,22 +47,27 @@ def inspect(
     """
     tell("about", model)
     (loaded,) = load_models([model], data)
-    counts = {
-        layer.name: nonzeros(loaded.weight(layer)[0]) for layer in loaded.layers if layer.prunable
-    }
-    summary = ModelSummary(
-        *(str(loaded.path), loaded.layers, counts, loaded.count_parameters()[0]),
-        inputs=[
-            TensorFacts(
-                tensor.name, tensor.dtype, tensor.shape, dataset_shape(tensor, loaded.inputs)
-            )
-            for tensor in loaded.inputs
-        ],
-        outputs=[TensorFacts(tensor.name, tensor.dtype, tensor.shape) for tensor in loaded.outputs],
-    )
-    if data is None:
-        return summary
-    from nettrim_cli.preview.layer_costs import layer_costs  # loads what solves, too
+    costs: Mapping[str, Sequence[float]] = {}
+    notes: tuple[str, ...] = ()
+    if data is not None:
+        from nettrim_cli.preview.layer_costs import layer_costs  # loads what solves, too
 
-    prices = layer_costs(loaded, data, settings or Settings(), listener or Silent())
-    return replace(summary, costs=prices.costs, notes=prices.notes)
+        prices = layer_costs(loaded, data, settings or Settings(), listener or Silent())
+        costs, notes = prices.costs, prices.notes
+    layers = tuple(
+        layer_facts(
+            layer,
+            nonzeros(loaded.weight(layer)[0]) if layer.prunable else None,
+            costs.get(layer.name, ()),
+        )
+        for layer in loaded.layers
+    )
+    inputs = tuple(
+        TensorFacts(tensor.name, tensor.dtype, tensor.shape, dataset_shape(tensor, loaded.inputs))
+        for tensor in loaded.inputs
+    )
+    outputs = tuple(
+        TensorFacts(tensor.name, tensor.dtype, tensor.shape) for tensor in loaded.outputs
+    )
+    totals = layer_totals(layers, loaded.count_parameters()[0])
+    return ModelSummary(str(loaded.path), layers, totals, inputs, outputs, notes)

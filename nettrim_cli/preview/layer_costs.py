@@ -22,7 +22,7 @@ class LayerPrices:
     """Predicted relative errors of the outputs at SHARES, by layer; and doubts of the samples."""
 
     costs: Mapping[str, Sequence[float]]
-    notes: Sequence[str]
+    notes: tuple[str, ...]
 
 
 def layer_costs(
@@ -51,5 +51,5 @@ def layer_costs(
                 curve.layer.name: [error_model.layer_error(curve, share) for share in SHARES]
                 for curve in error_model.curves
             },
-            [doubt.text for doubt in run.doubts],
+            tuple(doubt.text for doubt in run.doubts),
         )

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nettrim_cli.report import formatting, sample_hint, text_table
-from nettrim_cli.report.model_summary import SHARES, Axes, ModelSummary, TensorFacts
+from nettrim_cli.report.model_summary import SHARES, Axes, LayerFacts, ModelSummary, TensorFacts
 from nettrim_cli.report.terminal import GOOD, WARN
 from nettrim_cli.report.text_table import ESSENTIAL, Column
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from nettrim_cli.graph.layer import Layer
 
 COST_GROUP = "output error % with zeros"
 
@@ -35,7 +33,7 @@ def show_summary(summary: ModelSummary, console: Console) -> None:
     if summary.inputs or summary.outputs:
         text_table.blank(console)
         text_table.show(text_table.fit(tensor_columns(summary), console.width), console)
-    if summary.inputs and not summary.costs:
+    if summary.inputs and not has_costs(summary):
         text_table.blank(console)
         line = formatting.clean(sample_hint.command(summary.path, summary.inputs))
         text_table.line(f"{sample_hint.FILE} is made by such a line, or from Python:", console)
@@ -51,9 +49,9 @@ def listing_columns(summary: ModelSummary) -> list[Column]:
     names = [formatting.clean(layer.name) for layer in layers]
     ops = [formatting.clean(layer.op) for layer in layers]
     shapes = [_shape(layer) for layer in layers]
-    weights = [formatting.count(layer.parameters) for layer in layers]
-    sparsities = [formatting.percent(summary.sparsity(layer)) for layer in layers]
-    follows = [formatting.clean(layer.response.follows) for layer in layers]
+    weights = [formatting.count(layer.weights) for layer in layers]
+    sparsities = [formatting.percent(layer.sparsity) for layer in layers]
+    follows = [formatting.clean(layer.follows) for layer in layers]
     return [
         Column("layer", names, right=False, lead=True),
         Column("op", ops, priority=45, right=False, lead=True),
@@ -68,16 +66,21 @@ def listing_columns(summary: ModelSummary) -> list[Column]:
 
 def _cost_columns(summary: ModelSummary) -> list[Column]:
     """What layers cost at the outputs, where that was measured."""
-    costs = [summary.costs.get(layer.name) for layer in summary.layers]
+    costs = [layer.costs for layer in summary.layers]
     return [
         Column(
             f"{formatting.plain_percent(share)} %",
-            ["" if errors is None else formatting.error(errors[number]) for errors in costs],
+            [formatting.error(each[number].error) if each else "" for each in costs],
             COST_GROUP,
             ESSENTIAL + number,
         )
-        for number, share in enumerate(SHARES if summary.costs else ())
+        for number, share in enumerate(SHARES if has_costs(summary) else ())
     ]
+
+
+def has_costs(summary: ModelSummary) -> bool:
+    """Whether it was measured what layers cost."""
+    return any(layer.costs for layer in summary.layers)
 
 
 def tensor_columns(summary: ModelSummary) -> list[Column]:
@@ -128,5 +131,5 @@ def listing_totals(summary: ModelSummary) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _shape(layer: Layer) -> str:
+def _shape(layer: LayerFacts) -> str:
     return formatting.shape(layer.shape if any(layer.shape) else layer.weight_shape)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nettrim_cli.report.plain import Facts
@@ -127,7 +127,7 @@ class LayerTotals(Facts):
 
 
 @dataclass(frozen=True)
-class Listing(Facts):
+class ModelSummary(Saved):
     """What ``inspect`` tells of a model.
 
     Attributes
@@ -144,80 +144,14 @@ class Listing(Facts):
         What there is to doubt of the samples.
     """
 
+    kind: ClassVar[str] = "inspect"
+
     path: str
     layers: tuple[LayerFacts, ...]
     totals: LayerTotals
-    inputs: tuple[TensorFacts, ...]
-    outputs: tuple[TensorFacts, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ModelSummary(Saved):
-    """What ``inspect`` tells of a model.
-
-    Attributes
-    ----------
-    path
-        The file.
-    layers
-        All that were found, prunable or not.
-    nonzeros
-        Of each prunable layer, by name.
-    parameters
-        Of the whole model.
-    inputs, outputs
-        Its tensors.
-    costs
-        Relative error of the network's outputs as it is predicted with zeros in one layer alone, by
-        its name, at each of SHARES; empty where there were no samples.
-    notes
-        What there is to doubt of the samples.
-    """
-
-    kind: ClassVar[str] = "inspect"
-    form: ClassVar[type[Facts]] = Listing
-
-    path: str
-    layers: Sequence[Layer]
-    nonzeros: Mapping[str, int]
-    parameters: int
-    inputs: Sequence[TensorFacts] = ()
-    outputs: Sequence[TensorFacts] = ()
-    costs: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-
-    def plain_form(self) -> Listing:
-        """What JSON holds: layers without their places in the graph."""
-        layers = tuple(map(self._facts_of, self.layers))
-        tensors = tuple(self.inputs), tuple(self.outputs)
-        return Listing(self.path, layers, self.totals, *tensors, tuple(self.notes))
-
-    def _facts_of(self, layer: Layer) -> LayerFacts:
-        """A layer without its place in the graph."""
-        costs = zip(SHARES, self.costs.get(layer.name, ()), strict=False)
-        return LayerFacts(
-            *(layer.name, layer.op, layer.shape, layer.weight_shape, layer.parameters),
-            *(self.nonzeros.get(layer.name), self.sparsity(layer), layer.has_bias, layer.dtype),
-            *(layer.response.follows, layer.prunable, layer.depthwise),
-            *(layer.refusal.text, layer.refusal.code),
-            tuple(PredictedCost(share, error) for share, error in costs),
-        )
-
-    def sparsity(self, layer: Layer) -> float | None:
-        """Share of zeros in a layer; None where it cannot be pruned."""
-        count = self.nonzeros.get(layer.name)
-        if count is None:
-            return None
-        return 1 - count / layer.parameters if layer.parameters else 0.0
-
-    @property
-    def totals(self) -> LayerTotals:
-        """Sums over the layers."""
-        prunable = [layer.parameters for layer in self.layers if layer.prunable]
-        weights, parameters = sum(prunable), self.parameters
-        share = weights / parameters if parameters else 0.0
-        return LayerTotals(len(self.layers), len(prunable), weights, parameters, share)
+    inputs: tuple[TensorFacts, ...] = ()
+    outputs: tuple[TensorFacts, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def document(self) -> Document:
         """What people read of it, as Markdown or HTML."""
@@ -230,3 +164,34 @@ class ModelSummary(Saved):
         from nettrim_cli.report.documents.files import listing_rows
 
         return listing_rows(self)
+
+
+def layer_facts(layer: Layer, nonzeros: int | None, errors: Sequence[float] = ()) -> LayerFacts:
+    """A layer without its place in the graph.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    nonzeros
+        Number of its weights that are not zero; None where it cannot be pruned.
+    errors
+        Predicted errors of the outputs at each of SHARES; empty where there were no samples.
+    """
+    sparsity = None
+    if nonzeros is not None:
+        sparsity = 1 - nonzeros / layer.parameters if layer.parameters else 0.0
+    return LayerFacts(
+        *(layer.name, layer.op, layer.shape, layer.weight_shape, layer.parameters),
+        *(nonzeros, sparsity, layer.has_bias, layer.dtype),
+        *(layer.response.follows, layer.prunable, layer.depthwise),
+        *(layer.refusal.text, layer.refusal.code),
+        tuple(PredictedCost(share, error) for share, error in zip(SHARES, errors, strict=False)),
+    )
+
+
+def layer_totals(layers: Sequence[LayerFacts], parameters: int) -> LayerTotals:
+    """Sums over the layers of a model with so many parameters."""
+    prunable = [layer.weights for layer in layers if layer.prunable]
+    share = sum(prunable) / parameters if parameters else 0.0
+    return LayerTotals(len(layers), len(prunable), sum(prunable), parameters, share)

@@ -30,22 +30,14 @@ class Saved(Facts, ABC):
     ----------
     kind
         Name of the command, by which JSON names its schema.
-    form
-        The class whose fields JSON holds, if it is another one.
     """
 
     kind: ClassVar[str] = ""
-    form: ClassVar[type[Facts] | None] = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values with the schema that they keep to, for JSON."""
         schema = {"schema": f"nettrim-{self.kind}", "schema_version": SCHEMA_VERSION}
-        form = self.plain_form()
-        return {**schema, **(super().as_dict() if form is self else form.as_dict())}
-
-    def plain_form(self) -> Facts:
-        """What JSON holds."""
-        return self
+        return {**schema, **super().as_dict()}
 
     @property
     def formats(self) -> dict[str, Format]:

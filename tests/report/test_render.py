@@ -18,7 +18,7 @@ from rich.console import Console
 from nettrim_cli.report import formatting
 from nettrim_cli.report.comparison_result import OutputFacts
 from nettrim_cli.report.layer_listing import show_summary
-from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
+from nettrim_cli.report.model_summary import TensorFacts, layer_facts
 from nettrim_cli.report.result import Report, Round, Target
 from nettrim_cli.report.terminal import console_for_stdout, show_comparison, show_report
 from tests.support.effort import examples
@@ -32,6 +32,7 @@ from tests.support.reports import (
     shown,
     solved,
     strict,
+    summary,
     whole,
 )
 
@@ -182,9 +183,10 @@ def test_stdout_console_is_wide_and_plain_in_a_pipe(
 def test_a_reader_that_leaves_early_does_not_change_the_exit_code() -> None:
     code = (
         "import sys; from nettrim_cli.report.layer_listing import show_summary\n"
-        "from nettrim_cli.report.model_summary import ModelSummary\n"
+        "from nettrim_cli.report.model_summary import ModelSummary, layer_totals\n"
         "from nettrim_cli.report.terminal import console_for_stdout; c = console_for_stdout()\n"
-        "sys.stdin.read()\nshow_summary(ModelSummary('m', [], {}, 0), c)\nsys.exit(3)"
+        "sys.stdin.read()\nshow_summary(ModelSummary('m', (), layer_totals((), 0)), c)\n"
+        "sys.exit(3)"
     )
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", code], **streams) as process:  # type: ignore[call-overload]
@@ -235,7 +237,7 @@ def test_comparison_without_labels_names_the_samples_once() -> None:
 def test_layers_are_listed_with_reasons_and_totals(width: int) -> None:
     layers = [node("fc1"), node("odd [/]\n", "the weight is shared"), node("g", "no shape", (0, 0))]
     console = screen(width)
-    show_summary(ModelSummary("m[/].onnx", layers, {"fc1": 15_000}, 60_000), console)
+    show_summary(replace(summary(*layers), path="m[/].onnx"), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [" ".join(each.split()) for each in text.splitlines()]
     assert lines[0] == "m[/].onnx"
@@ -251,19 +253,19 @@ def test_layers_are_listed_with_reasons_and_totals(width: int) -> None:
 def test_depthwise_layers_are_told_apart_as_they_are_left_dense_unless_named() -> None:
     layers = [node("fc1"), replace(node("dw"), depthwise=True), node("g", "no shape", (0, 0))]
     console = screen()
-    show_summary(ModelSummary("m.onnx", layers, {}, 60_000), console)
+    show_summary(summary(*layers), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [" ".join(each.split()) for each in text.splitlines()]
     assert next("if named by --include" in each for each in lines if each.startswith("dw"))
     assert " yes " in next(each for each in lines if each.startswith("fc1"))
     assert "prunable 2 1 of them only if --include names them" in lines
-    held = ModelSummary("m", layers, {}, 60_000).as_dict()
+    held = summary(*layers).as_dict()
     assert [each["depthwise"] for each in held["layers"]] == [False, True, False]
 
 
 def test_layers_as_dict_counts() -> None:
     layers = [node("fc1"), node("g", "no shape", (0, 0))]
-    held = strict(ModelSummary("m", layers, {"fc1": 15_000}, 30_072).render(".json"))
+    held = strict(summary(*layers, parameters=30_072).render(".json"))
     assert held["totals"] == {
         "layers": 2,
         "parameters": 30_072,
@@ -275,33 +277,33 @@ def test_layers_as_dict_counts() -> None:
     assert held["layers"][1]["sparsity"] is None
     assert [layer["refusal"] for layer in held["layers"]] == ["", "no shape"]
     assert [layer["reason"] for layer in held["layers"]] == ["", "unsupported"]
-    assert ModelSummary("m", [], {}, 0).as_dict()["totals"]["prunable_share"] == 0.0
+    assert summary(parameters=0).as_dict()["totals"]["prunable_share"] == 0.0
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_inputs_outputs_and_costs_are_told(width: int) -> None:
-    inputs = [
+    inputs = (
         TensorFacts("x [/]", "float32", ("N", 3, None, 8), ("samples", 3, None, 8)),
         TensorFacts("any", "float32", None, ()),
-    ]
-    outputs = [TensorFacts("y", "int64", (None,))]
-    summary = ModelSummary("m.onnx", [node("fc1")], {}, 40_000, inputs, outputs)
+    )
+    outputs = (TensorFacts("y", "int64", (None,)),)
+    told = summary(node("fc1"), inputs=inputs, outputs=outputs)
     console = screen(width)
-    show_summary(summary, console)
+    show_summary(told, console)
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     shape = "x [/] N x 3 x ? x 8 float32"
     assert f"input {shape} samples x 3 x ? x 8" in lines or (width < 70)
     assert any(line.startswith("output y ?") for line in lines)
     assert not any("output error" in line for line in lines)
     assert any("--preset imagenet --input 'x [/]' -o calib.h5" in line for line in lines)
-    costs = {"fc1": (0.01, 0.02, 0.3)}
+    layers = (layer_facts(node("fc1"), 15_000, (0.01, 0.02, 0.3)),)
     console = screen(max(width, 80))
-    show_summary(replace(summary, costs=costs, notes=("doubt",)), console)
+    show_summary(replace(told, layers=layers, notes=("doubt",)), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1.00  2.00  30.00" in text
     assert "! doubt" in text
     assert "h5py" not in text  # who has samples needs no advice on them
-    held = strict(replace(summary, costs=costs).render(".json"))
+    held = strict(replace(told, layers=layers).render(".json"))
     assert [cost["error"] for cost in held["layers"][0]["costs"]] == [0.01, 0.02, 0.3]
     assert held["inputs"][0]["dataset"] == ["samples", 3, None, 8]
     assert held["outputs"] == [{"name": "y", "dtype": "int64", "shape": [None], "dataset": None}]

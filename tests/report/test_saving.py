@@ -13,7 +13,6 @@ import pytest
 
 from nettrim_cli.errors import CannotWrite, WrongUsage
 from nettrim_cli.report import formatting
-from nettrim_cli.report.model_summary import ModelSummary
 from nettrim_cli.report.plain import json_text
 from nettrim_cli.report.result import FileForm
 from nettrim_cli.report.saving import FORMATS
@@ -28,6 +27,7 @@ from tests.support.reports import (
     shown,
     solved,
     strict,
+    summary,
     whole,
 )
 
@@ -152,7 +152,7 @@ def test_markdown_with_very_many_warnings_fits_and_tells_how_many_are_left_out(l
 
 def test_markdown_of_a_long_first_table_fits() -> None:
     names = [f"/encoder/layer.{k}/{'x' * 200}" for k in range(1_000)]
-    text = ModelSummary("m.onnx", [node(name) for name in names], {}, 0).render(".md")
+    text = summary(*map(node, names)).render(".md")
     assert len(text) < 65_536
     assert [row[0] for row in read_markdown(text).tables[0][1:]] == names[:100]
 

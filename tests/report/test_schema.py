@@ -24,7 +24,12 @@ from nettrim_cli.report.bench_result import (
 from nettrim_cli.report.comparison_result import Conversion
 from nettrim_cli.report.curve.result import Curve, CurvePoint, Trend
 from nettrim_cli.report.data_result import DatasetFacts, DataSummary
-from nettrim_cli.report.model_summary import ModelSummary, TensorFacts
+from nettrim_cli.report.model_summary import (
+    ModelSummary,
+    TensorFacts,
+    layer_facts,
+    layer_totals,
+)
 from nettrim_cli.report.plan_result import Plan, PlannedLayer
 from nettrim_cli.report.saving import FORMATS
 from nettrim_cli.report.verification_result import Finding, Verification
@@ -43,10 +48,13 @@ CURVE = Curve(
     Trend((0.0, 0.5), (0.0, 0.01)),
     *(False, None, 20, 100, 110, "zeros", 1.5, "0.1.0"),
 )
+LAYERS = (
+    layer_facts(node("fc1"), 15_000, (0.01, 0.02, 0.3)),
+    layer_facts(node("odd|", "no shape", (0, 0)), None),
+)
 SUMMARY = ModelSummary(
-    *("m.onnx", [node("fc1"), node("odd|", "no shape", (0, 0))], {"fc1": 15_000}, 40_000),
-    inputs=[TensorFacts("x", "float32", ("N", 3), ("samples", 3))],
-    costs={"fc1": (0.01, 0.02, 0.3)},
+    *("m.onnx", LAYERS, layer_totals(LAYERS, 40_000)),
+    inputs=(TensorFacts("x", "float32", ("N", 3), ("samples", 3)),),
 )
 PLAN = Plan(
     *("a.onnx", "calib.h5", "b.onnx", (PlannedLayer("fc", "Gemm", (2, 3), 6, 6, 0.5, 0.1),)),

@@ -22,6 +22,7 @@ from nettrim_cli.report.certificate_result import (
 )
 from nettrim_cli.report.comparison_result import Comparison, ModelFacts, OutputFacts, OutputValues
 from nettrim_cli.report.diagnostic import Diagnostic
+from nettrim_cli.report.model_summary import ModelSummary, layer_facts, layer_totals
 from nettrim_cli.report.provenance_result import FileFacts, Provenance
 from nettrim_cli.report.result import ErrorCurve, FileForm, Histogram, LayerReport, Report
 from nettrim_cli.report.terminal import show_report
@@ -111,3 +112,10 @@ def node(name: str, refusal: str = "", shape: tuple[int, int] = (300, 100)) -> L
     blocks = (shape,) if any(shape) else ()
     reason = Reason("unsupported", refusal) if refusal else NO_REASON
     return Layer(name, "Gemm", size, sites, blocks, True, "float32", follows, refusal=reason)
+
+
+def summary(*layers: Layer, parameters: int = 60_000, **changes: Any) -> ModelSummary:
+    """What is told of a model with these layers, of which fc1 has half of its weights."""
+    halves = {"fc1": 15_000}
+    facts = tuple(layer_facts(layer, halves.get(layer.name)) for layer in layers)
+    return ModelSummary("m.onnx", facts, layer_totals(facts, parameters), **changes)

@@ -83,8 +83,7 @@ def _define(cls: type[Any], definitions: dict[str, Any]) -> None:
     if cls.__name__ in definitions:
         return
     definitions[cls.__name__] = {}
-    form = cls.form or cls if issubclass(cls, Saved) else cls
-    told, hints = described(form), typing.get_type_hints(form)
+    told, hints = described(cls), typing.get_type_hints(cls)
     properties: dict[str, Any] = {}
     if issubclass(cls, Saved):
         properties["schema"] = {
@@ -95,13 +94,13 @@ def _define(cls: type[Any], definitions: dict[str, Any]) -> None:
             "const": SCHEMA_VERSION,
             "description": "Version of the schema.",
         }
-    for field in fields(form):
+    for field in fields(cls):
         kind = _type(hints[field.name], definitions)
         if field.name == "settings":
             kind = options_schema(cls.kind)
         properties[field.name] = {**kind, "description": told[field.name]}
-    for name in form.derived if issubclass(form, Facts) else ():
-        getter = getattr(form, name).fget
+    for name in cls.derived if issubclass(cls, Facts) else ():
+        getter = getattr(cls, name).fget
         kind = _type(typing.get_type_hints(getter)["return"], definitions)
         properties[name] = {**kind, "description": _sentence(inspect.getdoc(getter) or "")}
     definitions[cls.__name__] = _object(properties, _sentence(inspect.getdoc(cls) or ""))

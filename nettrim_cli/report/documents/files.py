@@ -97,7 +97,7 @@ def summary_document(summary: ModelSummary) -> Document:
 
 def left_dense_section(summary: ModelSummary) -> Section | None:
     """Layers that cannot be pruned, and why."""
-    rows = [(layer.name, layer.refusal.text) for layer in summary.layers if layer.refusal]
+    rows = [(layer.name, layer.refusal) for layer in summary.layers if layer.refusal]
     return Section("What cannot be pruned", [Table(("layer", "why"), "ll", rows)]) if rows else None
 
 
@@ -105,7 +105,7 @@ def listing_rows(summary: ModelSummary) -> tuple[Sequence[str], Iterable[Sequenc
     """A row for each layer in machine numbers; costs in a column for each share of zeros."""
     names = [field.name for field in fields(LayerFacts) if field.name != "costs"]
     rows = []
-    for layer in summary.plain_form().layers:
+    for layer in summary.layers:
         values = {**layer.as_dict(), **dict.fromkeys(COSTS)}
         values |= {f"error_{cost.sparsity:g}": cost.error for cost in layer.costs}
         for shape in ("shape", "weight_shape"):

@@ -129,9 +129,9 @@ def test_a_compact_file_is_smaller_and_has_the_same_layers(compact: Files) -> No
     assert compact.model.stat().st_size < 0.5 * dense.stat().st_size
     first, second = inspect(dense), inspect(compact.model)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
-    assert first.parameters == second.parameters
+    assert first.totals.parameters == second.totals.parameters
     for layer in second.layers:
-        assert second.nonzeros[layer.name] == round(0.2 * layer.parameters)
+        assert layer.nonzeros == round(0.2 * layer.weights)
 
 
 def test_it_is_compared_as_its_file_has_it(compact: Files) -> None:
