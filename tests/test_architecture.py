@@ -24,14 +24,15 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("graph.ops", "process.channel", "reasons", "solve"),
     },
     "report": {"errors", "files.atomic", "process.channel"},
+    "execution": {"errors"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {
-        *("data", "errors", "evaluation", "graph", "latency", "reasons", "report", "settings"),
-        *("files.atomic", "solve"),
+        *("data", "errors", "evaluation", "execution", "graph", "latency", "reasons", "report"),
+        *("files.atomic", "settings", "solve"),
     },
     "preview": {
-        *("data", "errors", "evaluation", "graph", "latency", "loading", "process", "pruning"),
-        *("report", "settings"),
+        *("data", "errors", "evaluation", "execution", "graph", "latency", "loading", "process"),
+        *("pruning", "report", "settings"),
     },
     "verification": {
         *("errors", "evaluation", "files", "graph", "loading", "process", "pruning", "report"),
@@ -63,6 +64,7 @@ LIBRARIES = {
     "graph": {"onnx", "numpy", "scipy"},
     "data": {"onnxruntime", "h5py", "numpy", "scipy"},
     "report": {"rich"},
+    "execution": set(),
     "evaluation": {"numpy", "scipy"},
     "pruning": {"numpy", "scipy"},
     "latency": {"numpy", "scipy"},

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.evaluation.plausibility import dropped_samples, examine
+from nettrim_cli.execution.serial import SerialExecutor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import PathLike, load_models, naming, open_samples, split_samples
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.default_target import with_target
-from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.selection import select
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import LayerReport

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
+from nettrim_cli.execution.executor import Executor
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.column_weights import ColumnWeights
-from nettrim_cli.pruning.executors import Executor
 from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
 from nettrim_cli.pruning.propagation import RecordedStage, Stage, propagate, stages
 from nettrim_cli.pruning.selection import bounds_of, nonzeros

@@ -14,9 +14,10 @@ from nettrim_cli import Settings
 from nettrim_cli.data.dataset import Batch, Calibration
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import WrongUsage
+from nettrim_cli.execution.executor import silent
+from nettrim_cli.execution.serial import SerialExecutor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.executors import SerialExecutor, silent
 from nettrim_cli.pruning.layer_job import (
     ErrorBudget,
     LayerJob,
@@ -29,7 +30,7 @@ from nettrim_cli.pruning.propagation import layer_problem, propagate, stages
 from nettrim_cli.pruning.selection import bits_of, select
 from nettrim_cli.report.progress import Silent
 from nettrim_cli.settings import METHODS
-from nettrim_cli.solve.problem import LayerProblem, Status
+from nettrim_cli.solve.problem import LayerProblem
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, input_samples, save_data
 from tests.support.options import QUICK
@@ -109,37 +110,6 @@ def test_what_was_factorised_does_not_travel() -> None:
     size = len(pickle.dumps(job))
     solve_layer(job)
     assert len(pickle.dumps(job)) == size
-
-
-def test_a_serial_executor_asks_for_a_job_when_the_one_before_is_done() -> None:
-    told = []
-
-    def jobs():
-        for number in range(3):
-            told.append(("asked", number))
-            yield number
-
-    def double(number, progress):
-        progress(number)
-        return 2 * number
-
-    executor = SerialExecutor(lambda number: told.append(("progress", number)))
-    results = []
-    for result in executor.map(double, jobs()):
-        told.append(("done", result // 2))
-        results.append(result)
-    assert results == [0, 2, 4]
-    assert told == [(what, n) for n in range(3) for what in ("asked", "progress", "done")]
-    assert silent(1, 2) is None
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_weights_that_are_no_fewer_give_way_to_the_dense_ones(method) -> None:
-    last = jobs_of("mlp", method)[-1]
-    job = replace(last, method=method, budget=ErrorBudget(1e-3))
-    (solution,), (problem,) = solve_layer(job).solutions, job.problems
-    assert np.array_equal(solution.U, problem.W)
-    assert (solution.status, solution.reason) == (Status.DENSE, "not-sparser")
 
 
 @pytest.mark.parametrize("bounds", [(0, 40), (180, 192), (0, 192)])

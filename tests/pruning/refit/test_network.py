@@ -13,13 +13,13 @@ from onnx import helper, numpy_helper
 from nettrim_cli.data.dataset import Calibration, split
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import BadInput
+from nettrim_cli.execution.serial import SerialExecutor
 from nettrim_cli.graph.gradient.parameters import Parameter, parameters, with_values
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
 from nettrim_cli.pruning import target_search
 from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.executors import SerialExecutor
 from nettrim_cli.pruning.refit import task
 from nettrim_cli.pruning.refit.batches import FitBatch
 from nettrim_cli.pruning.refit.descent import Descent, largest_eigenvalue, metric, rate_at
