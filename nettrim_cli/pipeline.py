@@ -25,6 +25,7 @@ from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.new_samples import new_sample_errors
 from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, examine
 from nettrim_cli.evaluation.provenance import check_operands, provenance_of
+from nettrim_cli.execution.journal import journal_of
 from nettrim_cli.files.atomic import reserved, standing
 from nettrim_cli.latency.bench import held_out_latency
 from nettrim_cli.loading import (
@@ -60,7 +61,7 @@ FEWEST_BATCHES = 64  # of a comparison that has a limit, where samples suffice
 PRUNE_RUNS, COMPARE_RUNS = 0.5, 4.0  # of the network on all samples, for a quick certificate
 
 
-def prune(
+def prune(  # noqa: PLR0913 (the options of the command)
     model: PathLike,
     data: PathLike,
     output: PathLike | None = None,
@@ -68,6 +69,7 @@ def prune(
     *,
     force: bool = False,
     bench: bool = False,
+    fresh: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Prune a model on calibration data and write the result.
@@ -82,6 +84,8 @@ def prune(
         Whether an existing output may be replaced (never an input).
     bench
         Whether to time the dense and the written model.
+    fresh
+        Whether to start over where a run to the same output has ended early.
 
     Returns
     -------
@@ -98,7 +102,11 @@ def prune(
     target = Path(output) if output is not None else default_output(model)
     dense = dense_model(model, data, settings)
     dense.check_output(target, [Path(data)], force=force)
-    with reserved(target), opened_run(dense, data, settings, listener) as run:
+    with (
+        reserved(target),
+        journal_of(target, listener.message, fresh=fresh) as journal,
+        opened_run(dense, data, settings, listener, journal) as run,
+    ):
         samples, reference, settings = run.samples, run.reference, run.context.settings
         listener.stage(f"recording {len(samples.fitted):,} samples")
         context, on_kernels = integer_context(run.context, samples)

@@ -24,7 +24,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("graph.ops", "process.channel", "reasons", "solve"),
     },
     "report": {"errors", "files.atomic", "process.channel"},
-    "execution": {"errors"},
+    "execution": {"errors", "process.channel"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {
         *("data", "errors", "evaluation", "execution", "graph", "latency", "reasons", "report"),
@@ -64,7 +64,7 @@ LIBRARIES = {
     "graph": {"onnx", "numpy", "scipy"},
     "data": {"onnxruntime", "h5py", "numpy", "scipy"},
     "report": {"rich"},
-    "execution": set(),
+    "execution": {"numpy", "threadpoolctl"},
     "evaluation": {"numpy", "scipy"},
     "pruning": {"numpy", "scipy"},
     "latency": {"numpy", "scipy"},

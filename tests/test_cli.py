@@ -615,7 +615,8 @@ def test_signals_end_the_run_and_leave_the_old_output(files, tmp_path, number, s
     assert b"nothing was written" in err
     assert log.read_bytes().splitlines()[-1].endswith(err.strip().removeprefix(b"nettrim: "))
     assert output.read_bytes() == b"old"
-    assert os.listdir(output.parent) == ["out.onnx"]
+    left = [name for name in os.listdir(output.parent) if not name.endswith(".journal")]
+    assert left == ["out.onnx"]
 
 
 # Says "here" at the stage asked for, then goes on, and waits once the file is written.

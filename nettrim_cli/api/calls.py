@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-def prune(
+def prune(  # noqa: PLR0913 (the options of the command)
     model: PathLike | onnx.ModelProto,
     data: Any,
     output: PathLike | None = None,
@@ -43,6 +43,7 @@ def prune(
     *,
     force: bool = False,
     bench: bool = False,
+    fresh: bool = False,
     listener: Listener | None = None,
     **options: Any,
 ) -> PrunedModel:
@@ -62,6 +63,8 @@ def prune(
         Whether an existing output may be replaced (never an input).
     bench
         Whether to time the dense and the pruned model.
+    fresh
+        Whether to start over where a run to the same output has ended early.
     listener
         Is told of progress.
 
@@ -84,7 +87,11 @@ def prune(
         in_memory = output is None and path is not model
         target = files.folder / "pruned" if in_memory else Path(output or default_output(path))
         report = pipeline.prune(
-            path, samples, target, chosen, force=force, bench=bench, listener=listener
+            *(path, samples, target, chosen),
+            force=force,
+            bench=bench,
+            fresh=fresh,
+            listener=listener,
         )
         return PrunedModel.of(files.told(report), target, in_memory=in_memory)
 

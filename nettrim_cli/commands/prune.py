@@ -83,6 +83,14 @@ EXAMPLES = (
     "No report is written, either.",
 )
 @flag(
+    "--fresh",
+    is_flag=True,
+    group="Output",
+    help="Start over where a run to the same output has ended early.",
+    detail="By default it carries on: layers that took longer than a moment are in a hidden folder "
+    "beside the output, and are not solved again where model, samples and options are the same.",
+)
+@flag(
     "--save-config",
     type=PATH,
     group="Output",
@@ -107,6 +115,7 @@ def prune(
     reports: tuple[Path, ...],
     bench: bool,
     dry_run: bool,
+    fresh: bool,
     quiet: bool,
     save_config: Path | None,
     verbose: bool,
@@ -124,14 +133,12 @@ def prune(
     ----------
     model, data, output
         Paths of the model, of the samples, and of the file to write.
-    force
-        Whether existing files may be replaced.
+    force, fresh
+        Whether existing files may be replaced; whether a run that ended early starts over.
     reports
         Files of reports.
-    bench
-        Whether both models are timed.
-    dry_run
-        Whether it is only told what a run would do.
+    bench, dry_run
+        Whether both models are timed; whether it is only told what a run would do.
     quiet, verbose
         How much is printed.
     save_config
@@ -171,9 +178,8 @@ def prune(
     with reporting(reports, FORMATS, [model, data], [target], force=force) as write:
         with session(shown, given_line()) as listener:
             try:
-                report = pipeline.prune(
-                    model, data, target, settings, force=force, bench=bench, listener=listener
-                )
+                flags = {"force": force, "bench": bench, "fresh": fresh}
+                report = pipeline.prune(model, data, target, settings, **flags, listener=listener)
             except GateFailed as missed:
                 if missed.report is not None:
                     write(missed.report.render)

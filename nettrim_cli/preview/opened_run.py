@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.evaluation.plausibility import dropped_samples, examine
+from nettrim_cli.execution.executor import Executor
+from nettrim_cli.execution.journal import Journal, JournaledExecutor
 from nettrim_cli.execution.serial import SerialExecutor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import PathLike, load_models, naming, open_samples, split_samples
@@ -66,7 +68,11 @@ def dense_model(model: PathLike, data: PathLike, settings: Settings) -> Model:
 
 @contextmanager
 def opened_run(
-    dense: Model, data: PathLike, settings: Settings, listener: Listener
+    dense: Model,
+    data: PathLike,
+    settings: Settings,
+    listener: Listener,
+    journal: Journal | None = None,
 ) -> Iterator[OpenedRun]:
     """Open the samples of a model, and look at them; for a with-block.
 
@@ -78,6 +84,8 @@ def opened_run(
         Of the run.
     listener
         Hears of the progress.
+    journal
+        Keeps the results of jobs, and has those of a run before.
 
     Raises
     ------
@@ -95,7 +103,9 @@ def opened_run(
         doubts = _doubts(dense, samples, settings, threads)
         reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
         settings, notes = with_target(settings, samples, doubts, reference)
-        executor = SerialExecutor(listener.iteration)
+        executor: Executor = SerialExecutor(listener.iteration)
+        if journal is not None:
+            executor = JournaledExecutor(executor, journal)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
         yield OpenedRun(context, samples, reference, unpruned, ordered([*doubts, *notes]))
 

@@ -10,6 +10,7 @@ the first of which says what it is about:
 ``input PATH IDENTITY``     a file that must not change while the run lasts
 ``temporary PATH``          a file or empty folder to be removed, the last one first
 ``sidecar PATH``            the same, unless an output stands by then
+``journal PATH``            a folder, if it is there, from which the same command carries on
 ``output PATH IDENTITY``    a file of this identity is about to be renamed to the path
 ``log PATH``                a file to which it is added how the run ends; empty once it says so
 ==========================  ========================================================

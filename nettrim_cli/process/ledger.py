@@ -11,6 +11,7 @@ from contextlib import suppress
 from nettrim_cli.process.channel import identity, messages
 
 NOTHING_WRITTEN = "nothing was written"
+CARRIES_ON = f"{NOTHING_WRITTEN} yet: the same command carries on from here (--fresh starts over)"
 
 
 class Ledger:
@@ -25,7 +26,7 @@ class Ledger:
     def __init__(self, default_bytes: int) -> None:
         self.seconds, self.bytes = math.inf, default_bytes
         self.has_limit = self.has_memory = False
-        self.about, self.doing, self.log = "the model", "", ""
+        self.about, self.doing, self.log, self.journal = "the model", "", "", ""
         self.temporaries: list[str] = []
         self.sidecars: list[str] = []
         self.outputs: list[tuple[str, str]] = []
@@ -38,7 +39,7 @@ class Ledger:
         for kind, *facts in messages(self._buffer):
             if kind == "limit":
                 self._set_limit(*facts)
-            elif kind in ("about", "doing", "log"):
+            elif kind in ("about", "doing", "log", "journal"):
                 setattr(self, kind, facts[0])
             elif kind == "temporary":
                 self.temporaries.append(facts[0])
@@ -58,7 +59,7 @@ class Ledger:
                 remove = os.rmdir if os.path.isdir(path) else os.unlink
                 remove(path)
         if not written:
-            return NOTHING_WRITTEN
+            return CARRIES_ON if os.path.isdir(self.journal) else NOTHING_WRITTEN
         if len(written) == 1:
             return written_alone(written[0])
         return f"{', '.join(dict.fromkeys(written))} were written, the rest was not"

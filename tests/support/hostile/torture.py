@@ -238,6 +238,31 @@ def memory(count: int, seed: int, tally: Tally, place: Bench) -> None:
         tally.add("memory", at, run.returncode, bad)
 
 
+def resumes(count: int, seed: int, tally: Tally, _: Bench) -> None:
+    """Kills of runs that then carry on: they write the bytes of a run that nothing disturbs."""
+    sample = Path(__file__).parents[3] / "sample_models" / "mlp"
+    words = ["--data", sample / "calib.h5", "--sparsity", "0.9", "--samples", "400"]
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "small.onnx")
+        command = [sys.executable, "-m", "nettrim_cli", "prune", sample / "model.onnx", *words]
+        command += ["-o", output, "--threads", "1", "--progress", "none", "-q"]
+        begun = time.monotonic()
+        subprocess.run(command, check=True)
+        seconds, uninterrupted = time.monotonic() - begun, output.read_bytes()
+        for at in range(seed, seed + count):
+            output.unlink()
+            run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            time.sleep(random.Random(at).uniform(0.1, 1.0) * seconds)
+            run.kill()
+            run.wait()
+            ending = "carried on" if os.listdir(folder) not in ([], [output.name]) else "anew"
+            output.unlink(missing_ok=True)
+            subprocess.run(command, check=True)
+            bad = "" if output.read_bytes() == uninterrupted else "other bytes"
+            left = [name for name in os.listdir(folder) if name != output.name]
+            tally.add("resume", at, ending, bad or (f"left behind: {left}" if left else ""))
+
+
 def mutate(count: int, seed: int, tally: Tally, _: Bench) -> None:
     for kind in mutations.KINDS:
         for at, ending in mutations.run(kind, range(seed, seed + count)):
@@ -251,6 +276,7 @@ PARTS: dict[str, tuple[Callable[[int, int, Tally, Bench], None], int]] = {
     "disks": (disks, 100),
     "limits": (limits, 100),
     "memory": (memory, 100),
+    "resumes": (resumes, 100),
     "mutations": (mutate, 1_000_000),
 }
 
