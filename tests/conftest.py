@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def _no_more_iterations(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """For small layers than for large ones: which weights are best is asked in tests/solve."""
     if "solve" not in request.path.parts:
         monkeypatch.setattr(schedules, "MAX_FACTOR", 1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks() -> Iterator[None]:
+    """No test pulls the plug: what is written is safe in the system's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -31,6 +31,7 @@ def installed(block: str) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_the_page_runs(files: Files, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(files.folder)
     monkeypatch.setattr(pipeline, "prune", quickly)

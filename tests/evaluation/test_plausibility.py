@@ -39,7 +39,7 @@ def samples(proto, count=COUNT):
 
 def codes(files, **options):
     options = options or {"sparsity": 0.5, "allocate": "uniform"}
-    settings = Settings(threads=1, augment="none", final_fit="none", **options)
+    settings = Settings(threads=1, augment="none", final_fit="none", refit="layers", **options)
     report = prune(files.model, files.data, settings=settings, force=True)
     return [each.code for each in report.warnings]
 

@@ -203,6 +203,7 @@ def test_a_library_times_models_in_memory_and_files(files, monkeypatch) -> None:
     assert result.models[0].bytes_raw == os.stat(files.model).st_size
 
 
+@pytest.mark.slow
 def test_the_peak_memory_of_a_large_model_is_larger(tmp_path) -> None:
     sizes = {"small": 8, "large": 3000}
     paths = []

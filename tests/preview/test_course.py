@@ -36,8 +36,8 @@ def counted(dense: np.ndarray, pruned: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(next(right)) - np.mean(next(right)))
 
 
-@pytest.mark.parametrize("times", [1, 2, 4])
-@pytest.mark.parametrize("with_labels", [True, False])
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("with_labels", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_answers_change_as_margins_moved_so_many_times_as_far(scores, times, with_labels) -> None:
     dense, noise, labels = scores
     given = labels if with_labels else None

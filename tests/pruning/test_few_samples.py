@@ -110,6 +110,7 @@ def test_a_final_fit_to_all_samples_lowers_the_error_on_new_ones(tmp_path) -> No
     assert np.mean(ratios) < 0.95
 
 
+@pytest.mark.slow
 def test_a_final_fit_to_all_samples_is_told_and_does_no_harm(mlp) -> None:
     final, error = pruned(mlp)
     before, without = pruned(mlp, final_fit="none")

@@ -221,7 +221,7 @@ def saved(folder, proto: onnx.ModelProto, count: int = 96) -> Files:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "name"), thinned(itertools.product(["cascade", "parallel"], NETWORKS), 3)
+    ("scheme", "name"), thinned(itertools.product(["cascade", "parallel"], NETWORKS), 5)
 )
 def test_whole_models_are_pruned_wherever_their_layers_are(name, scheme, tmp_path) -> None:
     files = saved(tmp_path, NETWORKS[name]())
@@ -268,7 +268,7 @@ def test_the_summand_of_a_fused_convolution_is_no_result_of_its_weight() -> None
     np.testing.assert_array_equal(samples.skip.dense, np.moveaxis(a, 1, 0).reshape(4, -1))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", thinned(METHODS, 2))
 @pytest.mark.parametrize("name", thinned(["LSTM", "experts"], 2))
 def test_every_method_takes_layers_of_several_blocks(name, method, tmp_path) -> None:
     files = saved(tmp_path, NETWORKS[name](), 64)

@@ -103,7 +103,7 @@ def sidecars(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name.endswith(".data"))
 
 
-@pytest.mark.parametrize("network", [wide_mlp, residual, attention, four_bits])
+@pytest.mark.parametrize("network", thinned([wide_mlp, residual, four_bits, attention], 2))
 @pytest.mark.parametrize("scheme", thinned(["cascade", "parallel"], 2))
 def test_the_result_is_that_of_the_same_model_in_one_file(tmp_path, capsys, network, scheme):
     proto = network()

@@ -62,7 +62,7 @@ def weights_of(proto):
 
 @pytest.mark.parametrize(
     ("scheme", "network", "structure"),
-    thinned(itertools.product(["cascade", "parallel"], NETWORKS, SMALLER), 5),
+    thinned(itertools.product(["cascade", "parallel"], NETWORKS, SMALLER), 8),
 )
 def test_every_structure_keeps_its_target_on_every_network(
     tmp_path, scheme, network, structure
@@ -348,7 +348,7 @@ def test_predicted_sizes_are_those_of_smaller_models(seed) -> None:
     assert predicted == {layer.name: layer.parameters for layer in small.layers}
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5])
+@pytest.mark.parametrize("share", thinned([0.3, 0.5], 2))
 def test_what_is_told_is_what_was_asked_for_and_what_is_gone(tmp_path, share) -> None:
     files = saved(tmp_path, grouped(), 64)
     settings = plain(sparsity=share, structure="units", include=("*",))

@@ -47,7 +47,7 @@ def response_error(task, U):
 
 @pytest.mark.parametrize("seed", thinned(range(6), 6))
 @pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.parametrize("method", CONVEX)
+@pytest.mark.parametrize("method", thinned(CONVEX, 2))
 def test_units_of_the_inputs_decide_nothing(method, relu, seed) -> None:
     for scale in SCALES:
         task = scaled_layer(seed, scale, relu=relu)
@@ -94,7 +94,7 @@ def test_prices_of_small_inputs_are_those_of_the_program() -> None:
 
 @pytest.mark.parametrize("tolerance", thinned([5e-3, 5e-4], 2))
 @pytest.mark.parametrize("cascade", [False, True])
-@pytest.mark.parametrize("method", CONVEX)
+@pytest.mark.parametrize("method", thinned(CONVEX, 2))
 def test_epsilon_holds_literally(method, cascade, tolerance) -> None:
     for seed in range(3):
         task = scaled_layer(seed, 1.0, relu=True, cascade=cascade)

@@ -254,6 +254,7 @@ def test_without_columns_the_layer_stays_dense() -> None:
     assert not system.bias(samples.Z, V).any()
 
 
+@pytest.mark.slow
 def test_memory_of_a_wide_layer_is_that_of_its_columns_and_weights() -> None:
     N, M, P = 20_000, 8, 64
     random = np.random.default_rng(0)
