@@ -21,6 +21,7 @@ from nettrim_cli.evaluation.comparison import (
     facts,
     stored_bytes,
 )
+from nettrim_cli.evaluation.consistency import consistency
 from nettrim_cli.evaluation.gates import checks
 from nettrim_cli.evaluation.new_samples import new_sample_errors
 from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, examine
@@ -121,6 +122,10 @@ def prune(  # noqa: PLR0913 (the options of the command)
             notes = [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
             level, threads = (settings.certificate, PRUNE_RUNS), context.threads
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
+            if settings.certificate != "none":
+                fitted = samples.fit_batches(), settings
+                theorem = consistency(dense, written.proved, *fitted, threads=threads)
+                certificate = replace(certificate, consistency=theorem)
             timed = [dense.path, target]
             latency = held_out_latency(timed, samples, listener.stage) if bench else ()
             files = {"model": dense.files, "data": [Path(data)], "output": written.files}

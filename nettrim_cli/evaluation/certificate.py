@@ -38,7 +38,8 @@ from nettrim_cli.graph.ops import Unsupported
 from nettrim_cli.graph.ops.context import ErrorContext, Norms, Shapes
 from nettrim_cli.report.certificate_result import Certificate, LayerBound, OutputBound
 from nettrim_cli.settings import CERTIFICATES
-from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
+from nettrim_cli.solve.norms import convolution_norm, operator_norm, window_overlap
+from nettrim_cli.solve.recovery import samples_needed, theorem_samples
 
 NORMS = Norms(operator_norm, convolution_norm, window_overlap)
 Bound = float | str  # a text says where the proof has ended, and why
@@ -302,6 +303,7 @@ def _layer(
         bound=_share(bounds[layer.response], size),
         samples_median=samples[0],
         samples_densest=samples[1],
+        samples_theorem=theorem_samples(int(counts[-1]), inputs),
     )
 
 

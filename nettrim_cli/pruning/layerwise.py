@@ -247,11 +247,14 @@ class _Pass:
     def _problems(self, layer: Layer, samples: Sequence[LayerSamples]) -> tuple[LayerProblem, ...]:
         """What is to be solved of a layer, block by block."""
         context, warm = self.context, self.warm
+        last = layer in context.stages[-1].layers and not layer.response.relu
         importance = self.importance.get(layer.name, ())
         return tuple(
             replace(
                 layer_problem(context.dense, layer, block_samples, block, block_importance),
                 gamma=context.settings.gamma,
+                risk=context.settings.risk if last else 1.0,
+                fixed_bias=context.settings.bias == "fixed",
                 threads=context.threads,
                 tuned=warm.tuned.get((layer.name, block)),
                 delta=warm.damping.get((layer.name, block)),

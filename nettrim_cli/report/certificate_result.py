@@ -24,8 +24,10 @@ class LayerBound(Facts):
     bound
         Upper bound on ``error_network`` from errors alone and norms; None behind the proof's end.
     samples_median, samples_densest
-        Samples from which, by the theory for Gaussian inputs, the neuron with the median and with
-        the largest number of weights can be learned.
+        Samples from which, by the Gaussian width, the neuron with the median and with the largest
+        number of weights can be learned from Gaussian inputs.
+    samples_theorem
+        Those of the latter by the paper's theorem, with a probability of 95 %.
     """
 
     name: str
@@ -35,6 +37,7 @@ class LayerBound(Facts):
     bound: float | None
     samples_median: int
     samples_densest: int
+    samples_theorem: int
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,34 @@ class LayerCosts(Facts):
 
 
 @dataclass(frozen=True)
+class Consistency(Facts):
+    """What a consistency theorem of the paper proves on the samples that were fitted to.
+
+    Attributes
+    ----------
+    theorem
+        1 for the parallel scheme, 2 for the cascade; 0 where neither is about the run.
+    response
+        The last layer's, which the errors are of.
+    bound
+        By the theorem, with ``||W||_1`` of each layer as the factor that errors grow by.
+    sharper
+        By the same proof with spectral norms in its place.
+    error
+        As measured.
+    reason
+        Why there is no bound.
+    """
+
+    theorem: int = 0
+    response: str = ""
+    bound: float | None = None
+    sharper: float | None = None
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Certificate(Facts):
     """Proved bounds on the errors of a pruned network on the samples of the comparison.
 
@@ -143,11 +174,14 @@ class Certificate(Facts):
         Bounds on the errors of each output, and of each pruned layer.
     costs
         What the layers cost at the outputs.
+    consistency
+        What the paper's theorem proves.
     """
 
     outputs: tuple[OutputBound, ...] = ()
     layers: tuple[LayerBound, ...] = ()
     costs: LayerCosts = field(default_factory=LayerCosts)
+    consistency: Consistency = Consistency()
 
     def output(self, name: str) -> OutputBound | None:
         """The bound of an output."""

@@ -10,6 +10,7 @@ from nettrim_cli.settings.layers import METHODS
 SCHEMES = ("cascade", "parallel")
 ALLOCATIONS = ("network", "error", "uniform")
 REFITS = ("auto", "layers", "network")
+BIASES = ("free", "fixed")
 WIDTHS = ("auto", "measured", "products")
 DEFAULT_GAMMA = 1.1**0.5
 
@@ -80,6 +81,29 @@ class MethodSettings:
         low=1,
         high=100,
         metavar="G",
+    )
+    risk: float = option(
+        1.0,
+        "Share of its epsilon that the last layer is to do with, where that is possible.",
+        group="Method",
+        detail="It is for a cascade with --epsilon and any method but l0, and a last layer without "
+        "a ReLU: the paper's risk coefficient (in its experiment 0.35). A smaller share makes the "
+        "outputs' error smaller. Where no weights are found within it, the layer has all of its "
+        "epsilon.",
+        example="0.35",
+        above=0,
+        high=1,
+        metavar="K",
+    )
+    bias: str = option(
+        "free",
+        "What becomes of biases with convex methods: free or fixed.",
+        group="Method",
+        detail="free: they are part of the program, and cost what a weight costs, as in the "
+        "paper. fixed: they stay as they are and cost nothing, as in its authors' code for "
+        "convolutions. It is for any method but l0.",
+        choices=BIASES,
+        metavar="HOW",
     )
     widths: str = option(
         "auto",

@@ -66,6 +66,16 @@ def _check_fits(settings: Settings) -> None:
             f"--gamma has no meaning for --method {settings.method} --scheme {settings.scheme}: "
             "leave it out, or choose another method than l0, in cascade."
         )
+    if settings.risk != 1 and (no_slack or not by_epsilon):
+        raise BadInput(
+            "--risk is a share of the last layer's epsilon in a cascade: leave it out, or give "
+            "--epsilon, --scheme cascade and another method than l0."
+        )
+    if settings.bias != "free" and settings.method == "l0":
+        raise BadInput(
+            "--bias fixed is about convex methods, and l0 refits biases: leave it out, or give "
+            "--method net-trim, one-sided or reweighted."
+        )
     if settings.allocate is not None and by_epsilon:
         raise BadInput(
             "--allocate shares zeros out over the layers, which --epsilon "

@@ -1,4 +1,4 @@
-"""Proved bounds on operator norms, and the number of samples that theory recommends.
+"""Proved bounds on operator norms.
 
 Every norm here is an upper bound that holds for the matrix as given, rounding included: a value
 guessed from below proves nothing.
@@ -166,27 +166,3 @@ def _phases(kernel: Matrix, strides: Sequence[int]) -> Matrix:
         kernel = np.moveaxis(kernel, axis + 1, 2)
         kernel = kernel.reshape(shape[0], shape[1] * stride, *kernel.shape[3:])
     return kernel
-
-
-def samples_needed(s: int, inputs: int, *, relu: bool) -> int:
-    """Number of samples that sparse weights need, by the theory for Gaussian inputs.
-
-    The Net-Trim paper (arXiv 1806.06457) proves the order ``s log(N / s)`` without a constant.
-    The one here is that of l1 minimisation from linear equations: ``2 s log(N/s) + 5/4 s + 1``
-    (Chandrasekaran, Recht, Parrilo, Willsky, "The Convex Geometry of Linear Inverse Problems",
-    2012, Proposition 3.10), never more than N.  A neuron with a ReLU gives an equation only
-    where it is active, for half of Gaussian inputs.  (Given ``w'x > 0``, x with a random sign is
-    Gaussian again, and a sign does not change the equation ``h'x = 0``; the inequalities of the
-    inactive samples can only help.)
-
-    Parameters
-    ----------
-    s
-        Weights that are not zero.
-    inputs
-        N.
-    """
-    if s <= 0:
-        return 0
-    equations = min(inputs, math.ceil(2 * s * math.log(inputs / s) + 1.25 * s + 1))
-    return 2 * equations if relu else equations

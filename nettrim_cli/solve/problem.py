@@ -132,6 +132,10 @@ class LayerProblem(Portable):
         The target: relative error allowed, or the number of weights to keep; one is None.
     gamma
         Slack over the unpruned layer's own error, in the paper's cascade.
+    risk
+        Share of that epsilon that is tried first, the paper's risk coefficient.
+    fixed_bias
+        Whether a convex method leaves the bias as it is.
     threads
         Threads that a solver may start.
     limits
@@ -160,6 +164,8 @@ class LayerProblem(Portable):
     epsilon: float | None = None
     keep: int | None = None
     gamma: float = math.sqrt(1.1)
+    risk: float = 1.0
+    fixed_bias: bool = False
     threads: int = 1
     limits: Limits = Limits()
     tuned: TunedOptions | None = None

@@ -28,7 +28,7 @@ from nettrim_cli.report.result import Report
 from nettrim_cli.report.terminal import show_comparison, show_report
 from tests.support.reports import comparison, dense, solved, whole
 
-LAYER = LayerBound("fc1", 0.05, 0.0812, 4.5678, 0.31415, 212, 1044)
+LAYER = LayerBound("fc1", 0.05, 0.0812, 4.5678, 0.31415, 212, 1044, 5210)
 ENDED = "nothing is proved behind MatMul 'attn': it multiplies two changed tensors"
 
 
@@ -198,6 +198,6 @@ def test_files_carry_every_number() -> None:
     ]
     text = report.render(".md")
     assert "| fc2, fc3 | 11.42 |\n| together at most | 31.5 |" in text
-    assert "| fc1 | 5.00 | 8.12 | 4.57 | 31.5 | 212 | 1,044 | 1,600 |" in text
-    assert "| fc2 | 5.00 | 8.12 | – | – | 212 | 1,044 | 1,600 |" in text
+    assert "| fc1 | 5.00 | 8.12 | 4.57 | 31.5 | 212 | 1,044 | 5,210 | 1,600 |" in text
+    assert "| fc2 | 5.00 | 8.12 | – | – | 212 | 1,044 | 5,210 | 1,600 |" in text
     assert "## Certificate" not in whole(solved("fc1")).render(".md")

@@ -10,10 +10,9 @@ import pytest
 import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
 from nettrim_cli.solve import norms
-from nettrim_cli.solve.norms import convolution_norm, operator_norm, samples_needed, window_overlap
+from nettrim_cli.solve.norms import convolution_norm, operator_norm, window_overlap
 
 
 def drawn(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -130,35 +129,3 @@ def test_convolution_norm_falls_back_where_frequencies_cost_too_much(monkeypatch
 def test_uses_counts_the_windows_over_an_entry(k, s, d) -> None:
     seen = [s * p + d * j for p in range(80) for j in range(k)]
     assert window_overlap((k,), (s,), (d,)) == np.bincount(seen)[60:180].max()
-
-
-def test_samples_asked() -> None:
-    assert samples_needed(0, 100, relu=True) == 0
-    assert samples_needed(10, 100, relu=False) == math.ceil(20 * math.log(10) + 13.5)
-    assert samples_needed(10, 100, relu=True) == 2 * samples_needed(10, 100, relu=False)
-    assert samples_needed(90, 100, relu=False) == samples_needed(100, 100, relu=False) == 100
-    asked = [samples_needed(s, 300, relu=True) for s in range(301)]
-    assert asked == sorted(asked)
-
-
-@pytest.mark.parametrize("s", [2, 5])
-def test_a_sparse_relu_neuron_is_learned_from_the_samples_asked_and_not_from_a_third(s) -> None:
-    def learned(samples: int, seed: int) -> bool:
-        rng = np.random.default_rng(seed)
-        w = np.zeros(40)
-        w[rng.choice(40, s, replace=False)] = rng.standard_normal(s)
-        X = rng.standard_normal((samples, 40))
-        z = X @ w
-        both = np.hstack([X, -X])
-        found = linprog(
-            np.ones(80),
-            A_eq=both[z > 0],
-            b_eq=z[z > 0],
-            A_ub=both[z <= 0],
-            b_ub=np.zeros(int((z <= 0).sum())),
-        )
-        return bool(np.allclose(found.x[:40] - found.x[40:], w, atol=1e-6))
-
-    asked = samples_needed(s, 40, relu=True)
-    assert sum(learned(asked, seed) for seed in range(20)) >= 19
-    assert sum(learned(asked // 3, seed) for seed in range(20)) <= 10

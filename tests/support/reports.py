@@ -90,7 +90,7 @@ def pictured(*names: str) -> Report:
     layers = [solved(name, error_holdout=0.02 * (k + 1)) for k, name in enumerate(names)]
     parts = tuple(LayerCost((name,), {"logits": 0.01 * (k + 1)}) for k, name in enumerate(names))
     costs = LayerCosts(parts, (CostSum("logits", 0.2, 0.14),), 256)
-    bounds = tuple(LayerBound(name, 0.05, 0.08, 12.3, 5.0, 1200, 3400) for name in names)
+    bounds = tuple(LayerBound(name, 0.05, 0.08, 12.3, 5.0, 1200, 3400, 15000) for name in names)
     values = OutputValues("logits", (-1.0, 0.5, 2.0), (-0.9, 0.5, 1.9))
     files = (FileFacts("model", "dense.onnx", 2_552_345, "ab" * 32),)
     return whole(

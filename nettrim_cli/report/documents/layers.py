@@ -83,6 +83,7 @@ def layer_rows(report: Report) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
 
 CERTIFICATE_FIELDS = (
     *("error_alone", "error_network", "norm", "bound", "samples_median", "samples_densest"),
+    "samples_theorem",
 )
 CSV_FIELDS = (
     "verdict",

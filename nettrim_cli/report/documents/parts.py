@@ -104,6 +104,7 @@ def certificate_section(certificate: Certificate, columns: Mapping[str, int]) ->
             formatting.UNKNOWN if bound.norm is None else f"{bound.norm:.3g}",
             formatting.UNKNOWN if bound.bound is None else formatting.at_most(bound.bound),
             *(formatting.count(bound.samples_median), formatting.count(bound.samples_densest)),
+            formatting.count(bound.samples_theorem),
             formatting.count(columns.get(bound.name)),
         )
         for bound in certificate.layers
@@ -112,13 +113,36 @@ def certificate_section(certificate: Certificate, columns: Mapping[str, int]) ->
         "The error in the network is at most what is proved from the layers' own errors and norms. "
         "Norms multiply from layer to layer, so bounds of deep layers are far above the errors."
     )
-    blocks: list[Block] = [Text(explained, faint=True), Table(PROVED, "lrrrrrrr", rows)]
+    blocks: list[Block] = [
+        Text(explained, faint=True),
+        *_theorem(certificate),
+        Table(PROVED, "lrrrrrrrr", rows),
+    ]
     return Section("Certificate of the layers", blocks, closed=True)
+
+
+def _theorem(certificate: Certificate) -> list[Block]:
+    """What the paper's own theorem proves, or why it says nothing."""
+    theorem = certificate.consistency
+    if not theorem.theorem:
+        return []
+    name = f"Theorem {theorem.theorem} of the Net-Trim paper"
+    if theorem.bound is None or theorem.sharper is None:
+        return [Text(f"{name} says nothing of this network: {theorem.reason}.")]
+    bound, sharper = formatting.at_most(theorem.bound), formatting.at_most(theorem.sharper)
+    return [
+        Text(
+            f"{name}: on the samples that were fitted to, '{theorem.response}' has an error of at "
+            f"most {bound} %, by the same proof with spectral norms {sharper} %. Measured: "
+            f"{formatting.error(theorem.error)} %."
+        )
+    ]
 
 
 PROVED = (
     *("layer", "error alone %", "error in the network %", "norm", "error at most %"),
-    *("samples asked, median neuron", "densest neuron", "columns given"),
+    *("samples asked, median neuron", "densest neuron"),
+    *("by the paper's theorem", "columns given"),
 )
 
 
