@@ -10,32 +10,27 @@ least.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput
+from nettrim_cli.execution.executor import Executor, in_order
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.curve_job import CurveJob, measure_curve, sparsity_levels
 from nettrim_cli.pruning.output_gradients import Importance, Movement
 from nettrim_cli.pruning.propagation import RecordedStage, layer_problem, set_matrices
 from nettrim_cli.report.result import ErrorCurve
-from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels, uniform
-from nettrim_cli.solve.matrices import Matrix, norm
-from nettrim_cli.solve.problem import LayerProblem
-from nettrim_cli.solve.samples import LayerSamples
 
-DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
-ALL_DENSITIES = (0.9, 0.6, 0.35, 0.2, 0.1, 0.05, 0.025, 0.01)
 FINE = 400  # shares at which a layer's curve is looked at
-PROBED = 0.1  # error of a layer at which it is probed where no sparsity is given
 NOTHING: Importance = MappingProxyType({})
 
 Bounds = tuple[int, int]
@@ -235,6 +230,7 @@ def measure_error_model(
     recorded: Iterable[RecordedStage],
     sparsity: float | None,
     sparse: Model,
+    executor: Executor,
     *,
     importance: Importance = NOTHING,
 ) -> ErrorModel:
@@ -248,6 +244,8 @@ def measure_error_model(
         Around which the curves are taken; over the whole range if None.
     sparse
         A copy of the dense network that is given the weights by which every layer is weighed.
+    executor
+        Does the jobs.
     importance
         Of the layers' outputs, where it is known.
 
@@ -256,104 +254,32 @@ def measure_error_model(
     ErrorModel
         Not weighed, and without the layers that cannot be measured.
     """
-    levels = sparsity_levels(sparsity)
+    in_flight: deque[Layer] = deque()
 
-    def measure_layer(layer: Layer, samples: Sequence[LayerSamples]) -> LayerCurve | None:
-        """The curve of a layer of a stage; None where it cannot be measured."""
-        problems = [
-            layer_problem(dense, layer, block_samples, block, block_importance)
-            for block, (block_samples, block_importance) in enumerate(
-                zip_longest(samples, importance.get(layer.name, ()))
+    def jobs(stage: RecordedStage) -> Iterator[CurveJob]:
+        """The layers of a stage that can be measured."""
+        for layer, samples in stage:
+            problems = tuple(
+                layer_problem(dense, layer, block_samples, block, block_importance)
+                for block, (block_samples, block_importance) in enumerate(
+                    zip_longest(samples, importance.get(layer.name, ()))
+                )
             )
-        ]
-        if any(problem.samples.unusable_reason for problem in problems):
-            return None
-        with suppress(np.linalg.LinAlgError, BadInput):  # it gets no zeros, and stays dense
-            curve, weights = _curve(layer, problems, levels, sparsity)
-            set_matrices(sparse, layer, weights)
-            return curve
-        return None
+            if not any(problem.samples.unusable_reason for problem in problems):
+                in_flight.append(layer)
+                yield CurveJob(problems, sparsity)
+
+    def groups() -> Iterator[Iterator[CurveJob]]:
+        """The jobs of each stage."""
+        for stage in recorded:
+            with stage:
+                yield jobs(stage)
 
     curves = []
-    for stage in recorded:
-        with stage:
-            curves += [measure_layer(layer, samples) for layer, samples in stage]
-    return ErrorModel(levels, [curve for curve in curves if curve is not None])
-
-
-def share_zeros(problems: Sequence[LayerProblem], zeros: int) -> list[int]:
-    """Zeros of each block of a layer that bring the layer's response least error together."""
-    if len(problems) == 1:
-        return [zeros]
-    sizes = [problem.weight_count for problem in problems]
-    levels = sparsity_levels(min(max(zeros / sum(sizes), 1e-6), 1 - 1e-6))
-    fine = refine_levels(levels)
-    curves = [
-        interpolate(levels, _squares(problem, levels, ()).squares, fine) for problem in problems
-    ]
-    return allocate(curves, sizes, fine, zeros)
-
-
-def response_size(problem: LayerProblem, *, holdout: bool) -> float:
-    """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(problem.dense_response(holdout=holdout))
-
-
-class _Squares(NamedTuple):
-    squares: NDArray[np.float64]
-    weights: dict[int, Matrix]
-    delta: float | None
-
-
-@np.errstate(all="ignore")  # what comes out is looked at
-def _squares(problem: LayerProblem, levels: NDArray[np.float64], probed: Sequence[int]) -> _Squares:
-    """Squared response error of a block at each sparsity, not relative; and some weights.
-
-    Parameters
-    ----------
-    probed
-        The levels, by number, whose weights are wanted.
-    """
-    keeps = [problem.weight_count - round(level * problem.weight_count) for level in levels]
-    curve = error_curve(problem, keeps, [keeps[number] for number in probed])
-    errors = np.where(
-        np.isfinite(curve.errors), curve.errors, 1.0
-    )  # no number: all of the response is lost
-    size = response_size(problem, holdout=problem.samples.holdout_X.shape[1] > 0)
-    squares = np.square(errors * (size if math.isfinite(size) else 1.0))
-    return _Squares(
-        squares, {number: curve.weights[keeps[number]] for number in probed}, curve.delta
-    )
-
-
-def sparsity_levels(sparsity: float | None) -> NDArray[np.float64]:
-    """Where the curves are taken: none, and densities around the one asked for, or all."""
-    densities: Sequence[float] = ALL_DENSITIES
-    if sparsity is not None:
-        densities = [min(1.0, (1 - sparsity) * density) for density in DENSITIES]
-    return np.array([0.0, *(1 - density for density in densities if density < 1)])
-
-
-def _curve(
-    layer: Layer,
-    problems: Sequence[LayerProblem],
-    levels: NDArray[np.float64],
-    sparsity: float | None,
-) -> tuple[LayerCurve, list[Matrix]]:
-    """A layer's curve, and the weights by which it is weighed."""
-    nearest_level = None if sparsity is None else int(np.argmin(np.abs(levels - sparsity)))
-    probed = range(len(levels)) if nearest_level is None else (nearest_level,)
-    block_curves = [_squares(problem, levels, probed) for problem in problems]
-    squares = np.sum([block.squares for block in block_curves], axis=0)
-    has_holdout = problems[0].samples.holdout_X.shape[1] > 0
-    size = sum(response_size(problem, holdout=has_holdout) ** 2 for problem in problems)
-    number = nearest_level
-    if number is None:
-        with np.errstate(divide="ignore"):
-            number = int(
-                np.argmin(np.abs(np.log(squares) - math.log(max(size, 1e-300) * PROBED**2)))
-            )
-    weights = [block.weights[number] for block in block_curves]
-    deltas = [block.delta for block in block_curves]
-    squares = np.asarray(squares, np.float64)
-    return LayerCurve(layer, squares, size, deltas, float(squares[number])), weights
+    for measured in in_order(executor, measure_curve, groups()):
+        layer = in_flight.popleft()
+        if measured is not None:
+            with suppress(BadInput):  # it gets no zeros, and stays dense
+                set_matrices(sparse, layer, measured.weights)
+                curves.append(LayerCurve(layer, *measured.facts))
+    return ErrorModel(sparsity_levels(sparsity), curves)

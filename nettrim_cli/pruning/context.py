@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,13 @@ from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.column_weights import ColumnWeights
 from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
-from nettrim_cli.pruning.propagation import RecordedStage, Stage, propagate, stages
+from nettrim_cli.pruning.propagation import (
+    LayerGroup,
+    RecordedStage,
+    Stage,
+    propagate,
+    stages,
+)
 from nettrim_cli.pruning.selection import bounds_of, nonzeros
 from nettrim_cli.settings import LayerOptions, Settings
 
@@ -75,6 +81,19 @@ class Context:
             seed=self.settings.seed,
             cache=cache,
         )
+
+    def independent(self, stages: Iterable[RecordedStage]) -> Iterator[Iterator[LayerGroup]]:
+        """Groups of layers, those at once that need no weights of one another.
+
+        In a cascade these are the layers of a stage, shared out over the executor's places; in the
+        parallel scheme all layers.  Layers of a stage stay together there: what is factorised of
+        their columns is the same.
+        """
+        if self.settings.scheme != "cascade":
+            yield (group for stage in stages for group in _held(stage, 1))
+            return
+        for stage in stages:
+            yield _held(stage, self.executor.places)
 
     @cached_property
     def options(self) -> dict[str, LayerOptions]:
@@ -147,3 +166,9 @@ class Context:
     def may_augment(self) -> bool:
         """Whether samples may be made of those of the file."""
         return self.settings.method == "l0" and self.settings.augment == "auto"
+
+
+def _held(stage: RecordedStage, groups: int) -> Iterator[LayerGroup]:
+    """The layers of a stage in groups; its samples are freed when all have been taken."""
+    with stage:
+        yield from stage.groups(groups)

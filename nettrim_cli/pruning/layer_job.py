@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from nettrim_cli.execution.executor import Callback, silent
-from nettrim_cli.pruning.allocation import share_zeros
+from nettrim_cli.pruning.curve_job import share_zeros
 from nettrim_cli.pruning.layer_reports import weights_of
 from nettrim_cli.pruning.selection import nonzeros, within_ceiling
 from nettrim_cli.reasons import Reason

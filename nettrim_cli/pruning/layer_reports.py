@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.allocation import response_size
+from nettrim_cli.pruning.curve_job import response_size
 from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import Histogram, LayerReport
 from nettrim_cli.solve.matrices import Matrix

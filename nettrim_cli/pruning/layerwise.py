@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.errors import BadInput
 from nettrim_cli.evaluation.provenance import KEY, describe
+from nettrim_cli.execution.executor import in_order
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
@@ -27,6 +29,7 @@ from nettrim_cli.pruning.layer_job import (
 from nettrim_cli.pruning.layer_reports import joined, joint_error, weights_of
 from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
+    LayerGroup,
     RecordedStage,
     dense_matrices,
     layer_problem,
@@ -144,13 +147,18 @@ def prune_pass(
     pruned.set_metadata(KEY, describe(context.settings, context.dense))
     context.listener.plan({layer.name: layer.parameters for layer in context.layers})
     layer_pass = _Pass(context, pruned, zeros, importance, warm)
-    recorded = context.recorded(samples, pruned, cache)
-    for stage in recorded:
-        with stage:
-            layer_pass.prune(stage)
+    layer_pass.prune(context.recorded(samples, pruned, cache))
     next_start = WarmStart(layer_pass.tuned, warm.damping)
     reports, unread = layer_pass.reports, layer_pass.unread
     return PassResult(pruned, reports, zeros, importance, next_start, unread)
+
+
+class _InFlight(NamedTuple):
+    """A layer that has no report yet: its problems wait for their result, or it stays dense."""
+
+    layer: Layer
+    problems: tuple[LayerProblem, ...]
+    reason: Reason = NO_REASON
 
 
 class _Pass:
@@ -169,53 +177,49 @@ class _Pass:
         self.reports: list[LayerReport] = []
         self.tuned = dict(warm.tuned)
         self.unread: dict[str, list[str]] = {}
+        self._in_flight: deque[_InFlight] = deque()
 
-    def prune(self, stage: RecordedStage) -> None:
-        """Solve the layers of a stage and set their weights."""
-        reasons = {layer.name: self._unusable(layer, samples) for layer, samples in stage}
-        in_flight: deque[tuple[LayerProblem, ...]] = deque()
-        jobs = self._jobs(stage, reasons, in_flight)
-        results = self.context.executor.map(solve_layer, jobs)
-        for layer, samples in stage:
+    def prune(self, stages: Iterable[RecordedStage]) -> None:
+        """Solve the layers of all stages and set their weights."""
+        for groups in self.context.independent(stages):
+            for result in in_order(self.context.executor, solve_layer, map(self._jobs, groups)):
+                layer, problems, _ = self._in_flight.popleft()
+                self._tell(self._store(layer, problems, result))
+                del problems  # they cache responses
+                self._leave_dense()
+            self._leave_dense()
+
+    def _jobs(self, group: LayerGroup) -> Iterator[LayerJob]:
+        """The jobs of some layers; a layer has begun when its job is asked for."""
+        for layer, samples in group:
             if samples[0].unread:
                 nodes = self.context.dense.index.nodes
                 readers = [nodes[layer.sites[number].node] for number in samples[0].unread]
                 self.unread[layer.name] = [node.title for node in readers]
-            if reasons[layer.name]:
-                self._begin(layer)
-                report = dense_report(self.context.dense, layer, reasons[layer.name])
-            else:
-                result = next(results)
-                report = self._store(layer, in_flight.popleft(), result)
-            self.reports.append(report)
-            self.context.listener.end(report)
+            if reason := self._unusable(layer, samples):
+                self._in_flight.append(_InFlight(layer, (), reason))
+                self._leave_dense()
+                continue
+            self._begin(layer, ahead=len(self._in_flight))
+            self._in_flight.append(_InFlight(layer, self._problems(layer, samples)))
+            yield LayerJob(
+                self._in_flight[-1].problems,
+                self._budget(layer),
+                self._bounds(layer),
+                self.context.options[layer.name].method or self.context.settings.method,
+                bits_of(layer, self.context.options[layer.name]),
+            )
 
-    def _jobs(
-        self,
-        stage: RecordedStage,
-        reasons: Mapping[str, Reason],
-        in_flight: deque[tuple[LayerProblem, ...]],
-    ) -> Iterator[LayerJob]:
-        """The jobs of a stage; a layer has begun when its job is asked for.
+    def _leave_dense(self) -> None:
+        """Tell of the layers that stay dense and are next."""
+        while self._in_flight and self._in_flight[0].reason:
+            layer, _, reason = self._in_flight.popleft()
+            self._begin(layer)
+            self._tell(dense_report(self.context.dense, layer, reason))
 
-        Parameters
-        ----------
-        reasons
-            Why a layer is left out, by name.
-        in_flight
-            Takes the problems of each job, until its result is there: problems cache responses.
-        """
-        for layer, samples in stage:
-            if not reasons[layer.name]:
-                self._begin(layer)
-                in_flight.append(self._problems(layer, samples))
-                yield LayerJob(
-                    in_flight[-1],
-                    self._budget(layer),
-                    self._bounds(layer),
-                    self.context.options[layer.name].method or self.context.settings.method,
-                    bits_of(layer, self.context.options[layer.name]),
-                )
+    def _tell(self, report: LayerReport) -> None:
+        self.reports.append(report)
+        self.context.listener.end(report)
 
     def _budget(self, layer: Layer) -> Budget:
         settings = self.context.settings
@@ -233,8 +237,9 @@ class _Pass:
         pattern = self.context.options[layer.name].pattern
         return None if pattern == ANYWHERE else pattern
 
-    def _begin(self, layer: Layer) -> None:
-        self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
+    def _begin(self, layer: Layer, *, ahead: int = 0) -> None:
+        number = len(self.reports) + ahead
+        self.context.listener.begin(layer.name, number, len(self.context.layers))
 
     def _unusable(self, layer: Layer, samples: Sequence[LayerSamples]) -> Reason:
         """Why a layer has to stay dense; empty where it can be solved."""

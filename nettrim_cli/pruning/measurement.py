@@ -149,6 +149,7 @@ def _measure(
         _told(context, context.recorded(samples, cache=cache)),
         sparsity,
         sparse,
+        context.executor,
         importance=context.dense_importance,
     )
     names = {curve.layer.name for curve in error_model.curves if curve.changed > 0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,10 @@ def layer_problem(
     )
 
 
+LayerGroup = Iterable[tuple[Layer, Sequence[LayerSamples]]]
+"""Layers that read the same columns, with the samples of each, block by block."""
+
+
 class RecordedStage(AbstractContextManager["RecordedStage"]):
     """A stage with the samples of its layers, layer by layer, each block by block.
 
@@ -126,6 +131,13 @@ class RecordedStage(AbstractContextManager["RecordedStage"]):
 
     def __iter__(self) -> Iterator[tuple[Layer, Sequence[LayerSamples]]]:
         return iter(self._layers)
+
+    def groups(self, count: int) -> Iterator[LayerGroup]:
+        """The layers in at most so many groups of about the same number."""
+        total = len(self._layers)
+        ends = [total * number // min(count, total) for number in range(min(count, total) + 1)]
+        for start, end in pairwise(ends):
+            yield iter(self._layers[start:end])
 
     def __exit__(self, *_: object) -> None:
         self._layers.clear()

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from nettrim_cli.data.dataset import Batch
+from nettrim_cli.execution.executor import silent
+from nettrim_cli.execution.serial import SerialExecutor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning.allocation import measure_error_model, sparsity_levels
+from nettrim_cli.pruning.allocation import measure_error_model
+from nettrim_cli.pruning.curve_job import sparsity_levels
 from nettrim_cli.pruning.output_gradients import OutputGradients
 from nettrim_cli.pruning.propagation import propagate, stages
 from nettrim_cli.pruning.sensitivity import movements
@@ -31,7 +34,7 @@ def measure(proto, sparsity, samples=96):
     plan = stages(dense.layers)
     recorded = propagate(dense, None, plan, batches(), threads=1, seed=0)
     sparse = dense.clone()
-    error_model = measure_error_model(dense, recorded, sparsity, sparse)
+    error_model = measure_error_model(dense, recorded, sparsity, sparse, SerialExecutor(silent))
     judges = [batch for batch, _ in batches()]
     gradients = OutputGradients(dense, judges, judges, threads=1)
     names = {curve.layer.name for curve in error_model.curves}

@@ -7,7 +7,7 @@ producers make stays until the pass is over, as later layers are refitted to wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -16,16 +16,18 @@ import numpy as np
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.evaluation.provenance import KEY, describe
+from nettrim_cli.execution.executor import in_order
 from nettrim_cli.graph.channels.units import UnitGroup
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.layers.elementwise import Elementwise
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
-from nettrim_cli.pruning.layer_job import LayerJob, UnitsBudget, solve_layer
+from nettrim_cli.pruning.layer_job import LayerJob, LayerResult, UnitsBudget, solve_layer
 from nettrim_cli.pruning.layer_reports import joined, joint_error
 from nettrim_cli.pruning.layerwise import PassResult, stored_matrices
 from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
+    LayerGroup,
     RecordedStage,
     dense_matrices,
     layer_problem,
@@ -112,10 +114,7 @@ def shrink_pass(
     context.listener.plan({layer.name: layer.parameters for layer in context.layers})
     remaining = Remaining.of(context.layers, groups, plan)
     layer_pass = _Pass(context, shrunk, remaining, plan, bases, importance)
-    recorded = context.recorded(samples, shrunk, cache)
-    for stage in recorded:
-        with stage:
-            layer_pass.shrink(stage)
+    layer_pass.shrink(context.recorded(samples, shrunk, cache))
     shorten(shrunk, bases, plan.inner)
     layer_pass.clear()
     return PassResult(shrunk, layer_pass.reports, importance=importance)
@@ -139,41 +138,42 @@ class _Pass:
         self.shapes = block_shapes(context.layers, (), [basis.group for basis in bases])
         self.sizes = {basis.group.name: basis.group.size for basis in bases}
         self.reports: list[LayerReport] = []
+        self._in_flight: deque[tuple[Layer, tuple[LayerProblem, ...]]] = deque()
 
-    def shrink(self, stage: RecordedStage) -> None:
-        """Solve the layers of a stage and set their weights."""
-        in_flight: deque[tuple[LayerProblem, ...]] = deque()
-        results = self.context.executor.map(solve_layer, self._jobs(stage, in_flight))
-        for (layer, _), result in zip(stage, results, strict=True):
-            problems, solution = in_flight.popleft(), joined(result.solutions)
-            matrices = [
-                self._among_dense(layer, block, part.U)
-                for block, part in enumerate(result.solutions)
-            ]
-            if (bases := self.first.get(layer.name)) is not None:
-                count = self.plan.inner[bases.group.name]
-                if count < bases.group.size:
-                    matrices = [bases.projected(layer.name, matrices[0], count)]
-            set_matrices(self.shrunk, layer, matrices)
-            report = self._report(layer, problems, solution, result.seconds)
-            self.reports.append(report)
-            self.context.listener.end(report)
+    def shrink(self, stages: Iterable[RecordedStage]) -> None:
+        """Solve the layers of all stages and set their weights."""
+        for groups in self.context.independent(stages):
+            for result in in_order(self.context.executor, solve_layer, map(self._jobs, groups)):
+                self._store(*self._in_flight.popleft(), result)
 
-    def _jobs(
-        self, stage: RecordedStage, in_flight: deque[tuple[LayerProblem, ...]]
-    ) -> Iterator[LayerJob]:
-        """The jobs of a stage, whose problems wait in `in_flight` for their results."""
+    def _store(self, layer: Layer, problems: Sequence[LayerProblem], result: LayerResult) -> None:
+        """Set a layer's weights, and tell of them."""
+        matrices = [
+            self._among_dense(layer, block, part.U) for block, part in enumerate(result.solutions)
+        ]
+        if (bases := self.first.get(layer.name)) is not None:
+            count = self.plan.inner[bases.group.name]
+            if count < bases.group.size:
+                matrices = [bases.projected(layer.name, matrices[0], count)]
+        set_matrices(self.shrunk, layer, matrices)
+        report = self._report(layer, problems, joined(result.solutions), result.seconds)
+        self.reports.append(report)
+        self.context.listener.end(report)
+
+    def _jobs(self, group: LayerGroup) -> Iterator[LayerJob]:
+        """The jobs of some layers, whose problems wait for their results."""
         settings = self.context.settings
-        for layer, samples in stage:
-            self.context.listener.begin(layer.name, len(self.reports), len(self.context.layers))
-            in_flight.append(self._problems(layer, samples))
+        for layer, samples in group:
+            number = len(self.reports) + len(self._in_flight)
+            self.context.listener.begin(layer.name, number, len(self.context.layers))
+            self._in_flight.append((layer, self._problems(layer, samples)))
             blocks = [(layer.name, block) for block in range(len(samples))]
             budget = UnitsBudget(
                 tuple(self.remaining.rows[block] for block in blocks),
                 tuple(self.plan.ranks.get(block) for block in blocks),
                 tuple(self.plan.folds.get(block, 1) for block in blocks),
             )
-            yield LayerJob(in_flight[-1], budget, (0, layer.parameters), settings.method)
+            yield LayerJob(self._in_flight[-1][1], budget, (0, layer.parameters), settings.method)
 
     def clear(self) -> None:
         """Set the columns of units that are gone to zero."""
