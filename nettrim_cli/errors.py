@@ -56,6 +56,12 @@ class EngineFailed(NettrimError):
     exit_code = 69
 
 
+class WorkersFailed(NettrimError):
+    """Workers died, or the cluster is out of reach."""
+
+    exit_code = 69
+
+
 class OutOfMemory(NettrimError):
     """The work does not fit into memory, or into ``--max-memory``."""
 

@@ -79,8 +79,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_more_iterations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For small layers than for large ones: which weights are best is asked in tests/solve."""
-    if "solve" not in request.path.parts:
+    """For small layers than for large ones: which weights are best is asked in tests/solve.
+
+    Workers of tests/execution do not know of it.
+    """
+    if {"solve", "execution"}.isdisjoint(request.path.parts):
         monkeypatch.setattr(schedules, "MAX_FACTOR", 1)
 
 

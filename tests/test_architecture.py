@@ -24,7 +24,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
         *("graph.ops", "process.channel", "reasons", "solve"),
     },
     "report": {"errors", "files.atomic", "process.channel"},
-    "execution": {"errors", "process.channel"},
+    "execution": {"errors", "process"},
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {
         *("data", "errors", "evaluation", "execution", "graph", "latency", "reasons", "report"),

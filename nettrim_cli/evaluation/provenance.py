@@ -28,10 +28,10 @@ def describe(settings: Settings, dense: Model) -> str:
 
     How weights are stored is not among them, so that a model unpacked is the one written plain.
     Nor are bits where there are all, that idle units are deleted, which a model shows, what is told
-    of errors, and what is of no account where layers keep their shapes.
+    of errors, where layers are solved, and what is of no account where layers keep their shapes.
     """
     facts = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
-    del facts["store"], facts["no_delete"], facts["certificate"]
+    del facts["store"], facts["no_delete"], facts["certificate"], facts["workers"]
     if settings.bits is None:
         del facts["bits"]
     if settings.structure == "zeros":

@@ -17,6 +17,7 @@ import typing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic
@@ -25,14 +26,14 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from nettrim_cli import __version__
-from nettrim_cli.errors import DiskFailed, OutOfMemory, OutOfTime
+from nettrim_cli.errors import DiskFailed, OutOfMemory, OutOfTime, WorkersFailed
 from nettrim_cli.execution.executor import Callback, Executor, Job, Result
 from nettrim_cli.execution.stored_values import Damaged, read_value, write_value
 from nettrim_cli.process.channel import tell
 
 WORTH_SECONDS = 0.2  # what is done in less is done again
 SUFFIX = ".result"
-KEPT_AFTER = (KeyboardInterrupt, DiskFailed, MemoryError, OutOfMemory, OutOfTime)
+KEPT_AFTER = (KeyboardInterrupt, DiskFailed, MemoryError, OutOfMemory, OutOfTime, WorkersFailed)
 
 
 @contextlib.contextmanager
@@ -123,6 +124,12 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class _End(Enum):
+    """What comes after the last result."""
+
+    END = "end"
+
+
 @dataclass
 class _Slot(Generic[Result]):
     """A job's place in the order: its key, and its result where that was found."""
@@ -172,15 +179,15 @@ class JournaledExecutor:
         """Results that were found and such that were not, in the order of their jobs."""
         while True:
             start = time.monotonic()
-            result = next(results, None)
+            result = next(results, _End.END)
             seconds = time.monotonic() - start
             while slots and (stored := slots[0].stored) is not None:
                 slots.popleft()
                 yield stored
-            if result is None:
+            if isinstance(result, _End):
                 return
             key = slots.popleft().key
-            if seconds >= WORTH_SECONDS:
+            if seconds >= WORTH_SECONDS or self.places > 1:  # elsewhere it may have taken long
                 self.journal.write(key, result)
             yield result
 

@@ -12,13 +12,15 @@ from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.evaluation.plausibility import dropped_samples, examine
 from nettrim_cli.execution.executor import Executor
 from nettrim_cli.execution.journal import Journal, JournaledExecutor
-from nettrim_cli.execution.serial import SerialExecutor
+from nettrim_cli.execution.opening import opened_executor
 from nettrim_cli.graph.model import Model
 from nettrim_cli.loading import PathLike, load_models, naming, open_samples, split_samples
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
 from nettrim_cli.pruning.context import Context
+from nettrim_cli.pruning.curve_job import measure_curve
 from nettrim_cli.pruning.default_target import with_target
+from nettrim_cli.pruning.layer_job import solve_layer
 from nettrim_cli.pruning.selection import select
 from nettrim_cli.report.diagnostic import Diagnostic, ordered
 from nettrim_cli.report.result import LayerReport
@@ -27,6 +29,8 @@ from nettrim_cli.settings.curve import ANY_ERROR
 
 if TYPE_CHECKING:
     from nettrim_cli.report.progress.listener import Listener
+
+JOBS = (measure_curve, solve_layer)  # functions that are mapped
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,17 @@ def opened_run(
     with (
         naming(dense.path),
         open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
-        thread_limits(settings.threads) as threads,
+        thread_limits(settings.threads, settings.workers) as threads,
+        opened_executor(settings.workers, threads, JOBS, listener.iteration) as engine,
     ):
         samples = split_samples(dense, calibration, settings, threads)
         listener.stage("looking at samples and labels")
         doubts = _doubts(dense, samples, settings, threads)
         reference = ReferenceOutputs(dense, samples.holdout_batches, threads=threads)
         settings, notes = with_target(settings, samples, doubts, reference)
-        executor: Executor = SerialExecutor(listener.iteration)
+        executor: Executor = engine
         if journal is not None:
-            executor = JournaledExecutor(executor, journal)
+            executor = JournaledExecutor(engine, journal)
         context = Context(dense, tuple(chosen), settings, samples, threads, listener, executor)
         yield OpenedRun(context, samples, reference, unpruned, ordered([*doubts, *notes]))
 

@@ -7,6 +7,7 @@ the first of which says what it is about:
 ``limit NAME VALUE``        a limit that the user set, in seconds or bytes
 ``about TEXT``              the model, for sentences
 ``doing TEXT``              what is done now, for sentences
+``worker NUMBER``           a process that works for the run, whose memory counts
 ``input PATH IDENTITY``     a file that must not change while the run lasts
 ``temporary PATH``          a file or empty folder to be removed, the last one first
 ``sidecar PATH``            the same, unless an output stands by then

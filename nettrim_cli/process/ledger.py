@@ -21,12 +21,15 @@ class Ledger:
     ----------
     seconds, bytes
         Limits of the run.
+    workers
+        Numbers of the processes that work for it, those that have ended among them.
     """
 
     def __init__(self, default_bytes: int) -> None:
         self.seconds, self.bytes = math.inf, default_bytes
         self.has_limit = self.has_memory = False
         self.about, self.doing, self.log, self.journal = "the model", "", "", ""
+        self.workers: list[int] = []
         self.temporaries: list[str] = []
         self.sidecars: list[str] = []
         self.outputs: list[tuple[str, str]] = []
@@ -41,6 +44,8 @@ class Ledger:
                 self._set_limit(*facts)
             elif kind in ("about", "doing", "log", "journal"):
                 setattr(self, kind, facts[0])
+            elif kind == "worker":
+                self.workers.append(int(facts[0]))
             elif kind == "temporary":
                 self.temporaries.append(facts[0])
             elif kind == "sidecar":

@@ -148,7 +148,7 @@ class Supervisor:
                 return self._end(124, self.ledger.out_of_time())
             if time.monotonic() > self.clock[0] and not self.ledger.has_limit:
                 return self._end(124, self.ledger.engine_hangs())
-            used = memory.used(self.process) or 0
+            used = sum(memory.used(number) or 0 for number in (self.process, *self.ledger.workers))
             if used > self.ledger.bytes:
                 return self._end(71, self.ledger.out_of_memory(used))
             room = (self.ledger.bytes - used) / FILLED_PER_SECOND

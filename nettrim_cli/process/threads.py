@@ -11,10 +11,16 @@ from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
-def thread_limits(threads: int | None) -> Iterator[int]:
-    """Hold BLAS to a number of threads, all processors by default, and give that number."""
+def thread_limits(threads: int | None, processes: int = 1) -> Iterator[int]:
+    """Hold BLAS to a number of threads, and give that number.
+
+    Parameters
+    ----------
+    threads
+        The number; by default so many processes share all processors.
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    count = threads or available or os.cpu_count() or 1
+    count = threads or max(1, (available or os.cpu_count() or 1) // processes)
     with _blas().limit(limits=count):
         yield count
 

@@ -272,6 +272,17 @@ class Settings(MethodSettings):
         high=1024,
         metavar="N",
     )
+    workers: int = option(
+        1,
+        "Solve layers in so many processes at once.",
+        group="Run",
+        detail="Bytes of the output are the same at the same --threads, which each process has; "
+        "without --threads they share the processors.",
+        example="2",
+        low=1,
+        high=1024,
+        metavar="N",
+    )
     layers: tuple[LayerOptions, ...] = option(
         (), "What holds for some layers only, in a file of options.", flag=False
     )

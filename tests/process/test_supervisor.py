@@ -104,6 +104,24 @@ def test_a_log_that_says_already_how_the_run_ended_stays(tmp_path) -> None:
     assert log.read_text("utf-8") == "done\n"
 
 
+def test_the_memory_of_workers_counts() -> None:
+    work = """
+    tell('limit', 'bytes', 100_000_000)
+    worker = os.fork()
+    if worker == 0:
+        from nettrim_cli.process.supervisor import end_with
+        end_with(os.getppid())
+        content = bytes(1) * 200_000_000
+        content = bytearray(content)
+        time.sleep(50)
+    tell('worker', worker)
+    time.sleep(50)
+    """
+    code, text = ended(work)
+    assert code == 71
+    assert "MB of memory are over --max-memory, 100 MB" in text
+
+
 def test_a_time_limit_of_the_user_is_the_only_one() -> None:
     work = "tell('limit', 'seconds', 50)\nwith engine_call(0.1): time.sleep(0.5)"
     assert ended(work) == (0, "")

@@ -1,0 +1,87 @@
+"""A run writes the same bytes wherever its layers are solved, and whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import nettrim_cli
+from nettrim_cli import Settings, pipeline
+from nettrim_cli.execution import opening
+from nettrim_cli.execution.processes import ProcessExecutor
+from tests.support.effort import thinned
+from tests.support.networks import NETWORKS, input_samples, save_data, save_model
+from tests.support.options import PLAIN, QUICK
+
+RUNS = {
+    "cascade": PLAIN | {"sparsity": 0.6},
+    "parallel": PLAIN | {"sparsity": 0.6, "scheme": "parallel"},
+    "paper": PLAIN | {"epsilon": 0.2, "method": "net-trim", "scheme": "parallel"},
+    "shrink": PLAIN | {"sparsity": 0.4, "structure": "shrink", "no_delete": False},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engines")
+    proto = NETWORKS["attention"]()
+    return save_model(folder / "model.onnx", proto), save_data(folder / "calib.h5", proto, 60)
+
+
+@pytest.fixture(scope="module")
+def alone(files):
+    """The bytes of each run in one process."""
+    known = {}
+
+    def bytes_of(name):
+        if name not in known:
+            known[name] = pruned(files, **RUNS[name])
+        return known[name]
+
+    return bytes_of
+
+
+def pruned(files, **options) -> bytes:
+    model, data = files
+    output = model.with_name("out.onnx")
+    pipeline.prune(model, data, output, Settings(**options), force=True)
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"), thinned([("parallel", 3), *((name, 2) for name in RUNS)], 3)
+)
+def test_processes_give_the_bytes_of_one(files, alone, name, workers) -> None:
+    assert pruned(files, **RUNS[name], workers=workers) == alone(name)
+
+
+class Hunted(ProcessExecutor):
+    """One of the workers is killed each time that a task has been sent, twice."""
+
+    kills = 0
+
+    def map(self, function, jobs):
+        results = super().map(function, jobs)
+        if Hunted.kills < 2:
+            Hunted.kills += 1
+            victim = np.random.default_rng(Hunted.kills).choice(self.workers)
+            os.kill(victim.process.pid, signal.SIGKILL)
+        return results
+
+
+@pytest.mark.parametrize("name", thinned(["cascade", "parallel"], 2))
+def test_the_bytes_are_the_same_when_workers_are_killed(files, alone, name, monkeypatch) -> None:
+    monkeypatch.setattr(opening, "ProcessExecutor", Hunted)
+    Hunted.kills = 0
+    assert pruned(files, **RUNS[name], workers=2) == alone(name)
+    assert Hunted.kills == 2
+
+
+def test_python_takes_the_same_options() -> None:
+    proto = NETWORKS["mlp"]()
+    x = input_samples(proto, 60)
+    one, two = (nettrim_cli.prune(proto, x, **QUICK, workers=workers).model for workers in (1, 2))
+    assert one == two
