@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nettrim_cli.api.calls import bench, compare, curve, inspect, prune
+    from nettrim_cli.api.calls import bench, compare, curve, inspect, plan, prune
     from nettrim_cli.errors import NettrimError
     from nettrim_cli.report.result import Report
     from nettrim_cli.settings import BenchSettings, Gate, LayerOptions, Settings
+    from nettrim_cli.verification.verify import verify
 
 # NumPy's and SciPy's OpenBLAS have threads of their own, which spin for some milliseconds after
 # each product and keep the processor from the other's.  Read where these are loaded after this.
@@ -28,7 +29,9 @@ __all__ = [
     "compare",
     "curve",
     "inspect",
+    "plan",
     "prune",
+    "verify",
 ]
 
 _HOME = {
@@ -42,7 +45,9 @@ _HOME = {
     "compare": "nettrim_cli.api.calls",
     "curve": "nettrim_cli.api.calls",
     "inspect": "nettrim_cli.api.calls",
+    "plan": "nettrim_cli.api.calls",
     "prune": "nettrim_cli.api.calls",
+    "verify": "nettrim_cli.verification.verify",
 }
 
 

@@ -28,6 +28,7 @@ from nettrim_cli.evaluation.plausibility import COMPARISON_CHECKS, examine
 from nettrim_cli.evaluation.provenance import check_operands, provenance_of
 from nettrim_cli.execution.journal import journal_of
 from nettrim_cli.files.atomic import reserved, standing
+from nettrim_cli.graph.storage.scratch import Scratch
 from nettrim_cli.latency.bench import held_out_latency
 from nettrim_cli.loading import (
     check_loads,
@@ -103,6 +104,7 @@ def prune(  # noqa: PLR0913 (the options of the command)
     target = Path(output) if output is not None else default_output(model)
     dense = dense_model(model, data, settings)
     dense.check_output(target, [Path(data)], force=force)
+    dense.external.scratch = Scratch(target.parent)
     with (
         reserved(target),
         journal_of(target, listener.message, fresh=fresh) as journal,

@@ -1,4 +1,4 @@
-"""``prune``, ``curve``, ``compare``, ``inspect`` and ``bench`` of what is in files or in memory.
+"""``prune``, ``plan``, ``curve``, ``compare``, ``inspect`` and ``bench``, of files or in memory.
 
 Models are paths or ``onnx.ModelProto``, samples paths, arrays or streams (see ``samples.opened``).
 Options have the command line's defaults.  Errors are kinds of ``NettrimError``.
@@ -19,6 +19,7 @@ from nettrim_cli.api.workspace import workspace
 from nettrim_cli.latency.bench import bench as time_models
 from nettrim_cli.loading import default_output
 from nettrim_cli.preview.curve import curve as predict
+from nettrim_cli.preview.dry_run import dry_run
 from nettrim_cli.preview.inspection import inspect as list_layers
 from nettrim_cli.report.model_summary import ModelSummary
 from nettrim_cli.settings import BenchSettings, Gate, Settings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nettrim_cli.report.bench_result import Bench
     from nettrim_cli.report.comparison_result import Comparison
     from nettrim_cli.report.curve.result import Curve
+    from nettrim_cli.report.plan_result import Plan
     from nettrim_cli.report.progress import Listener
 
 PathLike = str | os.PathLike[str]
@@ -94,6 +96,40 @@ def prune(  # noqa: PLR0913 (the options of the command)
             listener=listener,
         )
         return PrunedModel.of(files.told(report), target, in_memory=in_memory)
+
+
+def plan(
+    model: PathLike | onnx.ModelProto,
+    data: Any,
+    settings: Settings | None = None,
+    *,
+    listener: Listener | None = None,
+    **options: Any,
+) -> Plan:
+    """Tell what ``prune`` would do, as ``nettrim prune --dry-run``; nothing is written.
+
+    Parameters
+    ----------
+    model, data
+        The model, and samples for it.  Of a stream the first ``samples`` are read.
+    settings, options
+        Options of the run.
+    listener
+        Is told of progress.
+
+    Raises
+    ------
+    NettrimError
+        One of its kinds, as ``prune`` raises it before it solves anything.
+    TypeError
+        There is no such option.
+    """
+    with workspace() as files:
+        chosen = merged(settings or Settings(), options, "plan")
+        path = files.model(model, "model")
+        samples = files.samples(data, path, Draw(chosen.samples, chosen.seed))
+        target = files.folder / "pruned"
+        return files.told(dry_run(path, samples, target, chosen, listener=listener))
 
 
 def curve(

@@ -158,6 +158,28 @@ def test_what_zeros_cost_is_measured_on_samples_in_memory(files, arrays, proto) 
     assert told.layers == nettrim_cli.inspect(files.model, files.data, samples=60).layers
 
 
+def test_a_run_is_planned_and_nothing_written(files, arrays, proto, scratch) -> None:
+    told = nettrim_cli.plan(proto, arrays, **QUICK)
+    assert told.sparsity == pytest.approx(0.5, abs=0.01)
+    assert [layer.name for layer in told.layers] == [
+        layer.name for layer in nettrim_cli.inspect(proto).layers
+    ]
+    assert told.model == "<model>"
+    assert told.error == nettrim_cli.plan(files.model, files.data, **QUICK).error
+    assert files.listing == ["calib.h5", "model.onnx", scratch.name]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_file_is_verified(files) -> None:
+    report = nettrim_cli.prune(files.model, files.data, **QUICK)
+    path = files.folder / "report.json"
+    report.save(path)
+    told = nettrim_cli.verify(files.output, path, dense=files.model, data=files.data)
+    assert told.passed
+    files.output.write_bytes(files.model.read_bytes())
+    assert not nettrim_cli.verify(files.output, path).passed
+
+
 def test_models_in_memory_are_timed(arrays, proto) -> None:
     timed = nettrim_cli.bench([proto, proto], arrays, batch=2, seconds=0.1)
     assert [batch.size for batch in timed.batches] == [2]

@@ -56,6 +56,16 @@ def mlp(seed: int = 0, sizes: tuple[int, ...] = (16, 24, 12, 4)) -> onnx.ModelPr
     return build(f"g (float[N,{sizes[0]}] x) => (float[N,{sizes[-1]}] y) {{\n{body}\n}}", **tensors)
 
 
+def wide_chain(layers: int, width: int) -> onnx.ModelProto:
+    """Square MatMul and ReLU in a chain."""
+    lines = ["h0 = Identity(x)"]
+    for at in range(layers):
+        lines += [f"z{at} = MatMul(h{at}, w{at})", f"h{at + 1} = Relu(z{at})"]
+    tensors = {f"w{at}": he(width, width, seed=at) for at in range(layers)}
+    body = "\n".join([*lines, f"y = Identity(h{layers})"])
+    return build(f"g (float[N,{width}] x) => (float[N,{width}] y) {{\n{body}\n}}", **tensors)
+
+
 def residual() -> onnx.ModelProto:
     """Conv and BatchNormalization with a residual add, then Gemm: branches and cascades."""
     text = """g (float[N,2,6,6] x) => (float[N,3] y) {

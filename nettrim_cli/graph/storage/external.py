@@ -1,7 +1,8 @@
 """External data: tensors kept in files beside the model, read from its own folder only.
 
 Large values stay in their files and are mapped when they are needed; values that replace them
-are held in memory, marked in the tensor by an entry of its own.  So a copy of a model is small.
+are held beside it, in memory or in scratch files, marked in the tensor by an entry of its own.  So
+a copy of a model is small.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from nettrim_cli.graph.layer import Runnable
 from nettrim_cli.graph.storage import tensors
 from nettrim_cli.graph.storage.elements import FLOATS, RAW_DTYPES, decode, encode
 from nettrim_cli.graph.storage.protobuf import MAX_BYTES, serialize
+from nettrim_cli.graph.storage.scratch import Scratch
 from nettrim_cli.graph.storage.sidecar import Region, Sidecar, find_sidecar
 from nettrim_cli.graph.storage.tensors import Holder, all_tensors, raw_bytes
 
@@ -32,7 +34,7 @@ SMALL_BYTES = 1024
 
 PAGE_BYTES, LINE_BYTES = 4096, 64  # where large and small tensors may start in a file
 REPLACEMENT_KEY = "nettrim"
-"""Key of the entry that marks a tensor whose value is replaced by one in memory."""
+"""Key of the entry that marks a tensor whose value is replaced."""
 
 
 Layout = dict[tuple[Any, ...], tuple[onnx.TensorProto, int]]
@@ -48,7 +50,14 @@ class External:
     ----------
     folder
         The model's folder; None for a model without external data.
+
+    Attributes
+    ----------
+    scratch
+        Holds values that replace those of the files.
     """
+
+    scratch = Scratch()
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -108,6 +117,7 @@ class External:
     def clone(self) -> External:
         """The values for a copy of the model: files are shared, replacements are its own."""
         clone = External(self.folder)
+        clone.scratch = self.scratch
         clone._sidecars, clone._replacements = self._sidecars, dict(self._replacements)
         return clone
 
@@ -167,10 +177,10 @@ class External:
         return tensor
 
     def _replace(self, tensor: TensorProto, elements: NDArray[Any]) -> None:
-        """Hold the value of an external tensor in memory."""
+        """Hold the value of an external tensor beside its file."""
         self._replacements.pop(_drop_replacement_key(tensor), None)
         key = str(1 + max(map(int, self._replacements), default=0))
-        self._replacements[key] = elements
+        self._replacements[key] = self.scratch.keep(elements)
         tensor.external_data.add(key=REPLACEMENT_KEY, value=key)
 
     def count(self, model: onnx.ModelProto) -> tuple[int, int]:
