@@ -121,7 +121,11 @@ def prune(  # noqa: PLR0913 (the options of the command)
         listener.stage("writing and checking")
         written = write(context, outcome, target, reference, samples, force=force)
         with standing(target):
-            notes = [*on_kernels, *written.doubts, *run_advice(outcome, len(samples))]
+            notes = [
+                *on_kernels,
+                *written.doubts,
+                *run_advice(outcome, len(samples), context.deadline.left_out),
+            ]
             level, threads = (settings.certificate, PRUNE_RUNS), context.threads
             certificate = certificate_of(dense, written.proved, samples, *level, threads=threads)
             if settings.certificate != "none":

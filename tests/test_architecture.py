@@ -28,7 +28,7 @@ ALLOWED = {  # of each room: what it may import besides itself, rooms with all t
     "evaluation": {"data", "errors", "files", "graph", "report", "settings", "solve"},
     "pruning": {
         *("data", "errors", "evaluation", "execution", "graph", "latency", "reasons", "report"),
-        *("files.atomic", "settings", "solve"),
+        *("files.atomic", "process.deadline", "settings", "solve"),
     },
     "preview": {
         *("data", "errors", "evaluation", "execution", "graph", "latency", "loading", "process"),

@@ -17,6 +17,7 @@ from nettrim_cli.options.declare import bounds, inside
 from nettrim_cli.options.help import flag
 from nettrim_cli.options.usage import FileName
 from nettrim_cli.process import channel
+from nettrim_cli.process.deadline import limit_process
 from nettrim_cli.quantities import parse_bytes, parse_seconds
 from nettrim_cli.report.progress import KINDS
 
@@ -288,6 +289,8 @@ def limit_options(command: Command) -> Command:
             return
         if not channel.is_supervised() and not hasattr(os, "fork"):
             raise click.UsageError(f"{option.opts[0]} needs a system on which processes can fork.")
+        if option.name == "time_limit":
+            limit_process(value)
         channel.tell("limit", "seconds" if option.name == "time_limit" else "bytes", value)
 
     for name, parse, metavar, text, example, absent in (

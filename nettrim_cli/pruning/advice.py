@@ -16,8 +16,18 @@ FEW = 2  # columns to an input below which a layer's fit is poor
 ENOUGH = 5  # columns to an input from which on more samples help little (docs/method.md)
 
 
-def run_advice(outcome: Outcome, used: int) -> Iterator[Diagnostic]:
-    """What to know of a run on so many samples of the file, held-out ones among them."""
+def run_advice(outcome: Outcome, used: int, left_out: Sequence[str] = ()) -> Iterator[Diagnostic]:
+    """What to know of a run.
+
+    Parameters
+    ----------
+    outcome
+        What came out.
+    used
+        Samples of the file, held-out ones among them.
+    left_out
+        Steps for which there was no time.
+    """
     columns = {
         layer.name: (layer.columns, layer.shape[0])
         for layer in outcome.result.layers
@@ -26,6 +36,12 @@ def run_advice(outcome: Outcome, used: int) -> Iterator[Diagnostic]:
     yield from sampling_advice(used, columns, outcome.samples.rounds, outcome.forecast)
     if outcome.final_samples:
         yield final_fit_advice(outcome.final_samples)
+    if left_out:
+        yield Diagnostic(
+            "time-limit",
+            f"--time-limit left no time for all of a run: {', '.join(left_out)} were left out; "
+            "this is the best so far, and more time would make it better.",
+        )
 
 
 def sampling_advice(

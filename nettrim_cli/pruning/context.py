@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from nettrim_cli.data.stream import StreamCache
 from nettrim_cli.execution.executor import Executor
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.process.deadline import Deadline
 from nettrim_cli.pruning.column_weights import ColumnWeights
 from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
 from nettrim_cli.pruning.propagation import (
@@ -46,6 +47,8 @@ class Context:
         Hears of the progress.
     executor
         Does the jobs.
+    deadline
+        Says whether there is time for a step that may be left out.
     """
 
     dense: Model
@@ -55,6 +58,7 @@ class Context:
     threads: int
     listener: Listener
     executor: Executor
+    deadline: Deadline = field(default_factory=Deadline)
 
     def with_settings(self, **changes: Any) -> Context:
         """The same with other settings; what was measured of the dense network is not again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -99,6 +100,8 @@ class PassResult:
         None where the network has that graph itself.
     unrounded
         The same with weights of all bits, where these were rounded in a step of its own.
+    seconds
+        That the pass took; about those of another.
     joint_fit
         Whether all layers were fitted together in the end: errors of layers are those of before.
     """
@@ -113,6 +116,7 @@ class PassResult:
     judged: Model | None = None
     masked: Model | None = None
     unrounded: PassResult | None = None
+    seconds: float = 0.0
     joint_fit: bool = False
 
     @property
@@ -143,6 +147,7 @@ def prune_pass(
     cache
         What the dense network delivered on these samples in passes before.
     """
+    begun = time.monotonic()
     pruned = context.dense.clone()
     pruned.set_metadata(KEY, describe(context.settings, context.dense))
     context.listener.plan({layer.name: layer.parameters for layer in context.layers})
@@ -150,7 +155,8 @@ def prune_pass(
     layer_pass.prune(context.recorded(samples, pruned, cache))
     next_start = WarmStart(layer_pass.tuned, warm.damping)
     reports, unread = layer_pass.reports, layer_pass.unread
-    return PassResult(pruned, reports, zeros, importance, next_start, unread)
+    result = PassResult(pruned, reports, zeros, importance, next_start, unread)
+    return replace(result, seconds=time.monotonic() - begun)
 
 
 class _InFlight(NamedTuple):

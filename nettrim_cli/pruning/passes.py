@@ -98,7 +98,8 @@ def prune_network(context: Context, samples: SampleSet, reference: ReferenceOutp
     if together:
         result, share = fit_together(context, samples, result, reference)
     few = first.allocations is not None and samples.few
-    if few and settings.method == "l0" and settings.final_fit == "auto":
+    final = few and settings.method == "l0" and settings.final_fit == "auto"
+    if final and context.deadline.allows("the fit to all samples", result.seconds):
         fitted = _fitted_to_all(context, samples.whole(), result, share)
         result = final_fit(result, fitted, reference)
     return Outcome(result, samples, first.forecast, mix, first.curves)
@@ -195,7 +196,8 @@ def _passes(
         return attempt(None, first.warm), samples
     result = attempt(first.allocations[0], first.warm)
     weighed = context.weighed(samples)
-    if len(first.allocations) > 1 or weighed is not samples:
+    trials = len(first.allocations) + (weighed is not samples)
+    if trials > 1 and context.deadline.allows("rival allocations", trials * result.seconds):
         judges = samples.judging_batches()
         probe = SensitivityProbe(context.dense, context.stages[:1], judges, threads=context.threads)
         tuned = result.warm
@@ -327,6 +329,8 @@ def sweep(
         least = reference.compare(result.model).error
     last = result
     for number in range(2, sweeps + 1):
+        if not context.deadline.allows(f"sweep {number}", last.seconds):
+            break
         context.listener.stage(f"sweep {number} of {sweeps}")
         importance = context.importance(last.model)
         last = prune_pass(context, samples, result.zeros, importance, last.warm, cache=cache)

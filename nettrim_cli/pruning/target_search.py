@@ -9,6 +9,7 @@ than half of it.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -81,7 +82,11 @@ def search_sparsity(context: Context, samples: SampleSet, reference: ReferenceOu
     rounds: list[Round] = []
     best: _Candidate | None = None
     last: _Candidate | None = None
+    begun, longest = time.monotonic(), 0.0
     while (x := search.propose()) is not None:
+        begun, longest = time.monotonic(), max(longest, time.monotonic() - begun)
+        if best is not None and best.rank[0] and not context.deadline.allows("rounds", longest):
+            break
         sparsity = _within(1 - x if goal.falls else x, compression)
         context.listener.stage(f"round {len(rounds) + 1}: {sparsity:.1%} {noun}")
         attempt = compression.compress(sparsity, None if last is None else last.attempt)

@@ -90,6 +90,7 @@ SEVERITIES = {
     "constant-input": Severity.NOTE,
     "labels-by-another-name": Severity.NOTE,
     "few-samples": Severity.NOTE,
+    "time-limit": Severity.NOTE,
     "rounded-outputs": Severity.NOTE,
     "default-target": Severity.INFORMATION,
     "integers": Severity.INFORMATION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from nettrim_cli.data.stream import MEMORY_BYTES, MemoryBudget, TensorStore
 from nettrim_cli.errors import BadInput
 from nettrim_cli.graph.gradient.parameters import Parameter
 from nettrim_cli.graph.model import Model
+from nettrim_cli.process.deadline import Deadline
 from nettrim_cli.pruning.branches import constant_branches
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.refit.batches import FitBatch, FitBatches
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 RATE = 0.125  # for each sample to a step, in the units of ``Descent``
 METRIC_BATCHES = 3
+TIMED_STEPS = 5  # by which the time of the others is told
 FIRST_STEPS, GROWN = 8, 1.5  # steps over which losses are averaged; how far they may grow
 
 
@@ -52,6 +55,7 @@ class Task:
     batches: FitBatches
     effort: Effort
     listener: Listener
+    deadline: Deadline
 
     @classmethod
     def of(
@@ -89,7 +93,8 @@ class Task:
         if context.settings.refit == "auto" and effort.excess > MOST_EXCESS:
             raise BadInput("a sample costs much, so that has to be asked for by --refit network")
         batches = FitBatches(samples, effort.batch, teacher, mixed=effort.mixed)
-        return cls(objective, Entries(objective.parameters), judges, batches, effort, listener)
+        entries = Entries(objective.parameters)
+        return cls(objective, entries, judges, batches, effort, listener, context.deadline)
 
     def errors(self, vector: Vector) -> NDArray[np.float64]:
         """(B,) squared distances of held-out batches with these entries (E,)."""
@@ -107,7 +112,12 @@ class Task:
         lengths = metric(self.objective, entries, first, effort.parts)
         descent = Descent(entries, lengths)
         brake = Brake(RATE * effort.batch * effort.parts)
-        for step in range(steps):
+        begun = time.monotonic()
+        for step in itertools.count():
+            if step == TIMED_STEPS:
+                steps = self._affordable(steps, (time.monotonic() - begun) / step)
+            if step >= steps:
+                break
             gradient, values = np.zeros_like(entries.start), entries.arrays(descent.vector)
             total = 0.0
             for feeds, targets in itertools.islice(source, effort.parts):
@@ -122,6 +132,12 @@ class Task:
             descent.step(gradient, rate_at(step, steps, brake.rate))
             self.listener.iteration(step + 1, steps)
         return descent.vector - entries.start
+
+    def _affordable(self, steps: int, seconds: float) -> int:
+        """So many of the steps as there is time for, where each takes about so long."""
+        if self.deadline.allows("steps of the joint fit", steps * seconds):
+            return steps
+        return max(0, int(self.deadline.seconds_left / seconds))
 
 
 class Brake:
