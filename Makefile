@@ -4,6 +4,7 @@ VENV   := .venv
 LOWEST := .venv-lowest
 BIN    := $(VENV)/bin
 DEMO   := demo
+CLUSTER := tcp://127.0.0.1:8786
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 # Modules are compiled once, not by every process that a test starts, whatever the environment asks; libraries are
 # compiled already.
@@ -11,7 +12,7 @@ PYTEST := env -u PYTHONPYCACHEPREFIX PYTHONDONTWRITEBYTECODE= $(BIN)/python -m p
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs man site models clean
+.PHONY: help setup demo cluster-demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs man site models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +30,18 @@ demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense
 	    --sparsity 0.9 --output $(DEMO)/mlp.pruned.onnx --force
 	$(BIN)/nettrim compare sample_models/mlp/model.onnx $(DEMO)/mlp.pruned.onnx \
 	    --data sample_models/mlp/test.h5
+
+cluster-demo: setup  ## prune the sample transformer on a Dask cluster: a scheduler and two workers on this machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
+	@mkdir -p $(DEMO)
+	trap 'kill $$started' EXIT; \
+	$(BIN)/dask scheduler --host 127.0.0.1 --port 8786 --no-dashboard & started=$$!; \
+	for number in 1 2; do \
+	    $(BIN)/dask worker $(CLUSTER) --nthreads 1 --no-dashboard & started="$$started $$!"; \
+	done; \
+	$(BIN)/nettrim prune sample_models/transformer/model.onnx --data sample_models/transformer/calib.h5 \
+	    --sparsity 70% --scheme parallel --samples 1000 --cluster $(CLUSTER) \
+	    --output $(DEMO)/transformer.pruned.onnx --force
 
 test: setup  ## run the quick tests, lint and types among them
 	$(PYTEST) $(PARALLEL)

@@ -40,6 +40,19 @@ def parse_seconds(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def parse_address(text: str) -> str:
+    """The address of a server, ``tcp://host:8786`` or ``tls://host:8786``, as it is.
+
+    Raises
+    ------
+    ValueError
+        The text is no address.
+    """
+    if not re.fullmatch(r"(tcp|tls|ucx|wss?)://[^\s/]+:\d+", text):
+        raise ValueError(f"{text!r} is no address; write tcp://host:8786")
+    return text
+
+
 def parse_factor(text: str) -> float:
     """How many times as much in words: ``2``, ``1.5x``.
 

@@ -64,7 +64,7 @@ LIBRARIES = {
     "graph": {"onnx", "numpy", "scipy"},
     "data": {"onnxruntime", "h5py", "numpy", "scipy"},
     "report": {"rich"},
-    "execution": {"numpy", "threadpoolctl"},
+    "execution": {"dask", "distributed", "numpy", "threadpoolctl"},
     "evaluation": {"numpy", "scipy"},
     "pruning": {"numpy", "scipy"},
     "latency": {"numpy", "scipy"},

@@ -31,7 +31,8 @@ def describe(settings: Settings, dense: Model) -> str:
     of errors, where layers are solved, and what is of no account where layers keep their shapes.
     """
     facts = {"version": __version__, "dense_sha256": digest(dense), **settings.as_dict()}
-    del facts["store"], facts["no_delete"], facts["certificate"], facts["workers"]
+    del facts["store"], facts["no_delete"], facts["certificate"]
+    del facts["workers"], facts["cluster"]
     if settings.bits is None:
         del facts["bits"]
     if settings.structure == "zeros":

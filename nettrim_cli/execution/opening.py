@@ -13,14 +13,20 @@ from nettrim_cli.execution.serial import SerialExecutor
 
 @contextmanager
 def opened_executor(
-    workers: int, threads: int, functions: Sequence[Callable[..., Any]], progress: Callback
+    workers: int,
+    cluster: str | None,
+    threads: int,
+    functions: Sequence[Callable[..., Any]],
+    progress: Callback,
 ) -> Iterator[Executor]:
     """Open an executor; for a with-block.
 
     Parameters
     ----------
     workers
-        Processes that do jobs; with 1 this one does them.
+        Processes that do jobs; with 1, and no cluster, this one does them.
+    cluster
+        Address of the scheduler of one that does jobs.
     threads
         Threads of BLAS in each.
     functions
@@ -28,8 +34,13 @@ def opened_executor(
     progress
         Called with whatever a job tells of its progress, where it is done here.
     """
-    if workers == 1:
+    if cluster is not None:
+        from nettrim_cli.execution.cluster import ClusterExecutor
+
+        with ClusterExecutor(cluster, threads) as executor:
+            yield executor
+    elif workers > 1:
+        with ProcessExecutor(workers, threads, functions) as processes:
+            yield processes
+    else:
         yield SerialExecutor(progress)
-        return
-    with ProcessExecutor(workers, threads, functions) as executor:
-        yield executor

@@ -97,11 +97,14 @@ def opened_run(
         One of its kinds: a file is bad, or no layer can be pruned.
     """
     chosen, unpruned = select(dense, settings)
+    one = None if settings.cluster is None else 1  # a worker may do several tasks at once
     with (
         naming(dense.path),
         open_samples(data, dense, ignore_label=settings.ignore_label) as calibration,
-        thread_limits(settings.threads, settings.workers) as threads,
-        opened_executor(settings.workers, threads, JOBS, listener.iteration) as engine,
+        thread_limits(settings.threads or one, settings.workers) as threads,
+        opened_executor(
+            settings.workers, settings.cluster, threads, JOBS, listener.iteration
+        ) as engine,
     ):
         samples = split_samples(dense, calibration, settings, threads)
         listener.stage("looking at samples and labels")

@@ -9,10 +9,10 @@ from nettrim_cli.quantities import parse_share
 
 RUN_OPTIONS = (  # of Settings, that a run which is only predicted has, too
     *("samples", "holdout", "ignore_label", "augment", "include", "exclude", "limit", "structure"),
-    *("widths", "batch", "allocate", "refit", "seed", "threads", "workers"),
+    *("widths", "batch", "allocate", "refit", "seed", "threads", "workers", "cluster"),
 )
 MEASUREMENT = (  # of a look at layers
-    *("samples", "holdout", "ignore_label", "seed", "threads", "workers"),
+    *("samples", "holdout", "ignore_label", "seed", "threads", "workers", "cluster"),
 )
 ANY_ERROR = 0.5  # a target of the whole network, --max-error, which stands for any
 SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)

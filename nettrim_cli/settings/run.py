@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from nettrim_cli.options.declare import check_bounds, option
-from nettrim_cli.quantities import parse_bytes, parse_factor, parse_share
+from nettrim_cli.quantities import parse_address, parse_bytes, parse_factor, parse_share
 from nettrim_cli.settings.bits import parse_bits
 from nettrim_cli.settings.layers import STRUCTURES, LayerOptions, n_of_m
 from nettrim_cli.settings.limits import Limit, check_limit, matching_names
@@ -282,6 +282,17 @@ class Settings(MethodSettings):
         low=1,
         high=1024,
         metavar="N",
+    )
+    cluster: str | None = option(
+        None,
+        "Solve layers on a Dask cluster, by its scheduler's address.",
+        group="Run",
+        detail="It needs nettrim-cli[cluster] here, and the same version of nettrim there. "
+        "--threads is that of each task, by default 1.",
+        example="tcp://scheduler:8786",
+        absent="none",
+        metavar="ADDRESS",
+        parse=parse_address,
     )
     layers: tuple[LayerOptions, ...] = option(
         (), "What holds for some layers only, in a file of options.", flag=False

@@ -41,6 +41,11 @@ def check_together(settings: Settings) -> None:
             "leave them out, or give --structure shrink."
         )
     check_layers(settings)
+    if settings.workers > 1 and settings.cluster is not None:
+        raise BadInput(
+            "--workers are processes on this machine, and --cluster has workers of its own: give "
+            "one of them."
+        )
 
 
 def _check_fits(settings: Settings) -> None:

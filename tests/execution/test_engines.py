@@ -10,6 +10,7 @@ import pytest
 
 import nettrim_cli
 from nettrim_cli import Settings, pipeline
+from nettrim_cli.errors import BadInput
 from nettrim_cli.execution import opening
 from nettrim_cli.execution.processes import ProcessExecutor
 from tests.support.effort import thinned
@@ -85,3 +86,8 @@ def test_python_takes_the_same_options() -> None:
     x = input_samples(proto, 60)
     one, two = (nettrim_cli.prune(proto, x, **QUICK, workers=workers).model for workers in (1, 2))
     assert one == two
+
+
+def test_workers_here_and_on_a_cluster_do_not_go_together() -> None:
+    with pytest.raises(BadInput, match="give one of them"):
+        Settings(workers=2, cluster="tcp://scheduler:8786")
