@@ -36,7 +36,7 @@ from nettrim_cli.pruning.propagation import (
     layer_problem,
     set_matrices,
 )
-from nettrim_cli.pruning.selection import bits_of, dense_report, nonzeros
+from nettrim_cli.pruning.selection import bits_of, dense_report, nonzeros, work
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import ANYWHERE
@@ -150,7 +150,7 @@ def prune_pass(
     begun = time.monotonic()
     pruned = context.dense.clone()
     pruned.set_metadata(KEY, describe(context.settings, context.dense))
-    context.listener.plan({layer.name: layer.parameters for layer in context.layers})
+    context.listener.plan({layer.name: work(layer) for layer in context.layers})
     layer_pass = _Pass(context, pruned, zeros, importance, warm)
     layer_pass.prune(context.recorded(samples, pruned, cache))
     next_start = WarmStart(layer_pass.tuned, warm.damping)

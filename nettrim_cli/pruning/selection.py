@@ -20,6 +20,7 @@ from nettrim_cli.settings import ALL_BITS, LayerOptions, Limit, Settings, matchi
 from nettrim_cli.solve.problem import LayerProblem, Solution
 
 NEAREST = 3  # names of layers that a message tells
+OTHER_WORK = 1000  # for each weight, in multiplications
 
 
 def select(model: Model, settings: Settings) -> tuple[list[Layer], list[LayerReport]]:
@@ -130,6 +131,15 @@ def _carried(problem: LayerProblem) -> NDArray[Any]:
     X = problem.samples.X[:-1]
     size = X.std(axis=1) if problem.has_bias else np.sqrt(np.square(X).mean(axis=1))
     return np.asarray(np.abs(problem.W[: len(X)]) * size[:, None])
+
+
+def work(layer: Layer) -> int:
+    """The work that solving a layer is, relative to others'.
+
+    Steps of the solver are products of its weights with matrices of its inputs and of its outputs;
+    columns and what is done once for each weight are a constant beside them.
+    """
+    return layer.parameters * (OTHER_WORK + sum(layer.shape))
 
 
 def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:

@@ -33,6 +33,7 @@ from nettrim_cli.pruning.propagation import (
     layer_problem,
     set_matrices,
 )
+from nettrim_cli.pruning.selection import work
 from nettrim_cli.pruning.shrinking.inner import InnerBases, shorten
 from nettrim_cli.pruning.shrinking.widths import (
     Block,
@@ -111,7 +112,7 @@ def shrink_pass(
     """
     shrunk = context.dense.clone()
     shrunk.set_metadata(KEY, describe(context.settings, context.dense))
-    context.listener.plan({layer.name: layer.parameters for layer in context.layers})
+    context.listener.plan({layer.name: work(layer) for layer in context.layers})
     remaining = Remaining.of(context.layers, groups, plan)
     layer_pass = _Pass(context, shrunk, remaining, plan, bases, importance)
     layer_pass.shrink(context.recorded(samples, shrunk, cache))

@@ -19,8 +19,8 @@ class Listener(Protocol):
     def stage(self, text: str) -> None:
         """Tell the current stage in words: ``recording 2,000 samples``."""
 
-    def plan(self, weights: Mapping[str, int]) -> None:
-        """Tell the number of weights of the layers to come; without it layers count alike.
+    def plan(self, work: Mapping[str, int]) -> None:
+        """Tell the relative work of the layers to come; without it layers count alike.
 
         A search solves the layers several times and calls this each time.
         """
@@ -45,7 +45,7 @@ class Silent:
         """Say it."""
         tell("doing", text)
 
-    def plan(self, weights: Mapping[str, int]) -> None:
+    def plan(self, work: Mapping[str, int]) -> None:
         """Ignore it."""
 
     def begin(self, layer: str, index: int, total: int) -> None:
@@ -79,10 +79,10 @@ class Several:
         for listener in self._listeners:
             listener.stage(text)
 
-    def plan(self, weights: Mapping[str, int]) -> None:
+    def plan(self, work: Mapping[str, int]) -> None:
         """Pass it on."""
         for listener in self._listeners:
-            listener.plan(weights)
+            listener.plan(work)
 
     def begin(self, layer: str, index: int, total: int) -> None:
         """Pass it on."""

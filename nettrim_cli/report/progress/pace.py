@@ -25,7 +25,7 @@ class Pace:
         self.text = "reading"
         self.layer = ""
         self.done: list[str] = []
-        self._weights: Mapping[str, int] = {}
+        self._work: Mapping[str, int] = {}
         self._total = 0
         self._iteration = (0, 0)
         self._share = 0.0  # of the current layer or stage
@@ -36,9 +36,9 @@ class Pace:
         self.text, self.layer = formatting.clean(text), ""
         self._iteration, self._share = (0, 0), 0.0
 
-    def plan(self, weights: Mapping[str, int]) -> None:
-        """Start anew, with layers that count by their weights."""
-        self._weights, self.done, self._started = dict(weights), [], None
+    def plan(self, work: Mapping[str, int]) -> None:
+        """Start anew, with layers that count by their work."""
+        self._work, self.done, self._started = dict(work), [], None
 
     def begin(self, layer: str, index: int, total: int) -> None:
         """Start with a layer."""
@@ -78,16 +78,16 @@ class Pace:
     def share(self) -> float:
         """Share that is done, from 0 to 1: of a stage with steps, or of the layers' work.
 
-        Layers count by their weights where these are known.
+        Layers count by their work where that is known.
         """
         if self.in_steps:
             return self._share
         if not self._total:
             return 0.0
-        if self._weights and sum(self._weights.values()):
-            done = sum(self._weights.get(name, 0) for name in self.done)
-            current = 0 if self.layer in self.done else self._weights.get(self.layer, 0)
-            return min((done + current * self._share) / sum(self._weights.values()), 1.0)
+        if self._work and sum(self._work.values()):
+            done = sum(self._work.get(name, 0) for name in self.done)
+            current = 0 if self.layer in self.done else self._work.get(self.layer, 0)
+            return min((done + current * self._share) / sum(self._work.values()), 1.0)
         return min((len(self.done) + self._share) / self._total, 1.0)
 
     @property
