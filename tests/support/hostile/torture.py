@@ -241,11 +241,11 @@ def memory(count: int, seed: int, tally: Tally, place: Bench) -> None:
 def resumes(count: int, seed: int, tally: Tally, _: Bench) -> None:
     """Kills of runs that then carry on: they write the bytes of a run that nothing disturbs."""
     sample = Path(__file__).parents[3] / "sample_models" / "mlp"
-    words = ["--data", sample / "calib.h5", "--sparsity", "0.9", "--samples", "400"]
+    words = ["--data", sample / "calib.h5", "--samples", "400", *FAST]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "small.onnx")
         command = [sys.executable, "-m", "nettrim_cli", "prune", sample / "model.onnx", *words]
-        command += ["-o", output, "--threads", "1", "--progress", "none", "-q"]
+        command += ["-o", output, "--progress", "none", "-q"]
         begun = time.monotonic()
         subprocess.run(command, check=True)
         seconds, uninterrupted = time.monotonic() - begun, output.read_bytes()
