@@ -35,9 +35,10 @@ cluster-demo: setup  ## prune the sample transformer on a Dask cluster: a schedu
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 	@mkdir -p $(DEMO)
 	trap 'kill $$started' EXIT; \
-	$(BIN)/dask scheduler --host 127.0.0.1 --port 8786 --no-dashboard & started=$$!; \
+	$(BIN)/dask scheduler --host 127.0.0.1 --port 8786 --no-dashboard > $(DEMO)/scheduler.log 2>&1 & started=$$!; \
 	for number in 1 2; do \
-	    $(BIN)/dask worker $(CLUSTER) --nthreads 1 --no-dashboard & started="$$started $$!"; \
+	    $(BIN)/dask worker $(CLUSTER) --nthreads 1 --no-dashboard --local-directory $(DEMO) \
+	        > $(DEMO)/worker$$number.log 2>&1 & started="$$started $$!"; \
 	done; \
 	$(BIN)/nettrim prune sample_models/transformer/model.onnx --data sample_models/transformer/calib.h5 \
 	    --sparsity 70% --scheme parallel --samples 1000 --cluster $(CLUSTER) \
@@ -89,6 +90,7 @@ bench: bench-layers bench-targets bench-peers bench-finetune bench-few bench-pat
 bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.workers --models transformer
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.layers --sparsity .7
 	$(BIN)/python -m benchmarks.net_trim --threads 2

@@ -20,7 +20,7 @@ def lowest() -> list[str]:
     project = tomllib.loads(PROJECT.read_text("utf-8"))["project"]
     extras = (project["optional-dependencies"][name] for name in EXTRAS)
     requirements = [*project["dependencies"], *(each for extra in extras for each in extra)]
-    pinned = (re.fullmatch(r"([\w.-]+)>=([\w.]+)(;.*)?", text) for text in requirements)
+    pinned = (re.fullmatch(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)(;.*)?", text) for text in requirements)
     return sorted({f"{match[1]}=={match[2]}{match[3] or ''}" for match in pinned if match})
 
 

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from nettrim_cli.errors import OutOfMemory, WorkersFailed
 from nettrim_cli.execution.executor import in_order
 from nettrim_cli.execution.processes import ProcessExecutor
 from nettrim_cli.execution.worker import ErrorElsewhere
-from tests.support import elsewhere
-from tests.support.options import PATIENCE
+from tests.support import elsewhere, forked
+from tests.support.effort import thinned
+from tests.support.options import FAST, PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,27 @@ def test_workers_end_when_their_run_is_killed() -> None:
         run.send_signal(signal.SIGKILL)
     assert len(processes) == 2
     assert all(map(gone, processes))
+
+
+def children(process: int) -> list[int]:
+    return [
+        int(child)
+        for thread in Path(f"/proc/{process}/task").iterdir()
+        for child in (thread / "children").read_text("ascii").split()
+    ]
+
+
+@pytest.mark.parametrize("name", thinned(["SIGINT", "SIGKILL"], 2))
+def test_workers_end_with_a_command_that_is_ended(files, name) -> None:
+    words = ["prune", str(files.model), "--data", str(files.data), *FAST, "--workers", "2"]
+    with forked.Popen([sys.executable, "-m", "nettrim_cli", *words]) as run:
+        processes: list[int] = []
+        latest = time.monotonic() + PATIENCE
+        while len(processes) < 2 and time.monotonic() < latest:
+            with suppress(OSError):  # they come and go
+                processes = [worker for child in children(run.pid) for worker in children(child)]
+        run.send_signal(getattr(signal, name))
+    assert run.returncode == {"SIGINT": 130, "SIGKILL": -9}[name]
+    assert len(processes) == 2
+    assert all(map(gone, processes))
+    assert not files.output.exists()
