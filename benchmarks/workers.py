@@ -28,7 +28,7 @@ from nettrim_cli.preview.opened_run import dense_model, opened_run
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.measurement import starting_point
 from nettrim_cli.report.progress.listener import Silent
-from nettrim_cli.settings import Settings
+from nettrim_cli.settings import SCHEMES, Settings
 
 PARCEL_BYTES = 32 << 20
 JOBS = 20_000
@@ -47,6 +47,7 @@ def main() -> None:
     """Run it."""
     parser = arguments(__doc__, models=True)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--samples", type=int, default=2000)
     options = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
 
 def ratios(options: Any) -> Iterator[dict[str, Any]]:
     """Median times of each model and scheme, printed as they come."""
-    for model, scheme in product(options.models, ("parallel", "cascade")):
+    for model, scheme in product(options.models, options.schemes):
         times: dict[int, list[Times]] = {1: [], options.workers: []}
         for _ in range(options.runs):
             for workers, found in times.items():

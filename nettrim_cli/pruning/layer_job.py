@@ -11,7 +11,7 @@ import numpy as np
 
 from nettrim_cli.execution.executor import Callback, silent
 from nettrim_cli.pruning.curve_job import share_zeros
-from nettrim_cli.pruning.layer_reports import weights_of
+from nettrim_cli.pruning.layer_reports import joint_errors, weights_of
 from nettrim_cli.pruning.selection import nonzeros, within_ceiling
 from nettrim_cli.reasons import Reason
 from nettrim_cli.solve.gram.l0 import NOT_SPARSER, solve_l0
@@ -85,10 +85,31 @@ class LayerJob:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """What came of a job: a solution for each block, and the seconds that all of them took."""
+    """What came of a job.
+
+    Attributes
+    ----------
+    solutions
+        One for each block.
+    seconds
+        That all of them took.
+    errors
+        Of all blocks together, on the columns that were fitted to and on those held out, see
+        ``layer_reports.joint_error``.
+    """
 
     solutions: tuple[Solution, ...]
     seconds: float
+    errors: tuple[float, float]
+
+    def errors_of(
+        self, problems: Sequence[LayerProblem], matrices: Sequence[Matrix]
+    ) -> tuple[float, float]:
+        """The errors of weights (N, M) of each block, which may be those that were found."""
+        pairs = zip(self.solutions, matrices, strict=True)
+        if all(np.array_equal(solution.U, matrix) for solution, matrix in pairs):
+            return self.errors
+        return joint_errors(problems, matrices)
 
 
 def solve_layer(job: LayerJob, progress: Callback = silent) -> LayerResult:
@@ -99,7 +120,9 @@ def solve_layer(job: LayerJob, progress: Callback = silent) -> LayerResult:
         round_solution(problem, solution, job.bits)
         for problem, solution in zip(job.problems, solutions, strict=True)
     )
-    return LayerResult(rounded, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    found = [np.ascontiguousarray(solution.U) for solution in rounded]
+    return LayerResult(rounded, seconds, joint_errors(job.problems, found))
 
 
 def _solve_blocks(job: LayerJob, progress: Callback) -> Sequence[Solution]:

@@ -46,6 +46,23 @@ def joined(solutions: Sequence[Solution]) -> Solution:
     )
 
 
+def joint_errors(
+    problems: Sequence[LayerProblem], matrices: Sequence[Matrix]
+) -> tuple[float, float]:
+    """Errors on the columns that were fitted to and on those held out, see ``joint_error``.
+
+    Parameters
+    ----------
+    matrices
+        (N, M) weights of each block, or (N+1, M) with the bias in the last row.
+    """
+    with np.errstate(all="ignore"):
+        return (
+            joint_error(problems, matrices, holdout=False),
+            joint_error(problems, matrices, holdout=True),
+        )
+
+
 def joint_error(
     problems: Sequence[LayerProblem], matrices: Sequence[Matrix], *, holdout: bool
 ) -> float:

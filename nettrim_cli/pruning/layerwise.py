@@ -27,7 +27,7 @@ from nettrim_cli.pruning.layer_job import (
     ZerosBudget,
     solve_layer,
 )
-from nettrim_cli.pruning.layer_reports import joined, joint_error, weights_of
+from nettrim_cli.pruning.layer_reports import joined, weights_of
 from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
     LayerGroup,
@@ -287,6 +287,7 @@ class _Pass:
         solution = self._set(layer, result.solutions)
         matrices = stored_matrices(self.pruned, layer)
         weights = [weights_of(*pair) for pair in zip(problems, matrices, strict=True)]
+        error_calibration, error_holdout = result.errors_of(problems, matrices)
         return LayerReport(
             name=layer.name,
             op=layer.op,
@@ -294,8 +295,8 @@ class _Pass:
             weights=layer.parameters,
             nonzeros_before=nonzeros(self.context.dense.weight(layer)[0]),
             nonzeros_after=nonzeros(weights),
-            error_calibration=joint_error(problems, matrices, holdout=False),
-            error_holdout=joint_error(problems, matrices, holdout=True),
+            error_calibration=error_calibration,
+            error_holdout=error_holdout,
             columns=min(problem.samples.columns for problem in problems),
             iterations=solution.iterations,
             status=solution.status.value,

@@ -23,7 +23,7 @@ from nettrim_cli.graph.layers.elementwise import Elementwise
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layer_job import LayerJob, LayerResult, UnitsBudget, solve_layer
-from nettrim_cli.pruning.layer_reports import joined, joint_error
+from nettrim_cli.pruning.layer_reports import joined
 from nettrim_cli.pruning.layerwise import PassResult, stored_matrices
 from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
@@ -44,7 +44,7 @@ from nettrim_cli.pruning.shrinking.widths import (
 )
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.solve.matrices import Matrix
-from nettrim_cli.solve.problem import LayerProblem, Solution
+from nettrim_cli.solve.problem import LayerProblem
 from nettrim_cli.solve.samples import LayerSamples
 
 
@@ -157,7 +157,7 @@ class _Pass:
             if count < bases.group.size:
                 matrices = [bases.projected(layer.name, matrices[0], count)]
         set_matrices(self.shrunk, layer, matrices)
-        report = self._report(layer, problems, joined(result.solutions), result.seconds)
+        report = self._report(layer, problems, result)
         self.reports.append(report)
         self.context.listener.end(report)
 
@@ -213,8 +213,9 @@ class _Pass:
         return matrix[: len(U)] if not layer.has_bias else matrix
 
     def _report(
-        self, layer: Layer, problems: Sequence[LayerProblem], solution: Solution, seconds: float
+        self, layer: Layer, problems: Sequence[LayerProblem], result: LayerResult
     ) -> LayerReport:
+        solution = joined(result.solutions)
         matrices = [
             matrix[:, self.remaining.columns[layer.name, block]]
             for block, matrix in enumerate(stored_matrices(self.shrunk, layer))
@@ -231,6 +232,7 @@ class _Pass:
             outputs += columns
         share = self.remaining.shares.get(layer.name, 1.0)
         usable = not problems[0].samples.unusable_reason
+        errors = result.errors_of(problems, matrices) if usable else (None, None)
         return LayerReport(
             name=layer.name,
             op=layer.op,
@@ -238,11 +240,11 @@ class _Pass:
             weights=layer.parameters,
             nonzeros_before=layer.parameters,
             nonzeros_after=round(share * left),
-            error_calibration=joint_error(problems, matrices, holdout=False) if usable else None,
-            error_holdout=joint_error(problems, matrices, holdout=True) if usable else None,
+            error_calibration=errors[0],
+            error_holdout=errors[1],
             columns=min(problem.samples.columns for problem in problems),
             status=solution.status.value,
-            seconds=seconds,
+            seconds=result.seconds,
             note=solution.note,
             reason=solution.reason,
             remaining=(rows, round(share * outputs)),
