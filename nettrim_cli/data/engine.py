@@ -54,8 +54,8 @@ class Engine:
     threads
         Threads inside an operator.
     optimise
-        Whether onnxruntime may rewrite the graph.  Off for recording: fused nodes would hide
-        the tensors asked for or change their values.
+        Whether onnxruntime may rewrite the graph, unless its weights are large.  Off for
+        recording: fused nodes would hide the tensors asked for or change their values.
     arena
         Whether onnxruntime keeps the memory of tensors for others.  Off where all outputs are
         kept: they would hold far more memory than they need.
@@ -92,14 +92,15 @@ class Engine:
         options.enable_cpu_mem_arena = arena
         if as_listed:
             options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-        if not optimise:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if model.folder:
             # The engine maps files from there.
             options.add_session_config_entry(FOLDER, model.folder)
         if model.external_bytes > LARGE_BYTES:
-            # Packed copies of the weights would hold the model twice.
+            # Packed or transposed copies of the weights would hold the model twice.
             options.add_session_config_entry("session.disable_prepacking", "1")
+            optimise = False
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._replaced = replace_weights(
                 options, model, share=bool(model.folder) and not optimise

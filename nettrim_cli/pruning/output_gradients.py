@@ -38,7 +38,8 @@ FLOATS = ("float32", "float64")
 REFUSALS = (BadInput, EngineFailed, OutOfMemory, Unsupported)
 SHRINKAGE = 0.1  # of correlations between outputs, at least
 MOST_OUTPUTS = 1024  # of layers whose outputs are taken together
-FEW_PAIRS = 1 << 22  # of such outputs in all layers, or one for each weight of the network
+FEW_PAIRS = 1 << 22  # of such outputs in all layers, or one for each weight of the network,
+MOST_PAIRS = 1 << 26  # up to so many, which take 256 MB
 
 
 class OutputImportance(NamedTuple):
@@ -279,7 +280,7 @@ def blended(first: Importance, second: Importance) -> dict[str, Sequence[OutputI
 def _coupled(model: Model) -> set[str]:
     """Names of the layers whose outputs are taken together: narrow ones first, for their memory."""
     layers = [layer for layer in model.layers if layer.prunable]
-    room = max(FEW_PAIRS, sum(layer.parameters for layer in layers))
+    room = min(max(FEW_PAIRS, sum(layer.parameters for layer in layers)), MOST_PAIRS)
     names = set()
     for layer in sorted(layers, key=lambda layer: layer.shape[1]):
         room -= layer.shape[1] ** 2
