@@ -69,8 +69,8 @@ class ReferenceOutputs:
                 [
                     [
                         {
-                            path: replace(part, array=store.keep(part.array))
-                            for path, part in parts(name, value, batch.count).items()
+                            path: replace(output_part, array=store.keep(output_part.array))
+                            for path, output_part in parts(name, value, batch.count).items()
                         }
                         for name, value in zip(engine.outputs, engine.run(batch.feeds), strict=True)
                     ]
@@ -84,8 +84,8 @@ class ReferenceOutputs:
         """Outputs whose error cannot be measured on these samples, and why."""
         errors: dict[str, OutputError] = {}
         for batch in self.outputs[1]:
-            for path, part in (pair for output in batch for pair in output.items()):
-                errors.setdefault(path, OutputError()).observe(part)
+            for path, output_part in (pair for output in batch for pair in output.items()):
+                errors.setdefault(path, OutputError()).observe(output_part)
         return unmeasured(errors)
 
     def compare(self, candidate: Model) -> OutputComparison:
@@ -104,9 +104,9 @@ class ReferenceOutputs:
         )
         for batch, stored_outputs in zip(self.batches(), stored, strict=True):
             first = {
-                path: replace(part, array=load(part.array))
+                path: replace(output_part, array=load(output_part.array))
                 for name, _ in pairs
-                for path, part in stored_outputs[names.index(name)].items()
+                for path, output_part in stored_outputs[names.index(name)].items()
             }
             values = engine.run(batch.feeds, [partner for _, partner in pairs])
             comparison.add(batch, first, named(batch, [name for name, _ in pairs], values))
@@ -279,9 +279,9 @@ def own_answers(
 def named(batch: Batch, names: Iterable[str], values: Iterable[Any]) -> dict[str, OutputPart]:
     """Parts of a batch's outputs, by path."""
     return {
-        path: part
+        path: output_part
         for name, value in zip(names, values, strict=True)
-        for path, part in parts(name, value, batch.count).items()
+        for path, output_part in parts(name, value, batch.count).items()
     }
 
 
@@ -324,11 +324,11 @@ def gzip_compressor(size: int) -> Any:
 
 def scored(outputs: Mapping[str, OutputPart], labels: Array | None) -> str | None:
     """Path of the first output that has a class number for every label (N,) or (N, positions)."""
-    for path, part in outputs.items():
-        if part.array is None or labels is None or part.array.dtype.kind in "OSU":
+    for path, output in outputs.items():
+        if output.array is None or labels is None or output.array.dtype.kind in "OSU":
             continue
-        answers = top1(part.array)
-        numbered = part.keys is None or part.keys == tuple(range(len(part.keys)))
+        answers = top1(output.array)
+        numbered = output.keys is None or output.keys == tuple(range(len(output.keys)))
         if numbered and answers is not None and answers.shape == labels.shape:
             return path
     return None

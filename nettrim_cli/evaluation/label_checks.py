@@ -118,7 +118,7 @@ def one_answer(case: Case) -> Iterator[Diagnostic]:
         parts = case.statistics.outputs.get(output.name, [])
         if not parts or parts[0].ndim != 2 or not has_scores(parts[0]):
             continue
-        answers = np.concatenate([top1(part) for part in parts])
+        answers = np.concatenate([top1(scores) for scores in parts])
         if len(answers) >= FEWEST and len(np.unique(answers)) == 1:
             yield Diagnostic(
                 "one-answer",
@@ -141,7 +141,7 @@ def _answers(case: Case) -> tuple[str, Array, int | None] | None:
     count = len(case.statistics.answered)
     for output in case.model.outputs:
         parts = case.statistics.outputs.get(output.name, [])
-        answers = [top1(part) for part in parts]
+        answers = [top1(scores) for scores in parts]
         if not parts or any(
             answer is None or answer.ndim != 1 or answer.dtype.kind in "OSU" for answer in answers
         ):
@@ -159,7 +159,7 @@ def scaled_is_better(case: Case) -> tuple[float, float] | None:
     if output is None or labels is None or output[0] not in case.statistics.scaled:
         return None
     expected = labels[case.statistics.answered]
-    scaled_classes = np.concatenate([top1(part) for part in case.statistics.scaled[output[0]]])
+    scaled_classes = np.concatenate([top1(scores) for scores in case.statistics.scaled[output[0]]])
     right, scaled_right = output[1] == expected, scaled_classes == expected
     worse = int(np.count_nonzero(right & ~scaled_right))
     better = int(np.count_nonzero(scaled_right & ~right))

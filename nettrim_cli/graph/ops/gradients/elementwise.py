@@ -267,16 +267,16 @@ def sum_gradient(context: GradientContext) -> Mapping[int, str]:
 
 def mean_gradient(context: GradientContext) -> Mapping[int, str]:
     """An equal part for each."""
-    part = context.scaled(context.gradient, 1 / context.count)
-    return {slot: context.summed(part, slot) for slot in context.wanted}
+    gradient = context.scaled(context.gradient, 1 / context.count)
+    return {slot: context.summed(gradient, slot) for slot in context.wanted}
 
 
 def difference_gradient(context: GradientContext) -> Mapping[int, str]:
     """With the other sign for what is taken off."""
     parts = {}
     for slot in context.wanted:
-        part = context.summed(context.gradient, slot)
-        parts[slot] = context.g.Neg(part) if slot else part
+        gradient = context.summed(context.gradient, slot)
+        parts[slot] = context.g.Neg(gradient) if slot else gradient
     return parts
 
 
@@ -291,9 +291,9 @@ def product_gradient(context: GradientContext) -> Mapping[int, str]:
 def quotient_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g / b``, and ``-g y / b`` for the divisor."""
     g, parts = context.g, {}
-    part = g.Div(context.gradient, context.name(1))
+    gradient = g.Div(context.gradient, context.name(1))
     for slot in context.wanted:
-        slope = g.Neg(g.Mul(part, context.y)) if slot else part
+        slope = g.Neg(g.Mul(gradient, context.y)) if slot else gradient
         parts[slot] = context.summed(slope, slot)
     return parts
 
@@ -332,8 +332,8 @@ def extreme_gradient(context: GradientContext) -> Mapping[int, str]:
     g, parts = context.g, {}
     for slot in context.wanted:
         chosen = g.Equal(context.name(slot), context.y)
-        part = g.Where(chosen, context.gradient, context.number_like(0.0))
-        parts[slot] = context.summed(part, slot)
+        gradient = g.Where(chosen, context.gradient, context.number_like(0.0))
+        parts[slot] = context.summed(gradient, slot)
     return parts
 
 

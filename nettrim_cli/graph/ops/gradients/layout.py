@@ -191,14 +191,14 @@ def _mean_factor(context: GradientContext) -> str:
 
 def mean_gradient(context: GradientContext) -> Mapping[int, str]:
     """An equal part for each entry."""
-    part = context.g.Mul(context.gradient, _mean_factor(context))
-    return {0: _spread(context, _kept(context, part, context.axes("axes", 1)))}
+    gradient = context.g.Mul(context.gradient, _mean_factor(context))
+    return {0: _spread(context, _kept(context, gradient, context.axes("axes", 1)))}
 
 
 def global_average_gradient(context: GradientContext) -> Mapping[int, str]:
     """An equal part for each position."""
-    part = context.g.Mul(context.gradient, _mean_factor(context))
-    return {0: _spread(context, part)}
+    gradient = context.g.Mul(context.gradient, _mean_factor(context))
+    return {0: _spread(context, gradient)}
 
 
 def extreme_gradient(context: GradientContext) -> Mapping[int, str]:
@@ -217,8 +217,8 @@ def _to_extreme(context: GradientContext, axes: tuple[int, ...]) -> str:
     chosen = g.Equal(context.name(), _kept(context, context.y, axes))
     mask = g.Cast(chosen, to=context.facts.types.get(context.name(), 1))
     count = g.total(mask, axes, keepdims=True)
-    part = g.Div(_kept(context, context.gradient, axes), count)
-    return g.Mul(mask, part)
+    gradient = g.Div(_kept(context, context.gradient, axes), count)
+    return g.Mul(mask, gradient)
 
 
 def by_kept(derivative: Callable[[Builder, str, str], str]) -> GradientRule:
@@ -242,15 +242,15 @@ def sum_of_squares_gradient(context: GradientContext) -> Mapping[int, str]:
 def log_sum_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g exp(-y)``."""
     g = context.g
-    part = g.Div(context.gradient, g.Exp(context.y))
-    return {0: _spread(context, _kept(context, part, context.axes("axes", 1)))}
+    gradient = g.Div(context.gradient, g.Exp(context.y))
+    return {0: _spread(context, _kept(context, gradient, context.axes("axes", 1)))}
 
 
 def product_gradient(context: GradientContext) -> Mapping[int, str]:
     """``g y / x``, for inputs without zeros."""
     g = context.g
-    part = g.Mul(context.gradient, context.y)
-    return {0: g.Div(_kept(context, part, context.axes("axes", 1)), context.name())}
+    gradient = g.Mul(context.gradient, context.y)
+    return {0: g.Div(_kept(context, gradient, context.axes("axes", 1)), context.name())}
 
 
 def running_sum_gradient(context: GradientContext) -> Mapping[int, str]:
