@@ -12,7 +12,7 @@ PYTEST := env -u PYTHONPYCACHEPREFIX PYTHONDONTWRITEBYTECODE= $(BIN)/python -m p
 NPM_MODEL := @imgly/background-removal-data@1.4.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster-demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns docs man site models clean
+.PHONY: help setup demo cluster-demo test test-kernels test-lowest test-all torture fmt lint types check bench bench-layers bench-targets bench-peers bench-finetune bench-few bench-patterns paper docs man site models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,10 @@ bench-layers: setup  ## layers, memory, start-up, accuracy (minutes)
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.layers --sparsity .7
 	$(BIN)/python -m benchmarks.net_trim --threads 2
+
+paper: setup  ## the paper's experiments, into docs/paper.md (half an hour at first; what is measured is kept in build/)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks.paper
 
 bench-targets: setup  ## what targets of the whole network cost, and allocations (an hour)
 	$(BIN)/python -m benchmarks.targets

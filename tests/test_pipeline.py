@@ -478,3 +478,18 @@ def test_a_batch_is_as_small_as_the_largest_tensor_on_the_way_asks_for(
     model = Model(proto)
     with Calibration.open(data, model.inputs) as samples:
         assert batch_size(samples, model, 1) == wanted
+
+
+def test_fixed_biases_stay_and_free_ones_do_not(tmp_path) -> None:
+    proto = NETWORKS["residual"]()
+    model = save_model(tmp_path / "model.onnx", proto)
+    data = save_data(tmp_path / "calib.h5", proto, 60)
+    before, changed = initializers(proto), {}
+    for bias in ("fixed", "free"):
+        chosen = Settings(**PLAIN | {"method": "net-trim", "epsilon": 0.2, "bias": bias})
+        report = prune(model, data, tmp_path / f"{bias}.onnx", chosen)
+        assert len(report.pruned) >= 2
+        after = initializers(onnx.load(tmp_path / f"{bias}.onnx"))
+        changed[bias] = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert all(name.startswith("w") for name in changed["fixed"])
+    assert not all(name.startswith("w") for name in changed["free"])  # a mean, or a bias
