@@ -171,6 +171,7 @@ def test_nobody_below_imports_the_pipeline_or_the_command_line() -> None:
 
 LIGHT = {  # modules by what their start must not load
     "nettrim_cli.pipeline": "onnx.reference scipy.special scipy.sparse scipy.stats",
+    "nettrim_cli.execution.worker, nettrim_cli.pruning.layer_job": "onnx onnxruntime h5py rich",
     "nettrim_cli.preview.inspection": "scipy onnxruntime h5py rich nettrim_cli.pruning.passes",
     "nettrim_cli.cli, nettrim_cli.__main__": "numpy onnx onnxruntime rich scipy h5py PIL "
     "threadpoolctl google.protobuf nettrim_cli.pipeline nettrim_cli.report.result "

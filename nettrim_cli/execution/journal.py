@@ -166,6 +166,7 @@ class JournaledExecutor:
         slots: deque[_Slot[Result]] = deque()
 
         def misses() -> Iterator[Job]:
+            """The jobs without a result so far."""
             for job in jobs:
                 key = digest(function, job)
                 stored = self.journal.read(key, kind)
@@ -201,6 +202,7 @@ def digest(function: Callable[..., Any], job: Any) -> str:
         """A file that is not kept."""
 
         def write(self, data: bytes) -> None:
+            """Add to the digest."""
             content.update(data)
 
     pickle.Pickler(

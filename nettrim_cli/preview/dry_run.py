@@ -16,11 +16,11 @@ from nettrim_cli.preview.course import Course
 from nettrim_cli.preview.opened_run import OpenedRun, dense_model, opened_run
 from nettrim_cli.process.memory import peak
 from nettrim_cli.pruning.allocation import LayerCurve
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.pruning.compression import Compression
 from nettrim_cli.pruning.measurement import allocate
 from nettrim_cli.pruning.passes import compression_of
 from nettrim_cli.pruning.scattered import ScatteredZeros
-from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.pruning.target_search import first_guess
 from nettrim_cli.report.plan_result import Plan, PlannedLayer
 from nettrim_cli.report.progress.listener import Silent

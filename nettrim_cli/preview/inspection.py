@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nettrim_cli.data.input_shapes import dataset_shape
 from nettrim_cli.loading import PathLike, load_models
 from nettrim_cli.process.channel import tell
-from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.report.model_summary import (
     ModelSummary,
     TensorFacts,

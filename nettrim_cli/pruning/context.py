@@ -13,6 +13,7 @@ from nettrim_cli.execution.executor import Executor
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
 from nettrim_cli.process.deadline import Deadline
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.pruning.column_weights import ColumnWeights
 from nettrim_cli.pruning.output_gradients import Importance, OutputGradients, blended
 from nettrim_cli.pruning.propagation import (
@@ -22,7 +23,7 @@ from nettrim_cli.pruning.propagation import (
     propagate,
     stages,
 )
-from nettrim_cli.pruning.selection import bounds_of, nonzeros
+from nettrim_cli.pruning.selection import bounds_of
 from nettrim_cli.settings import LayerOptions, Settings
 
 if TYPE_CHECKING:

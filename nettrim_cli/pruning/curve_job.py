@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nettrim_cli.execution.executor import Callback, silent
+from nettrim_cli.pruning.blocks import response_size
 from nettrim_cli.solve.gram.l0 import error_curve
 from nettrim_cli.solve.levels import allocate, interpolate, refine_levels
-from nettrim_cli.solve.matrices import Matrix, norm
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.problem import LayerProblem
 
 DENSITIES = (5.0, 2.2, 1.0, 0.5, 0.22)
@@ -107,11 +108,6 @@ def sparsity_levels(sparsity: float | None) -> NDArray[np.float64]:
     if sparsity is not None:
         densities = [min(1.0, (1 - sparsity) * density) for density in DENSITIES]
     return np.array([0.0, *(1 - density for density in densities if density < 1)])
-
-
-def response_size(problem: LayerProblem, *, holdout: bool) -> float:
-    """Norm of the dense response on the kept columns, ||Y||_F."""
-    return norm(problem.dense_response(holdout=holdout))
 
 
 class _Squares(NamedTuple):

@@ -10,9 +10,8 @@ from functools import partial
 import numpy as np
 
 from nettrim_cli.execution.executor import Callback, silent
+from nettrim_cli.pruning.blocks import joint_errors, nonzeros, weights_of, within_ceiling
 from nettrim_cli.pruning.curve_job import share_zeros
-from nettrim_cli.pruning.layer_reports import joint_errors, weights_of
-from nettrim_cli.pruning.selection import nonzeros, within_ceiling
 from nettrim_cli.reasons import Reason
 from nettrim_cli.solve.gram.l0 import NOT_SPARSER, solve_l0
 from nettrim_cli.solve.gram.rounding import round_solution
@@ -95,7 +94,7 @@ class LayerResult:
         That all of them took.
     errors
         Of all blocks together, on the columns that were fitted to and on those held out, see
-        ``layer_reports.joint_error``.
+        ``blocks.joint_error``.
     """
 
     solutions: tuple[Solution, ...]

@@ -9,11 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from nettrim_cli.graph.model import Model
-from nettrim_cli.pruning.curve_job import response_size
-from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.report.result import Histogram, LayerReport
 from nettrim_cli.solve.matrices import Matrix
-from nettrim_cli.solve.problem import LayerProblem, Solution, Status
+from nettrim_cli.solve.problem import Solution, Status
 
 BINS, SPREAD = 40, 4.0  # of histograms, and how many standard deviations they reach
 WORST_FIRST = (
@@ -44,54 +43,6 @@ def joined(solutions: Sequence[Solution]) -> Solution:
         note=note,
         reason=(unsolved or worst).reason,
     )
-
-
-def joint_errors(
-    problems: Sequence[LayerProblem], matrices: Sequence[Matrix]
-) -> tuple[float, float]:
-    """Errors on the columns that were fitted to and on those held out, see ``joint_error``.
-
-    Parameters
-    ----------
-    matrices
-        (N, M) weights of each block, or (N+1, M) with the bias in the last row.
-    """
-    with np.errstate(all="ignore"):
-        return (
-            joint_error(problems, matrices, holdout=False),
-            joint_error(problems, matrices, holdout=True),
-        )
-
-
-def joint_error(
-    problems: Sequence[LayerProblem], matrices: Sequence[Matrix], *, holdout: bool
-) -> float:
-    """Relative response error of all blocks together, nan where there are no columns.
-
-    Parameters
-    ----------
-    matrices
-        (N, M) weights of each block, or (N+1, M) with the bias in the last row.
-    holdout
-        Whether the held-out columns count, or those that were fitted to.
-    """
-    if len(problems) == 1:
-        return problems[0].error(matrices[0], holdout=holdout)
-    sizes = [response_size(problem, holdout=holdout) for problem in problems]
-    errors = [
-        problem.error(matrix, holdout=holdout)
-        for problem, matrix in zip(problems, matrices, strict=True)
-    ]
-    size = math.hypot(*sizes)
-    moved = math.hypot(
-        *(error * size for error, size in zip(errors, sizes, strict=True) if size != 0)
-    )
-    return moved / size if size != 0 else max(errors)
-
-
-def weights_of(problem: LayerProblem, matrix: Matrix) -> Matrix:
-    """The weights (N, M) without the bias, which may be in the last row."""
-    return matrix[:-1] if problem.has_bias else matrix
 
 
 def in_order(model: Model, reports: Iterable[LayerReport]) -> tuple[LayerReport, ...]:

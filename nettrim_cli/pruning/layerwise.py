@@ -18,6 +18,7 @@ from nettrim_cli.evaluation.provenance import KEY, describe
 from nettrim_cli.execution.executor import in_order
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.blocks import nonzeros, weights_of
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layer_job import (
     Budget,
@@ -27,7 +28,7 @@ from nettrim_cli.pruning.layer_job import (
     ZerosBudget,
     solve_layer,
 )
-from nettrim_cli.pruning.layer_reports import joined, weights_of
+from nettrim_cli.pruning.layer_reports import joined
 from nettrim_cli.pruning.output_gradients import Importance
 from nettrim_cli.pruning.propagation import (
     LayerGroup,
@@ -36,7 +37,7 @@ from nettrim_cli.pruning.propagation import (
     layer_problem,
     set_matrices,
 )
-from nettrim_cli.pruning.selection import bits_of, dense_report, nonzeros, work
+from nettrim_cli.pruning.selection import bits_of, dense_report, work
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport, Target
 from nettrim_cli.settings import ANYWHERE

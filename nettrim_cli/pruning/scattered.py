@@ -10,13 +10,13 @@ import numpy as np
 from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.errors import NothingToDo
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.pruning.compression import Attempt, remixed
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import prune_pass
 from nettrim_cli.pruning.measurement import allocate, measure
 from nettrim_cli.pruning.mixing import weight_bytes
 from nettrim_cli.pruning.second_step import few_bits, in_full
-from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import Mix
 from nettrim_cli.solve.gram.rounding import to_nearest
 from nettrim_cli.solve.matrices import Matrix

@@ -15,10 +15,10 @@ from nettrim_cli.data.sample_set import SampleSet
 from nettrim_cli.evaluation.comparison import ReferenceOutputs
 from nettrim_cli.evaluation.provenance import KEY, describe
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.pruning.context import Context
 from nettrim_cli.pruning.layerwise import PassResult, WarmStart, prune_pass
 from nettrim_cli.pruning.refit.network import fits_network, refit_network
-from nettrim_cli.pruning.selection import nonzeros
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import LAYER_OPTIONS, Settings
 

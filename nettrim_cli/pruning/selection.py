@@ -5,19 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nettrim_cli.errors import BadInput, NothingToDo, WrongUsage
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.reasons import NO_REASON, Reason
 from nettrim_cli.report.result import LayerReport
 from nettrim_cli.settings import ALL_BITS, LayerOptions, Limit, Settings, matching_names
-from nettrim_cli.solve.problem import LayerProblem, Solution
 
 NEAREST = 3  # names of layers that a message tells
 OTHER_WORK = 1000  # for each weight, in multiplications
@@ -91,48 +88,6 @@ def bits_of(layer: Layer, options: LayerOptions) -> int | None:
     return options.bits
 
 
-def within_ceiling(
-    problems: Sequence[LayerProblem], solutions: Sequence[Solution], most: int
-) -> list[Solution]:
-    """The solutions with dense weights put back where a layer has more zeros than it may.
-
-    Inputs that the layers before have silenced leave weights zero that nobody asked for.  Those
-    that carry least come back, and the bias makes up for their mean.
-    """
-    inner = [slice(None, -1) if problem.has_bias else slice(None) for problem in problems]
-    zero = [solution.U[rows] == 0 for solution, rows in zip(solutions, inner, strict=True)]
-    excess = sum(np.count_nonzero(mask) for mask in zero) - most
-    if excess <= 0:
-        return list(solutions)
-    matrices = [solution.U.copy() for solution in solutions]
-    gone = [
-        mask & (problem.W[rows] != 0)
-        for problem, mask, rows in zip(problems, zero, inner, strict=True)
-    ]
-    carried = np.concatenate(
-        [_carried(problem)[mask] for problem, mask in zip(problems, gone, strict=True)]
-    )
-    back = np.zeros(carried.size, bool)
-    back[np.argsort(carried, kind="stable")[:excess]] = True
-    ends = np.cumsum([np.count_nonzero(mask) for mask in gone])[:-1]
-    for problem, U, rows, mask, returned in zip(
-        problems, matrices, inner, gone, np.split(back, ends), strict=True
-    ):
-        more = np.zeros(mask.shape, U.dtype)
-        more[mask] = np.where(returned, problem.W[rows][mask], 0)
-        U[rows] += more
-        if problem.has_bias:
-            U[-1] -= problem.samples.X[:-1].mean(axis=1) @ more
-    return [replace(solution, U=U) for solution, U in zip(solutions, matrices, strict=True)]
-
-
-def _carried(problem: LayerProblem) -> NDArray[Any]:
-    """What each dense weight adds to the results of its output: its root mean square."""
-    X = problem.samples.X[:-1]
-    size = X.std(axis=1) if problem.has_bias else np.sqrt(np.square(X).mean(axis=1))
-    return np.asarray(np.abs(problem.W[: len(X)]) * size[:, None])
-
-
 def work(layer: Layer) -> int:
     """The work that solving a layer is, relative to others'.
 
@@ -140,11 +95,6 @@ def work(layer: Layer) -> int:
     columns and what is done once for each weight are a constant beside them.
     """
     return layer.parameters * (OTHER_WORK + sum(layer.shape))
-
-
-def nonzeros(matrices: Iterable[NDArray[Any]]) -> int:
-    """Entries that are not zero, of the (N, M) weights of all blocks."""
-    return sum(int(np.count_nonzero(matrix)) for matrix in matrices)
 
 
 def dense_report(model: Model, layer: Layer, reason: Reason) -> LayerReport:

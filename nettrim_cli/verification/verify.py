@@ -21,7 +21,7 @@ from nettrim_cli.loading import (
 )
 from nettrim_cli.process.channel import tell
 from nettrim_cli.process.threads import thread_limits
-from nettrim_cli.pruning.selection import nonzeros
+from nettrim_cli.pruning.blocks import nonzeros
 from nettrim_cli.report.formatting import count, error, percent
 from nettrim_cli.report.progress.listener import Silent
 from nettrim_cli.report.verification_result import Finding, Verification

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nettrim_cli.pruning.selection import within_ceiling
+from nettrim_cli.pruning.blocks import within_ceiling
 from nettrim_cli.solve.problem import LayerProblem, Solution, Status
 from nettrim_cli.solve.samples import LayerSamples
 
