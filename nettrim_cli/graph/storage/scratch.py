@@ -29,7 +29,7 @@ class Scratch:
     folder: Path | None = None
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The array, mapped from a file if it is large; do not change it.
+        """The array (D1, ..., DK), mapped from a file if it is large; do not change it.
 
         Where the disk does not take it, it stays in memory.
         """
