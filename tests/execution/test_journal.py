@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from contextlib import suppress
 
@@ -18,6 +19,7 @@ from nettrim_cli.process.channel import HEAD
 from nettrim_cli.process.ledger import CARRIES_ON, NOTHING_WRITTEN, Ledger
 from nettrim_cli.report.progress.listener import Silent
 from nettrim_cli.settings import Settings
+from tests.support.effort import thinned
 from tests.support.options import PLAIN, QUICK
 
 
@@ -65,8 +67,7 @@ TARGETS = (
 )
 
 
-@pytest.mark.parametrize("options", TARGETS, ids=lambda options: "-".join(map(str, options)))
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("options", "layers"), thinned(itertools.product(TARGETS, [1, 2]), 4))
 def test_an_interrupted_run_carries_on_with_the_same_bytes(files, solved, options, layers) -> None:
     settings = Settings(**options)
     prune(files.model, files.data, files.output, settings)
