@@ -62,14 +62,14 @@ def test_processes_give_the_bytes_of_one(files, alone, name, workers) -> None:
 
 
 class Hunted(ProcessExecutor):
-    """Two workers are killed at random moments of the run, some while they are at a task."""
+    """One or two workers are killed at random moments, most of them at a task."""
 
     random = random.Random()
     kills = 0
 
     def map(self, function, jobs):
         results = super().map(function, jobs)
-        if Hunted.kills < 2 and self.random.random() < 0.5:
+        if Hunted.kills < 2 and self.random.random() < 0.8:
             Hunted.kills += 1
             Timer(self.random.uniform(0, 0.1), self.kill).start()
         return results
@@ -86,7 +86,7 @@ def test_the_bytes_are_the_same_when_workers_are_killed(files, alone, seed, monk
     monkeypatch.setattr(Hunted, "kills", 0)
     name = ("cascade", "parallel")[seed % 2]
     assert pruned(files, **RUNS[name], workers=2) == alone(name)
-    assert Hunted.kills == 2
+    assert Hunted.kills
 
 
 def test_python_takes_the_same_options() -> None:
