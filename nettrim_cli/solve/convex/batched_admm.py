@@ -16,15 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nettrim_cli.solve.matrices import Matrix, norm
+from nettrim_cli.solve.convex.newton import SmallProgram
+from nettrim_cli.solve.matrices import Matrix
 from nettrim_cli.solve.responses import Intervals
 
 Indices = NDArray[np.intp]
 
-ALPHA = np.float32(1.9)
-ENTRY_RHO, WEIGHT_RHO = np.float32(10), np.float32(1)  # ADMM's rho of both splits, in units of lam
-SPREAD = 1e3  # largest factor on both, up or down
-BALANCED = 8.0  # largest ratio of the splits' residuals to the multipliers', either way
+ALPHA = 1.9
+ENTRY_RHO, WEIGHT_RHO = 10.0, 1.0  # ADMM's rho of both splits, in units of lam
+MAX_RHO = 300.0  # of the entries
+STIFFER, FEW = 3.0, 3  # factor on that rho of a small program, after so few of Newton's steps
 SLACK = 16  # spare room for new weights and entries
 HALVED = 48  # largest triangle that is not inverted by halves
 
@@ -41,8 +42,6 @@ class Program:
         (M, P) response set, and 1 where an entry shares the loss.
     active, points
         (M, P): where an interval is a point, and that point (0 elsewhere).
-    point_products
-        (M, N), ``points X'``.
     prices
         (M, N) of the weights.
     """
@@ -53,7 +52,6 @@ class Program:
     shares: Matrix
     active: Matrix
     points: Matrix
-    point_products: Matrix
     prices: Matrix
 
 
@@ -93,34 +91,27 @@ class SubproblemBatch:
 
     Attributes
     ----------
-    b, V
-        (n, K) right-hand sides, and ADMM's V.
+    b, U, V
+        (n, K) right-hand sides, smooth weights, and ADMM's V, in float64.
     Y
         (n, Q, K) columns of X of the entries.
-    H, inverse
-        (n, K, K): Gram matrices of the weights over the neuron's points, and the inverses of
-        ``H + entry_rho Y'Y + weight_rho``.
+    H
+        (n, K, K) Gram matrices of the weights over the neuron's points, in float64: in float32
+        their products would leave a stationarity error that bounds do not forgive.
     lower, upper, shrinkage, G
         (n, Q) intervals of the entries, the share of a residual that the prox removes (1 where
         the entry holds exactly), and the argument of that prox.
     prices
         (n, K).
-    entry_rho, weight_rho
-        ADMM's rho of both splits, in units of lam.
-    balance
-        Ratio of the splits' residual to the multipliers', after the last iteration.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        A small program is too badly scaled for float32; `admit` raises it as well.
+    entry_rho
+        (n, 1) ADMM's rho of the entries, in units of lam.
     """
 
     b: Matrix
+    U: Matrix
     V: Matrix
     Y: Matrix
     H: Matrix
-    inverse: Matrix
     lower: Matrix
     upper: Matrix
     shrinkage: Matrix
@@ -136,7 +127,7 @@ class SubproblemBatch:
         scratch: Scratch,
     ) -> None:
         self.program, self.subproblems = program, subproblems
-        self.entry_rho, self.weight_rho, self.balance = ENTRY_RHO, WEIGHT_RHO, 1.0
+        self.entry_rho = np.full((len(subproblems), 1), ENTRY_RHO)
         self._scratch = scratch
         self._reserve(0, 0)
         for k, subproblem in enumerate(subproblems):
@@ -150,47 +141,96 @@ class SubproblemBatch:
 
     def sparse_weights(self, lam: float) -> Matrix:
         """(n, K) sparse weights."""
-        thresholds = self.prices / (self.weight_rho * np.float32(lam))
+        thresholds = self.prices / (WEIGHT_RHO * lam)
         return np.asarray(self.V - np.clip(self.V, -thresholds, thresholds))
 
     def set_multiplier(self, last_lam: float, lam: float) -> None:
         """Change lam to another value; the multipliers of single entries and weights stay."""
-        ratio = np.float32(last_lam / lam)
+        ratio = last_lam / lam
         self.G += self.prox_residual() / self.shrinkage * (ratio - 1)
         S = self.sparse_weights(last_lam)
         self.V = S + (self.V - S) * ratio
 
     @np.errstate(over="ignore", invalid="ignore")  # the gap tells
     def iterate(self, lam: float, iterations: int) -> tuple[Matrix, Matrix, Matrix]:
-        """Some iterations of ADMM, in units of lam; see ``sample_space`` for the step.
+        """Some iterations of ADMM in float32, in units of lam; see ``sample_space`` for the step.
 
         Returns
         -------
         S, U, L
             (n, K) sparse and smooth weights, (n, Q) multipliers of the entries.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            A small program is too badly scaled for float32.
         """
-        V, G, Y, entry_rho, weight_rho = self.V, self.G, self.Y, self.entry_rho, self.weight_rho
-        S, R = self.sparse_weights(lam), self.prox_residual()
+        V, G, b = (each.astype(np.float32) for each in (self.V, self.G, self.b))
+        Y, thresholds = self.Y, self.prices / np.float32(WEIGHT_RHO * lam)
+        entry_rho, inverses = self.entry_rho.astype(np.float32), self.inverses()
         for _ in range(iterations):
-            T, last_S = G - R, S
+            S = V - np.clip(V, -thresholds, thresholds)
+            R = self.shrinkage * (G - np.clip(G, self.lower, self.upper))
+            T = G - R
             goal = T - R
-            rhs = self.b + weight_rho * (2 * S - V) + entry_rho * np.matmul(goal[:, None], Y)[:, 0]
-            U = np.matmul(rhs[:, None], self.inverse)[:, 0]
+            rhs = b + np.float32(WEIGHT_RHO) * (2 * S - V)
+            rhs += entry_rho * np.matmul(goal[:, None], Y)[:, 0]
+            U = np.matmul(rhs[:, None], inverses)[:, 0]
             Z = np.matmul(Y, U[:, :, None])[:, :, 0]
-            G += ALPHA * (Z - T)
-            V += ALPHA * (U - S)
-            S, R = self.sparse_weights(lam), self.prox_residual()
+            G += np.float32(ALPHA) * (Z - T)
+            V += np.float32(ALPHA) * (U - S)
+        self.V[...], self.G[...] = V, G
         # The dual bound lives on U's stationarity, which a float32 inverse leaves to be refined.
-        error = rhs - weight_rho * U - entry_rho * np.matmul(Z[:, None], Y)[:, 0]
+        error = rhs - WEIGHT_RHO * U - entry_rho * np.matmul(Z[:, None], Y)[:, 0]
         error -= np.matmul(U[:, None], self.H)[:, 0]
-        U = U + np.matmul(error[:, None], self.inverse)[:, 0]
-        Z = np.matmul(Y, U[:, :, None])[:, :, 0]
-        difference, change = norm(U - S) * norm(V - S), norm(S - last_S) * norm(S)
-        self.balance = difference / change if change > 0 else 1.0
-        L = (Z - goal) * (entry_rho * np.float32(lam))
+        self.U[...] = U + np.matmul(error[:, None], inverses)[:, 0]
+        L = (np.matmul(Y, self.U[:, :, None])[:, :, 0] - goal) * (entry_rho * lam)
         L[np.isinf(self.lower)] = np.maximum(L, 0)[np.isinf(self.lower)]
         L[np.isinf(self.upper)] = np.minimum(L, 0)[np.isinf(self.upper)]
-        return S, U, L
+        return self.sparse_weights(lam), self.U, L
+
+    @np.errstate(over="ignore", invalid="ignore")  # the gap tells
+    def polish(self, lam: float) -> tuple[Matrix, Matrix, Matrix, int]:
+        """Newton's steps from the last smooth weights and ADMM's state, which go along.
+
+        Returns
+        -------
+        S, U, L, steps
+            As those of ``iterate``, and the largest number of steps of a small program.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            A small program is too badly scaled.
+        """
+        most = 0
+        for k, subproblem in enumerate(self.subproblems):
+            K, Q = slice(len(subproblem.weights)), slice(len(subproblem.entries))
+            small = SmallProgram(
+                H=self.H[k, K, K],
+                b=self.b[k, K],
+                Y=self.Y[k, Q, K].astype(np.float64),
+                lower=self.lower[k, Q],
+                upper=self.upper[k, Q],
+                shrinkage=self.shrinkage[k, Q].astype(np.float64),
+                thresholds=self.prices[k, K] / (WEIGHT_RHO * lam),
+                entry_rho=float(self.entry_rho[k, 0]),
+                weight_rho=WEIGHT_RHO,
+            )
+            found = small.solve(self.U[k, K], self.V[k, K], self.G[k, Q])
+            self.U[k, K], self.V[k, K], self.G[k, Q], steps = found
+            most = max(most, steps)
+            if steps <= FEW and small.entry_rho < MAX_RHO:
+                self.stiffen(k, STIFFER)
+        S, L = self.sparse_weights(lam), self.prox_residual() * (self.entry_rho * lam)
+        return S, self.U, L, most
+
+    def stiffen(self, k: int, factor: float) -> None:
+        """Raise a small program's rho of the entries; their multipliers stay."""
+        G, shrinkage = self.G[k], self.shrinkage[k]
+        G += shrinkage * (G - np.clip(G, self.lower[k], self.upper[k])) * (1 / factor - 1)
+        self.entry_rho[k] *= factor
+        shrinkage[shrinkage < 1] = 1 / (1 + self.entry_rho[k])
 
     def admit(
         self,
@@ -200,7 +240,7 @@ class SubproblemBatch:
         new_entries: list[Indices],
         U: Matrix,
     ) -> None:
-        """Add weights and entries, and bring the splits' rho into balance.
+        """Add weights and entries.
 
         Parameters
         ----------
@@ -212,14 +252,7 @@ class SubproblemBatch:
             Entries to add to each.
         U
             (M, N) sparse weights of all neurons.
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            A small program is too badly scaled for float32.
         """
-        factor = self._rebalance(lam)
-        changed = [len(a) + len(b) > 0 for a, b in zip(new_weights, new_entries, strict=True)]
         sizes = [
             (len(subproblem.weights), len(subproblem.entries)) for subproblem in self.subproblems
         ]
@@ -229,31 +262,13 @@ class SubproblemBatch:
             subproblem.weights = np.concatenate([subproblem.weights, weights])
             subproblem.entries = np.concatenate([subproblem.entries, entries])
         self._reserve(self.V.shape[1], self.G.shape[1])
-        unit = self.weight_rho * np.float32(lam)
         for k, (subproblem, (K, Q)) in enumerate(zip(self.subproblems, sizes, strict=True)):
-            self.V[k, K : len(subproblem.weights)] = pulls[k] / unit
+            self.V[k, K : len(subproblem.weights)] = pulls[k] / (WEIGHT_RHO * lam)
             added = subproblem.entries[Q:]
             rows = np.take(self.program.XT, added, axis=0)
             self.G[k, Q : len(subproblem.entries)] = rows @ U[subproblem.neuron]
-            if changed[k] or factor != 1:
+            if (len(subproblem.weights), len(subproblem.entries)) != (K, Q):
                 self._fill(k)
-
-    def _rebalance(self, lam: float) -> float:
-        """Change both rho by one factor where the splits are far from balanced."""
-        if 1 / BALANCED < self.balance < BALANCED:
-            return 1.0
-        factor = math.sqrt(self.balance) * float(self.weight_rho)
-        factor = min(SPREAD, max(1 / SPREAD, factor)) / float(self.weight_rho)
-        factor = min(10.0, max(0.1, factor))
-        S, R = self.sparse_weights(lam), self.prox_residual()
-        self.V = S + (self.V - S) / np.float32(factor)
-        T = self.G - R
-        self.G = T + (self.G - T) / np.float32(factor)
-        self.entry_rho, self.weight_rho = (
-            self.entry_rho * np.float32(factor),
-            self.weight_rho * np.float32(factor),
-        )
-        return factor
 
     def _reserve(self, weights: int, entries: int) -> None:
         """Make the arrays large enough for all small programs; their contents stay."""
@@ -264,14 +279,16 @@ class SubproblemBatch:
         K = K + SLACK if weights < K else weights
         Q = Q + SLACK if entries < Q else entries
         n = len(self.subproblems)
-        for names, shape in (
-            (("b", "V", "prices"), (n, K)),
-            (("lower", "upper", "shrinkage", "G"), (n, Q)),
-            (("Y",), (n, Q, K)),
-            (("H", "inverse"), (n, K, K)),
+        for names, shape, dtype in (
+            (("b", "U", "V"), (n, K), np.float64),
+            (("prices",), (n, K), np.float32),
+            (("G",), (n, Q), np.float64),
+            (("lower", "upper", "shrinkage"), (n, Q), np.float32),
+            (("Y",), (n, Q, K), np.float32),
+            (("H",), (n, K, K), np.float64),
         ):
             for name in names:
-                array = np.full(shape, name in ("shrinkage", "prices"), np.float32)
+                array = np.full(shape, name in ("shrinkage", "prices"), dtype)
                 if weights:
                     old = getattr(self, name)
                     array[tuple(slice(size) for size in old.shape)] = old
@@ -282,38 +299,38 @@ class SubproblemBatch:
         subproblem, program = self.subproblems[k], self.program
         m, weights, entries = subproblem.neuron, subproblem.weights, subproblem.entries
         K, Q = len(weights), len(entries)
-        self.b[k, :K], self.prices[k, :K] = (
-            program.point_products[m, weights],
-            program.prices[m, weights],
-        )
+        self.prices[k, :K] = program.prices[m, weights]
         self.lower[k, :Q] = program.intervals.lower[m, entries]
         self.upper[k, :Q] = program.intervals.upper[m, entries]
         exact = program.shares[m, entries] == 0
-        self.shrinkage[k, :Q] = np.where(exact, 1, 1 / (1 + self.entry_rho))
+        self.shrinkage[k, :Q] = np.where(exact, 1, 1 / (1 + self.entry_rho[k]))
         rows = self._scratch.take("rows", program.XT, entries, 0)
-        Y = self._scratch.take("columns", rows, weights, 1)
-        self.Y[k, :Q, :K] = Y
-        A = Y.T @ Y
-        A *= self.entry_rho
-        H = self.H[k, :K, :K]
-        self._gram(subproblem, H)
-        A += H
-        A[np.diag_indices_from(A)] += self.weight_rho
-        self.inverse[k, :K, :K] = inverse(A)
+        self.Y[k, :Q, :K] = self._scratch.take("columns", rows, weights, 1)
+        if subproblem.gram_size < K:
+            self._gram(subproblem, self.H[k, :K, :K], self.b[k, :K])
 
-    def _gram(self, subproblem: Subproblem, H: Matrix) -> None:
-        """Complete the Gram matrix H (K, K) of a small program's weights."""
-        active, start = self.program.active[subproblem.neuron], subproblem.gram_size
+    def _gram(self, subproblem: Subproblem, H: Matrix, b: Matrix) -> None:
+        """Complete the Gram matrix H (K, K) of a small program's weights, and b (K,)."""
+        program, m, start = self.program, subproblem.neuron, subproblem.gram_size
+        points = np.flatnonzero(program.active[m])
+        rows = self._scratch.take("rows", program.XT, points, 0)
+        X = self._scratch.take("columns", rows, subproblem.weights, 1).astype(np.float64)
+        b[...] = program.points[m, points] @ X
+        H[start:] = X[:, start:].T @ X
+        H[:start, start:] = H[start:, :start].T
         subproblem.gram_size = len(subproblem.weights)
-        if start == 0:
-            rows = self._scratch.take("rows", self.program.XT, np.flatnonzero(active), 0)
-            X = self._scratch.take("columns", rows, subproblem.weights, 1)
-            H[...] = X.T @ X
-        elif start < subproblem.gram_size:
-            rows_of_new = np.take(self.program.X, subproblem.weights[start:], axis=0) * active
-            rows = self._scratch.take("rows", self.program.X, subproblem.weights, 0)
-            H[start:] = rows_of_new @ rows.T
-            H[:start, start:] = H[start:, :start].T
+
+    def inverses(self) -> Matrix:
+        """(n, K, K) float32 inverses of ``H + entry_rho Y'Y + weight_rho``, padded with zeros."""
+        inverses = np.zeros(self.H.shape, np.float32)
+        for k, subproblem in enumerate(self.subproblems):
+            K = len(subproblem.weights)
+            Y = self.Y[k, :, :K]
+            A = np.asarray(self.entry_rho[k] * (Y.T @ Y), np.float32)
+            A += self.H[k, :K, :K]
+            A[np.diag_indices_from(A)] += np.float32(WEIGHT_RHO)
+            inverses[k, :K, :K] = inverse(A)
+        return inverses
 
 
 class Scratch(threading.local):

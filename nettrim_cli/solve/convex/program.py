@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nettrim_cli.solve.admm import Progress, admm
+from nettrim_cli.solve.convex.newton import MOST_STEPS
 from nettrim_cli.solve.convex.sample_space import ALPHA, Residual, SampleResponse
 from nettrim_cli.solve.convex.working_set import WorkingSet
 from nettrim_cli.solve.matrices import Matrix
@@ -28,11 +29,12 @@ from nettrim_cli.solve.responses import NormBall
 
 WARM = 20  # steps of the first phase
 CHECK = 10
-INNER = (40, 30, 20)  # iterations of the first rounds; then half as many again each time
-ROUNDS = 12
+INNER = 40  # iterations of the first round; the others are Newton's steps
+ROUNDS = 20
 STEPS_SHARE = 5  # one of so many iterations is over all samples, at most
 BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
 INACCURATE = 5e-2
+FAR = 0.7, 0.3  # largest change of log lam after the first round, and after the others
 SLOPE = -0.5  # d log ||R|| / d log lam, before two rounds have measured it
 INFEASIBLE = 1e4  # bound that proves infeasibility, relative to a feasible objective
 STEADY = 1e-3  # share of a support that may still change between two checks
@@ -152,9 +154,9 @@ class Convergence:
 
     def _end(self, S: Matrix, gap: float, residual: Residual, done: int, *, settled: bool) -> bool:
         best = self.best
-        distance = math.hypot(self.response.loss.violation(residual.shared), residual.exact)
-        unit = max(self.response.violation_unit, 1e-30) * self._room
-        self.gap, self.violation = gap, distance / unit
+        excess = self.response.loss.violation(residual.shared) / self._room
+        unit = max(self.response.violation_unit, 1e-30)
+        self.gap, self.violation = gap, math.hypot(excess, residual.exact) / unit
         worst = max(self.gap, self.violation)
         best.iterations = done
         if math.isnan(gap) or not math.isfinite(residual.shared + residual.exact):
@@ -213,7 +215,7 @@ def solve(
     convergence = Convergence(response, limits, INFEASIBLE * feasible_value, progress, best)
     most = max(WARM, limits.iterations // STEPS_SHARE)
     steps = min(WARM, limits.iterations)
-    may_reduce = isinstance(penalty, WeightedL1) and steps + INNER[0] <= limits.iterations
+    may_reduce = isinstance(penalty, WeightedL1) and steps + INNER <= limits.iterations
     V, done, ended = _steps(convergence, penalty, V, rho, 0, steps, deferring=may_reduce)
     if isinstance(penalty, WeightedL1) and may_reduce and not ended:
         working_set = WorkingSet(response, penalty.weights, V)
@@ -227,18 +229,17 @@ def solve(
 
 def _rounds(convergence: Convergence, working_set: WorkingSet, done: int) -> tuple[int, bool]:
     """Rounds of the small programs; ``lam`` is changed to bring the norm to epsilon."""
-    loss, slope, last_point, iterations = convergence.response.loss, SLOPE, (0.0, 0.0), 0
+    loss, slope, last_point = convergence.response.loss, SLOPE, (0.0, 0.0)
     for number in range(ROUNDS):
-        iterations = INNER[number] if number < len(INNER) else iterations * 3 // 2
-        if done + iterations > convergence.limits.iterations:
+        if done + (MOST_STEPS if number else INNER) > convergence.limits.iterations:
             break
         try:
-            result = working_set.round(iterations)
+            result = working_set.round(0 if number else INNER)
         except np.linalg.LinAlgError:
             break
         if not math.isfinite(result.value + result.bound):
             break
-        done += iterations
+        done += result.iterations
         convergence.report(done)
         convergence.best.multiplier = working_set.lam
         if convergence.update_gap(
@@ -253,7 +254,8 @@ def _rounds(convergence: Convergence, working_set: WorkingSet, done: int) -> tup
         if number and abs(point[0] - last_point[0]) > 1e-4:
             slope = min(-0.2, max(-1.0, (point[1] - last_point[1]) / (point[0] - last_point[0])))
         last_point = point
-        working_set.set_multiplier(math.exp(point[0] - min(0.7, max(-0.7, point[1] / slope))))
+        far = FAR[number > 0]
+        working_set.set_multiplier(math.exp(point[0] - min(far, max(-far, point[1] / slope))))
     return done, False
 
 

@@ -9,6 +9,7 @@ and few of its weights and constraints matter: candidates, which are not zero or
 their price, and entries that bind or nearly do.  The points among the shared entries enter by
 their Gram matrix only.  So an ADMM of its own solves each neuron on arrays of some hundred by some
 hundred numbers.  These stay in cache, and many iterations cost as much as one over all samples.
+Its multipliers settle slowly, so in later rounds Newton's steps take its place (``newton``).
 After each round all samples are evaluated: weights that pay and violated entries are added, ``lam``
 is changed to bring the norm to epsilon, and the multipliers give the lower bound.  (Working sets
 with multipliers; the same splitting as in ``sample_space``.)
@@ -17,7 +18,7 @@ with multipliers; the same splitting as in ``sample_space``.)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -43,7 +44,7 @@ FIRST_PAY = 0.7  # multiplier of a first candidate, relative to its price
 LATER_PAY = 1.0005  # multiplier of a later candidate, relative to its price
 MAX_PRICE = 1e12  # relative to the lowest price; higher ones are cut, which keeps bounds valid
 MAX_BYTES = 1 << 30  # of all small programs
-STEPS = 60  # over all samples that the small programs save
+STEPS = 400  # over all samples that the small programs save
 
 
 State = tuple[Subproblem, Matrix, Matrix]  # with V and G
@@ -51,11 +52,12 @@ State = tuple[Subproblem, Matrix, Matrix]  # with V and G
 
 @dataclass(frozen=True)
 class RoundResult:
-    """Objective of the weights after a round, lower bound on it, and residual."""
+    """Objective of the weights after a round, lower bound on it, residual, and iterations."""
 
     value: float
     bound: float
     residual: Residual
+    iterations: int = 0
 
 
 class WorkingSet:
@@ -106,20 +108,27 @@ class WorkingSet:
         sizes = np.array([len(weights) for weights in self._candidates], np.float64)
         points = np.count_nonzero(self._active, axis=1)
         flops = (sizes**2 * points + 10 * sizes**3).sum()
-        return bool(8 * (sizes**2).sum() < MAX_BYTES and flops < STEPS * 4.0 * N * M * P)
+        return bool(12 * (sizes**2).sum() < MAX_BYTES and flops < STEPS * 4.0 * N * M * P)
 
     def round(self, iterations: int) -> RoundResult:
         """Some iterations of every small program, then an evaluation on all samples.
 
+        Parameters
+        ----------
+        iterations
+            Of ADMM; 0 for Newton's steps in their place.
+
         Raises
         ------
         numpy.linalg.LinAlgError
-            A small program is too badly scaled for float32.
+            A small program is too badly scaled.
         """
         if not self.batches:
             self._build()
-        self.response.parallel_map(lambda batch: self._iterate(batch, iterations), self.batches)
-        return self._evaluate()
+        done = self.response.parallel_map(
+            lambda batch: self._iterate(batch, iterations), self.batches
+        )
+        return replace(self._evaluate(), iterations=max(done, default=0))
 
     def set_multiplier(self, lam: float) -> None:
         """Change the multiplier of the ball; those of single entries and weights stay."""
@@ -127,15 +136,19 @@ class WorkingSet:
             batch.set_multiplier(self.lam, lam)
         self.lam = lam
 
-    def _iterate(self, batch: SubproblemBatch, iterations: int) -> None:
-        """ADMM on one batch; stores its weights and multipliers."""
-        S, U, L = batch.iterate(self.lam, iterations)
+    def _iterate(self, batch: SubproblemBatch, iterations: int) -> int:
+        """Iterations of one batch; stores its weights and multipliers."""
+        if iterations:
+            S, U, L = batch.iterate(self.lam, iterations)
+        else:
+            S, U, L, iterations = batch.polish(self.lam)
         for k, subproblem in enumerate(batch.subproblems):
             m, weights = subproblem.neuron, subproblem.weights
             self.U[m] = self._smooth[m] = 0
             self.U[m, weights] = S[k, : len(weights)]
             self._smooth[m, weights] = U[k, : len(weights)]
             self._entry_multipliers[m] = subproblem.entries, L[k, : len(subproblem.entries)]
+        return iterations
 
     def _evaluate(self) -> RoundResult:
         """Value, bound and residual on all samples; adds the weights and entries that matter."""
@@ -196,7 +209,6 @@ class WorkingSet:
         """The program of all small programs."""
         response = self.response
         points = np.where(self._active, response.intervals.lower, np.float32(0))
-        products = response.parallel_map(lambda block: points[block] @ response.XT, response.blocks)
         return Program(
             X=response.X,
             XT=response.XT,
@@ -204,7 +216,6 @@ class WorkingSet:
             shares=response.shares,
             active=self._active,
             points=points,
-            point_products=np.concatenate(products),
             prices=self.prices,
         )
 

@@ -9,7 +9,13 @@ import pytest
 
 from nettrim_cli.solve.admm import admm
 from nettrim_cli.solve.convex import program
-from nettrim_cli.solve.convex.batched_admm import Scratch, Subproblem, SubproblemBatch, inverse
+from nettrim_cli.solve.convex.batched_admm import (
+    WEIGHT_RHO,
+    Scratch,
+    Subproblem,
+    SubproblemBatch,
+    inverse,
+)
 from nettrim_cli.solve.convex.program import solve
 from nettrim_cli.solve.convex.sample_space import ALPHA, SampleResponse
 from nettrim_cli.solve.convex.working_set import WorkingSet
@@ -88,14 +94,17 @@ def test_the_gram_matrix_grows_as_if_made_anew() -> None:
     group.admit(working_set.lam, [more], [np.ones(2)], [np.array([8])], working_set.U)
     assert part.weights.tolist() == [3, 0, 7, 12, 1]
     assert part.entries.tolist() == [8]
-    inside = response.X[part.weights][:, response.intervals.active[5]].astype(float)
+    active = response.intervals.active[5]
+    inside = response.X[part.weights][:, active].astype(float)
     Y = response.X[part.weights][:, [8]].astype(float)
     H = inside @ inside.T
     assert np.allclose(group.H[0, :5, :5], H, rtol=1e-5, atol=1e-6)
     assert np.allclose(group.Y[0, :1, :5], Y.T)
-    whole = H + group.entry_rho * (Y @ Y.T) + group.weight_rho * np.eye(5)
-    assert np.allclose(group.inverse[0, :5, :5] @ whole, np.eye(5), atol=1e-4)
-    assert not group.inverse[0, 5:].any()
+    whole = H + group.entry_rho * (Y @ Y.T) + WEIGHT_RHO * np.eye(5)
+    inverses = group.inverses()
+    assert np.allclose(inverses[0, :5, :5] @ whole, np.eye(5), atol=1e-4)
+    assert not inverses[0, 5:].any()
+    assert np.allclose(group.b[0, :5], inside @ response.intervals.lower[5, active])
     assert not group.Y[0, 1:].any()
 
 
@@ -113,9 +122,7 @@ def test_another_multiplier_leaves_those_of_weights_and_entries() -> None:
     working_set.round(20)
 
     def multipliers(group):
-        pull = (
-            (group.V - group.sparse_weights(working_set.lam)) * group.weight_rho * working_set.lam
-        )
+        pull = (group.V - group.sparse_weights(working_set.lam)) * WEIGHT_RHO * working_set.lam
         return pull, group.prox_residual() * group.entry_rho * working_set.lam
 
     before = [multipliers(group) for group in working_set.batches]
@@ -125,6 +132,20 @@ def test_another_multiplier_leaves_those_of_weights_and_entries() -> None:
         assert np.allclose(group.sparse_weights(working_set.lam), S, rtol=1e-4, atol=1e-5)
         for now, then in zip(multipliers(group), old, strict=True):
             assert np.allclose(now, then, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_stiffer_penalty_leaves_results_and_multipliers(strict) -> None:
+    working_set, *_ = begun(strict=strict)
+    working_set.round(20)
+    for group in working_set.batches:
+        R = group.prox_residual()
+        T, multipliers = group.G - R, R * group.entry_rho
+        for k in range(len(group.subproblems)):
+            group.stiffen(k, 3.0)
+        R = group.prox_residual()
+        assert np.allclose(group.G - R, T, atol=1e-5)
+        assert np.allclose(R * group.entry_rho, multipliers, rtol=1e-4, atol=1e-4)
 
 
 def test_no_room_is_no_use_for_reduced_programs() -> None:
@@ -137,7 +158,7 @@ def test_time_is_kept(monkeypatch) -> None:
     response, prices, rho, _ = layer()
     found = solve(response, prices, rho, limits=Limits(tolerance=1e-9, seconds=0))
     assert found.status is Status.TIME_LIMIT
-    assert found.iterations == program.WARM + program.INNER[0]  # the first look
+    assert found.iterations == program.WARM + program.INNER  # the first look
     assert np.isfinite(found.S).all()
 
 
