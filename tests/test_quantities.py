@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nettrim_cli.quantities import parse_bytes, parse_fraction, parse_share
+from nettrim_cli.quantities import parse_address, parse_bytes, parse_fraction, parse_share
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,14 @@ def test_bytes_as_people_write_them(text, count) -> None:
 def test_what_is_no_size(text) -> None:
     with pytest.raises(ValueError, match="is no size"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["tcp://scheduler:8786", "tls://10.0.0.1:8786", "tcp://[::1]:1"])
+def test_addresses_stay_as_they_are(text) -> None:
+    assert parse_address(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "host:8786", "tcp://host", "http://a:1", "tcp://a b"])
+def test_what_is_no_address(text) -> None:
+    with pytest.raises(ValueError, match="write tcp://host:8786"):
+        parse_address(text)
