@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 
 from benchmarks.common import blas_threads, write_json
-from benchmarks.paper import noise, page, recovery, samples, spirals, sweep
+from benchmarks.paper import noise, page, recovery, samples, schemes, spirals, sweep
 
 EXPERIMENTS = {
     "recovery": recovery.cells,
     "sweep": sweep.cells,
+    "schemes": schemes.cells,
     "samples": samples.cells,
     "noise": noise.cells,
     "spirals": spirals.cells,

@@ -23,6 +23,7 @@ def write(figures: Figures) -> None:
     swept = [row for name, row in figures.items() if name.startswith("sweep")]
     for model in dict.fromkeys(row["model"] for row in swept):
         put(f"sweep {model}", SWEEP, sweep_rows([row for row in swept if row["model"] == model]))
+    put("schemes", SCHEMES, scheme_rows(figures))
     put("samples", ("samples", "zeros %", "error %", "accuracy %"), sample_rows(figures))
     put("noise", *noise_table(figures))
     put("recovery", RECOVERY, recovery_rows(figures))
@@ -47,21 +48,34 @@ def per_cent(share: float, digits: int = 1) -> str:
 
 
 SWEEP = (
-    *("epsilon", "scheme", "zeros %", "error %", "accuracy %", "refitted: error %", "accuracy %"),
+    *("epsilon", "zeros %", "error %", "accuracy %", "refitted: error %", "accuracy %"),
     *("magnitude: error %", "accuracy %", "refitted: error %", "accuracy %"),
 )
 
 
 def sweep_rows(rows: Sequence[Figures]) -> Iterable[Sequence[str]]:
-    """A line for each gain and scheme; rivals have as many non-zeros in each layer."""
-    for row in sorted(rows, key=lambda row: (row["epsilon"], row["scheme"] == "cascade")):
+    """A line for each gain; rivals have as many non-zeros in each layer."""
+    for row in sorted(rows, key=lambda row: row["epsilon"]):
         names = ("net-trim", "net-trim, refitted", "magnitude", "magnitude, refitted")
-        cells = [
-            per_cent(row[name][key]) if name in row else ""
-            for name in names
-            for key in ("error", "accuracy")
-        ]
-        yield f"{row['epsilon']:g}", row["scheme"], per_cent(row["zeros"]), *cells
+        cells = [per_cent(row[name][key]) for name in names for key in ("error", "accuracy")]
+        yield f"{row['epsilon']:g}", per_cent(row["zeros"]), *cells
+
+
+SCHEMES = (
+    *("model", "epsilon", "parallel: zeros %", "error %", "accuracy %", "cascade: zeros %"),
+    *("error %", "accuracy %"),
+)
+
+
+def scheme_rows(figures: Figures) -> Iterable[Sequence[str]]:
+    """A line for each model and gain of which both schemes are there."""
+    rows = [row for name, row in figures.items() if name.startswith("schemes")]
+    for row in sorted(rows, key=lambda row: (row["model"] == "lenet", row["epsilon"])):
+        name = f"schemes {row['model']} cascade {row['epsilon']:g}"
+        if row["scheme"] == "parallel" and name in figures:
+            pair = row, figures[name]
+            cells = (per_cent(one[key]) for one in pair for key in ("zeros", "error", "accuracy"))
+            yield row["model"], f"{row['epsilon']:g}", *cells
 
 
 def sample_rows(figures: Figures) -> Iterable[Sequence[str]]:

@@ -16,7 +16,6 @@ LINES = {
     "net-trim, refitted": ("o--", COLOURS["nettrim l0"]),
     "magnitude": ("s-", COLOURS["SparseGPT+refit"]),
     "magnitude, refitted": ("s--", COLOURS["SparseGPT+refit"]),
-    "cascade": ("^-", COLOURS["ALPS+refit"]),
 }
 
 
@@ -44,17 +43,14 @@ def sweep(rows: list[Figures]) -> None:
     figure, axes = plt.subplots(len(models), 2, figsize=(9, 3.1 * len(models)), squeeze=False)
     for (left, right), model in zip(axes, models, strict=True):
         for name, (style, colour) in LINES.items():
-            scheme, key = ("cascade", "net-trim") if name == "cascade" else ("parallel", name)
             mine = sorted(
-                (100 * row["zeros"], 100 * row[key]["error"], 100 * row[key]["accuracy"])
+                (100 * row["zeros"], 100 * row[name]["error"], 100 * row[name]["accuracy"])
                 for row in rows
-                if (row["model"], row["scheme"]) == (model, scheme) and key in row
+                if row["model"] == model
             )
-            if mine:
-                zeros, errors, accuracies = zip(*mine, strict=True)
-                label = "net-trim, cascade" if name == "cascade" else name
-                left.semilogy(zeros, errors, style, ms=3, lw=1.2, color=colour, label=label)
-                right.plot(zeros, accuracies, style, ms=3, lw=1.2, color=colour)
+            zeros, errors, accuracies = zip(*mine, strict=True)
+            left.semilogy(zeros, errors, style, ms=3, lw=1.2, color=colour, label=name)
+            right.plot(zeros, accuracies, style, ms=3, lw=1.2, color=colour)
         dense = next(row["dense"] for row in rows if row["model"] == model)
         right.axhline(100 * dense, color="#999999", lw=0.8, ls=":")
         left.set_title(f"{model}: error of the scores, %", fontsize=9)
