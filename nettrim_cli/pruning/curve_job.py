@@ -56,8 +56,8 @@ class MeasuredCurve:
 
     @property
     def facts(self) -> tuple[NDArray[np.float64], float, tuple[float | None, ...], float]:
-        """What a ``LayerCurve`` has of it."""
-        return self.squares, self.size, self.deltas, self.changed
+        """What a ``LayerCurve`` has of it; the weights that came with it may be freed."""
+        return self.squares.copy(), self.size, self.deltas, self.changed
 
 
 def measure_curve(job: CurveJob, _: Callback = silent) -> MeasuredCurve | None:
