@@ -15,6 +15,7 @@ from nettrim_cli import Settings, pipeline
 from nettrim_cli.errors import BadInput
 from nettrim_cli.execution import opening
 from nettrim_cli.execution.processes import ProcessExecutor
+from nettrim_cli.report.progress.listener import Silent
 from tests.support.effort import thinned
 from tests.support.networks import NETWORKS, input_samples, save_data, save_model
 from tests.support.options import PLAIN, QUICK
@@ -55,7 +56,7 @@ def pruned(files, **options) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "workers"), thinned([("parallel", 3), *((name, 2) for name in RUNS)], 3)
+    ("name", "workers"), thinned([("parallel", 3), *((name, 2) for name in RUNS)], 5)
 )
 def test_processes_give_the_bytes_of_one(files, alone, name, workers) -> None:
     assert pruned(files, **RUNS[name], workers=workers) == alone(name)
@@ -87,6 +88,32 @@ def test_the_bytes_are_the_same_when_workers_are_killed(files, alone, seed, monk
     name = ("cascade", "parallel")[seed % 2]
     assert pruned(files, **RUNS[name], workers=2) == alone(name)
     assert Hunted.kills
+
+
+class Impatient(Silent):
+    """Interrupts a run when three layers are done, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.layers, self.messages = 0, []
+
+    def end(self, layer_report):
+        self.layers += 1
+        if self.layers == 3:
+            raise KeyboardInterrupt
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+def test_a_run_in_workers_carries_on_in_one_process(files, alone) -> None:
+    model, data = files
+    output, listener = model.with_name("carried.onnx"), Impatient()
+    options = Settings(**RUNS["parallel"], workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.prune(model, data, output, options, listener=listener)
+    pipeline.prune(model, data, output, Settings(**RUNS["parallel"]), listener=listener)
+    assert output.read_bytes() == alone("parallel")
+    assert sum("carrying on" in text for text in listener.messages) == 1
 
 
 def test_python_takes_the_same_options() -> None:
