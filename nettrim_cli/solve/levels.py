@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -53,7 +54,12 @@ def fewest_weights(
 
 
 def smallest_epsilon(
-    count_at: Callable[[float], int], keep: int, slack: int, *, max_calls: int = 12
+    count_at: Callable[[float], int],
+    keep: int,
+    slack: int,
+    *,
+    max_calls: int = 12,
+    ends: float = math.inf,
 ) -> float:
     """The smallest epsilon in (0, 1) with at most ``keep`` weights, by bisection.
 
@@ -67,9 +73,18 @@ def smallest_epsilon(
         The search ends at a count that is at most so far below ``keep``.
     max_calls
         Calls of ``count_at`` at most.
+    ends
+        Time on the monotonic clock after which no call begins.
+
+    Returns
+    -------
+    float
+        1 where no smaller one was found.
     """
     low, high, epsilon = 0.0, 1.0, 0.2
     for _ in range(max_calls):
+        if time.monotonic() > ends:
+            break
         count = count_at(epsilon)
         if count > keep:
             low = epsilon

@@ -24,7 +24,7 @@ Indices = NDArray[np.intp]
 
 ALPHA = 1.9
 ENTRY_RHO, WEIGHT_RHO = 10.0, 1.0  # ADMM's rho of both splits, in units of lam
-MAX_RHO = 300.0  # of the entries
+MAX_RHO = 3000.0  # of the entries
 STIFFER, FEW = 3.0, 3  # factor on that rho of a small program, after so few of Newton's steps
 SLACK = 16  # spare room for new weights and entries
 HALVED = 48  # largest triangle that is not inverted by halves

@@ -72,16 +72,20 @@ def solve_net_trim(
         return Solution.dense(problem, problem.samples.unusable_reason)
     if problem.keep is not None and problem.keep >= problem.weight_count:
         return Solution(problem.W, Status.SOLVED, note="kept whole: no zeros are asked for")
-    layer = as_program(problem)
+    layer, started = as_program(problem), time.monotonic()
     with _blas().limit(limits=1):
         if problem.keep is not None:
             epsilon = _epsilon_for(problem, layer, problem.keep, progress, one_sided=one_sided)
+            if epsilon == layer.size and time.monotonic() - started > problem.limits.seconds:
+                text = "not solved: the time ended in the search for an epsilon"
+                return Solution.dense(problem, Reason("limit", text))
         elif problem.samples.inputs_exact or layer.dense_error == 0:
             assert problem.epsilon is not None
             epsilon = problem.epsilon * layer.size
         else:
             epsilon = problem.gamma * layer.dense_error
         programs = Programs.of(problem, layer, progress, one_sided=one_sided, rounds=rounds)
+        programs.started = started
         outcome = programs.solve(epsilon)
         if problem.keep is None:
             outside = programs.outside(outcome)
@@ -295,6 +299,7 @@ def _epsilon_for(
     )
     prices = layer.prices / response.unit
     V, rho = np.zeros((len(layer.X), prices.shape[1]), np.float32), start_rho(response, layer)
+    ends = time.monotonic() + problem.limits.seconds
 
     def count_at(epsilon: float) -> int:
         """Weights of the solution for a relative epsilon, after some iterations from the last."""
@@ -310,7 +315,8 @@ def _epsilon_for(
         )
         return _count(problem, _weights(problem, layer, response, S))
 
-    return layer.size * smallest_epsilon(count_at, keep, max(1, problem.weight_count // 200))
+    slack = max(1, problem.weight_count // 200)
+    return layer.size * smallest_epsilon(count_at, keep, slack, ends=ends)
 
 
 @cache

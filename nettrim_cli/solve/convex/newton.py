@@ -88,7 +88,8 @@ class SmallProgram:
                 gradient = self._gradient(u + w, z + entries, Hu) + self._delta * (u - centre)
                 if not np.abs(gradient).max(initial=0) > SETTLED * self._price:
                     break
-                d = -np.linalg.solve(self._hessian(u + w, z + entries), gradient)
+                M = self._hessian(u + w, z + entries)
+                d = -np.linalg.solve(M, gradient.astype(np.float32)).astype(np.float64)
                 u = u + self._length(d, u + w, z + entries, Hu + self._delta * (u - centre)) * d
                 steps += 1
             V, G = u + w, self.Y @ u + entries
@@ -108,10 +109,12 @@ class SmallProgram:
         return np.asarray(smooth + self.weight_rho * self.clipped(V) + entries @ self.Y)
 
     def _hessian(self, V: Matrix, G: Matrix) -> Matrix:
-        """(K, K) a generalised Hessian at V and G."""
+        """(K, K) a generalised Hessian at V and G, in float32: a step need not be exact."""
         binding = (self.lower > G) | (self.upper < G)
         rows = self.Y[binding] * np.sqrt(self.entry_rho * self.shrinkage[binding])[:, None]
-        M = self.H + rows.T @ rows
+        rows = rows.astype(np.float32)
+        M = rows.T @ rows
+        M += self.H
         zero = np.abs(V) < self.thresholds
         M[np.diag_indices_from(M)] += self.weight_rho * zero + self._delta
         return np.asarray(M)

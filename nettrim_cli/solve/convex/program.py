@@ -29,8 +29,8 @@ from nettrim_cli.solve.responses import NormBall
 
 WARM = 20  # steps of the first phase
 CHECK = 10
-INNER = 40  # iterations of the first round; the others are Newton's steps
-ROUNDS = 20
+INNER = 40, 30  # iterations of the first rounds; the others are Newton's steps
+ROUNDS = 40
 STEPS_SHARE = 5  # one of so many iterations is over all samples, at most
 BALANCED = 5.0  # ratio of violation to gap within which rho is left alone
 INACCURATE = 5e-2
@@ -215,7 +215,7 @@ def solve(
     convergence = Convergence(response, limits, INFEASIBLE * feasible_value, progress, best)
     most = max(WARM, limits.iterations // STEPS_SHARE)
     steps = min(WARM, limits.iterations)
-    may_reduce = isinstance(penalty, WeightedL1) and steps + INNER <= limits.iterations
+    may_reduce = isinstance(penalty, WeightedL1) and steps + INNER[0] <= limits.iterations
     V, done, ended = _steps(convergence, penalty, V, rho, 0, steps, deferring=may_reduce)
     if isinstance(penalty, WeightedL1) and may_reduce and not ended:
         working_set = WorkingSet(response, penalty.weights, V)
@@ -231,10 +231,11 @@ def _rounds(convergence: Convergence, working_set: WorkingSet, done: int) -> tup
     """Rounds of the small programs; ``lam`` is changed to bring the norm to epsilon."""
     loss, slope, last_point = convergence.response.loss, SLOPE, (0.0, 0.0)
     for number in range(ROUNDS):
-        if done + (MOST_STEPS if number else INNER) > convergence.limits.iterations:
+        iterations = INNER[number] if number < len(INNER) else 0
+        if done + (iterations or MOST_STEPS) > convergence.limits.iterations:
             break
         try:
-            result = working_set.round(0 if number else INNER)
+            result = working_set.round(iterations)
         except np.linalg.LinAlgError:
             break
         if not math.isfinite(result.value + result.bound):

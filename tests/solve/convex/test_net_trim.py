@@ -10,7 +10,7 @@ import pytest
 from nettrim_cli.solve.convex.layer_program import as_program, compressed
 from nettrim_cli.solve.convex.net_trim import solve_net_trim
 from nettrim_cli.solve.methods import METHODS
-from nettrim_cli.solve.problem import TOLERANCE, Status
+from nettrim_cli.solve.problem import TOLERANCE, Limits, Status
 from tests.support.small_layers import (
     make_task,
     random_task,
@@ -135,6 +135,13 @@ def test_a_count_is_met(keep) -> None:
     assert support_size(task, found.U) <= keep + 2
     if keep == 60:
         assert np.array_equal(found.U, task.W)
+
+
+def test_the_time_limit_holds_in_the_search_for_a_count() -> None:
+    task = replace(random_task(3, relu=True, keep=20), limits=Limits(seconds=-1))
+    found = solve_net_trim(task)
+    assert (found.status, found.reason) == (Status.DENSE, "limit")
+    assert np.array_equal(found.U, task.W)
 
 
 def test_more_weights_for_less_error() -> None:

@@ -158,7 +158,7 @@ def test_time_is_kept(monkeypatch) -> None:
     response, prices, rho, _ = layer()
     found = solve(response, prices, rho, limits=Limits(tolerance=1e-9, seconds=0))
     assert found.status is Status.TIME_LIMIT
-    assert found.iterations == program.WARM + program.INNER  # the first look
+    assert found.iterations == program.WARM + program.INNER[0]  # the first look
     assert np.isfinite(found.S).all()
 
 
