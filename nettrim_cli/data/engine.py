@@ -89,16 +89,16 @@ class Engine:
         options.inter_op_num_threads = 1
         # A thread that spins for its next task would take a core from BLAS.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_cpu_mem_arena = arena
-        if as_listed:
-            options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         if model.folder:
             # The engine maps files from there.
             options.add_session_config_entry(FOLDER, model.folder)
         if model.external_bytes > LARGE_BYTES:
             # Packed or transposed copies of the weights would hold the model twice.
             options.add_session_config_entry("session.disable_prepacking", "1")
-            optimise = False
+            optimise, arena, as_listed = False, False, True
+        options.enable_cpu_mem_arena = arena
+        if as_listed:
+            options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:

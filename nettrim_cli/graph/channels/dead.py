@@ -6,7 +6,7 @@ What a unit that never changes adds to its readers goes into their biases.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.channels.delete import delete_found, delete_units
 from nettrim_cli.graph.channels.editor import Editor
 from nettrim_cli.graph.channels.find import Found, find
-from nettrim_cli.graph.channels.steady import Values, Weights, pads, steady_values
+from nettrim_cli.graph.channels.steady import LayerWeights, Values, Weights, pads, steady_values
 from nettrim_cli.graph.channels.units import UnitGroup, UnitRows
 from nettrim_cli.graph.layer import Layer
 from nettrim_cli.graph.model import Model
@@ -48,6 +48,23 @@ def without_dead_units(model: Model) -> tuple[Model, int]:
         count += sum(len(units) for units in census.dead.values())
         model = census.smaller()
     return model, count
+
+
+@dataclass(frozen=True)
+class _StoredWeights(Mapping[str, LayerWeights]):
+    """Matrices and biases of layers by name: read when they are asked for, and not kept."""
+
+    model: Model
+    layers: Mapping[str, Layer]
+
+    def __getitem__(self, name: str) -> LayerWeights:
+        return self.model.weight(self.layers[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
 
 
 @dataclass
@@ -85,7 +102,7 @@ class _Census:
             used.update(producer.layer for producer in group.producers)
             used.update(reader.layer for reader in group.readers)
             used.update(group.inside)
-        self.weights = {name: self.model.weight(self.layers[name]) for name in used}
+        self.weights = _StoredWeights(self.model, {name: self.layers[name] for name in used})
         matrices = (U for blocks, _ in self.weights.values() for U in blocks)
         empty = any(not U.any(axis=0).all() for U in matrices)
         self.values = steady_values(self.search.walk, self.weights) if empty else {}

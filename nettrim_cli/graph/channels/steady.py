@@ -19,7 +19,8 @@ from nettrim_cli.graph.ops.context import AffineContext, NodeContext
 
 Values = NDArray[np.float64]
 """Numbers of a tensor's entries, in the shape of its labels; NaN for those that change."""
-Weights = Mapping[str, tuple[Sequence[Floats], Sequence[Floats] | None]]
+LayerWeights = tuple[Sequence[Floats], Sequence[Floats] | None]
+Weights = Mapping[str, LayerWeights]
 
 
 @dataclass(frozen=True)
