@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,12 @@ def main() -> None:
     parser.add_argument(
         "--samples", nargs="+", type=int, default=[4000, 20000], help="samples of test.h5"
     )
-    parser.add_argument("--epsilon", type=float, default=0.1, help="as a share of ||Y||")
+    parser.add_argument(
+        "--epsilon", nargs="+", type=float, default=[0.05, 0.1], help="as a share of ||Y||"
+    )
+    parser.add_argument(
+        "--schemes", nargs="+", choices=("parallel", "cascade"), default=["parallel", "cascade"]
+    )
     parser.add_argument("--rho", type=float, default=100, help="of the baseline")
     parser.add_argument("--iterations", type=int, default=400, help="of the baseline, at most")
     parser.add_argument("--rounds", type=int, default=2, help="runs of nettrim")
@@ -68,10 +74,10 @@ def main() -> None:
     print(machine(options.threads), flush=True)
     cells: list[dict[str, Any]] = []
     with blas_threads(options.threads):
-        for samples in options.samples:
+        for cell in product(options.samples, options.epsilon, options.schemes):
+            pruned: list[Matrix] = []  # what the pruned layers deliver to the next one
             for name in options.layers:
-                cells.append(measure(name, samples, options))
-                report(cells[-1], options)
+                cells += measure(name, *cell, pruned, options)
                 write_json(options.json, cells)
     worst = min(each["faster"] for each in cells)
     kept = min(each["kept"] for each in cells)
@@ -86,13 +92,31 @@ def verdict(held: bool) -> str:
     return "held" if held else "MISSED"
 
 
-def measure(name: str, samples: int, options: Any) -> dict[str, Any]:
-    """Time both on a layer and judge what they reached."""
+def measure(
+    name: str, samples: int, epsilon: float, scheme: str, pruned: list[Matrix], options: Any
+) -> list[dict[str, Any]]:
+    """Time both on a layer and judge what they reached; a cascade's first layer is not timed.
+
+    The layers of a cascade have to follow one another; ``pruned`` holds the last one's results.
+    """
     model = Model.load(sample_file(options.model, "model.onnx"))
     layer = find_layer(model, name)
     X = recorded_inputs(model, layer, samples, options)
-    task = make_task(model, layer, X, options)
-    program = Program.parallel(X[task.rows], task.W, options.epsilon)
+    task = make_task(model, layer, X, pruned[-1] if pruned else X, options)
+    task = replace(task, epsilon=epsilon)
+    if scheme == "cascade":
+        results = solve_net_trim(task, None).U.T @ task.samples.X[task.rows]
+        pruned[:] = [np.vstack([np.maximum(results, 0), X[-1:]]).astype(np.float32)]
+        if task.samples.inputs_exact:
+            return []
+    cell = {"scheme": scheme, **timings(layer, task, options)}
+    report(cell, options)
+    return [cell]
+
+
+def timings(layer: Layer, task: LayerProblem, options: Any) -> dict[str, Any]:
+    """Both on a task: what they took and reached."""
+    program = paper_program(task)
     rates = [gemm_rate()]
     ours = [time_nettrim(task, program) for _ in range(options.rounds)]
     rates.append(gemm_rate())
@@ -108,8 +132,8 @@ def measure(name: str, samples: int, options: Any) -> dict[str, Any]:
         "model": options.model,
         "layer": layer.name,
         "shape": list(layer.shape),
-        "columns": X.shape[1],
-        "epsilon": options.epsilon,
+        "columns": task.samples.X.shape[1],
+        "epsilon": task.epsilon,
         "threads": options.threads,
         "lower_bound": bound,
         "gflops_float32": rates,
@@ -122,6 +146,17 @@ def measure(name: str, samples: int, options: Any) -> dict[str, Any]:
     }
 
 
+def paper_program(task: LayerProblem) -> Program:
+    """The paper's program of a task, by its rule for the scheme."""
+    X, W = task.samples.X[task.rows], task.W
+    parallel = Program.parallel(X, W, task.epsilon or 0.0)
+    if task.samples.inputs_exact:
+        return parallel
+    own, Y = W.T.astype(np.float64) @ X, np.maximum(task.samples.Z, 0).astype(np.float64)
+    epsilon = task.gamma * float(np.linalg.norm((own - Y)[Y > 0]))
+    return replace(parallel, Y=Y, V=np.where(Y > 0, 0, own), epsilon=epsilon)
+
+
 def is_good(each: dict[str, Any]) -> bool:
     """Whether an answer is as good as asked for."""
     return bool(abs(each["gap"]) <= QUALITY and each["violation"] <= QUALITY)
@@ -131,8 +166,9 @@ def report(cell: dict[str, Any], options: Any) -> None:
     """Print the table of a layer and what follows from it."""
     (inputs, outputs), columns = cell["shape"], cell["columns"]
     print(
-        f"\n{cell['model']} {cell['layer']}: {inputs}x{outputs}, {columns:,} columns, epsilon "
-        f"{cell['epsilon']} ||Y||; strict ReLU program, l1, bias in the program\n"
+        f"\n{cell['model']} {cell['layer']}: {inputs}x{outputs}, {columns:,} columns, "
+        f"{cell['scheme']}, epsilon {cell['epsilon']} ||Y||; "
+        "strict ReLU program, l1, bias in the program\n"
     )
     last = {**cell["baseline"]["path"][-1], "seconds": cell["baseline"]["seconds"]}
     rows = [row(f"nettrim {at + 1}", each) for at, each in enumerate(cell["nettrim"])]
@@ -292,16 +328,14 @@ def moved(batch: Batch, shift: tuple[int, int]) -> dict[str, Matrix]:
     return {name: np.roll(value, shift, axis=(-2, -1)) for name, value in batch.feeds.items()}
 
 
-def make_task(model: Model, layer: Layer, X: Matrix, options: Any) -> LayerProblem:
-    """The layer's task with all columns kept and none held out."""
+def make_task(model: Model, layer: Layer, X: Matrix, pruned: Matrix, options: Any) -> LayerProblem:
+    """The layer's task with all columns kept and none held out; (N+1, P) inputs of both nets."""
     (whole,) = dense_matrices(model, layer)
-    C = X.astype(np.float64) @ X.T
+    wide = pruned.astype(np.float64)
     Z = whole.T @ X
     none = (X[:, :0], Z[:, :0])
-    samples = LayerSamples(C, C @ whole, X, Z, *none, True)
-    return replace(
-        layer_problem(model, layer, samples), epsilon=options.epsilon, threads=options.threads
-    )
+    samples = LayerSamples(wide @ pruned.T, wide @ Z.T, pruned, Z, *none, pruned is X)
+    return replace(layer_problem(model, layer, samples), threads=options.threads)
 
 
 if __name__ == "__main__":

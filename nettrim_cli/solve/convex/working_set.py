@@ -44,7 +44,7 @@ FIRST_PAY = 0.7  # multiplier of a first candidate, relative to its price
 LATER_PAY = 1.0005  # multiplier of a later candidate, relative to its price
 MAX_PRICE = 1e12  # relative to the lowest price; higher ones are cut, which keeps bounds valid
 MAX_BYTES = 1 << 30  # of all small programs
-STEPS = 400  # over all samples that the small programs save
+STEPS = 100  # over all samples that the small programs save
 
 
 State = tuple[Subproblem, Matrix, Matrix]  # with V and G
