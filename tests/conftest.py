@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are
 from nettrim_cli.solve.gram import schedules
 from tests.support.networks import Files, mlp, save_data, save_model
 
-for name, examples in {"quick": 30, "slow": 100}.items():  # machines are busy: no test is timed
+for name, examples in {"quick": 20, "slow": 100}.items():  # machines are busy: no test is timed
     slow = [HealthCheck.too_slow]
     settings.register_profile(
         name, deadline=None, suppress_health_check=slow, max_examples=examples

@@ -95,7 +95,7 @@ def test_progress_in_lines_and_a_log(files, capsys) -> None:
     assert "no log of nettrim" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command_", ["compare", "bench", "data"])
+@pytest.mark.parametrize("command_", thinned(["compare", "bench", "data"], 3))
 def test_other_commands_tell_what_they_do(files, capsys, command_) -> None:
     rest = {
         "compare": [files.model, files.model, "--data", files.data],

@@ -398,6 +398,7 @@ def test_odd_names_of_files(files, capsys, name) -> None:
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 need Linux")
 def test_names_that_are_not_text(files) -> None:
     folder = os.fsencode(files.folder)

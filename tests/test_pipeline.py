@@ -20,7 +20,7 @@ from nettrim_cli.graph import ops
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import compare, default_output, prune
 from nettrim_cli.preview.inspection import inspect
-from nettrim_cli.pruning import allocation
+from nettrim_cli.pruning import curve_job
 from nettrim_cli.settings import Settings
 from nettrim_cli.solve.gram.l0 import error_curve, solve_l0
 from nettrim_cli.solve.methods import METHODS
@@ -139,7 +139,7 @@ def check_run(files: Files, report, settings: Settings) -> None:
     (entry,) = (each for each in written.proto.metadata_props if each.key == "nettrim")
     digest = hashlib.sha256(files.model.read_bytes()).hexdigest()
     origin = {"version": __version__, "dense_sha256": digest}
-    untold = ("store", "bits", "no_delete", "certificate", "widths", "batch")
+    untold = ("store", "bits", "no_delete", "certificate", "widths", "batch", "workers", "cluster")
     told = {name: value for name, value in settings.as_dict().items() if name not in untold}
     assert json.loads(entry.value) == {**origin, **told}
     by_name = {layer.name: layer for layer in written.layers}
@@ -438,7 +438,7 @@ def test_a_layer_whose_sensitivity_cannot_be_measured_stays_dense(tmp_path, monk
             raise np.linalg.LinAlgError("no finite inverse")
         return error_curve(task, keeps, wanted)
 
-    monkeypatch.setattr(allocation, "error_curve", fails)
+    monkeypatch.setattr(curve_job, "error_curve", fails)
     report = prune(model, data, settings=Settings(sparsity=0.6, **PLAIN))
     *others, last = report.layers
     assert last.status != "solved"

@@ -14,7 +14,7 @@ import pytest
 from nettrim_cli.data.layer_samples import CHANGING
 from nettrim_cli.graph.model import Model
 from nettrim_cli.pipeline import prune
-from nettrim_cli.pruning import allocation
+from nettrim_cli.pruning import curve_job
 from nettrim_cli.pruning.layer_reports import joined
 from nettrim_cli.pruning.selection import select
 from nettrim_cli.reasons import CODES, NO_REASON, Reason
@@ -184,7 +184,7 @@ def overflows(problem, *_):
     [
         ("not-solved", METHODS, solve_l0, fails, {"epsilon": 0.1}),
         ("out-of-range", METHODS, solve_l0, overflows, {"epsilon": 0.1}),
-        ("not-measured", vars(allocation), allocation.error_curve, fails, {"sparsity": 0.6}),
+        ("not-measured", vars(curve_job), curve_job.error_curve, fails, {"sparsity": 0.6}),
     ],
 )
 def test_what_fails_on_one_layer(

@@ -114,15 +114,16 @@ def consistency(
         return Consistency()
     theorem = 1 if settings.scheme == "parallel" else 2
     if settings.target_epsilon is None:
-        return Consistency(theorem, reason="it needs an epsilon, and the target was another one")
+        why = "it needs an epsilon, and the target was another one"
+        return Consistency(theorem, why_unproved=why)
     try:
         links = _measured(dense, written, batches, threads)
         factors, errors = _steps(links, settings)
     except (Unsupported, EngineFailed) as error:
-        return Consistency(theorem, reason=str(error))
+        return Consistency(theorem, why_unproved=str(error))
     size = links[-1].norm(SIZE)
     if not 0 < size < math.inf:
-        return Consistency(theorem, reason=f"'{links[-1].response}' is zero or not finite")
+        return Consistency(theorem, why_unproved=f"'{links[-1].response}' is zero or not finite")
     return Consistency(
         theorem,
         links[-1].response,

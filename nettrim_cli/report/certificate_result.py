@@ -152,7 +152,7 @@ class Consistency(Facts):
         By the same proof with spectral norms in its place.
     error
         As measured.
-    reason
+    why_unproved
         Why there is no bound.
     """
 
@@ -161,7 +161,7 @@ class Consistency(Facts):
     bound: float | None = None
     sharper: float | None = None
     error: float | None = None
-    reason: str = ""
+    why_unproved: str = ""
 
 
 @dataclass(frozen=True)

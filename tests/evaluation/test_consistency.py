@@ -51,7 +51,7 @@ def pruned(tmp_path_factory) -> tuple[onnx.ModelProto, np.ndarray, dict[str, onn
         report = prune(model, data, folder / f"{scheme}.onnx", chosen)
         made[scheme] = onnx.load(folder / f"{scheme}.onnx")
         theorem = report.certificate.consistency
-        assert theorem.reason == ""
+        assert theorem.why_unproved == ""
         assert theorem.error <= theorem.sharper <= theorem.bound
         text = f"Theorem {theorem.theorem} of the Net-Trim paper: on the samples"
         assert text in report.render(".md")
@@ -79,12 +79,12 @@ def test_theorem_1_by_hand(pruned) -> None:
         signal = Z
     epsilon = 1.01 * widest  # within which each layer is on these samples
     result = found(dense, other, x, scheme="parallel", epsilon=epsilon)
-    assert (result.theorem, result.reason) == (1, "")
+    assert (result.theorem, result.why_unproved) == (1, "")
     assert result.bound == pytest.approx(epsilon * bound / np.linalg.norm(signal), rel=1e-5)
     error = np.linalg.norm(pruned_signal - signal) / np.linalg.norm(signal)
     assert result.error == pytest.approx(error, rel=1e-4)
     outside = found(dense, other, x, scheme="parallel", epsilon=0.9 * widest)
-    assert "is outside of its epsilon: an error 1.11 times of it" in outside.reason
+    assert "is outside of its epsilon: an error 1.11 times of it" in outside.why_unproved
 
 
 def test_theorem_1_on_a_network_with_norms_of_1_is_the_sum_of_epsilons(pruned) -> None:
@@ -122,14 +122,14 @@ def test_theorem_2_by_hand(pruned) -> None:
     for W in (second[0], third[0]):
         by_hand *= np.sqrt(1.1) * np.abs(W).sum()
     result = found(dense, made["cascade"], x)
-    assert (result.theorem, result.reason) == (2, "")
+    assert (result.theorem, result.why_unproved) == (2, "")
     assert result.bound == pytest.approx(by_hand, rel=1e-5)
     norms = [np.linalg.norm(W[:-1], 2) / np.abs(W).sum() for W in (second[0], third[0])]
     assert result.sharper == pytest.approx(by_hand * np.prod(norms), rel=1e-4)
     tight = found(dense, made["cascade"], x, gamma=1.0)
-    assert "is outside of its epsilon" in tight.reason
+    assert "is outside of its epsilon" in tight.why_unproved
     loose = found(dense, made["parallel"], x)
-    assert "layer" in loose.reason
+    assert "layer" in loose.why_unproved
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ def test_networks_of_another_kind(text: str, reason: str) -> None:
     tensors = {"w": normal(4, 4), "b": normal(4), "v": normal(4, 4), "c": normal(4)}
     dense = build(f"{signature} {{\n{text}\n}}", **tensors)
     result = found(dense, dense, normal(20, 4), scheme="parallel")
-    assert reason in result.reason
+    assert reason in result.why_unproved
     assert result.bound is None
 
 
 def test_convolutions_other_targets_and_l0_are_not_what_the_theorems_are_about() -> None:
     dense, chain = residual(), mlp()
     x, other = normal(4, 2, 6, 6), changed(chain, 1, 0.9)
-    assert "is no fully connected one, but a Conv" in found(dense, dense, x).reason
+    assert "is no fully connected one, but a Conv" in found(dense, dense, x).why_unproved
     by_zeros = found(chain, other, normal(9, 16), epsilon=None, sparsity=0.5)
-    assert "needs an epsilon" in by_zeros.reason
+    assert "needs an epsilon" in by_zeros.why_unproved
     assert found(chain, other, normal(9, 16), method="l0") == Consistency()
     far = found(chain, other, normal(9, 16), scheme="parallel", epsilon=0.01)
-    assert "is outside of its epsilon" in far.reason
+    assert "is outside of its epsilon" in far.why_unproved

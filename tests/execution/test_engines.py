@@ -80,6 +80,7 @@ class Hunted(ProcessExecutor):
             os.kill(self.random.choice(self.workers).process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", thinned(range(50), 50))
 def test_the_bytes_are_the_same_when_workers_are_killed(files, alone, seed, monkeypatch) -> None:
     monkeypatch.setattr(opening, "ProcessExecutor", Hunted)
@@ -116,6 +117,7 @@ def test_a_run_in_workers_carries_on_in_one_process(files, alone) -> None:
     assert sum("carrying on" in text for text in listener.messages) == 1
 
 
+@pytest.mark.slow
 def test_python_takes_the_same_options() -> None:
     proto = NETWORKS["mlp"]()
     x = input_samples(proto, 60)

@@ -109,6 +109,7 @@ def used(example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_page_passes_and_fails(runner: Runner) -> None:
     inputs = used(EXAMPLES[0])
     log = runner.with_gh()
@@ -169,7 +170,7 @@ def test_comments_that_are_not_allowed_end_no_step(runner: Runner) -> None:
         ({"command": "delete"}, 2, "command is 'delete': write prune or compare."),
         ({"command": "compare", "candidate": ""}, 2, "compare needs the input candidate."),
         ({"data": ""}, 2, "prune needs the input data."),
-        ({"model": "none.onnx"}, 66, "none.onnx"),
+        pytest.param({"model": "none.onnx"}, 66, "none.onnx", marks=pytest.mark.slow),
         ({"options": "--sparcity 1"}, 2, "--spar"),
         ({"options": "--sparsity '0.5"}, 2, "No closing quotation"),
     ],

@@ -63,6 +63,7 @@ def by_magnitude(x: np.ndarray, share: float) -> float:
     return float(np.linalg.norm(x @ (weight - pruned)) / np.linalg.norm(x @ weight))
 
 
+@pytest.mark.slow
 def test_measured_points_are_networks_of_that_many_zeros(files) -> None:
     before = files.listing, files.model.read_bytes()
     told = curve(files.model, files.data, TOLD, sparsities=(0.3, 0.6, 0.8), measured=3)

@@ -170,6 +170,7 @@ def test_the_default_does_not_lose_to_its_alternatives(mlp) -> None:
     assert all(error <= 1.05 * pruned(mlp, allocate=kind)[1] for kind in ALLOCATIONS)
 
 
+@pytest.mark.slow
 def test_what_twice_as_many_samples_would_give_is_told_on_request(mlp) -> None:
     report, _ = pruned(mlp, forecast=True, augment="none", final_fit="none", allocate="error")
     (text,) = (warning.text for warning in report.warnings if warning.code == "forecast")

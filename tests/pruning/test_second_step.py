@@ -97,6 +97,7 @@ def test_files_of_smaller_layers_with_few_bits_are_the_same_packed_or_not(tmp_pa
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_zeros_in_smaller_layers_count_as_weights_gone(files) -> None:
     options = Settings(sparsity=0.8, structure="shrink+zeros", **LAYERS)
     report = prune(files.model, files.data, settings=options, force=True)

@@ -260,6 +260,7 @@ def test_limits_that_cannot_hold_are_told_before_any_work(files, limit, words) -
         pruned(files, sparsity=0.5, limit=(limit,))
 
 
+@pytest.mark.slow
 def test_the_convex_methods_reach_a_target_too(files) -> None:
     report = pruned(files, method="net-trim", max_error=0.5)
     assert report.comparison.error <= 0.5

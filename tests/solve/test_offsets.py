@@ -118,6 +118,7 @@ def test_refits_for_several_targets_are_those_of_each(exact) -> None:
         assert not weights[V == 0].any()
 
 
+@pytest.mark.slow
 def test_the_chosen_target_is_never_far_from_the_best() -> None:
     """Every target with a support of its own is what the choice saves."""
     for seed in range(8):

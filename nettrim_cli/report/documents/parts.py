@@ -128,7 +128,7 @@ def _theorem(certificate: Certificate) -> list[Block]:
         return []
     name = f"Theorem {theorem.theorem} of the Net-Trim paper"
     if theorem.bound is None or theorem.sharper is None:
-        return [Text(f"{name} says nothing of this network: {theorem.reason}.")]
+        return [Text(f"{name} says nothing of this network: {theorem.why_unproved}.")]
     bound, sharper = formatting.at_most(theorem.bound), formatting.at_most(theorem.sharper)
     return [
         Text(

@@ -262,6 +262,7 @@ def test_rates_rise_and_fall() -> None:
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", ["units", pytest.param("ranks", marks=pytest.mark.slow)])
 def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
     errors = []
@@ -272,6 +273,7 @@ def test_layers_that_are_smaller_are_fitted_together(files, structure) -> None:
     assert errors[1] < errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", thinned(["shrink", "zeros"], 2))
 def test_what_was_fitted_together_is_rounded_again(files, structure) -> None:
     settings = Settings(threads=1, sparsity=0.5, structure=structure, bits=4, refit="network")

@@ -221,6 +221,7 @@ def test_layers_that_are_left_out_keep_their_shape(tmp_path) -> None:
     assert next(layer for layer in written.layers if layer.name == excluded.name).shape == (24, 12)
 
 
+@pytest.mark.slow
 def test_equal_runs_write_equal_bytes(tmp_path) -> None:
     files = saved(tmp_path, mlp())
     settings = Settings(sparsity=0.5, structure="shrink", threads=1)
