@@ -34,7 +34,7 @@ demo: setup  ## prune the sample MLP to 90 % zeros and compare it with the dense
 cluster-demo: setup  ## prune the sample transformer on a Dask cluster: a scheduler and two workers on this machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 	@mkdir -p $(DEMO)
-	trap 'kill $$started' EXIT; \
+	trap 'kill $$started; wait' EXIT; \
 	$(BIN)/dask scheduler --host 127.0.0.1 --port 8786 --no-dashboard > $(DEMO)/scheduler.log 2>&1 & started=$$!; \
 	for number in 1 2; do \
 	    $(BIN)/dask worker $(CLUSTER) --nthreads 1 --no-dashboard --local-directory $(DEMO) \
